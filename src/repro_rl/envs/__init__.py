@@ -1,0 +1,7 @@
+"""Environments. Importing this package registers the built-in ones."""
+
+from repro_rl.envs.base import TextEnv, make, register_env
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.envs.sokoban import SokobanEnv
+
+__all__ = ["SokobanEnv", "TaskPanel", "TextEnv", "make", "register_env"]

@@ -1,0 +1,60 @@
+"""Task panels: ordered task ids with a digest over the content of the tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from repro_rl.errors import TaskError
+
+
+@dataclass(slots=True, frozen=True)
+class TaskPanel:
+    """An ordered, fixed set of tasks. The same panel has the same digest in every process and on every machine."""
+
+    env: str
+    split: str
+    ids: tuple[str, ...]
+    contents: tuple[str, ...]  # canonical text of each task, what the digest is taken over
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.contents):
+            raise TaskError(f"Panel {self.env}/{self.split}: {len(self.ids)} ids, {len(self.contents)} contents.")
+
+    @property
+    def digest(self) -> str:
+        """sha256 over environment name, ids and contents, in order."""
+        return content_digest([self.env, *(part for pair in zip(self.ids, self.contents, strict=True) for part in pair)])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def head(self, count: int) -> TaskPanel:
+        """The first ``count`` tasks, as a panel of its own (with its own digest).
+
+        Raises TaskError when the panel is smaller.
+        """
+        if not 1 <= count <= len(self.ids):
+            raise TaskError(
+                f"Panel {self.env}/{self.split} has {len(self.ids)} tasks, {count} were asked for; "
+                f"ask for 1 to {len(self.ids)}."
+            )
+        return TaskPanel(self.env, self.split, self.ids[:count], self.contents[:count])
+
+    def label(self) -> str:
+        """What stands beside every figure: environment, split, size and the first 12 digits of the digest."""
+        return f"{self.env}/{self.split}[{len(self.ids)}]@{self.digest[:12]}"
+
+
+def content_digest(parts: Iterable[str]) -> str:
+    """sha256 of length-prefixed UTF-8 parts, so that no two lists collide by concatenation."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""Every error the package raises on purpose. Each message says what is wrong, where, and what to do.
+
+Each class is also a standard-library type, so callers may catch either.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ReproError(Exception):
+    """Base class. The command line prints these without a traceback and exits with status 2."""
+
+
+class ConfigError(ReproError, ValueError):
+    """A setting is unknown, has the wrong type, or contradicts another one."""
+
+
+class UnknownNameError(ReproError, LookupError):
+    """A registry (environments, methods, annotators, credit rules, ...) has no such name."""
+
+
+class DataError(ReproError, ValueError):
+    """A data file is broken. Names the file, the record and the field."""
+
+    def __init__(self, message: str, *, file: object = None, record: object = None, field: str | None = None):
+        where = ", ".join(
+            f"{label} {value}"
+            for label, value in (("file", file), ("record", record), ("field", field))
+            if value is not None
+        )
+        super().__init__(f"{where}: {message}" if where else message)
+        self.file, self.record, self.field = file, record, field
+
+
+class TaskError(ReproError, LookupError):
+    """A task id or a split does not exist in this environment."""
+
+
+class CheckpointError(ReproError, FileNotFoundError):
+    """A checkpoint is missing, incomplete, or belongs to another run."""
+
+
+class MissingDependencyError(ReproError, ImportError):
+    """An optional package is needed; the message holds the install command."""
+
+
+class PreflightError(ReproError, RuntimeError):
+    """Something would certainly fail later; found before anything expensive started."""
+
+
+class TrainingStopped(ReproError, RuntimeError):
+    """An alarm stopped training. The last good checkpoint is kept."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'? Known: a, b, c"`` for an unknown ``name``.
+
+    The nearest name is left out when nothing is near.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{hint} Known: {', '.join(names) or 'none'}"

@@ -1,0 +1,69 @@
+"""One small registry type for everything that plugs in by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to values, with a "did you mean" on a miss.
+
+    ``group`` is an entry-point group: installed packages may add names to it without being imported first.
+    """
+
+    def __init__(self, kind: str, group: str | None = None):
+        self.kind, self.group = kind, group
+        self._items: dict[str, T] = {}
+        self._entry_points_read = False
+
+    def register(self, name: str, value: T | None = None) -> Callable[[T], T]:
+        """Add ``value`` under ``name``; without a value, return a decorator.
+
+        Raises ConfigError when another value already holds the name.
+        """
+
+        def add(item: T) -> T:
+            if self._items.get(name, item) is not item:
+                raise ConfigError(f"{self.kind} {name!r} is registered twice; choose another name.")
+            self._items[name] = item
+            return item
+
+        if value is not None:
+            add(value)
+        return add
+
+    def get(self, name: str) -> T:
+        """Return the value called ``name``. Raises UnknownNameError with the nearest name."""
+        if name not in self._items:
+            self._read_entry_points()
+        if name not in self._items:
+            raise UnknownNameError(f"Unknown {self.kind} {name!r}{did_you_mean(name, self._items)}")
+        return self._items[name]
+
+    def names(self) -> list[str]:
+        self._read_entry_points()
+        return sorted(self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def _read_entry_points(self) -> None:
+        if self.group is None or self._entry_points_read:
+            return
+        self._entry_points_read = True
+        for point in entry_points(group=self.group):
+            if point.name in self._items:
+                continue
+            try:
+                self._items[point.name] = point.load()
+            except ImportError as error:
+                raise MissingDependencyError(
+                    f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: {error}. "
+                    f"Install what it needs, or uninstall the package that announces it."
+                ) from error
