@@ -1,1 +1,22 @@
+"""Credit: from finished episodes to rewards and advantages. Imports only types, errors, registry, numpy."""
 
+from repro_rl.credit.assign import assign_credit, reflection_advantages
+from repro_rl.credit.gigpo import gigpo_advantages
+from repro_rl.credit.grpo import grpo_advantages
+from repro_rl.credit.reward import RewardSettings, composite_rewards, progress_series, reflection_reward
+from repro_rl.credit.rules import CREDIT, CreditRule, CreditSettings, register_credit
+
+__all__ = [
+    "CREDIT",
+    "CreditRule",
+    "CreditSettings",
+    "RewardSettings",
+    "assign_credit",
+    "composite_rewards",
+    "gigpo_advantages",
+    "grpo_advantages",
+    "progress_series",
+    "reflection_advantages",
+    "reflection_reward",
+    "register_credit",
+]

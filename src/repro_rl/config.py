@@ -1,0 +1,308 @@
+"""Settings: pydantic models, YAML files, dotted overrides. An unknown key is an error with the nearest name."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class EnvSection(Section):
+    """Which environment, and the keyword arguments of ``repro_rl.make``."""
+
+    name: str = "sokoban"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class TinySection(Section):
+    """Shape of the embedded model, used when policy.model is "tiny"."""
+
+    hidden: int = Field(64, gt=0)
+    layers: int = Field(2, gt=0)
+    heads: int = Field(4, gt=0)
+    kv_heads: int = Field(4, gt=0)
+    ffn: int = Field(256, gt=0)
+    positions: int = Field(1024, gt=15)
+
+
+class PolicySection(Section):
+    model: str = Field("tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B')
+    tiny: TinySection = TinySection()
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    dtype: str = Field("auto", description="auto (float32 on CPU, bfloat16 on GPU) or a torch dtype")
+    chat: Literal["auto", "on", "off"] = Field("auto", description="use the tokenizer's chat template")
+    thinking: bool = Field(False, description="Qwen3's thinking switch")
+    attention: str = Field("sdpa", description="attention implementation of transformers")
+    threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
+    max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
+
+
+class PromptSection(Section):
+    style: Literal["full", "compact"] = "compact"
+    think: Literal["required", "optional", "off"] = "off"
+    history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
+    resolution: int = Field(10, ge=1, le=50, description="progress written in multiples of this (compact style)")
+    template_dir: Path | None = Field(None, description="folder whose forward.jinja/reflect.jinja replace ours")
+    max_prompt_tokens: int = Field(2048, gt=0)
+    max_reflect_tokens: int = Field(4096, gt=0)
+    action_tokens: int = Field(4, gt=0, description="longest forward completion")
+    reflect_new_tokens: int = Field(48, gt=0, description="longest reflection completion")
+
+
+class DemosSection(Section):
+    split: str = "train"
+    expert: int = Field(40, ge=0, description="solved expert episodes")
+    winning: int = Field(400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only")
+    failing: int = Field(1200, ge=0, description="unsolved episodes of a noisy expert, likewise")
+    noise: tuple[float, ...] = Field((0.5, 0.75, 1.0), description="shares of random actions, one after another")
+    annotator: str = "oracle"
+
+
+class WarmupSection(Section):
+    updates: int = Field(400, gt=0)
+    forward_modes: tuple[Literal["action", "progress"], ...] = Field(
+        ("action", "progress"), description="prompts taught; both, so that one warm start serves every method"
+    )
+    forward_batch: int = Field(32, ge=0)
+    reflect_batch: int = Field(64, ge=0)
+    forward_from: int = Field(300, ge=0, description="forward samples join after this many reflection-only updates")
+    lr: float = Field(3e-3, gt=0)
+    lr_warmup: int = Field(10, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float = Field(1.0, gt=0)
+    target_success: float | None = Field(
+        None, ge=0, le=1, description="stop when the validation success, progress prompt, reaches this"
+    )
+    check_every: int = Field(5, gt=0, description="updates between looks at the validation success")
+    save_every: int = Field(100, gt=0)
+
+
+class MethodSection(Section):
+    """Everything in which methods differ. A method name fills it in; any field can be overridden."""
+
+    name: str = "repro"
+    progress: bool = Field(True, description="ask for a progress estimate while acting")
+    reflect: bool = Field(True, description="judge the finished episode and train on that text too")
+    credit: str = Field("gigpo", description="credit rule: gigpo, grpo or a registered name")
+    gamma: float = Field(0.5, ge=0, le=1, description="discount of the step part")
+    omega: float = Field(1.0, ge=0, description="weight of the step part")
+    normalize: Literal["mean", "mean_std"] = "mean"
+    episode_baseline: Literal["steps", "trajectories"] = "steps"
+    shaping: Literal["none", "retrospective", "online", "oracle", "linear"] = "none"
+    beta: float = Field(1.0, description="weight of the progress gain, in reward units")
+    shaping_in_episode: bool = Field(False, description="let shaping enter the episode return")
+    alignment: Literal["none", "retrospective", "oracle", "linear"] = "none"
+    alpha: float = Field(0.5, ge=0, description="weight of |online - judged|, in reward units")
+    align_to: Literal["after", "before"] = "after"
+    alignment_in_episode: bool = False
+    anchor: Literal["none", "clip", "outcome"] = "clip"
+    format_coef: float = Field(0.0, ge=0)
+    boundary_coef: float = Field(0.0, ge=0)
+    invalid_penalty: float = Field(0.1, ge=0)
+    advantage_on: Literal["all", "action", "split"] = Field(
+        "all", description="tokens the step advantage falls on; split: progress tokens get only the alignment"
+    )
+    reflect_coef: float = Field(1.0, ge=0, description="weight of the reflection loss")
+    reflect_share: float = Field(1.0, gt=0, le=1, description="share of reflections trained on")
+
+
+class KlSection(Section):
+    form: Literal["exact", "k1", "k2", "k3", "none"] = "exact"
+    coef: float = Field(0.01, ge=0)
+    clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")
+
+
+class TrainSection(Section):
+    init: str | None = Field(None, description="model folder to start from: the warm start")
+    split: str = "train"
+    iterations: int = Field(40, gt=0)
+    env_steps: int | None = Field(None, gt=0, description="stop at this many environment steps")
+    groups: int = Field(64, gt=0, description="tasks an iteration")
+    group_size: int = Field(8, gt=1, description="rollouts a task")
+    temperature: float = Field(1.0, gt=0)
+    lr: float = Field(5e-4, gt=0)
+    lr_warmup: int = Field(10, ge=0, description="iterations of linear warm-up")
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(2, gt=0)
+    minibatches: int = Field(4, gt=0)
+    micro_tokens: int = Field(16_384, gt=0, description="cells of one forward and backward pass")
+    clip: float = Field(0.2, gt=0)
+    kl: KlSection = KlSection()
+    entropy_coef: float = 0.0
+    grad_clip: float = Field(1.0, gt=0)
+    save_every: int = Field(5, gt=0)
+    keep: int = Field(2, gt=0, description="newest checkpoints kept beside the best")
+    eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
+    record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
+
+
+class AlarmSection(Section):
+    """Each limit: warn when crossed, stop after ``patience`` iterations in a row (0: only warn)."""
+
+    min_entropy: float = Field(0.005, ge=0, description="nats a token")
+    max_length_ratio: float = Field(0.95, gt=0, description="share of completions cut off at the length limit")
+    max_invalid_rate: float = Field(0.8, gt=0)
+    max_kl: float = Field(5.0, gt=0)
+    max_mismatch: float = Field(0.1, gt=0, description="mean |log-prob difference| of sampler and trainer")
+    patience: int = Field(5, ge=0)
+
+
+class EvalSection(Section):
+    split: str = "test"
+    tasks: int = Field(500, gt=0)
+    rollouts: int = Field(1, gt=0)
+    temperature: float = Field(0.4, ge=0)
+    seed: int = 1234
+    validation_split: str = "validation"
+    validation_tasks: int = Field(200, gt=0)
+    validation_temperature: float = Field(0.4, ge=0)
+
+
+class RunConfig(Section):
+    """All settings of a run; the resolved form is written into the run folder."""
+
+    seed: int = 0
+    env: EnvSection = EnvSection()
+    policy: PolicySection = PolicySection()
+    prompt: PromptSection = PromptSection()
+    demos: DemosSection = DemosSection()
+    warmup: WarmupSection = WarmupSection()
+    method: MethodSection = MethodSection()
+    train: TrainSection = TrainSection()
+    alarms: AlarmSection = AlarmSection()
+    eval: EvalSection = EvalSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        method = self.method
+        if method.shaping == "retrospective" and not method.reflect:
+            raise ValueError("method.shaping 'retrospective' needs method.reflect true")
+        if method.alignment == "retrospective" and not method.reflect:
+            raise ValueError("method.alignment 'retrospective' needs method.reflect true")
+        if (method.alignment != "none" or method.shaping == "online") and not method.progress:
+            raise ValueError("method.alignment and online shaping need method.progress true")
+        if self.train.groups % self.train.minibatches:
+            raise ValueError(
+                f"train.groups ({self.train.groups}) must be a multiple of train.minibatches ({self.train.minibatches})"
+            )
+        return self
+
+
+def parse_config(data: dict[str, Any]) -> RunConfig:
+    """Validate nested settings; a method name fills in what the settings leave out. Raises ConfigError."""
+    from repro_rl.methods import METHODS
+
+    data = dict(data)
+    method = data.get("method", {})
+    if isinstance(method, str):
+        method = {"name": method}
+    if isinstance(method, dict):
+        name = method.get("name", "repro")
+        try:
+            data["method"] = {**METHODS.get(str(name)), **method, "name": name}
+        except UnknownNameError as error:
+            raise ConfigError(str(error)) from error
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_readable(error)) from error
+
+
+def load_config(source: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML file or a built-in recipe by name, apply ``section.key=value`` overrides, validate.
+
+    None means the recipe "sokoban-tiny". Raises ConfigError naming the file, key and nearest known name.
+    """
+    data = read_settings(source)
+    for override in overrides or []:
+        key, sign, text = override.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"Override {override!r} is not of the form section.key=value.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Override {override!r}: the value is not YAML: {error}") from error
+        value = _number(value)
+        target = data
+        *parents, last = key.strip().split(".")
+        for part in parents:
+            if isinstance(target.get(part), str) and part == "method":
+                target[part] = {"name": target[part]}
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"Override {override!r}: {part} is a value, not a section.")
+        target[last] = value
+    return parse_config(data)
+
+
+def read_settings(source: str | Path | None) -> dict[str, Any]:
+    """The raw nested settings of a YAML file or built-in recipe."""
+    name = str(source or "sokoban-tiny")
+    if Path(name).suffix in {".yaml", ".yml"}:
+        path = Path(name)
+        if not path.exists():
+            raise ConfigError(f"No config file at {path}.")
+        text = path.read_text()
+    else:
+        known = recipes()
+        if name not in known:
+            raise ConfigError(f"Unknown recipe {name!r}{did_you_mean(name, known)} A file must end in .yaml.")
+        text = files("repro_rl").joinpath("recipes", f"{name}.yaml").read_text()
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
+    return data
+
+
+def recipes() -> list[str]:
+    """Names of the settings that ship with the package."""
+    folder = files("repro_rl").joinpath("recipes")
+    return sorted(item.name[: -len(".yaml")] for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved settings as YAML; ``parse_config`` of it gives an equal config."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 5e-4 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _readable(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        where = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            section: type[BaseModel] = RunConfig
+            for part in path[:-1]:
+                annotation = section.model_fields[part].annotation
+                if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                    section = annotation
+            lines.append(f"Unknown setting {where!r}{did_you_mean(path[-1], section.model_fields)}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message} (got {problem['input']!r})" if where else message)
+    return "\n".join(lines)

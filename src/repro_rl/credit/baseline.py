@@ -1,0 +1,70 @@
+"""The one statistic behind every group-relative rule: a value against the mean and spread of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repro_rl.errors import ConfigError, did_you_mean
+
+Normalize = Literal["mean", "mean_std"]
+Floats = NDArray[np.float64]
+EPSILON = 1e-6  # added to the standard deviation (public GiGPO implementation)
+
+
+def check_choice(label: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ConfigError when ``value`` is none of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ConfigError(f"{label} is {value!r}{did_you_mean(str(value), choices)}")
+
+
+def finite_array(label: str, values: Iterable[float]) -> Floats:
+    """[N] float64. Raises ConfigError when a value is NaN or infinite."""
+    array = np.asarray(list(values), dtype=np.float64)
+    if not np.isfinite(array).all():
+        where = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ConfigError(f"{label}: value {where} is {array[where]}; every value must be a finite number.")
+    return array
+
+
+def number_keys(label: str, keys: Sequence[Hashable]) -> NDArray[np.intp]:
+    """[N] ids 0..K-1, equal where the keys are equal. Raises ConfigError for an unhashable key."""
+    seen: dict[Hashable, int] = {}
+    try:
+        ids = [seen.setdefault(key, len(seen)) for key in keys]
+    except TypeError as error:
+        raise ConfigError(
+            f"{label} must be hashable ({error}); use a str, a number or a tuple as the key."
+        ) from error
+    return np.asarray(ids, dtype=np.intp)
+
+
+def normalise(
+    values: Floats, ids: NDArray[np.intp], counts: Floats, normalize: Normalize, *, lone_keeps_value: bool
+) -> Floats:
+    """Subtract the mean of each value's group and, for ``"mean_std"``, divide by its spread + 1e-6.
+
+    ``values``, ``ids``, ``counts`` are [N]: value n belongs to group ``ids[n]`` and stands for ``counts[n]``
+    equal values (0: it is measured against the group without being part of it). The spread is the unbiased
+    standard deviation (ddof = 1). A group that holds exactly one value gives 0, or the value itself (mean 0,
+    spread 1) when ``lone_keeps_value``. Source: public GiGPO implementation.
+    """
+    if values.size == 0:
+        return values.copy()
+    size = int(ids.max()) + 1
+    total = np.bincount(ids, weights=counts, minlength=size)
+    mean = np.bincount(ids, weights=values * counts, minlength=size) / np.maximum(total, 1.0)
+    lone = total <= 1.0
+    if lone_keeps_value:
+        mean[lone] = 0.0
+    deviation: Floats = values - mean[ids]
+    if normalize == "mean":
+        return deviation
+    variance = np.bincount(ids, weights=counts * deviation**2, minlength=size) / np.maximum(total - 1.0, 1.0)
+    scale = np.where(lone, 1.0, np.sqrt(variance) + EPSILON)
+    result: Floats = deviation / scale[ids]
+    return result

@@ -1,0 +1,89 @@
+"""GiGPO (arXiv 2505.10978): the episode's advantage plus omega times the step's, over repeated states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from repro_rl.credit.baseline import Normalize, check_choice, finite_array, normalise, number_keys
+from repro_rl.errors import ConfigError
+
+EpisodeBaseline = Literal["steps", "trajectories"]
+
+
+def returns_to_go(rewards: Sequence[float], gamma: float) -> list[float]:
+    """[T] discounted sums ``r_t + gamma * r_(t+1) + ...`` of one trajectory's step rewards [T]."""
+    result = [0.0] * len(rewards)
+    running = 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        running = rewards[t] + gamma * running
+        result[t] = running
+    return result
+
+
+def gigpo_advantages(
+    rewards: Sequence[Sequence[float]],
+    groups: Sequence[Hashable],
+    anchors: Sequence[Sequence[Hashable]],
+    *,
+    gamma: float,
+    omega: float,
+    normalize: Normalize = "mean",
+    episode_baseline: EpisodeBaseline = "steps",
+    episode_returns: Sequence[float] | None = None,
+) -> list[list[float]]:
+    """Return ``A_episode + omega * A_step`` of every step, in the shape of ``rewards``.
+
+    rewards: N lists of T_n step rewards (reward units); anchors: N lists of T_n state keys; groups: N task
+    names.
+
+    Episode part: the trajectory's return (``episode_returns``, else the undiscounted sum of its rewards)
+    against its group. ``"steps"`` takes mean and spread over all step rows of the group, so a long trajectory
+    weighs more (the default of the public implementation); ``"trajectories"`` counts each trajectory with a
+    step once. A group of exactly one value keeps the raw return. Step part: the return-to-go, discounted with
+    ``gamma``, against all steps of the same (group, anchor); a step alone there gets 0. ``"mean_std"``
+    divides by the unbiased standard deviation + 1e-6. Source: the paper, and the public GiGPO implementation
+    for each detail.
+    Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
+    """
+    check_choice("normalize", normalize, ("mean", "mean_std"))
+    check_choice("episode_baseline", episode_baseline, ("steps", "trajectories"))
+    if not (math.isfinite(gamma) and 0.0 <= gamma <= 1.0):
+        raise ConfigError(f"gamma is {gamma}; it must lie between 0 and 1.")
+    if not math.isfinite(omega):
+        raise ConfigError(f"omega is {omega}; it must be a finite number.")
+    count = len(rewards)
+    for label, other in (("groups", groups), ("anchors", anchors), ("episode_returns", episode_returns)):
+        if other is not None and len(other) != count:
+            raise ConfigError(
+                f"gigpo_advantages got {count} trajectories in rewards but {len(other)} in {label}; "
+                "give one entry per trajectory."
+            )
+    for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
+        if len(row) != len(keys):
+            raise ConfigError(
+                f"gigpo_advantages: trajectory {n} has {len(row)} rewards and {len(keys)} anchors; "
+                "give one of each per step."
+            )
+    lengths = np.asarray([len(row) for row in rewards], dtype=np.intp)
+    finite_array("rewards", (value for row in rewards for value in row))
+    if episode_returns is None:
+        episode = np.asarray([sum(row) for row in rewards], dtype=np.float64)
+    else:
+        episode = finite_array("episode_returns", episode_returns)
+    group_ids = number_keys("group names", groups)
+    counts = np.asarray(lengths if episode_baseline == "steps" else lengths > 0, dtype=np.float64)
+    episode_part = normalise(episode, group_ids, counts, normalize, lone_keeps_value=True)
+
+    row_groups = np.repeat(group_ids, lengths).tolist()
+    keys_flat = [key for keys in anchors for key in keys]
+    step_ids = number_keys("anchors", list(zip(row_groups, keys_flat, strict=True)))
+    values = np.asarray([value for row in rewards for value in returns_to_go(row, gamma)], dtype=np.float64)
+    step_part = normalise(values, step_ids, np.ones_like(values), normalize, lone_keeps_value=False)
+
+    flat = (np.repeat(episode_part, lengths) + omega * step_part).tolist()
+    ends = np.cumsum(lengths).tolist()
+    return [flat[end - len(row) : end] for end, row in zip(ends, rewards, strict=True)]

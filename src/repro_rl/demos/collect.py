@@ -1,0 +1,131 @@
+"""Playing demonstrations: the expert, and a noisy expert whose failures teach the judge what failing looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from repro_rl.demos.annotators import annotate
+from repro_rl.envs.base import TextEnv
+from repro_rl.errors import DataError
+from repro_rl.policy.random_streams import name_key
+from repro_rl.types import Completion, Reflection, Step, Trajectory
+
+_NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
+
+
+def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> Trajectory:
+    """One episode of the expert with a share ``noise`` of random admissible actions.
+
+    Where the expert sees no plan (a dead end), actions are random.
+    """
+    observation, info = env.reset(options={"task": task_id})
+    trajectory = Trajectory(
+        task_id=task_id,
+        rollout=0,
+        goal=info["goal"],
+        steps=[],
+        won=bool(info["won"]),
+        score=float(info["score"]),
+        truncated=False,
+        first_brief=str(info.get("brief", observation)),
+        final_observation=observation,
+    )
+    ended = False
+    while not ended:
+        plan = None if rng.random() < noise else env.expert()
+        choices = info["admissible"]
+        action = plan if plan is not None else choices[int(rng.integers(len(choices)))] if choices else ""
+        before, anchor = observation, info["anchor"]
+        observation, reward, terminated, truncated, info = env.step(action)
+        ended = terminated or truncated
+        trajectory.steps.append(
+            Step(
+                t=len(trajectory.steps) + 1,
+                observation=before,
+                brief=str(info.get("brief", observation)),
+                anchor=anchor,
+                prompt="",
+                completion=_NOTHING,
+                action=action,
+                online=None,
+                defects=(),
+                valid=bool(info["valid"]),
+                env_reward=float(reward),
+                truth=info["progress"],
+                feedback=observation,
+            )
+        )
+        trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
+        trajectory.truncated = bool(truncated and not terminated)
+        trajectory.final_observation = observation
+    return trajectory
+
+
+def collect_demos(
+    env: TextEnv,
+    task_ids: Sequence[str],
+    *,
+    expert: int,
+    winning: int,
+    failing: int,
+    noise: Sequence[float],
+    annotator: str,
+    seed: int,
+    on_done: Callable[[int], None] | None = None,
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Expert episodes, and labelled episodes of the noisy expert (``winning`` solved and ``failing`` unsolved ones).
+
+    Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
+    ``reflection.values`` hold the labels. Raises DataError when the expert fails or the episodes cannot be had.
+    """
+    rng = np.random.default_rng(name_key(seed, "demos"))
+    order = [task_ids[i] for i in rng.permutation(len(task_ids))]
+    experts: list[Trajectory] = []
+    for i in range(expert):
+        trajectory = play(env, order[i % len(order)], 0.0, rng)
+        if not trajectory.won:
+            raise DataError("the expert does not solve this task; run 'repro-rl doctor'", record=trajectory.task_id)
+        experts.append(trajectory)
+        if on_done is not None:
+            on_done(1)
+    labelled: list[Trajectory] = []
+    wanted = {True: winning, False: failing}
+    attempts = 0
+    while any(wanted.values()):
+        if attempts > 50 * (winning + failing) + 1000:
+            raise DataError(
+                f"{wanted[True]} winning and {wanted[False]} failing episodes could not be had after {attempts} tries; "
+                f"change demos.noise, demos.winning or demos.failing"
+            )
+        trajectory = play(env, order[(expert + attempts) % len(order)], float(noise[attempts % len(noise)]), rng)
+        attempts += 1
+        if not wanted[trajectory.won]:
+            continue
+        wanted[trajectory.won] -= 1
+        labelled.append(trajectory)
+        if on_done is not None:
+            on_done(1)
+    for trajectory in (*experts, *labelled):
+        label(trajectory, annotate(trajectory, annotator, rng))
+    return experts, labelled
+
+
+def label(trajectory: Trajectory, values: Sequence[int]) -> None:
+    """Store P_1..P_T as the reflection, and as each step's online target (our decision: the online estimate is
+    taught what hindsight says)."""
+    trajectory.reflection = Reflection("", _NOTHING, tuple(values), ())
+    for step, value in zip(trajectory.steps, values, strict=True):
+        step.online = value
+
+
+def summary(demos: Sequence[Trajectory]) -> dict[str, Any]:
+    """Counts for the manifest and the terminal."""
+    return {
+        "episodes": len(demos),
+        "won": sum(d.won for d in demos),
+        "steps": sum(len(d.steps) for d in demos),
+        "tasks": len({d.task_id for d in demos}),
+    }

@@ -1,0 +1,277 @@
+"""``check_env``: does an environment keep the contract of ``base.py``? Used by the ``doctor`` command."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from repro_rl.envs.base import TextEnv
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import TaskError
+
+BAD_ACTIONS: tuple[str, ...] = ("", "   ", "x" * 10_000, "\x00\x07\x1b[31m\r\n\t", "🧱📦🎯", "{}[]()<action>")
+_STEPS = 12  # steps of the walks that are compared
+_PLACEHOLDER = re.compile(r"<[^<>]*>")
+
+
+@dataclass(slots=True, frozen=True)
+class Check:
+    """One finding. ``detail`` says what was seen: a figure when ok, what is wrong and where when not."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class _Broken(Exception):
+    """The contract is broken; the message becomes the detail of the check."""
+
+
+def check_env(
+    env: TextEnv, split: str = "test", tasks: int = 5, factory: Callable[[], TextEnv] | None = None
+) -> list[Check]:
+    """Check ``env`` on the first ``tasks`` tasks of ``split``.
+
+    ``factory`` builds a fresh instance with the same settings; with it, panels and observations are compared
+    across instances. Never raises: whatever goes wrong, exceptions included, is a Check with ``ok=False``.
+    """
+    run = _Run(env, split, tasks, factory)
+    checks = [
+        ("panel", run.panel),
+        ("reset and step", run.shapes),
+        ("info", run.info),
+        ("deterministic", run.deterministic),
+        ("bad actions", run.bad_actions),
+        ("unknown names", run.unknown_names),
+        ("expert wins", run.expert_wins),
+        ("progress", run.progress),
+        ("truncation", run.truncation),
+    ]
+    if factory is not None:
+        checks.insert(4, ("fresh instance", run.fresh_instance))
+    return [_guarded(name, check) for name, check in checks]
+
+
+def _guarded(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except _Broken as broken:
+        return Check(name, False, str(broken))
+    except Exception as error:  # the environment under test may raise anything
+        return Check(name, False, f"raised {type(error).__name__}: {error}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise _Broken(message)
+
+
+def _info_problem(info: Any, task: str) -> str | None:
+    """The first thing wrong with an info dict, or None."""
+    if not isinstance(info, dict):
+        return f"info is {type(info).__name__}, not dict"
+    admissible = info.get("admissible")
+    progress = info.get("progress", math.nan)
+    tests: tuple[tuple[str, bool, str], ...] = (
+        ("task_id", info.get("task_id") == task, f"the task asked for ({task!r})"),
+        ("goal", isinstance(info.get("goal"), str) and bool(info["goal"].strip()), "a sentence"),
+        (
+            "admissible",
+            isinstance(admissible, list) and all(isinstance(a, str) for a in admissible),
+            "a list of str",
+        ),
+        ("anchor", "anchor" in info and isinstance(info["anchor"], Hashable), "hashable"),
+        ("valid", isinstance(info.get("valid"), bool), "bool"),
+        ("won", isinstance(info.get("won"), bool), "bool"),
+        ("score", _within(info.get("score")), "a number within 0..1"),
+        ("progress", progress is None or _within(progress), "None or a number within 0..1"),
+        ("brief", isinstance(info.get("brief", ""), str), "str"),
+    )
+    for key, ok, wanted in tests:
+        if not ok:
+            seen = repr(info[key])[:80] if key in info else "missing"
+            return f"info[{key!r}] is {seen}; it must be {wanted}"
+    return None
+
+
+def _within(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+class _Run:
+    """The checks of one call. Each method returns its detail, or raises _Broken or whatever the env
+    raises."""
+
+    def __init__(self, env: TextEnv, split: str, tasks: int, factory: Callable[[], TextEnv] | None) -> None:
+        self.env, self.split, self.count, self.factory = env, split, tasks, factory
+        self._ids: tuple[str, ...] | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        if self._ids is None:
+            self._ids = self.env.panel(self.split).ids[: self.count]
+            _require(bool(self._ids), f"the panel of split {self.split!r} is empty")
+        return self._ids
+
+    def panel(self) -> str:
+        first, second = self.env.panel(self.split), self.env.panel(self.split)
+        _require(isinstance(first, TaskPanel), f"panel({self.split!r}) is no TaskPanel")
+        _require(len(first) > 0, f"the panel of split {self.split!r} is empty")
+        _require(len(set(first.ids)) == len(first), "the panel names a task twice")
+        _require(first.digest == second.digest, "two calls of panel() differ in their digest")
+        return first.label()
+
+    def shapes(self) -> str:
+        result = self.env.reset(options={"task": self.ids[0]})
+        _require(isinstance(result, tuple) and len(result) == 2, "reset must return (observation, info)")
+        observation, info = result
+        _require(isinstance(observation, str) and bool(observation), "the first observation is no text")
+        step = self.env.step(_pick(info["admissible"], 0))
+        _require(isinstance(step, tuple) and len(step) == 5, "step must return 5 values")
+        _require(isinstance(step[0], str), f"the observation of step is {type(step[0]).__name__}, not str")
+        _require(
+            isinstance(step[1], (int, float)) and math.isfinite(step[1]), f"reward {step[1]!r} is no number"
+        )
+        _require(
+            isinstance(step[2], bool) and isinstance(step[3], bool), "terminated, truncated must be bool"
+        )
+        return f"max_steps {self.env.max_steps}"
+
+    def info(self) -> str:
+        seen = 0
+        for task in self.ids:
+            for number, (_, _, info) in enumerate(self._walk(self.env, task)):
+                problem = _info_problem(info, task)
+                _require(problem is None, f"task {task}, step {number}: {problem}")
+                _require(number > 0 or info["valid"], f"task {task}: valid must be True after reset")
+                seen += 1
+        return f"{seen} info dicts of {len(self.ids)} tasks"
+
+    def deterministic(self) -> str:
+        return self._same(self.env)
+
+    def fresh_instance(self) -> str:
+        assert self.factory is not None
+        other = self.factory()
+        mine, theirs = self.env.panel(self.split).digest, other.panel(self.split).digest
+        _require(mine == theirs, f"panel digest {mine[:12]} here, {theirs[:12]} in a fresh instance")
+        return self._same(other)
+
+    def _same(self, other: TextEnv) -> str:
+        steps = 0
+        for task in self.ids:
+            first, second = self._walk(self.env, task), self._walk(other, task)
+            for number, (one, two) in enumerate(zip(first, second, strict=False)):
+                for label, a, b in zip(("observation", "outcome", "info"), one, two, strict=True):
+                    _require(a == b, f"task {task}, step {number}: same actions, another {label}")
+            _require(len(first) == len(second), f"task {task}: same actions, episodes of different length")
+            steps += len(first) - 1
+        return f"{steps} steps of {len(self.ids)} tasks alike"
+
+    def bad_actions(self) -> str:
+        for action in BAD_ACTIONS:
+            shown = repr(action if len(action) < 30 else action[:10] + "...")
+            self.env.reset(options={"task": self.ids[0]})
+            try:
+                observation, _, _, _, info = self.env.step(action)
+            except Exception as error:
+                raise _Broken(f"action {shown} raised {type(error).__name__}: {error}") from error
+            _require(info["valid"] is False, f"action {shown} gives valid={info['valid']!r}, not False")
+            _require(isinstance(observation, str), f"action {shown} gives no text")
+        return f"{len(BAD_ACTIONS)} bad actions give valid=False"
+
+    def unknown_names(self) -> str:
+        for label, call in (
+            ("an unknown split", lambda: self.env.panel("no such split")),
+            ("an unknown task", lambda: self.env.reset(options={"task": "no such task"})),
+        ):
+            try:
+                call()
+            except TaskError:
+                continue
+            except Exception as error:
+                raise _Broken(f"{label} raises {type(error).__name__}, not TaskError") from error
+            raise _Broken(f"{label} is accepted; it must raise TaskError")
+        return "TaskError for an unknown split and an unknown task"
+
+    def expert_wins(self) -> str:
+        lengths, unknown = [], 0
+        for task in self.ids:
+            trace = self._expert(task)
+            if trace is None:
+                unknown += 1
+                continue
+            progress, won = trace
+            _require(
+                won, f"task {task}: the expert's plan ends after {len(progress) - 1} steps without a win"
+            )
+            lengths.append(len(progress) - 1)
+        _require(bool(lengths), f"expert() has no plan for any of {len(self.ids)} tasks")
+        without = f", no plan for {unknown}" if unknown else ""
+        return f"{len(lengths)} of {len(self.ids)} won in {min(lengths)} to {max(lengths)} steps{without}"
+
+    def progress(self) -> str:
+        known = 0
+        for task in self.ids:
+            trace = self._expert(task)
+            values = [value for value in trace[0] if value is not None] if trace else []
+            for before, after in itertools.pairwise(values):
+                _require(
+                    after >= before - 1e-9,
+                    f"task {task}: progress falls from {before:.3f} to {after:.3f} on the expert's path",
+                )
+            if trace and trace[1] and trace[0][-1] is not None:
+                _require(
+                    abs(trace[0][-1] - 1) < 1e-9, f"task {task}: progress {trace[0][-1]} when won, not 1"
+                )
+            known += bool(values)
+        return f"known for {known} of {len(self.ids)} tasks, rising to 1 on the expert's path"
+
+    def truncation(self) -> str:
+        limit = self.env.max_steps
+        _require(limit > 0, f"max_steps is {limit}; it must be the step limit")
+        self.env.reset(options={"task": self.ids[0]})
+        for step in range(1, limit + 1):
+            _, _, terminated, truncated, _ = self.env.step("")
+            _require(not terminated, f"step {step} of empty actions ends the episode as terminated")
+            _require(truncated == (step == limit), f"truncated={truncated} at step {step}, limit {limit}")
+        return f"at step {limit}"
+
+    def _walk(self, env: TextEnv, task: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        """Reset and up to _STEPS admissible steps, as (observation, (reward, terminated, truncated),
+        info)."""
+        observation, info = env.reset(options={"task": task})
+        trace: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [(observation, (), dict(info))]
+        for number in range(_STEPS):
+            observation, reward, terminated, truncated, info = env.step(_pick(info["admissible"], number))
+            trace.append((observation, (reward, terminated, truncated), dict(info)))
+            if terminated or truncated:
+                break
+        return trace
+
+    def _expert(self, task: str) -> tuple[list[float | None], bool] | None:
+        """Progress of every state on the expert's path (start included) and whether it won; None = no
+        plan."""
+        _, info = self.env.reset(options={"task": task})
+        action = self.env.expert()
+        if action is None:
+            return None
+        values = [info["progress"]]
+        while action is not None:
+            _, _, terminated, truncated, info = self.env.step(action)
+            values.append(info["progress"])
+            if terminated or truncated:
+                break
+            action = self.env.expert()
+        return values, info["won"]
+
+
+def _pick(admissible: list[str], number: int) -> str:
+    """A deterministic, varied choice; placeholders such as ``<your query>`` are filled in."""
+    if not admissible:
+        return ""
+    return _PLACEHOLDER.sub("test", admissible[(number * 7 + 3) % len(admissible)])

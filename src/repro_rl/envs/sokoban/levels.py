@@ -1,0 +1,168 @@
+"""Level files: XSB (``# @ + $ * .`` and space; ``-`` and ``_`` also floor) and Boxoban (``; N`` before each
+level).
+
+Boxoban: github.com/google-deepmind/boxoban-levels. XSB: sokobano.de/wiki/index.php?title=Level_format.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from repro_rl.envs.sokoban.board import Layout, Room
+from repro_rl.errors import DataError
+
+_METADATA = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*:")
+_FLOOR = str.maketrans("-_", "  ")
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(slots=True, frozen=True)
+class LevelSet:
+    """Rooms of a level file or folder, by split. A single file, or a folder of files, has the one split
+    ``all``."""
+
+    name: str
+    splits: dict[str, tuple[Room, ...]]
+
+
+def read_level_set(path: str | Path) -> LevelSet:
+    """Read a level file, a folder of ``*.txt``/``*.xsb``/``*.sok`` files, or one with train/valid/test
+    subfolders.
+
+    Raises DataError naming the file, the level (counted from 0 within its file) and the line.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise DataError("no such level file or folder; check the path in `levels`.", file=root)
+    folders: dict[str, Path] = {}
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        split = _SPLIT_FOLDERS.get(folder.name)
+        if split in folders:
+            raise DataError(
+                f"{folders[split].name} and {folder.name} both mean the split {split}; keep one.", file=root
+            )
+        if split is not None and folder.is_dir():
+            folders[split] = folder
+    places = folders or {"all": root}
+    splits = {}
+    for split, place in places.items():
+        rooms: list[Room] = []
+        for file in _files(place):
+            stat = file.stat()
+            rooms.extend(_read_cached(file, stat.st_mtime_ns, stat.st_size))
+        splits[split] = tuple(rooms)
+    return LevelSet(root.stem if root.is_file() else root.resolve().name, splits)
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    files = sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in (".txt", ".xsb", ".sok"))
+    if not files:
+        raise DataError("the folder holds no level file (*.txt, *.xsb, *.sok).", file=place)
+    return files
+
+
+@lru_cache(maxsize=2_048)
+def _read_cached(file: Path, mtime: int, size: int) -> tuple[Room, ...]:
+    return tuple(read_levels(file))
+
+
+def read_levels(file: Path) -> list[Room]:
+    """All levels of one file, in order. Raises DataError, also for a file without any level."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as UTF-8 text: {error}", file=file) from error
+    rooms: list[Room] = []
+    block: list[str] = []
+    first = 1
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        bare = line.strip()
+        if bare and not bare.startswith(";") and not _METADATA.match(bare):
+            if not block:
+                first = number
+            block.append(line.rstrip())
+        elif block:
+            rooms.append(parse_room("\n".join(block), file=file, record=len(rooms), first_line=first))
+            block = []
+    if not rooms:
+        raise DataError("holds no level; expected rows of # @ + $ * . and space.", file=file)
+    return rooms
+
+
+def parse_room(text: str, *, file: object = None, record: object = None, first_line: int = 1) -> Room:
+    """One level in XSB symbols. Floor outside the room becomes wall.
+
+    Raises DataError for an unknown character, no or several players, boxes and targets of different number,
+    a level without boxes or already solved, and a room that is not closed; ``record`` and line say where.
+    """
+
+    def wrong(message: str, row: int | None = None) -> DataError:
+        level = None if record is None else f"level {record}"
+        lines = (
+            f"line {first_line + row}"
+            if row is not None
+            else f"lines {first_line} to {first_line + len(rows) - 1}"
+        )
+        return DataError(message, file=file, record=level, field=lines)
+
+    rows = text.translate(_FLOOR).split("\n")
+    for r, line in enumerate(rows):
+        for c, symbol in enumerate(line):
+            if symbol not in "#@+$*. ":
+                raise wrong(
+                    f"unknown character {symbol!r} in column {c + 1}; a level uses # @ + $ * . - _ space.", r
+                )
+    width = max(map(len, rows))
+    grid = [list(line.ljust(width)) for line in rows]
+    places = {
+        symbol: [(r, c) for r, line in enumerate(grid) for c, s in enumerate(line) if s in symbol]
+        for symbol in ("@+", "$*", ".+*")
+    }
+    players, boxes, targets = places["@+"], places["$*"], places[".+*"]
+    if len(players) != 1:
+        raise wrong(f"{len(players) or 'no'} player; a level needs exactly one @ (or + on a target).")
+    if len(boxes) != len(targets) or not boxes:
+        raise wrong(
+            f"{len(boxes)} boxes ($ *) and {len(targets)} targets (. + *); both must be equal, at least 1."
+        )
+    if set(boxes) == set(targets):
+        raise wrong("every box stands on a target already; there is nothing to do.")
+    outside = _outside(grid)
+    for r, c in (*players, *boxes, *targets):
+        if (r, c) in outside:
+            raise wrong(
+                "the room is not closed: there is a gap in the walls, or something stands outside.", r
+            )
+    for r, c in outside:
+        grid[r][c] = "#"
+    walls_and_targets = "\n".join(
+        "".join("." if s in ".+*" else "#" if s == "#" else " " for s in line) for line in grid
+    )
+    layout = Layout.of(walls_and_targets)
+    index = {cell: i for i, cell in enumerate(layout.floor)}
+    return Room(layout, index[players[0]], tuple(sorted(index[box] for box in boxes)))
+
+
+def _outside(grid: list[list[str]]) -> set[tuple[int, int]]:
+    """Cells that are not wall and connected with the edge of the map."""
+    rows, cols = len(grid), len(grid[0])
+    stack = [(r, c) for r in range(rows) for c in range(cols) if r in (0, rows - 1) or c in (0, cols - 1)]
+    seen = set()
+    while stack:
+        r, c = stack.pop()
+        if (r, c) in seen or not (0 <= r < rows and 0 <= c < cols) or grid[r][c] == "#":
+            continue
+        seen.add((r, c))
+        stack += [(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)]
+    return seen

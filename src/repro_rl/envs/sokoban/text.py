@@ -1,0 +1,186 @@
+"""How a state is written: three styles and the words they use.
+
+``relative`` (for tiny models; one whitespace-separated word a feature)::
+
+    at:2,3 box:+1,+0 goal:-1,+2 wall:+0,-1
+
+player (row, column) from the top left of the room with its border; for every box in reading order its place
+relative to the player, followed by every target relative to that box; then the inner walls relative to the
+player. With ``encoding="split"``: ``at:r2 at:c3 box:down1 box:right0 goal:up1 goal:right2 wall:d0l1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+
+from repro_rl.envs.sokoban.board import ACTIONS, Layout
+
+STYLES: tuple[str, ...] = ("grid", "coordinates", "relative")
+ENCODINGS: tuple[str, ...] = ("fused", "split")
+
+Rendered = tuple[str, str]  # observation, brief
+Renderer = Callable[[int, tuple[int, ...]], Rendered]
+
+
+@cache
+def at_words(row: int, col: int, encoding: str) -> str:
+    """The player's place: 1 word fused, 2 words split."""
+    return f"at:{row},{col}" if encoding == "fused" else f"at:r{row} at:c{col}"
+
+
+@cache
+def offset_words(kind: str, dr: int, dc: int, encoding: str) -> str:
+    """A place relative to another: 1 word fused, 2 split (``box``, ``goal``); a ``wall`` is always 1 word."""
+    if encoding == "fused":
+        return f"{kind}:{dr:+d},{dc:+d}"
+    if kind == "wall":
+        return f"wall:{'u' if dr < 0 else 'd'}{abs(dr)}{'l' if dc < 0 else 'r'}{abs(dc)}"
+    return f"{kind}:{'up' if dr < 0 else 'down'}{abs(dr)} {kind}:{'left' if dc < 0 else 'right'}{abs(dc)}"
+
+
+class _Relative:
+    """Writes the states of one layout; the words of each part are computed once."""
+
+    __slots__ = ("_at", "_box", "_encoding", "_goals", "_layout", "_walls")
+
+    def __init__(self, layout: Layout, encoding: str):
+        self._layout, self._encoding = layout, encoding
+        self._at = [at_words(r, c, encoding) for r, c in layout.floor]
+        self._box: dict[tuple[int, int], str] = {}
+        self._goals: dict[int, str] = {}
+        self._walls: dict[int, str] = {}
+
+    def __call__(self, player: int, boxes: tuple[int, ...]) -> Rendered:
+        brief = self._at[player]
+        for box in boxes:
+            words = self._box.get((player, box))
+            if words is None:
+                words = self._box[player, box] = self._describe(player, box)
+            brief += words
+        walls = self._walls.get(player)
+        if walls is None:
+            r, c = self._layout.floor[player]
+            walls = self._walls[player] = "".join(
+                " " + offset_words("wall", wr - r, wc - c, self._encoding)
+                for wr, wc in self._layout.inner_walls
+            )
+        return brief + walls, brief
+
+    def _describe(self, player: int, box: int) -> str:
+        floor, encoding = self._layout.floor, self._encoding
+        (pr, pc), (br, bc) = floor[player], floor[box]
+        words = [offset_words("box", br - pr, bc - pc, encoding)]
+        for target in self._layout.targets:
+            tr, tc = floor[target]
+            words.append(offset_words("goal", tr - br, tc - bc, encoding))
+        return "".join(" " + word for word in words)
+
+
+class _Grid:
+    """Rows of space-separated symbols: ``#`` wall, ``_`` floor, ``O`` target, ``X`` box, ``P`` player,
+    ``√``, ``S``."""
+
+    __slots__ = ("_base", "_index", "_targets")
+
+    def __init__(self, layout: Layout):
+        symbols = {"#": "#", " ": "_", ".": "O"}
+        lines = layout.text.split("\n")
+        self._base = list("\n".join(" ".join(symbols[s] for s in line) for line in lines))
+        self._index = [r * 2 * layout.cols + 2 * c for r, c in layout.floor]
+        self._targets = frozenset(layout.targets)
+
+    def __call__(self, player: int, boxes: tuple[int, ...]) -> Rendered:
+        cells = self._base.copy()
+        for box in boxes:
+            cells[self._index[box]] = "√" if box in self._targets else "X"
+        cells[self._index[player]] = "S" if player in self._targets else "P"
+        text = "".join(cells)
+        return text, text
+
+
+class _Coordinates:
+    """Lines that give the positions of player, boxes, targets and inner walls as (row, column)."""
+
+    __slots__ = ("_head", "_names", "_tail", "_targets")
+
+    def __init__(self, layout: Layout):
+        self._names = [f"({r}, {c})" for r, c in layout.floor]
+        self._targets = frozenset(layout.targets)
+        self._head = (
+            f"Positions are (row, column), counted from (0, 0) at the top left. The room has {layout.rows} "
+            f"rows and {layout.cols} columns; its border is wall.\nPlayer: "
+        )
+        walls = ", ".join(f"({r}, {c})" for r, c in layout.inner_walls) or "none"
+        self._tail = f"\nTargets: {', '.join(self._names[t] for t in layout.targets)}\nInner walls: {walls}"
+
+    def __call__(self, player: int, boxes: tuple[int, ...]) -> Rendered:
+        names = [f"{self._names[b]} on a target" if b in self._targets else self._names[b] for b in boxes]
+        text = f"{self._head}{self._names[player]}\nBoxes: {', '.join(names)}{self._tail}"
+        return text, text
+
+
+@lru_cache(maxsize=8_192)
+def renderer(layout: Layout, style: str, encoding: str) -> Renderer:
+    """A function from (player, boxes) to (observation, brief) for one layout. Cached."""
+    if style == "relative":
+        return _Relative(layout, encoding)
+    return _Grid(layout) if style == "grid" else _Coordinates(layout)
+
+
+def vocabulary(rows: int, cols: int, style: str, encoding: str) -> tuple[str, ...]:
+    """Every word a style can write for rooms up to ``rows`` x ``cols`` (border included), and the four
+    actions.
+
+    For ``coordinates`` (free text) only the actions: its words are collected by playing.
+    """
+    words: dict[str, None] = dict.fromkeys(ACTIONS)
+    if style == "grid":
+        words |= dict.fromkeys(("#", "_", "O", "X", "P", "√", "S", "Nothing", "happened."))
+    if style == "relative":
+        for r in range(1, rows - 1):
+            for c in range(1, cols - 1):
+                words |= dict.fromkeys(at_words(r, c, encoding).split())
+        for kind in ("box", "goal", "wall"):
+            for dr in range(3 - rows, rows - 2):
+                for dc in range(3 - cols, cols - 2):
+                    if kind == "goal" or (dr, dc) != (0, 0):
+                        words |= dict.fromkeys(offset_words(kind, dr, dc, encoding).split())
+    return tuple(words)
+
+
+_RULES = (
+    "You are solving a Sokoban puzzle. You stand in a room with walls, boxes and targets; there are as many "
+    "targets as boxes. The puzzle is solved when every box stands on a target.\n"
+    "- Each turn you take one of four actions: up, down, left, right. You then walk one cell that way.\n"
+    "- If a box is in that cell, you push it one cell further, provided the cell behind it is free.\n"
+    "- You can push only one box at a time, and you can never pull. You cannot walk into walls.\n"
+    "- A box pushed into a corner that is not a target is stuck for good, so look ahead before you push."
+)
+_HOW_TO_READ = {
+    "grid": (
+        "The room is drawn row by row, from top to bottom: # wall, _ empty floor, O target, X box, √ box on "
+        "a target, P you, S you standing on a target."
+    ),
+    "coordinates": (
+        "The state lists positions as (row, column). Rows grow downward, columns grow to the right: up "
+        "lowers the row by 1, left lowers the column by 1."
+    ),
+    "fused": (
+        "The state is a list of words. at:R,C is your row and column (rows grow downward, columns to the "
+        "right). box:+1,-2 is a box 1 row below and 2 columns left of you; the goal: words that follow it "
+        "give each target relative to that box (goal:+0,+0 means the box is on it). wall:-1,+0 is an inner "
+        "wall just above you; the border of the room is wall too."
+    ),
+    "split": (
+        "The state is a list of words. at:r2 at:c3 is your row and column (rows grow downward, columns to "
+        "the right). box:down1 box:left2 is a box 1 row below and 2 columns left of you; the goal: words "
+        "that follow it give each target relative to that box. wall:u1r0 is an inner wall just above you; "
+        "the border of the room is wall too."
+    ),
+}
+
+
+def instructions(style: str, encoding: str) -> str:
+    """Rules and legend for a prompt."""
+    return f"{_RULES}\n{_HOW_TO_READ[encoding if style == 'relative' else style]}"

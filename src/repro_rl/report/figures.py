@@ -1,0 +1,180 @@
+"""Which figures the report shows, drawn from the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from repro_rl.report.load import Json, Run, finite
+from repro_rl.report.metrics import ELSEWHERE, HEALTH, REWARD, Metric
+from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, band, draw
+from repro_rl.study.progress import Which, by_fraction
+
+MAX_OTHER = 24  # unknown metrics drawn; the rest are named
+
+
+class Style:
+    """Colour and dash of each run: one colour a method, one dash a seed, as long as both last."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        methods = list(dict.fromkeys(run.method for run in runs))
+        self.color = {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(methods)}
+        count: dict[str, int] = {}
+        self.dash: dict[str, str] = {}
+        for run in runs:
+            index = count.get(run.method, 0)
+            count[run.method] = index + 1
+            self.dash[run.label] = DASHES[index % len(DASHES)]
+
+    def line(self, run: Run, key: str, x: str = "iteration", *, bars: bool = False) -> Line:
+        xs, ys = run.series(key, x)
+        return Line(run.label, xs, ys, self.color[run.method], self.dash[run.label], bars=bars)
+
+
+def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
+    """Training and held-out success against iterations and against environment steps; and what is missing."""
+    style = Style(runs)
+    figures: list[Figure] = []
+    notes: list[str] = []
+    for x, name in (("iteration", "iteration"), ("env_steps", "environment steps")):
+        figure = draw(
+            f"Training success by {name}",
+            [style.line(run, "rollout/success", x) for run in runs],
+            name,
+            "success rate",
+            unit_range=True,
+            size=(4.6, 2.9),
+            note="Share of this iteration's rollouts that won; training tasks and temperature.",
+        )
+        _keep(figure, figures, notes, f"Training success by {name}: not recorded.")
+        figure = draw(
+            f"Held-out success by {name}",
+            [_evaluation(style, run, x) for run in runs],
+            name,
+            "success rate",
+            unit_range=True,
+            size=(4.6, 2.9),
+            note="Evaluations during training, with 95 % intervals.",
+        )
+        _keep(figure, figures, notes, f"Held-out success by {name}: not recorded.")
+    mean = draw(
+        "Training success, mean over seeds",
+        _over_seeds(runs, style),
+        "iteration",
+        "success rate",
+        unit_range=True,
+        size=(4.6, 2.9),
+        note="Mean over the seeds of a method on the iterations that all have, with a 95 % t interval.",
+    )
+    if mean:
+        figures.append(mean)
+    return figures, notes
+
+
+def small_multiples(runs: Sequence[Run], metrics: dict[str, Metric]) -> tuple[list[Figure], list[str]]:
+    """One figure per metric, and a note that names the ones nobody recorded."""
+    style, figures, missing = Style(runs), [], []
+    for key, metric in metrics.items():
+        figure = draw(
+            metric.title,
+            [style.line(run, key) for run in runs],
+            "iteration",
+            metric.unit,
+            note=metric.meaning,
+            unit_range=metric.rate,
+        )
+        if figure is None:
+            missing.append(f"{metric.title} ({key})")
+        else:
+            figures.append(figure)
+    return figures, [f"Not recorded: {', '.join(missing)}."] if missing else []
+
+
+def rewards(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
+    """Every reward term apart, the unknown ones too; for a single run all terms in one figure first."""
+    known = {key: REWARD[key] for key in REWARD}
+    for key in _keys(runs):
+        if key.startswith("reward/") and key not in known:
+            known[key] = Metric(key.removeprefix("reward/"), "reward per episode", "")
+    figures, notes = small_multiples(runs, known)
+    if len(runs) == 1:
+        lines = []
+        for index, (key, metric) in enumerate(known.items()):
+            xs, ys = runs[0].series(key)
+            dash = DASHES[index % len(DASHES)] if index else ""
+            lines.append(Line(metric.title, xs, ys, PALETTE[index % len(PALETTE)], dash))
+        note = "Mean per episode. The terms add up to what the step advantages are made from."
+        together = draw("All terms", lines, "iteration", "reward per episode", note=note)
+        if together and len(together.legend) > 1:
+            figures.insert(0, together)
+    return figures, notes
+
+
+def health(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
+    return small_multiples(runs, HEALTH)
+
+
+def others(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
+    """Metrics this version has no words for."""
+    names = [
+        key
+        for key in _keys(runs)
+        if key not in ELSEWHERE and key not in HEALTH and not key.startswith("reward/")
+    ]
+    metrics = {key: Metric(key, "value", "") for key in names[:MAX_OTHER]}
+    figures, _ = small_multiples(runs, metrics)
+    rest = names[MAX_OTHER:]
+    return figures, [f"Recorded but not drawn: {', '.join(rest)}."] if rest else []
+
+
+def progress_curves(records: Sequence[Json], when: str) -> list[Figure]:
+    """Mean progress of successes and failures against the fraction of the episode; one figure a series."""
+    figures = []
+    grid = np.linspace(0, 1, 11)
+    series: tuple[Which, ...] = ("online", "retrospective", "truth")
+    for which in series:
+        lines = []
+        for won in (True, False):
+            rows = by_fraction(records, which, won=won)
+            name = f"{'successes' if won else 'failures'} ({len(rows)})"
+            color, dash = (WON, "") if won else (LOST, DASHES[1])
+            lines.append(band(name, (100 * grid).tolist(), 100 * rows, color, dash))
+        title = "True progress" if which == "truth" else f"{which.capitalize()} progress"
+        figure = draw(f"{title}, {when}", lines, "part of the episode, %", "progress, %")
+        if figure:
+            figures.append(figure)
+    return figures
+
+
+def _evaluation(style: Style, run: Run, x: str) -> Line:
+    line = style.line(run, "eval/success", x, bars=True)
+    rows = [row for row in run.metrics if finite(row.get("eval/success")) and finite(row.get(x))]
+    if rows and all(finite(row.get("eval/low")) and finite(row.get("eval/high")) for row in rows):
+        line.low = [row["eval/low"] for row in rows]
+        line.high = [row["eval/high"] for row in rows]
+    return line
+
+
+def _over_seeds(runs: Sequence[Run], style: Style) -> list[Line]:
+    lines = []
+    for method, color in style.color.items():
+        own = [run.series("rollout/success") for run in runs if run.method == method]
+        series = [dict(zip(x, y, strict=True)) for x, y in own if x]
+        if len(series) > 1:
+            shared = sorted(set.intersection(*(set(points) for points in series)))
+            rows = np.array([[points[x] for x in shared] for points in series])
+            lines.append(band(f"{method} ({len(series)} seeds)", shared, rows, color))
+    return lines
+
+
+def _keys(runs: Sequence[Run]) -> list[str]:
+    keys = {key for run in runs for row in run.metrics for key, value in row.items() if finite(value)}
+    return sorted(keys)
+
+
+def _keep(figure: Figure | None, figures: list[Figure], notes: list[str], missing: str) -> None:
+    if figure is None:
+        notes.append(missing)
+    else:
+        figures.append(figure)

@@ -1,0 +1,227 @@
+"""Read a run folder for the report.
+
+What is absent becomes a note on the page; what is broken raises DataError with the file and the line. The one
+exception is a half-written last line of ``metrics.jsonl``: a run that goes on, or was killed, leaves one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+
+from repro_rl.errors import DataError
+
+Json = dict[str, Any]
+
+# Token ids are most of a trajectory file and nothing here reads them.
+HEAVY = ("prompt", "prompt_tokens", "tokens")
+
+
+@dataclass(slots=True)
+class Run:
+    """A run as the report sees it."""
+
+    path: Path
+    method: str
+    seed: str
+    label: str  # unique among the runs of one report
+    config: Json
+    manifest: Json
+    metrics: list[Json]  # by iteration, each once
+    evaluations: list[Json]  # eval/*.json, with "file", in the order they are shown
+    sources: dict[str, Path]  # name of a trajectory file ("iteration 12", "eval warm-start") -> file
+    notes: list[str] = field(default_factory=list)
+
+    def series(self, key: str, x: str = "iteration") -> tuple[list[float], list[float]]:
+        """The finite values of one metric against ``x``; two lists of the same length."""
+        points = [(row[x], row[key]) for row in self.metrics if finite(row.get(x)) and finite(row.get(key))]
+        return [float(a) for a, _ in points], [float(b) for _, b in points]
+
+
+def finite(value: object) -> TypeGuard[float]:
+    """A number that is neither nan nor infinite; no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_runs(paths: list[Path]) -> list[Run]:
+    """Read every run and make the labels unique. Raises DataError for no run, no folder, a broken file."""
+    if not paths:
+        raise DataError("No run was given; name at least one run folder.")
+    runs = [read_run(path) for path in paths]
+    labels = [run.label for run in runs]
+    for run in runs:
+        if labels.count(run.label) > 1:
+            run.label = f"{run.label} · {run.path.resolve().name}"
+    seen: dict[str, int] = {}
+    for run in runs:  # same method, seed and folder name: number them
+        seen[run.label] = seen.get(run.label, 0) + 1
+        if seen[run.label] > 1:
+            run.label = f"{run.label} ({seen[run.label]})"
+    return runs
+
+
+def read_run(path: Path) -> Run:
+    """Read one run folder. Raises DataError when it is no folder or holds a broken file."""
+    if not path.is_dir():
+        raise DataError("No such run folder; give the folder that holds metrics.jsonl.", file=path)
+    notes: list[str] = []
+    config = _read_config(path / "config.yaml", notes)
+    manifest = _read_manifest(path / "manifest.json", notes)
+    method = _name(manifest.get("method")) or _name(config.get("method")) or "unknown method"
+    seed = _seed(config.get("seed")) or _seed(manifest.get("seeds")) or _seed(manifest.get("seed")) or "?"
+    metrics = _read_metrics(path / "metrics.jsonl", notes)
+    evaluations = _read_evaluations(path / "eval", notes)
+    sources = _find_sources(path / "trajectories", notes)
+    return Run(
+        path, method, seed, f"{method} · seed {seed}", config, manifest, metrics, evaluations, sources, notes
+    )
+
+
+def read_trajectories(file: Path) -> Iterator[Json]:
+    """The records of one ``*.jsonl.gz``, without their token ids. Raises DataError with file and line."""
+    number = 0
+    try:
+        with gzip.open(file, "rt", encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _slim(_object(line, file, number))
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"not a whole gzip file ({error}); delete it.", file=file, record=f"line {number + 1}"
+        ) from error
+
+
+def _slim(record: Json) -> Json:
+    if not isinstance(record.get("steps"), list):
+        record["steps"] = []
+    record["steps"] = [step for step in record["steps"] if isinstance(step, dict)]
+    if not isinstance(record.get("reflection"), dict):
+        record["reflection"] = None
+    for part in [*record["steps"], record["reflection"] or {}]:
+        for key in HEAVY:
+            part.pop(key, None)
+    return record
+
+
+def _read_config(file: Path, notes: list[str]) -> Json:
+    if not file.exists():
+        notes.append("config.yaml is missing.")
+        return {}
+    try:
+        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"not readable as YAML: {error}", file=file) from error
+    if not isinstance(value, dict):
+        raise DataError("a mapping was expected at the top.", file=file)
+    return value
+
+
+def _read_manifest(file: Path, notes: list[str]) -> Json:
+    if not file.exists():
+        notes.append("manifest.json is missing: versions, panel digests and hardware are unknown.")
+        return {}
+    return _object(_text(file), file, None)
+
+
+def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
+    if not file.exists():
+        notes.append("metrics.jsonl is missing: no curves.")
+        return []
+    rows: dict[float, Json] = {}
+    again = 0
+    lines = _text(file).split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = _object(line, file, number)
+        except DataError:
+            if number == len(lines):  # no newline after it: it was being written
+                notes.append(f"metrics.jsonl: line {number}, the last, is half-written and was left out.")
+                break
+            raise
+        iteration = row.get("iteration")
+        if not finite(iteration):
+            raise DataError("a number is missing.", file=file, record=f"line {number}", field="iteration")
+        again += iteration in rows
+        rows[float(iteration)] = row
+    if again:
+        notes.append(f"metrics.jsonl: {again} iterations occur twice (a resumed run); the later line counts.")
+    if not rows:
+        notes.append("metrics.jsonl holds no iteration yet.")
+    return [rows[key] for key in sorted(rows)]
+
+
+def _read_evaluations(folder: Path, notes: list[str]) -> list[Json]:
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        row = _object(_text(file), file, None)
+        row["file"] = file.name
+        row["name"] = str(row.get("name") or file.stem)
+        found.append(row)
+    if not found:
+        notes.append("eval/ holds no evaluation: no held-out figures with intervals.")
+    last = {"best": 1, "last": 2}  # after the iterations that they were chosen from
+    found.sort(key=lambda row: (last.get(row["name"], 0), _number(row.get("iteration")), row["file"]))
+    return found
+
+
+def _find_sources(folder: Path, notes: list[str]) -> dict[str, Path]:
+    sources = {}
+    for file in sorted(folder.glob("*.jsonl.gz")):
+        stem = file.name.removesuffix(".jsonl.gz")
+        match = re.fullmatch(r"iteration-(\d+)", stem)
+        sources[f"iteration {int(match[1])}" if match else re.sub(r"^eval-", "eval ", stem)] = file
+    if not sources:
+        notes.append("trajectories/ holds no file: nothing to browse.")
+    return sources
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", file=file) from error
+
+
+def _object(text: str, file: Path, record: int | None) -> Json:
+    where = None if record is None else f"line {record}"
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"not readable as JSON: {error}", file=file, record=where) from error
+    if not isinstance(value, dict):
+        raise DataError("a JSON object was expected.", file=file, record=where)
+    return value
+
+
+def _number(value: Any) -> float:
+    return float(value) if finite(value) else -1.0
+
+
+def _name(value: Any) -> str:
+    """A method is a name, or a mapping that holds one."""
+    if isinstance(value, dict):
+        value = value.get("name")
+    return value if isinstance(value, str) else ""
+
+
+def _seed(value: Any) -> str:
+    """A seed is a number, or a mapping of purposes to numbers of which "train" or "run" is the run's own."""
+    if isinstance(value, dict):
+        for key in ("train", "training", "run", "seed"):
+            if key in value:
+                return _seed(value[key])
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

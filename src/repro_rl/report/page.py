@@ -1,0 +1,228 @@
+"""Put the report together: read, choose, draw, fill the template, write whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+import repro_rl
+from repro_rl.report import figures, pick, tables
+from repro_rl.report.load import Json, Run, read_runs, read_trajectories
+from repro_rl.report.plots import Figure
+
+TEMPLATES = Path(__file__).with_name("templates")
+SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
+
+
+@dataclass(slots=True)
+class Progress:
+    """The progress section of one run."""
+
+    run: str
+    table: tables.QualityTable
+    figures: list[Figure]
+    basis: list[str]  # where each moment's figures come from
+
+
+def build_report(runs: Sequence[Path], out: Path | None = None, *, seed: int = 0) -> Path:
+    """Write one self-contained HTML page about ``runs`` and return its path.
+
+    ``out`` defaults to ``report.html`` in the (first) run. ``seed`` decides which trajectories are carried
+    where there are more than 60. Raises DataError for what is no folder and for broken files, naming them.
+    """
+    paths = [Path(path) for path in runs]
+    read = read_runs(paths)
+    html = render(read, seed=seed)
+    target = Path(out) if out is not None else paths[0] / "report.html"
+    _write_whole(target, html)
+    return target
+
+
+def render(runs: list[Run], *, seed: int = 0) -> str:
+    """The page's text."""
+    browsed: list[Json] = []
+    progress: list[Progress] = []
+    for index, run in enumerate(runs):
+        share = pick.LIMIT // len(runs) + (index < pick.LIMIT % len(runs))
+        section, chosen = _trajectories(run, max(1, share), random.Random(f"{seed}/{run.label}"))
+        progress.append(section)
+        browsed.extend(chosen)
+    curves, curve_notes = figures.curves(runs)
+    rewards, reward_notes = figures.rewards(runs)
+    health, health_notes = figures.health(runs)
+    others, other_notes = figures.others(runs)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    return environment.get_template("report.html.jinja").render(
+        title=_title(runs),
+        version=getattr(repro_rl, "__version__", ""),
+        built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        # Only this script may run, so markup that slips in stays dead.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        runs=[_header(run) for run in runs],
+        warnings=tables.panel_warnings(runs),
+        seeds=tables.over_seeds(runs),
+        evaluations=[row for run in runs for row in tables.evaluated(run)],
+        curves=curves,
+        curve_notes=curve_notes,
+        rewards=rewards,
+        reward_notes=reward_notes,
+        health=health,
+        health_notes=health_notes,
+        others=others,
+        other_notes=other_notes,
+        progress=progress,
+        browsed=len(browsed),
+        data=pick.json_for_script(browsed),
+    )
+
+
+def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, list[Json]]:
+    """Read the files worth showing: start and end evaluation, first, middle and last iteration."""
+    before, after = tables.before_after(run)
+    iterations = [name for name in run.sources if name.startswith("iteration ")]
+    evaluations = [name for name in run.sources if not name.startswith("iteration ")]
+    start, end = _source(before, evaluations), _source(after, evaluations)
+    wanted = [start, *iterations[:1], *iterations[len(iterations) // 2 :][:1], *iterations[-1:], end]
+    names = list(dict.fromkeys(name for name in wanted if name is not None)) or evaluations[:2]
+    records = {name: list(read_trajectories(run.sources[name])) for name in names}
+
+    moments: list[tuple[str, Json | None, list[Json]]] = []
+    basis = []
+    for when, row, source, fallback in (
+        ("before", before, start, iterations[:1]),
+        ("after", after, end, iterations[-1:] if len(iterations) > 1 else []),
+    ):
+        source = source or next(iter(fallback), None)
+        if row is None and source is None:
+            continue
+        shown = records.get(source, []) if source else []
+        moments.append((when, row, shown))
+        parts = [f"evaluation {row['name']} ({row['file']})"] if row and row.get("progress") else []
+        if source:
+            parts.append(f"{len(shown)} trajectories of {source}")
+        basis.append(f"{when}: {', '.join(parts) or 'no progress recorded'}")
+    drawn = [figure for when, _, shown in moments for figure in figures.progress_curves(shown, when)]
+    section = Progress(run.label, tables.quality_table(moments), drawn, basis)
+
+    chosen: list[Json] = []
+    for position, name in enumerate(names):
+        quota = (limit - len(chosen)) // (len(names) - position)
+        picked = pick.choose(records[name], quota, rng)
+        chosen += [pick.embedded(record, run.label, name) for record in picked]
+    return section, chosen
+
+
+def _source(row: Json | None, names: Sequence[str]) -> str | None:
+    """The trajectory file of an evaluation: the same stem, else one that holds its name."""
+    if row is None:
+        return None
+    stem = row["file"].removesuffix(".json").removeprefix("eval-")
+    exact = [name for name in names if name in (f"eval {stem}", f"eval {row['name']}")]
+    return next(iter(exact or [name for name in names if row["name"] in name]), None)
+
+
+def _header(run: Run) -> dict[str, Any]:
+    manifest = run.manifest
+    revision = next((manifest[key] for key in ("git", "git_revision", "revision") if manifest.get(key)), "–")
+    panels = manifest.get("panels")
+    hardware = manifest.get("hardware")
+    steps, seconds = run.series("env_steps")[1], run.series("seconds")[1]
+    facts = [
+        ("Method", run.method),
+        ("Seed", run.seed),
+        ("Iterations", str(len(run.metrics)) if run.metrics else "–"),
+        ("Environment steps", f"{steps[-1]:,.0f}" if steps else "–"),
+        ("Wall time", _duration(seconds[-1]) if seconds else "–"),
+        ("Started", str(manifest.get("started") or "–")),
+        ("Hardware", _flat(hardware) or "–"),
+        (
+            "Revision",
+            _flat(revision),
+        ),
+        ("Folder", str(run.path)),
+    ]
+    return {
+        "label": run.label,
+        "headline": tables.headline(run),
+        "facts": facts,
+        "panels": [
+            (
+                str(name),
+                str(panel.get("label", "–")),
+                str(panel.get("digest", "–")),
+                str(panel.get("size", "–")),
+            )
+            for name, panel in (panels if isinstance(panels, dict) else {}).items()
+            if isinstance(panel, dict)
+        ],
+        "notes": run.notes,
+        "config": _dump(run.config),
+        "manifest": _dump(manifest),
+    }
+
+
+def _title(runs: Sequence[Run]) -> str:
+    return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
+
+
+def _dump(value: Json) -> str:
+    return yaml.safe_dump(_masked(value), sort_keys=False, allow_unicode=True, width=110) if value else ""
+
+
+def _masked(value: Any) -> Any:
+    """Without secrets: a report is made to be handed on."""
+    if isinstance(value, dict):
+        hidden = {key for key, item in value.items() if SECRET.search(str(key)) and item}
+        return {key: "(hidden)" if key in hidden else _masked(item) for key, item in value.items()}
+    return [_masked(item) for item in value] if isinstance(value, list) else value
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item is not None)
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str("" if value is None else value)
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _printable(value: Any) -> Any:
+    """The template's texts with unseen characters shown; markup of our own is left alone."""
+    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _write_whole(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with half.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(target)
+    finally:
+        half.unlink(missing_ok=True)

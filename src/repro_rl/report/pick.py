@@ -1,0 +1,163 @@
+"""Which trajectories the page carries, and in what form."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from repro_rl.report.load import Json
+from repro_rl.study.progress import Series, Which, series_of
+
+LIMIT = 60
+NEARLY_DONE = 0.8
+MAX_TEXT = 6_000  # characters of one text on the page
+
+# Control characters and the marks that reorder text: a reader must see them, not their effect.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def choose(records: Sequence[Json], count: int, rng: random.Random) -> list[Json]:
+    """Up to ``count`` records: failures believed done, largest gaps, then wins and losses in turn."""
+    usable = [record for record in records if record["steps"]]
+    if len(usable) <= count:
+        return usable
+    pool = rng.sample(usable, len(usable))  # ties and the remainder fall to the seed, not to file order
+    chosen: dict[int, Json] = {}
+
+    def take(candidates: Sequence[Json], number: int) -> None:
+        for record in candidates:
+            if number <= 0 or len(chosen) >= count:
+                return
+            if id(record) not in chosen:
+                chosen[id(record)] = record
+                number -= 1
+
+    take([record for record in pool if believed_done(record)], max(1, count // 4))
+    take(sorted(pool, key=lambda record: -(gap(record) or 0.0)), max(1, count // 4))
+    won = [record for record in pool if record.get("won")]
+    lost = [record for record in pool if not record.get("won")]
+    take([record for pair in zip(won, lost, strict=False) for record in pair], count)
+    take(pool, count)
+    return [record for record in usable if id(record) in chosen]
+
+
+def believed_done(record: Json) -> bool:
+    """A failure that online or in retrospect was once called at least 80 % done."""
+    if record.get("won"):
+        return False
+    both: tuple[Which, Which] = ("online", "retrospective")
+    return any(
+        value is not None and value >= NEARLY_DONE for which in both for value in series_of(record, which)
+    )
+
+
+def gap(record: Json) -> float | None:
+    """The largest distance between online and retrospective progress, 0..1; None where they share no step."""
+    pairs = zip(series_of(record, "online"), series_of(record, "retrospective"), strict=True)
+    return max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=None)
+
+
+def embedded(record: Json, run: str, source: str) -> Json:
+    """The record as the page's script reads it: short keys would save little and cost reading."""
+    retrospective = series_of(record, "retrospective")
+    reflection = record.get("reflection")
+    distance = gap(record)
+    return {
+        "run": run,
+        "source": source,
+        "task": str(record.get("task_id", "?")),
+        "rollout": record.get("rollout"),
+        "goal": clean(record.get("goal")),
+        "won": bool(record.get("won")),
+        "score": record.get("score"),
+        "truncated": bool(record.get("truncated")),
+        "error": clean(record.get("error")),
+        "return": record.get("return"),
+        "final": clean(record.get("final_observation")),
+        "believed": believed_done(record),
+        "gap": None if distance is None else round(100 * distance),
+        "online": _percent(series_of(record, "online")),
+        "retrospective": _percent(retrospective),
+        "truth": _percent(series_of(record, "truth")),
+        "steps": [
+            {
+                "observation": clean(step.get("observation")),
+                "feedback": clean(step.get("feedback")),
+                "text": clean(step.get("text")),
+                "action": clean(step.get("action")),
+                "valid": bool(step.get("valid")),
+                "finished": bool(step.get("finished", True)),
+                "defects": _names(step.get("defects")),
+                "terms": _terms(step.get("terms")),
+                "reward": step.get("env_reward"),
+                "advantage": step.get("advantage"),
+                "entropy": step.get("entropy"),
+            }
+            for step in record["steps"]
+        ],
+        "reflection": reflection
+        and {
+            "text": clean(reflection.get("text")),
+            "usable": any(value is not None for value in retrospective),
+            "defects": _names(reflection.get("defects")),
+            "terms": _terms(reflection.get("terms")),
+            "advantage": reflection.get("advantage"),
+        },
+    }
+
+
+def clean(value: Any) -> str:
+    """Text with unseen characters made visible, cut at a length that no honest text reaches."""
+    text = "" if value is None else str(value)
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}\n… ({len(text) - MAX_TEXT} more characters)"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters and direction marks shown as symbols."""
+    return _UNSEEN.sub(_symbol, text.replace("\r\n", "\n"))
+
+
+def json_for_script(value: Any) -> Markup:
+    """JSON that is safe inside ``<script>``: ASCII only, no ``<``, ``>`` or ``&``; nan becomes null."""
+    text = json.dumps(_strict(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    # ASCII escapes cover U+2028/9 as well; these three could end or open markup.
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # control pictures
+    return "␡" if code == 0x7F else f"[U+{code:04X}]"
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {clean(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, str):
+        return clean(value)
+    return value
+
+
+def _terms(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _names(value: Any) -> list[str]:
+    return [clean(item) for item in value] if isinstance(value, list) else []
+
+
+def _percent(values: Series) -> list[int | None]:
+    return [None if value is None else round(100 * value) for value in values]

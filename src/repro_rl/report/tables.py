@@ -1,0 +1,227 @@
+"""The report's numbers: the headline, the evaluation table, and the quality of progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from repro_rl.report.load import Json, Run, finite
+from repro_rl.report.metrics import POINTS, QUALITY, RANKS
+from repro_rl.study.progress import progress_quality
+from repro_rl.study.stats import mean_interval, wilson
+
+STARTS = ("warm-start", "warmup", "start", "initial", "base")
+ENDS = ("best", "last", "final")
+
+
+def rate(value: Any) -> str:
+    """A rate the way the project writes it: .61, 1.00; a dash where there is none."""
+    if not finite(value):
+        return "–"
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def number(value: Any, digits: int = 1) -> str:
+    return f"{value:.{digits}f}" if finite(value) else "–"
+
+
+@dataclass(slots=True)
+class Evaluated:
+    """One row of the evaluation table, already in words, with the rates for the drawn interval."""
+
+    run: str
+    name: str
+    iteration: str
+    panel: str
+    setting: str
+    episodes: str
+    success: float | None
+    low: float | None
+    high: float | None
+    score: str
+    length: str
+    invalid: str
+    formatted: str
+
+    @property
+    def text(self) -> str:
+        return interval(self.success, self.low, self.high)
+
+
+def interval(success: Any, low: Any, high: Any) -> str:
+    return f"{rate(success)} [{rate(low)}, {rate(high)}]" if finite(success) else "–"
+
+
+def evaluated(run: Run) -> list[Evaluated]:
+    """The rows of one run. An absent interval is Wilson's, over the episodes."""
+    rows = []
+    for row in run.evaluations:
+        low, high = bounds(row)
+        tasks, rollouts = row.get("tasks"), row.get("rollouts_per_task")
+        episodes = str(row.get("episodes", "–"))
+        if finite(tasks) and finite(rollouts):
+            episodes += f" ({tasks} × {rollouts})"
+        rows.append(
+            Evaluated(
+                run=run.label,
+                name=row["name"],
+                iteration=str(row.get("iteration", "–")),
+                panel=str(row.get("panel") or row.get("split") or "–"),
+                setting=f"T {row.get('temperature', '–')}, seed {row.get('seed', '–')}",
+                episodes=episodes,
+                success=row["success"] if finite(row.get("success")) else None,
+                low=low,
+                high=high,
+                score=rate(row.get("score")),
+                length=number(row.get("length")),
+                invalid=rate(row.get("invalid_rate")),
+                formatted=rate(row.get("format_rate")),
+            )
+        )
+    return rows
+
+
+def bounds(row: Json) -> tuple[float | None, float | None]:
+    if finite(row.get("low")) and finite(row.get("high")):
+        return row["low"], row["high"]
+    success, episodes = row.get("success"), row.get("episodes")
+    if not (finite(success) and finite(episodes)) or not 0 <= success <= 1:
+        return None, None
+    return wilson(round(success * int(episodes)), int(episodes))
+
+
+def before_after(run: Run) -> tuple[Json | None, Json | None]:
+    """The evaluations that the headline compares: the start and the best (or last), on the same panel.
+
+    Of several panels a test split is preferred, then the one with more evaluations, then more episodes.
+    """
+    panels: dict[tuple[str, str], list[Json]] = {}
+    for row in run.evaluations:
+        if finite(row.get("success")):
+            panels.setdefault((str(row.get("panel")), str(row.get("temperature"))), []).append(row)
+    if not panels:
+        return None, None
+
+    def worth(rows: list[Json]) -> tuple[bool, bool, int, float]:
+        episodes = rows[0].get("episodes")
+        test = rows[0].get("split") == "test" or "/test" in str(rows[0].get("panel"))
+        return len(rows) > 1, test, len(rows), float(episodes) if finite(episodes) else 0.0
+
+    rows = max(panels.values(), key=worth)
+    before = _named(rows, STARTS) or min(rows, key=_iteration)
+    after = _named(rows, ENDS) or max(rows, key=_iteration)
+    return before, after if after is not before else None
+
+
+def headline(run: Run) -> str:
+    """One sentence with the numbers, the panel and the intervals."""
+    before, after = before_after(run)
+    if before is not None:
+        text = f"success on {before.get('panel') or 'an unnamed panel'}: {_said(before)}"
+        return f"{text} → {_said(after)}" if after is not None else f"{text} (nothing to compare with yet)"
+    _, training = run.series("rollout/success")
+    if training:
+        return (
+            f"no held-out evaluation yet; success while training {rate(training[0])} → {rate(training[-1])} "
+            f"in {len(training)} iterations (training tasks, no interval)"
+        )
+    return "no success was recorded yet"
+
+
+def over_seeds(runs: Sequence[Run]) -> list[str]:
+    """One sentence a method with two seeds or more: mean of the final success with its t interval."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for run in runs:
+        _, after = before_after(run)
+        if after is not None:
+            key = (run.method, str(after["name"]), str(after.get("panel")))
+            groups.setdefault(key, []).append(float(after["success"]))
+    lines = []
+    for (method, name, panel), values in groups.items():
+        if len(values) > 1:
+            mean = mean_interval(values)
+            lines.append(
+                f"{method}, {name}, {len(values)} seeds on {panel}: mean success "
+                f"{interval(mean.mean, mean.low, mean.high)} (95 % t interval over seeds)"
+            )
+    return lines
+
+
+def panel_warnings(runs: Sequence[Run]) -> list[str]:
+    """Evaluations of one split with different digests must not be compared."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for row in run.evaluations:
+            label = str(row.get("panel") or "")
+            if "@" in label:
+                name, digest = label.split("@", 1)
+                seen.setdefault(name, set()).add(digest)
+    return [
+        f"{name} stands for {len(digests)} different panels here ({', '.join(sorted(digests))}): "
+        "figures on them do not compare."
+        for name, digests in seen.items()
+        if len(digests) > 1
+    ]
+
+
+@dataclass(slots=True)
+class QualityTable:
+    """Rows of (title, explanation, cells); one cell a column."""
+
+    columns: list[tuple[str, str]] = field(default_factory=list)  # (series, when)
+    rows: list[tuple[str, str, list[str]]] = field(default_factory=list)
+
+
+def quality_table(moments: Sequence[tuple[str, Json | None, Sequence[Json]]]) -> QualityTable:
+    """``moments``: (when, the evaluation that holds "progress" or None, its trajectories).
+
+    Recorded figures are taken where there are any: they rest on every episode. The truth is always computed.
+    """
+    table = QualityTable()
+    columns: list[Mapping[str, Any]] = []
+    for which in ("online", "retrospective"):
+        for when, row, records in moments:
+            recorded = (row or {}).get("progress")
+            quality = recorded.get(which) if isinstance(recorded, dict) else None
+            if not isinstance(quality, dict) or not quality:
+                quality = progress_quality(records, which)
+            if quality.get("episodes") or any(finite(value) for value in quality.values()):
+                table.columns.append((which, when))
+                columns.append(quality)
+    for when, _, records in moments:
+        truth = progress_quality(records, "truth")
+        if truth["covered"]:
+            table.columns.append(("truth", when))
+            columns.append(truth)
+    for key, (title, meaning) in QUALITY.items():
+        cells = [_cell(key, column) for column in columns]
+        if any(cell != "–" for cell in cells):
+            table.rows.append((title, meaning, cells))
+    return table
+
+
+def _cell(key: str, column: Mapping[str, Any]) -> str:
+    value = column.get(key)
+    if not finite(value):
+        return "–"
+    if key == "episodes":
+        return str(value)
+    text = number(value) if key in POINTS else rate(value)
+    count = column.get(f"{key}_episodes") if key in RANKS else None
+    return f"{text} ({count})" if finite(count) else text
+
+
+def _said(row: Json) -> str:
+    return f"{row['name'].replace('-', ' ')} {interval(row['success'], *bounds(row))}"
+
+
+def _named(rows: Sequence[Json], names: Sequence[str]) -> Json | None:
+    return next((row for name in names for row in rows if row["name"] == name), None)
+
+
+def _iteration(row: Json) -> float:
+    value = row.get("iteration")
+    return float(value) if finite(value) else -math.inf

@@ -1,0 +1,164 @@
+"""The forward pass: all live episodes step together and leave the batch when done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from repro_rl.envs.base import TextEnv, make
+from repro_rl.policy.base import Policy, SamplingSettings
+from repro_rl.policy.random_streams import name_key, stream_keys
+from repro_rl.text.parse import parse_forward
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import Step, Trajectory
+
+
+@dataclass(slots=True, frozen=True)
+class Job:
+    """One episode to play."""
+
+    task_id: str
+    rollout: int
+
+
+class EnvPool:
+    """Environments of one kind, built on demand and used again."""
+
+    def __init__(self, name: str, settings: dict[str, Any] | None = None):
+        self.name, self.settings = name, dict(settings or {})
+        self._envs: list[TextEnv] = []
+
+    def take(self, count: int) -> list[TextEnv]:
+        while len(self._envs) < count:
+            self._envs.append(make(self.name, **self.settings))
+        return self._envs[:count]
+
+    @property
+    def first(self) -> TextEnv:
+        return self.take(1)[0]
+
+
+@dataclass(slots=True)
+class _Live:
+    env: TextEnv
+    trajectory: Trajectory
+    observation: str
+    info: dict[str, Any]
+    key: int
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+
+def run_episodes(
+    pool: EnvPool,
+    jobs: Sequence[Job],
+    policy: Policy,
+    prompts: PromptBuilder,
+    sampling: SamplingSettings,
+    *,
+    stream: object,
+    max_prompt_tokens: int = 2048,
+    on_step: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """Play every job once. Returns trajectories in the order of ``jobs``.
+
+    ``stream`` names the randomness: the same stream, job and weights give the same episode. ``on_step`` is told
+    how many episodes ended at each step. A failing environment ends its episode with ``error`` set; the others
+    go on. A prompt over ``max_prompt_tokens`` first loses its history, then ends the episode the same way.
+    """
+    envs = pool.take(len(jobs))
+    live: list[_Live] = []
+    trajectories: list[Trajectory] = []
+    for env, job in zip(envs, jobs, strict=True):
+        observation, info = env.reset(options={"task": job.task_id})
+        trajectory = Trajectory(
+            task_id=job.task_id,
+            rollout=job.rollout,
+            goal=info["goal"],
+            steps=[],
+            won=bool(info["won"]),
+            score=float(info["score"]),
+            truncated=False,
+            first_brief=str(info.get("brief", observation)),
+            final_observation=observation,
+        )
+        trajectories.append(trajectory)
+        live.append(_Live(env, trajectory, observation, info, name_key(stream, job.task_id, job.rollout)))
+    t = 0
+    while live:
+        t += 1
+        ready: list[_Live] = []
+        texts: list[str] = []
+        for episode in live:
+            text = _fitting_prompt(episode, t, policy, prompts, max_prompt_tokens)
+            if text is None:
+                episode.trajectory.error = f"prompt of step {t} is longer than {max_prompt_tokens} tokens"
+                continue
+            ready.append(episode)
+            texts.append(text)
+        if not ready:
+            break
+        keys = stream_keys(0, np.array([e.key for e in ready], dtype=np.uint64), t)
+        completions = policy.generate(texts, keys, sampling)
+        still: list[_Live] = []
+        for episode, text, completion in zip(ready, texts, completions, strict=True):
+            parsed = parse_forward(completion.text, prompts.fmt)
+            defects = parsed.defects if completion.finished else (*parsed.defects, "cut_off")
+            before = episode.observation
+            try:
+                observation, reward, terminated, truncated, info = episode.env.step(parsed.action)
+            except Exception as error:  # a lost server or a broken game is data, not a crash
+                episode.trajectory.error = f"{type(error).__name__} at step {t}: {error}"
+                continue
+            step = Step(
+                t=t,
+                observation=before,
+                brief=str(info.get("brief", observation)),
+                anchor=episode.info["anchor"],
+                prompt=text,
+                completion=completion,
+                action=parsed.action,
+                online=parsed.online,
+                defects=defects,
+                valid=bool(info["valid"]),
+                env_reward=float(reward),
+                truth=None if info["progress"] is None else float(info["progress"]),
+                feedback=observation,
+            )
+            trajectory = episode.trajectory
+            trajectory.steps.append(step)
+            trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
+            trajectory.final_observation = observation
+            episode.history.append((before, parsed.action))
+            episode.observation, episode.info = observation, info
+            if terminated or truncated:
+                trajectory.truncated = bool(truncated and not terminated)
+            else:
+                still.append(episode)
+        if on_step is not None:
+            on_step(len(live) - len(still))
+        live = still
+    return trajectories
+
+
+def _fitting_prompt(
+    episode: _Live, t: int, policy: Policy, prompts: PromptBuilder, limit: int
+) -> str | None:
+    history = episode.history[-prompts.history :] if prompts.history else []
+    while True:
+        text = prompts.forward(
+            instructions=episode.env.instructions,
+            goal=episode.info["goal"],
+            observation=episode.observation,
+            admissible=episode.info["admissible"],
+            history=history,
+            step=t,
+            max_steps=episode.env.max_steps,
+        )
+        if len(policy.encode(text)) <= limit:
+            return text
+        if not history:
+            return None
+        history = history[1:]

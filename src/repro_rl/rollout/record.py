@@ -1,0 +1,93 @@
+"""Trajectories as JSON lines: everything a later analysis, report or re-scoring needs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from repro_rl.errors import DataError
+from repro_rl.files import write_bytes
+from repro_rl.types import Completion, Trajectory
+
+
+def _completion_fields(completion: Completion) -> dict[str, Any]:
+    return {
+        "text": completion.text,
+        "prompt_tokens": len(completion.prompt_ids),
+        "tokens": len(completion.token_ids),
+        "finished": completion.finished,
+    }
+
+
+def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
+    """The JSON object of one episode. ``truth`` is 0..1; progress integers are 0..100."""
+    reflection = trajectory.reflection
+    return {
+        "iteration": iteration,
+        "task_id": trajectory.task_id,
+        "rollout": trajectory.rollout,
+        "goal": trajectory.goal,
+        "won": trajectory.won,
+        "score": trajectory.score,
+        "truncated": trajectory.truncated,
+        "error": trajectory.error,
+        "return": trajectory.env_return,
+        "final_observation": trajectory.final_observation,
+        "steps": [
+            {
+                "t": step.t,
+                "observation": step.observation,
+                "brief": step.brief,
+                "anchor": str(step.anchor),
+                "prompt": step.prompt,
+                **_completion_fields(step.completion),
+                "action": step.action,
+                "online": step.online,
+                "defects": list(step.defects),
+                "valid": step.valid,
+                "feedback": step.feedback,
+                "env_reward": step.env_reward,
+                "truth": step.truth,
+                "terms": step.terms,
+                "advantage": step.advantage,
+                "entropy": step.completion.entropy,
+            }
+            for step in trajectory.steps
+        ],
+        "reflection": None
+        if reflection is None
+        else {
+            "prompt": reflection.prompt,
+            **_completion_fields(reflection.completion),
+            "values": None if reflection.values is None else list(reflection.values),
+            "defects": list(reflection.defects),
+            "terms": reflection.terms,
+            "advantage": reflection.advantage,
+        },
+    }
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines, gzipped, whole or not at all. Equal records give equal bytes."""
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_bytes(path, gzip.compress(lines.encode(), compresslevel=3, mtime=0))
+
+
+def write_trajectories(path: Path, trajectories: Iterable[Trajectory], iteration: int) -> None:
+    write_records(path, (trajectory_record(trajectory, iteration) for trajectory in trajectories))
+
+
+def read_trajectories(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file written here. Raises DataError naming the file and line."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as handle:
+            for number, line in enumerate(handle, start=1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"not JSON ({error.msg})", file=path, record=f"line {number}") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as gzipped JSON lines: {error}", file=path) from error

@@ -1,0 +1,226 @@
+"""Prompts from template files, and the target texts of supervised training.
+
+Template files (Jinja2): ``templates/<style>/forward.jinja`` and ``reflect.jinja``; a folder of the user's own
+may hold a file of the same name, which then replaces it. Variables in forward: instructions, goal,
+observation, admissible, history, step, max_steps; in reflect: instructions, goal, steps, won, score,
+first_observation; in both: progress (bool) and think ("required", "optional", "off"). An unknown variable is
+an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from repro_rl.errors import ConfigError
+from repro_rl.text.parse import TAG, TextFormat, parse_forward
+
+TEMPLATES = Path(__file__).parent / "templates"
+FORWARD, REFLECT = "forward.jinja", "reflect.jinja"
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectStep:
+    """One step as the reflection prompt shows it."""
+
+    t: int  # 1-based
+    observation_before: str
+    action: str  # "" is written as "none"
+    feedback: str  # the observation after the action
+    brief: str  # its short form, for the compact style
+
+
+def _line(text: str) -> str:
+    """``text`` on one line with single spaces."""
+    return " ".join(text.split())
+
+
+class PromptBuilder:
+    """Renders prompts and target texts in one format. Templates are compiled once, here.
+
+    ``history``: how many past (observation, action) pairs a forward prompt shows; the compact style shows
+    none. ``template_dir``: a folder with replacements for either template file. ``resolution``: progress in
+    *targets* is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
+    Raises ConfigError for a bad setting, and for a missing or broken template, naming the file.
+    """
+
+    def __init__(
+        self, fmt: TextFormat, history: int = 2, template_dir: Path | None = None, *, resolution: int = 1
+    ) -> None:
+        if history < 0:
+            raise ConfigError(f"text.history is {history}; give 0 or more past steps to show.")
+        if not 1 <= resolution <= 50 or 100 % resolution:
+            raise ConfigError(
+                f"text.resolution is {resolution}; give a divisor of 100 up to 50, such as 1 or 10."
+            )
+        self.fmt, self.resolution = fmt, resolution
+        self.history = 0 if fmt.style == "compact" else history
+        folders = [TEMPLATES / fmt.style]
+        if template_dir is not None:
+            folder = Path(template_dir)
+            if not any((folder / name).is_file() for name in (FORWARD, REFLECT)):
+                raise ConfigError(
+                    f"The template folder {folder} holds neither {FORWARD} nor {REFLECT}; add one of them, "
+                    f"or leave the setting out to use the templates in {folders[0]}."
+                )
+            folders.insert(0, folder)
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folders),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+            auto_reload=False,
+        )
+        self._forward = self._compile(environment, FORWARD, folders)
+        self._reflect = self._compile(environment, REFLECT, folders)
+
+    @staticmethod
+    def _compile(environment: jinja2.Environment, name: str, folders: list[Path]) -> jinja2.Template:
+        path = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
+        try:
+            return environment.get_template(name)
+        except jinja2.TemplateSyntaxError as error:
+            raise ConfigError(
+                f"The template {path}, line {error.lineno}, is broken: {error.message}; correct it."
+            ) from error
+        except jinja2.TemplateNotFound as error:
+            raise ConfigError(f"The template {path} is missing; reinstall the package or add it.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The template {path} cannot be read as UTF-8 text: {error}") from error
+
+    def _render(self, template: jinja2.Template, **variables: object) -> str:
+        try:
+            return template.render(progress=self.fmt.progress, think=self.fmt.think, **variables)
+        except Exception as error:  # a template is foreign code: whatever it raises is its own fault
+            raise ConfigError(f"The template {template.filename} cannot be rendered: {error}") from error
+
+    def forward(
+        self,
+        *,
+        instructions: str,
+        goal: str,
+        observation: str,
+        admissible: Sequence[str],
+        history: Sequence[tuple[str, str]],
+        step: int,
+        max_steps: int,
+    ) -> str:
+        """The prompt for step ``step`` (1-based). ``history``: past (observation, action), oldest first.
+
+        Full style: what does not change during an episode comes first. Compact style: exactly one line,
+        the observation and then the word ``act``, or ``progress`` when progress is to be reported.
+        Raises ConfigError when the template fails.
+        """
+        compact = self.fmt.style == "compact"
+        return self._render(
+            self._forward,
+            instructions=instructions,
+            goal=goal,
+            observation=_line(observation) if compact else observation,
+            admissible=admissible,
+            history=list(history)[-self.history :] if self.history else [],
+            step=step,
+            max_steps=max_steps,
+        )
+
+    def reflect(
+        self,
+        *,
+        instructions: str,
+        goal: str,
+        steps: Sequence[ReflectStep],
+        won: bool,
+        score: float,
+        first_observation: str,
+    ) -> str:
+        """The prompt that shows a finished episode with its outcome and asks for P_1..P_T.
+
+        Compact style: one line, ``reflect won|lost <first observation> (<action> <brief> t<t>)... judge``;
+        give the short form of the first observation there. Raises ConfigError when the template fails.
+        """
+        if self.fmt.style == "compact":
+            first_observation = _line(first_observation)
+            steps = [
+                ReflectStep(step.t, "", _line(step.action) or "none", "", _line(step.brief)) for step in steps
+            ]
+        return self._render(
+            self._reflect,
+            instructions=instructions,
+            goal=goal,
+            steps=steps,
+            won=won,
+            score=score,
+            first_observation=first_observation,
+        )
+
+    def round_progress(self, value: int) -> int:
+        """``value`` (0..100) as targets write it: the nearest multiple of ``resolution``, halves up.
+
+        0 and 100 are kept for exactly 0 and 100: with resolution 10, 95..99 become 90 and 1..4 become 10
+        (our decision: "finished" and "nothing yet" are claims, not roundings). Raises ConfigError outside
+        0..100.
+        """
+        if not 0 <= value <= 100:
+            raise ConfigError(f"Progress {value} is outside 0..100; a target text cannot hold it.")
+        if value in (0, 100):
+            return value
+        nearest = (2 * value + self.resolution) // (2 * self.resolution) * self.resolution
+        return min(max(nearest, self.resolution), 100 - self.resolution)
+
+    def render_forward_target(self, online: int | None, action: str, think: str = "") -> str:
+        """The completion that parses back to ``round_progress(online)`` and ``action`` without a defect.
+
+        ``online`` is left out when the format has no progress, ``think`` where it has no thoughts. The action
+        comes back stripped, in compact style with single spaces.
+        Raises ConfigError for what cannot be written in this format.
+        """
+        if self.fmt.progress and online is None:
+            raise ConfigError("A forward target in a format with progress needs a progress value; got None.")
+        number = self.round_progress(online) if self.fmt.progress and online is not None else None
+        if self.fmt.style == "compact":
+            action = _line(action)
+            text = action if number is None else f"p{number} {action}"
+        else:
+            action = action.strip()
+            report = "" if number is None else f"<progress>{number}</progress>"
+            text = f"{self._thought(think)}{report}<action>{action}</action>"
+        parsed = parse_forward(text, self.fmt)
+        if parsed.defects or parsed.action != action:
+            raise ConfigError(
+                f"The action {action[:80]!r} cannot be a training target: it reads back with "
+                f"{', '.join(parsed.defects) or 'another action'}. It must not be empty or hold the tags."
+            )
+        return text
+
+    def render_reflection_target(self, values: Sequence[int], think: str = "") -> str:
+        """The completion that parses back to the rounded ``values`` P_1..P_T. ConfigError when empty."""
+        if not values:
+            raise ConfigError("A reflection target needs at least one value; the episode has no steps.")
+        numbers = list(enumerate(map(self.round_progress, values), 1))
+        if self.fmt.style == "compact":
+            return " ".join(f"t{t} p{number}" for t, number in numbers)
+        lines = "\n".join(f"step {t}: {number}" for t, number in numbers)
+        return f"{self._thought(think)}<progress>\n{lines}\n</progress>"
+
+    def _thought(self, think: str) -> str:
+        """The thought with its tags; nothing where it is off, or empty and not required."""
+        if self.fmt.think == "off" or (self.fmt.think == "optional" and not think.strip()):
+            return ""
+        if TAG.search(think):
+            raise ConfigError("A thought in a training target must not hold <think>, <progress> or <action>.")
+        return f"<think>{think}</think>"
+
+    def words(self, max_steps: int) -> set[str]:
+        """Compact style: every word that the shipped templates and targets add to the environment's own.
+
+        ``max_steps`` is the longest episode: it bounds t1..tT. Raises ConfigError in full style.
+        """
+        if self.fmt.style != "compact":
+            raise ConfigError("Only the compact style has a closed set of words; text.style is 'full'.")
+        words = {"act", "progress", "reflect", "won", "lost", "judge", "none"}
+        words |= {f"t{t}" for t in range(1, max_steps + 1)}
+        return words | {f"p{value}" for value in range(0, 101, self.resolution)}

@@ -1,0 +1,118 @@
+"""Merging equal samples, and padding what remains.
+
+In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ only in
+their advantages, and the objective of one token is piecewise linear in A:  min(rA, clip(r)A) is A*min(r, 1+e) for
+A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative advantages are all that the
+update needs; training on merged rows gives the same gradient as training on every copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.types import Sample
+
+
+@dataclass(slots=True)
+class Row:
+    """All equal samples of a mini-batch as one row."""
+
+    ids: NDArray[np.int64]  # [L]
+    trained: NDArray[np.bool_]  # [L]
+    positive: NDArray[np.float32]  # [L] sum of the advantages >= 0
+    negative: NDArray[np.float32]  # [L] sum of the advantages < 0
+    logprob: NDArray[np.float32]  # [L] sampled log-prob (mean over the copies; they differ in the last bits)
+    count: int
+    kind: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Right-padded rows. [B, L] unless said otherwise; targets are the ids shifted left by one."""
+
+    ids: torch.Tensor
+    target: torch.Tensor  # [B, L-1]
+    weight: torch.Tensor  # [B, L-1] copies of the row where the target is trained on, else 0
+    positive: torch.Tensor  # [B, L-1]
+    negative: torch.Tensor  # [B, L-1]
+    logprob: torch.Tensor  # [B, L-1]
+    scale: torch.Tensor  # [B, 1] what a token of this row's kind counts
+    reference: torch.Tensor | None = None  # [B, L-1] or [B, L-1, V]
+
+    @property
+    def first_trained(self) -> int:
+        """First target column that any row trains on; logits before it are not needed."""
+        columns = (self.weight > 0).any(dim=0).nonzero()
+        return int(columns[0]) if len(columns) else 0
+
+
+def merge(samples: Sequence[Sample]) -> list[Row]:
+    """Merge equal samples (same ids, same trained positions, same kind). Order of first appearance is kept."""
+    rows: dict[tuple[bytes, int, str], Row] = {}
+    for sample in samples:
+        key = (sample.ids.tobytes(), int(sample.trained.argmax()), sample.kind)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = Row(
+                ids=sample.ids,
+                trained=sample.trained,
+                positive=np.maximum(sample.advantage, 0),
+                negative=np.minimum(sample.advantage, 0),
+                logprob=sample.logprob.copy(),
+                count=1,
+                kind=sample.kind,
+            )
+        else:
+            row.positive += np.maximum(sample.advantage, 0)
+            row.negative += np.minimum(sample.advantage, 0)
+            row.logprob += sample.logprob
+            row.count += 1
+    for row in rows.values():
+        row.logprob /= row.count
+    return list(rows.values())
+
+
+def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
+    """Sort by length and cut so that no padded batch has more than ``max_cells`` cells (rows of one are allowed)."""
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    batches: list[list[Row]] = []
+    current: list[Row] = []
+    for row in ordered:
+        if current and (len(current) + 1) * len(row.ids) > max_cells:
+            batches.append(current)
+            current = []
+        current.append(row)
+    if current:
+        batches.append(current)
+    return batches
+
+
+def collate(rows: Sequence[Row], scales: dict[str, float], pad_id: int, device: torch.device) -> Batch:
+    """Pad rows on the right. A causal model never looks right, so no attention mask is needed."""
+    size, width = len(rows), max(len(row.ids) for row in rows)
+    ids = np.full((size, width), pad_id, dtype=np.int64)
+    weight, positive, negative, logprob = (np.zeros((size, width), dtype=np.float32) for _ in range(4))
+    for i, row in enumerate(rows):
+        length = len(row.ids)
+        ids[i, :length] = row.ids
+        weight[i, :length] = row.trained * row.count
+        positive[i, :length], negative[i, :length] = row.positive, row.negative
+        logprob[i, :length] = row.logprob
+
+    def send(values: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+    return Batch(
+        ids=send(ids),
+        target=send(ids[:, 1:]),
+        weight=send(weight[:, 1:]),
+        positive=send(positive[:, 1:]),
+        negative=send(negative[:, 1:]),
+        logprob=send(logprob[:, 1:]),
+        scale=send(np.array([[scales[row.kind]] for row in rows], dtype=np.float32)),
+    )

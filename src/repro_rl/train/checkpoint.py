@@ -1,0 +1,137 @@
+"""Checkpoints: a Hugging Face model folder with the optimizer beside it, in safetensors, nothing pickled.
+
+Nothing here draws random numbers from a generator with state (see policy.random_streams), so model, optimizer and
+the iteration number are all that a bit-equal continuation needs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from repro_rl.errors import CheckpointError
+from repro_rl.files import sweep_temporaries, write_folder, write_json
+
+STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
+
+
+def save_checkpoint(
+    folder: Path, policy: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Write ``folder`` whole or not at all. ``state`` must be JSON."""
+
+    def fill(temporary: Path) -> None:
+        policy.save(temporary)
+        save_file(optimizer_tensors(optimizer), temporary / OPTIMIZER_FILE)
+        write_json(temporary / STATE_FILE, state)
+
+    write_folder(folder, fill)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's per-parameter state as named tensors, ``<parameter index>.<key>``."""
+    tensors: dict[str, torch.Tensor] = {}
+    for index, entries in optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            tensor = value if isinstance(value, torch.Tensor) else torch.tensor(float(value))
+            tensors[f"{index}.{key}"] = tensor.detach().cpu().contiguous()
+    return tensors
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Put a saved state back. Raises CheckpointError when the file is missing or of another model."""
+    path = folder / OPTIMIZER_FILE
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one.")
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    whole = optimizer.state_dict()
+    parameters = sum(len(group["params"]) for group in whole["param_groups"])
+    if state and max(state) >= parameters:
+        raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {parameters}.")
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
+
+
+def checkpoint_folders(run: Path) -> dict[int, Path]:
+    """Complete checkpoints of a run by iteration, ascending. Half-written ones have another name."""
+    found: dict[int, Path] = {}
+    folder = run / "checkpoints"
+    if folder.exists():
+        for path in folder.iterdir():
+            if path.name.isdigit() and (path / STATE_FILE).exists():
+                found[int(path.name)] = path
+    return dict(sorted(found.items()))
+
+
+def latest(run: Path) -> tuple[int, Path, dict[str, Any]] | None:
+    """Newest complete checkpoint: iteration, folder and state; None when there is none."""
+    sweep_temporaries(run / "checkpoints")
+    folders = checkpoint_folders(run)
+    if not folders:
+        return None
+    iteration = max(folders)
+    return iteration, folders[iteration], read_state(folders[iteration])
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE_FILE
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint.") from error
+
+
+def prune(run: Path, keep: int, best: int | None) -> None:
+    """Delete all but the ``keep`` newest checkpoints and the best one."""
+    folders = checkpoint_folders(run)
+    for iteration in list(folders)[:-keep]:
+        if iteration != best:
+            shutil.rmtree(folders[iteration], ignore_errors=True)
+
+
+def find_model(path: str | Path, which: str = "last") -> Path:
+    """The model folder that ``path`` means: itself, or a checkpoint of the run folder it is.
+
+    ``which``: "best", "last", "warm-start" or an iteration number. Raises CheckpointError saying what exists.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise CheckpointError(f"No folder {root}.")
+    if (root / "config.json").exists():
+        return root
+    if which == "warm-start":
+        from repro_rl.config import read_settings
+
+        settings = root / "config.yaml"
+        init = read_settings(settings).get("train", {}).get("init") if settings.exists() else None
+        if not init or not Path(init).exists():
+            raise CheckpointError(f"{root} does not know its warm start ({init}); give the model folder itself.")
+        return find_model(init)
+    if (root / "model" / "config.json").exists():
+        return root / "model"
+    folders = checkpoint_folders(root)
+    if not folders:
+        raise CheckpointError(
+            f"{root} holds no model: neither config.json, nor model/, nor checkpoints/<iteration>/. "
+            f"Give a Hugging Face folder or a run folder made by 'repro-rl warmup' or 'repro-rl train'."
+        )
+    if which == "last":
+        return folders[max(folders)]
+    if which == "best":
+        best = read_state(folders[max(folders)]).get("best_iteration")
+        if best in folders:
+            return folders[best]
+        raise CheckpointError(f"{root} has no best checkpoint (was train.eval_every 0?); use --checkpoint last.")
+    if which.isdigit() and int(which) in folders:
+        return folders[int(which)]
+    raise CheckpointError(
+        f"{root} has no checkpoint {which!r}; it has {', '.join(map(str, folders))}, and best, last, warm-start."
+    )

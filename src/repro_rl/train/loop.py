@@ -1,0 +1,263 @@
+"""Stage 2: the RL loop. Roll out, reflect, credit, update; validate; checkpoint; continue after a kill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from repro_rl.config import RunConfig
+from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credit, reflection_advantages
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import PreflightError, TrainingStopped
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.random_streams import name_key
+from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
+from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
+from repro_rl.train.alarms import Alarms
+from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy, reflect_sampling
+from repro_rl.train.checkpoint import find_model, latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.train.samples import build_samples, progress_token_advantages
+from repro_rl.train.update import Updater, check_kl
+from repro_rl.train.warmup import validation_success
+from repro_rl.types import Group
+
+# Settings that decide when to stop, what is kept and what is printed, but not what is computed.
+FREE_ON_CONTINUE = ("train.iterations", "train.env_steps", "train.keep", "alarms", "eval.split", "eval.tasks")
+
+OnRow = Callable[[dict[str, Any]], None]
+OnText = Callable[[str], None]
+
+
+def reward_settings(config: RunConfig) -> RewardSettings:
+    m = config.method
+    return RewardSettings(
+        shaping=m.shaping,
+        beta=m.beta,
+        alignment=m.alignment,
+        alpha=m.alpha,
+        align_to=m.align_to,
+        format_coef=m.format_coef,
+        boundary_coef=m.boundary_coef,
+        invalid_penalty=m.invalid_penalty,
+        anchor=m.anchor,
+    )
+
+
+def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
+    """The tasks of an iteration (1-based): successive slices of one shuffled pass after another."""
+    start = (iteration - 1) * count
+    tasks = []
+    for place in range(start, start + count):
+        epoch, offset = divmod(place, len(ids))
+        order = np.random.default_rng(name_key(seed, "tasks", epoch)).permutation(len(ids))
+        tasks.append(ids[int(order[offset])])
+    return tasks
+
+
+class RLRun:
+    """One training run: what ``run_training`` drives, usable from a notebook step by step."""
+
+    def __init__(self, config: RunConfig, out: Path, on_text: OnText | None = None):
+        if config.train.init is None:
+            raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
+        CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
+        warm_start = find_model(config.train.init)
+        self.config, self.out = config, out
+        self.say: OnText = on_text or (lambda text: None)
+        resumed = open_run(out, config, free=FREE_ON_CONTINUE)
+        found = latest(out) if resumed else None
+        self.policy: TransformersPolicy = load_policy(config, found[1] if found else warm_start)
+        check_kl(config.train, self.policy.model.config.vocab_size)
+        needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
+        reference = load_policy(config, warm_start).model.requires_grad_(False) if needs_reference else None
+        self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
+        self.updater = Updater(
+            self.policy.model, reference, self.policy.pad_id, config.train, config.method, self.accelerator
+        )
+        self.pool = build_pool(config)
+        self.prompts = build_prompts(config)
+        self.tasks: TaskPanel = self.pool.first.panel(config.train.split)
+        self.alarms = Alarms(config.alarms)
+        self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
+        self.best: tuple[float, int] | None = None
+        if found:
+            self.iteration = found[0]
+            state = found[2]
+            self.env_steps, self.seconds = int(state["env_steps"]), float(state["seconds"])
+            self.alarms.streak = {k: int(v) for k, v in state["alarms"].items()}
+            if state["best_iteration"] is not None:
+                self.best = (float(state["best_success"]), int(state["best_iteration"]))
+            load_optimizer(found[1], self.updater.optimizer)
+            self.say(f"Continuing {out} after iteration {self.iteration}.")
+        self.log = MetricsLog(out, self.iteration)
+        section = config.eval
+        validation = self.pool.first.panel(section.validation_split).head(section.validation_tasks)
+        write_manifest(
+            out,
+            manifest(
+                config,
+                panels={
+                    name: {"label": panel.label(), "digest": panel.digest, "size": len(panel)}
+                    for name, panel in (("train", self.tasks), ("validation", validation))
+                },
+                parameters=sum(p.numel() for p in self.policy.model.parameters()),
+            ),
+        )
+
+    def done(self) -> bool:
+        train = self.config.train
+        return self.iteration >= train.iterations or (
+            train.env_steps is not None and self.env_steps >= train.env_steps
+        )
+
+    def rollout(self, iteration: int) -> list[Group]:
+        """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks."""
+        config = self.config
+        train, prompt = config.train, config.prompt
+        tasks = task_schedule(self.tasks.ids, config.seed, iteration, train.groups)
+        stream = ("train", config.seed, iteration)
+        # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
+        jobs = [Job(task, place * train.group_size + k) for place, task in enumerate(tasks) for k in range(train.group_size)]
+        trajectories = run_episodes(
+            self.pool,
+            jobs,
+            self.policy,
+            self.prompts,
+            forward_sampling(config, train.temperature),
+            stream=stream,
+            max_prompt_tokens=prompt.max_prompt_tokens,
+        )
+        if config.method.reflect:
+            reflect(
+                trajectories,
+                self.policy,
+                self.prompts,
+                reflect_sampling(config, train.temperature),
+                instructions=self.pool.first.instructions,
+                stream=stream,
+                max_prompt_tokens=prompt.max_reflect_tokens,
+            )
+        size = train.group_size
+        return [Group(task, trajectories[i * size : (i + 1) * size]) for i, task in enumerate(tasks)]
+
+    def credit(self, groups: list[Group]) -> None:
+        method = self.config.method
+        assign_credit(
+            groups,
+            reward_settings(self.config),
+            method.credit,
+            CreditSettings(method.gamma, method.omega, method.normalize, method.episode_baseline),
+            expects_online=method.progress,
+            shaping_in_episode=method.shaping_in_episode,
+            alignment_in_episode=method.alignment_in_episode,
+            excluded=frozenset({"alignment"}) if method.advantage_on == "split" else frozenset(),
+        )
+        if method.reflect:
+            reflection_advantages(groups)
+
+    def step(self) -> dict[str, Any]:
+        """One iteration. Returns its row of metrics."""
+        config, method = self.config, self.config.method
+        iteration = self.iteration + 1
+        begin = time.perf_counter()
+        groups = self.rollout(iteration)
+        played = time.perf_counter()
+        self.credit(groups)
+        trajectories = [t for g in groups for t in g.trajectories]
+        samples = build_samples(
+            groups,
+            fmt=self.prompts.fmt,
+            decode=self.policy.decode,
+            advantage_on=method.advantage_on,
+            progress_advantages=progress_token_advantages(groups) if method.advantage_on == "split" else None,
+            reflections=self._trained_reflections(groups, iteration) if method.reflect_share < 1 else None,
+        )
+        update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
+        self.policy.weights_changed()
+        updated = time.perf_counter()
+        self.iteration = iteration
+        self.env_steps += sum(t.length for t in trajectories)
+        every = config.train.record_every
+        if every and (iteration % every == 0 or iteration == 1):
+            write_trajectories(self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz", trajectories, iteration)
+        self.seconds += time.perf_counter() - begin
+        row: dict[str, Any] = {
+            "iteration": iteration,
+            "env_steps": self.env_steps,
+            "seconds": round(self.seconds, 3),
+            **rollout_metrics(trajectories),
+            **group_metrics(groups),
+            **update,
+            "time/rollout": round(played - begin, 3),
+            "time/update": round(updated - played, 3),
+        }
+        return row
+
+    def validate(self, row: dict[str, Any]) -> None:
+        """Success on the validation panel; the best iteration so far is remembered."""
+        reached = validation_success(self.config, self.policy, self.pool, progress=self.config.method.progress)
+        row["eval/success"] = reached
+        row["eval/tasks"] = self.config.eval.validation_tasks
+        if self.best is None or reached > self.best[0]:
+            self.best = (reached, self.iteration)
+
+    def save(self) -> None:
+        save_checkpoint(
+            self.out / "checkpoints" / f"{self.iteration:05d}",
+            self.policy,
+            self.updater.optimizer,
+            {
+                "iteration": self.iteration,
+                "env_steps": self.env_steps,
+                "seconds": self.seconds,
+                "best_success": self.best[0] if self.best else None,
+                "best_iteration": self.best[1] if self.best else None,
+                "alarms": self.alarms.streak,
+            },
+        )
+        prune(self.out, self.config.train.keep, self.best[1] if self.best else None)
+
+    def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]]:
+        """A seeded share of the reflections, the same number in every group."""
+        chosen = set()
+        for g, group in enumerate(groups):
+            count = max(1, round(self.config.method.reflect_share * len(group.trajectories)))
+            rng = np.random.default_rng(name_key(self.config.seed, "reflections", iteration, g))
+            chosen |= {(g, int(i)) for i in rng.permutation(len(group.trajectories))[:count]}
+        return chosen
+
+
+def run_training(
+    config: RunConfig, out: Path, on_row: OnRow | None = None, on_text: OnText | None = None
+) -> RLRun:
+    """Train until the iterations or the environment steps are used up; repeat the call to continue a killed run.
+
+    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept.
+    """
+    run = RLRun(config, out, on_text)
+    train = config.train
+    while not run.done():
+        row = run.step()
+        warnings, reason = run.alarms.check(row)
+        last = run.done()
+        if train.eval_every and (run.iteration % train.eval_every == 0 or last):
+            run.validate(row)
+        run.log.add(row)
+        if on_row is not None:
+            on_row(row)
+        for warning in warnings:
+            run.say(f"iteration {run.iteration}: {warning}")
+        if reason is not None:
+            raise TrainingStopped(
+                f"Stopped after iteration {run.iteration}: {reason}. Checkpoints are in {out / 'checkpoints'}; "
+                f"the limits are in the section 'alarms'."
+            )
+        if run.iteration % train.save_every == 0 or "eval/success" in row or last:
+            run.save()
+    return run

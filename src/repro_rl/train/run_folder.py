@@ -1,0 +1,137 @@
+"""A run folder: resolved config, manifest, metrics, and the rules for continuing one."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import RunConfig, dump_config
+from repro_rl.errors import ConfigError
+from repro_rl.files import write_json, write_text
+
+PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
+
+
+def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
+    """What is needed to say where a number came from. No host name, no user, no paths."""
+    import torch
+
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": config.seed,
+        "method": config.method.name,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": git_revision(),
+        "hardware": {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        },
+        **more,
+    }
+
+
+def git_revision() -> str | None:
+    """Revision of the source tree this package runs from; None when installed or outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
+    """Prepare ``folder``; True when it already holds a run of the same settings (which then continues).
+
+    ``free`` names dotted settings that may differ on a continuation (they decide when to stop, not what is
+    computed). Raises ConfigError naming the settings that differ otherwise.
+    """
+    path = folder / "config.yaml"
+    text = dump_config(config)
+    if path.exists():
+        import yaml
+
+        old, new = flatten(yaml.safe_load(path.read_text())), flatten(yaml.safe_load(text))
+        keys = sorted(set(old) | set(new))
+        changed = [k for k in keys if old.get(k) != new.get(k) and not any(k == f or k.startswith(f + ".") for f in free)]
+        if changed:
+            lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
+            raise ConfigError(
+                f"{folder} holds a run with other settings:\n{lines}\nUse another folder, or the same settings to continue."
+            )
+        write_text(path, text)
+        return True
+    write_text(path, text)
+    return False
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(data, dict):
+        return {prefix: data}
+    if not data:
+        return {prefix: {}}
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        out.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return out
+
+
+class MetricsLog:
+    """metrics.jsonl. On a continuation, lines after the checkpoint are dropped: they will be written again."""
+
+    def __init__(self, folder: Path, keep_until: int):
+        self.path = folder / "metrics.jsonl"
+        self.rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the line a kill cut off
+                if row["iteration"] <= keep_until:
+                    self.rows.append(row)
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Write manifest.json once; a continued run keeps the first one and appends to its "continued" list."""
+    path = folder / "manifest.json"
+    if path.exists():
+        try:
+            old = json.loads(path.read_text())
+        except ValueError:
+            old = None
+        if isinstance(old, dict):
+            old.setdefault("continued", []).append({k: content[k] for k in ("started", "git", "versions")})
+            content = old
+    write_json(path, content)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,97 @@
+"""From credited groups to samples: the sampled ids as they are, never re-tokenised text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from repro_rl.text.parse import TextFormat, parse_forward
+from repro_rl.types import Completion, Group, Ids, Sample
+
+Decode = Callable[[Ids], str]
+
+
+def make_sample(
+    completion: Completion, advantage: Sequence[float] | float, kind: str, group: int
+) -> Sample:
+    """One sample from a completion; ``advantage`` is a scalar or one value for each sampled token."""
+    prompt, sampled = len(completion.prompt_ids), len(completion.token_ids)
+    length = prompt + sampled
+    ids = np.fromiter((*completion.prompt_ids, *completion.token_ids), dtype=np.int64, count=length)
+    trained = np.zeros(length, dtype=np.bool_)
+    trained[prompt:] = True
+    values = np.zeros(length, dtype=np.float32)
+    values[prompt:] = advantage
+    logprob = np.zeros(length, dtype=np.float32)
+    logprob[prompt:] = completion.logprobs
+    return Sample(ids=ids, trained=trained, advantage=values, logprob=logprob, kind=kind, group=group)
+
+
+def action_token(completion: Completion, fmt: TextFormat, decode: Decode) -> int:
+    """Index of the first sampled token whose text reaches into the action part."""
+    start = parse_forward(completion.text, fmt).action_start
+    ids = completion.token_ids
+    if start <= 0:
+        return 0
+    # Decoded prefixes grow with the ids, so a binary search needs only a few of them.
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        if len(decode(ids[: middle + 1]).rstrip()) > start:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def build_samples(
+    groups: Sequence[Group],
+    *,
+    fmt: TextFormat,
+    decode: Decode,
+    advantage_on: str,
+    progress_advantages: Sequence[Sequence[Sequence[float]]] | None = None,
+    reflections: set[tuple[int, int]] | None = None,
+) -> list[Sample]:
+    """Forward samples of every step, and reflection samples.
+
+    ``advantage_on``: "all" puts the step advantage on every sampled token; "action" leaves 0 on the tokens before
+    the action part; "split" puts ``progress_advantages[group][trajectory][step]`` there.
+    ``reflections`` limits which (group, trajectory) reflections are trained on; None takes all.
+    """
+    samples: list[Sample] = []
+    for g, group in enumerate(groups):
+        for i, trajectory in enumerate(group.trajectories):
+            for s, step in enumerate(trajectory.steps):
+                completion = step.completion
+                if not completion.token_ids:
+                    continue
+                advantage: float | list[float] = step.advantage
+                if advantage_on != "all" and fmt.progress:
+                    cut = action_token(completion, fmt, decode)
+                    before = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
+                    advantage = [before] * cut + [step.advantage] * (len(completion.token_ids) - cut)
+                samples.append(make_sample(completion, advantage, "forward", g))
+            reflection = trajectory.reflection
+            if (
+                reflection is not None
+                and reflection.completion.token_ids
+                and (reflections is None or (g, i) in reflections)
+            ):
+                samples.append(make_sample(reflection.completion, reflection.advantage, "reflect", g))
+    return samples
+
+
+def progress_token_advantages(groups: Sequence[Group]) -> list[list[list[float]]]:
+    """For advantage_on "split": each step's alignment, format and boundary terms minus their group mean."""
+    out = []
+    for group in groups:
+        rows = [
+            [sum(step.terms.get(term, 0.0) for term in ("alignment", "format", "boundary")) for step in t.steps]
+            for t in group.trajectories
+        ]
+        flat = [value for row in rows for value in row]
+        mean = sum(flat) / len(flat) if flat else 0.0
+        out.append([[value - mean for value in row] for row in rows])
+    return out

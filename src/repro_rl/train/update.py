@@ -1,0 +1,152 @@
+"""One RL update: epochs over mini-batches split by task group, on merged rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from repro_rl.config import MethodSection, TrainSection
+from repro_rl.errors import PreflightError
+from repro_rl.policy.random_streams import name_key
+from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
+from repro_rl.train.loss import pick, policy_loss, token_logits
+from repro_rl.types import Sample
+
+EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
+
+
+def check_kl(train: TrainSection, vocabulary: int) -> None:
+    """Raises PreflightError when the exact KL would not fit."""
+    if train.kl.form == "exact" and vocabulary > EXACT_KL_VOCABULARY:
+        raise PreflightError(
+            f"train.kl.form is 'exact' but the vocabulary has {vocabulary:,} tokens (limit {EXACT_KL_VOCABULARY:,}); "
+            f"set train.kl.form=k3."
+        )
+
+
+class Updater:
+    """Holds the optimizer, the reference and the settings; ``update`` changes the model in place."""
+
+    def __init__(
+        self, model: Any, reference: Any, pad_id: int, train: TrainSection, method: MethodSection, accelerator: Accelerator
+    ):
+        self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
+        self.model, self.reference = model, reference
+        self.optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=train.lr,
+            betas=train.betas,
+            weight_decay=train.weight_decay,
+        )
+
+    def learning_rate(self, iteration: int) -> float:
+        """Linear warm-up over ``lr_warmup`` iterations (1-based), then constant."""
+        return self.train.lr * min(1.0, iteration / max(self.train.lr_warmup, 1))
+
+    def update(self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int) -> dict[str, float]:
+        """Run all epochs. Returns the logged means; ``update/finite`` is 0 when a step was skipped.
+
+        A non-finite loss or gradient is never applied: its mini-batch is skipped and counted.
+        """
+        rate = self.learning_rate(iteration)
+        for param_group in self.optimizer.param_groups:
+            param_group["lr"] = rate
+        parts = self._minibatches(samples, groups, iteration, seed)
+        sums: dict[str, float] = {}
+        norms: list[float] = []
+        skipped = steps = 0
+        self.model.train()
+        for epoch in range(self.train.epochs):
+            order = np.random.default_rng(name_key(seed, "order", iteration, epoch)).permutation(len(parts))
+            for index in order:
+                batches = parts[index]
+                if not batches:
+                    continue
+                steps += 1
+                self.optimizer.zero_grad(set_to_none=True)
+                finite = True
+                for batch in batches:
+                    terms = policy_loss(
+                        self.model,
+                        batch,
+                        clip=self.train.clip,
+                        kl_form=self.train.kl.form,
+                        kl_coef=self.train.kl.coef,
+                        kl_clamp=self.train.kl.clamp,
+                        entropy_coef=self.train.entropy_coef,
+                        temperature=self.train.temperature,
+                    )
+                    finite = finite and bool(torch.isfinite(terms.total))
+                    self.accelerator.backward(terms.total)
+                    _add(sums, "loss", float(terms.total.detach()))
+                    for name in ("policy", "kl", "entropy", "clipped", "tokens"):
+                        _add(sums, name, getattr(terms, name))
+                    if steps == 1:  # before the first step the weights are still the sampler's
+                        _add(sums, "mismatch", terms.mismatch)
+                        _add(sums, "mismatch_tokens", terms.tokens)
+                norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.grad_clip))
+                if finite and math.isfinite(norm):
+                    self.optimizer.step()
+                    norms.append(norm)
+                else:
+                    skipped += 1
+        self.model.eval()
+        tokens = max(sums.get("tokens", 0.0), 1.0)
+        rows = sum(len(batch.ids) for batches in parts for batch in batches)
+        return {
+            "update/loss": sums.get("loss", 0.0) / max(steps, 1),
+            "update/policy_loss": sums.get("policy", 0.0) / max(steps, 1),
+            "update/kl": sums.get("kl", 0.0) / tokens,
+            "update/entropy": sums.get("entropy", 0.0) / tokens,
+            "update/clip_fraction": sums.get("clipped", 0.0) / tokens,
+            "update/mismatch": sums.get("mismatch", 0.0) / max(sums.get("mismatch_tokens", 0.0), 1.0),
+            "update/grad_norm": float(np.mean(norms)) if norms else 0.0,
+            "update/lr": rate,
+            "update/skipped": float(skipped),
+            "update/distinct_rows": rows / max(len(samples), 1),
+        }
+
+    def _minibatches(
+        self, samples: Sequence[Sample], groups: int, iteration: int, seed: int
+    ) -> list[list[Batch]]:
+        """Mini-batches of micro-batches, split by task group so that anchor groups stay together."""
+        count = self.train.minibatches
+        order = np.random.default_rng(name_key(seed, "minibatch", iteration)).permutation(groups)
+        part_of = {int(group): place * count // groups for place, group in enumerate(order)}
+        buckets: list[list[Sample]] = [[] for _ in range(count)]
+        for sample in samples:
+            buckets[part_of[sample.group]].append(sample)
+        parts = []
+        for bucket in buckets:
+            tokens = {
+                kind: max(sum(int(s.trained.sum()) for s in bucket if s.kind == kind), 1)
+                for kind in ("forward", "reflect")
+            }
+            scales = {"forward": 1 / tokens["forward"], "reflect": self.method.reflect_coef / tokens["reflect"]}
+            rows = merge(bucket)
+            parts.append(
+                [self._with_reference(chunk, scales) for chunk in split_rows(rows, self.train.micro_tokens)]
+            )
+        return parts
+
+    @torch.no_grad()
+    def _with_reference(self, rows: list[Row], scales: dict[str, float]) -> Batch:
+        batch = collate(rows, scales, self.pad_id, self.accelerator.device)
+        form = self.train.kl.form
+        if self.reference is None or form == "none":
+            return batch
+        logits, first = token_logits(self.reference, batch, self.train.temperature)
+        logp = torch.log_softmax(logits, dim=-1)
+        value = logp if form == "exact" else pick(logp, batch.target[:, first:])
+        pad = value.new_zeros(value.shape[0], first, *value.shape[2:])
+        batch.reference = torch.cat([pad, value], dim=1)
+        return batch
+
+
+def _add(sums: dict[str, float], name: str, value: float) -> None:
+    sums[name] = sums.get(name, 0.0) + value

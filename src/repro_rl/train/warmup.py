@@ -1,0 +1,233 @@
+"""Stage 1, Retrospection Warmup: joint supervised training on forward and reflection samples (METHOD, stage 1).
+
+It teaches the formats and starts stage 2; it is stopped before the policy becomes deterministic (MICRO: an
+over-trained warm start leaves most task groups without any signal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro_rl.config import RunConfig
+from repro_rl.demos.store import load_demos
+from repro_rl.errors import PreflightError
+from repro_rl.files import write_folder
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.random_streams import name_key
+from repro_rl.rollout import EnvPool
+from repro_rl.rollout.panel_play import play_panel, success_rate
+from repro_rl.rollout.reflect import reflection_prompt
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.batch import Row, collate, split_rows
+from repro_rl.train.build import build_pool, build_prompts, forward_sampling, initial_model, load_policy
+from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.loss import imitation_loss
+from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.types import Ids, Trajectory
+
+OnRow = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class WarmupData:
+    """Rows to imitate: forward samples of expert episodes, reflections on won and on lost episodes."""
+
+    forward: list[Row]
+    won: list[Row]
+    lost: list[Row]
+
+
+def imitation_row(prompt: Ids, target: Ids, kind: str) -> Row:
+    """A row that trains on ``target`` after ``prompt``."""
+    ids = np.array((*prompt, *target), dtype=np.int64)
+    trained = np.zeros(len(ids), dtype=np.bool_)
+    trained[len(prompt) :] = True
+    zeros = np.zeros(len(ids), dtype=np.float32)
+    return Row(ids=ids, trained=trained, positive=zeros, negative=zeros, logprob=zeros, count=1, kind=kind)
+
+
+def forward_rows(
+    trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, env: Any
+) -> list[Row]:
+    """One row a step: the prompt the agent would see, and the demonstrated completion."""
+    rows = []
+    history: list[tuple[str, str]] = []
+    admissible: list[str] = []
+    _, info = env.reset(options={"task": trajectory.task_id})
+    for step in trajectory.steps:
+        admissible = info["admissible"]
+        prompt = prompts.forward(
+            instructions=env.instructions,
+            goal=trajectory.goal,
+            observation=step.observation,
+            admissible=admissible,
+            history=history[-prompts.history :] if prompts.history else [],
+            step=step.t,
+            max_steps=env.max_steps,
+        )
+        target = prompts.render_forward_target(step.online, step.action)
+        rows.append(imitation_row(policy.encode(prompt), policy.encode_target(target), "forward"))
+        history.append((step.observation, step.action))
+        _, _, _, _, info = env.step(step.action)
+    return rows
+
+
+def reflection_row(
+    trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
+) -> Row:
+    """The whole trajectory with its outcome, and the annotated values."""
+    assert trajectory.reflection is not None and trajectory.reflection.values is not None
+    prompt = reflection_prompt(trajectory, prompts, instructions)
+    target = prompts.render_reflection_target(trajectory.reflection.values)
+    return imitation_row(policy.encode(prompt), policy.encode_target(target), "reflect")
+
+
+def warmup_data(
+    config: RunConfig,
+    policy: TransformersPolicy,
+    pool: EnvPool,
+    experts: Sequence[Trajectory],
+    labelled: Sequence[Trajectory],
+) -> WarmupData:
+    """Encode everything once. Raises PreflightError when a completion limit is shorter than a target."""
+    env = pool.first
+    data = WarmupData([], [], [])
+    for mode in config.warmup.forward_modes:
+        prompts = build_prompts(config, progress=mode == "progress")
+        for trajectory in experts:
+            data.forward += forward_rows(trajectory, policy, prompts, env)
+    prompts = build_prompts(config, progress=True)
+    for trajectory in (*experts, *labelled):
+        row = reflection_row(trajectory, policy, prompts, env.instructions)
+        (data.won if trajectory.won else data.lost).append(row)
+    for rows, limit, name in (
+        (data.forward, config.prompt.action_tokens, "prompt.action_tokens"),
+        (data.won + data.lost, config.prompt.reflect_new_tokens, "prompt.reflect_new_tokens"),
+    ):
+        longest = max((int(row.trained.sum()) for row in rows), default=0)
+        if longest > limit:
+            raise PreflightError(f"{name} is {limit}, but a demonstration needs {longest} tokens; raise it.")
+    limit = getattr(policy.model.config, "max_position_embeddings", None)
+    longest = max((len(row.ids) for row in (*data.forward, *data.won, *data.lost)), default=0)
+    if limit and longest > limit:
+        raise PreflightError(f"A demonstration has {longest} tokens, the model has {limit} positions.")
+    return data
+
+
+def draw(data: WarmupData, config: RunConfig, update: int, with_forward: bool) -> list[Row]:
+    """The rows of one update: forward samples, and reflections half on won, half on lost episodes."""
+    rng = np.random.default_rng(name_key(config.seed, "warmup", update))
+    section = config.warmup
+    half = section.reflect_batch // 2
+    rows: list[Row] = []
+    for pool, count in (
+        (data.forward, section.forward_batch if with_forward else 0),
+        (data.won, half if data.lost else section.reflect_batch),
+        (data.lost, section.reflect_batch - half if data.won else section.reflect_batch),
+    ):
+        if pool and count:
+            rows += [pool[i] for i in rng.integers(len(pool), size=count)]
+    return rows
+
+
+def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None = None) -> Path:
+    """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is."""
+    resumed = open_run(out, config)
+    experts, labelled = load_demos(demos)
+    pool = build_pool(config)
+    start = initial_model(config, pool.first, (*experts, *labelled), out / "initial")
+    found = latest(out) if resumed else None
+    policy = load_policy(config, found[1] if found else start)
+    data = warmup_data(config, policy, pool, experts, labelled)
+    if not data.forward and not data.won and not data.lost:
+        raise PreflightError(f"{demos} holds no demonstrations.")
+    validation = pool.first.panel(config.eval.validation_split).head(config.eval.validation_tasks)
+    write_manifest(
+        out,
+        manifest(
+            config,
+            panels={"validation": {"label": validation.label(), "digest": validation.digest, "size": len(validation)}},
+            rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
+            parameters=sum(p.numel() for p in policy.model.parameters()),
+        ),
+    )
+    section = config.warmup
+    optimizer = torch.optim.AdamW(
+        policy.model.parameters(), lr=section.lr, betas=(0.9, 0.99), weight_decay=section.weight_decay
+    )
+    begin, stopped = 0, False
+    if found:
+        begin, stopped = found[0], bool(found[2]["stopped"])
+        load_optimizer(found[1], optimizer)
+    log = MetricsLog(out, begin)
+    update = begin
+    while update < section.updates and not stopped:
+        update += 1
+        rate = section.lr * min(1.0, update / max(section.lr_warmup, 1))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with_forward = update > section.forward_from
+        row: dict[str, Any] = {"iteration": update, "warmup/lr": rate}
+        row |= _imitate(policy, optimizer, draw(data, config, update, with_forward), config)
+        if section.target_success is not None and with_forward and update % section.check_every == 0:
+            reached = validation_success(config, policy, pool, progress="progress" in section.forward_modes)
+            row["eval/success"] = reached
+            stopped = reached >= section.target_success
+        log.add(row)
+        if on_row is not None:
+            on_row(row)
+        if update % section.save_every == 0 or update == section.updates or stopped:
+            save_checkpoint(out / "checkpoints" / f"{update:05d}", policy, optimizer, {"stopped": stopped})
+            prune(out, 1, None)
+    if update > begin or not (out / "model" / "config.json").exists():
+        write_folder(out / "model", policy.save)
+    return out / "model"
+
+
+def validation_success(config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool) -> float:
+    """Success on the validation panel at the validation temperature."""
+    section = config.eval
+    panel = pool.first.panel(section.validation_split).head(section.validation_tasks)
+    return success_rate(
+        play_panel(
+            pool,
+            panel,
+            policy,
+            build_prompts(config, progress=progress),
+            forward_sampling(config, section.validation_temperature),
+            rollouts=1,
+            seed=section.seed,
+            max_prompt_tokens=config.prompt.max_prompt_tokens,
+        )
+    )
+
+
+def _imitate(
+    policy: TransformersPolicy, optimizer: torch.optim.Optimizer, rows: list[Row], config: RunConfig
+) -> dict[str, float]:
+    """One update on the sum of the mean losses (nats a token) of both kinds; returns each."""
+    losses: dict[str, float] = {}
+    policy.model.train()
+    optimizer.zero_grad(set_to_none=True)
+    for kind in ("forward", "reflect"):
+        part = [row for row in rows if row.kind == kind]
+        if not part:
+            continue
+        scale = {kind: 1 / sum(int(row.trained.sum()) for row in part)}
+        total = 0.0
+        for chunk in split_rows(part, config.train.micro_tokens):
+            loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        losses[f"warmup/{kind}_loss"] = total
+    torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.warmup.grad_clip)
+    optimizer.step()
+    policy.model.eval()
+    policy.weights_changed()
+    return losses

@@ -1,0 +1,358 @@
+"""The report of a synthetic Sokoban run. ``python tests/test_report.py FOLDER`` writes runs to look at."""
+
+import gzip
+import json
+import random
+import re
+import sys
+from collections import deque
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro_rl.errors import DataError
+from repro_rl.report import build_report
+from repro_rl.report.load import read_run, read_trajectories
+from repro_rl.report.pick import choose, json_for_script
+from repro_rl.report.tables import headline, rate
+from repro_rl.study.progress import progress_quality
+from repro_rl.study.stats import wilson
+
+HOSTILE = "</script><img src=x onerror=alert(1)><!-- \x1b[31m \u2028 \u202e ]]> '\" {{ 7*7 }} $\\frac{"
+ROOMS = [
+    "#######|#     #|# # O #|# X   #|#   P #|#     #|#######",
+    "#######|#O    #|#   # #|# X   #|#  #P #|#     #|#######",
+]
+MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+
+
+class Room:
+    """Enough of Sokoban to write believable records: one box, distance to the goal by search."""
+
+    def __init__(self, text):
+        self.rows = [list(row) for row in text.split("|")]
+        spots = {
+            mark: (r, c) for r, row in enumerate(self.rows) for c, mark in enumerate(row) if mark in "OXP"
+        }
+        self.goal, self.state = spots["O"], (spots["P"], spots["X"])
+
+    def free(self, place):
+        return self.rows[place[0]][place[1]] != "#"
+
+    def after(self, state, move):
+        (r, c), box = state
+        dr, dc = MOVES[move]
+        player = (r + dr, c + dc)
+        if player == box:
+            box = (box[0] + dr, box[1] + dc)
+        return (player, box) if self.free(player) and self.free(box) else state
+
+    def plan(self, state):
+        """(steps left, best move), or (None, None) from a dead end."""
+        queue, first = deque([state]), {state: (0, None)}
+        while queue:
+            now = queue.popleft()
+            if now[1] == self.goal:
+                return first[now]
+            for move in MOVES:
+                then = self.after(now, move)
+                if then not in first:
+                    first[then] = (first[now][0] + 1, first[now][1] or move)
+                    queue.append(then)
+        return None, None
+
+    def text(self, state):
+        def mark(r, c):
+            if (r, c) == state[0]:
+                return "P"
+            if (r, c) == state[1]:
+                return "√" if state[1] == self.goal else "X"
+            return "O" if (r, c) == self.goal else "#" if self.rows[r][c] == "#" else "_"
+
+        return "\n".join(" ".join(mark(r, c) for c in range(7)) for r in range(7))
+
+
+def trajectory(index, skill, rng, judge=True, iteration=0):
+    room = Room(ROOMS[index % len(ROOMS)])
+    state, best = room.state, room.plan(room.state)[0]
+    steps, said = [], 0
+    for t in range(1, 16):
+        before, (_, move) = state, room.plan(state)
+        move = move if move and rng.random() < skill else rng.choice(list(MOVES))
+        state = room.after(state, move)
+        left, won = room.plan(state)[0], state[1] == room.goal
+        truth = 0.0 if left is None else max(0.0, min(1.0, 1 - left / best))
+        said = min(100, said + rng.choice([0, 10, 10, 20]))
+        broken = rng.random() < 0.06
+        text = (
+            f"<think>The box is near, I go {move}.</think><progress>{said}</progress><action>{move}</action>"
+        )
+        steps.append({
+            "t": t, "observation": room.text(before), "brief": "", "prompt": "You solve Sokoban…",
+            "text": text.replace("</action>", "") if broken else text, "prompt_tokens": [1] * 40, "tokens": [2] * 20,
+            "finished": not broken, "action": "" if broken else move, "online": None if broken else said,
+            "defects": ["action:unclosed"] if broken else [], "valid": not broken and state != before,
+            "feedback": "Nothing happened." if state == before else "", "env_reward": 10.0 if won else 0.0,
+            "truth": truth, "terms": {"env": 10.0 * won, "shaping": 0.1, "alignment": -0.05, "format": -0.1 * broken},
+            "advantage": rng.gauss(0, 0.5), "entropy": 0.7,
+        })  # fmt: skip
+        if won:
+            break
+    values = [min(100, max(0, 10 * round(10 * step["truth"] + rng.gauss(0, 0.12) * 10))) for step in steps]
+    values[-1] = 100 if won else min(90, values[-1])
+    reflection = {
+        "prompt": "Look back…", "text": "\n".join(map(str, values)), "prompt_tokens": [], "tokens": [],
+        "values": values if judge else None, "defects": [] if judge else ["count"], "terms": {"format": 0.0},
+        "advantage": 0.1,
+    }  # fmt: skip
+    return {
+        "iteration": iteration, "task_id": f"boxoban/test/{index:04d}", "rollout": index % 4, "won": won,
+        "goal": "Push every box onto a target.", "score": float(won), "truncated": not won, "error": None,
+        "return": 10.0 * won, "final_observation": room.text(state), "steps": steps, "reflection": reflection,
+    }  # fmt: skip
+
+
+def write_trajectories(file, records):
+    file.parent.mkdir(exist_ok=True)
+    with gzip.open(file, "wt", encoding="utf-8") as out:
+        out.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episodes=40):
+    """A run folder as the trainer writes it."""
+    rng = random.Random(seed)
+    (folder / "eval").mkdir(parents=True)
+    label, digest = "sokoban/test[500]@3f9a1c0b7de2", "3f9a1c0b7de2" + "5a" * 26
+    config = {
+        "env": "sokoban",
+        "method": method,
+        "seed": seed,
+        "openai_api_key": "sk-live-1",
+        "max_tokens": 96,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest = {
+        "versions": {"repro_rl": "0.1.0", "torch": "2.9.0"}, "method": method, "seeds": {"train": seed, "eval": 7},
+        "panels": {"test": {"label": label, "digest": digest, "size": 500}}, "git": "d294c54",
+        "started": "2026-07-01T09:12:44Z", "hardware": {"cpu": "8 cores", "gpu": None},
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rows = []
+    for i in range(1, iterations + 1):
+        done = 1 - 2.7 ** (-i / 14)
+        success = 0.14 + (top - 0.14) * done + rng.gauss(0, 0.02)
+        row = {
+            "iteration": i, "env_steps": 6100 * i, "seconds": 38.0 * i, "rollout/success": success,
+            "rollout/length": 13.5 - 4 * done, "rollout/invalid_rate": 0.2 - 0.15 * done, "rollout/format_rate": 0.98,
+            "rollout/equal_groups": 0.3 + 0.3 * done, "reward/env": 10 * success, "reward/shaping": 0.5 + 0.3 * done,
+            "reward/alignment": -0.4 + 0.2 * done, "reward/format": -0.02, "reward/boundary": -0.05,
+            "reward/invalid": -0.2 + 0.1 * done, "reflect/valid": 0.97, "reflect/final_won": 0.98,
+            "reflect/final_lost": 0.4 + rng.gauss(0, 0.03), "update/loss": rng.gauss(0, 0.01),
+            "update/policy_loss": rng.gauss(0, 0.01), "update/kl": 0.02 * i**0.5 + abs(rng.gauss(0, 0.01)),
+            "update/clip_fraction": 0.12 + rng.gauss(0, 0.02), "update/entropy": 1.1 - 0.6 * done,
+            "update/mismatch": 1e-4 * abs(rng.gauss(1, 0.3)), "update/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)),
+            "update/lr": 5e-4 * min(1, i / 10), "update/anchors": 120.0 + i,
+        }  # fmt: skip
+        if i % 10 == 0:
+            share = max(0.0, min(1.0, success - 0.02))
+            low, high = wilson(round(200 * share), 200)
+            row |= {"eval/success": share, "eval/low": low, "eval/high": high}
+        rows.append(row)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, iteration, skill, success in (
+        ("warm-start", 0, 0.5, 0.14),
+        ("best", iterations, 0.9, top - 0.04),
+    ):
+        records = [trajectory(i, skill, rng, iteration=iteration) for i in range(episodes)]
+        write_trajectories(folder / "trajectories" / f"eval-{name}.jsonl.gz", records)
+        low, high = wilson(round(success * 500), 500)
+        progress = {which: progress_quality(records, which) for which in ("online", "retrospective")}
+        evaluation = {
+            "checkpoint": f"checkpoints/{iteration}", "name": name, "iteration": iteration, "panel": label,
+            "digest": digest, "split": "test", "tasks": 500, "rollouts_per_task": 1, "temperature": 0.4, "seed": 7,
+            "episodes": 500, "success": success, "low": low, "high": high, "score": success, "length": 10.2,
+            "invalid_rate": 0.06, "format_rate": 0.99, "progress": progress, "seconds": 40.0,
+        }  # fmt: skip
+        (folder / "eval" / f"{name}.json").write_text(json.dumps(evaluation))
+    for i in (1, iterations // 2, iterations):
+        records = [trajectory(k, 0.5 + 0.4 * i / iterations, rng, k % 7 > 0, i) for k in range(episodes)]
+        write_trajectories(folder / "trajectories" / f"iteration-{i:05d}.jsonl.gz", records)
+    return folder
+
+
+class Page(HTMLParser):
+    """Tags, their attributes, and the embedded data."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.tags, self.attributes, self.data, self.inside = [], [], "", False
+        self.source = file.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.inside = ("id", "data") in attrs
+
+    def handle_data(self, data):
+        if self.inside:
+            self.data += data
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "a")
+
+
+def test_page_is_whole_and_asks_for_nothing(run):
+    target = build_report([run])
+    assert target == run / "report.html"
+    assert not list(run.glob(".*.tmp"))
+    page = Page(target)
+    assert "warm start .14 [.11, .17] → best .61 [.57, .65]" in page.source
+    assert "success on sokoban/test[500]@3f9a1c0b7de2" in page.source
+    for section in ("evaluation", "curves", "rewards", "health", "progress", "trajectories", "settings"):
+        assert f'<section id="{section}">' in page.source
+    links = [
+        value for name, value in page.attributes if name in ("src", "href", "xlink:href", "action", "data")
+    ]
+    assert all(value.startswith("#") for value in links)
+    assert not re.search(r"url\((?!#)|@import", page.source)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    records = json.loads(page.data)
+    assert 40 <= len(records) <= 60
+    assert {"eval warm-start", "eval best", "iteration 1", "iteration 40"} <= {
+        record["source"] for record in records
+    }
+    assert {True, False} == {record["won"] for record in records}
+    assert "prompt_tokens" not in page.data
+    assert "sk-live-1" not in page.source
+    assert "max_tokens: 96" in page.source
+
+
+def test_same_seed_same_page(run, tmp_path):
+    pages = [build_report([run], tmp_path / f"{name}.html", seed=3).read_text() for name in "ab"]
+    assert re.sub(r"on 20\S+ \S+ UTC", "", pages[0]) == re.sub(r"on 20\S+ \S+ UTC", "", pages[1])
+
+
+def test_several_runs_are_compared(run, tmp_path):
+    other = write_run(tmp_path / "b", method="gigpo", seed=1, iterations=20, top=0.5, episodes=8)
+    twin = write_run(tmp_path / "c", seed=1, iterations=20, top=0.7, episodes=8)
+    page = Page(build_report([run, other, twin], tmp_path / "all.html"))
+    for text in ("3 runs compared", "repro · seed 0", "gigpo · seed 1", "repro · seed 1", "mean over seeds"):
+        assert text in page.source
+    assert "repro, best, 2 seeds" in page.source
+    assert len({record["run"] for record in json.loads(page.data)}) == 3
+    manifest = json.loads((twin / "eval/best.json").read_text())
+    (twin / "eval/best.json").write_text(json.dumps(manifest | {"panel": "sokoban/test[500]@000000000000"}))
+    assert "2 different panels" in build_report([run, twin], tmp_path / "p.html").read_text()
+
+
+def test_hostile_text_stays_text(tmp_path):
+    run = write_run(tmp_path / "x", method=HOSTILE, iterations=3, episodes=6)
+    record = trajectory(0, 0.5, random.Random(0))
+    record |= dict.fromkeys(("task_id", "goal", "error", "final_observation", "score"), HOSTILE)
+    record["steps"][0] |= {"observation": HOSTILE, "text": HOSTILE, "defects": [HOSTILE]}
+    record["reflection"] |= {"text": HOSTILE, "terms": {HOSTILE: float("nan")}}
+    write_trajectories(run / "trajectories" / "eval-best.jsonl.gz", [record] * 3)
+    evaluation = json.loads((run / "eval/best.json").read_text())
+    evaluation |= dict.fromkeys(("name", "panel", "temperature", "iteration"), HOSTILE)
+    (run / "eval/best.json").write_text(json.dumps(evaluation))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"iteration": 4, f"reward/{HOSTILE}": 1.0, HOSTILE: 2.0}) + "\n")
+    page = Page(build_report([run]))
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 2
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "<!--" not in page.source
+    assert not set(page.source) & set("\x1b\u2028\u202e\x00")
+    assert any("</script>" in item["task"] for item in json.loads(page.data))
+
+
+def test_json_for_script():
+    text = json_for_script({"a": "</script><!--\u2028&\ud800", "b": float("nan"), "c": [float("inf"), 0.5]})
+    assert text.isascii()
+    assert not set(text) & set("<>&")
+    assert json.loads(text) == {"a": "</script><!--\u2028&[U+D800]", "b": None, "c": [None, 0.5]}
+
+
+def test_an_empty_folder_says_what_is_missing(tmp_path):
+    text = build_report([tmp_path], tmp_path / "deep" / "r.html").read_text()
+    for name in ("config.yaml", "manifest.json", "metrics.jsonl", "eval/", "trajectories/"):
+        assert name in text
+    assert "no success was recorded yet" in text
+    assert "Not recorded: Entropy (update/entropy)" in text
+    with pytest.raises(DataError, match="nowhere"):
+        build_report([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="No run"):
+        build_report([])
+
+
+def test_metrics_tolerate_only_a_half_written_end(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(
+        '{"iteration": 1, "rollout/success": 0.1}\n{"iteration": 1, "rollout/success": 0.2}\n{"itera'
+    )
+    run = read_run(tmp_path)
+    assert run.series("rollout/success") == ([1.0], [0.2])
+    assert any("line 3, the last, is half-written" in note for note in run.notes)
+    assert any("occur twice" in note for note in run.notes)
+    assert "training .20 → .20" in headline(run)
+    file.write_text('{"iteration": 1}\n{"itera\n{"iteration": 3}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, record line 2"):
+        build_report([tmp_path])
+    file.write_text('{"iteration": 1}\n{"rollout/success": 1}\n')
+    with pytest.raises(DataError, match="line 2, field iteration"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "eval/best.json"])
+def test_broken_files_are_named(tmp_path, name):
+    run = write_run(tmp_path / "r", iterations=2, episodes=2)
+    (run / name).write_text("[1, 2")
+    with pytest.raises(DataError, match=re.escape(name)):
+        build_report([run])
+
+
+def test_broken_trajectories_are_named(tmp_path):
+    file = tmp_path / "iteration-00001.jsonl.gz"
+    write_trajectories(file, [trajectory(0, 0.5, random.Random(0))] * 50)
+    assert len(list(read_trajectories(file))) == 50
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(DataError, match="iteration-00001"):
+        list(read_trajectories(file))
+    with gzip.open(file, "wt") as out:
+        out.write("{}\nnope\n")
+    with pytest.raises(DataError, match="line 2"):
+        list(read_trajectories(file))
+
+
+def test_choice_is_informative():
+    rng = random.Random(1)
+    records = [trajectory(i, 0.6, rng) for i in range(80)]
+    chosen = choose(records, 12, random.Random(0))
+    assert chosen == choose(records, 12, random.Random(0))
+    assert len(chosen) == 12
+    assert {record["won"] for record in chosen} == {True, False}
+
+
+def test_rates():
+    assert [rate(x) for x in (0, 0.614, 1.0, 0.999, None, float("nan"), -0.25)] == [
+        ".00", ".61", "1.00", "1.00", "–", "–", "-.25",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    base = Path(sys.argv[1])
+    made = [
+        write_run(base / "repro-0"),
+        write_run(base / "repro-1", seed=1, top=0.7),
+        write_run(base / "gigpo-0", method="gigpo", top=0.56),
+    ]
+    print(build_report(made[:1]), build_report(made, base / "compare.html"))
