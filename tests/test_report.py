@@ -81,21 +81,22 @@ def trajectory(index, skill, rng, judge=True, iteration=0):
     for t in range(1, 16):
         before, (_, move) = state, room.plan(state)
         move = move if move and rng.random() < skill else rng.choice(list(MOVES))
-        state = room.after(state, move)
+        broken = rng.random() < 0.06
+        state = state if broken else room.after(state, move)
         left, won = room.plan(state)[0], state[1] == room.goal
         truth = 0.0 if left is None else max(0.0, min(1.0, 1 - left / best))
         said = min(100, said + rng.choice([0, 10, 10, 20]))
-        broken = rng.random() < 0.06
         text = (
             f"<think>The box is near, I go {move}.</think><progress>{said}</progress><action>{move}</action>"
         )
         steps.append({
             "t": t, "observation": room.text(before), "brief": "", "prompt": "You solve Sokoban…",
-            "text": text.replace("</action>", "") if broken else text, "prompt_tokens": [1] * 40, "tokens": [2] * 20,
+            "text": text.replace("</action>", "") if broken else text, 
+            "prompt_tokens": [1] * 40, "tokens": [2] * 20,
             "finished": not broken, "action": "" if broken else move, "online": None if broken else said,
             "defects": ["action:unclosed"] if broken else [], "valid": not broken and state != before,
             "feedback": "Nothing happened." if state == before else "", "env_reward": 10.0 if won else 0.0,
-            "truth": truth, "terms": {"env": 10.0 * won, "shaping": 0.1, "alignment": -0.05, "format": -0.1 * broken},
+            "truth": truth, "terms": {"env": 10.0 * won, "shaping": 0.1, "format": -0.1 * broken},
             "advantage": rng.gauss(0, 0.5), "entropy": 0.7,
         })  # fmt: skip
         if won:
@@ -125,16 +126,10 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
     rng = random.Random(seed)
     (folder / "eval").mkdir(parents=True)
     label, digest = "sokoban/test[500]@3f9a1c0b7de2", "3f9a1c0b7de2" + "5a" * 26
-    config = {
-        "env": "sokoban",
-        "method": method,
-        "seed": seed,
-        "openai_api_key": "sk-live-1",
-        "max_tokens": 96,
-    }
+    config = {"method": method, "seed": seed, "openai_api_key": "sk-live-1", "max_tokens": 96}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     manifest = {
-        "versions": {"repro_rl": "0.1.0", "torch": "2.9.0"}, "method": method, "seeds": {"train": seed, "eval": 7},
+        "versions": {"torch": "2.9.0"}, "method": method, "seeds": {"train": seed, "eval": 7},
         "panels": {"test": {"label": label, "digest": digest, "size": 500}}, "git": "d294c54",
         "started": "2026-07-01T09:12:44Z", "hardware": {"cpu": "8 cores", "gpu": None},
     }  # fmt: skip
@@ -145,15 +140,16 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
         success = 0.14 + (top - 0.14) * done + rng.gauss(0, 0.02)
         row = {
             "iteration": i, "env_steps": 6100 * i, "seconds": 38.0 * i, "rollout/success": success,
-            "rollout/length": 13.5 - 4 * done, "rollout/invalid_rate": 0.2 - 0.15 * done, "rollout/format_rate": 0.98,
-            "rollout/equal_groups": 0.3 + 0.3 * done, "reward/env": 10 * success, "reward/shaping": 0.5 + 0.3 * done,
+            "rollout/length": 13.5 - 4 * done, "rollout/invalid_rate": 0.2 - 0.15 * done,
+            "rollout/equal_groups": 0.3 + 0.3 * done, "reward/env": 10 * success,
+            "rollout/format_rate": 0.98, "reward/shaping": 0.5 + 0.3 * done,
             "reward/alignment": -0.4 + 0.2 * done, "reward/format": -0.02, "reward/boundary": -0.05,
             "reward/invalid": -0.2 + 0.1 * done, "reflect/valid": 0.97, "reflect/final_won": 0.98,
             "reflect/final_lost": 0.4 + rng.gauss(0, 0.03), "update/loss": rng.gauss(0, 0.01),
             "update/policy_loss": rng.gauss(0, 0.01), "update/kl": 0.02 * i**0.5 + abs(rng.gauss(0, 0.01)),
             "update/clip_fraction": 0.12 + rng.gauss(0, 0.02), "update/entropy": 1.1 - 0.6 * done,
-            "update/mismatch": 1e-4 * abs(rng.gauss(1, 0.3)), "update/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)),
-            "update/lr": 5e-4 * min(1, i / 10), "update/anchors": 120.0 + i,
+            "update/mismatch": 1e-4 * abs(rng.gauss(1, 0.3)), "update/lr": 5e-4 * min(1, i / 10),
+            "update/grad_norm": 0.4 + abs(rng.gauss(0, 0.1)), "update/anchors": 120.0 + i,
         }  # fmt: skip
         if i % 10 == 0:
             share = max(0.0, min(1.0, success - 0.02))
@@ -161,23 +157,21 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
             row |= {"eval/success": share, "eval/low": low, "eval/high": high}
         rows.append(row)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, iteration, skill, success in (
-        ("warm-start", 0, 0.5, 0.14),
-        ("best", iterations, 0.9, top - 0.04),
-    ):
+    moments = (("warm-start", 0, 0.3, 0.14), ("best", iterations, 0.55, top - 0.04))
+    for name, iteration, skill, success in moments:
         records = [trajectory(i, skill, rng, iteration=iteration) for i in range(episodes)]
         write_trajectories(folder / "trajectories" / f"eval-{name}.jsonl.gz", records)
         low, high = wilson(round(success * 500), 500)
         progress = {which: progress_quality(records, which) for which in ("online", "retrospective")}
         evaluation = {
             "checkpoint": f"checkpoints/{iteration}", "name": name, "iteration": iteration, "panel": label,
-            "digest": digest, "split": "test", "tasks": 500, "rollouts_per_task": 1, "temperature": 0.4, "seed": 7,
-            "episodes": 500, "success": success, "low": low, "high": high, "score": success, "length": 10.2,
-            "invalid_rate": 0.06, "format_rate": 0.99, "progress": progress, "seconds": 40.0,
+            "digest": digest, "split": "test", "tasks": 500, "rollouts_per_task": 1,
+            "temperature": 0.4, "seed": 7, "episodes": 500, "success": success, "low": low, "high": high,
+            "score": success, "length": 10.2, "invalid_rate": 0.06, "progress": progress, "seconds": 40.0,
         }  # fmt: skip
         (folder / "eval" / f"{name}.json").write_text(json.dumps(evaluation))
     for i in (1, iterations // 2, iterations):
-        records = [trajectory(k, 0.5 + 0.4 * i / iterations, rng, k % 7 > 0, i) for k in range(episodes)]
+        records = [trajectory(k, 0.3 + 0.25 * i / iterations, rng, k % 7 > 0, i) for k in range(episodes)]
         write_trajectories(folder / "trajectories" / f"iteration-{i:05d}.jsonl.gz", records)
     return folder
 
@@ -231,7 +225,6 @@ def test_page_is_whole_and_asks_for_nothing(run):
         record["source"] for record in records
     }
     assert {True, False} == {record["won"] for record in records}
-    assert "prompt_tokens" not in page.data
     assert "sk-live-1" not in page.source
     assert "max_tokens: 96" in page.source
 
@@ -249,8 +242,8 @@ def test_several_runs_are_compared(run, tmp_path):
         assert text in page.source
     assert "repro, best, 2 seeds" in page.source
     assert len({record["run"] for record in json.loads(page.data)}) == 3
-    manifest = json.loads((twin / "eval/best.json").read_text())
-    (twin / "eval/best.json").write_text(json.dumps(manifest | {"panel": "sokoban/test[500]@000000000000"}))
+    best = json.loads((twin / "eval/best.json").read_text()) | {"panel": "sokoban/test[500]@000000000000"}
+    (twin / "eval/best.json").write_text(json.dumps(best))
     assert "2 different panels" in build_report([run, twin], tmp_path / "p.html").read_text()
 
 
@@ -279,7 +272,7 @@ def test_json_for_script():
     text = json_for_script({"a": "</script><!--\u2028&\ud800", "b": float("nan"), "c": [float("inf"), 0.5]})
     assert text.isascii()
     assert not set(text) & set("<>&")
-    assert json.loads(text) == {"a": "</script><!--\u2028&[U+D800]", "b": None, "c": [None, 0.5]}
+    assert json.loads(text) == {"a": "</script><!--[U+2028]&[U+D800]", "b": None, "c": [None, 0.5]}
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
@@ -296,9 +289,7 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
 
 def test_metrics_tolerate_only_a_half_written_end(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    file.write_text(
-        '{"iteration": 1, "rollout/success": 0.1}\n{"iteration": 1, "rollout/success": 0.2}\n{"itera'
-    )
+    file.write_text('{"iteration": 1}\n{"iteration": 1, "rollout/success": 0.2}\n{"itera')
     run = read_run(tmp_path)
     assert run.series("rollout/success") == ([1.0], [0.2])
     assert any("line 3, the last, is half-written" in note for note in run.notes)
@@ -344,7 +335,7 @@ def test_choice_is_informative():
 
 def test_rates():
     assert [rate(x) for x in (0, 0.614, 1.0, 0.999, None, float("nan"), -0.25)] == [
-        ".00", ".61", "1.00", "1.00", "–", "–", "-.25",
+        ".00", ".61", "1.00", "1.00", "–", "–", "−.25",
     ]  # fmt: skip
 
 

@@ -76,7 +76,8 @@ class WarmupSection(Section):
     reflect_batch: int = Field(64, ge=0)
     forward_from: int = Field(300, ge=0, description="forward samples join after this many reflection-only updates")
     lr: float = Field(3e-3, gt=0)
-    lr_warmup: int = Field(10, ge=0)
+    lr_warmup: int = Field(10, ge=0, description="updates of linear warm-up")
+    lr_end: float = Field(0.1, ge=0, le=1, description="share of lr reached, linearly, at the last update")
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float = Field(1.0, gt=0)
     target_success: float | None = Field(

@@ -43,7 +43,7 @@ def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
             [style.line(run, "rollout/success", x) for run in runs],
             name,
             "success rate",
-            unit_range=True,
+            span=(0, 1),
             size=(4.6, 2.9),
             note="Share of this iteration's rollouts that won; training tasks and temperature.",
         )
@@ -53,7 +53,7 @@ def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
             [_evaluation(style, run, x) for run in runs],
             name,
             "success rate",
-            unit_range=True,
+            span=(0, 1),
             size=(4.6, 2.9),
             note="Evaluations during training, with 95 % intervals.",
         )
@@ -63,9 +63,10 @@ def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
         _over_seeds(runs, style),
         "iteration",
         "success rate",
-        unit_range=True,
+        span=(0, 1),
         size=(4.6, 2.9),
-        note="Mean over the seeds of a method on the iterations that all have, with a 95 % t interval.",
+        note="Mean over the seeds of a method, iterations that all have; 95 % t interval from 3 seeds on.",
+        legend="always",
     )
     if mean:
         figures.append(mean)
@@ -82,7 +83,7 @@ def small_multiples(runs: Sequence[Run], metrics: dict[str, Metric]) -> tuple[li
             "iteration",
             metric.unit,
             note=metric.meaning,
-            unit_range=metric.rate,
+            span=(0, 1) if metric.rate else None,
         )
         if figure is None:
             missing.append(f"{metric.title} ({key})")
@@ -104,7 +105,7 @@ def rewards(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
             xs, ys = runs[0].series(key)
             dash = DASHES[index % len(DASHES)] if index else ""
             lines.append(Line(metric.title, xs, ys, PALETTE[index % len(PALETTE)], dash))
-        note = "Mean per episode. The terms add up to what the step advantages are made from."
+        note = "On one scale, to see which term rules."
         together = draw("All terms", lines, "iteration", "reward per episode", note=note)
         if together and len(together.legend) > 1:
             figures.insert(0, together)
@@ -141,7 +142,9 @@ def progress_curves(records: Sequence[Json], when: str) -> list[Figure]:
             color, dash = (WON, "") if won else (LOST, DASHES[1])
             lines.append(band(name, (100 * grid).tolist(), 100 * rows, color, dash))
         title = "True progress" if which == "truth" else f"{which.capitalize()} progress"
-        figure = draw(f"{title}, {when}", lines, "part of the episode, %", "progress, %")
+        figure = draw(
+            f"{title}, {when}", lines, "part of the episode, %", "progress, %", span=(0, 100), legend="always"
+        )
         if figure:
             figures.append(figure)
     return figures

@@ -27,7 +27,6 @@ HEALTH: dict[str, Metric] = {
         "Clip fraction",
         "share of tokens",
         "Tokens whose probability ratio hit the PPO clip. Above about .3 the steps are too large.",
-        True,
     ),
     "update/mismatch": Metric(
         "Sampler/trainer mismatch",
@@ -37,16 +36,11 @@ HEALTH: dict[str, Metric] = {
     "update/grad_norm": Metric(
         "Gradient norm", "L2 norm", "Before clipping. Spikes come ahead of a collapse; zero means no signal."
     ),
-    "update/lr": Metric("Learning rate", "step size", "After warm-up and schedule."),
-    "update/loss": Metric(
-        "Loss", "loss", "Policy loss plus weighted KL. Its level says little; a jump does."
-    ),
-    "update/policy_loss": Metric("Policy loss", "loss", "The clipped surrogate alone, without the KL."),
     "rollout/length": Metric(
         "Episode length", "steps", "Mean steps per episode. It falls as the policy wins sooner."
     ),
     "rollout/invalid_rate": Metric(
-        "Invalid actions", "share of steps", "Actions that the environment refused or could not read.", True
+        "Invalid actions", "share of steps", "Actions that the environment refused or could not read."
     ),
     "rollout/format_rate": Metric(
         "Format kept", "share of steps", "Completions that parsed without a defect.", True
@@ -61,13 +55,22 @@ HEALTH: dict[str, Metric] = {
         "Valid reflections", "share of episodes", "Reflections that gave exactly one value per step.", True
     ),
     "reflect/final_won": Metric(
-        "Last judgement when won", "progress", "Mean P_T on successes. The outcome anchor asks for the top."
+        "Last judgement when won",
+        "progress",
+        "Mean P_T on successes. The outcome anchor asks for the top.",
+        True,
     ),
     "reflect/final_lost": Metric(
         "Last judgement when lost",
         "progress",
         "Mean P_T on failures. Creeping up means that the policy flatters itself.",
+        True,
     ),
+    "update/lr": Metric("Learning rate", "step size", "After warm-up and schedule."),
+    "update/loss": Metric(
+        "Loss", "loss", "Policy loss plus weighted KL. Its level says little; a jump does."
+    ),
+    "update/policy_loss": Metric("Policy loss", "loss", "The clipped surrogate alone, without the KL."),
 }
 
 REWARD: dict[str, Metric] = {

@@ -20,7 +20,7 @@ from markupsafe import Markup
 import repro_rl
 from repro_rl.report import figures, pick, tables
 from repro_rl.report.load import Json, Run, read_runs, read_trajectories
-from repro_rl.report.plots import Figure
+from repro_rl.report.plots import Figure, themed
 
 TEMPLATES = Path(__file__).with_name("templates")
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
@@ -63,6 +63,11 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     rewards, reward_notes = figures.rewards(runs)
     health, health_notes = figures.health(runs)
     others, other_notes = figures.others(runs)
+    headers = [_header(run) for run in runs]
+    panels: dict[tuple[str, ...], list[str]] = {}  # a panel is listed once, with the runs that used it
+    for header in headers:
+        for panel in header["panels"]:
+            panels.setdefault(panel, []).append(header["label"])
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -72,6 +77,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         lstrip_blocks=True,
         finalize=_printable,
     )
+    environment.filters["themed"] = themed
     return environment.get_template("report.html.jinja").render(
         title=_title(runs),
         version=getattr(repro_rl, "__version__", ""),
@@ -80,7 +86,8 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         script=Markup(script),
         # Only this script may run, so markup that slips in stays dead.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        runs=[_header(run) for run in runs],
+        runs=headers,
+        panels=panels,
         warnings=tables.panel_warnings(runs),
         seeds=tables.over_seeds(runs),
         evaluations=[row for run in runs for row in tables.evaluated(run)],

@@ -64,7 +64,7 @@ def gap(record: Json) -> float | None:
 
 
 def embedded(record: Json, run: str, source: str) -> Json:
-    """The record as the page's script reads it: short keys would save little and cost reading."""
+    """The record as the page's script reads it."""
     retrospective = series_of(record, "retrospective")
     reflection = record.get("reflection")
     distance = gap(record)

@@ -85,38 +85,57 @@ def draw(
     y: str,
     *,
     note: str = "",
-    unit_range: bool = False,
+    span: tuple[float, float] | None = None,
     size: tuple[float, float] = (4.3, 2.6),
-    legend: bool = True,
+    legend: bool | str = True,
 ) -> Figure | None:
-    """Draw ``lines``; None when none has a point. ``unit_range`` fixes the y axis to 0..1."""
+    """Draw ``lines``; None when none has a point.
+
+    ``span`` fixes the y axis; otherwise it holds 0, so that a small wiggle looks small. The x axis
+    starts at 0.
+    ``legend``: False for none, "always" for one even beside a single line.
+    """
     lines = [line for line in lines if len(line.y)]
     if not lines:
         return None
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=size, layout="constrained")
+        canvas = Canvas(figsize=size)
+        width, height = size  # margins in inches, alike in all; a constrained layout would draw all twice
+        canvas.subplots_adjust(0.8 / width, 0.48 / height, 1 - 0.16 / width, 1 - 0.18 / height)
         axes = canvas.subplots()
         for line in lines:
             _plot(axes, line)
         low, high = axes.get_ylim()
-        if unit_range:
-            axes.set_ylim(-0.02, 1.02)
-        elif low < 0 < high:
-            axes.axhline(0, color=_INK, linewidth=0.7)
+        if span:
+            margin = 0.02 * (span[1] - span[0])
+            axes.set_ylim(span[0] - margin, span[1] + margin)
+        else:
+            axes.set_ylim(min(low, 0), max(high, 0))
+            if low < 0:
+                axes.axhline(0, color=_INK, linewidth=0.7)
+        if min(min(line.x) for line in lines) >= 0:
+            axes.set_xlim(left=0)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         if max(max(line.x) for line in lines) >= 10_000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         svg = _svg(canvas, visible(f"{title}: {y} against {x}"))
     shown = [line for line in lines if line.label] if legend else []
-    return Figure(title, svg, shown if len(shown) > 1 else [], note)
+    return Figure(title, svg, shown if len(shown) > 1 or legend == "always" else [], note)
+
+
+def themed(text: str) -> str:
+    """Colours of the palette as the variables that the page sets, brighter on the dark one."""
+    for index, color in enumerate(PALETTE):
+        text = re.sub(color, f"var(--c{index})", text, flags=re.I)
+    return text
 
 
 def band(label: str, x: Sequence[float], rows: np.ndarray[Any, Any], color: str, dash: str = "") -> Line:
-    """The mean of ``rows`` [n, len(x)] with its 95 % t interval; no band for a single row."""
+    """The mean of ``rows`` [n, len(x)] with its 95 % t interval; no band below 3 rows: t of two is a wall."""
     spans = [mean_interval(column.tolist()) for column in rows.T] if len(rows) else []
-    known = len(rows) > 1
+    known = len(rows) > 2
     return Line(
         label,
         list(x) if spans else [],
@@ -157,7 +176,7 @@ def _svg(canvas: Any, description: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)  # would apply to the whole page
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)  # the page sets the width
-    text = text.replace(_INK, "currentColor").replace(_GRID, "var(--grid)")
+    text = themed(text).replace(_INK, "currentColor").replace(_GRID, "var(--grid)")
     text = text.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "").replace("xlink:href", "href")
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]  # ids are per page, not per figure

@@ -20,12 +20,15 @@ def rate(value: Any) -> str:
     """A rate the way the project writes it: .61, 1.00; a dash where there is none."""
     if not finite(value):
         return "–"
-    text = f"{value:.2f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+    text = number(value, 2)
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "−0.")) else text
 
 
 def number(value: Any, digits: int = 1) -> str:
-    return f"{value:.{digits}f}" if finite(value) else "–"
+    if not finite(value):
+        return "–"
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
+    return text.replace("-", "−")
 
 
 @dataclass(slots=True)

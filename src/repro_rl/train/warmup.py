@@ -169,7 +169,8 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     update = begin
     while update < section.updates and not stopped:
         update += 1
-        rate = section.lr * min(1.0, update / max(section.lr_warmup, 1))
+        decay = 1 - (1 - section.lr_end) * update / section.updates
+        rate = section.lr * min(1.0, update / max(section.lr_warmup, 1)) * decay
         for group in optimizer.param_groups:
             group["lr"] = rate
         with_forward = update > section.forward_from

@@ -7,9 +7,9 @@
   viewer.hidden = false;
 
   const SERIES = [
-    ["online", "online (while acting)", "#E69F00", "5 4"],
-    ["retrospective", "retrospective", "#0072B2", ""],
-    ["truth", "truth", "#8C8C8C", "1.5 3.5"],
+    ["online", "online (while acting)", "var(--c4)", "5 4"],
+    ["retrospective", "retrospective", "var(--c0)", ""],
+    ["truth", "truth", "var(--c6)", "1.5 3.5"],
   ];
   const byId = (id) => document.getElementById(id);
   const state = { shown: [], at: null, t: 1 };
@@ -121,7 +121,8 @@
   }
 
   function tracks(item) {
-    const width = 640, height = 220, left = 44, right = 12, top = 12, bottom = 40;
+    const width = Math.max(280, byId("detail").clientWidth), height = 220;
+    const left = 44, right = 14, top = 12, bottom = 40;
     const count = item.steps.length;
     const x = (t) => left + ((width - left - right) * t) / count;
     const y = (value) => height - bottom - ((height - top - bottom) * value) / 100;
@@ -131,7 +132,7 @@
       svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
       svg.append(draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
     }
-    const every = Math.ceil(count / 16);
+    const every = Math.ceil((count * 34) / (width - left - right));
     for (let t = 0; t <= count; t += every)
       svg.append(draw("text", { x: x(t), y: height - bottom + 16, "text-anchor": "middle" }, String(t)));
     svg.append(draw("text", { x: (left + width) / 2, y: height - 6, "text-anchor": "middle" }, "step"));
@@ -145,9 +146,9 @@
         if (value === null) open = false;
         else { path += `${open ? "L" : "M"}${x(t)} ${y(value)}`; open = true; }
       });
-      if (path) svg.append(draw("path", { d: path, fill: "none", stroke: color, "stroke-width": 2, "stroke-dasharray": dash || "none" }));
+      if (path) svg.append(draw("path", { d: path, style: `fill: none; stroke: ${color}`, "stroke-width": 2, "stroke-dasharray": dash || "none" }));
       values.forEach((value, t) => {
-        if (value !== null && t) svg.append(draw("circle", { cx: x(t), cy: y(value), r: t === state.t ? 5 : 2.6, fill: color }));
+        if (value !== null && t) svg.append(draw("circle", { cx: x(t), cy: y(value), r: t === state.t ? 5 : 2.6, style: `fill: ${color}` }));
       });
     }
     for (let t = 1; t <= count; t++) {
@@ -161,7 +162,7 @@
     const list = make("ul", { class: "legend" });
     for (const [key, name, color, dash] of SERIES) {
       const swatch = draw("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" });
-      swatch.append(draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, stroke: color, "stroke-width": 2.5, "stroke-dasharray": dash || "none" }));
+      swatch.append(draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, style: `stroke: ${color}`, "stroke-width": 2.5, "stroke-dasharray": dash || "none" }));
       const absent = item[key].every((value) => value === null) ? ": not given" : "";
       list.append(make("li", {}, swatch, make("span", { text: name + absent })));
     }
@@ -197,13 +198,13 @@
       make("h3", {}, make("span", { class: item.won ? "won" : "lost", text: item.won ? "won" : "lost" }), ` ${item.task}`),
       make("p", { class: "basis", text: `${item.run}, ${item.source}, ${outcome.join(", ")}. ${item.goal}` }),
       ...(item.error ? [make("p", { class: "note", text: `Environment error: ${item.error}` })] : []),
-      tracks(item), legend(item), steps, tags(step),
-      make("div", { class: "pair" }, block("Observation before the action", step.observation, "grid-text"), block("Completion, as sampled", step.text)),
+      tracks(item), legend(item), steps,
       make("div", { class: "pair" },
-        make("div", {}, ...block("Action sent", step.action).childNodes,
-          ...(step.feedback ? block("Feedback", step.feedback).childNodes : []),
-          ...(last && item.final ? block("Final observation", item.final, "grid-text").childNodes : [])),
-        make("div", {}, make("h4", { text: "Rewards and progress of this step" }), numbers(step, item))),
+        make("div", {}, block("Observation before the action", step.observation, "grid-text"),
+          step.feedback ? block("Feedback", step.feedback) : null,
+          last && item.final ? block("Final observation", item.final, "grid-text") : null),
+        make("div", {}, block("Completion, as sampled", step.text), block("Action sent", step.action), tags(step),
+          make("h4", { text: "Rewards and progress of this step" }), numbers(step, item))),
       reflected(item));
   }
 
@@ -216,6 +217,11 @@
     if (box.bottom < 0 || box.top > window.innerHeight) return;  // the viewer is out of sight
     go(state.t + (event.key === "ArrowRight" ? 1 : -1));
     event.preventDefault();
+  });
+  let waiting = 0;
+  window.addEventListener("resize", () => {  // the chart is drawn in real pixels
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(() => state.at && show());
   });
   filter();
 })();

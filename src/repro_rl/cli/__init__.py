@@ -1,0 +1,5 @@
+"""The command line. Thin: every command is a few calls into the package."""
+
+from repro_rl.cli.app import main
+
+__all__ = ["main"]

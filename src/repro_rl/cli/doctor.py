@@ -1,0 +1,48 @@
+"""The doctor: does every environment play, does this machine compute, what is optional and absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+
+from repro_rl.cli.show import console
+from repro_rl.envs.base import ENVS, make
+from repro_rl.envs.checker import check_env
+from repro_rl.errors import ReproError
+
+OPTIONAL = {"vllm": "fast generation on GPUs", "textworld": "the original ALFWorld engine", "verl": "clusters"}
+
+
+def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
+    """Print checks; True when everything needed works."""
+    import repro_rl.envs  # noqa: F401
+    from repro_rl.train.run_folder import PACKAGES, _version
+
+    good = True
+    if not short:
+        import torch
+
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU is enough for tiny models)"
+        console.print(f"python {platform.python_version()}   GPU: {gpu}   torch threads: {torch.get_num_threads()}")
+        console.print("   ".join(f"{name} {_version(name)}" for name in PACKAGES), highlight=False)
+        for name, use in OPTIONAL.items():
+            if importlib.util.find_spec(name) is None:
+                console.print(f"[dim]optional {name} is not installed ({use})[/]", highlight=False)
+    for name in envs or ENVS.names():
+        try:
+            env = make(name)
+            checks = check_env(env, factory=lambda name=name: make(name))
+        except ReproError as error:
+            console.print(f"[red]✗[/] {name}: {error}", highlight=False)
+            good = False
+            continue
+        failed = [check for check in checks if not check.ok]
+        good = good and not failed
+        if short and not failed:
+            console.print(f"[green]✓[/] {name}: {len(checks)} checks, an expert plan wins", highlight=False)
+            continue
+        console.print(f"[bold]{name}[/]")
+        for check in checks:
+            mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
+            console.print(f"  {mark} {check.name}: {check.detail}", highlight=False)
+    return good

@@ -1,0 +1,83 @@
+"""What a person sees while waiting: progress bars, short tables, plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+error_console = Console(stderr=True)
+
+
+class Bar:
+    """One progress bar with a line of numbers behind it."""
+
+    def __init__(self, progress: Progress, label: str, total: int | None):
+        self.progress = progress
+        self.task = progress.add_task(label, total=total, note="")
+
+    def total(self, count: int) -> None:
+        self.progress.update(self.task, total=count)
+
+    def add(self, count: int = 1) -> None:
+        self.progress.advance(self.task, count)
+
+    def at(self, count: float, note: str = "") -> None:
+        self.progress.update(self.task, completed=count, note=note)
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def bar(label: str, total: int | None = None) -> Iterator[Bar]:
+    """A progress bar; where the output is no terminal, only its first and last state are printed."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        yield Bar(progress, label, total)
+
+
+def numbers(row: dict[str, Any], names: dict[str, str]) -> str:
+    """ "success .31  KL .02": the named metrics that are there, three digits each."""
+    return "  ".join(f"{label} {_short(row[name])}" for name, label in names.items() if name in row)
+
+
+def _short(value: float) -> str:
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def eval_table(results: list[dict[str, Any]]) -> Table:
+    """Success with its interval, and the quality of both progress signals."""
+    table = Table(title=f"panel {results[0]['panel']}, temperature {results[0]['temperature']}", title_justify="left")
+    for column in ("checkpoint", "success", "95 % interval", "steps", "retrospective Spearman", "mean error"):
+        table.add_column(column, justify="left" if column == "checkpoint" else "right")
+    for result in results:
+        hindsight = result["progress"]["retrospective"]
+        inside = hindsight.get("spearman_failure")
+        won = hindsight.get("spearman_success")
+        table.add_row(
+            result["name"],
+            f"{result['success']:.3f}",
+            f"{result['low']:.3f} – {result['high']:.3f}",
+            f"{result['length']:.1f}",
+            f"won {_or_dash(won)}  lost {_or_dash(inside)}",
+            f"{hindsight['mae']:.1f} points" if hindsight.get("mae") is not None else "–",
+        )
+    return table
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
