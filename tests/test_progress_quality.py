@@ -79,6 +79,7 @@ def test_gaps_are_skipped_not_bridged():
     q = progress_quality([gap], "online")
     assert q["monotonicity"] == 1.0  # only 30→100 has both ends
     assert q["step_covered"] == 3 / 5
+    assert (q["covered_success"], q["covered_failure"]) == (1.0, None)
     assert q["covered"] == 1.0
     assert q["mae"] == pytest.approx((0 + 50 + 0) / 3)
     assert q["discrimination"] is None  # no failure to compare with

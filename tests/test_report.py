@@ -92,7 +92,7 @@ def trajectory(index, skill, rng, judge=True, iteration=0):
         steps.append({
             "t": t, "observation": room.text(before), "brief": "", "prompt": "You solve Sokoban…",
             "text": text.replace("</action>", "") if broken else text, 
-            "prompt_tokens": [1] * 40, "tokens": [2] * 20,
+            "prompt_tokens": 40, "tokens": 20,
             "finished": not broken, "action": "" if broken else move, "online": None if broken else said,
             "defects": ["action:unclosed"] if broken else [], "valid": not broken and state != before,
             "feedback": "Nothing happened." if state == before else "", "env_reward": 10.0 if won else 0.0,
@@ -104,7 +104,7 @@ def trajectory(index, skill, rng, judge=True, iteration=0):
     values = [min(100, max(0, 10 * round(10 * step["truth"] + rng.gauss(0, 0.12) * 10))) for step in steps]
     values[-1] = 100 if won else min(90, values[-1])
     reflection = {
-        "prompt": "Look back…", "text": "\n".join(map(str, values)), "prompt_tokens": [], "tokens": [],
+        "prompt": "Look back…", "text": "\n".join(map(str, values)), "prompt_tokens": 90, "tokens": 30,
         "values": values if judge else None, "defects": [] if judge else ["count"], "terms": {"format": 0.0},
         "advantage": 0.1,
     }  # fmt: skip
@@ -144,8 +144,8 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
             "rollout/equal_groups": 0.3 + 0.3 * done, "reward/env": 10 * success,
             "rollout/format_rate": 0.98, "reward/shaping": 0.5 + 0.3 * done,
             "reward/alignment": -0.4 + 0.2 * done, "reward/format": -0.02, "reward/boundary": -0.05,
-            "reward/invalid": -0.2 + 0.1 * done, "reflect/valid": 0.97, "reflect/final_won": 0.98,
-            "reflect/final_lost": 0.4 + rng.gauss(0, 0.03), "update/loss": rng.gauss(0, 0.01),
+            "reward/invalid": -0.2 + 0.1 * done, "reflect/valid": 0.97, "reflect/final_won": 98.0,
+            "reflect/final_lost": 40 + rng.gauss(0, 3), "update/loss": rng.gauss(0, 0.01),
             "update/policy_loss": rng.gauss(0, 0.01), "update/kl": 0.02 * i**0.5 + abs(rng.gauss(0, 0.01)),
             "update/clip_fraction": 0.12 + rng.gauss(0, 0.02), "update/entropy": 1.1 - 0.6 * done,
             "update/mismatch": 1e-4 * abs(rng.gauss(1, 0.3)), "update/lr": 5e-4 * min(1, i / 10),
@@ -153,8 +153,7 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
         }  # fmt: skip
         if i % 10 == 0:
             share = max(0.0, min(1.0, success - 0.02))
-            low, high = wilson(round(200 * share), 200)
-            row |= {"eval/success": share, "eval/low": low, "eval/high": high}
+            row |= {"eval/success": share, "eval/tasks": 200}
         rows.append(row)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     moments = (("warm-start", 0, 0.3, 0.14), ("best", iterations, 0.55, top - 0.04))

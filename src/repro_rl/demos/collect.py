@@ -13,14 +13,17 @@ from repro_rl.errors import DataError
 from repro_rl.policy.random_streams import name_key
 from repro_rl.types import Completion, Reflection, Step, Trajectory
 
+STALE = 0.4  # share of the random actions drawn from all actions seen so far
 _NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
 
 
 def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> Trajectory:
-    """One episode of the expert with a share ``noise`` of random admissible actions.
+    """One episode of the expert with a share ``noise`` of random actions.
 
-    Where the expert sees no plan (a dead end), actions are random.
+    Where the expert sees no plan (a dead end), actions are random. Some random actions were admissible only
+    earlier in the episode: a trained policy tries impossible actions too, and its judge must have seen some.
     """
+    seen: dict[str, None] = {}
     observation, info = env.reset(options={"task": task_id})
     trajectory = Trajectory(
         task_id=task_id,
@@ -36,7 +39,8 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
     ended = False
     while not ended:
         plan = None if rng.random() < noise else env.expert()
-        choices = info["admissible"]
+        seen.update(dict.fromkeys(info["admissible"]))
+        choices = list(seen) if rng.random() < STALE else info["admissible"]
         action = plan if plan is not None else choices[int(rng.integers(len(choices)))] if choices else ""
         before, anchor = observation, info["anchor"]
         observation, reward, terminated, truncated, info = env.step(action)

@@ -87,8 +87,9 @@ class TransformersPolicy:
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=attention)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"Cannot load a causal LM from {path}: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # foreign files: safetensors, tokenizers and transformers each raise their own
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise CheckpointError(f"Cannot load a causal LM from {path}: {reason}") from error
         return cls(
             model.to(name).eval(), tokenizer, chat=chat, thinking=thinking, max_batch_tokens=max_batch_tokens
         )
@@ -326,6 +327,10 @@ def resolve_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"policy.device is {device!r} but torch sees no GPU; use 'auto' or 'cpu'.")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"policy.device is {device!r}; use auto, cpu, cuda or cuda:1.") from error
     return device
 
 

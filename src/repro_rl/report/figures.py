@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from repro_rl.report.load import Json, Run, finite
-from repro_rl.report.metrics import ELSEWHERE, HEALTH, REWARD, Metric
+from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
 from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, band, draw
 from repro_rl.study.progress import Which, by_fraction
+from repro_rl.study.stats import wilson
 
 MAX_OTHER = 24  # unknown metrics drawn; the rest are named
 
@@ -83,7 +84,7 @@ def small_multiples(runs: Sequence[Run], metrics: dict[str, Metric]) -> tuple[li
             "iteration",
             metric.unit,
             note=metric.meaning,
-            span=(0, 1) if metric.rate else None,
+            span=(0, metric.top) if metric.top else None,
         )
         if figure is None:
             missing.append(f"{metric.title} ({key})")
@@ -117,13 +118,14 @@ def health(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
 
 
 def others(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
-    """Metrics this version has no words for."""
+    """The folded metrics, those without words last."""
     names = [
         key
         for key in _keys(runs)
         if key not in ELSEWHERE and key not in HEALTH and not key.startswith("reward/")
     ]
-    metrics = {key: Metric(key, "value", "") for key in names[:MAX_OTHER]}
+    names.sort(key=lambda key: key not in OTHER)
+    metrics = {key: OTHER.get(key, Metric(key, "value", "")) for key in names[:MAX_OTHER]}
     figures, _ = small_multiples(runs, metrics)
     rest = names[MAX_OTHER:]
     return figures, [f"Recorded but not drawn: {', '.join(rest)}."] if rest else []
@@ -156,6 +158,9 @@ def _evaluation(style: Style, run: Run, x: str) -> Line:
     if rows and all(finite(row.get("eval/low")) and finite(row.get("eval/high")) for row in rows):
         line.low = [row["eval/low"] for row in rows]
         line.high = [row["eval/high"] for row in rows]
+    elif rows and all(finite(row.get("eval/tasks")) and 0 <= row["eval/success"] <= 1 for row in rows):
+        spans = [wilson(round(row["eval/success"] * n), n) for row in rows for n in [int(row["eval/tasks"])]]
+        line.low, line.high = [low for low, _ in spans], [high for _, high in spans]
     return line
 
 

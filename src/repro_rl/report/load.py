@@ -22,8 +22,8 @@ from repro_rl.errors import DataError
 
 Json = dict[str, Any]
 
-# Token ids are most of a trajectory file and nothing here reads them.
-HEAVY = ("prompt", "prompt_tokens", "tokens")
+# Prompts are most of a trajectory file and nothing here reads them.
+HEAVY = ("prompt", "anchor", "brief")
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_trajectories(file: Path) -> Iterator[Json]:
-    """The records of one ``*.jsonl.gz``, without their token ids. Raises DataError with file and line."""
+    """The records of one ``*.jsonl.gz``, without their prompts. Raises DataError with file and line."""
     number = 0
     try:
         with gzip.open(file, "rt", encoding="utf-8", errors="replace") as lines:

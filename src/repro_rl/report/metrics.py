@@ -9,7 +9,7 @@ class Metric(NamedTuple):
     title: str
     unit: str  # the y axis
     meaning: str
-    rate: bool = False  # 0..1
+    top: int = 0  # of the y axis: 1 for rates, 100 for progress, 0 to follow the data
 
 
 HEALTH: dict[str, Metric] = {
@@ -43,28 +43,28 @@ HEALTH: dict[str, Metric] = {
         "Invalid actions", "share of steps", "Actions that the environment refused or could not read."
     ),
     "rollout/format_rate": Metric(
-        "Format kept", "share of steps", "Completions that parsed without a defect.", True
+        "Format kept", "share of steps", "Completions that parsed without a defect.", 1
     ),
     "rollout/equal_groups": Metric(
         "All-equal groups",
         "share of groups",
         "Groups whose rollouts all ended alike. Outcome reward teaches nothing there.",
-        True,
+        1,
     ),
     "reflect/valid": Metric(
-        "Valid reflections", "share of episodes", "Reflections that gave exactly one value per step.", True
+        "Valid reflections", "share of episodes", "Reflections that gave exactly one value per step.", 1
     ),
     "reflect/final_won": Metric(
         "Last judgement when won",
-        "progress",
-        "Mean P_T on successes. The outcome anchor asks for the top.",
-        True,
+        "progress, %",
+        "Mean P_T on successes; the outcome anchor asks for 100.",
+        100,
     ),
     "reflect/final_lost": Metric(
         "Last judgement when lost",
-        "progress",
+        "progress, %",
         "Mean P_T on failures. Creeping up means that the policy flatters itself.",
-        True,
+        100,
     ),
     "update/lr": Metric("Learning rate", "step size", "After warm-up and schedule."),
     "update/loss": Metric(
@@ -78,28 +78,63 @@ REWARD: dict[str, Metric] = {
     "reward/shaping": Metric(
         "Progress shaping",
         "reward per episode",
-        "beta times the retrospective gains, P_t - P_(t-1), summed: beta times P_T.",
+        "beta times the gains P_t - P_(t-1), which sum to beta times the last progress.",
     ),
     "reward/alignment": Metric(
         "Alignment",
         "reward per episode",
-        "Minus alpha times the distance of online and retrospective progress.",
+        "Minus alpha times the distance of online from retrospective progress.",
     ),
     "reward/format": Metric("Format", "reward per episode", "Penalty for completions that do not parse."),
     "reward/boundary": Metric(
-        "Boundary", "reward per episode", "Penalty for judgements that contradict the known outcome."
+        "Boundary",
+        "reward per episode",
+        "Penalty for calling it done (100 %) at any step but the last of a success.",
     ),
     "reward/invalid": Metric("Invalid action", "reward per episode", "Penalty for refused actions."),
 }
 
+# Less telling or self-evident; folded away. Unknown metrics join them, without words.
+OTHER: dict[str, Metric] = {
+    "rollout/failed_groups": Metric("All-failed groups", "share of groups", "No rollout of the task won.", 1),
+    "rollout/score": Metric("Score", "score", "Mean graded outcome.", 1),
+    "rollout/return": Metric("Return", "reward per episode", "Environment reward, summed."),
+    "rollout/cut_off": Metric(
+        "Cut off",
+        "share of steps",
+        "Completions that the length limit ended: raise it, or the prompt rambles.",
+    ),
+    "rollout/tokens": Metric("Completion length", "tokens per step", "Mean sampled tokens."),
+    "rollout/entropy": Metric("Sampling entropy", "nats per token", "As seen by the sampler."),
+    "rollout/errors": Metric("Environment errors", "episodes", "Episodes that the environment broke."),
+    "rollout/online": Metric("Online progress", "progress, %", "Mean q_t over all steps.", 100),
+    "reflect/tokens": Metric("Reflection length", "tokens", "Mean sampled tokens."),
+    "update/skipped": Metric(
+        "Skipped mini-batches", "count", "Not applied: loss or gradient was not finite."
+    ),
+    "update/distinct_rows": Metric(
+        "Distinct rows", "share of samples", "Rows computed; equal ones are computed once.", 1
+    ),
+    "time/rollout": Metric("Time playing", "seconds", "Rollout, reflection and credit of an iteration."),
+    "time/update": Metric("Time updating", "seconds", "Gradient steps of an iteration."),
+    "warmup/lr": Metric("Warmup learning rate", "step size", ""),
+    "warmup/forward_loss": Metric(
+        "Warmup forward loss", "nats per token", "Imitation of actions and progress."
+    ),
+    "warmup/reflect_loss": Metric("Warmup reflection loss", "nats per token", "Imitation of reflections."),
+}
+
 # Shown elsewhere, or the axes themselves.
 ELSEWHERE = frozenset(
-    ("iteration", "env_steps", "seconds", "rollout/success", "eval/success", "eval/low", "eval/high")
+    {"iteration", "env_steps", "seconds", "rollout/success"}
+    | {f"eval/{name}" for name in ("success", "low", "high", "tasks")}
 )
 
 QUALITY: dict[str, tuple[str, str]] = {
     "episodes": ("Episodes", "Without those that the environment broke."),
     "covered": ("Covered", "Share of episodes that give a usable series."),
+    "covered_success": ("… of successes", ""),
+    "covered_failure": ("… of failures", "Where it differs from successes, the rest rests on a selection."),
     "discrimination": (
         "Discrimination, points",
         "Mean progress at steps 1..T-1, successes minus failures (the paper's figure).",

@@ -92,6 +92,7 @@ def embedded(record: Json, run: str, source: str) -> Json:
                 "text": clean(step.get("text")),
                 "action": clean(step.get("action")),
                 "valid": bool(step.get("valid")),
+                "tokens": step.get("tokens"),
                 "finished": bool(step.get("finished", True)),
                 "defects": _names(step.get("defects")),
                 "terms": _terms(step.get("terms")),

@@ -71,7 +71,7 @@ def evaluated(run: Run) -> list[Evaluated]:
             Evaluated(
                 run=run.label,
                 name=row["name"],
-                iteration=str(row.get("iteration", "–")),
+                iteration="–" if row.get("iteration") is None else str(row["iteration"]),
                 panel=str(row.get("panel") or row.get("split") or "–"),
                 setting=f"T {row.get('temperature', '–')}, seed {row.get('seed', '–')}",
                 episodes=episodes,
@@ -125,6 +125,12 @@ def headline(run: Run) -> str:
     if before is not None:
         text = f"success on {before.get('panel') or 'an unnamed panel'}: {_said(before)}"
         return f"{text} → {_said(after)}" if after is not None else f"{text} (nothing to compare with yet)"
+    _, validation = run.series("eval/success")
+    if validation:
+        return (
+            f"no evaluation file yet; success on validation while training {rate(validation[0])} → "
+            f"{rate(validation[-1])} (best {rate(max(validation))}; intervals in the curves)"
+        )
     _, training = run.series("rollout/success")
     if training:
         return (

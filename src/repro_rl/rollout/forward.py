@@ -99,6 +99,8 @@ def run_episodes(
             ready.append(episode)
             texts.append(text)
         if not ready:
+            if on_step is not None:
+                on_step(len(live))
             break
         keys = stream_keys(0, np.array([e.key for e in ready], dtype=np.uint64), t)
         completions = policy.generate(texts, keys, sampling)

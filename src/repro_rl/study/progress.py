@@ -49,7 +49,8 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
 
     Keys (points are 0..100; "success"/"failure" split the episodes by outcome):
     ``episodes``, ``successes``, ``failures``: without episodes that broke (``error``) or have no step;
-    ``covered``: share of episodes with at least one value; ``step_covered``: share of steps with a value;
+    ``covered``, ``covered_*``: share of episodes with at least one value (where it differs between successes
+    and failures, the rest rests on a selection); ``step_covered``: share of steps with a value;
     ``discrimination``: mean intermediate progress, successes minus failures, points (METHOD; mean within the
     episode first, then over episodes); ``truth_discrimination``: the same for the truth on the same steps;
     ``leakage``: their difference, progress that knows the outcome rather than the state;
@@ -93,6 +94,7 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     quality["decay_failures"] = _share([e.known[-1] < max(e.known) for e in lost if e.known])
     quality["mae"] = _points(_mean([error for episode in episodes for error in episode.errors()]))
     for name, part in (("success", won), ("failure", lost)):
+        quality[f"covered_{name}"] = _share([bool(episode.known) for episode in part])
         quality[f"mae_{name}"] = _points(_mean([error for episode in part for error in episode.errors()]))
         inner = [value for value in (spearman(episode.pairs()) for episode in part) if value is not None]
         quality[f"spearman_{name}"] = _mean(inner)

@@ -53,9 +53,9 @@ class Batch:
 
 def merge(samples: Sequence[Sample]) -> list[Row]:
     """Merge equal samples (same ids, same trained positions, same kind). Order of first appearance is kept."""
-    rows: dict[tuple[bytes, int, str], Row] = {}
+    rows: dict[tuple[bytes, bytes, str], Row] = {}
     for sample in samples:
-        key = (sample.ids.tobytes(), int(sample.trained.argmax()), sample.kind)
+        key = (sample.ids.tobytes(), sample.trained.tobytes(), sample.kind)
         row = rows.get(key)
         if row is None:
             rows[key] = Row(

@@ -10,6 +10,7 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
+from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.tiny import TinySize
@@ -82,11 +83,10 @@ def initial_model(config: RunConfig, env: TextEnv, demos: Sequence[Trajectory], 
     if config.policy.model != "tiny":
         return config.policy.model
     if not (folder / "config.json").exists():
-        size = config.policy.tiny
-        build_tiny(
-            folder,
-            tiny_words(config, env, demos),
-            TinySize(size.hidden, size.layers, size.heads, size.kv_heads, size.ffn, size.positions),
-            seed=config.seed,
+        section = config.policy.tiny
+        size = TinySize(
+            section.hidden, section.layers, section.heads, section.kv_heads, section.ffn, section.positions
         )
+        words = tiny_words(config, env, demos)
+        write_folder(folder, lambda temporary: build_tiny(temporary, words, size, seed=config.seed))
     return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError
@@ -49,13 +50,26 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     if not path.exists():
         raise CheckpointError(f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one.")
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(path).items():
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
+        ) from error
+    for name, tensor in tensors.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     whole = optimizer.state_dict()
-    parameters = sum(len(group["params"]) for group in whole["param_groups"])
-    if state and max(state) >= parameters:
-        raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {parameters}.")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if state and max(state) >= len(parameters):
+        raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {len(parameters)}.")
+    for index, entries in state.items():
+        for key, tensor in entries.items():
+            if tensor.dim() and tensor.shape != parameters[index].shape:
+                raise CheckpointError(
+                    f"{path}: {key} of parameter {index} has shape {tuple(tensor.shape)}, the model's is "
+                    f"{tuple(parameters[index].shape)}; it belongs to another model."
+                )
     whole["state"] = state
     optimizer.load_state_dict(whole)
 
@@ -85,7 +99,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = folder / STATE_FILE
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint.") from error
 
 
@@ -94,7 +108,10 @@ def prune(run: Path, keep: int, best: int | None) -> None:
     folders = checkpoint_folders(run)
     for iteration in list(folders)[:-keep]:
         if iteration != best:
-            shutil.rmtree(folders[iteration], ignore_errors=True)
+            # Renamed first: a kill in the middle of the deletion must not leave half a checkpoint by that name.
+            doomed = folders[iteration].with_name(f".{folders[iteration].name}.old.tmp")
+            folders[iteration].rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:

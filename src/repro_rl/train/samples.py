@@ -84,14 +84,20 @@ def build_samples(
 
 
 def progress_token_advantages(groups: Sequence[Group]) -> list[list[list[float]]]:
-    """For advantage_on "split": each step's alignment, format and boundary terms minus their group mean."""
+    """For advantage_on "split": each step's alignment, format and boundary terms minus their group mean.
+
+    As in assign_credit, a trajectory with ``error`` set gets 0 and no part in the mean.
+    """
     out = []
     for group in groups:
         rows = [
             [sum(step.terms.get(term, 0.0) for term in ("alignment", "format", "boundary")) for step in t.steps]
             for t in group.trajectories
         ]
-        flat = [value for row in rows for value in row]
+        known = [t.error is None for t in group.trajectories]
+        flat = [value for row, ok in zip(rows, known, strict=True) if ok for value in row]
         mean = sum(flat) / len(flat) if flat else 0.0
-        out.append([[value - mean for value in row] for row in rows])
+        out.append(
+            [[value - mean if ok else 0.0 for value in row] for row, ok in zip(rows, known, strict=True)]
+        )
     return out

@@ -49,9 +49,10 @@ class Updater:
         return self.train.lr * min(1.0, iteration / max(self.train.lr_warmup, 1))
 
     def update(self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int) -> dict[str, float]:
-        """Run all epochs. Returns the logged means; ``update/finite`` is 0 when a step was skipped.
+        """Run all epochs. Returns the logged means over the applied mini-batches.
 
-        A non-finite loss or gradient is never applied: its mini-batch is skipped and counted.
+        A non-finite loss or gradient is never applied: its mini-batch is skipped and counted in
+        ``update/skipped``.
         """
         rate = self.learning_rate(iteration)
         for param_group in self.optimizer.param_groups:
@@ -70,6 +71,7 @@ class Updater:
                 steps += 1
                 self.optimizer.zero_grad(set_to_none=True)
                 finite = True
+                part: dict[str, float] = {}
                 for batch in batches:
                     terms = policy_loss(
                         self.model,
@@ -83,24 +85,26 @@ class Updater:
                     )
                     finite = finite and bool(torch.isfinite(terms.total))
                     self.accelerator.backward(terms.total)
-                    _add(sums, "loss", float(terms.total.detach()))
+                    _add(part, "loss", float(terms.total.detach()))
                     for name in ("policy", "kl", "entropy", "clipped", "tokens"):
-                        _add(sums, name, getattr(terms, name))
+                        _add(part, name, getattr(terms, name))
                     if steps == 1:  # before the first step the weights are still the sampler's
-                        _add(sums, "mismatch", terms.mismatch)
-                        _add(sums, "mismatch_tokens", terms.tokens)
+                        _add(part, "mismatch", terms.mismatch)
+                        _add(part, "mismatch_tokens", terms.tokens)
                 norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.grad_clip))
                 if finite and math.isfinite(norm):
                     self.optimizer.step()
                     norms.append(norm)
+                    for name, value in part.items():
+                        _add(sums, name, value)
                 else:
                     skipped += 1
         self.model.eval()
         tokens = max(sums.get("tokens", 0.0), 1.0)
         rows = sum(len(batch.ids) for batches in parts for batch in batches)
         return {
-            "update/loss": sums.get("loss", 0.0) / max(steps, 1),
-            "update/policy_loss": sums.get("policy", 0.0) / max(steps, 1),
+            "update/loss": sums.get("loss", 0.0) / max(len(norms), 1),
+            "update/policy_loss": sums.get("policy", 0.0) / max(len(norms), 1),
             "update/kl": sums.get("kl", 0.0) / tokens,
             "update/entropy": sums.get("entropy", 0.0) / tokens,
             "update/clip_fraction": sums.get("clipped", 0.0) / tokens,

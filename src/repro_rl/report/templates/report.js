@@ -109,7 +109,8 @@
     const rows = [["environment reward", number(step.reward)]];
     for (const [name, value] of Object.entries(step.terms)) rows.push([`term: ${name}`, number(value)]);
     rows.push(["advantage", number(step.advantage)]);
-    if (step.entropy !== null) rows.push(["entropy, nats per token", number(step.entropy)]);
+    if (typeof step.entropy === "number") rows.push(["entropy, nats per token", number(step.entropy)]);
+    if (typeof step.tokens === "number") rows.push(["sampled tokens", number(step.tokens)]);
     const t = state.t - 1;
     for (const [key, name] of SERIES) {
       const now = item[key][t], before = t ? item[key][t - 1] : 0;

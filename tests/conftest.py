@@ -1,0 +1,82 @@
+"""Fixtures that cost seconds are built once a session: a tiny model folder and a short warm start."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+WORDS = (*"abcdefghijklmnop", "left", "right", "up", "down", "act", "progress", *(f"x{i}" for i in range(30)))
+
+ROOMS = "env.settings={style: relative, train_rooms: 16, validation_rooms: 8, test_rooms: 8, solution: [2, 5]}"
+SMALL = [
+    ROOMS,
+    "eval.validation_tasks=8",
+    "warmup.forward_from=0",
+    "warmup.forward_batch=64",
+    "warmup.reflect_batch=8",
+    "prompt.resolution=25",
+    "policy.tiny={hidden: 32, heads: 2, kv_heads: 2, ffn: 64, positions: 256}",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained tiny model over ``WORDS``."""
+    from repro_rl.policy import build_tiny
+    from repro_rl.policy.tiny import TinySize
+
+    size = TinySize(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=256)
+    return build_tiny(tmp_path_factory.mktemp("tiny") / "model", WORDS, size, seed=3)
+
+
+@dataclass
+class WarmStart:
+    """A short warm start on 16 easy rooms, and how it was made."""
+
+    settings: list[str]  # overrides for load_config; methods and sizes are added to them
+    demos: Path
+    run: Path
+    model: Path
+    rows: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
+    from repro_rl import make
+    from repro_rl.config import load_config
+    from repro_rl.demos import collect_demos, save_demos
+    from repro_rl.train.warmup import run_warmup
+
+    folder = tmp_path_factory.mktemp("warm")
+    settings = [*SMALL, "warmup.updates=20"]
+    config = load_config(None, settings)
+    env = make("sokoban", **config.env.settings)
+    experts, labelled = collect_demos(
+        env,
+        env.panel("train").ids,
+        expert=16,
+        winning=8,
+        failing=8,
+        noise=(0.5, 1.0),
+        annotator="oracle",
+        seed=0,
+    )
+    save_demos(folder / "demos", experts, labelled)
+    rows: list[dict[str, Any]] = []
+    model = run_warmup(config, folder / "demos", folder / "run", on_row=rows.append)
+    return WarmStart(settings, folder / "demos", folder / "run", model, rows)
