@@ -20,9 +20,17 @@ from pathlib import Path
 from typing import Any
 
 METHODS = ("grpo", "gigpo", "meta", "l1", "l2", "repro", "oracle", "linear")
-KNOBS = {"method.gamma": (0.5, 0.95), "train.lr": (5e-4, 1e-3)}
-# GRPO has no step part, so its discount changes nothing.
-UNUSED = {"grpo": {"method.gamma"}}
+# Swept jointly, then advantage_on at the best of them. GRPO has no step part, so its discount changes nothing; methods
+# that do not ask for progress have no progress tokens to credit apart.
+KNOBS: dict[str, tuple[Any, ...]] = {"method.gamma": (0.5, 0.95), "train.lr": (1e-3, 2e-3)}
+SECOND: dict[str, tuple[Any, ...]] = {"method.advantage_on": ("split", "all")}
+UNUSED = {
+    "grpo": {"method.gamma", "method.advantage_on"},
+    "gigpo": {"method.advantage_on"},
+    "repro-act": {"method.advantage_on"},
+    "oracle-act": {"method.advantage_on"},
+    "linear-act": {"method.advantage_on"},
+}
 
 
 def run(*arguments: str) -> None:
@@ -46,12 +54,12 @@ def warm_start(out: Path, seed: int, settings: list[str]) -> Path:
     return folder / "warmup" / "model"
 
 
-def train(out: Path, method: str, seed: int, knobs: dict[str, float], settings: list[str]) -> Path:
+def train(out: Path, method: str, seed: int, knobs: dict[str, Any], settings: list[str]) -> Path:
     """One training run; a finished one is left alone."""
-    label = "-".join(f"{name.split('.')[-1]}{value:g}" for name, value in knobs.items()) or "default"
+    label = "-".join(f"{name.split('.')[-1]}-{value}" for name, value in knobs.items()) or "default"
     folder = out / method / label / f"seed{seed}"
-    init = warm_start(out.parent, seed, [s for s in settings if not s.startswith(("train.", "method."))])
-    overrides = [f"{name}={value:g}" for name, value in knobs.items()]
+    init = warm_start(out.parent, seed, shared(settings))
+    overrides = [f"{name}={value}" for name, value in knobs.items()]
     run("train", "--method", method, "--init", str(init), "-o", str(folder), f"seed={seed}", *overrides, *settings)
     return folder
 
@@ -61,40 +69,56 @@ def validation_curve(folder: Path) -> list[float]:
     return [row["eval/success"] for row in rows if "eval/success" in row]
 
 
-def settings_of(method: str) -> list[dict[str, float]]:
+def combinations(method: str, knobs: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Every combination of the knobs that the method has."""
-    names = [name for name in KNOBS if name not in UNUSED.get(method, set())]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(KNOBS[n] for n in names))]
+    names = [name for name in knobs if name not in UNUSED.get(method, set())]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(knobs[n] for n in names))]
 
 
 def sweep(arguments: argparse.Namespace) -> None:
-    """Every method with every combination of the knobs; the best mean of the last three validations is chosen."""
-    jobs = [(m, knobs, seed) for seed in arguments.seeds for m in arguments.methods for knobs in settings_of(m)]
-    for seed in arguments.seeds:
-        warm_start(arguments.out, seed, arguments.settings)
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        folders = list(
-            pool.map(lambda job: train(arguments.out / "sweep", job[0], job[2], job[1], arguments.settings), jobs)
-        )
-    scores: dict[str, dict[str, list[float]]] = {}
-    for (method, knobs, _), folder in zip(jobs, folders, strict=True):
-        curve = validation_curve(folder)[-3:]
-        scores.setdefault(method, {}).setdefault(json.dumps(knobs), []).append(sum(curve) / len(curve))
-    means = {m: {k: sum(v) / len(v) for k, v in by_knobs.items()} for m, by_knobs in scores.items()}
+    """The same knobs for every method; the best mean of the last three validations is chosen."""
     path = arguments.out / "sweep.json"
+    for seed in arguments.seeds:
+        warm_start(arguments.out, seed, shared(arguments.settings))
+    scores: dict[str, dict[str, float]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
+    first = {name: values[:1] for name, values in SECOND.items()}
+    for stage in ({**KNOBS, **first}, SECOND):
+        jobs = [
+            (method, {**chosen.get(method, {}), **knobs}, seed)
+            for method in arguments.methods
+            for knobs in combinations(method, stage)
+            for seed in arguments.seeds
+        ]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            folders = list(
+                pool.map(lambda job: train(arguments.out / "sweep", job[0], job[2], job[1], arguments.settings), jobs)
+            )
+        found: dict[str, dict[str, list[float]]] = {}
+        for (method, knobs, _), folder in zip(jobs, folders, strict=True):
+            curve = validation_curve(folder)[-3:]
+            found.setdefault(method, {}).setdefault(json.dumps(knobs), []).append(sum(curve) / len(curve))
+        for method, by_knobs in found.items():
+            means = {knobs: sum(values) / len(values) for knobs, values in by_knobs.items()}
+            scores.setdefault(method, {}).update(means)
+            chosen[method] = json.loads(max(means, key=lambda knobs: means[knobs]))
     old = json.loads(path.read_text()) if path.exists() else {"scores": {}, "chosen": {}}
-    chosen = {m: json.loads(max(by, key=lambda k: by[k])) for m, by in means.items()}
-    old["scores"].update(means)
+    old["scores"].update(scores)
     old["chosen"].update(chosen)
     path.write_text(json.dumps(old, indent=2))
     print(json.dumps(old, indent=2))
+
+
+def shared(settings: list[str]) -> list[str]:
+    """The settings that concern the warm start."""
+    return [s for s in settings if not s.startswith(("train.", "method."))]
 
 
 def final(arguments: argparse.Namespace) -> None:
     """The chosen settings of every method, over all seeds, evaluated on the test panel."""
     chosen = json.loads((arguments.out / "sweep.json").read_text())["chosen"]
     for seed in arguments.seeds:
-        model = warm_start(arguments.out, seed, arguments.settings)
+        model = warm_start(arguments.out, seed, shared(arguments.settings))
         for method in ("gigpo", "meta"):  # the warm start under both prompts
             name = f"warm-{method}"
             if not (model.parent / "eval" / f"{name}.json").exists():

@@ -20,6 +20,7 @@ _REPRO = {
     "alignment": "retrospective",
     "format_coef": 0.1,
     "boundary_coef": 0.1,
+    "advantage_on": "split",
 }
 
 # Baselines (METHOD: "Baselines that must run").

@@ -134,9 +134,8 @@ def train(
 def run_train_stage(settings: Any, out: Path) -> Path:
     from repro_rl.train.loop import run_training
 
-    section = settings.train
     latest: dict[str, Any] = {}
-    with bar(f"train {settings.method.name}", section.iterations) as progress:
+    with bar(f"train {settings.method.name}", settings.train.iterations) as progress:
 
         def show(row: dict[str, Any]) -> None:
             latest.update(row)

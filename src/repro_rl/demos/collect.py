@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.demos.annotators import annotate
+from repro_rl.demos.annotators import ANNOTATORS, annotate
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
 from repro_rl.policy.random_streams import name_key
@@ -85,6 +85,7 @@ def collect_demos(
     Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
     ``reflection.values`` hold the labels. Raises DataError when the expert fails or the episodes cannot be had.
     """
+    ANNOTATORS.get(annotator)  # an unknown name must fail before anything is played
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     experts: list[Trajectory] = []

@@ -21,6 +21,7 @@ from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy, reflect_sampling
 from repro_rl.train.checkpoint import find_model, latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.preflight import check_disk, check_prompt
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
 from repro_rl.train.update import Updater, check_kl
@@ -70,19 +71,23 @@ class RLRun:
         warm_start = find_model(config.train.init)
         self.config, self.out = config, out
         self.say: OnText = on_text or (lambda text: None)
-        resumed = open_run(out, config, free=FREE_ON_CONTINUE)
-        found = latest(out) if resumed else None
+        self.pool = build_pool(config)
+        self.prompts = build_prompts(config)
+        self.tasks: TaskPanel = self.pool.first.panel(config.train.split)
+        section = config.eval
+        validation = self.pool.first.panel(section.validation_split).head(section.validation_tasks)
+        found = latest(out) if (out / "config.yaml").exists() else None
         self.policy: TransformersPolicy = load_policy(config, found[1] if found else warm_start)
+        check_prompt(config, self.pool.first, self.policy, self.prompts, self.tasks.ids[0])
+        check_disk(config, out, self.policy)
         check_kl(config.train, self.policy.model.config.vocab_size)
+        open_run(out, config, free=FREE_ON_CONTINUE)
         needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
         reference = load_policy(config, warm_start).model.requires_grad_(False) if needs_reference else None
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
         self.updater = Updater(
             self.policy.model, reference, self.policy.pad_id, config.train, config.method, self.accelerator
         )
-        self.pool = build_pool(config)
-        self.prompts = build_prompts(config)
-        self.tasks: TaskPanel = self.pool.first.panel(config.train.split)
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None
@@ -96,8 +101,6 @@ class RLRun:
             load_optimizer(found[1], self.updater.optimizer)
             self.say(f"Continuing {out} after iteration {self.iteration}.")
         self.log = MetricsLog(out, self.iteration)
-        section = config.eval
-        validation = self.pool.first.panel(section.validation_split).head(section.validation_tasks)
         write_manifest(
             out,
             manifest(

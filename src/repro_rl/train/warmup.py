@@ -16,7 +16,7 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.store import load_demos
-from repro_rl.errors import PreflightError
+from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.random_streams import name_key
@@ -82,9 +82,15 @@ def reflection_row(
     trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
 ) -> Row:
     """The whole trajectory with its outcome, and the annotated values."""
-    assert trajectory.reflection is not None and trajectory.reflection.values is not None
+    values = trajectory.reflection.values if trajectory.reflection is not None else None
+    if values is None or len(values) != len(trajectory.steps):
+        raise DataError(
+            f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations again",
+            record=trajectory.task_id,
+            field="reflection.values",
+        )
     prompt = reflection_prompt(trajectory, prompts, instructions)
-    target = prompts.render_reflection_target(trajectory.reflection.values)
+    target = prompts.render_reflection_target(values)
     return imitation_row(policy.encode(prompt), policy.encode_target(target), "reflect")
 
 

@@ -1,0 +1,60 @@
+"""Preflight: what would certainly fail hours later is said before anything expensive starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from repro_rl.config import RunConfig
+from repro_rl.envs.base import TextEnv
+from repro_rl.errors import PreflightError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.text.prompts import PromptBuilder
+
+CHECKPOINT_COPIES = 3  # weights and two Adam moments
+
+
+def check_prompt(config: RunConfig, env: TextEnv, policy: TransformersPolicy, prompts: PromptBuilder, task: str) -> None:
+    """The first prompt of ``task`` must fit, and must be readable by the tokenizer. Raises PreflightError."""
+    observation, info = env.reset(options={"task": task})
+    text = prompts.forward(
+        instructions=env.instructions,
+        goal=info["goal"],
+        observation=observation,
+        admissible=info["admissible"],
+        history=[],
+        step=1,
+        max_steps=env.max_steps,
+    )
+    ids = policy.encode(text)
+    if len(ids) > config.prompt.max_prompt_tokens:
+        raise PreflightError(
+            f"The first prompt of {task} has {len(ids)} tokens, prompt.max_prompt_tokens is "
+            f"{config.prompt.max_prompt_tokens}; raise it or use a shorter style."
+        )
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    if positions and len(ids) + config.prompt.action_tokens > positions:
+        raise PreflightError(
+            f"The first prompt of {task} has {len(ids)} tokens and prompt.action_tokens is {config.prompt.action_tokens}, "
+            f"but the model has {positions} positions."
+        )
+    unknown = policy.tokenizer.unk_token_id
+    if unknown is not None and unknown in ids:
+        words = [w for w in text.split() if unknown in policy.tokenizer(w, add_special_tokens=False)["input_ids"]]
+        raise PreflightError(
+            f"The tokenizer does not know {', '.join(map(repr, words[:5]))} in the first prompt of {task}: the model was "
+            f"built for other env or prompt settings. Use the settings of its warmup, or run a new warmup."
+        )
+
+
+def check_disk(config: RunConfig, out: Path, policy: TransformersPolicy) -> None:
+    """Room for the checkpoints that are kept, and one more while it is written. Raises PreflightError."""
+    weights = sum(p.numel() * p.element_size() for p in policy.model.parameters())
+    needed = weights * CHECKPOINT_COPIES * (config.train.keep + 2)
+    out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise PreflightError(
+            f"Checkpoints need about {needed / 1e9:.1f} GB in {out}, {free / 1e9:.1f} GB are free; "
+            f"lower train.keep or use another disk."
+        )
