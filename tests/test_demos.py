@@ -25,8 +25,9 @@ def env():
 
 
 def collect(env, **more):
-    settings = {"expert": 8, "winning": 5, "failing": 7, "noise": (0.5, 1.0), "annotator": "oracle", "seed": 0}
-    return collect_demos(env, env.panel("train").ids, **settings | more)
+    counts = {"expert": 8, "winning": 5, "failing": 7}
+    settings = counts | {"noise": (0.5, 1.0), "annotator": "oracle", "seed": 0} | more
+    return collect_demos(env, env.panel("train").ids, **settings)
 
 
 def records(demos):
@@ -106,9 +107,7 @@ def test_an_expert_that_fails_is_named(env):
 
     lazy = Lazy(train_rooms=2, validation_rooms=1, test_rooms=1)
     with pytest.raises(DataError, match="expert does not solve this task"):
-        collect_demos(
-            lazy, lazy.panel("train").ids, expert=1, winning=0, failing=0, noise=(1.0,), annotator="oracle", seed=0
-        )
+        collect(lazy, expert=1, winning=0, failing=0)
 
 
 def test_noise_is_the_share_of_random_actions(env):

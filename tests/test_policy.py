@@ -9,12 +9,12 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy.stats import chi2, kstest
 
+from conftest import WORDS
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
 from repro_rl.policy.random_streams import name_key, stream_keys, uniforms
@@ -160,8 +160,7 @@ def test_max_batch_tokens_bounds_the_cells_of_a_forward(tiny_folder):
     policy = load(tiny_folder, max_batch_tokens=64)
     cells = []
     policy.model.register_forward_pre_hook(
-        lambda module, args, kwargs: cells.append(kwargs["input_ids"].shape[0] * kwargs["input_ids"].shape[1]),
-        with_kwargs=True,
+        lambda module, args, kwargs: cells.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     prompts = [f"a x{i} b c" for i in range(30)]
     policy.generate(prompts, keys_of(30), SamplingSettings(4))
@@ -265,7 +264,8 @@ def test_generation_keeps_the_training_mode(policy):
 
 QWEN_LIKE = (
     "{% for message in messages %}left {{ message.content }} right {% endfor %}"
-    "{% if add_generation_prompt %}up{% if enable_thinking is defined and enable_thinking is false %} x1 x2{% endif %}"
+    "{% if add_generation_prompt %}up"
+    "{% if enable_thinking is defined and enable_thinking is false %} x1 x2{% endif %}"
     "{% endif %}"
 )
 
@@ -328,7 +328,7 @@ def test_unknown_hub_name_is_a_checkpoint_error():
 
 def test_run_folder_is_named_as_such(tmp_path):
     (tmp_path / "checkpoints" / "00002").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match="run folder.*checkpoints/<iteration>"):
+    with pytest.raises(CheckpointError, match=r"run folder.*checkpoints/<iteration>"):
         TransformersPolicy.load(tmp_path, device="cpu")
 
 
@@ -407,7 +407,8 @@ def test_uniforms_are_uniform_and_stateless():
 
 
 def test_keys():
-    assert name_key("train", 0, 1) == int.from_bytes(blake2b(b"train\x1f0\x1f1", digest_size=8).digest(), "little")
+    digest = blake2b(b"train\x1f0\x1f1", digest_size=8).digest()
+    assert name_key("train", 0, 1) == int.from_bytes(digest, "little")
     assert name_key("a", "b") != name_key("ab")
     assert name_key("a", 1) == name_key("a", "1")
     assert 0 <= name_key() < 2**64
@@ -461,3 +462,11 @@ def test_top_p_is_respected_when_sampling(policy):
     probs = torch.tensor(np.exp(forward_logp(policy, policy.encode("c d"))[-1:]))
     allowed = set(torch.nonzero(top_p_filter(probs, 0.5)[0]).flatten().tolist())
     assert {c.token_ids[0] for c in out} == allowed
+
+
+def test_the_least_uniform_never_draws_an_impossible_token(policy):
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0]])
+    node, uniform = np.zeros(4, dtype=np.int64), np.array([0.0, 0.4999, 0.5, 1 - 2**-53])
+    chosen, logp, _ = policy._sample(logits, node, uniform, SamplingSettings(1))
+    assert chosen.tolist() == [1, 1, 3, 3]
+    assert logp == pytest.approx([-np.log(2)] * 4)

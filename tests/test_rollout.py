@@ -127,13 +127,15 @@ def test_known_actions_give_known_trajectories(pool):
 
 def test_anchor_is_the_state_before_acting(pool):
     task = pool.first.panel("train").ids[0]
+    moves, plans = expert_plans([task])
     env = make("sokoban", **SOKOBAN)
     _, info = env.reset(options={"task": task})
-    (trajectory,) = run(pool, [Job(task, 0)], Scripted(lambda prompt, key: "p0 left"))
-    for step in trajectory.steps:
+    policy = Scripted(lambda prompt, key: f"p0 {moves[prompt.removesuffix(' progress')]}")
+    (trajectory,) = run(pool, [Job(task, 0)], policy)
+    for step, action in zip(trajectory.steps, plans[task], strict=True):
         assert step.anchor == info["anchor"]
-        _, _, _, _, info = env.step("left")
-        assert step.valid == info["valid"]
+        _, _, _, _, info = env.step(action)
+        assert step.anchor != info["anchor"]
         assert step.brief == info["brief"]
 
 
@@ -168,7 +170,7 @@ def test_cut_off_alone_is_a_defect(pool):
 
 
 class Fragile(TextEnv):
-    """Counts to 4; the task "bad" breaks at its third step, "lost" at once, "weird" gives odd number types."""
+    """Counts to 4; the task "bad" breaks at its third step, "lost" at once, "weird" knows no progress."""
 
     name = "fragile"
     max_steps = 6
@@ -347,9 +349,7 @@ def test_panel_with_a_real_model_does_not_depend_on_live(warm):
 
     def play(live):
         settings = SamplingSettings(3, temperature=1.0)
-        out = play_panel(
-            pool, panel, policy, build_prompts(config), settings, rollouts=2, seed=5, live=live
-        )
+        out = play_panel(pool, panel, policy, build_prompts(config), settings, rollouts=2, seed=5, live=live)
         return [[(s.prompt, s.completion.token_ids) for s in t.steps] for t in out]
 
     assert play(64) == play(3)
@@ -361,9 +361,7 @@ def test_panel_with_a_real_model_does_not_depend_on_live(warm):
 def two_episodes(pool):
     moves, _ = expert_plans(pool.first.panel("train").ids)
     ids = pool.first.panel("train").ids[:2]
-    won = run(
-        pool, [Job(ids[0], 0)], Scripted(lambda p, key: f"p10 {moves[p.removesuffix(' progress')]}")
-    )
+    won = run(pool, [Job(ids[0], 0)], Scripted(lambda p, key: f"p10 {moves[p.removesuffix(' progress')]}"))
     lost = run(pool, [Job(ids[1], 0)], Scripted(lambda p, key: "p10 "))
     assert won[0].won
     assert not lost[0].won
@@ -405,9 +403,7 @@ def test_reflect_on_rubbish_cut_off_and_too_long(pool):
     policy = Scripted(lambda prompt, key: values_text(prompt.count(" t")))
     limit = len(policy.encode(won.reflection.prompt))
     assert limit < len(policy.encode(lost.reflection.prompt))
-    reflect(
-        [won, lost], policy, COMPACT, SAMPLING, instructions="", stream=0, max_prompt_tokens=limit
-    )
+    reflect([won, lost], policy, COMPACT, SAMPLING, instructions="", stream=0, max_prompt_tokens=limit)
     assert won.reflection.values is not None
     assert lost.reflection.values is None
     assert lost.reflection.defects == ("prompt_too_long",)
@@ -475,7 +471,8 @@ def step(t, *, valid=True, defects=(), finished=True, tokens=2, online=None, rew
 
 def test_rollout_metrics_by_hand():
     one = Trajectory("a", 0, "", [step(1, online=40, reward=1), step(2, reward=10)], True, 1.0, False)
-    two = Trajectory("a", 1, "", [step(1, valid=False, defects=("x",), tokens=5, online=20)], False, 0.5, True)
+    two = Trajectory("a", 1, "", [], False, 0.5, True)
+    two.steps.append(step(1, valid=False, defects=("x",), tokens=5, online=20))
     two.steps.append(step(2, finished=False, defects=("cut_off",), tokens=3))
     none = Trajectory("b", 0, "", [], False, 0.0, False, error="boom")
     metrics = rollout_metrics([one, two, none])

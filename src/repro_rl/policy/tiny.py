@@ -35,6 +35,9 @@ def build_tiny(folder: Path, words: Iterable[str], size: TinySize = TinySize(), 
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+    from repro_rl.policy.transformers_policy import quiet
+
+    quiet()
     vocabulary = [*SPECIALS, *sorted(set(words) - set(SPECIALS))]
     for word in vocabulary:
         if not word or word.split() != [word]:
