@@ -63,7 +63,7 @@ class DemosSection(Section):
     expert: int = Field(40, ge=0, description="solved expert episodes")
     winning: int = Field(400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only")
     failing: int = Field(1200, ge=0, description="unsolved episodes of a noisy expert, likewise")
-    noise: tuple[float, ...] = Field((0.5, 0.75, 1.0), description="shares of random actions, one after another")
+    noise: tuple[float, ...] = Field((0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another")
     annotator: str = "oracle"
 
 
@@ -234,6 +234,8 @@ def load_config(source: str | Path | None, overrides: list[str] | None = None) -
         except yaml.YAMLError as error:
             raise ConfigError(f"Override {override!r}: the value is not YAML: {error}") from error
         value = _number(value)
+        if key.strip() == "method" and isinstance(value, str):
+            key = "method.name"
         target = data
         *parents, last = key.strip().split(".")
         for part in parents:

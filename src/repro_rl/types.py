@@ -22,7 +22,7 @@ class Completion:
     prompt_ids: Ids  # [P]
     token_ids: Ids  # [N], the end-of-text token included when it was sampled
     logprobs: NDArray[np.float32]  # [N], of the sampled ids, under the distribution they were sampled from
-    text: str  # decoded, without special tokens
+    text: str  # decoded, without the end-of-text token
     finished: bool  # False: the length limit cut it off
     entropy: float = 0.0  # mean over the N tokens, nats
 

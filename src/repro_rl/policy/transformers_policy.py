@@ -133,11 +133,14 @@ class TransformersPolicy:
         return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self._end_id())
 
     def decode(self, ids: Ids) -> str:
+        """Text of sampled ids. Only the end-of-text token is left out: a sampled pad or unknown token must show, so
+        that the parser can object to it."""
         text = self._decoded.get(ids)
         if text is None:
             if len(self._decoded) > CACHE_LIMIT:
                 self._decoded.clear()
-            text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+            kept = list(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
+            text = str(self.tokenizer.decode(kept, skip_special_tokens=False))
             self._decoded[ids] = text
         return text
 

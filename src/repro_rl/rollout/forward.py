@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from repro_rl.envs.base import TextEnv, make
+from repro_rl.errors import ReproError
 from repro_rl.policy.base import Policy, SamplingSettings
 from repro_rl.policy.random_streams import name_key, stream_keys
 from repro_rl.text.parse import parse_forward
@@ -72,7 +73,13 @@ def run_episodes(
     live: list[_Live] = []
     trajectories: list[Trajectory] = []
     for env, job in zip(envs, jobs, strict=True):
-        observation, info = env.reset(options={"task": job.task_id})
+        try:
+            observation, info = env.reset(options={"task": job.task_id})
+        except ReproError:
+            raise  # an unknown task or broken data file concerns every episode
+        except Exception as error:  # a lost server is data, not a crash
+            trajectories.append(Trajectory(job.task_id, job.rollout, "", [], False, 0.0, False, error=_text(error, 0)))
+            continue
         trajectory = Trajectory(
             task_id=job.task_id,
             rollout=job.rollout,
@@ -112,7 +119,7 @@ def run_episodes(
             try:
                 observation, reward, terminated, truncated, info = episode.env.step(parsed.action)
             except Exception as error:  # a lost server or a broken game is data, not a crash
-                episode.trajectory.error = f"{type(error).__name__} at step {t}: {error}"
+                episode.trajectory.error = _text(error, t)
                 continue
             step = Step(
                 t=t,
@@ -143,6 +150,10 @@ def run_episodes(
             on_step(len(live) - len(still))
         live = still
     return trajectories
+
+
+def _text(error: Exception, t: int) -> str:
+    return f"{type(error).__name__} at step {t}: {error}"
 
 
 def _fitting_prompt(

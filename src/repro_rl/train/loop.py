@@ -19,7 +19,14 @@ from repro_rl.policy.random_streams import name_key
 from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
 from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
-from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy, reflect_sampling
+from repro_rl.train.build import (
+    build_pool,
+    build_prompts,
+    forward_sampling,
+    load_policy,
+    reflect_sampling,
+    set_threads,
+)
 from repro_rl.train.checkpoint import find_model, latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.preflight import check_disk, check_prompt
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
@@ -67,6 +74,7 @@ class RLRun:
     def __init__(self, config: RunConfig, out: Path, on_text: OnText | None = None):
         if config.train.init is None:
             raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
+        set_threads(config)
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
         warm_start = find_model(config.train.init)
         self.config, self.out = config, out

@@ -25,7 +25,7 @@ from repro_rl.rollout.panel_play import play_panel, success_rate
 from repro_rl.rollout.reflect import reflection_prompt
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows
-from repro_rl.train.build import build_pool, build_prompts, forward_sampling, initial_model, load_policy
+from repro_rl.train.build import build_pool, build_prompts, forward_sampling, initial_model, load_policy, set_threads
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
@@ -144,6 +144,7 @@ def draw(data: WarmupData, config: RunConfig, update: int, with_forward: bool) -
 
 def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None = None) -> Path:
     """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is."""
+    set_threads(config)
     resumed = open_run(out, config)
     experts, labelled = load_demos(demos)
     pool = build_pool(config)
