@@ -4,7 +4,8 @@
     python benchmarks/methods.py final --out runs/study      # several seeds, the test panel, a table
     python benchmarks/methods.py table --out runs/study      # print the tables again
 
-Every run is an ordinary `repro-rl` command, printed before it starts and continued when this script is repeated.
+Every run is an ordinary `repro-rl` command, printed before it starts, and continued when this script is
+repeated.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 METHODS = ("grpo", "gigpo", "meta", "l1", "l2", "repro", "oracle", "linear")
-# Swept jointly, then advantage_on at the best of them. GRPO has no step part, so its discount changes nothing; methods
-# that do not ask for progress have no progress tokens to credit apart.
+# Swept jointly, then advantage_on at the best of them. GRPO has no step part, so its discount changes
+# nothing; methods that do not ask for progress have no progress tokens to credit apart.
 KNOBS: dict[str, tuple[Any, ...]] = {"method.gamma": (0.5, 0.95), "train.lr": (1e-3, 2e-3)}
 SECOND: dict[str, tuple[Any, ...]] = {"method.advantage_on": ("split", "all")}
 UNUSED = {
@@ -39,7 +40,9 @@ def run(*arguments: str) -> None:
     print("$", " ".join(command), flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-c", "from repro_rl.cli import main; main()"]
-    done = subprocess.run([*program, *arguments], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*program, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], sep="\n", flush=True)
         raise SystemExit(f"failed: {' '.join(command)}")
@@ -60,7 +63,18 @@ def train(out: Path, method: str, seed: int, knobs: dict[str, Any], settings: li
     folder = out / method / label / f"seed{seed}"
     init = warm_start(out.parent, seed, shared(settings))
     overrides = [f"{name}={value}" for name, value in knobs.items()]
-    run("train", "--method", method, "--init", str(init), "-o", str(folder), f"seed={seed}", *overrides, *settings)
+    run(
+        "train",
+        "--method",
+        method,
+        "--init",
+        str(init),
+        "-o",
+        str(folder),
+        f"seed={seed}",
+        *overrides,
+        *settings,
+    )
     return folder
 
 
@@ -92,7 +106,10 @@ def sweep(arguments: argparse.Namespace) -> None:
         ]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             folders = list(
-                pool.map(lambda job: train(arguments.out / "sweep", job[0], job[2], job[1], arguments.settings), jobs)
+                pool.map(
+                    lambda job: train(arguments.out / "sweep", job[0], job[2], job[1], arguments.settings),
+                    jobs,
+                )
             )
         found: dict[str, dict[str, list[float]]] = {}
         for (method, knobs, _), folder in zip(jobs, folders, strict=True):
@@ -142,7 +159,9 @@ def final(arguments: argparse.Namespace) -> None:
 def collect(out: Path) -> list[dict[str, Any]]:
     """Every evaluation of the final runs and of the warm starts."""
     results = []
-    for path in sorted([*out.glob("final/*/*/seed*/eval/*.json"), *out.glob("warm/seed*/warmup/eval/*.json")]):
+    for path in sorted(
+        [*out.glob("final/*/*/seed*/eval/*.json"), *out.glob("warm/seed*/warmup/eval/*.json")]
+    ):
         result = json.loads(path.read_text())
         result["group"] = path.parts[-5] if "final" in path.parts else path.stem
         result["seed_of_run"] = int(next(part for part in path.parts if part.startswith("seed"))[4:])
@@ -165,13 +184,23 @@ def table(arguments: argparse.Namespace) -> None:
         mean, low, high, _ = mean_interval(list(values.values()))
         each = " ".join(f"{values[seed]:.3f}" for seed in sorted(values))
         print(
-            f"| {group} | {name} | {len(values)} | {mean:.3f} [{low:.3f}, {high:.3f}] | {max(values.values()):.3f} | {each} |"
+            f"| {group} | {name} | {len(values)} | {mean:.3f} [{low:.3f}, {high:.3f}] "
+            f"| {max(values.values()):.3f} | {each} |"
         )
     for which in ("online", "retrospective"):
         keys = (
-            "covered discrimination truth_discrimination monotonicity mae spearman_success spearman_failure "
-            "gain_spearman_success gain_spearman_failure final_success final_failure"
-        ).split()
+            "covered",
+            "discrimination",
+            "truth_discrimination",
+            "monotonicity",
+            "mae",
+            "spearman_success",
+            "spearman_failure",
+            "gain_spearman_success",
+            "gain_spearman_failure",
+            "final_success",
+            "final_failure",
+        )
         print(f"\n{which} progress, mean over seeds\n")
         print("| method | checkpoint | " + " | ".join(keys) + " |")
         print("|---" * (len(keys) + 2) + "|")
@@ -188,7 +217,9 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("sweep", "final", "table"))
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))

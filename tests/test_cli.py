@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,9 @@ MINI = [
 ]
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str]:
     """Exit status and everything printed, with white space collapsed (rich wraps lines)."""
     monkeypatch.setattr(sys, "argv", ["repro-rl", *arguments])
     monkeypatch.setenv("COLUMNS", "200")
@@ -56,6 +59,16 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Held-out success" in done.stdout
+    # piped: each bar leaves one plain line
+    assert re.findall(r"^([a-z -]+): \d+/\d+ in \d+ s", done.stdout, re.MULTILINE) == [
+        "demonstrations",
+        "warmup",
+        "train repro",
+        "eval warm-start",
+        "eval best",
+        "eval last",
+    ]
+    assert "\x1b" not in done.stdout
     return folder
 
 
@@ -72,7 +85,9 @@ def test_demo_leaves_a_complete_run(demo_folder: Path) -> None:
     assert manifest["panels"]["train"]["size"] == 3000
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [1, 2]
-    assert {"reward/env", "reward/shaping", "reward/alignment", "reward/format", "reward/boundary"} <= set(rows[0])
+    assert {"reward/env", "reward/shaping", "reward/alignment", "reward/format", "reward/boundary"} <= set(
+        rows[0]
+    )
 
 
 def test_repeating_the_demo_continues(
@@ -88,11 +103,21 @@ def test_eval_and_report_of_a_run(
     demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, text = run(
-        capsys, monkeypatch, "eval", str(demo_folder / "train"), "--checkpoint", "1", "-o", str(tmp_path), "eval.tasks=4"
+        capsys,
+        monkeypatch,
+        "eval",
+        str(demo_folder / "train"),
+        "--checkpoint",
+        "1",
+        "-o",
+        str(tmp_path),
+        "eval.tasks=4",
     )
     assert code == 0, text
     assert json.loads((tmp_path / "eval" / "1.json").read_text())["panel"].startswith("sokoban/test[4]@")
-    code, text = run(capsys, monkeypatch, "report", str(demo_folder / "train"), "-o", str(tmp_path / "page.html"))
+    code, text = run(
+        capsys, monkeypatch, "report", str(demo_folder / "train"), "-o", str(tmp_path / "page.html")
+    )
     assert code == 0, text
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
@@ -119,7 +144,8 @@ def test_watching_the_agent_and_the_expert(
         (["train", "--method", "repo"], ["Unknown method 'repo'", "did you mean 'repro'"]),
         (["train", "method.credit=gigpoo", "--init", "."], ["Unknown credit rule", "did you mean 'gigpo'"]),
         (["train"], ["train.init is not set"]),
-        (["train", "--init", "nowhere/model"], ["No folder nowhere/model"]),
+        (["train", "--init", "./nowhere/model"], ["No folder ./nowhere/model"]),
+        (["train", "--init", "nowhere/model"], ["CheckpointError", "causal LM from nowhere/model"]),
         (["train", "env.settings.boxs=2", "--init", "MODEL"], ["no setting 'boxs'", "did you mean 'boxes'"]),
         (["train", "env.settings.style=grid", "--init", "MODEL"], ["The tokenizer does not know"]),
         (["eval", "nowhere"], ["No folder nowhere"]),
@@ -168,7 +194,9 @@ def test_a_run_refuses_other_settings(
     assert "train.lr: 0.001 there, 0.5 now" in text
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_names_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, text = run(capsys, monkeypatch, "--help")
     assert code == 0
     for command in ("demo", "doctor", "play", "demos", "warmup", "train", "eval", "report"):

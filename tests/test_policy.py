@@ -16,10 +16,16 @@ from scipy.stats import chi2, kstest
 
 from conftest import WORDS
 from repro_rl.errors import CheckpointError, ConfigError
-from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
+from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny, transformers_policy
 from repro_rl.policy.random_streams import name_key, stream_keys, uniforms
 from repro_rl.policy.tiny import TinySize
-from repro_rl.policy.transformers_policy import common_prefix, resolve_device, top_p_filter
+from repro_rl.policy.transformers_policy import (
+    choose_precision,
+    common_prefix,
+    draw,
+    resolve_device,
+    top_p_filter,
+)
 
 PREFIX = " ".join(f"x{i}" for i in range(20))  # 20 tokens: longer than MIN_PREFIX
 SHORT = ["a b c", "a", "d e f g h", "a b c", "left up a", "a b c"]
@@ -372,6 +378,43 @@ def test_unknown_dtype(tiny_folder, dtype):
         TransformersPolicy.load(tiny_folder, device="cpu", dtype=dtype)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "device", "training", "weights", "mixed"),
+    [
+        ("auto", "cpu", False, torch.float32, False),
+        ("auto", "cpu", True, torch.float32, False),
+        ("auto", "cuda", False, torch.bfloat16, False),
+        ("auto", "cuda:1", True, torch.float32, True),
+        ("float32", "cuda", True, torch.float32, False),
+        ("bfloat16", "cuda", True, torch.bfloat16, False),
+        ("bfloat16", "cpu", True, torch.bfloat16, False),
+    ],
+)
+def test_weights_to_train_are_float32(dtype, device, training, weights, mixed):
+    assert choose_precision(dtype, device, training) == (weights, mixed)
+
+
+def test_mixed_precision_samples_what_it_trains(tiny_folder):
+    """Autocast, here on the CPU: the sampler's log-probs are those of a training forward under it."""
+    policy = load(tiny_folder)
+    plain = policy.generate(LONG, keys_of(len(LONG)), SamplingSettings(4))
+    policy.mixed = True
+    policy.weights_changed()
+    out = policy.generate(LONG, keys_of(len(LONG)), SamplingSettings(4))
+    assert not torch.is_autocast_enabled("cpu")
+    assert any(list(a.logprobs) != list(b.logprobs) for a, b in zip(plain, out, strict=True))
+    for completion in out:
+        with policy.precision():
+            logp = forward_logp(policy, (*completion.prompt_ids, *completion.token_ids))
+        rows = logp[len(completion.prompt_ids) - 1 : -1]
+        picked = rows[np.arange(len(rows)), list(completion.token_ids)]
+        assert completion.logprobs == pytest.approx(picked, abs=0.05)
+    with policy.precision():
+        loss = policy.model(input_ids=torch.tensor([out[0].prompt_ids])).logits.float().logsumexp(-1).sum()
+    loss.backward()
+    assert {p.grad.dtype for p in policy.model.parameters()} == {torch.float32}
+
+
 def test_dtype_and_device(tiny_folder):
     assert TransformersPolicy.load(tiny_folder, device="cpu").model.dtype == torch.float32
     assert TransformersPolicy.load(tiny_folder, device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
@@ -462,6 +505,20 @@ def test_top_p_is_respected_when_sampling(policy):
     probs = torch.tensor(np.exp(forward_logp(policy, policy.encode("c d"))[-1:]))
     allowed = set(torch.nonzero(top_p_filter(probs, 0.5)[0]).flatten().tolist())
     assert {c.token_ids[0] for c in out} == allowed
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+def test_draw_in_pieces(at_once, monkeypatch):
+    """However few nodes at a time: the first index where the running sum of the node exceeds the share."""
+    rng = np.random.default_rng(0)
+    weights = torch.tensor(rng.random((9, 50)) * (rng.random((9, 50)) < 0.3), dtype=torch.float32)
+    node, uniform = rng.integers(9, size=70), rng.random(70)
+    monkeypatch.setattr(transformers_policy, "DRAW_BYTES", at_once * 8 * 50)
+    sums = weights.double().numpy().cumsum(-1)
+    expected = [
+        np.searchsorted(sums[n], u * sums[n, -1], side="right") for n, u in zip(node, uniform, strict=True)
+    ]
+    assert draw(weights, node, uniform).tolist() == expected
 
 
 def test_the_least_uniform_never_draws_an_impossible_token(policy):

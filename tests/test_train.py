@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,8 +43,9 @@ from repro_rl.train.checkpoint import (
     prune,
     read_state,
     save_checkpoint,
+    start_model,
 )
-from repro_rl.train.loop import FREE_ON_CONTINUE, task_schedule
+from repro_rl.train.loop import FREE_ON_CONTINUE, RLRun, task_schedule
 from repro_rl.train.loss import imitation_loss, kl_terms, policy_loss, token_logits
 from repro_rl.train.run_folder import MetricsLog, flatten, open_run, write_manifest
 from repro_rl.train.samples import action_token, build_samples, make_sample, progress_token_advantages
@@ -521,12 +524,33 @@ def test_first_update_is_plain_policy_gradient():
 def test_update_improves_what_it_optimises_and_is_determined():
     one, two, other = (updater(lr=0.01, minibatches=4, epochs=2) for _ in range(3))
     samples = on_policy(one.model)
-    before = float(reference_loss(one.model, samples, SCALES, clip=0.2))
+    before = float(reference_loss(one.model, samples, SCALES, clip=0.2).detach())
     for up, seed in ((one, 0), (two, 0), (other, 1)):
         up.update(samples, groups=4, iteration=1, seed=seed)
-    assert float(reference_loss(one.model, samples, SCALES, clip=0.2)) < before
+    assert float(reference_loss(one.model, samples, SCALES, clip=0.2).detach()) < before
     assert torch.equal(one.model.table, two.model.table)
     assert not torch.equal(one.model.table, other.model.table)
+
+
+def test_every_forward_pass_of_an_update_has_the_precision_of_the_sampler():
+    entered = []
+
+    @contextmanager
+    def precision():
+        entered.append(True)
+        yield
+        entered.append(False)
+
+    model = Toy(0)
+    inside = []
+    for module in (model, reference := Toy(1)):
+        module.register_forward_hook(lambda *_: inside.append(entered[-1:] == [True]))
+    section = TrainSection(groups=4, minibatches=2, epochs=1, lr=0.1, kl=KlSection(form="k3"))
+    up = Updater(model, reference, 0, section, MethodSection(), Accelerator(cpu=True), precision)
+    samples = on_policy(Toy(0))
+    up.update(samples, groups=4, iteration=1, seed=0)
+    assert len(inside) == 4  # two mini-batches, each seen by the reference and by the policy
+    assert all(inside)
 
 
 def test_minibatches_keep_groups_together():
@@ -748,6 +772,24 @@ def test_find_model(tmp_path):
         find_model(unknown, "best")
 
 
+def test_a_hub_name_is_not_a_folder(tmp_path, monkeypatch):
+    """The "no warmup" ablation starts from a published model. HF_HUB_OFFLINE is set."""
+    monkeypatch.chdir(tmp_path)
+    assert start_model("Qwen/Qwen3-0.6B") == Path("Qwen/Qwen3-0.6B")
+    for name in ("./nowhere", "/nowhere", "nowhere", "runs/warm/model"):
+        with pytest.raises(CheckpointError, match=f"No folder {name}"):
+            start_model(name)
+    run = tmp_path / "run"
+    fake_checkpoint(run, 3)
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": "nobody/has-this"}}))
+    assert find_model(run, "warm-start") == Path("nobody/has-this")
+    Path("nobody/has-this").mkdir(parents=True)  # a folder of that name comes first
+    with pytest.raises(CheckpointError, match="holds no model"):
+        start_model("nobody/has-this")
+    with pytest.raises(CheckpointError, match="Cannot load a causal LM from nobody/has-that"):
+        RLRun(load_config(None, ["train.init=nobody/has-that"]), tmp_path / "out")
+
+
 def test_initial_model_is_built_whole_or_not_at_all(tmp_path, monkeypatch):
     from repro_rl import make
     from repro_rl.train import build
@@ -819,6 +861,20 @@ def test_open_run_refuses_other_settings(tmp_path):
     assert parse_config(yaml.safe_load((tmp_path / "config.yaml").read_text())) == more
     with pytest.raises(ConfigError, match=r"train\.iterations"):
         open_run(tmp_path, config)
+
+
+def test_opening_a_run_sweeps_half_written_files(tmp_path):
+    left = [
+        tmp_path / name for name in (".metrics.jsonl.9.tmp", "trajectories/.a.gz.9.tmp", "eval/.b.json.9.tmp")
+    ]
+    kept = [tmp_path / name for name in ("metrics.jsonl", "trajectories/a.gz", "eval/b.json")]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (tmp_path / ".initial.9.tmp").mkdir()
+    open_run(tmp_path, load_config(None))
+    assert not any(path.exists() for path in (*left, tmp_path / ".initial.9.tmp"))
+    assert all(path.exists() for path in kept)
 
 
 def test_flatten():

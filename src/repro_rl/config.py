@@ -1,4 +1,4 @@
-"""Settings: pydantic models, YAML files, dotted overrides. An unknown key is an error with the nearest name."""
+"""Settings: pydantic models, YAML files, dotted overrides. An unknown key is an error naming the nearest."""
 
 from __future__ import annotations
 
@@ -35,10 +35,16 @@ class TinySection(Section):
 
 
 class PolicySection(Section):
-    model: str = Field("tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B')
+    model: str = Field(
+        "tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B'
+    )
     tiny: TinySection = TinySection()
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    dtype: str = Field("auto", description="auto (float32 on CPU, bfloat16 on GPU) or a torch dtype")
+    dtype: str = Field(
+        "auto",
+        description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
+        "to train, bfloat16 weights to evaluate",
+    )
     chat: Literal["auto", "on", "off"] = Field("auto", description="use the tokenizer's chat template")
     thinking: bool = Field(False, description="Qwen3's thinking switch")
     attention: str = Field("sdpa", description="attention implementation of transformers")
@@ -50,8 +56,12 @@ class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
     think: Literal["required", "optional", "off"] = "off"
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
-    resolution: int = Field(10, ge=1, le=50, description="progress written in multiples of this (compact style)")
-    template_dir: Path | None = Field(None, description="folder whose forward.jinja/reflect.jinja replace ours")
+    resolution: int = Field(
+        10, ge=1, le=50, description="progress written in multiples of this (compact style)"
+    )
+    template_dir: Path | None = Field(
+        None, description="folder whose forward.jinja/reflect.jinja replace ours"
+    )
     max_prompt_tokens: int = Field(2048, gt=0)
     max_reflect_tokens: int = Field(4096, gt=0)
     action_tokens: int = Field(4, gt=0, description="longest forward completion")
@@ -61,9 +71,13 @@ class PromptSection(Section):
 class DemosSection(Section):
     split: str = "train"
     expert: int = Field(40, ge=0, description="solved expert episodes")
-    winning: int = Field(400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only")
+    winning: int = Field(
+        400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
+    )
     failing: int = Field(1200, ge=0, description="unsolved episodes of a noisy expert, likewise")
-    noise: tuple[float, ...] = Field((0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another")
+    noise: tuple[float, ...] = Field(
+        (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
+    )
     annotator: str = "oracle"
 
 
@@ -74,7 +88,9 @@ class WarmupSection(Section):
     )
     forward_batch: int = Field(32, ge=0)
     reflect_batch: int = Field(64, ge=0)
-    forward_from: int = Field(300, ge=0, description="forward samples join after this many reflection-only updates")
+    forward_from: int = Field(
+        300, ge=0, description="forward samples join after this many reflection-only updates"
+    )
     lr: float = Field(3e-3, gt=0)
     lr_warmup: int = Field(10, ge=0, description="updates of linear warm-up")
     lr_end: float = Field(0.1, ge=0, le=1, description="share of lr reached, linearly, at the last update")
@@ -110,20 +126,26 @@ class MethodSection(Section):
     boundary_coef: float = Field(0.0, ge=0)
     invalid_penalty: float = Field(0.1, ge=0)
     advantage_on: Literal["all", "action", "split"] = Field(
-        "all", description="tokens the step advantage falls on; split: progress tokens get only the alignment"
+        "all",
+        description="tokens the step advantage falls on. split: progress tokens get the alignment, format "
+        "and boundary terms, centred in the group; action tokens the step advantage without the alignment",
     )
     reflect_coef: float = Field(1.0, ge=0, description="weight of the reflection loss")
     reflect_share: float = Field(1.0, gt=0, le=1, description="share of reflections trained on")
 
 
 class KlSection(Section):
-    form: Literal["exact", "k1", "k2", "k3", "none"] = "exact"
+    form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
+        "exact", description="k1 only serves to log: as a loss its expected gradient on-policy is zero"
+    )
     coef: float = Field(0.01, ge=0)
     clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")
 
 
 class TrainSection(Section):
-    init: str | None = Field(None, description="model folder to start from: the warm start")
+    init: str | None = Field(
+        None, description="model to start from: the warm start's folder, or a hub name (no warmup)"
+    )
     split: str = "train"
     iterations: int = Field(40, gt=0)
     env_steps: int | None = Field(None, gt=0, description="stop at this many environment steps")
@@ -151,7 +173,9 @@ class AlarmSection(Section):
     """Each limit: warn when crossed, stop after ``patience`` iterations in a row (0: only warn)."""
 
     min_entropy: float = Field(0.005, ge=0, description="nats a token")
-    max_length_ratio: float = Field(0.95, gt=0, description="share of completions cut off at the length limit")
+    max_length_ratio: float = Field(
+        0.95, gt=0, description="share of completions cut off at the length limit"
+    )
     max_invalid_rate: float = Field(0.8, gt=0)
     max_kl: float = Field(5.0, gt=0)
     max_mismatch: float = Field(0.1, gt=0, description="mean |log-prob difference| of sampler and trainer")
@@ -194,7 +218,8 @@ class RunConfig(Section):
             raise ValueError("method.alignment and online shaping need method.progress true")
         if self.train.groups % self.train.minibatches:
             raise ValueError(
-                f"train.groups ({self.train.groups}) must be a multiple of train.minibatches ({self.train.minibatches})"
+                f"train.groups ({self.train.groups}) must be a multiple of "
+                f"train.minibatches ({self.train.minibatches})"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The methods by name: RePro-PO, its baselines, controls and ablations, each as settings of ``MethodSection``.
+"""The methods by name: RePro-PO, its baselines, controls and ablations, each as ``MethodSection`` settings.
 
 The trainer knows no method names: a method is what its fields say.
 """
@@ -28,7 +28,9 @@ METHODS.register("grpo", {**_ACT, "credit": "grpo"})
 METHODS.register("gigpo", {**_ACT, "credit": "gigpo"})
 METHODS.register("meta", {**_META})  # online progress in the prompt, outcome reward only
 METHODS.register("l1", {**_META, "format_coef": 0.1})  # meta + format penalty
-METHODS.register("l2", {**_META, "format_coef": 0.1, "shaping": "online"})  # online differences as step reward
+METHODS.register(
+    "l2", {**_META, "format_coef": 0.1, "shaping": "online"}
+)  # online differences as step reward
 # The method.
 METHODS.register("repro", {**_REPRO})
 # Controls (our decision): what a perfect judge, and a judge that only counts steps, would give.

@@ -1,7 +1,7 @@
 """The records that flow through the package, left to right: Step, Trajectory, Reflection, Group, Sample.
 
-Progress is an integer percentage 0..100. ``P_0 = 0`` before any action; ``P_t`` is the progress *after* step t,
-t = 1..T; the gain of step t is ``P_t - P_{t-1}`` (METHOD: our convention).
+Progress is an integer percentage 0..100. ``P_0 = 0`` before any action; ``P_t`` is the progress *after* step
+t, t = 1..T; the gain of step t is ``P_t - P_{t-1}`` (METHOD: our convention).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ class Completion:
 
     prompt_ids: Ids  # [P]
     token_ids: Ids  # [N], the end-of-text token included when it was sampled
-    logprobs: NDArray[np.float32]  # [N], of the sampled ids, under the distribution they were sampled from
+    logprobs: NDArray[
+        np.float32
+    ]  # [N], of the sampled ids; full distribution at the temperature, before top-p
     text: str  # decoded, without the end-of-text token
     finished: bool  # False: the length limit cut it off
     entropy: float = 0.0  # mean over the N tokens, nats
@@ -71,7 +73,6 @@ class Trajectory:
     won: bool
     score: float  # 0..1
     truncated: bool
-    first_brief: str = ""  # short form of the first observation
     final_observation: str = ""
     reflection: Reflection | None = None
     error: str | None = None  # an environment failure is data, not a crash

@@ -13,9 +13,13 @@ from repro_rl.errors import ConfigError, ReproError
 
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="a YAML file, or the name of a built-in recipe", show_default="sokoban-tiny"),
+    typer.Option(
+        "--config", "-c", help="a YAML file, or the name of a built-in recipe", show_default="sokoban-tiny"
+    ),
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="settings, e.g. seed=1")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="settings, e.g. seed=1")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
 
 TRAIN_NOTE = {
@@ -37,9 +41,7 @@ def _config(config: str | None, overrides: list[str] | None, *more: str) -> Any:
 
 
 @app.command()
-def demos(
-    overrides: Overrides = None, config: Config = None, out: Out = Path("runs/demos")
-) -> None:
+def demos(overrides: Overrides = None, config: Config = None, out: Out = Path("runs/demos")) -> None:
     """Collect demonstrations: expert episodes and labelled episodes of a noisy expert."""
     make_demos(_config(config, overrides), out)
 
@@ -55,7 +57,11 @@ def make_demos(settings: Any, out: Path) -> Path:
     env = build_pool(settings).first
     section = settings.demos
     panel = env.panel(section.split)
-    key = {"env": settings.env.model_dump(mode="json"), "demos": section.model_dump(mode="json"), "seed": settings.seed}
+    key = {
+        "env": settings.env.model_dump(mode="json"),
+        "demos": section.model_dump(mode="json"),
+        "seed": settings.seed,
+    }
     done = out / "demos.json"
     if done.exists() and (out / EXPERT_FILE).exists():
         import json
@@ -82,7 +88,8 @@ def make_demos(settings: Any, out: Path) -> Path:
         {"settings": key, "panel": panel.label(), "expert": summary(experts), "labelled": summary(labelled)},
     )
     console.print(
-        f"{len(experts)} expert episodes and {len(labelled)} labelled ones (annotator: {section.annotator}) in {out}"
+        f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
+        f"(annotator: {section.annotator}) in {out}"
     )
     return out
 
@@ -91,7 +98,9 @@ def make_demos(settings: Any, out: Path) -> Path:
 def warmup(
     overrides: Overrides = None,
     config: Config = None,
-    demos_folder: Annotated[Path, typer.Option("--demos", help="folder made by 'repro-rl demos'")] = Path("runs/demos"),
+    demos_folder: Annotated[Path, typer.Option("--demos", help="folder made by 'repro-rl demos'")] = Path(
+        "runs/demos"
+    ),
     out: Out = Path("runs/warmup"),
 ) -> None:
     """Stage 1: teach the formats by joint supervised training on forward and reflection samples."""
@@ -101,7 +110,11 @@ def warmup(
 def run_warmup_stage(settings: Any, demos_folder: Path, out: Path) -> Path:
     from repro_rl.train.warmup import run_warmup
 
-    note = {"warmup/forward_loss": "forward loss", "warmup/reflect_loss": "reflection loss", "eval/success": "success"}
+    note = {
+        "warmup/forward_loss": "forward loss",
+        "warmup/reflect_loss": "reflection loss",
+        "eval/success": "success",
+    }
     latest: dict[str, Any] = {}
     with bar("warmup", settings.warmup.updates) as progress:
 
@@ -120,9 +133,15 @@ def run_warmup_stage(settings: Any, demos_folder: Path, out: Path) -> Path:
 def train(
     overrides: Overrides = None,
     config: Config = None,
-    method: Annotated[str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")] = None,
-    init: Annotated[str | None, typer.Option("--init", help="model folder to start from, e.g. runs/warmup/model")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="model folder to start from, e.g. runs/warmup/model")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")
+    ] = None,
 ) -> None:
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
     more = [f"method.name={method}"] if method else []
@@ -143,7 +162,9 @@ def run_train_stage(settings: Any, out: Path) -> Path:
 
         run = run_training(settings, out, show, progress.say)
     if run.best:
-        console.print(f"Best validation success {run.best[0]:.3f} at iteration {run.best[1]}; run folder {out}")
+        console.print(
+            f"Best validation success {run.best[0]:.3f} at iteration {run.best[1]}; run folder {out}"
+        )
     return out
 
 
@@ -151,11 +172,17 @@ def run_train_stage(settings: Any, out: Path) -> Path:
 def eval_command(
     path: Annotated[Path, typer.Argument(help="a run folder, or a Hugging Face model folder")],
     overrides: Overrides = None,
-    config: Annotated[str | None, typer.Option("--config", "-c", help="settings  [default: those of the run]")] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="settings  [default: those of the run]")
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, warm-start or an iteration")] = "last",
-    name: Annotated[str | None, typer.Option(help="name of the result file  [default: the checkpoint's]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the result file  [default: the checkpoint's]")
+    ] = None,
     judge: Annotated[bool, typer.Option(help="also reflect, and measure progress quality")] = True,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for results  [default: the run]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder for results  [default: the run]")
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     source = config or (str(path / "config.yaml") if (path / "config.yaml").exists() else None)
@@ -188,7 +215,9 @@ def run_eval_stage(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders; several are compared on one page")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file  [default: <first run>/report.html]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file  [default: <first run>/report.html]")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, reward terms, progress quality, browsable trajectories."""
     from repro_rl.report import build_report
@@ -209,12 +238,16 @@ def doctor(
 @app.command()
 def play(
     env: Annotated[str, typer.Argument(help="environment name, e.g. sokoban")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings")
+    ] = None,
     split: Annotated[str, typer.Option(help="panel to take the task from")] = "test",
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
     agent: Annotated[Path | None, typer.Option(help="watch a trained agent: a run folder")] = None,
-    checkpoint: Annotated[str, typer.Option(help="with --agent: best, last, warm-start or an iteration")] = "last",
+    checkpoint: Annotated[
+        str, typer.Option(help="with --agent: best, last, warm-start or an iteration")
+    ] = "last",
 ) -> None:
     """Play a task yourself, or watch the expert or a trained agent, with progress at every step."""
     from repro_rl.cli.play import run_play
@@ -235,22 +268,25 @@ def demo(
 
     base = _config(config, overrides, f"method.name={method}")
     if not run_doctor([base.env.name], short=True):
-        raise ReproError(f"Environment {base.env.name!r} fails its check; run 'repro-rl doctor {base.env.name}'.")
+        raise ReproError(
+            f"Environment {base.env.name!r} fails its check; run 'repro-rl doctor {base.env.name}'."
+        )
     folder = make_demos(base, out / "demos")
     model = run_warmup_stage(base, folder, out / "warmup")
     settings = _config(config, overrides, f"method.name={method}", f"train.init={model}")
     run = out / "train"
     run_train_stage(settings, run)
     results = [
-        run_eval_stage(settings, run, checkpoint, checkpoint, run) for checkpoint in ("warm-start", "best", "last")
+        run_eval_stage(settings, run, checkpoint, checkpoint, run)
+        for checkpoint in ("warm-start", "best", "last")
     ]
     console.print(eval_table(results))
     page = build_report([run])
     before, after = results[0], results[-1]
     ratio = after["success"] / before["success"] if before["success"] else float("inf")
     console.print(
-        f"Held-out success {before['success']:.3f} → {after['success']:.3f} ({ratio:.1f} times) on {after['panel']}, "
-        f"seed {settings.seed}, method {settings.method.name}.",
+        f"Held-out success {before['success']:.3f} → {after['success']:.3f} ({ratio:.1f} times) "
+        f"on {after['panel']}, seed {settings.seed}, method {settings.method.name}.",
         highlight=False,
     )
     console.print(f"Open the report: {page}")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+from functools import partial
 
 from repro_rl.cli.show import console
 from repro_rl.envs.base import ENVS, make
 from repro_rl.envs.checker import check_env
 from repro_rl.errors import ReproError
 
-OPTIONAL = {"vllm": "fast generation on GPUs", "textworld": "the original ALFWorld engine", "verl": "clusters"}
+OPTIONAL = {
+    "vllm": "fast generation on GPUs",
+    "textworld": "the original ALFWorld engine",
+    "verl": "clusters",
+}
 
 
 def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
@@ -22,8 +27,14 @@ def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
     if not short:
         import torch
 
-        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU is enough for tiny models)"
-        console.print(f"python {platform.python_version()}   GPU: {gpu}   torch threads: {torch.get_num_threads()}")
+        gpu = (
+            torch.cuda.get_device_name(0)
+            if torch.cuda.is_available()
+            else "none (CPU is enough for tiny models)"
+        )
+        console.print(
+            f"python {platform.python_version()}   GPU: {gpu}   torch threads: {torch.get_num_threads()}"
+        )
         console.print("   ".join(f"{name} {_version(name)}" for name in PACKAGES), highlight=False)
         for name, use in OPTIONAL.items():
             if importlib.util.find_spec(name) is None:
@@ -31,7 +42,7 @@ def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
     for name in envs or ENVS.names():
         try:
             env = make(name)
-            checks = check_env(env, factory=lambda name=name: make(name))
+            checks = check_env(env, factory=partial(make, name))
         except ReproError as error:
             console.print(f"[red]✗[/] {name}: {error}", highlight=False)
             good = False

@@ -17,7 +17,9 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     panel = env.panel(split)
     if task.isdigit():
         if int(task) >= len(panel):
-            raise TaskError(f"Panel {panel.label()} has no task {task}; positions go from 0 to {len(panel) - 1}.")
+            raise TaskError(
+                f"Panel {panel.label()} has no task {task}; positions go from 0 to {len(panel) - 1}."
+            )
         return panel.ids[int(task)]
     return task
 
@@ -103,7 +105,9 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
         instructions=pool.first.instructions,
         stream="play",
     )
-    table = Table(title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left")
+    table = Table(
+        title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left"
+    )
     for column in ("t", "observation", "action", "online", "retrospective", "true"):
         table.add_column(column)
     judged = trajectory.reflection.values if trajectory.reflection else None

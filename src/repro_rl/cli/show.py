@@ -7,8 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 
 console = Console()
 error_console = Console(stderr=True)
@@ -31,22 +38,37 @@ class Bar:
         self.progress.update(self.task, completed=count, note=note)
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, markup=False)
+        self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def print_state(self) -> None:
+        """The state on one plain line; nothing where nothing was done."""
+        task = self.progress.tasks[0]
+        if task.completed:
+            of = "" if task.total is None else f"/{task.total:.0f}"
+            state = f"{task.description}: {task.completed:.0f}{of} in {task.elapsed or 0:.0f} s"
+            self.say(f"{state}  {task.fields['note']}".rstrip())
 
 
 @contextmanager
 def bar(label: str, total: int | None = None) -> Iterator[Bar]:
-    """A progress bar; where the output is no terminal, only its first and last state are printed."""
+    """A progress bar; where the output is no terminal, one plain line with its last state."""
+    plain = not (console.is_terminal or console.is_jupyter)
+    whole = Column(no_wrap=True)  # in a narrow terminal only the note is wrapped
     columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<16}"),
+        BarColumn(bar_width=14, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", table_column=Column()),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        yield Bar(progress, label, total)
+    with Progress(*columns, console=console, refresh_per_second=4, disable=plain) as progress:
+        shown = Bar(progress, label, total)
+        try:
+            yield shown
+        finally:
+            if plain:
+                shown.print_state()
 
 
 def numbers(row: dict[str, Any], names: dict[str, str]) -> str:
@@ -61,7 +83,9 @@ def _short(value: float) -> str:
 
 def eval_table(results: list[dict[str, Any]]) -> Table:
     """Success with its interval, and the quality of both progress signals."""
-    table = Table(title=f"panel {results[0]['panel']}, temperature {results[0]['temperature']}", title_justify="left")
+    table = Table(
+        title=f"panel {results[0]['panel']}, temperature {results[0]['temperature']}", title_justify="left"
+    )
     for column in ("checkpoint", "success", "95 % interval", "steps", "retrospective Spearman", "mean error"):
         table.add_column(column, justify="left" if column == "checkpoint" else "right")
     for result in results:

@@ -1,7 +1,7 @@
 """Annotators: who says how far each step of a demonstration had brought the agent.
 
-An annotator maps a finished trajectory and a random generator to P_1..P_T (integers 0..100). Whatever it says, the
-known outcome anchors the end: 100 on success, at most 99 on failure.
+An annotator maps a finished trajectory and a random generator to P_1..P_T (integers 0..100). Whatever it
+says, the known outcome anchors the end: 100 on success, at most 99 on failure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def oracle(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
     for step in trajectory.steps:
         if step.truth is None:
             raise DataError(
-                "no ground-truth progress; use another annotator", record=trajectory.task_id, field=f"step {step.t}"
+                "no ground-truth progress; use another annotator",
+                record=trajectory.task_id,
+                field=f"step {step.t}",
             )
         values.append(round(100 * step.truth))
     return values
@@ -63,7 +65,8 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     values = [min(100, max(0, int(value))) for value in ANNOTATORS.get(name)(trajectory, rng)]
     if len(values) != len(trajectory.steps):
         raise DataError(
-            f"annotator {name!r} gave {len(values)} values for {len(trajectory.steps)} steps", record=trajectory.task_id
+            f"annotator {name!r} gave {len(values)} values for {len(trajectory.steps)} steps",
+            record=trajectory.task_id,
         )
     if trajectory.won:
         values[-1] = 100

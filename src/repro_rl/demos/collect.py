@@ -1,4 +1,4 @@
-"""Playing demonstrations: the expert, and a noisy expert whose failures teach the judge what failing looks like."""
+"""Playing demonstrations: the expert, and a noisy one whose failures show the judge what failing is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
         won=bool(info["won"]),
         score=float(info["score"]),
         truncated=False,
-        first_brief=str(info.get("brief", observation)),
         final_observation=observation,
     )
     ended = False
@@ -80,10 +79,11 @@ def collect_demos(
     seed: int,
     on_done: Callable[[int], None] | None = None,
 ) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Expert episodes, and labelled episodes of the noisy expert (``winning`` solved and ``failing`` unsolved ones).
+    """Expert episodes, and labelled ones of the noisy expert (``winning`` solved and ``failing`` unsolved).
 
     Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
-    ``reflection.values`` hold the labels. Raises DataError when the expert fails or the episodes cannot be had.
+    ``reflection.values`` hold the labels. Raises DataError when the expert fails or the episodes cannot be
+    had.
     """
     ANNOTATORS.get(annotator)  # an unknown name must fail before anything is played
     rng = np.random.default_rng(name_key(seed, "demos"))
@@ -92,7 +92,9 @@ def collect_demos(
     for i in range(expert):
         trajectory = play(env, order[i % len(order)], 0.0, rng)
         if not trajectory.won:
-            raise DataError("the expert does not solve this task; run 'repro-rl doctor'", record=trajectory.task_id)
+            raise DataError(
+                "the expert does not solve this task; run 'repro-rl doctor'", record=trajectory.task_id
+            )
         experts.append(trajectory)
         if on_done is not None:
             on_done(1)
@@ -102,10 +104,12 @@ def collect_demos(
     while any(wanted.values()):
         if attempts > 50 * (winning + failing) + 1000:
             raise DataError(
-                f"{wanted[True]} winning and {wanted[False]} failing episodes could not be had after {attempts} tries; "
-                f"change demos.noise, demos.winning or demos.failing"
+                f"{wanted[True]} winning and {wanted[False]} failing episodes could not be had after "
+                f"{attempts} tries; change demos.noise, demos.winning or demos.failing"
             )
-        trajectory = play(env, order[(expert + attempts) % len(order)], float(noise[attempts % len(noise)]), rng)
+        trajectory = play(
+            env, order[(expert + attempts) % len(order)], float(noise[attempts % len(noise)]), rng
+        )
         attempts += 1
         if not wanted[trajectory.won]:
             continue
@@ -119,8 +123,10 @@ def collect_demos(
 
 
 def label(trajectory: Trajectory, values: Sequence[int]) -> None:
-    """Store P_1..P_T as the reflection, and as each step's online target (our decision: the online estimate is
-    taught what hindsight says)."""
+    """Store P_1..P_T as the reflection, and as each step's online target.
+
+    The online estimate is taught what hindsight says (our decision).
+    """
     trajectory.reflection = Reflection("", _NOTHING, tuple(values), ())
     for step, value in zip(trajectory.steps, values, strict=True):
         step.online = value

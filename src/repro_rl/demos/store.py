@@ -12,7 +12,6 @@ from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories, write_trajectories
 from repro_rl.types import Completion, Reflection, Step, Trajectory
 
-
 EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
 
 
@@ -38,7 +37,9 @@ def _load(path: Path) -> list[Trajectory]:
         try:
             demos.append(trajectory_from_record(record))
         except (KeyError, TypeError) as error:
-            raise DataError("is missing or of the wrong type", file=path, record=f"line {number}", field=str(error)) from error
+            raise DataError(
+                "is missing or of the wrong type", file=path, record=f"line {number}", field=str(error)
+            ) from error
     return demos
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import gymnasium
 from gymnasium import spaces
@@ -30,9 +30,10 @@ class StepInfo(TypedDict, total=False):
 class TextEnv(gymnasium.Env[str, str]):
     """Base class of every environment here.
 
-    ``reset(options={"task": task_id})`` and ``step(action)`` follow gymnasium. Same task id and same actions give
-    the same observations, always, in any process. Bad actions never raise: they give ``valid=False`` and the
-    environment's own "nothing happened" text. An unknown task id raises TaskError; a broken data file DataError.
+    ``reset(options={"task": task_id})`` and ``step(action)`` follow gymnasium. Same task id and same actions
+    give the same observations, always, in any process. Bad actions never raise: they give ``valid=False`` and
+    the environment's own "nothing happened" text. An unknown task id raises TaskError; a broken data file
+    DataError.
     """
 
     name: str = ""
@@ -52,7 +53,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def vocabulary(self) -> Iterable[str]:
         """Every whitespace-separated word the compact observations and actions can hold.
 
-        The tiny policy builds its tokenizer from it. The default is empty: words are then collected by playing.
+        The tiny policy builds its tokenizer from it. Empty (the default): words are collected by playing.
         """
         return ()
 
@@ -81,5 +82,7 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
-                raise ConfigError(f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}")
-    return cast(TextEnv, factory(**kwargs))
+                raise ConfigError(
+                    f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
+                )
+    return factory(**kwargs)

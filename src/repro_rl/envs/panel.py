@@ -11,7 +11,7 @@ from repro_rl.errors import TaskError
 
 @dataclass(slots=True, frozen=True)
 class TaskPanel:
-    """An ordered, fixed set of tasks. The same panel has the same digest in every process and on every machine."""
+    """An ordered, fixed set of tasks. The same panel has the same digest in every process and machine."""
 
     env: str
     split: str
@@ -20,12 +20,16 @@ class TaskPanel:
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.contents):
-            raise TaskError(f"Panel {self.env}/{self.split}: {len(self.ids)} ids, {len(self.contents)} contents.")
+            raise TaskError(
+                f"Panel {self.env}/{self.split}: {len(self.ids)} ids, {len(self.contents)} contents."
+            )
 
     @property
     def digest(self) -> str:
         """sha256 over environment name, ids and contents, in order."""
-        return content_digest([self.env, *(part for pair in zip(self.ids, self.contents, strict=True) for part in pair)])
+        return content_digest(
+            [self.env, *(part for pair in zip(self.ids, self.contents, strict=True) for part in pair)]
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,7 +14,11 @@ from repro_rl.types import Completion, Ids
 
 @dataclass(slots=True, frozen=True)
 class SamplingSettings:
-    """How to sample. Temperature 0 is greedy; log-probs are then those at temperature 1."""
+    """How to sample. Temperature 0 is greedy; log-probs are then those at temperature 1.
+
+    ``top_p`` changes what is drawn, not what is reported: log-probs and entropy are those of the full
+    distribution at this temperature, not of the one left after the filter.
+    """
 
     max_new_tokens: int
     temperature: float = 1.0
@@ -33,7 +37,7 @@ class Policy(Protocol):
     ) -> list[Completion]:
         """One completion for each prompt.
 
-        ``keys[i]`` names the random stream of row i: the same key and prompt give the same text whatever else is
-        in the batch (up to the last bits of floating point).
+        ``keys[i]`` names the random stream of row i: the same key and prompt give the same text whatever else
+        is in the batch (up to the last bits of floating point).
         """
         ...

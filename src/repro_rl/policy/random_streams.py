@@ -28,7 +28,9 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return values ^ (values >> np.uint64(31))
 
 
-def stream_keys(base: int, *columns: NDArray[np.integer] | int, count: int | None = None) -> NDArray[np.uint64]:
+def stream_keys(
+    base: int, *columns: NDArray[np.integer] | int, count: int | None = None
+) -> NDArray[np.uint64]:
     """Keys [N] that mix ``base`` with integer columns, each a scalar or [N]."""
     length = count or max((len(c) for c in columns if isinstance(c, np.ndarray)), default=1)
     keys = np.full(length, base & _MASK, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""The embedded model: a small Qwen3 with its own word tokenizer, written as an ordinary Hugging Face folder."""
+"""The embedded model: a small Qwen3 with its own word tokenizer, as an ordinary Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class TinySize:
 def build_tiny(folder: Path, words: Iterable[str], size: TinySize = TinySize(), seed: int = 0) -> Path:
     """Write a freshly initialised Qwen3 and a word-level tokenizer to ``folder``.
 
-    The vocabulary is the sorted set of ``words`` after three special tokens; a word outside it becomes ``<unk>``.
-    Anything that loads a Hugging Face causal LM loads the result. Raises ConfigError for a word with white space.
+    The vocabulary is the sorted set of ``words`` after three special tokens; a word outside it becomes
+    ``<unk>``. Anything that loads a Hugging Face causal LM loads the result. Raises ConfigError for a word
+    with white space.
     """
     import torch
     from tokenizers import Tokenizer

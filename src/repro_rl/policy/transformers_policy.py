@@ -1,8 +1,9 @@
 """Any Hugging Face causal LM as a policy: batched sampling with the log-probs of the sampled ids.
 
 Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
-rows whose prompts are equal share one forward pass until they sample different tokens; the longest common prefix
-of a batch (the static instructions) is computed once per set of weights; and finished rows leave the batch.
+rows whose prompts are equal share one forward pass until they sample different tokens; the longest common
+prefix of a batch (the static instructions) is computed once per set of weights; and finished rows leave the
+batch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ from repro_rl.types import Completion, Ids
 
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
 CACHE_LIMIT = 200_000  # remembered prompt encodings
+DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
 class TransformersPolicy:
@@ -41,10 +44,14 @@ class TransformersPolicy:
         chat: Literal["auto", "on", "off"] = "auto",
         thinking: bool = False,
         max_batch_tokens: int = 32_768,
+        mixed: bool = False,
     ):
+        self.mixed = mixed  # forward passes run under bfloat16 autocast
         self.model, self.tokenizer = model, tokenizer
         if chat == "on" and not getattr(tokenizer, "chat_template", None):
-            raise ConfigError("policy.chat is 'on' but the tokenizer has no chat template; use 'auto' or 'off'.")
+            raise ConfigError(
+                "policy.chat is 'on' but the tokenizer has no chat template; use 'auto' or 'off'."
+            )
         self.chat = chat != "off" and bool(getattr(tokenizer, "chat_template", None))
         self.thinking = thinking
         self.max_batch_tokens = max_batch_tokens
@@ -61,6 +68,7 @@ class TransformersPolicy:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        training: bool = False,
         chat: Literal["auto", "on", "off"] = "auto",
         thinking: bool = False,
         max_batch_tokens: int = 32_768,
@@ -68,35 +76,48 @@ class TransformersPolicy:
     ) -> TransformersPolicy:
         """Load a Hugging Face folder or hub name.
 
-        ``dtype`` "auto": float32 on CPU, bfloat16 on GPU. Raises CheckpointError when it cannot be loaded.
+        ``dtype`` and ``training``: see ``choose_precision``. Raises CheckpointError when it cannot be loaded.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         quiet()
         where = Path(path)
         local = where.exists()
-        if not local and (str(path).startswith((".", "/", "~")) or os.sep in str(path)[str(path).find("/") + 1 :]):
-            raise CheckpointError(f"No model folder at {path}. Give a folder that holds config.json, or a hub name.")
+        if not local and (
+            str(path).startswith((".", "/", "~")) or os.sep in str(path)[str(path).find("/") + 1 :]
+        ):
+            raise CheckpointError(
+                f"No model folder at {path}. Give a folder that holds config.json, or a hub name."
+            )
         if local and not (where / "config.json").exists():
-            raise CheckpointError(f"{path} is not a model folder: config.json is missing. Is it a run folder? "
-                                  f"Its models lie in {path}/checkpoints/<iteration>.")
+            raise CheckpointError(
+                f"{path} is not a model folder: config.json is missing. Is it a run folder? "
+                f"Its models lie in {path}/checkpoints/<iteration>."
+            )
         name = resolve_device(device)
-        kind = {"auto": torch.float32 if name == "cpu" else torch.bfloat16}.get(dtype) or getattr(torch, dtype, None)
-        if not isinstance(kind, torch.dtype):
-            raise ConfigError(f"policy.dtype {dtype!r} is not a torch dtype; use auto, float32, bfloat16 or float16.")
+        kind, mixed = choose_precision(dtype, name, training)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=attention)
-        except Exception as error:  # foreign files: safetensors, tokenizers and transformers each raise their own
+        except Exception as error:  # safetensors, tokenizers and transformers each raise their own
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise CheckpointError(f"Cannot load a causal LM from {path}: {reason}") from error
         return cls(
-            model.to(name).eval(), tokenizer, chat=chat, thinking=thinking, max_batch_tokens=max_batch_tokens
+            model.to(name).eval(),
+            tokenizer,
+            chat=chat,
+            thinking=thinking,
+            max_batch_tokens=max_batch_tokens,
+            mixed=mixed,
         )
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context of every forward pass on these weights: sampling, training and reference alike."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
 
     def weights_changed(self) -> None:
         """Call after an update: the cached instruction prefix belongs to the old weights."""
@@ -133,8 +154,11 @@ class TransformersPolicy:
         return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self._end_id())
 
     def decode(self, ids: Ids) -> str:
-        """Text of sampled ids. Only the end-of-text token is left out: a sampled pad or unknown token must show, so
-        that the parser can object to it."""
+        """Text of sampled ids.
+
+        Only the end-of-text token is left out: a sampled pad or unknown token must show, so that the parser
+        can object to it.
+        """
         text = self._decoded.get(ids)
         if text is None:
             if len(self._decoded) > CACHE_LIMIT:
@@ -169,7 +193,8 @@ class TransformersPolicy:
                     break
                 stop += 1
             rows = order[start:stop]
-            batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+            with self.precision():
+                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
             start = stop
@@ -232,7 +257,7 @@ class TransformersPolicy:
         return completions
 
     def _prefill(self, prompts: list[Ids]) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
-        """Last logits [U, V], cache, attention mask [U, width] and last position [U] of left-padded prompts."""
+        """Last logits [U, V], cache, attention mask [U, width] and last position [U], prompts left-padded."""
         from transformers import DynamicCache
 
         shared = common_prefix(prompts)
@@ -278,7 +303,11 @@ class TransformersPolicy:
         return self._prefix[1]
 
     def _sample(
-        self, logits: torch.Tensor, node: NDArray[np.int64], uniform: NDArray[np.float64], settings: SamplingSettings
+        self,
+        logits: torch.Tensor,
+        node: NDArray[np.int64],
+        uniform: NDArray[np.float64],
+        settings: SamplingSettings,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Tokens, their log-probs and the entropy for each row, from node logits [nodes, V]."""
         scaled = logits.float()
@@ -292,10 +321,7 @@ class TransformersPolicy:
             chosen = logp.argmax(-1)[rows]
         else:
             weights = top_p_filter(probs, settings.top_p) if settings.top_p < 1 else probs
-            cumulative = weights.double().cumsum(-1)
-            target = torch.as_tensor(uniform, device=logits.device)[:, None] * cumulative[rows, -1:]
-            chosen = torch.searchsorted(cumulative[rows], target, right=True)[:, 0]
-            chosen = chosen.clamp(max=logp.shape[-1] - 1)
+            chosen = draw(weights, node, uniform)
         picked = logp[rows, chosen]
         return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
 
@@ -305,6 +331,28 @@ def quiet() -> None:
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
+
+
+def draw(weights: torch.Tensor, node: NDArray[np.int64], uniform: NDArray[np.float64]) -> torch.Tensor:
+    """An index drawn with each of ``uniform`` [rows] from the weights [nodes, V] of the row's node.
+
+    The float64 running sums are shared by the rows of a node, and made for a few nodes at a time.
+    """
+    nodes, size = weights.shape
+    counts = np.bincount(node, minlength=nodes)
+    order = np.argsort(node, kind="stable")
+    place = np.empty_like(node)  # of each row among those of its node
+    place[order] = np.arange(len(node)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.zeros((nodes, counts.max()))
+    table[node, place] = uniform
+    targets = torch.as_tensor(table, device=weights.device)
+    chosen = torch.empty(targets.shape, dtype=torch.int64, device=weights.device)
+    at_once = max(1, DRAW_BYTES // (8 * size))
+    for start in range(0, nodes, at_once):
+        part = slice(start, start + at_once)
+        cumulative = weights[part].double().cumsum(-1)
+        chosen[part] = torch.searchsorted(cumulative, targets[part] * cumulative[:, -1:], right=True)
+    return chosen.clamp(max=size - 1)[torch.as_tensor(node), torch.as_tensor(place)]
 
 
 def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -324,8 +372,26 @@ def common_prefix(prompts: Sequence[Ids]) -> int:
     return shared
 
 
+def choose_precision(dtype: str, device: str, training: bool) -> tuple[torch.dtype, bool]:
+    """Dtype of the weights, and whether forward passes run under bfloat16 autocast.
+
+    "auto": float32 on CPU. On a GPU, bfloat16 weights unless they are trained: a step of AdamW at lr 1e-6 is
+    lost in their rounding, so float32 weights are trained under autocast. Raises ConfigError for an unknown
+    name.
+    """
+    if dtype == "auto":
+        gpu = torch.device(device).type != "cpu"
+        return (torch.bfloat16 if gpu and not training else torch.float32), gpu and training
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ConfigError(
+            f"policy.dtype {dtype!r} is not a torch dtype; use auto, float32, bfloat16 or float16."
+        )
+    return kind, False
+
+
 def resolve_device(device: str) -> str:
-    """ "auto" is the first GPU when there is one, else the CPU. Raises ConfigError for a device that is not there."""
+    """ "auto" is the first GPU when there is one, else the CPU. Raises ConfigError for an absent device."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -65,9 +65,10 @@ def run_episodes(
 ) -> list[Trajectory]:
     """Play every job once. Returns trajectories in the order of ``jobs``.
 
-    ``stream`` names the randomness: the same stream, job and weights give the same episode. ``on_step`` is told
-    how many episodes ended at each step. A failing environment ends its episode with ``error`` set; the others
-    go on. A prompt over ``max_prompt_tokens`` first loses its history, then ends the episode the same way.
+    ``stream`` names the randomness: the same stream, job and weights give the same episode. ``on_step`` is
+    told how many episodes ended at each step. A failing environment ends its episode with ``error`` set; the
+    others go on. A prompt over ``max_prompt_tokens`` first loses its history, then ends the episode the same
+    way.
     """
     envs = pool.take(len(jobs))
     live: list[_Live] = []
@@ -78,7 +79,9 @@ def run_episodes(
         except ReproError:
             raise  # an unknown task or broken data file concerns every episode
         except Exception as error:  # a lost server is data, not a crash
-            trajectories.append(Trajectory(job.task_id, job.rollout, "", [], False, 0.0, False, error=_text(error, 0)))
+            trajectories.append(
+                Trajectory(job.task_id, job.rollout, "", [], False, 0.0, False, error=_text(error, 0))
+            )
             continue
         trajectory = Trajectory(
             task_id=job.task_id,
@@ -88,7 +91,6 @@ def run_episodes(
             won=bool(info["won"]),
             score=float(info["score"]),
             truncated=False,
-            first_brief=str(info.get("brief", observation)),
             final_observation=observation,
         )
         trajectories.append(trajectory)
@@ -156,9 +158,7 @@ def _text(error: Exception, t: int) -> str:
     return f"{type(error).__name__} at step {t}: {error}"
 
 
-def _fitting_prompt(
-    episode: _Live, t: int, policy: Policy, prompts: PromptBuilder, limit: int
-) -> str | None:
+def _fitting_prompt(episode: _Live, t: int, policy: Policy, prompts: PromptBuilder, limit: int) -> str | None:
     history = episode.history[-prompts.history :] if prompts.history else []
     while True:
         text = prompts.forward(

@@ -28,7 +28,8 @@ def play_panel(
 ) -> list[Trajectory]:
     """``rollouts`` episodes of every task of the panel, in panel order, at most ``live`` at once.
 
-    The result does not depend on ``live``: every episode has its own random stream, named by seed, task and rollout.
+    The result does not depend on ``live``: every episode has its own random stream, named by seed, task and
+    rollout.
     """
     jobs = [Job(task, k) for task in panel for k in range(rollouts)]
     done: list[Trajectory] = []
@@ -92,7 +93,11 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
             np.mean([len(t.reflection.completion.token_ids) for t in reflected if t.reflection is not None])
         )
         for name, won in (("final_won", True), ("final_lost", False)):
-            last = [t.reflection.values[-1] for t in valid if t.won is won and t.reflection and t.reflection.values]
+            last = [
+                t.reflection.values[-1]
+                for t in valid
+                if t.won is won and t.reflection and t.reflection.values
+            ]
             if last:
                 metrics[f"reflect/{name}"] = float(np.mean(last))
     return metrics

@@ -46,7 +46,7 @@ def reflect(
 ) -> None:
     """Fill ``trajectory.reflection`` of every episode that has steps.
 
-    An over-long trajectory gets the defect "prompt_too_long" and no values; a rubbish text gets named defects.
+    An over-long trajectory gets the defect "prompt_too_long" and no values; a rubbish text named defects.
     """
     ready: list[Trajectory] = []
     texts: list[str] = []

@@ -30,9 +30,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
 
-    Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval, the
-    panel's label and digest, and progress quality against ground truth. ``judge`` False leaves out the reflection.
-    Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded.
+    Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
+    the panel's label and digest, and progress quality against ground truth. ``judge`` False leaves out the
+    reflection. Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot
+    be loaded.
     """
     section = config.eval
     pool = build_pool(config)

@@ -139,8 +139,9 @@ class PromptBuilder:
     ) -> str:
         """The prompt that shows a finished episode with its outcome and asks for P_1..P_T.
 
-        Compact style: one line, ``reflect won|lost <first observation> (<action> <brief> t<t>)... judge``;
-        give the short form of the first observation there. Raises ConfigError when the template fails.
+        Compact style: one line, ``reflect won|lost <first observation> (<action> <brief> t<t>)... judge``.
+        The first observation is given in full: what does not change, such as walls, stands only there.
+        Raises ConfigError when the template fails.
         """
         if self.fmt.style == "compact":
             first_observation = _line(first_observation)

@@ -19,7 +19,12 @@ class Alarms:
         """Warnings for this iteration, and the reason to stop (None to go on)."""
         limits = self.limits
         rules = (
-            ("update/entropy", "below", limits.min_entropy, "the policy has become deterministic; lower train.lr"),
+            (
+                "update/entropy",
+                "below",
+                limits.min_entropy,
+                "the policy has become deterministic; lower train.lr",
+            ),
             ("rollout/cut_off", "above", limits.max_length_ratio, "completions run into the length limit"),
             ("rollout/invalid_rate", "above", limits.max_invalid_rate, "nearly every action is refused"),
             ("update/kl", "above", limits.max_kl, "the policy has left the reference; raise train.kl.coef"),
@@ -41,7 +46,9 @@ class Alarms:
             reason = f"{', '.join(broken)} not finite: lower train.lr or train.grad_clip"
             return [*warnings, reason], reason
         if metrics.get("update/skipped", 0) > 0:
-            warnings.append(f"{metrics['update/skipped']:.0f} mini-batches skipped for a non-finite loss or gradient")
+            warnings.append(
+                f"{metrics['update/skipped']:.0f} mini-batches skipped for a non-finite loss or gradient"
+            )
             self.streak["skipped"] = self.streak.get("skipped", 0) + 1
             if self.streak["skipped"] >= max(limits.patience, 1):
                 return warnings, f"{warnings[-1]}, {self.streak['skipped']} iterations in a row"

@@ -1,9 +1,10 @@
 """Merging equal samples, and padding what remains.
 
-In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ only in
-their advantages, and the objective of one token is piecewise linear in A:  min(rA, clip(r)A) is A*min(r, 1+e) for
-A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative advantages are all that the
-update needs; training on merged rows gives the same gradient as training on every copy.
+In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ
+only in their advantages, and the objective of one token is piecewise linear in A: min(rA, clip(r)A) is
+A*min(r, 1+e) for A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative
+advantages are all that the update needs; training on merged rows gives the same gradient as training on
+every copy.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Batch:
 
 
 def merge(samples: Sequence[Sample]) -> list[Row]:
-    """Merge equal samples (same ids, same trained positions, same kind). Order of first appearance is kept."""
+    """Merge equal samples (same ids, trained positions and kind). Order of first appearance is kept."""
     rows: dict[tuple[bytes, bytes, str], Row] = {}
     for sample in samples:
         key = (sample.ids.tobytes(), sample.trained.tobytes(), sample.kind)
@@ -78,7 +79,7 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
 
 
 def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
-    """Sort by length and cut so that no padded batch has more than ``max_cells`` cells (rows of one are allowed)."""
+    """Sort by length and cut so that no padded batch exceeds ``max_cells`` cells (a single row may)."""
     ordered = sorted(rows, key=lambda row: len(row.ids))
     batches: list[list[Row]] = []
     current: list[Row] = []

@@ -21,7 +21,7 @@ from repro_rl.types import Trajectory
 
 
 def set_threads(config: RunConfig) -> None:
-    """Threads are a setting: on a contended machine two cost more than they bring (and change the last bits)."""
+    """Threads are a setting: on a busy machine two cost more than they bring (and change the last bits)."""
     if config.policy.threads:
         torch.set_num_threads(config.policy.threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -54,13 +54,14 @@ def reflect_sampling(config: RunConfig, temperature: float) -> SamplingSettings:
     return SamplingSettings(max_new_tokens=config.prompt.reflect_new_tokens, temperature=temperature)
 
 
-def load_policy(config: RunConfig, path: str | Path) -> TransformersPolicy:
-    """A policy from a model folder, with the run's device, dtype and chat settings."""
+def load_policy(config: RunConfig, path: str | Path, *, training: bool = False) -> TransformersPolicy:
+    """A policy from a model folder or hub name with the run's settings; ``training``: to be trained."""
     section = config.policy
     return TransformersPolicy.load(
         path,
         device=section.device,
         dtype=section.dtype,
+        training=training,
         chat=section.chat,
         thinking=section.thinking,
         max_batch_tokens=section.max_batch_tokens,
@@ -69,7 +70,7 @@ def load_policy(config: RunConfig, path: str | Path) -> TransformersPolicy:
 
 
 def tiny_words(config: RunConfig, env: TextEnv, demos: Sequence[Trajectory] = ()) -> set[str]:
-    """Words of the embedded model's tokenizer: the environment's, the templates', and those seen in demonstrations."""
+    """Words of the tiny model's tokenizer: the environment's, the templates', those of the demonstrations."""
     words = set(env.vocabulary()) | set(build_prompts(config, progress=True).words(env.max_steps))
     for trajectory in demos:
         for step in trajectory.steps:

@@ -1,7 +1,7 @@
 """Checkpoints: a Hugging Face model folder with the optimizer beside it, in safetensors, nothing pickled.
 
-Nothing here draws random numbers from a generator with state (see policy.random_streams), so model, optimizer and
-the iteration number are all that a bit-equal continuation needs.
+Nothing here draws random numbers from a generator with state (see policy.random_streams), so model, optimizer
+and the iteration number are all that a bit-equal continuation needs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     """Put a saved state back. Raises CheckpointError when the file is missing or of another model."""
     path = folder / OPTIMIZER_FILE
     if not path.exists():
-        raise CheckpointError(f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one.")
+        raise CheckpointError(
+            f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one."
+        )
     state: dict[int, dict[str, torch.Tensor]] = {}
     try:
         tensors = load_file(path)
@@ -100,7 +102,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint.") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
+        ) from error
 
 
 def prune(run: Path, keep: int, best: int | None) -> None:
@@ -108,10 +112,20 @@ def prune(run: Path, keep: int, best: int | None) -> None:
     folders = checkpoint_folders(run)
     for iteration in list(folders)[:-keep]:
         if iteration != best:
-            # Renamed first: a kill in the middle of the deletion must not leave half a checkpoint by that name.
+            # Renamed first: a kill during the deletion must not leave half a checkpoint by that name.
             doomed = folders[iteration].with_name(f".{folders[iteration].name}.old.tmp")
             folders[iteration].rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def is_hub_name(name: str) -> bool:
+    """ "Qwen/Qwen3-0.6B" and the like, where no such folder exists."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def start_model(init: str) -> Path:
+    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists)."""
+    return Path(init) if is_hub_name(init) else find_model(init)
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:
@@ -121,7 +135,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
     """
     root = Path(path)
     if not root.exists():
-        raise CheckpointError(f"No folder {root}.")
+        raise CheckpointError(f"No folder {path}.")
     if (root / "config.json").exists():
         return root
     if which == "warm-start":
@@ -129,9 +143,11 @@ def find_model(path: str | Path, which: str = "last") -> Path:
 
         settings = root / "config.yaml"
         init = read_settings(settings).get("train", {}).get("init") if settings.exists() else None
-        if not init or not Path(init).exists():
-            raise CheckpointError(f"{root} does not know its warm start ({init}); give the model folder itself.")
-        return find_model(init)
+        if not init or not (Path(init).exists() or is_hub_name(init)):
+            raise CheckpointError(
+                f"{root} does not know its warm start ({init}); give the model folder itself."
+            )
+        return start_model(init)
     if (root / "model" / "config.json").exists():
         return root / "model"
     folders = checkpoint_folders(root)
@@ -146,9 +162,12 @@ def find_model(path: str | Path, which: str = "last") -> Path:
         best = read_state(folders[max(folders)]).get("best_iteration")
         if best in folders:
             return folders[best]
-        raise CheckpointError(f"{root} has no best checkpoint (was train.eval_every 0?); use --checkpoint last.")
+        raise CheckpointError(
+            f"{root} has no best checkpoint (was train.eval_every 0?); use --checkpoint last."
+        )
     if which.isdigit() and int(which) in folders:
         return folders[int(which)]
     raise CheckpointError(
-        f"{root} has no checkpoint {which!r}; it has {', '.join(map(str, folders))}, and best, last, warm-start."
+        f"{root} has no checkpoint {which!r}; it has {', '.join(map(str, folders))}, "
+        f"and best, last, warm-start."
     )

@@ -27,7 +27,7 @@ from repro_rl.train.build import (
     reflect_sampling,
     set_threads,
 )
-from repro_rl.train.checkpoint import find_model, latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
 from repro_rl.train.preflight import check_disk, check_prompt
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
@@ -76,7 +76,7 @@ class RLRun:
             raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
         set_threads(config)
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
-        warm_start = find_model(config.train.init)
+        warm_start = start_model(config.train.init)
         self.config, self.out = config, out
         self.say: OnText = on_text or (lambda text: None)
         self.pool = build_pool(config)
@@ -85,7 +85,8 @@ class RLRun:
         section = config.eval
         validation = self.pool.first.panel(section.validation_split).head(section.validation_tasks)
         found = latest(out) if (out / "config.yaml").exists() else None
-        self.policy: TransformersPolicy = load_policy(config, found[1] if found else warm_start)
+        start = found[1] if found else warm_start
+        self.policy: TransformersPolicy = load_policy(config, start, training=True)
         check_prompt(config, self.pool.first, self.policy, self.prompts, self.tasks.ids[0])
         check_disk(config, out, self.policy)
         check_kl(config.train, self.policy.model.config.vocab_size)
@@ -94,7 +95,13 @@ class RLRun:
         reference = load_policy(config, warm_start).model.requires_grad_(False) if needs_reference else None
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
         self.updater = Updater(
-            self.policy.model, reference, self.policy.pad_id, config.train, config.method, self.accelerator
+            self.policy.model,
+            reference,
+            self.policy.pad_id,
+            config.train,
+            config.method,
+            self.accelerator,
+            self.policy.precision,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
@@ -134,7 +141,11 @@ class RLRun:
         tasks = task_schedule(self.tasks.ids, config.seed, iteration, train.groups)
         stream = ("train", config.seed, iteration)
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
-        jobs = [Job(task, place * train.group_size + k) for place, task in enumerate(tasks) for k in range(train.group_size)]
+        jobs = [
+            Job(task, place * train.group_size + k)
+            for place, task in enumerate(tasks)
+            for k in range(train.group_size)
+        ]
         trajectories = run_episodes(
             self.pool,
             jobs,
@@ -196,7 +207,9 @@ class RLRun:
         self.env_steps += sum(t.length for t in trajectories)
         every = config.train.record_every
         if every and (iteration % every == 0 or iteration == 1):
-            write_trajectories(self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz", trajectories, iteration)
+            write_trajectories(
+                self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz", trajectories, iteration
+            )
         self.seconds += time.perf_counter() - begin
         row: dict[str, Any] = {
             "iteration": iteration,
@@ -212,7 +225,9 @@ class RLRun:
 
     def validate(self, row: dict[str, Any]) -> None:
         """Success on the validation panel; the best iteration so far is remembered."""
-        reached = validation_success(self.config, self.policy, self.pool, progress=self.config.method.progress)
+        reached = validation_success(
+            self.config, self.policy, self.pool, progress=self.config.method.progress
+        )
         row["eval/success"] = reached
         row["eval/tasks"] = self.config.eval.validation_tasks
         if self.best is None or reached > self.best[0]:
@@ -247,7 +262,7 @@ class RLRun:
 def run_training(
     config: RunConfig, out: Path, on_row: OnRow | None = None, on_text: OnText | None = None
 ) -> RLRun:
-    """Train until the iterations or the environment steps are used up; repeat the call to continue a killed run.
+    """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
     Raises TrainingStopped when an alarm persists; the checkpoint before it is kept.
     """
@@ -266,8 +281,8 @@ def run_training(
             run.say(f"iteration {run.iteration}: {warning}")
         if reason is not None:
             raise TrainingStopped(
-                f"Stopped after iteration {run.iteration}: {reason}. Checkpoints are in {out / 'checkpoints'}; "
-                f"the limits are in the section 'alarms'."
+                f"Stopped after iteration {run.iteration}: {reason}. "
+                f"Checkpoints are in {out / 'checkpoints'}; the limits are in the section 'alarms'."
             )
         if run.iteration % train.save_every == 0 or "eval/success" in row or last:
             run.save()

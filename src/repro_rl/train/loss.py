@@ -12,7 +12,7 @@ from repro_rl.train.batch import Batch
 
 @dataclass(slots=True)
 class LossTerms:
-    """Sums over trained tokens of one micro-batch. ``total`` carries the gradient; the rest are plain sums."""
+    """Sums over trained tokens of one micro-batch. ``total`` carries the gradient; the rest are numbers."""
 
     total: torch.Tensor
     policy: float
@@ -37,7 +37,9 @@ def pick(logp: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return logp.gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
 
-def kl_terms(form: str, logp: torch.Tensor, chosen: torch.Tensor, reference: torch.Tensor, clamp: float) -> torch.Tensor:
+def kl_terms(
+    form: str, logp: torch.Tensor, chosen: torch.Tensor, reference: torch.Tensor, clamp: float
+) -> torch.Tensor:
     """KL(policy || reference) for each token [B, L].
 
     "exact" sums over the vocabulary (reference [B, L, V]); "k1", "k2", "k3" are Schulman's estimators on the
@@ -66,7 +68,10 @@ def policy_loss(
     entropy_coef: float,
     temperature: float,
 ) -> LossTerms:
-    """PPO-clip + KL - entropy bonus; each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch)."""
+    """PPO-clip + KL - entropy bonus.
+
+    Each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch).
+    """
     logits, first = token_logits(model, batch, temperature)
     logp = torch.log_softmax(logits, dim=-1)
     target, weight = batch.target[:, first:], batch.weight[:, first:]

@@ -14,7 +14,9 @@ from repro_rl.text.prompts import PromptBuilder
 CHECKPOINT_COPIES = 3  # weights and two Adam moments
 
 
-def check_prompt(config: RunConfig, env: TextEnv, policy: TransformersPolicy, prompts: PromptBuilder, task: str) -> None:
+def check_prompt(
+    config: RunConfig, env: TextEnv, policy: TransformersPolicy, prompts: PromptBuilder, task: str
+) -> None:
     """The first prompt of ``task`` must fit, and must be readable by the tokenizer. Raises PreflightError."""
     observation, info = env.reset(options={"task": task})
     text = prompts.forward(
@@ -35,15 +37,18 @@ def check_prompt(config: RunConfig, env: TextEnv, policy: TransformersPolicy, pr
     positions = getattr(policy.model.config, "max_position_embeddings", None)
     if positions and len(ids) + config.prompt.action_tokens > positions:
         raise PreflightError(
-            f"The first prompt of {task} has {len(ids)} tokens and prompt.action_tokens is {config.prompt.action_tokens}, "
-            f"but the model has {positions} positions."
+            f"The first prompt of {task} has {len(ids)} tokens and prompt.action_tokens is "
+            f"{config.prompt.action_tokens}, but the model has {positions} positions."
         )
     unknown = policy.tokenizer.unk_token_id
     if unknown is not None and unknown in ids:
-        words = [w for w in text.split() if unknown in policy.tokenizer(w, add_special_tokens=False)["input_ids"]]
+        words = [
+            w for w in text.split() if unknown in policy.tokenizer(w, add_special_tokens=False)["input_ids"]
+        ]
         raise PreflightError(
-            f"The tokenizer does not know {', '.join(map(repr, words[:5]))} in the first prompt of {task}: the model was "
-            f"built for other env or prompt settings. Use the settings of its warmup, or run a new warmup."
+            f"The tokenizer does not know {', '.join(map(repr, words[:5]))} in the first prompt of {task}: "
+            f"the model was built for other env or prompt settings. Use the settings of its warmup, "
+            f"or run a new warmup."
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from repro_rl.config import RunConfig, dump_config
 from repro_rl.errors import ConfigError
-from repro_rl.files import write_json, write_text
+from repro_rl.files import sweep_temporaries, write_json, write_text
 
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
 
@@ -60,6 +60,8 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
     ``free`` names dotted settings that may differ on a continuation (they decide when to stop, not what is
     computed). Raises ConfigError naming the settings that differ otherwise.
     """
+    for part in (folder, folder / "trajectories", folder / "eval"):
+        sweep_temporaries(part)
     path = folder / "config.yaml"
     text = dump_config(config)
     if path.exists():
@@ -67,11 +69,16 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
 
         old, new = flatten(yaml.safe_load(path.read_text())), flatten(yaml.safe_load(text))
         keys = sorted(set(old) | set(new))
-        changed = [k for k in keys if old.get(k) != new.get(k) and not any(k == f or k.startswith(f + ".") for f in free)]
+        changed = [
+            k
+            for k in keys
+            if old.get(k) != new.get(k) and not any(k == f or k.startswith(f + ".") for f in free)
+        ]
         if changed:
             lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
             raise ConfigError(
-                f"{folder} holds a run with other settings:\n{lines}\nUse another folder, or the same settings to continue."
+                f"{folder} holds a run with other settings:\n{lines}\n"
+                f"Use another folder, or the same settings to continue."
             )
         write_text(path, text)
         return True
@@ -92,7 +99,7 @@ def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 class MetricsLog:
-    """metrics.jsonl. On a continuation, lines after the checkpoint are dropped: they will be written again."""
+    """metrics.jsonl. On a continuation, lines after the checkpoint are dropped: they come again."""
 
     def __init__(self, folder: Path, keep_until: int):
         self.path = folder / "metrics.jsonl"

@@ -12,9 +12,7 @@ from repro_rl.types import Completion, Group, Ids, Sample
 Decode = Callable[[Ids], str]
 
 
-def make_sample(
-    completion: Completion, advantage: Sequence[float] | float, kind: str, group: int
-) -> Sample:
+def make_sample(completion: Completion, advantage: Sequence[float] | float, kind: str, group: int) -> Sample:
     """One sample from a completion; ``advantage`` is a scalar or one value for each sampled token."""
     prompt, sampled = len(completion.prompt_ids), len(completion.token_ids)
     length = prompt + sampled
@@ -56,8 +54,8 @@ def build_samples(
 ) -> list[Sample]:
     """Forward samples of every step, and reflection samples.
 
-    ``advantage_on``: "all" puts the step advantage on every sampled token; "action" leaves 0 on the tokens before
-    the action part; "split" puts ``progress_advantages[group][trajectory][step]`` there.
+    ``advantage_on``: "all" puts the step advantage on every sampled token; "action" leaves 0 on the tokens
+    before the action part; "split" puts ``progress_advantages[group][trajectory][step]`` there.
     ``reflections`` limits which (group, trajectory) reflections are trained on; None takes all.
     """
     samples: list[Sample] = []
@@ -91,7 +89,10 @@ def progress_token_advantages(groups: Sequence[Group]) -> list[list[list[float]]
     out = []
     for group in groups:
         rows = [
-            [sum(step.terms.get(term, 0.0) for term in ("alignment", "format", "boundary")) for step in t.steps]
+            [
+                sum(step.terms.get(term, 0.0) for term in ("alignment", "format", "boundary"))
+                for step in t.steps
+            ]
             for t in group.trajectories
         ]
         known = [t.error is None for t in group.trajectories]

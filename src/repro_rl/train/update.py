@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def check_kl(train: TrainSection, vocabulary: int) -> None:
     """Raises PreflightError when the exact KL would not fit."""
     if train.kl.form == "exact" and vocabulary > EXACT_KL_VOCABULARY:
         raise PreflightError(
-            f"train.kl.form is 'exact' but the vocabulary has {vocabulary:,} tokens (limit {EXACT_KL_VOCABULARY:,}); "
-            f"set train.kl.form=k3."
+            f"train.kl.form is 'exact' but the vocabulary has {vocabulary:,} tokens "
+            f"(limit {EXACT_KL_VOCABULARY:,}); set train.kl.form=k3."
         )
 
 
@@ -33,8 +34,16 @@ class Updater:
     """Holds the optimizer, the reference and the settings; ``update`` changes the model in place."""
 
     def __init__(
-        self, model: Any, reference: Any, pad_id: int, train: TrainSection, method: MethodSection, accelerator: Accelerator
+        self,
+        model: Any,
+        reference: Any,
+        pad_id: int,
+        train: TrainSection,
+        method: MethodSection,
+        accelerator: Accelerator,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ):
+        self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
         self.model, self.reference = model, reference
         self.optimizer = torch.optim.AdamW(
@@ -48,7 +57,9 @@ class Updater:
         """Linear warm-up over ``lr_warmup`` iterations (1-based), then constant."""
         return self.train.lr * min(1.0, iteration / max(self.train.lr_warmup, 1))
 
-    def update(self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int) -> dict[str, float]:
+    def update(
+        self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int
+    ) -> dict[str, float]:
         """Run all epochs. Returns the logged means over the applied mini-batches.
 
         A non-finite loss or gradient is never applied: its mini-batch is skipped and counted in
@@ -73,16 +84,17 @@ class Updater:
                 finite = True
                 part: dict[str, float] = {}
                 for batch in batches:
-                    terms = policy_loss(
-                        self.model,
-                        batch,
-                        clip=self.train.clip,
-                        kl_form=self.train.kl.form,
-                        kl_coef=self.train.kl.coef,
-                        kl_clamp=self.train.kl.clamp,
-                        entropy_coef=self.train.entropy_coef,
-                        temperature=self.train.temperature,
-                    )
+                    with self.precision():
+                        terms = policy_loss(
+                            self.model,
+                            batch,
+                            clip=self.train.clip,
+                            kl_form=self.train.kl.form,
+                            kl_coef=self.train.kl.coef,
+                            kl_clamp=self.train.kl.clamp,
+                            entropy_coef=self.train.entropy_coef,
+                            temperature=self.train.temperature,
+                        )
                     finite = finite and bool(torch.isfinite(terms.total))
                     self.accelerator.backward(terms.total)
                     _add(part, "loss", float(terms.total.detach()))
@@ -131,7 +143,10 @@ class Updater:
                 kind: max(sum(int(s.trained.sum()) for s in bucket if s.kind == kind), 1)
                 for kind in ("forward", "reflect")
             }
-            scales = {"forward": 1 / tokens["forward"], "reflect": self.method.reflect_coef / tokens["reflect"]}
+            scales = {
+                "forward": 1 / tokens["forward"],
+                "reflect": self.method.reflect_coef / tokens["reflect"],
+            }
             rows = merge(bucket)
             parts.append(
                 [self._with_reference(chunk, scales) for chunk in split_rows(rows, self.train.micro_tokens)]
@@ -144,7 +159,8 @@ class Updater:
         form = self.train.kl.form
         if self.reference is None or form == "none":
             return batch
-        logits, first = token_logits(self.reference, batch, self.train.temperature)
+        with self.precision():
+            logits, first = token_logits(self.reference, batch, self.train.temperature)
         logp = torch.log_softmax(logits, dim=-1)
         value = logp if form == "exact" else pick(logp, batch.target[:, first:])
         pad = value.new_zeros(value.shape[0], first, *value.shape[2:])

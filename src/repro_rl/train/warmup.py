@@ -1,4 +1,4 @@
-"""Stage 1, Retrospection Warmup: joint supervised training on forward and reflection samples (METHOD, stage 1).
+"""Stage 1, Retrospection Warmup: joint supervised training on forward and reflection samples (METHOD).
 
 It teaches the formats and starts stage 2; it is stopped before the policy becomes deterministic (MICRO: an
 over-trained warm start leaves most task groups without any signal).
@@ -25,7 +25,14 @@ from repro_rl.rollout.panel_play import play_panel, success_rate
 from repro_rl.rollout.reflect import reflection_prompt
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows
-from repro_rl.train.build import build_pool, build_prompts, forward_sampling, initial_model, load_policy, set_threads
+from repro_rl.train.build import (
+    build_pool,
+    build_prompts,
+    forward_sampling,
+    initial_model,
+    load_policy,
+    set_threads,
+)
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
@@ -85,7 +92,8 @@ def reflection_row(
     values = trajectory.reflection.values if trajectory.reflection is not None else None
     if values is None or len(values) != len(trajectory.steps):
         raise DataError(
-            f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations again",
+            f"{len(values or ())} labels for {len(trajectory.steps)} steps; "
+            f"annotate the demonstrations again",
             record=trajectory.task_id,
             field="reflection.values",
         )
@@ -119,10 +127,10 @@ def warmup_data(
         longest = max((int(row.trained.sum()) for row in rows), default=0)
         if longest > limit:
             raise PreflightError(f"{name} is {limit}, but a demonstration needs {longest} tokens; raise it.")
-    limit = getattr(policy.model.config, "max_position_embeddings", None)
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
     longest = max((len(row.ids) for row in (*data.forward, *data.won, *data.lost)), default=0)
-    if limit and longest > limit:
-        raise PreflightError(f"A demonstration has {longest} tokens, the model has {limit} positions.")
+    if positions and longest > positions:
+        raise PreflightError(f"A demonstration has {longest} tokens, the model has {positions} positions.")
     return data
 
 
@@ -150,7 +158,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     pool = build_pool(config)
     start = initial_model(config, pool.first, (*experts, *labelled), out / "initial")
     found = latest(out) if resumed else None
-    policy = load_policy(config, found[1] if found else start)
+    policy = load_policy(config, found[1] if found else start, training=True)
     data = warmup_data(config, policy, pool, experts, labelled)
     if not data.forward and not data.won and not data.lost:
         raise PreflightError(f"{demos} holds no demonstrations.")
@@ -159,7 +167,13 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
         out,
         manifest(
             config,
-            panels={"validation": {"label": validation.label(), "digest": validation.digest, "size": len(validation)}},
+            panels={
+                "validation": {
+                    "label": validation.label(),
+                    "digest": validation.digest,
+                    "size": len(validation),
+                }
+            },
             rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
             parameters=sum(p.numel() for p in policy.model.parameters()),
         ),
@@ -230,7 +244,8 @@ def _imitate(
         scale = {kind: 1 / sum(int(row.trained.sum()) for row in part)}
         total = 0.0
         for chunk in split_rows(part, config.train.micro_tokens):
-            loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
+            with policy.precision():
+                loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         losses[f"warmup/{kind}_loss"] = total
