@@ -3,6 +3,7 @@
     python benchmarks/methods.py sweep --out runs/study      # choose settings on the validation panel
     python benchmarks/methods.py final --out runs/study      # several seeds, the test panel, a table
     python benchmarks/methods.py table --out runs/study      # print the tables again
+    python benchmarks/methods.py figure --out runs/study     # learning curves (SVG and PNG)
 
 Every run is an ordinary `repro-rl` command, printed before it starts, and continued when this script is
 repeated.
@@ -216,11 +217,60 @@ def table(arguments: argparse.Namespace) -> None:
             print(f"| {group} | {name} | " + " | ".join(cells) + " |")
 
 
+def figure(arguments: argparse.Namespace) -> None:
+    """Validation success against environment steps: mean and range over seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    families = {
+        "act only": ("grpo", "gigpo"),
+        "online progress": ("gigpo", "meta", "l1", "l2"),
+        "judged progress": ("gigpo", "repro", "oracle", "linear"),
+    }
+    colours = dict(
+        zip(
+            METHODS,
+            ("#777777", "#000000", "#56B4E9", "#0072B2", "#CC79A7", "#D55E00", "#009E73", "#E69F00"),
+            strict=True,
+        )
+    )
+    plot, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    for axis, (title, methods) in zip(axes, families.items(), strict=True):
+        for method in methods:
+            curves = []
+            for path in sorted(arguments.out.glob(f"final/{method}/*/seed*/metrics.jsonl")):
+                rows = [json.loads(line) for line in path.read_text().splitlines()]
+                points = [(row["env_steps"], row["eval/success"]) for row in rows if "eval/success" in row]
+                curves.append(np.array(points).T)
+            if not curves:
+                continue
+            grid = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 60)
+            values = np.array([np.interp(grid, *curve) for curve in curves])
+            axis.plot(grid / 1000, values.mean(0), color=colours[method], label=method, linewidth=1.8)
+            axis.fill_between(
+                grid / 1000, values.min(0), values.max(0), color=colours[method], alpha=0.12, linewidth=0
+            )
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("environment steps (thousands)")
+        axis.legend(frameon=False, fontsize=9, loc="upper left")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.2)
+    axes[0].set_ylabel("success on the validation panel")
+    axes[0].set_ylim(bottom=0)
+    path = arguments.out / "curves.svg"
+    plot.savefig(path, metadata={"Date": None})
+    plot.savefig(path.with_suffix(".png"), dpi=110)
+    print(f"figure: {path}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("sweep", "final", "table"))
+    parser.add_argument("stage", choices=("sweep", "final", "table", "figure"))
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=None)
@@ -229,7 +279,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.seeds is None:
         arguments.seeds = [100] if arguments.stage == "sweep" else [0, 1, 2, 3, 4]
-    {"sweep": sweep, "final": final, "table": table}[arguments.stage](arguments)
+    {"sweep": sweep, "final": final, "table": table, "figure": figure}[arguments.stage](arguments)
 
 
 if __name__ == "__main__":

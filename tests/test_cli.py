@@ -209,3 +209,25 @@ def test_doctor_passes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     code, text = run(capsys, monkeypatch, "doctor", "sokoban")
     assert code == 0, text
     assert "expert wins" in text
+
+
+def test_a_plugin_module_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_plugin.py").write_text(
+        "from repro_rl.methods import METHODS\nMETHODS.register('mine', {**METHODS.get('gigpo'), 'omega': 0.5})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, text = run(capsys, monkeypatch, "train", "-m", "mine", "plugins=[my_plugin]")
+    assert code == 2
+    assert "train.init is not set" in text
+    code, text = run(capsys, monkeypatch, "train", "plugins=[no_such_module]")
+    assert code == 2
+    assert "cannot import 'no_such_module'" in text
+
+
+def test_another_environment_drops_the_recipes_settings() -> None:
+    from repro_rl.config import load_config
+
+    assert load_config(None, ["env.name=mine", "env.settings.size=3"]).env.settings == {"size": 3}
+    assert load_config(None, ["env.name=sokoban"]).env.settings == {"style": "relative"}

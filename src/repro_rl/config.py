@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -197,6 +198,9 @@ class RunConfig(Section):
     """All settings of a run; the resolved form is written into the run folder."""
 
     seed: int = 0
+    plugins: list[str] = Field(
+        default=[], description="modules imported first; they may register anything by name"
+    )
     env: EnvSection = EnvSection()
     policy: PolicySection = PolicySection()
     prompt: PromptSection = PromptSection()
@@ -229,6 +233,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     from repro_rl.methods import METHODS
 
     data = dict(data)
+    import_plugins(data.get("plugins", []))
     method = data.get("method", {})
     if isinstance(method, str):
         method = {"name": method}
@@ -242,6 +247,17 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_readable(error)) from error
+
+
+def import_plugins(modules: Any) -> None:
+    """Import the user's modules, which may register names. Raises ConfigError naming the module."""
+    for module in modules if isinstance(modules, list) else []:
+        try:
+            importlib.import_module(str(module))
+        except ImportError as error:
+            raise ConfigError(
+                f"plugins: cannot import {module!r} ({error}); is its folder on PYTHONPATH?"
+            ) from error
 
 
 def load_config(source: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
@@ -261,6 +277,8 @@ def load_config(source: str | Path | None, overrides: list[str] | None = None) -
         value = _number(value)
         if key.strip() == "method" and isinstance(value, str):
             key = "method.name"
+        if key.strip() == "env.name" and data.get("env", {}).get("name") != value:
+            data["env"] = {}  # the recipe's settings belong to its own environment
         target = data
         *parents, last = key.strip().split(".")
         for part in parents:

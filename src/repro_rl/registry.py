@@ -56,7 +56,6 @@ class Registry(Generic[T]):
     def _read_entry_points(self) -> None:
         if self.group is None or self._entry_points_read:
             return
-        self._entry_points_read = True
         for point in entry_points(group=self.group):
             if point.name in self._items:
                 continue
@@ -67,3 +66,4 @@ class Registry(Generic[T]):
                     f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: {error}. "
                     f"Install what it needs, or uninstall the package that announces it."
                 ) from error
+        self._entry_points_read = True

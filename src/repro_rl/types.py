@@ -67,7 +67,7 @@ class Trajectory:
     """One episode: T steps, its outcome, and the reflection on it."""
 
     task_id: str
-    rollout: int  # 0..G-1 within the group
+    rollout: int  # names the random stream with task_id; numbered through the iteration in training
     goal: str
     steps: list[Step]
     won: bool

@@ -53,7 +53,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def vocabulary(self) -> Iterable[str]:
         """Every whitespace-separated word the compact observations and actions can hold.
 
-        The tiny policy builds its tokenizer from it. Empty (the default): words are collected by playing.
+        The tiny policy builds its tokenizer from it. Empty (the default): words come from the demonstrations.
         """
         return ()
 

@@ -115,8 +115,8 @@ OTHER: dict[str, Metric] = {
     "update/distinct_rows": Metric(
         "Distinct rows", "share of samples", "Rows computed; equal ones are computed once.", 1
     ),
-    "time/rollout": Metric("Time playing", "seconds", "Rollout, reflection and credit of an iteration."),
-    "time/update": Metric("Time updating", "seconds", "Gradient steps of an iteration."),
+    "time/rollout": Metric("Time playing", "seconds", "Rollout and reflection of an iteration."),
+    "time/update": Metric("Time updating", "seconds", "Credit and gradient steps of an iteration."),
     "warmup/lr": Metric("Warmup learning rate", "step size", ""),
     "warmup/forward_loss": Metric(
         "Warmup forward loss", "nats per token", "Imitation of actions and progress."
