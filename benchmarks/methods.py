@@ -147,7 +147,7 @@ def final(arguments: argparse.Namespace) -> None:
         seed, method = job
         knobs = chosen[method]
         folder = train(arguments.out / "final", method, seed, knobs, arguments.settings)
-        for checkpoint in ("last", "best"):
+        for checkpoint in ("last",):
             if not (folder / "eval" / f"{checkpoint}.json").exists():
                 run("eval", str(folder), "--checkpoint", checkpoint)
 

@@ -215,7 +215,8 @@ def test_a_plugin_module_is_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_plugin.py").write_text(
-        "from repro_rl.methods import METHODS\nMETHODS.register('mine', {**METHODS.get('gigpo'), 'omega': 0.5})\n"
+        "from repro_rl.methods import METHODS\n"
+        "METHODS.register('mine', {**METHODS.get('gigpo'), 'omega': 0.5})\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     code, text = run(capsys, monkeypatch, "train", "-m", "mine", "plugins=[my_plugin]")
