@@ -259,6 +259,24 @@ def test_new_weights_make_the_prefix_cache_stale(tiny_folder):
     assert any(abs(a.logprobs[0] - b.logprobs[0]) > 1e-3 for a, b in zip(before, after, strict=True))
 
 
+def test_the_instruction_prefix_is_computed_once_for_all_steps(tiny_folder):
+    """Prompts of one step share the step number too; the instructions' cache must survive it."""
+    policy = load(tiny_folder)
+    settings = SamplingSettings(3, temperature=0)
+    policy.generate(LONG, keys_of(len(LONG)), settings)
+    assert policy._prefix is not None
+    kept = policy._prefix[1]
+    later = [f"{PREFIX} x1 x2 {tail}" for tail in ("left", "right up")]
+    done = policy.generate(later, keys_of(2), settings)
+    assert policy._prefix[1] is kept
+    for completion in done:
+        logp = forward_logp(policy, (*completion.prompt_ids, *completion.token_ids))
+        rows = logp[len(completion.prompt_ids) - 1 : -1]
+        assert completion.logprobs == pytest.approx(
+            rows[np.arange(len(rows)), list(completion.token_ids)], abs=1e-5
+        )
+
+
 def test_generation_keeps_the_training_mode(policy):
     policy.model.train()
     policy.generate(["a"], keys_of(1), SamplingSettings(1))

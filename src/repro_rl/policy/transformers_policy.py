@@ -260,9 +260,7 @@ class TransformersPolicy:
         """Last logits [U, V], cache, attention mask [U, width] and last position [U], prompts left-padded."""
         from transformers import DynamicCache
 
-        shared = common_prefix(prompts)
-        if shared < MIN_PREFIX:
-            shared = 0
+        shared = self._shared_prefix(prompts)
         width = max(map(len, prompts)) - shared
         ids = np.full((len(prompts), width), self.pad_id, dtype=np.int64)
         mask = np.ones((len(prompts), shared + width), dtype=np.int64)
@@ -287,6 +285,19 @@ class TransformersPolicy:
         )
         last = torch.as_tensor(position[:, -1], device=device)
         return result.logits[:, -1], cache, torch.as_tensor(mask, device=device), last
+
+    def _shared_prefix(self, prompts: list[Ids]) -> int:
+        """Length of the prefix to take from the cache: the one already there when it is most of what is shared.
+
+        At one step of an episode prompts share a little more than the instructions (a step number, say); the
+        instructions alone stay valid at every step, so they are computed once for a set of weights.
+        """
+        shared = common_prefix(prompts)
+        if self._prefix is not None:
+            cached = len(self._prefix[0])
+            if 0.7 * shared <= cached <= shared and prompts[0][:cached] == self._prefix[0]:
+                return cached
+        return shared if shared >= MIN_PREFIX else 0
 
     def _prefix_cache(self, prefix: Ids) -> Any:
         from transformers import DynamicCache
