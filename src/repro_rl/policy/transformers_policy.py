@@ -287,7 +287,7 @@ class TransformersPolicy:
         return result.logits[:, -1], cache, torch.as_tensor(mask, device=device), last
 
     def _shared_prefix(self, prompts: list[Ids]) -> int:
-        """Length of the prefix to take from the cache: the one already there when it is most of what is shared.
+        """Length of the prefix to take from the cache: the one there when it is most of what is shared.
 
         At one step of an episode prompts share a little more than the instructions (a step number, say); the
         instructions alone stay valid at every step, so they are computed once for a set of weights.

@@ -1,0 +1,28 @@
+"""The entry point, and how errors reach a person."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from repro_rl.cli.commands import app
+from repro_rl.cli.show import console, error_console
+from repro_rl.errors import ReproError
+
+
+def main() -> None:
+    """Entry point. Errors of the package end with status 2 and no traceback; Ctrl-C with 130."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except ReproError as error:
+        error_console.print(f"[bold red]{type(error).__name__}[/]", highlight=False)
+        error_console.print(str(error), highlight=False, markup=False)
+        if os.environ.get("REPRO_RL_TRACEBACK"):
+            raise
+        sys.exit(2)
+    except KeyboardInterrupt:
+        error_console.print("Interrupted. Repeat the command to continue from the last checkpoint.")
+        sys.exit(130)
+    finally:
+        console.show_cursor(True)
