@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from repro_rl.cli.commands import app
+from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
 from repro_rl.errors import ReproError
 
