@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import repro_rl.cli.commands  # noqa: F401  adds the commands to app
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
 from repro_rl.errors import ReproError
