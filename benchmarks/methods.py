@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 METHODS = ("grpo", "gigpo", "meta", "l1", "l2", "repro", "oracle", "linear")
-# Swept jointly, then advantage_on at the best of them. GRPO has no step part, so its discount changes
-# nothing; methods that do not ask for progress have no progress tokens to credit apart.
+# Swept jointly, then advantage_on at the best of them, then the recipe's own point. GRPO has no step part, so its
+# discount changes nothing; methods that do not ask for progress have no progress tokens to credit apart.
 KNOBS: dict[str, tuple[Any, ...]] = {"method.gamma": (0.5, 0.95), "train.lr": (1e-3, 2e-3)}
 SECOND: dict[str, tuple[Any, ...]] = {"method.advantage_on": ("split", "all")}
 UNUSED = {
@@ -98,9 +98,10 @@ def sweep(arguments: argparse.Namespace) -> None:
     scores: dict[str, dict[str, float]] = {}
     chosen: dict[str, dict[str, Any]] = {}
     first = {name: values[:1] for name, values in SECOND.items()}
-    for stage in ({**KNOBS, **first}, SECOND):
+    default = {name: values[:1] for name, values in KNOBS.items()} | {n: v[-1:] for n, v in SECOND.items()}
+    for stage in ({**KNOBS, **first}, SECOND, default):
         jobs = [
-            (method, {**chosen.get(method, {}), **knobs}, seed)
+            (method, {**(chosen.get(method, {}) if stage is SECOND else {}), **knobs}, seed)
             for method in arguments.methods
             for knobs in combinations(method, stage)
             for seed in arguments.seeds
@@ -119,7 +120,7 @@ def sweep(arguments: argparse.Namespace) -> None:
         for method, by_knobs in found.items():
             means = {knobs: sum(values) / len(values) for knobs, values in by_knobs.items()}
             scores.setdefault(method, {}).update(means)
-            chosen[method] = json.loads(max(means, key=lambda knobs: means[knobs]))
+            chosen[method] = json.loads(max(scores[method], key=lambda knobs: scores[method][knobs]))
     old = json.loads(path.read_text()) if path.exists() else {"scores": {}, "chosen": {}}
     old["scores"].update(scores)
     old["chosen"].update(chosen)
