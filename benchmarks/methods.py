@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 METHODS = ("grpo", "gigpo", "meta", "l1", "l2", "repro", "oracle", "linear")
-# Swept jointly, then advantage_on at the best of them, then the recipe's own point. GRPO has no step part, so its
+# Swept jointly, then advantage_on at the best, then the recipe's own point. GRPO has no step part, so its
 # discount changes nothing; methods that do not ask for progress have no progress tokens to credit apart.
 KNOBS: dict[str, tuple[Any, ...]] = {"method.gamma": (0.5, 0.95), "train.lr": (1e-3, 2e-3)}
 SECOND: dict[str, tuple[Any, ...]] = {"method.advantage_on": ("split", "all")}

@@ -20,7 +20,6 @@ _REPRO = {
     "alignment": "retrospective",
     "format_coef": 0.1,
     "boundary_coef": 0.1,
-    "advantage_on": "split",
 }
 
 # Baselines (METHOD: "Baselines that must run").
