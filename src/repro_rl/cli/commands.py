@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from repro_rl.cli.app import app
-from repro_rl.cli.show import bar, console, eval_table, numbers
+from repro_rl.cli.show import bar, console, eval_table, numbers, say
 from repro_rl.errors import ConfigError, ReproError
 
 Config = Annotated[
@@ -68,7 +68,7 @@ def make_demos(settings: Any, out: Path) -> Path:
 
         if json.loads(done.read_text())["settings"] != key:
             raise ConfigError(f"{out} holds demonstrations made with other settings; use another folder.")
-        console.print(f"Demonstrations are in {out}.")
+        say(f"Demonstrations are in {out}.")
         return out
     with bar("demonstrations", section.expert + section.winning + section.failing) as progress:
         experts, labelled = collect_demos(
@@ -87,7 +87,7 @@ def make_demos(settings: Any, out: Path) -> Path:
         done,
         {"settings": key, "panel": panel.label(), "expert": summary(experts), "labelled": summary(labelled)},
     )
-    console.print(
+    say(
         f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
         f"(annotator: {section.annotator}) in {out}"
     )
@@ -125,7 +125,7 @@ def run_warmup_stage(settings: Any, demos_folder: Path, out: Path) -> Path:
         model = run_warmup(settings, demos_folder, out, show)
         if latest:
             progress.total(latest["iteration"])
-    console.print(f"Warm start in {model}")
+    say(f"Warm start in {model}")
     return model
 
 
@@ -162,9 +162,7 @@ def run_train_stage(settings: Any, out: Path) -> Path:
 
         run = run_training(settings, out, show, progress.say)
     if run.best:
-        console.print(
-            f"Best validation success {run.best[0]:.3f} at iteration {run.best[1]}; run folder {out}"
-        )
+        say(f"Best validation success {run.best[0]:.3f} at iteration {run.best[1]}; run folder {out}")
     return out
 
 
@@ -222,7 +220,7 @@ def report(
     """Write one self-contained HTML page: curves, reward terms, progress quality, browsable trajectories."""
     from repro_rl.report import build_report
 
-    console.print(f"Report: {build_report(runs, out)}")
+    say(f"Report: {build_report(runs, out)}")
 
 
 @app.command()
@@ -284,9 +282,8 @@ def demo(
     page = build_report([run])
     before, after = results[0], results[-1]
     ratio = after["success"] / before["success"] if before["success"] else float("inf")
-    console.print(
+    say(
         f"Held-out success {before['success']:.3f} → {after['success']:.3f} ({ratio:.1f} times) "
         f"on {after['panel']}, seed {settings.seed}, method {settings.method.name}.",
-        highlight=False,
     )
-    console.print(f"Open the report: {page}")
+    say(f"Open the report: {page}")

@@ -21,6 +21,11 @@ console = Console()
 error_console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """One plain line; paths in it are never broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Bar:
     """One progress bar with a line of numbers behind it."""
 
@@ -82,23 +87,22 @@ def _short(value: float) -> str:
 
 
 def eval_table(results: list[dict[str, Any]]) -> Table:
-    """Success with its interval, and the quality of both progress signals."""
-    table = Table(
-        title=f"panel {results[0]['panel']}, temperature {results[0]['temperature']}", title_justify="left"
-    )
-    for column in ("checkpoint", "success", "95 % interval", "steps", "retrospective Spearman", "mean error"):
-        table.add_column(column, justify="left" if column == "checkpoint" else "right")
+    """Success with its interval, and how well the retrospective progress agrees with the truth."""
+    title = f"panel {results[0]['panel']}, temperature {results[0]['temperature']}"
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.caption = "ρ: Spearman of retrospective with true progress in won, lost episodes; error in points"
+    for column in ("checkpoint", "success", "95 % interval", "steps", "ρ won", "ρ lost", "error"):
+        table.add_column(column, justify="left" if column == "checkpoint" else "right", no_wrap=True)
     for result in results:
         hindsight = result["progress"]["retrospective"]
-        inside = hindsight.get("spearman_failure")
-        won = hindsight.get("spearman_success")
         table.add_row(
             result["name"],
             f"{result['success']:.3f}",
             f"{result['low']:.3f} – {result['high']:.3f}",
             f"{result['length']:.1f}",
-            f"won {_or_dash(won)}  lost {_or_dash(inside)}",
-            f"{hindsight['mae']:.1f} points" if hindsight.get("mae") is not None else "–",
+            _or_dash(hindsight.get("spearman_success")),
+            _or_dash(hindsight.get("spearman_failure")),
+            f"{hindsight['mae']:.1f}" if hindsight.get("mae") is not None else "–",
         )
     return table
 
