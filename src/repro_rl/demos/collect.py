@@ -11,7 +11,8 @@ from repro_rl.demos.annotators import ANNOTATORS, annotate
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
 from repro_rl.policy.random_streams import name_key
-from repro_rl.types import Completion, Reflection, Step, Trajectory
+from repro_rl.rollout.episode import add_step, begin_trajectory
+from repro_rl.types import Completion, Reflection, Trajectory
 
 STALE = 0.4  # share of the random actions drawn from all actions seen so far
 _NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
@@ -25,16 +26,7 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
     """
     seen: dict[str, None] = {}
     observation, info = env.reset(options={"task": task_id})
-    trajectory = Trajectory(
-        task_id=task_id,
-        rollout=0,
-        goal=info["goal"],
-        steps=[],
-        won=bool(info["won"]),
-        score=float(info["score"]),
-        truncated=False,
-        final_observation=observation,
-    )
+    trajectory = begin_trajectory(task_id, 0, observation, info)
     ended = False
     while not ended:
         plan = None if rng.random() < noise else env.expert()
@@ -42,28 +34,9 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
         choices = list(seen) if rng.random() < STALE else info["admissible"]
         action = plan if plan is not None else choices[int(rng.integers(len(choices)))] if choices else ""
         before, anchor = observation, info["anchor"]
-        observation, reward, terminated, truncated, info = env.step(action)
-        ended = terminated or truncated
-        trajectory.steps.append(
-            Step(
-                t=len(trajectory.steps) + 1,
-                observation=before,
-                brief=str(info.get("brief", observation)),
-                anchor=anchor,
-                prompt="",
-                completion=_NOTHING,
-                action=action,
-                online=None,
-                defects=(),
-                valid=bool(info["valid"]),
-                env_reward=float(reward),
-                truth=info["progress"],
-                feedback=observation,
-            )
-        )
-        trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
-        trajectory.truncated = bool(truncated and not terminated)
-        trajectory.final_observation = observation
+        result = env.step(action)
+        ended = add_step(trajectory, result, before=before, anchor=anchor, action=action, completion=_NOTHING)
+        observation, info = result[0], result[4]
     return trajectory
 
 

@@ -12,9 +12,10 @@ from repro_rl.envs.base import TextEnv, make
 from repro_rl.errors import ReproError
 from repro_rl.policy.base import Policy, SamplingSettings
 from repro_rl.policy.random_streams import name_key, stream_keys
+from repro_rl.rollout.episode import add_step, begin_trajectory
 from repro_rl.text.parse import parse_forward
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.types import Step, Trajectory
+from repro_rl.types import Trajectory
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,16 +84,7 @@ def run_episodes(
                 Trajectory(job.task_id, job.rollout, "", [], False, 0.0, False, error=_text(error, 0))
             )
             continue
-        trajectory = Trajectory(
-            task_id=job.task_id,
-            rollout=job.rollout,
-            goal=info["goal"],
-            steps=[],
-            won=bool(info["won"]),
-            score=float(info["score"]),
-            truncated=False,
-            final_observation=observation,
-        )
+        trajectory = begin_trajectory(job.task_id, job.rollout, observation, info)
         trajectories.append(trajectory)
         live.append(_Live(env, trajectory, observation, info, name_key(stream, job.task_id, job.rollout)))
     t = 0
@@ -117,36 +109,25 @@ def run_episodes(
         for episode, text, completion in zip(ready, texts, completions, strict=True):
             parsed = parse_forward(completion.text, prompts.fmt)
             defects = parsed.defects if completion.finished else (*parsed.defects, "cut_off")
-            before = episode.observation
             try:
                 observation, reward, terminated, truncated, info = episode.env.step(parsed.action)
             except Exception as error:  # a lost server or a broken game is data, not a crash
                 episode.trajectory.error = _text(error, t)
                 continue
-            step = Step(
-                t=t,
-                observation=before,
-                brief=str(info.get("brief", observation)),
+            ended = add_step(
+                episode.trajectory,
+                (observation, reward, terminated, truncated, info),
+                before=episode.observation,
                 anchor=episode.info["anchor"],
-                prompt=text,
-                completion=completion,
                 action=parsed.action,
+                completion=completion,
+                prompt=text,
                 online=parsed.online,
                 defects=defects,
-                valid=bool(info["valid"]),
-                env_reward=float(reward),
-                truth=None if info["progress"] is None else float(info["progress"]),
-                feedback=observation,
             )
-            trajectory = episode.trajectory
-            trajectory.steps.append(step)
-            trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
-            trajectory.final_observation = observation
-            episode.history.append((before, parsed.action))
+            episode.history.append((episode.observation, parsed.action))
             episode.observation, episode.info = observation, info
-            if terminated or truncated:
-                trajectory.truncated = bool(truncated and not terminated)
-            else:
+            if not ended:
                 still.append(episode)
         if on_step is not None:
             on_step(len(live) - len(still))

@@ -10,6 +10,7 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
+from repro_rl.envs.panel import TaskPanel
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import SamplingSettings
@@ -44,6 +45,11 @@ def build_prompts(config: RunConfig, progress: bool | None = None) -> PromptBuil
 
 def build_pool(config: RunConfig) -> EnvPool:
     return EnvPool(config.env.name, config.env.settings)
+
+
+def validation_panel(config: RunConfig, pool: EnvPool) -> TaskPanel:
+    """The fixed tasks that settings and checkpoints are chosen on."""
+    return pool.first.panel(config.eval.validation_split).head(config.eval.validation_tasks)
 
 
 def forward_sampling(config: RunConfig, temperature: float) -> SamplingSettings:

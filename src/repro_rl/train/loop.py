@@ -26,6 +26,7 @@ from repro_rl.train.build import (
     load_policy,
     reflect_sampling,
     set_threads,
+    validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
 from repro_rl.train.preflight import check_disk, check_prompt
@@ -82,8 +83,7 @@ class RLRun:
         self.pool = build_pool(config)
         self.prompts = build_prompts(config)
         self.tasks: TaskPanel = self.pool.first.panel(config.train.split)
-        section = config.eval
-        validation = self.pool.first.panel(section.validation_split).head(section.validation_tasks)
+        validation = validation_panel(config, self.pool)
         found = latest(out) if (out / "config.yaml").exists() else None
         start = found[1] if found else warm_start
         self.policy: TransformersPolicy = load_policy(config, start, training=True)

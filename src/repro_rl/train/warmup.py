@@ -32,6 +32,7 @@ from repro_rl.train.build import (
     initial_model,
     load_policy,
     set_threads,
+    validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
@@ -162,7 +163,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     data = warmup_data(config, policy, pool, experts, labelled)
     if not data.forward and not data.won and not data.lost:
         raise PreflightError(f"{demos} holds no demonstrations.")
-    validation = pool.first.panel(config.eval.validation_split).head(config.eval.validation_tasks)
+    validation = validation_panel(config, pool)
     write_manifest(
         out,
         manifest(
@@ -215,11 +216,10 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
 def validation_success(config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool) -> float:
     """Success on the validation panel at the validation temperature."""
     section = config.eval
-    panel = pool.first.panel(section.validation_split).head(section.validation_tasks)
     return success_rate(
         play_panel(
             pool,
-            panel,
+            validation_panel(config, pool),
             policy,
             build_prompts(config, progress=progress),
             forward_sampling(config, section.validation_temperature),
