@@ -39,6 +39,27 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Imported and generated data go to a folder of this test run, shared by its workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cache"
+    os.environ["REPRO_RL_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_webshop() -> Path:
+    """The real 1,000 products and transcripts of the original program, where this machine has them."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("REPRO_RL_SHARED_DATA", beside)) / "webshop"
+    if not (folder / "episodes.jsonl.gz").is_file():
+        pytest.skip(
+            "the real WebShop data are not here; set REPRO_RL_SHARED_DATA to the folder that has them"
+        )
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained tiny model over ``WORDS``."""

@@ -17,7 +17,6 @@ from scipy.stats import chi2, kstest
 from conftest import WORDS
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny, transformers_policy
-from repro_rl.policy.random_streams import name_key, stream_keys, uniforms
 from repro_rl.policy.tiny import TinySize
 from repro_rl.policy.transformers_policy import (
     choose_precision,
@@ -26,6 +25,7 @@ from repro_rl.policy.transformers_policy import (
     resolve_device,
     top_p_filter,
 )
+from repro_rl.random_streams import name_key, stream_keys, uniforms
 
 PREFIX = " ".join(f"x{i}" for i in range(20))  # 20 tokens: longer than MIN_PREFIX
 SHORT = ["a b c", "a", "d e f g h", "a b c", "left up a", "a b c"]

@@ -8,8 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.data import data_app
 from repro_rl.cli.show import bar, console, eval_table, numbers, say
 from repro_rl.errors import ConfigError, ReproError
+
+app.add_typer(data_app, name="data")
 
 Config = Annotated[
     str | None,
@@ -225,12 +228,22 @@ def report(
 
 @app.command()
 def doctor(
-    envs: Annotated[list[str] | None, typer.Argument(help="environments to check  [default: all]")] = None,
+    envs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ENV]... [KEY=VALUE]...", help="environments to check  [default: all]; settings of one"
+        ),
+    ] = None,
 ) -> None:
     """Check this machine and every environment: an expert plan must win in each."""
     from repro_rl.cli.doctor import run_doctor
+    from repro_rl.cli.play import env_settings
 
-    raise typer.Exit(0 if run_doctor(envs) else 1)
+    names = [word for word in envs or [] if "=" not in word]
+    settings = env_settings([word for word in envs or [] if "=" in word])
+    if settings and len(names) != 1:
+        raise ConfigError("Settings belong to one environment; name exactly one, such as webshop.")
+    raise typer.Exit(0 if run_doctor(names, settings=settings) else 1)
 
 
 @app.command()
@@ -265,7 +278,7 @@ def demo(
     from repro_rl.report import build_report
 
     base = _config(config, overrides, f"method.name={method}")
-    if not run_doctor([base.env.name], short=True):
+    if not run_doctor([base.env.name], short=True, settings=base.env.settings):
         raise ReproError(
             f"Environment {base.env.name!r} fails its check; run 'repro-rl doctor {base.env.name}'."
         )

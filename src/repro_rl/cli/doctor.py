@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import platform
 from functools import partial
+from typing import Any
 
-from repro_rl.cli.show import console
+from rich.markup import escape
+
+from repro_rl.cli.show import console, visible
 from repro_rl.envs.base import ENVS, make
 from repro_rl.envs.checker import check_env
 from repro_rl.errors import ReproError
@@ -18,8 +21,8 @@ OPTIONAL = {
 }
 
 
-def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
-    """Print checks; True when everything needed works."""
+def run_doctor(envs: list[str] | None, short: bool = False, settings: dict[str, Any] | None = None) -> bool:
+    """Print checks; True when everything needed works. ``settings``: of the environment (one only)."""
     import repro_rl.envs  # noqa: F401
     from repro_rl.train.run_folder import PACKAGES, _version
 
@@ -41,8 +44,9 @@ def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
                 console.print(f"[dim]optional {name} is not installed ({use})[/]", highlight=False)
     for name in envs or ENVS.names():
         try:
-            env = make(name)
-            checks = check_env(env, factory=partial(make, name))
+            factory = partial(make, name, **(settings or {}))
+            env = factory()
+            checks = check_env(env, factory=factory)
         except ReproError as error:
             console.print(f"[red]✗[/] {name}: {error}", highlight=False)
             good = False
@@ -52,8 +56,9 @@ def run_doctor(envs: list[str] | None, short: bool = False) -> bool:
         if short and not failed:
             console.print(f"[green]✓[/] {name}: {len(checks)} checks, an expert plan wins", highlight=False)
             continue
-        console.print(f"[bold]{name}[/]")
+        about = f"  {env.describe()}" if env.describe() else ""
+        console.print(f"[bold]{name}[/]{escape(about)}", highlight=False)
         for check in checks:
             mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
-            console.print(f"  {mark} {check.name}: {check.detail}", highlight=False)
+            console.print(f"  {mark} {check.name}: {escape(visible(check.detail))}", highlight=False)
     return good

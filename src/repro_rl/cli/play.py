@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from repro_rl.cli.show import console
-from repro_rl.envs.base import TextEnv, make
+from repro_rl.cli.show import console, visible
+from repro_rl.envs.base import ENVS, TextEnv, make
 from repro_rl.errors import ConfigError, TaskError
 
 
@@ -24,51 +25,58 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     return task
 
 
-def run_play(
-    name: str, overrides: list[str], split: str, task: str, expert: bool, agent: Path | None, checkpoint: str
-) -> None:
-    if agent is not None:
-        watch_agent(agent, checkpoint, split, task)
-        return
+def env_settings(overrides: list[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as keyword arguments of ``make``; values are YAML. Raises ConfigError."""
     settings = {}
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"{override!r} is not KEY=VALUE.")
         settings[key] = yaml.safe_load(value)
-    if name == "sokoban":
-        settings.setdefault("style", "grid")  # people read grids
+    return settings
+
+
+def run_play(
+    name: str, overrides: list[str], split: str, task: str, expert: bool, agent: Path | None, checkpoint: str
+) -> None:
+    if agent is not None:
+        watch_agent(agent, checkpoint, split, task)
+        return
+    settings = env_settings(overrides)
+    settings = {**getattr(ENVS.get(name), "for_people", {}), **settings}
     env = make(name, **settings)
     observation, info = env.reset(options={"task": pick_task(env, split, task)})
-    console.print(f"{info['task_id']}: {info['goal']}", highlight=False)
+    console.print(visible(f"{info['task_id']}: {info['goal']}"), highlight=False, markup=False)
     ended = False
     while not ended:
-        console.print(observation, highlight=False, markup=False)
-        console.print(f"actions: {', '.join(info['admissible'])}", style="dim", highlight=False, markup=False)
+        console.print(visible(observation), highlight=False, markup=False)
+        actions = ", ".join(info["admissible"])
+        console.print(visible(f"actions: {actions}"), style="dim", highlight=False, markup=False)
         if expert:
             action = env.expert()
             if action is None:
                 console.print("The expert sees no plan from here.")
                 return
-            console.print(f"> {action}", highlight=False, markup=False)
+            console.print(visible(f"> {action}"), highlight=False, markup=False)
         else:
             console.print("> ", end="")
             line = sys.stdin.readline()
             if not line or line.strip() in {"q", "quit", "exit"}:
                 return
-            action = {"w": "up", "s": "down", "a": "left", "d": "right"}.get(line.strip(), line.strip())
+            action = env.shortcuts.get(line.strip(), line.strip())
         observation, reward, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
         progress = "unknown" if info["progress"] is None else f"{100 * info['progress']:.0f} %"
         note = "" if info["valid"] else "   (not possible)"
         console.print(f"reward {reward:g}   true progress {progress}{note}", highlight=False)
-    console.print(observation, highlight=False, markup=False)
+    console.print(visible(observation), highlight=False, markup=False)
     console.print("Solved." if info["won"] else "Not solved.")
 
 
 def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     """One episode of a trained agent: its actions, and online, retrospective and true progress."""
     from rich.table import Table
+    from rich.text import Text
 
     from repro_rl.config import load_config
     from repro_rl.rollout import Job, reflect, run_episodes
@@ -114,8 +122,8 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     for step in trajectory.steps:
         table.add_row(
             str(step.t),
-            step.observation,
-            step.action + ("" if step.valid else " (not possible)"),
+            Text(visible(step.observation)),
+            Text(visible(step.action) + ("" if step.valid else " (not possible)")),
             "–" if step.online is None else str(step.online),
             str(judged[step.t - 1]) if judged else "–",
             "–" if step.truth is None else f"{100 * step.truth:.0f}",

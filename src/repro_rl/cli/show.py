@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,16 @@ from rich.table import Column, Table
 
 console = Console()
 error_console = Console(stderr=True)
+
+
+def visible(text: str) -> str:
+    """``text`` safe to print: control and text-direction characters of foreign data are written as codes."""
+    return "".join(
+        char
+        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        else f"\\u{ord(char):04x}"
+        for char in text
+    )
 
 
 def say(text: str) -> None:

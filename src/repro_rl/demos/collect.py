@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from repro_rl.demos.annotators import ANNOTATORS, annotate
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
-from repro_rl.policy.random_streams import name_key
+from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import add_step, begin_trajectory
 from repro_rl.types import Completion, Reflection, Trajectory
 
 STALE = 0.4  # share of the random actions drawn from all actions seen so far
+_PLACEHOLDER = re.compile(r"<[^<>]*>")
 _NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
 
 
@@ -33,11 +35,22 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
         seen.update(dict.fromkeys(info["admissible"]))
         choices = list(seen) if rng.random() < STALE else info["admissible"]
         action = plan if plan is not None else choices[int(rng.integers(len(choices)))] if choices else ""
+        if plan is None:
+            action = _filled(action, info["goal"], rng)
         before, anchor = observation, info["anchor"]
         result = env.step(action)
         ended = add_step(trajectory, result, before=before, anchor=anchor, action=action, completion=_NOTHING)
         observation, info = result[0], result[4]
     return trajectory
+
+
+def _filled(action: str, goal: str, rng: np.random.Generator) -> str:
+    """``search[<your query>]`` with one to four words of the goal in the place of the hint."""
+    words = re.findall(r"[\w'-]+", goal)
+    if not words or not _PLACEHOLDER.search(action):
+        return action
+    start = int(rng.integers(len(words)))
+    return _PLACEHOLDER.sub(lambda _: " ".join(words[start : start + 1 + int(rng.integers(4))]), action)
 
 
 def collect_demos(
@@ -62,12 +75,19 @@ def collect_demos(
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     experts: list[Trajectory] = []
-    for i in range(expert):
-        trajectory = play(env, order[i % len(order)], 0.0, rng)
-        if not trajectory.won:
-            raise DataError(
-                "the expert does not solve this task; run 'repro-rl doctor'", record=trajectory.task_id
-            )
+    unsolved: list[str] = []
+    while len(experts) < expert:
+        task_id = order[(len(experts) + len(unsolved)) % len(order)]
+        trajectory = play(env, task_id, 0.0, rng)
+        if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
+            unsolved.append(task_id)
+            if len(unsolved) > max(10, len(experts)):
+                raise DataError(
+                    f"the expert solves {len(experts)} of {len(experts) + len(unsolved)} tasks; run "
+                    "'repro-rl doctor'",
+                    record=unsolved[0],
+                )
+            continue
         experts.append(trajectory)
         if on_done is not None:
             on_done(1)
@@ -81,7 +101,10 @@ def collect_demos(
                 f"{attempts} tries; change demos.noise, demos.winning or demos.failing"
             )
         trajectory = play(
-            env, order[(expert + attempts) % len(order)], float(noise[attempts % len(noise)]), rng
+            env,
+            order[(expert + len(unsolved) + attempts) % len(order)],
+            float(noise[attempts % len(noise)]),
+            rng,
         )
         attempts += 1
         if not wanted[trajectory.won]:

@@ -3,5 +3,6 @@
 from repro_rl.envs.base import TextEnv, make, register_env
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.sokoban import SokobanEnv
+from repro_rl.envs.webshop import WebShopEnv
 
-__all__ = ["SokobanEnv", "TaskPanel", "TextEnv", "make", "register_env"]
+__all__ = ["SokobanEnv", "TaskPanel", "TextEnv", "WebShopEnv", "make", "register_env"]

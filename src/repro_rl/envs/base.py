@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 import gymnasium
@@ -39,6 +40,8 @@ class TextEnv(gymnasium.Env[str, str]):
     name: str = ""
     max_steps: int = 0
     instructions: str = ""  # what the agent is told about the rules, full style (plain text)
+    for_people: Mapping[str, Any] = MappingProxyType({})  # settings that ``play`` uses unless told otherwise
+    shortcuts: Mapping[str, str] = MappingProxyType({})  # what ``play`` lets people type for an action
     observation_space: gymnasium.Space[str] = spaces.Text(max_length=1_000_000, min_length=0)
     action_space: gymnasium.Space[str] = spaces.Text(max_length=10_000, min_length=0)
 
@@ -49,6 +52,10 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def expert(self) -> str | None:
         """The next action of a solving plan from the current state; None when there is none."""
+
+    def describe(self) -> str:
+        """One line on the data behind the tasks, for ``doctor`` and manifests. Empty: nothing to say."""
+        return ""
 
     def vocabulary(self) -> Iterable[str]:
         """Every whitespace-separated word the compact observations and actions can hold.

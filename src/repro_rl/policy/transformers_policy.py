@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.random_streams import uniforms
+from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute

@@ -11,7 +11,7 @@ import numpy as np
 from repro_rl.envs.base import TextEnv, make
 from repro_rl.errors import ReproError
 from repro_rl.policy.base import Policy, SamplingSettings
-from repro_rl.policy.random_streams import name_key, stream_keys
+from repro_rl.random_streams import name_key, stream_keys
 from repro_rl.rollout.episode import add_step, begin_trajectory
 from repro_rl.text.parse import parse_forward
 from repro_rl.text.prompts import PromptBuilder

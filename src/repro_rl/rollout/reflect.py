@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from repro_rl.policy.base import Policy, SamplingSettings
-from repro_rl.policy.random_streams import name_key
+from repro_rl.random_streams import name_key
 from repro_rl.text.parse import parse_reflection
 from repro_rl.text.prompts import PromptBuilder, ReflectStep
 from repro_rl.types import Completion, Reflection, Trajectory

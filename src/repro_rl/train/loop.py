@@ -15,7 +15,7 @@ from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credi
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.random_streams import name_key
+from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
 from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
@@ -124,6 +124,7 @@ class RLRun:
                     name: {"label": panel.label(), "digest": panel.digest, "size": len(panel)}
                     for name, panel in (("train", self.tasks), ("validation", validation))
                 },
+                environment=self.pool.first.describe(),
                 parameters=sum(p.numel() for p in self.policy.model.parameters()),
             ),
         )

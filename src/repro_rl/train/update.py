@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from repro_rl.config import MethodSection, TrainSection
 from repro_rl.errors import PreflightError
-from repro_rl.policy.random_streams import name_key
+from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
 from repro_rl.train.loss import pick, policy_loss, token_logits
 from repro_rl.types import Sample

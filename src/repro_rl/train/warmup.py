@@ -19,7 +19,7 @@ from repro_rl.demos.store import load_demos
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.random_streams import name_key
+from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.rollout.panel_play import play_panel, success_rate
 from repro_rl.rollout.reflect import reflection_prompt
@@ -175,6 +175,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
                     "size": len(validation),
                 }
             },
+            environment=pool.first.describe(),
             rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
             parameters=sum(p.numel() for p in policy.model.parameters()),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, register_env
@@ -43,6 +44,8 @@ class SokobanEnv(TextEnv):
     """
 
     name = "sokoban"
+    for_people = MappingProxyType({"style": "grid"})
+    shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})
 
     def __init__(
         self,

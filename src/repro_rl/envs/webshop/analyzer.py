@@ -1,0 +1,162 @@
+"""Text to index terms, exactly as Lucene 8.11 with Anserini's English analyzer.
+
+Words by the rules of UAX #29 (StandardTokenizer, emoji included), possessive ``'s`` off, lower case, 33 stop
+words out, Porter stems. Lucene's grammar is written here over character classes (one letter each, see
+``wordbreak``); plain ASCII needs only a short form of it.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
+
+from repro_rl.envs.webshop.porter import stem
+from repro_rl.envs.webshop.wordbreak import RANGES
+
+LONGEST = 255  # UTF-16 units the tokenizer looks at; a longer word is cut there
+_STOP = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
+    "they this to was will with"
+)
+STOP_WORDS = frozenset(_STOP.split())
+# A run of underscores alone matches too, and is dropped later.
+_ASCII = re.compile(
+    r"\w++(?:(?:(?<=[A-Za-z])[.':](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))\w++)*+", flags=re.ASCII
+)
+_NOT_ASCII = re.compile(r"(?<![^ ])[\x00-\x1f!-\x7f]*+[^\x00-\x7f][^ ]*+")  # space-free pieces
+
+
+def _grammar() -> re.Pattern[str]:
+    """The tokenizer's grammar over class letters. Group 1 is a token; without it the match is to be skipped.
+
+    Everything is possessive, so matching is linear; the alternatives are in an order in which the first that
+    matches is the longest.
+    """
+    any_extend = "[EBZVTG]*+"
+    extend = "[EBZG]*+"  # after an emoji: no variation selectors
+    letter, number, kana, joint = (f"[{c}]{any_extend}" for c in ("AHL", "N", "K", "X"))
+    hebrew, single, double = (f"{c}{any_extend}" for c in "HQW")
+    part = (
+        f"(?:{hebrew}{double}{hebrew}|{hebrew}{single}"
+        f"|{number}(?:[UDQ]{any_extend}{number})*+"
+        f"|{letter}(?:[CDQ]{any_extend}{letter})*+)"
+    )
+    parts = f"(?:(?:{kana})++|{part}++)"
+    # The bound keeps hostile text linear and changes nothing: longer words go through ``_windowed`` anyway.
+    word = f"(?:{joint}){{0,255}}+{parts}(?:(?:{joint})++{parts})*+(?:{joint})*+"
+
+    modified = f"F{extend}M{extend}"
+    emoji = f"(?:{modified}|[FPL]{extend}V?+|M{extend})"
+    not_letter = f"(?:{modified}|[FP]{extend}V?+|M{extend})"
+    joined = "(?:(?<=Z)|(?<=V)Z(?:(?=M)|Z*+(?=[FPL])))"  # what must stand before the next emoji of a sequence
+    more = f"(?:{joined}{emoji})*+"
+    after_letters = f"(?:L{extend}V?+{joined})++{not_letter}{more}"  # else a word is the longer one
+    sequence = f"(?:Z++(?=[FPL])|(?=[FPM])){emoji}{more}"
+    keycap = f"Y(?:{extend}VG|[EBZ]*+G){extend}"
+    flag = f"R{any_extend}R{any_extend}"
+    complex_context = f"[SB](?:[SB]|{any_extend}(?<=[EBZVTG]))*+"
+    ideograph = f"I{any_extend}"
+    tokens = "|".join([after_letters, word, ideograph, sequence, complex_context, flag, keycap])
+    return re.compile(f"({tokens})|Z++")
+
+
+_WIDE = _grammar()
+_JOINTS = re.compile(f"(?<!X)X{{{LONGEST},}}")
+
+
+class _Classes(dict[int, str]):
+    """Code point -> class letter, ``-`` where it has none; for ``str.translate``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        found = []
+        for letter, ranges in RANGES.items():
+            for item in ranges.split():
+                first, _, last = item.partition("-")
+                found.append((int(first, 16), int(last or first, 16), letter))
+        found.sort()
+        self._starts = [first for first, _, _ in found]
+        self._ranges = found
+
+    def __missing__(self, code: int) -> str:
+        _, last, letter = self._ranges[max(bisect_right(self._starts, code) - 1, 0)]
+        self[code] = found = letter if self._starts[0] <= code <= last else "-"
+        return found
+
+
+@lru_cache(maxsize=1)
+def _classes() -> _Classes:
+    return _Classes()
+
+
+def tokens(text: str) -> list[str]:
+    """The words of ``text`` as they stand there, and runs of underscores, which ``term`` drops."""
+    if text.isascii():
+        found = _ASCII.findall(text)
+        if len(text) > LONGEST and max(map(len, found), default=0) > LONGEST:
+            return [word for piece in text.split(" ") for word in _piece(piece)]
+        return found
+    found, place = [], 0
+    for match in _NOT_ASCII.finditer(text):  # spaces break words, so only these pieces need the full grammar
+        start, end = match.span()
+        if start > place:
+            found += tokens(text[place:start])
+        piece = match[0]
+        found += _short_piece(piece) if end - start <= 64 else _piece(piece)
+        place = end
+    if place < len(text):
+        found += tokens(text[place:])
+    return found
+
+
+def _piece(piece: str) -> tuple[str, ...]:
+    """The words of a text without spaces."""
+    classes = piece.translate(_classes())
+    if len(piece) > LONGEST and _JOINTS.search(classes):
+        found = _windowed(piece, classes)
+    else:
+        found = [match.span() for match in _WIDE.finditer(classes) if match.end(1) >= 0]
+        if len(piece) * 2 > LONGEST and any(end - start > LONGEST // 2 for start, end in found):
+            found = _windowed(piece, classes)
+    return tuple(piece[start:end] for start, end in found)
+
+
+_short_piece = lru_cache(maxsize=1 << 15)(_piece)
+
+
+def _windowed(piece: str, classes: str) -> list[tuple[int, int]]:
+    """Spans of the words, no match looking further than ``LONGEST`` UTF-16 units from its start."""
+    units = list(accumulate((1 + (c > "\uffff") for c in piece), initial=0))
+    found, place = [], 0
+    while place < len(piece):
+        end = bisect_right(units, units[place] + LONGEST) - 1
+        match = None if classes[place] == "-" else _WIDE.match(classes, place, end)
+        if match is not None and match.end(1) >= 0:
+            found.append(match.span())
+            place = match.end()
+        elif (joints := _JOINTS.match(classes, place)) is not None:
+            place = joints.end() - LONGEST + 1  # from anywhere before it nothing else is within reach
+        else:
+            place += 1
+    return found
+
+
+@lru_cache(maxsize=1 << 17)
+def term(word: str) -> str | None:
+    """The index term of one of the ``tokens``; None for a stop word and for underscores alone."""
+    if len(word) > 1 and word[-1] in "sS" and word[-2] in "'’＇":
+        word = word[:-2]
+    if word.isascii():
+        word = word.lower()
+        if not word.strip("_"):
+            return None
+    else:  # letter by letter, as Java does: no final sigma, and one i for a dotted capital I
+        word = "".join(["i" if letter == "\u0130" else letter.lower() for letter in word])
+    return None if word in STOP_WORDS else stem(word)
+
+
+def analyze(text: str) -> list[str]:
+    """The index terms of ``text``, in order, repeats included. Total: never raises."""
+    return [found for word in tokens(text) if (found := term(word)) is not None]

@@ -1,0 +1,239 @@
+"""The files of a catalogue: how they are written, whole or not at all, and checked when they are opened."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from repro_rl.envs.webshop.index import SearchIndex
+from repro_rl.envs.webshop.nouns import nouns, tagger_name
+from repro_rl.envs.webshop.products import HumanInstruction, Product, document_text
+from repro_rl.envs.webshop.tables import PostingsWriter, Rows, RowsWriter, encode, save_array, save_hashes
+from repro_rl.errors import DataError
+from repro_rl.files import write_json
+
+FORMAT = "repro-rl webshop catalogue"
+VERSION = 1
+MANIFEST = "manifest.json"
+EVERY = 256  # products between two calls of on_done
+OnDone = Callable[[str, int], None]  # (phase, products done in it so far)
+
+
+def is_catalogue(folder: Path) -> bool:
+    """Whether the folder holds a catalogue, of whatever version."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_files(
+    products: Iterable[Product],
+    folder: Path,
+    source: dict[str, Any],
+    on_done: OnDone | None,
+    replace: bool = True,
+) -> None:
+    """Write a catalogue to ``folder``; see ``catalogue.write_catalogue``.
+
+    replace: whether a catalogue that is already there when all is written gives way, or stays.
+    """
+    if _is_strange(folder):
+        raise DataError("holds something else than a catalogue; choose another folder", file=folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        _fill(temporary, products, source, on_done or (lambda phase, count: None))
+        _publish(temporary, folder, replace)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(folder: Path, products: Iterable[Product], source: dict[str, Any], on_done: OnDone) -> None:
+    rows, noun_rows, asin_rows = (RowsWriter(folder, name) for name in ("products", "nouns", "asins"))
+    postings = {name: PostingsWriter() for name in ("query", "category", "attribute")}
+    asins: list[str] = []
+    digest = hashlib.sha256()
+    try:
+        for number, product in enumerate(products):
+            text = pack(product)
+            digest.update(text + b"\n")
+            rows.add(zlib.compress(text, 3))
+            noun_rows.add(json.dumps(nouns(product.title)).encode())
+            asin_rows.add(encode(product.asin))
+            asins.append(product.asin)
+            postings["query"].add(product.query, number)
+            postings["category"].add(product.category, number)
+            for attribute in dict.fromkeys(product.attributes):
+                postings["attribute"].add(attribute, number)
+            if number % EVERY == 0:
+                on_done("products", number)
+    finally:
+        for writer in (rows, noun_rows, asin_rows):
+            writer.close()
+    on_done("products", len(asins))
+    if not asins:
+        raise DataError("there is no product to write")
+    order = sorted(range(len(asins)), key=asins.__getitem__)
+    for first, second in itertools.pairwise(order):
+        if asins[first] == asins[second]:
+            raise DataError("two products have this ASIN", record=asins[first], field="asin")
+    save_array(folder, "order.u4", order)
+    save_hashes(folder, "asin", asins)
+    save_hashes(folder, "asin_folded", (asin.lower() for asin in asins))
+    for name, lists in postings.items():
+        lists.save(folder, name)
+    index = SearchIndex.build(_texts(Rows(folder, "products"), order, on_done))
+    (folder / "index").mkdir()
+    index.save(folder / "index")
+    on_done("index", len(asins))
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "products": len(asins),
+        "digest": digest.hexdigest(),
+        "tagger": tagger_name(),
+        **{f"{name}_count": len(lists.numbers) for name, lists in postings.items()},
+        "index_bytes": int(index.nbytes),
+        "source": source,
+        "files": {
+            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "crc32": _checksum(file)}
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        },
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def _texts(rows: Rows, order: list[int], on_done: OnDone) -> Iterator[str]:
+    """What the index is built over: the texts by ascending ASIN, so that ties keep that order."""
+    for count, number in enumerate(order):
+        yield document_text(unpack(zlib.decompress(rows[number])))
+        if count % EVERY == 0:
+            on_done("index", count)
+
+
+def pack(product: Product) -> bytes:
+    """Canonical JSON: fixed order of fields, no blanks, UTF-8. A catalogue's digest is taken over these."""
+    fields = {name: getattr(product, name) for name in Product.__slots__}
+    fields["human"] = [(human.text, human.attributes, human.options) for human in product.human]
+    return encode(json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def unpack(row: bytes) -> Product:
+    fields = json.loads(row)
+    for name in ("bullets", "prices", "attributes", "instruction_attributes"):
+        fields[name] = tuple(fields[name])
+    fields["options"] = {name: tuple(values) for name, values in fields["options"].items()}
+    fields["human"] = tuple(
+        HumanInstruction(text, tuple(attributes), tuple(options))
+        for text, attributes, options in fields["human"]
+    )
+    return Product(**fields)
+
+
+def _checksum(file: Path, write: bool = True) -> int:
+    """CRC-32 of a file; when it was just written, it is also made to reach the disk."""
+    total = 0
+    with open(file, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            total = zlib.crc32(chunk, total)
+        if write:
+            os.fsync(handle.fileno())
+    return total
+
+
+def _is_strange(folder: Path) -> bool:
+    """Whether something else than a catalogue or an empty folder is there, for longer than a moment."""
+    for _ in range(5):
+        try:
+            if is_catalogue(folder) or not os.listdir(folder):
+                return False
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            return True
+        time.sleep(0.02)
+    return True
+
+
+def _publish(temporary: Path, folder: Path, replace: bool) -> None:
+    """Put the finished folder in its place in one rename; a catalogue already there steps aside, or stays."""
+    old = temporary.with_name(f"{temporary.name}.old.tmp")
+    for _ in range(100):
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError as problem:
+            if not folder.exists():
+                last = problem  # another process is between its two renames; or the rename is impossible
+                time.sleep(0.01)
+                continue
+            if not replace:
+                return
+            last = problem
+        try:
+            os.rename(folder, old)
+        except FileNotFoundError:
+            continue
+        if not is_catalogue(old):
+            os.rename(old, folder)
+            raise DataError("holds something else than a catalogue; choose another folder", file=folder)
+        shutil.rmtree(old, ignore_errors=True)
+    raise last
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        ours = manifest["format"] == FORMAT
+    except FileNotFoundError as problem:
+        raise DataError(
+            "there is no WebShop catalogue here; make one with 'repro-rl data webshop import'", file=folder
+        ) from problem
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise damaged(path, str(problem)) from problem
+    if not ours:
+        raise DataError("this is the manifest of something else than a WebShop catalogue", file=path)
+    if manifest.get("version") != VERSION:
+        raise DataError(
+            f"catalogue format {manifest.get('version')}, this package reads {VERSION}: import it again",
+            file=path,
+        )
+    try:
+        whole = isinstance(manifest["digest"], str) and isinstance(manifest["products"], int)
+        whole = whole and all(isinstance(file["bytes"], int) for file in manifest["files"].values())
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise damaged(path, "fields are missing")
+    return dict(manifest)
+
+
+def check_files(folder: Path, manifest: dict[str, Any], contents: bool) -> None:
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                raise damaged(path, f"{size:,} bytes instead of {expected['bytes']:,}")
+            if contents and _checksum(path, write=False) != expected["crc32"]:
+                raise damaged(path, "its checksum is wrong")
+        except OSError as problem:
+            raise damaged(path, problem.strerror or str(problem)) from problem
+
+
+def damaged(path: Path, what: str, record: object = None) -> DataError:
+    message = f"this part of the catalogue is damaged or missing ({what}): import it again"
+    return DataError(message, file=path, record=record)

@@ -1,0 +1,99 @@
+"""The scripted expert and the ground-truth progress.
+
+Progress (our definition), from the page reached and the reward's own parts:
+
+- search page: 0
+- results page: .05; .1 when the wanted product is among the results, .2 when it is on this page
+- item page and its sub-pages: .2 + .7 x the score of buying now
+- after the purchase: its score
+
+It never falls along the expert's path and is 1.0 exactly after a perfect purchase. The wanted product is the
+one the expert would buy: the goal's own, or where that cannot score 1.0 another that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from repro_rl.envs.webshop.actions import click
+from repro_rl.envs.webshop.goals import Goal
+from repro_rl.envs.webshop.pages import BACK, BUY, NEXT, PREVIOUS
+from repro_rl.envs.webshop.session import Session
+from repro_rl.envs.webshop.shop import Shop, page_of
+
+ELSEWHERE, LISTED, SHOWN, BOUGHT = 0.05, 0.1, 0.2, 0.7
+
+
+def progress(shop: Shop, goal: Goal, session: Session) -> float:
+    """Ground-truth progress of the state, 0..1."""
+    if session.kind == "search":
+        return 0.0
+    if session.kind == "results":
+        solution = shop.solution(goal)
+        wanted = shop.target(goal) if solution is None else solution.number
+        if wanted in session.shown():
+            return SHOWN
+        return LISTED if wanted in session.results else ELSEWHERE
+    score = shop.appraisal(goal, session.product).parts(session.options).reward
+    return score if session.kind == "done" else SHOWN + BOUGHT * score
+
+
+def plain_query(text: str) -> str:
+    """``text`` as a query that the action grammar takes and that is no special one."""
+    return " ".join(text.replace("[", " ").replace("]", " ").split()).lstrip("<")
+
+
+def best_query(shop: Shop, number: int, queries: Iterable[str]) -> str | None:
+    """The query that lists the product earliest, the first of equals; None when none lists it."""
+    best: tuple[int, str] | None = None
+    for query in queries:
+        page = page_of(shop.catalogue.search(query.lower()), number) if query else 0
+        if page == 1:
+            return query
+        if page and (best is None or page < best[0]):
+            best = page, query
+    return best[1] if best else None
+
+
+def _unread(shop: Shop, goal: Goal, session: Session) -> str:
+    """The sub-page a careful shopper reads next: one that may show wanted attributes not seen so far."""
+    product, read = shop.item(session.product).product, session.read.get(session.product, ())
+    texts = [product.title]
+    for page, text in (("features", " ".join(product.bullets)), ("description", product.description)):
+        if all(any(wanted in text.lower() for text in texts) for wanted in goal.attributes):
+            return ""
+        if page not in read and text.strip():
+            return page
+        texts.append(text)
+    return ""
+
+
+def next_action(shop: Shop, goal: Goal, session: Session, queries: Iterable[str]) -> str | None:
+    """The next action of a plan that ends in a purchase of score 1.0; None when there is none.
+
+    The plan is careful: it opens the sub-pages that may show wanted attributes which the title does not.
+    """
+    solution = shop.solution(goal)
+    if solution is None or session.kind == "done":
+        return None
+    if session.kind == "search":
+        query = best_query(shop, solution.number, queries)
+        return None if query is None else f"search[{query}]"
+    if session.kind == "results":
+        page = page_of(session.results, solution.number)
+        if page == 0 or session.page < 1:
+            return click(BACK.lower())
+        if page == session.page:
+            return click(shop.catalogue.product(solution.number).asin.lower())
+        return click((NEXT if page > session.page else PREVIOUS).lower())
+    if session.product != solution.number:
+        return click((PREVIOUS if session.kind == "sub" else BACK).lower())
+    if session.kind == "sub":
+        return click(PREVIOUS.lower())
+    unread = _unread(shop, goal, session)
+    if unread:
+        return click(unread)
+    for group, value in solution.options:
+        if session.options.get(group) != value:
+            return click(value)
+    return click(BUY.lower())

@@ -1,0 +1,200 @@
+"""One value after another out of a JSON file of any size, plain or gzip, with memory for one value.
+
+The values are decoded by the standard library's scanner, so they are what ``json.load`` would give: NaN,
+integers of any length and lone surrogates included, and of a repeated key the last value counts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from repro_rl.errors import DataError
+
+CHUNK = 1 << 20  # bytes read at once
+EDGE = 16  # a syntax error this near to the end of what was read may just be a value cut in two
+GZIP_MAGIC = b"\x1f\x8b"
+_DECODER = json.JSONDecoder()
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def read_whole(path: Path) -> Any:
+    """The one value of a small file. Raises DataError like the functions below."""
+    with closing(_Text(path)) as text:
+        if not text.peek():
+            raise DataError("the file is empty", file=path)
+        value = text.value(None)
+        text.end()
+        return value
+
+
+def array_items(path: Path) -> Iterator[Any]:
+    """The elements of the array that the file holds, in order.
+
+    Raises DataError naming the file and the element (counted from 1) when the file is missing, empty, cut
+    off, not JSON, not UTF-8, broken gzip, or holds something else than an array.
+    """
+    with closing(_Text(path)) as text:
+        text.opening("[", "an array of records")
+        number = 0
+        while text.another("]", first=number == 0, record=number):
+            number += 1
+            yield text.value(number)
+        text.end()
+
+
+def object_members(path: Path) -> Iterator[tuple[str, str]]:
+    """The members of the object that the file holds, in order: (key, JSON text of the value).
+
+    Raises DataError like ``array_items``, naming the key.
+    """
+    with closing(_Text(path)) as text:
+        text.opening("{", "an object with one member per ASIN")
+        number = 0
+        key: Any = None
+        while text.another("}", first=number == 0, record=key):
+            number += 1
+            key = text.value(f"{number} (its key)")
+            if not isinstance(key, str):
+                raise text.error(f"expected a key in quotes, found {type(key).__name__}", record=number)
+            text.literal(":", key)
+            yield key, text.raw(key)
+        text.end()
+
+
+class _Text:
+    """What is left of a file's text: a buffer that grows at its end and is consumed at its start."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.buffer = ""
+        self.at = 0  # first character of the buffer that is not consumed
+        self.before = 0  # characters consumed and dropped
+        self.taken = 0  # bytes decoded
+        self.finished = False
+        self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+        self.read = self._open()
+
+    def close(self) -> None:
+        self.file.close()
+
+    def _open(self) -> Callable[[int], bytes]:
+        try:
+            self.file = open(self.path, "rb")  # noqa: SIM115 (closed by close)
+            magic = self.file.peek(2)[:2]
+        except OSError as problem:
+            raise DataError(f"cannot be read ({problem.strerror or problem})", file=self.path) from problem
+        return gzip.GzipFile(fileobj=self.file).read if magic == GZIP_MAGIC else self.file.read
+
+    def error(self, message: str, record: object = None, at: int | None = None) -> DataError:
+        position = self.before + (self.at if at is None else at)
+        return DataError(
+            f"{message} (near character {position:,} of the text)", file=self.path, record=record
+        )
+
+    def more(self, record: object) -> bool:
+        """Read on. The amount doubles with a value that does not end, so a long value costs linear time."""
+        if self.finished:
+            return False
+        try:
+            data = self.read(max(CHUNK, len(self.buffer) - self.at))
+        except EOFError as problem:
+            raise self.error("the gzip file is cut off; copy it again", record, len(self.buffer)) from problem
+        except (OSError, zlib.error) as problem:
+            message = f"the file is damaged ({problem}); copy it again"
+            raise self.error(message, record, len(self.buffer)) from problem
+        self.finished = not data
+        try:
+            new = self.utf8.decode(data, final=self.finished)
+        except UnicodeDecodeError as problem:
+            position = self.taken + problem.start
+            raise DataError(f"not UTF-8 near byte {position:,}", file=self.path, record=record) from problem
+        self.taken += len(data)
+        self.before += self.at
+        self.buffer = self.buffer[self.at :] + new
+        self.at = 0
+        return not self.finished
+
+    def peek(self, record: object = None) -> str:
+        """The next character that is not blank, "" at the end of the file."""
+        while True:
+            blank = _BLANK.match(self.buffer, self.at)
+            self.at = blank.end() if blank else self.at
+            if self.at < len(self.buffer):
+                return self.buffer[self.at]
+            if not self.more(record):
+                return ""
+
+    def opening(self, mark: str, expected: str) -> None:
+        found = self.peek()
+        if not found:
+            raise DataError(f"the file is empty; expected {expected}", file=self.path)
+        if found != mark:
+            raise self.error(f"expected {expected}, which starts with {mark!r}; found {found!r}")
+        self.at += 1
+
+    def literal(self, mark: str, record: object) -> None:
+        found = self.peek(record)
+        if found != mark:
+            raise self.error(f"expected {mark!r}, found {found or 'the end of the file'!r}", record)
+        self.at += 1
+
+    def another(self, closing: str, first: bool, record: object) -> bool:
+        """Step over the comma, or the closing bracket: whether another value follows."""
+        after = None if first else f"after {record}"
+        found = self.peek(after)
+        if found == closing:
+            self.at += 1
+            return False
+        if first:
+            return True
+        if found != ",":
+            what = repr(found) if found else "the end of the file: it is cut off"
+            raise self.error(f"expected ',' or {closing!r}, found {what}", after)
+        self.at += 1
+        return True
+
+    def value(self, record: object) -> Any:
+        """The next value, decoded."""
+        return self._scan(record)[0]
+
+    def raw(self, record: object) -> str:
+        """The JSON text of the next value."""
+        return self._scan(record)[1]
+
+    def _scan(self, record: object) -> tuple[Any, str]:
+        while True:
+            if not self.peek(record):
+                raise self.error("the file ends where a value should follow: it is cut off", record)
+            try:
+                value, end = _DECODER.raw_decode(self.buffer, self.at)
+            except json.JSONDecodeError as problem:
+                left = len(self.buffer) - problem.pos
+                cut = problem.msg.startswith("Unterminated string") or left <= EDGE
+                if cut and self.more(record):
+                    continue
+                what = f"the file is cut off ({problem.msg})" if cut else f"not JSON: {problem.msg}"
+                raise self.error(what, record, len(self.buffer) - left) from problem
+            except RecursionError as problem:
+                raise self.error("nested too deeply", record) from problem
+            except ValueError as problem:  # such as an integer of more digits than Python converts
+                raise self.error(f"not usable: {problem}", record) from problem
+            left = len(self.buffer) - end
+            if left < EDGE and self.more(record):
+                continue  # a number may go on: 1 and then .5
+            end = len(self.buffer) - left
+            text = self.buffer[self.at : end]
+            self.at = end
+            return value, text
+
+    def end(self) -> None:
+        found = self.peek()
+        if found:
+            raise self.error(f"the value is complete, but {found!r} follows")

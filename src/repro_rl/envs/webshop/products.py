@@ -1,0 +1,44 @@
+"""One product, as the engine needs it, and the text the search engine indexes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEFAULT_PRICE = 100.0  # what the original assumes for a product without a price
+NO_ATTRIBUTE = "DUMMY_ATTR"  # what the original writes for a product without attributes
+
+
+@dataclass(slots=True, frozen=True)
+class HumanInstruction:
+    """One human-written instruction for a product."""
+
+    text: str
+    attributes: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Product:
+    """A product after the original's cleaning: options lower-cased, prices parsed, lists as tuples."""
+
+    asin: str
+    title: str
+    description: str
+    bullets: tuple[str, ...]
+    category: str  # coarse, such as "garden"
+    query: str  # what shoppers call this kind of product, lower case
+    product_category: str  # path such as "Home › Furniture › Tables"
+    price_tag: str  # as the pages print it, such as "$9.99 to $11.99"
+    prices: tuple[float, ...]  # none (unknown), one, or the two ends of a range
+    options: dict[str, tuple[str, ...]]  # group name -> values, both lower case
+    attributes: tuple[str, ...]
+    instruction: str | None = None  # synthetic instruction, None when the data have none
+    instruction_attributes: tuple[str, ...] = ()
+    human: tuple[HumanInstruction, ...] = field(default=())
+
+
+def document_text(product: Product) -> str:
+    """The text that is indexed, as in the original: title, description, first bullet, options; lower case."""
+    options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in product.options.items())
+    first = product.bullets[0] if product.bullets else ""
+    return " ".join([product.title, product.description, first, options]).lower()

@@ -1,0 +1,211 @@
+"""The ``words`` style: pages as few, closed words for tiny models, and short names for actions.
+
+A tiny model cannot read product texts, so the page is compared with the instruction for it. Only what the
+pages of this episode have shown is used, never the target or hidden fields:
+
+- search page: ``search-page a<wanted attributes> o<wanted options>``
+- results page: ``results:<page>`` and a word per row, ``r<row>:k<k>a<a>p<p>v<v>``: kind of product named in
+  the title (0 not, 1 some of its words, 2 all), wanted attributes in the title, price within the cap, opened
+  before
+- item page and sub-pages: ``item``, ``features`` or ``description``, then ``k<k>``, ``a<seen>/<wanted>``
+  (attributes in what has been read of this item), ``f<0|1>`` ``d<0|1>`` (features, description read),
+  ``p<0|1>`` and for each option group ``g<group>:none`` (nothing there is wanted), ``g<group>:v<value>``
+  (that value is wanted and not chosen), ``g<group>:ok`` (chosen)
+- after the purchase: ``bought:<score in tenths>``
+
+Actions: ``search[ <slots> ]`` with any of ``$kind $a1 $a2 ... $o1 $o2 ...`` (pieces of the instruction),
+``click[r<row>]``, ``click[g<group>v<value>]``, ``click[next]``, ``click[prev]``, ``click[back]``,
+``click[features]``, ``click[description]``, ``click[buy]``. The real actions are understood too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from repro_rl.envs.webshop.actions import click, parse
+from repro_rl.envs.webshop.expert import plain_query
+from repro_rl.envs.webshop.goals import Goal
+from repro_rl.envs.webshop.pages import BACK, BUY, NEXT, PREVIOUS, WINDOW
+from repro_rl.envs.webshop.reward import normal_color
+from repro_rl.envs.webshop.session import Session
+from repro_rl.envs.webshop.shop import Shop
+
+ATTRIBUTES, OPTIONS = 4, 3  # slots of each kind that words name; further ones are out of reach
+GROUPS, VALUES, PAGES = 3, 8, 6
+_NAMES = {"next": NEXT.lower(), "prev": PREVIOUS.lower(), "back": BACK.lower(), "buy": BUY.lower()}
+_ALIASES = {real: name for name, real in _NAMES.items()}
+_SLOTS = (
+    "$kind",
+    *(f"$a{i}" for i in range(1, ATTRIBUTES + 1)),
+    *(f"$o{i}" for i in range(1, OPTIONS + 1)),
+)
+_ROW, _VALUE = re.compile(r"r(\d{1,2})"), re.compile(r"g(\d)v(\d)")
+
+
+def vocabulary() -> Iterator[str]:
+    """Every word of the style, actions included."""
+    yield from ("search-page", "item", "features", "description", "reviews", "attributes", "search[", "]")
+    yield from _SLOTS
+    yield from (f"a{i}" for i in range(ATTRIBUTES + 1))
+    yield from (f"o{i}" for i in range(OPTIONS + 1))
+    yield from (f"results:{i}" for i in range(PAGES + 1))
+    for row, k, a, p, v in itertools.product(
+        range(1, WINDOW + 1), range(3), range(ATTRIBUTES + 1), "01", "01"
+    ):
+        yield f"r{row}:k{k}a{a}p{p}v{v}"
+    yield from (f"{letter}{bit}" for letter in "fdp" for bit in "01")
+    yield from (f"k{k}" for k in range(3))
+    yield from (f"a{a}/{b}" for b in range(ATTRIBUTES + 1) for a in range(b + 1))
+    for group in range(1, GROUPS + 1):
+        yield from (f"g{group}:{state}" for state in ("none", "ok"))
+        yield from (f"g{group}:v{value}" for value in range(1, VALUES + 1))
+        yield from (click(f"g{group}v{value}") for value in range(1, VALUES + 1))
+    yield from (click(f"r{row}") for row in range(1, WINDOW + 1))
+    yield from (click(name) for name in (*_NAMES, "features", "description"))
+    yield from (f"bought:{tenth}" for tenth in range(11))
+
+
+class Words:
+    """The codec of one episode; it remembers what the agent has read."""
+
+    def __init__(self, shop: Shop, goal: Goal, session: Session):
+        self._shop, self._goal, self._session = shop, goal, session
+        self._wanted = [attribute.lower() for attribute in goal.attributes][:ATTRIBUTES]
+        self._options = {normal_color(value) for value in goal.options}
+        self._slots = {"$kind": goal.query}
+        self._slots |= {f"$a{i}": value for i, value in enumerate(goal.attributes[:ATTRIBUTES], 1)}
+        self._slots |= {f"$o{i}": value for i, value in enumerate(goal.options[:OPTIONS], 1)}
+        self._titles: dict[int, tuple[int, frozenset[int], int]] = {}
+        self._opened: set[int] = set()
+
+    # Actions
+
+    def real(self, action: str) -> str:
+        """The action a short name stands for; what is no short name comes back as it is."""
+        verb, name = parse(action)
+        if verb == "search" and "$" in name:
+            return f"search[{self._query(name)}]"
+        if verb != "click":
+            return action
+        if found := _ROW.fullmatch(name):
+            shown, row = self._session.shown() if self._session.kind == "results" else (), int(found[1])
+            return click(self._asin(shown[row - 1])) if 1 <= row <= len(shown) else ""
+        if found := _VALUE.fullmatch(name):
+            return self._value(int(found[1]), int(found[2]))
+        return click(_NAMES.get(name, name))
+
+    def _query(self, text: str) -> str:
+        return " ".join(self._slots.get(word, "") if word[0] == "$" else word for word in text.split())
+
+    def _asin(self, number: int) -> str:
+        return self._shop.item(number).product.asin.lower()
+
+    def _value(self, group: int, value: int) -> str:
+        if self._session.kind == "item":
+            groups = list(self._shop.item(self._session.product).product.options.values())
+            if 1 <= group <= len(groups) and 1 <= value <= len(groups[group - 1]):
+                return click(groups[group - 1][value - 1])
+        return ""
+
+    def short(self, action: str) -> str | None:
+        """The short name of a real action on this page; None when it has none."""
+        verb, name = parse(action)
+        if verb != "click":
+            return action
+        if self._session.kind == "results":
+            rows = [self._asin(number) for number in self._session.shown()]
+            if name in rows:
+                return click(f"r{rows.index(name) + 1}")
+        elif self._session.kind == "item" and name in self._shop.item(self._session.product).group_of:
+            groups = self._shop.item(self._session.product).product.options.values()
+            for g, values in enumerate(itertools.islice(groups, GROUPS), 1):
+                if name in values[:VALUES]:
+                    return click(f"g{g}v{values.index(name) + 1}")
+            return None
+        if name in ("reviews", "attributes"):
+            return None
+        return click(_ALIASES.get(name, name))
+
+    def admissible(self) -> list[str]:
+        """Short names of what can be done here; on the search page a few sensible queries."""
+        if self._session.kind == "search":
+            return [f"search[ {query} ]" for query in self.queries()]
+        names = [click(name) for name in self._session.clickables()]
+        return [short for name in names if (short := self.short(name)) is not None]
+
+    def queries(self) -> list[str]:
+        """Slot queries, the expert's order of preference: attributes and kind, kind, all, each piece."""
+        attributes = [slot for slot in self._slots if slot.startswith("$a")]
+        options = [slot for slot in self._slots if slot.startswith("$o")]
+        every = [["$kind", *attributes], ["$kind"], ["$kind", *attributes, *options], ["$kind", *options]]
+        every += [["$kind", slot] for slot in attributes] + [[slot] for slot in attributes]
+        return list(dict.fromkeys(" ".join(slots) for slots in every))
+
+    def expand(self, query: str) -> str:
+        """The text a slot query searches for."""
+        return plain_query(self._query(query))
+
+    # Observations
+
+    def observe(self) -> tuple[str, str]:
+        """(observation, its short form) of the page; call once after every step."""
+        session = self._session
+        if session.kind == "search":
+            return f"search-page a{len(self._wanted)} o{min(len(self._goal.options), OPTIONS)}", "search-page"
+        if session.kind == "results":
+            return self._results()
+        if session.kind == "done":
+            score = self._shop.appraisal(self._goal, session.product).parts(session.options).reward
+            return (f"bought:{int(score * 10 + 1e-9)}",) * 2
+        text = self._item()
+        return text, text
+
+    def _title(self, number: int) -> tuple[int, frozenset[int], int]:
+        """(kind named, indices of wanted attributes in the title, price within the cap) of a product."""
+        seen = self._titles.get(number)
+        if seen is None:
+            product = self._shop.item(number).product
+            title = product.title.lower()
+            words = self._goal.query.split()
+            named = sum(word in title for word in words)
+            kind = 2 if named == len(words) else 1 if named else 0
+            hits = frozenset(i for i, attribute in enumerate(self._wanted) if attribute in title)
+            low = product.prices[0] if product.prices else 100.0
+            seen = self._titles[number] = kind, hits, int(low <= self._goal.price_upper)
+        return seen
+
+    def _results(self) -> tuple[str, str]:
+        words, best = [f"results:{max(0, min(self._session.page, PAGES))}"], (-1, -1, -1)
+        for row, number in enumerate(self._session.shown(), 1):
+            kind, hits, price = self._title(number)
+            best = max(best, (kind, len(hits), price))
+            words.append(f"r{row}:k{kind}a{len(hits)}p{price}v{int(number in self._opened)}")
+        brief = words[0] if best[0] < 0 else f"{words[0]} k{best[0]} a{best[1]} p{best[2]}"
+        return " ".join(words), brief
+
+    def _item(self) -> str:
+        session = self._session
+        number = session.product
+        self._opened.add(number)
+        item = self._shop.item(number)
+        kind, hits, price = self._title(number)
+        read = session.read.get(number, ())
+        texts = [" ".join(item.product.bullets).lower()] if "features" in read else []
+        texts += [item.product.description.lower()] if "description" in read else []
+        seen = sum(i in hits or any(a in text for text in texts) for i, a in enumerate(self._wanted))
+        words = [session.sub_page or "item", f"k{kind}", f"a{seen}/{len(self._wanted)}"]
+        words += [f"f{int('features' in read)}", f"d{int('description' in read)}", f"p{price}"]
+        groups = itertools.islice(item.product.options.items(), GROUPS)
+        return " ".join(words + [f"g{g}:{self._choice(*group)}" for g, group in enumerate(groups, 1)])
+
+    def _choice(self, group: str, values: tuple[str, ...]) -> str:
+        wanted = [i for i, v in enumerate(values[:VALUES], 1) if normal_color(v) in self._options]
+        if not wanted:
+            return "none"
+        chosen = self._session.options.get(group)
+        exact = [i for i in wanted if values[i - 1] in self._goal.options] or wanted
+        if chosen is not None and normal_color(chosen) in self._options:
+            return "ok"
+        return f"v{exact[0]}"
