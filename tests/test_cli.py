@@ -232,3 +232,29 @@ def test_another_environment_drops_the_recipes_settings() -> None:
 
     assert load_config(None, ["env.name=mine", "env.settings.size=3"]).env.settings == {"size": 3}
     assert load_config(None, ["env.name=sokoban"]).env.settings == {"style": "relative"}
+
+
+def test_doctor_takes_the_settings_of_one_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = run(capsys, monkeypatch, "doctor", "webshop", "style=words", "generated=[100, 1]")
+    assert code == 0, text
+    assert "webshop-generated-100-synthetic" in text
+    assert "title nouns by" in text
+    code, text = run(capsys, monkeypatch, "doctor", "style=words")
+    assert code == 2
+    assert "name exactly one" in text
+
+
+def test_playing_a_shop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = run(capsys, monkeypatch, "play", "webshop", "generated=[100, 1]", "--expert")
+    assert code == 0, text
+    assert "[button] Search [button_]" in text
+    assert "Thank you for shopping with us!" in text
+    assert "Solved." in text
+
+
+def test_foreign_text_cannot_reach_the_terminals_controls() -> None:
+    from repro_rl.cli.show import visible
+
+    assert visible("a\x1b[31mb\x00\u202ec\n\td é 🧱") == "a\\u001b[31mb\\u0000\\u202ec\n\td é 🧱"

@@ -72,6 +72,12 @@ def one(tmp_path: Path, **fields: Any) -> Product:
     return read(tmp_path, record(**fields))[0]
 
 
+@pytest.fixture(autouse=True)
+def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests write hundreds of catalogues; waiting for the disk would be most of their time."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("REPRO_RL_CACHE", str(tmp_path / "cache"))

@@ -331,8 +331,9 @@ def _cached(
     with _alone(root / f".{name}.lock") as alone:
         if _usable(folder):
             return folder
+        shutil.rmtree(folder, ignore_errors=True)  # broken, or not there
         if alone:  # then these are leftovers of a killed process
-            for path in (folder, *root.glob(f".{name}.*.tmp")):
+            for path in root.glob(f".{name}.*.tmp"):
                 shutil.rmtree(path, ignore_errors=True)
         report = new_report()
         write_files(read(report), folder, {**source, "reading": report}, on_done, replace=False)

@@ -34,6 +34,7 @@ MAX_QUERY = 1 << 18  # characters of a query that are looked at
 _HEAD = "index.json"
 _TERMS = "terms.bin"
 _SMALL = 1 << 20  # postings up to which their scores are kept in memory
+_PIECE = 1 << 15  # postings scored at a time in a large index
 _BLOCK = 512  # documents a block, when the best are picked from many
 _TYPES: dict[str, type[np.generic]] = {
     "docs": np.uint32,
@@ -170,39 +171,43 @@ class SearchIndex:
 
     def _score(self, counts: dict[str, int]) -> npt.NDArray[np.float32] | None:
         """(N,) scores, or None when no term of the query is in any document."""
-        slices: list[npt.NDArray[Any]] = []
-        values: list[npt.NDArray[np.float32]] = []
-        for word, count in counts.items():
-            known = self._term(word)
-            if known is None:
-                continue
-            start, end, weight = known
-            docs = self._small_docs if self._small else self._docs
-            slices.append(docs[start:end])
-            if self._small and count == 1:
-                values.append(self._small_scores[start:end])
-            else:
-                values.append(self._term_scores(start, end, np.float32(count) * weight))
-        if not slices:
+        known = [(found, count) for word, count in counts.items() if (found := self._term(word)) is not None]
+        if not known:
             return None
-        where = np.concatenate(slices) if len(slices) > 1 else slices[0]
-        what = np.concatenate(values) if len(values) > 1 else values[0]
-        return np.bincount(where, what, self.documents).astype(np.float32)
+        if len(self._docs) <= _SMALL:
+            docs = [self._small_docs[start:end] for (start, end, _), _ in known]
+            scores = [
+                self._small_scores[start:end]
+                if count == 1
+                else _bm25(np.float32(count) * weight, self._saturation[start:end])
+                for (start, end, weight), count in known
+            ]
+            added_up = np.bincount(np.concatenate(docs), np.concatenate(scores), self.documents)
+            total = np.asarray(added_up, dtype=np.float64)
+        else:
+            total = np.zeros(self.documents)
+            for (start, end, weight), count in known:
+                boosted = np.float32(count) * weight
+                for place in range(start, end, _PIECE):
+                    docs_here, saturation = self._saturate(place, min(place + _PIECE, end))
+                    added = total.take(docs_here, mode="clip")  # each document once: no add.at needed
+                    added += _bm25(boosted, saturation)
+                    total.put(docs_here, added, mode="clip")
+        return total.astype(np.float32)
 
-    def _term_scores(self, start: int, end: int, weight: np.float32) -> npt.NDArray[np.float32]:
-        saturation = self._saturation[start:end] if self._small else self._saturate(start, end)
-        scores: npt.NDArray[np.float32] = weight - weight / saturation
-        return scores
-
-    def _saturate(self, start: int, end: int) -> npt.NDArray[np.float32]:
-        """``1 + freq * norm`` of some postings."""
-        freqs = self._freqs[start:end].astype(np.float32)
+    def _saturate(self, start: int, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The documents of some postings, and ``1 + freq * norm``."""
+        docs = self._docs[start:end].astype(np.int64)
+        values = self._norms.take(docs, mode="clip")
         if self._large.shape[1]:
+            freqs = self._freqs[start:end].astype(np.float32)
             low, high = np.searchsorted(self._large[0], np.array((start, end), dtype=np.uint64))
             freqs[self._large[0, low:high].astype(np.int64) - start] = self._large[1, low:high]
-        freqs *= self._norms[self._docs[start:end]]
-        freqs += np.float32(1)
-        return freqs
+            values *= freqs
+        else:
+            values *= self._freqs[start:end]
+        values += np.float32(1)
+        return docs, values
 
     def _look_up(self, word: str) -> tuple[int, int, np.float32] | None:
         """Where a term's postings start and end, and its weight (Lucene's idf)."""
@@ -217,8 +222,7 @@ class SearchIndex:
         if low == len(starts) - 1 or terms[starts[low] : starts[low + 1]] != key:
             return None
         start, end = self._starts[low], self._starts[low + 1]
-        count = end - start
-        return start, end, np.float32(math.log(1 + (self._indexed - count + 0.5) / (count + 0.5)))
+        return start, end, self._weight(end - start)
 
     @cached_property
     def _norms(self) -> npt.NDArray[np.float32]:
@@ -229,27 +233,34 @@ class SearchIndex:
         table: npt.NDArray[np.float32] = one / (k1 * ((one - b) + b * lengths / average))
         return table[self._arrays["lengths"]]
 
-    @property
-    def _small(self) -> bool:
-        return len(self._docs) <= _SMALL
-
     @cached_property
-    def _small_docs(self) -> npt.NDArray[np.int64]:
-        return self._docs.astype(np.int64)
-
-    @cached_property
-    def _saturation(self) -> npt.NDArray[np.float32]:
+    def _small_postings(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         return self._saturate(0, len(self._docs))
+
+    @property
+    def _small_docs(self) -> npt.NDArray[np.int64]:
+        return self._small_postings[0]
+
+    @property
+    def _saturation(self) -> npt.NDArray[np.float32]:
+        return self._small_postings[1]
 
     @cached_property
     def _small_scores(self) -> npt.NDArray[np.float32]:
         """(P,) scores of terms that occur once in a query."""
         scores = np.empty(len(self._docs), dtype=np.float32)
         for start, end in pairwise(self._starts):
-            count = end - start
-            weight = np.float32(math.log(1 + (self._indexed - count + 0.5) / (count + 0.5)))
-            scores[start:end] = weight - weight / self._saturation[start:end]
+            scores[start:end] = _bm25(self._weight(end - start), self._saturation[start:end])
         return scores
+
+    def _weight(self, documents: int) -> np.float32:
+        """Lucene's idf of a term that so many documents have."""
+        return np.float32(math.log(1 + (self._indexed - documents + 0.5) / (documents + 0.5)))
+
+
+def _bm25(weight: np.float32, saturation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    scores: npt.NDArray[np.float32] = weight - weight / saturation
+    return scores
 
 
 def _count(query: str) -> dict[str, int]:
