@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from repro_rl.envs.webshop.index import SearchIndex
-from repro_rl.envs.webshop.products import document_text
-from repro_rl.envs.webshop.reader import read_products
+from repro_rl.envs.webshop.data.products import document_text
+from repro_rl.envs.webshop.data.reader import read_products
+from repro_rl.envs.webshop.search.index import SearchIndex
 
 
 def repeated(texts: list[str], count: int) -> Iterator[str]:

@@ -17,8 +17,8 @@ import repro_rl
 from repro_rl.envs.checker import check_env
 from repro_rl.envs.webshop import WebShopEnv, pages
 from repro_rl.envs.webshop.actions import clickable, parse
+from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import NO_CAP, drawn_cap, drawn_price
-from repro_rl.envs.webshop.products import Product
 from repro_rl.envs.webshop.reward import normal_color, similar
 from repro_rl.errors import ConfigError, DataError, TaskError
 
@@ -421,3 +421,23 @@ def test_missing_data_say_what_was_looked_for(tmp_path: Path) -> None:
 def test_environments_share_one_catalogue() -> None:
     envs = [shop(style=style) for style in pages.STYLES for _ in range(8)]
     assert len({id(env.shop) for env in envs}) == 1
+
+
+def test_an_asin_named_like_a_button_is_a_product(tmp_path: Path) -> None:
+    """The original crashes here."""
+    mugs = [
+        record("BUY NOW"),
+        record("FEATURES"),
+        record('"12"', customization_options={"no": [{"value": "12"}]}),
+    ]
+    env = hand_made(tmp_path, mugs, style="text_rich", max_steps=50)
+    env.reset(options={"task": env.panel("all").ids[0]})
+    for name in ("buy now", "features"):
+        env.step("search[mug]")
+        observation, _, terminated, _, info = env.step(f"click[{name}]")
+        assert info["valid"]
+        assert not terminated
+        assert "Plain Mug for Tea" in observation
+    env.step("search[mug]")
+    # The original looks for the quoted value anywhere in the page's address, the ASIN included.
+    assert env.step('click["12"]')[0].startswith("You have clicked 12.\n")

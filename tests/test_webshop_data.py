@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from repro_rl.cli.data import data_app
-from repro_rl.envs.webshop import catalogue as store
-from repro_rl.envs.webshop import jsonstream
-from repro_rl.envs.webshop.catalogue import (
+from repro_rl.envs.webshop.data import catalogue as store
+from repro_rl.envs.webshop.data import jsonstream
+from repro_rl.envs.webshop.data.catalogue import (
     Catalogue,
     cache_root,
     find_files,
@@ -31,11 +31,11 @@ from repro_rl.envs.webshop.catalogue import (
     open_catalogue,
     write_catalogue,
 )
-from repro_rl.envs.webshop.generate import generate_catalogue
-from repro_rl.envs.webshop.nouns import nouns, tagger_name
-from repro_rl.envs.webshop.products import HumanInstruction, Product
-from repro_rl.envs.webshop.reader import new_report, products_from_raw, read_products
-from repro_rl.envs.webshop.tables import Names, save_hashes
+from repro_rl.envs.webshop.data.generate import generate_catalogue
+from repro_rl.envs.webshop.data.nouns import nouns, tagger_name
+from repro_rl.envs.webshop.data.products import HumanInstruction, Product
+from repro_rl.envs.webshop.data.reader import new_report, products_from_raw, read_products
+from repro_rl.envs.webshop.data.tables import Names, save_hashes
 from repro_rl.errors import DataError
 
 
@@ -603,7 +603,7 @@ def test_a_search_gives_fifty(tmp_path: Path) -> None:
 
 
 def test_equal_hashes_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro_rl.envs.webshop.tables._hash", lambda text: 7)
+    monkeypatch.setattr("repro_rl.envs.webshop.data.tables._hash", lambda text: 7)
     keys = ["x", "y", "z", "y"]
     save_hashes(tmp_path, "k", keys)
     names = Names(tmp_path, "k", keys.__getitem__)

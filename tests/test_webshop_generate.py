@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro_rl.envs.webshop import generate_words as words
 from repro_rl.envs.webshop import reward
-from repro_rl.envs.webshop.generate import RawCatalogue, _types, generate_catalogue, vocabulary
+from repro_rl.envs.webshop.data import generate_words as words
+from repro_rl.envs.webshop.data.generate import RawCatalogue, _types, generate_catalogue, vocabulary
+from repro_rl.envs.webshop.data.products import Product
+from repro_rl.envs.webshop.data.reader import products_from_raw
 from repro_rl.envs.webshop.goals import DrawnGoals
-from repro_rl.envs.webshop.products import Product
-from repro_rl.envs.webshop.reader import products_from_raw
 from repro_rl.errors import ConfigError
 
 PRODUCT_KEYS = "name,full_description,pricing,images,product_category,average_rating,small_description"

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repro_rl.envs.webshop import nouns as module
-from repro_rl.envs.webshop.nouns import LONGEST, nouns, tagger_name, tokens
+from repro_rl.envs.webshop.data import nouns as module
+from repro_rl.envs.webshop.data.nouns import LONGEST, nouns, tagger_name, tokens
 from repro_rl.errors import MissingDependencyError
 
 FAKE_MODEL = """
@@ -195,7 +195,7 @@ def test_threads_see_the_whole_word_list(tmp_path: Path) -> None:
     # In a process of its own, because here the list is already read.
     code = (
         "from concurrent.futures import ThreadPoolExecutor as Pool\n"
-        "from repro_rl.envs.webshop import nouns as module\n"
+        "from repro_rl.envs.webshop.data import nouns as module\n"
         "module.SPACY_MODELS = ()\n"
         "texts = [f'{i} a quickly running yellow zebra' for i in range(8)]\n"
         "with Pool(8) as pool: print(set(pool.map(module.nouns, texts)))"
@@ -206,7 +206,7 @@ def test_threads_see_the_whole_word_list(tmp_path: Path) -> None:
 
 def test_importing_the_module_loads_no_tagger() -> None:
     code = (
-        "import sys, repro_rl.envs.webshop.nouns\n"
+        "import sys, repro_rl.envs.webshop.data.nouns\n"
         "print([name for name in ('textblob', 'spacy') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro_rl.envs.webshop import index as index_module
-from repro_rl.envs.webshop.analyzer import STOP_WORDS, analyze, tokens
-from repro_rl.envs.webshop.index import MAX_TERMS, SearchIndex, length_of
-from repro_rl.envs.webshop.index_build import length_codes
-from repro_rl.envs.webshop.porter import stem
-from repro_rl.envs.webshop.wordbreak import RANGES
+from repro_rl.envs.webshop.search import index as index_module
+from repro_rl.envs.webshop.search.analyzer import STOP_WORDS, analyze, tokens
+from repro_rl.envs.webshop.search.index import MAX_TERMS, SearchIndex, length_of
+from repro_rl.envs.webshop.search.index_build import length_codes
+from repro_rl.envs.webshop.search.porter import stem
+from repro_rl.envs.webshop.search.wordbreak import RANGES
 from repro_rl.errors import DataError
 
 # Text -> index terms, as Lucene 8.11 (Anserini 0.14.3, its English analyzer) printed them.
@@ -343,8 +343,8 @@ def test_large_and_small_collections_agree(
 
 
 def test_chunks_do_not_show(random_texts: list[str], saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repro_rl.envs.webshop.index_build.CHUNK", 500)
-    monkeypatch.setattr("repro_rl.envs.webshop.index_build._WORDS", 50)
+    monkeypatch.setattr("repro_rl.envs.webshop.search.index_build.CHUNK", 500)
+    monkeypatch.setattr("repro_rl.envs.webshop.search.index_build._WORDS", 50)
     seen: list[int] = []
     built = SearchIndex.build(iter(random_texts), seen.append)
     assert seen == list(range(1, len(random_texts) + 1))

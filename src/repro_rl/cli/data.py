@@ -14,7 +14,7 @@ from repro_rl.cli.show import Bar, bar, say
 from repro_rl.errors import DataError
 
 if TYPE_CHECKING:
-    from repro_rl.envs.webshop.catalogue import Catalogue
+    from repro_rl.envs.webshop.data.catalogue import Catalogue
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Import data sets for the environments, generate them, look at them."
@@ -49,8 +49,8 @@ def import_webshop(
     ] = False,
 ) -> None:
     """Turn WebShop's own data files into a catalogue, once; every start after that takes milliseconds."""
-    from repro_rl.envs.webshop.catalogue import find_files, write_catalogue
-    from repro_rl.envs.webshop.reader import new_report, read_products
+    from repro_rl.envs.webshop.data.catalogue import find_files, write_catalogue
+    from repro_rl.envs.webshop.data.reader import new_report, read_products
 
     if not products.is_file():
         raise DataError("there is no such file", file=products)
@@ -87,9 +87,9 @@ def generate_webshop(
     ] = False,
 ) -> None:
     """Make up a catalogue; the same count and seed give the same products everywhere."""
-    from repro_rl.envs.webshop.catalogue import FULL, write_catalogue
-    from repro_rl.envs.webshop.generate import generate_catalogue
-    from repro_rl.envs.webshop.reader import new_report, products_from_raw
+    from repro_rl.envs.webshop.data.catalogue import FULL, write_catalogue
+    from repro_rl.envs.webshop.data.generate import generate_catalogue
+    from repro_rl.envs.webshop.data.reader import new_report, products_from_raw
     from repro_rl.files import write_json
 
     start = time.monotonic()
@@ -114,7 +114,7 @@ def info_webshop(
     ] = False,
 ) -> None:
     """Show what a catalogue holds and where it comes from."""
-    from repro_rl.envs.webshop.catalogue import Catalogue
+    from repro_rl.envs.webshop.data.catalogue import Catalogue
 
     catalogue = Catalogue.open(folder)
     for name, value in _lines(catalogue.manifest):

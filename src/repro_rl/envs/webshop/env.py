@@ -11,7 +11,7 @@ from typing import Any
 from repro_rl.envs.base import TextEnv, register_env
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.webshop import pages, words
-from repro_rl.envs.webshop.catalogue import locate, open_catalogue
+from repro_rl.envs.webshop.data.catalogue import locate, open_catalogue
 from repro_rl.envs.webshop.expert import next_action, plain_query, progress
 from repro_rl.envs.webshop.frozen import FrozenGoals, read_goals, read_prices
 from repro_rl.envs.webshop.goals import TYPES, DrawnGoals, Goal, GoalList

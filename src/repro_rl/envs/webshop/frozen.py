@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal, Products, drawn_price
-from repro_rl.envs.webshop.products import Product
 from repro_rl.errors import DataError, TaskError
 
 

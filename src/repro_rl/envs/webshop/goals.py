@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from repro_rl.envs.webshop.products import DEFAULT_PRICE, Product
+from repro_rl.envs.webshop.data.products import DEFAULT_PRICE, Product
 from repro_rl.errors import TaskError
 from repro_rl.files import write_bytes
 from repro_rl.random_streams import name_key

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from repro_rl.envs.webshop.actions import click, clickable
-from repro_rl.envs.webshop.products import Product
+from repro_rl.envs.webshop.data.products import Product
 
 STYLES = ("text", "text_rich", "compact", "words")
 JOIN = " [SEP] "

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz, utils
 
+from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal
-from repro_rl.envs.webshop.products import Product
 
 MATCH = 85  # a fuzzy score above this is a match
 # Colour words in the original's order: the first that occurs in a value stands for the whole value.

@@ -77,12 +77,17 @@ class Session:
         return [click(name) for name in self.clickables() if clickable(name)]
 
     def address(self) -> str:
-        """The part of the page's URL that the original looks into: path, query, page, options."""
+        """The part of the page's URL that the original looks into: path, ASIN, query, page, options."""
         if self.kind == "search":
             return ""
-        query = "+".join(self.query.split(" "))
-        options = {"item": json.dumps(self.options), "sub": str(self.options)}.get(self.kind, "")
-        return f"{_PATHS[self.kind]}/{query}/{self.page}/{options}"
+        where = f"{'+'.join(self.query.split(' '))}/{self.page}"
+        if self.kind == "results":
+            return f"{_PATHS[self.kind]}/{where}"
+        asin = self.item(self.product).product.asin.upper()
+        options = json.dumps(self.options)
+        if self.kind == "sub":
+            options = f"{self.sub_page.title()}/{self.options}"
+        return f"{_PATHS[self.kind]}/{asin}/{where}/{options}"
 
     def _path(self) -> str:
         """The original asks which path name occurs anywhere in the URL, the query included."""
@@ -97,7 +102,7 @@ class Session:
         self.product, self.sub_page, self.options = -1, "", {}
 
     def _click(self, name: str) -> None:
-        if name == BUY.lower():
+        if name == BUY.lower() and self.product >= 0:  # it may be an ASIN on a results page
             self.kind = "done"
         elif name == BACK.lower():
             self.kind, self.query, self.page, self.results = "search", "", 0, ()
@@ -108,7 +113,7 @@ class Session:
             self._search(self.query, self.page - 1)
         elif name == PREVIOUS.lower() and self._path() == "item_page":
             self._search(self.query, self.page)
-        elif name in SUB_PAGES:
+        elif name in SUB_PAGES and self.product >= 0:
             self.kind, self.sub_page = "sub", name
             self.read.setdefault(self.product, set()).add(name)
         else:

@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from repro_rl.envs.webshop.actions import clickable
-from repro_rl.envs.webshop.catalogue import Catalogue
+from repro_rl.envs.webshop.data.catalogue import Catalogue
+from repro_rl.envs.webshop.data.nouns import nouns
 from repro_rl.envs.webshop.goals import Goal, GoalList
-from repro_rl.envs.webshop.nouns import nouns
 from repro_rl.envs.webshop.pages import BUTTONS, WINDOW, Item
 from repro_rl.envs.webshop.reward import Appraisal, appraise, normal_color, similar, wanted_options
 from repro_rl.random_streams import name_key

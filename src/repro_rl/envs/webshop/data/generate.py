@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal, TypeVar
 
-from repro_rl.envs.webshop import generate_words as words
+from repro_rl.envs.webshop.data import generate_words as words
 from repro_rl.errors import ConfigError
 
 T = TypeVar("T")

@@ -22,8 +22,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from repro_rl.envs.webshop.analyzer import analyze
-from repro_rl.envs.webshop.index_build import Arrays, IndexBuilder
+from repro_rl.envs.webshop.search.analyzer import analyze
+from repro_rl.envs.webshop.search.index_build import Arrays, IndexBuilder
 from repro_rl.errors import DataError
 from repro_rl.files import write_json
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from repro_rl.envs.webshop.jsonstream import array_items, object_members, read_whole
-from repro_rl.envs.webshop.products import DEFAULT_PRICE, NO_ATTRIBUTE, HumanInstruction, Product
+from repro_rl.envs.webshop.data.jsonstream import array_items, object_members, read_whole
+from repro_rl.envs.webshop.data.products import DEFAULT_PRICE, NO_ATTRIBUTE, HumanInstruction, Product
 from repro_rl.errors import DataError
 
 if TYPE_CHECKING:
-    from repro_rl.envs.webshop.generate import RawCatalogue
+    from repro_rl.envs.webshop.data.generate import RawCatalogue
 
 ASIN_LENGTH = 10  # longer ids are left out, as in the original
 REASONS = 20  # bad records that are reported one by one

@@ -14,10 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from repro_rl.envs.webshop.index import SearchIndex
-from repro_rl.envs.webshop.nouns import nouns, tagger_name
-from repro_rl.envs.webshop.products import HumanInstruction, Product, document_text
-from repro_rl.envs.webshop.tables import PostingsWriter, Rows, RowsWriter, encode, save_array, save_hashes
+from repro_rl.envs.webshop.data.nouns import nouns, tagger_name
+from repro_rl.envs.webshop.data.products import HumanInstruction, Product, document_text
+from repro_rl.envs.webshop.data.tables import (
+    PostingsWriter,
+    Rows,
+    RowsWriter,
+    encode,
+    save_array,
+    save_hashes,
+)
+from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
 from repro_rl.files import write_json
 

@@ -12,8 +12,8 @@ from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
 
-from repro_rl.envs.webshop.porter import stem
-from repro_rl.envs.webshop.wordbreak import RANGES
+from repro_rl.envs.webshop.search.porter import stem
+from repro_rl.envs.webshop.search.wordbreak import RANGES
 
 LONGEST = 255  # UTF-16 units the tokenizer looks at; a longer word is cut there
 _STOP = (

@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from repro_rl.envs.webshop.catalogue_files import (
+from repro_rl.envs.webshop.data.catalogue_files import (
     MANIFEST,
     VERSION,
     OnDone,
@@ -35,12 +35,12 @@ from repro_rl.envs.webshop.catalogue_files import (
     unpack,
     write_files,
 )
-from repro_rl.envs.webshop.generate import generate_catalogue
-from repro_rl.envs.webshop.index import SearchIndex
-from repro_rl.envs.webshop.nouns import tagger_name
-from repro_rl.envs.webshop.products import Product
-from repro_rl.envs.webshop.reader import ReadReport, new_report, products_from_raw, read_products
-from repro_rl.envs.webshop.tables import Names, Postings, Rows, decode, load_array
+from repro_rl.envs.webshop.data.generate import generate_catalogue
+from repro_rl.envs.webshop.data.nouns import tagger_name
+from repro_rl.envs.webshop.data.products import Product
+from repro_rl.envs.webshop.data.reader import ReadReport, new_report, products_from_raw, read_products
+from repro_rl.envs.webshop.data.tables import Names, Postings, Rows, decode, load_array
+from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
 
 RESULTS = 50  # products that a search returns at most
@@ -301,8 +301,10 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 def _generated(count: int, seed: int, on_done: OnDone | None) -> Path:
     """The generated catalogue; its key holds the code that makes it, so new code makes it anew."""
     code = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(file.read_bytes())
+    here = Path(__file__).parent
+    for folder in (here, here.parent / "search"):
+        for file in sorted(folder.glob("*.py")):
+            code.update(file.read_bytes())
     source = {"kind": "generated", "products": count, "seed": seed}
     return _cached(
         f"generated-{count}-{seed}",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from repro_rl.envs.webshop.analyzer import term, tokens
+from repro_rl.envs.webshop.search.analyzer import term, tokens
 
 CHUNK = 1 << 22  # words sorted at a time
 _WORDS = 1 << 21  # different words remembered

@@ -1,0 +1,1 @@
+"""The shop's data: records, the original's files, the generated catalogue, the cache on disk."""
