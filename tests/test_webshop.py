@@ -441,3 +441,14 @@ def test_an_asin_named_like_a_button_is_a_product(tmp_path: Path) -> None:
     env.step("search[mug]")
     # The original looks for the quoted value anywhere in the page's address, the ASIN included.
     assert env.step('click["12"]')[0].startswith("You have clicked 12.\n")
+
+
+def test_the_same_goals_among_other_products_are_another_panel(tmp_path: Path) -> None:
+    one = hand_made(tmp_path / "one", [record("M000000001"), record("M000000002", name="Cup")])
+    two = hand_made(tmp_path / "two", [record("M000000001"), record("M000000002", name="Jug")])
+    task = "M000000001/synthetic/0"
+    assert one.goal(task).content() == two.goal(task).content()
+    assert one.panel("all").digest != two.panel("all").digest
+    (tmp_path / "prices.jsonl").write_text('{"asin": "M000000002", "price": 1}\n')
+    cheap = repro_rl.make("webshop", data=str(tmp_path / "one"), prices=str(tmp_path / "prices.jsonl"))
+    assert cheap.panel("all").digest != one.panel("all").digest

@@ -18,6 +18,7 @@ OPTIONAL = {
     "vllm": "fast generation on GPUs",
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",
+    "en_core_web_lg": "the original's tagger of WebShop titles",
 }
 
 

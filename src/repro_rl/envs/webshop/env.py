@@ -128,7 +128,7 @@ class WebShopEnv(TextEnv):
         self._over = True
 
     def panel(self, split: str) -> TaskPanel:
-        """The tasks of a split; contents hold goal and price of the target. Raises TaskError on an unknown
+        """The tasks of a split; contents hold goal, catalogue and prices. Raises TaskError on an unknown
         split."""
         known = SPLITS_BY[self._splits]
         if split not in known:
@@ -150,8 +150,8 @@ class WebShopEnv(TextEnv):
         return panel
 
     def _content(self, goal: Goal) -> str:
-        product = self.shop.catalogue.product(self.shop.target(goal))
-        return f"{goal.content()} {self.shop.goals.price(product)!r}"
+        """A task is its goal and the shop it is shopped in: the same goal among other products is another."""
+        return f"{goal.content()} {self.shop.catalogue.digest} {self.shop.goals.price_key}"
 
     def goal(self, task_id: str) -> Goal:
         """What a task wants. Raises TaskError on an unknown id."""

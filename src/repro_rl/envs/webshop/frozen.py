@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.envs.webshop.data.products import Product
-from repro_rl.envs.webshop.goals import Goal, Products, drawn_price
+from repro_rl.envs.webshop.goals import Goal, Products, drawn_price, price_key
 from repro_rl.errors import DataError, TaskError
 
 
@@ -18,7 +18,7 @@ class FrozenGoals:
     """Goals read from a file, in its order. Task ids are ``<asin>/frozen/<position>``."""
 
     def __init__(self, goals: Sequence[Goal], seed: int, prices: dict[str, float] | None):
-        self.name = "frozen"
+        self.name, self.price_key = "frozen", price_key(seed, prices)
         self._goals, self._seed, self._prices = goals, seed, prices
 
     def __len__(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from repro_rl.envs.panel import content_digest
 from repro_rl.envs.webshop.data.products import DEFAULT_PRICE, Product
 from repro_rl.errors import TaskError
 from repro_rl.files import write_bytes
@@ -69,6 +70,7 @@ class GoalList(Protocol):
     """All goals of one setting, in order: drawn (here) or frozen (``frozen.py``)."""
 
     name: str  # synthetic, human or frozen
+    price_key: str  # names the price of every product
 
     def __len__(self) -> int: ...
 
@@ -97,7 +99,7 @@ class DrawnGoals:
     """
 
     def __init__(self, catalogue: Products, kind: str, seed: int, prices: dict[str, float] | None = None):
-        self.name = kind
+        self.name, self.price_key = kind, price_key(seed, prices)
         self._catalogue, self._kind, self._seed, self._prices = catalogue, kind, seed, prices
         self._counts, self._attributes = goal_counts(catalogue, kind)
         self._starts = np.concatenate(([0], np.cumsum(self._counts)))  # [products + 1]
@@ -173,6 +175,12 @@ class DrawnGoals:
 
 def _uniform(*names: object) -> float:
     return (name_key(*names) >> 11) / (1 << 53)
+
+
+def price_key(seed: int, frozen: dict[str, float] | None) -> str:
+    """What all prices of a setting are a function of, besides the products."""
+    listed = "" if frozen is None else content_digest(f"{asin} {frozen[asin]!r}" for asin in sorted(frozen))
+    return f"{seed} {listed}"
 
 
 def drawn_price(product: Product, seed: int, frozen: dict[str, float] | None = None) -> float:
