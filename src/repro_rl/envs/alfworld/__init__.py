@@ -1,0 +1,1 @@
+"""ALFWorld's rules and texts, played natively. The environment itself is not registered yet."""

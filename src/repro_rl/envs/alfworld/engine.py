@@ -1,0 +1,234 @@
+"""The rules and texts of ALFWorld, played natively: what the real engine prints, allows and counts as won."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from repro_rl.envs.alfworld.game import Game
+
+WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
+NOTHING = "Nothing happens."
+HELP = """Available commands:
+  look:                             look around your current location
+  inventory:                        check your current inventory
+  go to (receptacle):               move to a receptacle
+  open (receptacle):                open a receptacle
+  close (receptacle):               close a receptacle
+  take (object) from (receptacle):  take an object from a receptacle
+  move (object) to (receptacle):  place an object in or on a receptacle
+  examine (something):              examine a receptacle or an object
+  use (object):                     use an object
+  heat (object) with (receptacle):  heat an object using a receptacle
+  clean (object) with (receptacle): clean an object using a receptacle
+  cool (object) with (receptacle):  cool an object using a receptacle
+  slice (object) with (object):     slice an object using a sharp object
+"""
+APPLIANCES = {  # verb: (receptacle types, what the object must be, what it becomes, what it stops being)
+    "heat": (("Microwave",), "heatable", "isHot", "isCool"),
+    "clean": (("Sink", "SinkBasin"), "cleanable", "isClean", None),
+    "cool": (("Fridge",), "coolable", "isCool", "isHot"),
+}
+_KNIVES = ("Knife", "ButterKnife")
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a cup 1, a mug 2, and a pan 1``; ``nothing`` for none."""
+    items = [f"a {name}" for name in names]
+    if len(items) < 2:
+        return items[0] if items else "nothing"
+    return f"{', '.join(items[:-1])}, and {items[-1]}"
+
+
+class Play:
+    """One game being played. ``act`` changes it; everything else only looks."""
+
+    __slots__ = ("_flags", "_places", "at", "game", "held", "inside", "opened")
+
+    def __init__(self, game: Game):
+        self.game = game
+        self.at = game.start
+        self.held = -1  # the object in the hand, -1 none
+        self.opened = set(game.opened)
+        self.inside = [set(receptacles) for receptacles in game.inside]
+        self._places = [set(places) for places in game.object_places]
+        self._flags = {predicate: set(objects) for predicate, objects in game.flags.items()}
+
+    # What is there
+
+    def here(self) -> list[int]:
+        """Receptacles at the agent's location."""
+        return [r for r, place in enumerate(self.game.places) if place == self.at]
+
+    def is_open(self, receptacle: int) -> bool:
+        return receptacle not in self.game.openable or receptacle in self.opened
+
+    def contents(self, receptacle: int) -> list[int]:
+        return [o for o, receptacles in enumerate(self.inside) if receptacle in receptacles]
+
+    def has(self, predicate: str, item: int) -> bool:
+        return item in self._flags[predicate]
+
+    def won(self) -> bool:
+        goal, game = self.game.goal, self.game
+        if goal.kind == "look":
+            lit = any(
+                game.object_types[o] == goal.receptacle_type
+                and self.has("toggleable", o)
+                and self.has("isToggled", o)
+                and any(game.places[r] == self.at for r in self.inside[o])
+                for o in range(len(game.objects))
+            )
+            return lit and self.held >= 0 and game.object_types[self.held] == goal.object_type
+        needed = {
+            "clean": ("cleanable", "isClean"),
+            "heat": ("heatable", "isHot"),
+            "cool": ("coolable", "isCool"),
+        }
+        wanted = [
+            o
+            for o, kind in enumerate(game.object_types)
+            if kind == goal.object_type and all(self.has(p, o) for p in needed.get(goal.kind, ()))
+        ]
+        count = 2 if goal.kind == "two" else 1
+        return any(
+            sum(r in self.inside[o] for o in wanted) >= count
+            for r, kind in enumerate(game.receptacle_types)
+            if kind == goal.receptacle_type
+        )
+
+    # What can be done
+
+    def moves(self) -> dict[str, tuple[str, int, int]]:
+        """Every possible command -> (verb, object or -1, receptacle or -1)."""
+        game, held = self.game, self.held
+        moves: dict[str, tuple[str, int, int]] = {
+            "look": ("look", -1, -1),
+            "inventory": ("inventory", -1, -1),
+            "help": ("help", -1, -1),
+        }
+        for r, name in enumerate(game.receptacles):
+            if game.places[r] != self.at:
+                moves[f"go to {name}"] = ("go", -1, r)
+                continue
+            moves[f"examine {name}"] = ("examine", -1, r)
+            if r in game.openable:
+                verb = "close" if r in self.opened else "open"
+                moves[f"{verb} {name}"] = (verb, -1, r)
+            for o in self.contents(r):
+                if self.has("toggleable", o):
+                    moves[f"use {game.objects[o]}"] = ("use", o, r)
+                if held < 0 and self.has("pickupable", o) and self.is_open(r):
+                    moves[f"take {game.objects[o]} from {name}"] = ("take", o, r)
+            if held < 0:
+                continue
+            if self.is_open(r) and (game.receptacle_types[r], game.object_types[held]) in game.fits:
+                moves[f"move {game.objects[held]} to {name}"] = ("move", held, r)
+            for verb, (kinds, needs, _, _) in APPLIANCES.items():
+                if game.receptacle_types[r] in kinds and self.has(needs, held):
+                    moves[f"{verb} {game.objects[held]} with {name}"] = (verb, held, r)
+        if held >= 0:
+            moves[f"examine {game.objects[held]}"] = ("examine", held, -1)
+            if game.object_types[held] in _KNIVES:
+                for o in range(len(game.objects)):
+                    if self.has("sliceable", o) and self.at in self._places[o]:
+                        moves[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
+        return moves
+
+    def admissible(self) -> list[str]:
+        return sorted(self.moves())
+
+    def act(self, command: str) -> str | None:
+        """Do ``command`` and return what is printed; None when it is not possible (nothing changes)."""
+        move = self.moves().get(command.strip())
+        if move is None:
+            return None
+        verb, item, receptacle = move
+        game = self.game
+        if verb == "look":
+            return self.look()
+        if verb == "inventory":
+            return "You are not carrying anything." if self.held < 0 else self._carrying()
+        if verb == "help":
+            return HELP
+        if verb == "go":
+            self.at = game.places[receptacle]
+            return f"You arrive at {game.receptacles[receptacle]}. {self._inside_text(receptacle)}"
+        if verb == "open":
+            self.opened.add(receptacle)
+            return f"You open the {game.receptacles[receptacle]}. {self._inside_text(receptacle)}"
+        if verb == "close":
+            self.opened.discard(receptacle)
+            return f"You close the {game.receptacles[receptacle]}."
+        if verb == "examine":
+            return self._inside_text(receptacle) if item < 0 else self._object_text(item)
+        if verb == "use":
+            self._flags["isToggled"].add(item)
+            return f"You turn on the {game.objects[item]}."
+        if verb == "take":
+            self.held = item
+            self.inside[item].discard(receptacle)
+            self._places[item].discard(self.at)
+            return f"You pick up the {game.objects[item]} from the {game.receptacles[receptacle]}."
+        if verb == "move":
+            self.held = -1
+            self.inside[item].add(receptacle)
+            self._places[item].add(self.at)
+            return f"You move the {game.objects[item]} to the {game.receptacles[receptacle]}."
+        if verb == "slice":
+            self._flags["isSliced"].add(item)
+            return f"You sliced the {game.objects[item]} with the {game.objects[receptacle]}."
+        _, _, becomes, stops = APPLIANCES[verb]
+        self._flags[becomes].add(item)
+        if stops:
+            self._flags[stops].discard(item)
+        return f"You {verb} the {game.objects[item]} using the {game.receptacles[receptacle]}."
+
+    # What is printed
+
+    def intro(self) -> str:
+        """What the real engine prints first: welcome, room, task."""
+        seen = listed(self.game.receptacles)
+        room = f"You are in the middle of a room. Looking quickly around you, you see {seen}."
+        return f"{WELCOME}\n\n{room}\n\n{self.game.task}"
+
+    def look(self) -> str:
+        here = [self.game.receptacles[r] for r in self.here()]
+        if not here:
+            return "You are in the middle of a room. Looking quickly around you, you see nothing."
+        return f"You are facing the {_and(here)}. Next to it, you see nothing."
+
+    def _carrying(self) -> str:
+        return f"You are carrying: a {self.game.objects[self.held]}."
+
+    def _inside_text(self, receptacle: int) -> str:
+        name = self.game.receptacles[receptacle]
+        if not self.is_open(receptacle):
+            return f"The {name} is closed."
+        seen = listed(self.game.objects[o] for o in self.contents(receptacle))
+        if receptacle in self.game.openable:
+            return f"The {name} is open. In it, you see {seen}."
+        return f"On the {name}, you see {seen}."
+
+    def _object_text(self, item: int) -> str:
+        name = self.game.objects[item]
+        if self.has("isReceptacleObject", item):
+            inside = listed(self.game.objects[o] for o in self.game.contents[item])
+            return f"This is a normal {name}. In it, you see {inside}."
+        clean, sliced = self.has("isClean", item), self.has("isSliced", item)
+        heat = "hot" if self.has("isHot", item) else "cool" if self.has("isCool", item) else ""
+        if clean:
+            words = f"{heat} and clean" if heat else "clean"
+            return f"This is a {words}{' sliced' if sliced else ''} {name}."
+        if heat:
+            if sliced:
+                return f"This is a {heat} sliced {name}."
+            return f"This is a {'cold' if heat == 'cool' else heat} {name}."
+        if self.has("toggleable", item) and self.has("isToggled", item):
+            return f"This {name} is on."
+        if self.has("sliceable", item) and sliced:
+            return f"This is a sliced {name}."
+        return f"There's nothing special about {name}."
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])}, and {names[-1]}"

@@ -1,0 +1,177 @@
+"""How many actions are still needed: exact, from the true state.
+
+Going anywhere costs one action, so only which stops coincide matters. For every choice of object, of the
+receptacle it is taken from, of appliance and of target, the stops are fixed and the cost is a sum: a move
+where the next stop is another location, an action for every receptacle on the way that is still closed, and
+the actions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from repro_rl.envs.alfworld.engine import APPLIANCES, Play
+
+DONE = {"clean": "isClean", "heat": "isHot", "cool": "isCool"}
+
+
+@dataclass(slots=True, frozen=True)
+class Stop:
+    """One action of a plan, and where it is done."""
+
+    verb: str  # take, move, use, heat, clean or cool
+    item: int
+    receptacle: int
+
+
+def commands(play: Play, stops: Sequence[Stop]) -> Iterator[str]:
+    """The commands that carry out ``stops``, moves and openings included."""
+    game, at, opened = play.game, play.at, set(play.opened)
+    for stop in stops:
+        name = game.receptacles[stop.receptacle]
+        if game.places[stop.receptacle] != at:
+            at = game.places[stop.receptacle]
+            yield f"go to {name}"
+        if stop.verb in ("take", "move") and stop.receptacle in game.openable - opened:
+            opened.add(stop.receptacle)
+            yield f"open {name}"
+        item = game.objects[stop.item]
+        yield {
+            "take": f"take {item} from {name}",
+            "move": f"move {item} to {name}",
+            "use": f"use {item}",
+        }.get(stop.verb, f"{stop.verb} {item} with {name}")
+
+
+def length(play: Play, stops: Sequence[Stop]) -> int:
+    """How many commands ``stops`` take."""
+    game, at, opened, count = play.game, play.at, play.opened, 0
+    extra: set[int] = set()
+    for stop in stops:
+        r = stop.receptacle
+        if stop.verb != "wait":
+            count += 1
+        if game.places[r] != at:
+            at = game.places[r]
+            count += 1
+        if stop.verb in ("take", "move") and r in game.openable and r not in opened and r not in extra:
+            extra.add(r)
+            count += 1
+    return count
+
+
+def shortest(play: Play) -> list[Stop] | None:
+    """A shortest plan as its stops; empty when won, None when there is none."""
+    if play.won():
+        return []
+    best: tuple[int, list[Stop]] | None = None
+    for stops in _plans(play):
+        count = length(play, stops)
+        if best is None or count < best[0]:
+            best = count, stops
+    return None if best is None else best[1]
+
+
+def _plans(play: Play) -> Iterator[list[Stop]]:
+    game, goal = play.game, play.game.goal
+    wanted = [o for o, kind in enumerate(game.object_types) if kind == goal.object_type]
+    if play.held < 0 or play.held in wanted:
+        yield from _from_free_hand(play, wanted, [], play.held)
+        if play.held < 0:
+            return
+    # Something is in the hand that may have to go: put it down wherever that costs least.
+    for r in _fitting(play, play.held):
+        yield from _from_free_hand(play, wanted, [Stop("move", play.held, r)], -1)
+
+
+def _from_free_hand(play: Play, wanted: list[int], before: list[Stop], held: int) -> Iterator[list[Stop]]:
+    """Plans that go on after ``before``; ``held`` is then in the hand."""
+    goal = play.game.goal
+    if goal.kind == "look":
+        for o in wanted:
+            for taken in _taken(play, o, before, held):
+                for lamp, r in _lamps(play):
+                    verb = "wait" if play.has("isToggled", lamp) else "use"
+                    yield [*before, *taken, Stop(verb, lamp, r)]
+        return
+    put = {stop.item: stop.receptacle for stop in before}
+    targets = [r for r, kind in enumerate(play.game.receptacle_types) if kind == goal.receptacle_type]
+    for target in targets:
+        if goal.kind == "two":
+            there = [o for o in wanted if target in play.inside[o] or put.get(o) == target]
+            for pair in _missing(wanted, there, held):
+                yield from _deliveries(play, pair, target, before, held)
+        else:
+            for o in wanted:
+                yield from _deliveries(play, (o,), target, before, held)
+
+
+def _missing(wanted: list[int], there: list[int], held: int) -> Iterator[tuple[int, ...]]:
+    others = [o for o in wanted if o not in there]
+    if held >= 0 and held in others:  # what is in the hand goes first
+        yield from ([(held,)] if there else ((held, o) for o in others if o != held))
+    elif there:
+        yield from ((o,) for o in others)
+    else:
+        yield from ((one, two) for one in others for two in others if one != two)
+
+
+def _deliveries(
+    play: Play, items: tuple[int, ...], target: int, before: list[Stop], held: int
+) -> Iterator[list[Stop]]:
+    """Fetch each item in turn, change it as the goal asks, and put it into ``target``."""
+    game, kind = play.game, play.game.goal.kind
+    partial: list[list[Stop]] = [list(before)]
+    for o in items:
+        if (game.receptacle_types[target], game.object_types[o]) not in game.fits:
+            return
+        changes: list[list[Stop]] = [[]]
+        if kind in DONE:
+            kinds, needs, _, _ = APPLIANCES[kind]
+            if not play.has(needs, o):
+                return
+            if not play.has(DONE[kind], o):
+                places = [r for r, name in enumerate(game.receptacle_types) if name in kinds]
+                changes = [[Stop(kind, o, r)] for r in places]
+        partial = [
+            [*stops, *taken, *change, *_put(play, o, target, taken)]
+            for stops in partial
+            for taken in _taken(play, o, before, held)
+            for change in changes
+        ]
+    yield from partial
+
+
+def _put(play: Play, o: int, target: int, taken: list[Stop]) -> list[Stop]:
+    """The last move, unless ``o`` is in ``target`` too: some objects are in two receptacles, and a taken one
+    stays in the other."""
+    stays = target in play.inside[o] and all(stop.receptacle != target for stop in taken)
+    return [] if stays else [Stop("move", o, target)]
+
+
+def _taken(play: Play, o: int, before: list[Stop], held: int) -> Iterable[list[Stop]]:
+    """Ways to get ``o`` into the hand."""
+    if o == held:
+        return [[]]
+    put = [stop.receptacle for stop in before if stop.item == o]
+    if not play.has("pickupable", o):
+        return []
+    return [[Stop("take", o, r)] for r in (put or sorted(play.inside[o]))]
+
+
+def _lamps(play: Play) -> Iterator[tuple[int, int]]:
+    game = play.game
+    for o, kind in enumerate(game.object_types):
+        if kind == game.goal.receptacle_type and play.has("toggleable", o):
+            yield from ((o, r) for r in sorted(play.inside[o]))
+
+
+def _fitting(play: Play, item: int) -> list[int]:
+    """Receptacles the item can be put into; of those alike in place, kind and lid, one is enough."""
+    game = play.game
+    chosen: dict[tuple[int, bool, str], int] = {}
+    for r, kind in enumerate(game.receptacle_types):
+        if (kind, game.object_types[item]) in game.fits:
+            chosen.setdefault((game.places[r], play.is_open(r), kind), r)
+    return list(chosen.values())
