@@ -5,9 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def cache_root() -> Path:
+    """$REPRO_RL_CACHE, or ``repro-rl`` in the platform's folder for caches. Not created here."""
+    if chosen := os.environ.get("REPRO_RL_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "repro-rl"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

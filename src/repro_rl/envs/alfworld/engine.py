@@ -42,7 +42,7 @@ def listed(names: Iterable[str]) -> str:
 class Play:
     """One game being played. ``act`` changes it; everything else only looks."""
 
-    __slots__ = ("_flags", "_places", "at", "game", "held", "inside", "opened")
+    __slots__ = ("_flags", "_left", "_places", "at", "game", "held", "inside", "opened")
 
     def __init__(self, game: Game):
         self.game = game
@@ -51,6 +51,7 @@ class Play:
         self.opened = set(game.opened)
         self.inside = [set(receptacles) for receptacles in game.inside]
         self._places = [set(places) for places in game.object_places]
+        self._left: set[tuple[int, int]] = set()  # (object, receptacle it was taken from), not put back there
         self._flags = {predicate: set(objects) for predicate, objects in game.flags.items()}
 
     # What is there
@@ -67,6 +68,12 @@ class Play:
 
     def has(self, predicate: str, item: int) -> bool:
         return item in self._flags[predicate]
+
+    def state(self) -> str:
+        """All that can change, as text: equal texts are equal states."""
+        flags = {name: sorted(items) for name, items in self._flags.items()}
+        inside = [sorted(receptacles) for receptacles in self.inside]
+        return f"{self.at} {self.held} {sorted(self.opened)} {inside} {flags} {sorted(self._left)}"
 
     def won(self) -> bool:
         goal, game = self.game.goal, self.game
@@ -167,11 +174,13 @@ class Play:
         if verb == "take":
             self.held = item
             self.inside[item].discard(receptacle)
+            self._left.add((item, receptacle))
             self._places[item].discard(self.at)
             return f"You pick up the {game.objects[item]} from the {game.receptacles[receptacle]}."
         if verb == "move":
             self.held = -1
             self.inside[item].add(receptacle)
+            self._left.discard((item, receptacle))
             self._places[item].add(self.at)
             return f"You move the {game.objects[item]} to the {game.receptacles[receptacle]}."
         if verb == "slice":
@@ -192,10 +201,14 @@ class Play:
         return f"{WELCOME}\n\n{room}\n\n{self.game.task}"
 
     def look(self) -> str:
-        here = [self.game.receptacles[r] for r in self.here()]
+        here = self.here()
         if not here:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
-        return f"You are facing the {_and(here)}. Next to it, you see nothing."
+        # Meant is the floor; what the real engine finds is what was moved between receptacles of one place.
+        beside = {o for o, r in self._left if r in here and self.at in self._places[o]}
+        facing = _and([self.game.receptacles[r] for r in here])
+        seen = listed(self.game.objects[o] for o in sorted(beside))
+        return f"You are facing the {facing}. Next to it, you see {seen}."
 
     def _carrying(self) -> str:
         return f"You are carrying: a {self.game.objects[self.held]}."

@@ -42,6 +42,7 @@ from repro_rl.envs.webshop.data.reader import ReadReport, new_report, products_f
 from repro_rl.envs.webshop.data.tables import Names, Postings, Rows, decode, load_array
 from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
+from repro_rl.files import cache_root
 
 RESULTS = 50  # products that a search returns at most
 KEPT_PRODUCTS = 5_000  # decoded products kept in memory
@@ -202,19 +203,6 @@ def write_catalogue(
         except DataError:  # another process may be replacing it just now
             time.sleep(0.05)
     return Catalogue.open(folder)
-
-
-def cache_root() -> Path:
-    """$REPRO_RL_CACHE, or ``repro-rl`` in the platform's folder for caches. Not created here."""
-    if chosen := os.environ.get("REPRO_RL_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "repro-rl"
 
 
 def locate(
