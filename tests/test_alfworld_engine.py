@@ -14,7 +14,7 @@ import pytest
 from repro_rl.envs.alfworld.engine import Play
 from repro_rl.envs.alfworld.game import Game, game_from, read_game
 from repro_rl.envs.alfworld.plan import commands, length, shortest
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, MissingDependencyError
 
 KITCHEN = """
 (define (problem hand_made) (:domain alfred)
@@ -285,3 +285,32 @@ def test_a_json_game_without_extras_is_enough() -> None:
 
 def _fields(game: Game) -> dict[str, Any]:
     return {name: getattr(game, name) for name in game.__slots__}
+
+
+def test_the_real_engine_says_the_same(official: list[Path]) -> None:
+    """Random and bad commands in three games; runs where the original packages are installed."""
+    pytest.importorskip("textworld", reason="the original engine is not installed")
+    pytest.importorskip("alfworld", reason="the original engine is not installed")
+    from repro_rl.envs.alfworld.real import RealPlay
+
+    rng = random.Random(3)
+    for path in official[::67]:
+        ours, real = Play(read_game(path)), RealPlay(path)
+        assert ours.intro() == real.intro()
+        for _ in range(25):
+            assert ours.admissible() == real.admissible()
+            command = rng.choice([*ours.admissible(), "go to nowhere 1", "", "LOOK"])
+            assert (ours.act(command) or "Nothing happens.") == (real.act(command) or "Nothing happens."), (
+                command
+            )
+            assert ours.won() == real.won()
+
+
+def test_without_the_original_packages_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from repro_rl.envs.alfworld.real import RealPlay
+
+    monkeypatch.setitem(sys.modules, "textworld", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[alfworld\]'"):
+        RealPlay(Path("x"))

@@ -1,1 +1,5 @@
-"""ALFWorld's rules and texts, played natively. The environment itself is not registered yet."""
+"""ALFWorld: official games and generated households, played natively."""
+
+from repro_rl.envs.alfworld.env import AlfworldEnv
+
+__all__ = ["AlfworldEnv"]

@@ -1,0 +1,51 @@
+"""The real engine (textworld and alfworld, extra ``repro-rl[alfworld]``): oracle and optional backend."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from repro_rl.envs.alfworld.engine import NOTHING
+from repro_rl.errors import MissingDependencyError
+
+
+class RealPlay:
+    """One official game in the real engine, with the methods of ``engine.Play`` that print and judge."""
+
+    def __init__(self, path: Path):
+        try:
+            textworld = importlib.import_module("textworld")
+            alfred: Any = importlib.import_module("alfworld.agents.environment.alfred_tw_env")
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"engine='textworld' needs the original packages ({error}); pip install 'repro-rl[alfworld]' "
+                "on Python 3.11 or 3.12, or use engine='native', which plays the same."
+            ) from error
+        infos = textworld.EnvInfos(won=True, admissible_commands=True, feedback=True)
+        wrappers = [alfred.AlfredDemangler(shuffle=False), alfred.AlfredInfos]
+        arguments = sys.argv[:]
+        try:  # its planner overwrites sys.argv and prints
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._env = textworld.start(str(path), infos, wrappers=wrappers)
+                self._state = self._env.reset()
+        finally:
+            sys.argv[:] = arguments
+
+    def intro(self) -> str:
+        return str(self._state["feedback"])
+
+    def admissible(self) -> list[str]:
+        return list(self._state["admissible_commands"])
+
+    def won(self) -> bool:
+        return bool(self._state["won"])
+
+    def act(self, command: str) -> str | None:
+        """What is printed; None when the engine says that nothing happens."""
+        self._state, _, _ = self._env.step(command)
+        said = str(self._state["feedback"])
+        return None if said == NOTHING else said

@@ -1,0 +1,186 @@
+"""Generated ALFWorld households: determinism, rooms, sizes, and whether every game can be won."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repro_rl.envs.alfworld import household_tables as tables
+from repro_rl.envs.alfworld.engine import Play
+from repro_rl.envs.alfworld.game import Goal, demangle, game_from
+from repro_rl.envs.alfworld.households import (
+    COMMANDS,
+    OBJECTS,
+    RECEPTACLES,
+    SPLITS,
+    TASK_TYPES,
+    Household,
+    household,
+)
+from repro_rl.envs.alfworld.plan import commands, length, shortest
+from repro_rl.errors import TaskError
+
+KINDS = dict(zip(TASK_TYPES, ("place", "look", "clean", "heat", "cool", "two"), strict=True))
+SENTENCES = {
+    "place": r"put (a|some) {o} (in|on) {r}\.",
+    "look": r"(look at {o} under the {r}|examine the {o} with the {r})\.",
+    "clean": r"(put a clean {o} in {r}|clean some {o} and put it in {r})\.",
+    "heat": r"(put a hot {o} in {r}|heat some {o} and put it in {r})\.",
+    "cool": r"(put a cool {o} in {r}|cool some {o} and put it in {r})\.",
+    "two": r"(put two {o} in {r}|find two {o} and put them in {r})\.",
+}
+
+
+def room(made: Household) -> int:
+    return int(made.id.split("/")[1].rsplit("-", 1)[1])
+
+
+def raw_receptacles(made: Household) -> set[str]:
+    return set(re.findall(r"^ +(\S+) - receptacle$", made.data["pddl_problem"], re.MULTILINE))
+
+
+def check(made: Household) -> None:
+    """Everything that has to hold of every game."""
+    game = game_from(made.data, made.id)
+    _, folder, trial = made.id.split("/")
+    kind, wanted, nothing, target, _ = folder.split("-")
+    assert kind == made.task_type
+    assert nothing == "None"
+    assert re.fullmatch(r"trial_[0-9a-f]{16}", trial)
+    assert game.goal == Goal(KINDS[kind], wanted, target)
+    sentence = SENTENCES[KINDS[kind]].format(o=wanted.lower(), r=target.lower())
+    assert re.fullmatch(f"Your task is to: {sentence}", game.task)
+    assert RECEPTACLES[0] <= len(game.receptacles) <= RECEPTACLES[1]
+    assert OBJECTS[0] <= len(game.objects) <= OBJECTS[1]
+    assert len({*game.receptacles}) == len(game.receptacles)
+    assert len({*game.objects}) == len(game.objects)
+    assert game.start not in game.places
+    for o, where in enumerate(game.inside):
+        assert {game.places[r] for r in where} <= game.object_places[o]
+        for r in where if o in game.flags["pickupable"] else ():
+            assert (game.receptacle_types[r], game.object_types[o]) in game.fits
+    play = Play(game)
+    walkthrough = made.data["walkthrough"]
+    stops = shortest(play)
+    assert stops
+    assert walkthrough == list(commands(play, stops))
+    assert COMMANDS[0] <= len(walkthrough) == length(play, stops) <= COMMANDS[1]
+    for command in walkthrough:
+        assert not play.won()
+        assert command in play.admissible()
+        assert play.act(command) is not None
+    assert play.won()
+
+
+def test_one_game_is_frozen() -> None:
+    made = household("train", 0)
+    text = json.dumps([made.id, made.data], sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest() == (
+        "279efe10fec94c17f3c59afca33147527bee46f79839beace596e5a8488ff407"
+    )
+
+
+def test_same_arguments_same_game_other_arguments_other_games() -> None:
+    assert household("valid_seen", 7, 3) == household("valid_seen", 7, 3)
+    made = [household(split, n, seed) for split in SPLITS for n in range(12) for seed in (0, 1)]
+    assert len({h.id.split("/")[2] for h in made}) == len({h.data["pddl_problem"] for h in made}) == len(made)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_games_can_be_won_and_task_types_are_equally_many(split: str) -> None:
+    made = [household(split, n) for n in range(60)]
+    for one in made:
+        check(one)
+    assert Counter(h.task_type for h in made) == dict.fromkeys(TASK_TYPES, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SPLITS), st.integers(0, 10**9), st.integers(-(2**40), 2**40))
+def test_any_number_and_seed(split: str, number: int, seed: int) -> None:
+    check(household(split, number, seed))
+
+
+def test_unseen_rooms_are_not_in_train_and_seen_rooms_are() -> None:
+    rooms = {split: {room(household(split, n)) for n in range(900)} for split in SPLITS}
+    assert not rooms["valid_unseen"] & (rooms["train"] | rooms["valid_seen"])
+    assert len(rooms["valid_seen"] & rooms["train"]) > 0.8 * len(rooms["valid_seen"])
+    assert len(rooms["valid_unseen"]) > 40
+
+
+def test_a_room_has_one_layout_and_other_rooms_have_others() -> None:
+    layouts: dict[int, set[str]] = {}
+    starts: dict[int, set[str]] = {}
+    for split in SPLITS:
+        for n in range(150):
+            made = household(split, n, seed=n % 3)
+            assert layouts.setdefault(room(made), raw_receptacles(made)) == raw_receptacles(made)
+            starts.setdefault(room(made), set()).add(made.data["pddl_problem"])
+    assert len({frozenset(layout) for layout in layouts.values()}) == len(layouts)
+    assert any(len(problems) > 1 for problems in starts.values())  # the objects lie elsewhere
+
+
+def test_ids_are_in_the_official_style() -> None:
+    sinks = 0
+    number = r"[+-]\d\d\.\d\d"
+    for n in range(30):
+        for raw in raw_receptacles(household("train", n)):
+            plain = demangle(raw)
+            assert re.fullmatch(rf"[A-Za-z]+(\|{number}){{3}}(\|SinkBasin|\|BathtubBasin)?", plain)
+            sinks += plain.startswith("Sink|") and plain.endswith("|SinkBasin")
+    assert sinks
+    problem = household("train", 2).data["pddl_problem"]
+    assert re.search(r"\(receptacleType Sink_bar_\S+_bar_SinkBasin SinkBasinType\)", problem)
+    assert re.search(r"\(atLocation agent1 loc(_bar_(_minus_)?\d+){3}_bar_30\)", problem)
+
+
+def test_every_name_in_a_problem_is_declared() -> None:
+    for n in range(12):
+        problem = household("valid_unseen", n).data["pddl_problem"]
+        declared = re.findall(r"^ +(\S+) - \w+\)?$", problem, re.MULTILINE)
+        assert len(declared) == len({*declared})
+        init = problem[problem.index("(:init") + 6 : problem.index("(:goal")]
+        facts = re.findall(r"\((\w+) ([^()]+)\)", init)
+        assert len(facts) == len({*facts})
+        predicates = {*re.findall(r"\((\w+) \?", tables.DOMAIN)}
+        for predicate, names in facts:
+            assert predicate in predicates
+            assert {*names.split()} <= {*declared}
+
+
+def test_domain_brackets_close() -> None:
+    depth = 0
+    for symbol in re.sub(r";.*", "", tables.DOMAIN).strip():
+        depth += {"(": 1, ")": -1}.get(symbol, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert household("train", 1).data["pddl_domain"] == tables.DOMAIN
+
+
+def test_tables_agree() -> None:
+    for name, kind in tables.ROOMS.items():
+        assert kind.furniture.keys() <= tables.FURNITURE.keys(), name
+        for thing in kind.objects:
+            homes = {*tables.HOMES[thing].split()}
+            assert homes <= tables.FURNITURE.keys(), thing
+            assert homes & kind.furniture.keys(), f"{thing} has no place in a {name}"
+        assert not kind.fixtures.keys() & tables.HOMES.keys()
+        assert sum(low for low, _ in kind.furniture.values()) <= RECEPTACLES[1]
+    known = tables.HOMES.keys() | {thing for kind in tables.ROOMS.values() for thing in kind.fixtures}
+    for receptacle, things in tables.ALSO_FITS.items():
+        assert receptacle in tables.FURNITURE
+        assert {*things.split()} <= tables.HOMES.keys(), receptacle
+        assert not [t for t in things.split() if receptacle in tables.HOMES[t].split()], receptacle
+    for things in tables.PROPERTIES.values():
+        assert {*things.split()} <= known
+
+
+@pytest.mark.parametrize(("split", "number"), [("test", 0), ("train", -1)])
+def test_no_such_household(split: str, number: int) -> None:
+    with pytest.raises(TaskError):
+        household(split, number)
