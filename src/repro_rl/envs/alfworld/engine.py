@@ -205,9 +205,10 @@ class Play:
         if not here:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
         # Meant is the floor; what the real engine finds is what was moved between receptacles of one place.
-        beside = {o for o, r in self._left if r in here and self.at in self._places[o]}
+        # One that was taken from two of them is named twice.
+        beside = sorted(o for o, r in self._left if r in here and self.at in self._places[o])
         facing = _and([self.game.receptacles[r] for r in here])
-        seen = listed(self.game.objects[o] for o in sorted(beside))
+        seen = listed(self.game.objects[o] for o in beside)
         return f"You are facing the {facing}. Next to it, you see {seen}."
 
     def _carrying(self) -> str:
