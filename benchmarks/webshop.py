@@ -172,8 +172,6 @@ def main() -> None:
     for style in ("text", "compact", "text_rich", "words"):
         one = repro_rl.make("webshop", style=style, **settings)
         assert isinstance(one, WebShopEnv)
-        if style == "words":  # it speaks its own action language; real actions are understood as well
-            stepping([one], 0.5)
         rate, kinds = stepping([one], arguments.seconds)
         mix = "  ".join(f"{kind} {count / kinds.total():.0%}" for kind, count in kinds.most_common())
         print(f"step {style:10} {rate:8.0f} steps/s   {mix}")

@@ -189,6 +189,9 @@ class InMemory:
     def product(self, number: int) -> Product:
         return self.products[number]
 
+    def asin(self, number: int) -> str:
+        return self.products[number].asin
+
     def number(self, asin: str) -> int | None:
         return self.numbers.get(asin)
 

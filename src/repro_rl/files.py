@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def cache_root() -> Path:
@@ -24,15 +25,22 @@ def cache_root() -> Path:
     return Path(base).expanduser() / "repro-rl"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` atomically."""
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write beside ``path``, which then takes its place: who has mapped the old file keeps it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as handle:
-        handle.write(data)
+        yield handle
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, path)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` atomically."""
+    with replacing(path) as handle:
+        handle.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

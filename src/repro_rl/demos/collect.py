@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from repro_rl.demos.annotators import ANNOTATORS, annotate
-from repro_rl.envs.base import TextEnv
+from repro_rl.envs.base import PLACEHOLDER, TextEnv
 from repro_rl.errors import DataError
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import add_step, begin_trajectory
 from repro_rl.types import Completion, Reflection, Trajectory
 
 STALE = 0.4  # share of the random actions drawn from all actions seen so far
-_PLACEHOLDER = re.compile(r"<[^<>]*>")
 _NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
 
 
@@ -47,10 +46,10 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
 def _filled(action: str, goal: str, rng: np.random.Generator) -> str:
     """``search[<your query>]`` with one to four words of the goal in the place of the hint."""
     words = re.findall(r"[\w'-]+", goal)
-    if not words or not _PLACEHOLDER.search(action):
+    if not words or not PLACEHOLDER.search(action):
         return action
     start = int(rng.integers(len(words)))
-    return _PLACEHOLDER.sub(lambda _: " ".join(words[start : start + 1 + int(rng.integers(4))]), action)
+    return PLACEHOLDER.sub(lambda _: " ".join(words[start : start + 1 + int(rng.integers(4))]), action)
 
 
 def collect_demos(

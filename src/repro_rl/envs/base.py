@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
@@ -11,7 +12,10 @@ import gymnasium
 from gymnasium import spaces
 
 from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import TaskError
 from repro_rl.registry import Registry
+
+PLACEHOLDER = re.compile(r"<[^<>]*>")  # what an admissible action leaves open, as in search[<your query>]
 
 
 class StepInfo(TypedDict, total=False):
@@ -52,6 +56,16 @@ class TextEnv(gymnasium.Env[str, str]):
     @abstractmethod
     def expert(self) -> str | None:
         """The next action of a solving plan from the current state; None when there is none."""
+
+    def chosen_task(self, options: dict[str, Any] | None, *splits: str) -> str:
+        """``options["task"]``, or a random task (after seeding) of the first of ``splits`` that has any."""
+        task = (options or {}).get("task")
+        if task is None:
+            ids = next((ids for split in splits if (ids := self.panel(split).ids)), ())
+            if not ids:
+                raise TaskError(f"{self.name} has no task in {', '.join(splits)}; name a task.")
+            task = ids[int(self.np_random.integers(len(ids)))]
+        return str(task)
 
     def describe(self) -> str:
         """One line on the data behind the tasks, for ``doctor`` and manifests. Empty: nothing to say."""

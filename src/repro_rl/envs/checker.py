@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from repro_rl.envs.base import TextEnv
+from repro_rl.envs.base import PLACEHOLDER, TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import TaskError
 
 BAD_ACTIONS: tuple[str, ...] = ("", "   ", "x" * 10_000, "\x00\x07\x1b[31m\r\n\t", "🧱📦🎯", "{}[]()<action>")
 _STEPS = 12  # steps of the walks that are compared
-_PLACEHOLDER = re.compile(r"<[^<>]*>")
 
 
 @dataclass(slots=True, frozen=True)
@@ -274,4 +272,4 @@ def _pick(admissible: list[str], number: int) -> str:
     """A deterministic, varied choice; placeholders such as ``<your query>`` are filled in."""
     if not admissible:
         return ""
-    return _PLACEHOLDER.sub("test", admissible[(number * 7 + 3) % len(admissible)])
+    return PLACEHOLDER.sub("test", admissible[(number * 7 + 3) % len(admissible)])

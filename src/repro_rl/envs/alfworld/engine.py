@@ -42,7 +42,7 @@ def listed(names: Iterable[str]) -> str:
 class Play:
     """One game being played. ``act`` changes it; everything else only looks."""
 
-    __slots__ = ("_flags", "_left", "_places", "at", "game", "held", "inside", "opened")
+    __slots__ = ("_flags", "_left", "_moves", "_places", "at", "game", "held", "inside", "opened")
 
     def __init__(self, game: Game):
         self.game = game
@@ -52,6 +52,7 @@ class Play:
         self.inside = [set(receptacles) for receptacles in game.inside]
         self._places = [set(places) for places in game.object_places]
         self._left: set[tuple[int, int]] = set()  # (object, receptacle it was taken from), not put back there
+        self._moves: dict[str, tuple[str, int, int]] | None = None  # of this state, once they were asked for
         self._flags = {predicate: set(objects) for predicate, objects in game.flags.items()}
 
     # What is there
@@ -86,15 +87,14 @@ class Play:
                 for o in range(len(game.objects))
             )
             return lit and self.held >= 0 and game.object_types[self.held] == goal.object_type
-        needed = {
-            "clean": ("cleanable", "isClean"),
-            "heat": ("heatable", "isHot"),
-            "cool": ("coolable", "isCool"),
-        }
+        changed: tuple[str, ...] = ()
+        if goal.kind in APPLIANCES:
+            _, needs, becomes, _ = APPLIANCES[goal.kind]
+            changed = (needs, becomes)
         wanted = [
             o
             for o, kind in enumerate(game.object_types)
-            if kind == goal.object_type and all(self.has(p, o) for p in needed.get(goal.kind, ()))
+            if kind == goal.object_type and all(self.has(p, o) for p in changed)
         ]
         count = 2 if goal.kind == "two" else 1
         return any(
@@ -107,6 +107,8 @@ class Play:
 
     def moves(self) -> dict[str, tuple[str, int, int]]:
         """Every possible command -> (verb, object or -1, receptacle or -1)."""
+        if self._moves is not None:
+            return self._moves
         game, held = self.game, self.held
         moves: dict[str, tuple[str, int, int]] = {
             "look": ("look", -1, -1),
@@ -139,6 +141,7 @@ class Play:
                 for o in range(len(game.objects)):
                     if self.has("sliceable", o) and self.at in self._places[o]:
                         moves[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
+        self._moves = moves
         return moves
 
     def admissible(self) -> list[str]:
@@ -149,6 +152,7 @@ class Play:
         move = self.moves().get(command.strip())
         if move is None:
             return None
+        self._moves = None
         verb, item, receptacle = move
         game = self.game
         if verb == "look":

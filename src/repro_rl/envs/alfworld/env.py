@@ -88,12 +88,9 @@ class AlfworldEnv(TextEnv):
         Raises TaskError on an unknown task.
         """
         super().reset(seed=seed)
-        task = (options or {}).get("task")
-        if task is None:
-            ids = self.panel("train").ids
-            task = ids[int(self.np_random.integers(len(ids)))]
-        self._play = Play(self._library.game(str(task)))
-        self._task, self._steps, self._over = str(task), 0, False
+        task = self.chosen_task(options, "train")
+        self._play = Play(self._library.game(task))
+        self._task, self._steps, self._over = task, 0, False
         self._needed = self._left()
         if self._engine == "textworld" and isinstance(self._library, Tree):
             self._real = RealPlay(self._library.path(self._task))
@@ -111,16 +108,11 @@ class AlfworldEnv(TextEnv):
         if self._real is not None:  # the native engine runs along for progress and expert
             said = self._real.act(command)
         self._steps += 1
-        won = (self._real or self._play).won()
+        info = self._info(said is not None)
+        won = bool(info["won"])
         truncated = not won and self._steps >= self.max_steps
         self._over = won or truncated
-        return (
-            NOTHING if said is None else said,
-            10.0 if won else 0.0,
-            won,
-            truncated,
-            self._info(said is not None),
-        )
+        return NOTHING if said is None else said, 10.0 if won else 0.0, won, truncated, info
 
     def _left(self) -> int | None:
         assert self._play is not None

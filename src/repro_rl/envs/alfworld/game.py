@@ -19,7 +19,7 @@ from repro_rl.errors import DataError
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 _TASK = re.compile(r'"(Your task is to: [^"]*)"')
-_DEMANGLE = (("_minus_", "-"), ("_bar_", "|"), ("_plus_", "+"), ("_dot_", "."))
+MANGLED = (("_minus_", "-"), ("_bar_", "|"), ("_plus_", "+"), ("_dot_", "."))
 _PROPERTIES = {"isClean": "clean", "isHot": "heat", "isCool": "cool"}
 # Facts by predicate: how many arguments they have. What is not listed changes nothing and is passed over.
 _FACTS = {
@@ -83,18 +83,22 @@ class Game:
 
 def demangle(raw: str) -> str:
     """The original id of a mangled PDDL name."""
-    for mangled, symbol in _DEMANGLE:
+    for mangled, symbol in MANGLED:
         raw = raw.replace(mangled, symbol)
     return raw
 
 
 def read_game(path: Path) -> Game:
     """The game in a ``game.tw-pddl`` file. Raises DataError naming the file and what is wrong in it."""
+    return game_from(read_data(path), str(path))
+
+
+def read_data(path: Path) -> Any:
+    """The JSON value of a game file. Raises DataError naming the file."""
     try:
-        data = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read as JSON ({error})", file=path) from error
-    return game_from(data, str(path))
 
 
 def game_from(data: Any, name: str) -> Game:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from repro_rl.envs.alfworld import household_tables as tables
 from repro_rl.envs.alfworld.engine import APPLIANCES, Play
-from repro_rl.envs.alfworld.game import game_from
+from repro_rl.envs.alfworld.game import MANGLED, game_from
 from repro_rl.envs.alfworld.plan import commands, shortest
 from repro_rl.errors import TaskError
 
@@ -30,7 +30,6 @@ OBJECTS = (20, 60)
 COMMANDS = (3, 14)
 _ATTEMPTS = 1000
 _PLACE, _LOOK, _TWO = TASK_TYPES[0], TASK_TYPES[1], TASK_TYPES[5]
-_MANGLE = (("-", "_minus_"), ("|", "_bar_"), ("+", "_plus_"), (".", "_dot_"))
 
 T = TypeVar("T")
 Point = tuple[int, int, int]  # x, height, z in cm from the middle of the room
@@ -258,7 +257,7 @@ def _metres(cm: int) -> str:
 
 
 def _mangled(raw: str) -> str:
-    for symbol, mangled in _MANGLE:
+    for mangled, symbol in MANGLED:
         raw = raw.replace(symbol, mangled)
     return raw
 

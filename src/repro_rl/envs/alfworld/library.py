@@ -6,17 +6,17 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from repro_rl.envs.alfworld.game import Game, game_from
-from repro_rl.envs.alfworld.households import household
+from repro_rl.envs.alfworld.game import Game, game_from, read_data, read_game
+from repro_rl.envs.alfworld.households import SPLITS, household
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import DataError, TaskError, did_you_mean
 from repro_rl.files import cache_root, write_json
 
-OFFICIAL = ("train", "valid_seen", "valid_unseen")
 OTHER_NAMES = {"validation": "valid_seen", "test": "valid_unseen"}
 FILE = "game.tw-pddl"
 GENERATED = "generated households"
@@ -46,10 +46,8 @@ def content_key(data: dict[str, Any]) -> str:
 def split_name(split: str) -> str:
     """The official name of a split. Raises TaskError on an unknown one."""
     name = OTHER_NAMES.get(split, split)
-    if name not in OFFICIAL:
-        raise TaskError(
-            f"ALFWorld has no split {split!r}{did_you_mean(str(split), (*OFFICIAL, *OTHER_NAMES))}"
-        )
+    if name not in SPLITS:
+        raise TaskError(f"ALFWorld has no split {split!r}{did_you_mean(str(split), (*SPLITS, *OTHER_NAMES))}")
     return name
 
 
@@ -59,18 +57,16 @@ class Tree:
     def __init__(self, folder: Path):
         inner = folder / "json_2.1.1"
         self._folder = inner if inner.is_dir() else folder
-        if not any((self._folder / split).is_dir() for split in OFFICIAL):
+        if not any((self._folder / split).is_dir() for split in SPLITS):
             raise DataError(
-                f"holds none of {', '.join(OFFICIAL)}; name the folder that alfworld-download filled",
+                f"holds none of {', '.join(SPLITS)}; name the folder that alfworld-download filled",
                 file=folder,
             )
         self._panels: dict[str, TaskPanel] = {}
         self.game = lru_cache(maxsize=1_024)(self._game)
 
     def describe(self) -> str:
-        counts = {
-            split: len(list(self._files(split))) for split in OFFICIAL if (self._folder / split).is_dir()
-        }
+        counts = {split: len(list(self._files(split))) for split in SPLITS if (self._folder / split).is_dir()}
         return "official games: " + ", ".join(f"{split} {count}" for split, count in counts.items())
 
     def _files(self, split: str) -> Iterator[Path]:
@@ -84,9 +80,8 @@ class Tree:
             raise TaskError(f"{self._folder} has no games for the split {name}.")
         if name not in self._panels:
             keys = self._keys(name)
-            self._panels[name] = TaskPanel("alfworld", split, tuple(keys), tuple(keys.values()))
-        panel = self._panels[name]
-        return TaskPanel("alfworld", split, panel.ids, panel.contents)
+            self._panels[name] = TaskPanel("alfworld", name, tuple(keys), tuple(keys.values()))
+        return replace(self._panels[name], split=split)
 
     def _keys(self, split: str) -> dict[str, str]:
         """Task id -> content key of every solvable game. Files that have not changed are not read again."""
@@ -101,7 +96,9 @@ class Tree:
             stat, task = path.stat(), f"{split}/{path.parent.parent.name}/{path.parent.name}"
             entry = known.get(task) if isinstance(known, dict) else None
             if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                data = _read(path)
+                data = read_data(path)
+                if not isinstance(data, dict):
+                    raise DataError("is no JSON object", file=path)
                 entry = [stat.st_size, stat.st_mtime_ns, content_key(data), bool(data.get("solvable", True))]
             found[task] = entry
         if found != known:
@@ -110,14 +107,13 @@ class Tree:
         return {task: entry[2] for task, entry in found.items() if entry[3]}
 
     def _game(self, task_id: str) -> Game:
-        path = self.path(task_id)
-        return game_from(_read(path), str(path))
+        return read_game(self.path(task_id))
 
     def path(self, task_id: str) -> Path:
         """The file of a game. Raises TaskError on an unknown task."""
         parts = task_id.split("/")
         path = self._folder.joinpath(*parts, FILE)
-        if len(parts) != 3 or parts[0] not in OFFICIAL or ".." in parts or not path.is_file():
+        if len(parts) != 3 or parts[0] not in SPLITS or ".." in parts or not path.is_file():
             raise TaskError(
                 f"ALFWorld has no game {task_id!r} in {self._folder}; ids look like "
                 "valid_unseen/<task folder>/<trial folder>."
@@ -125,22 +121,12 @@ class Tree:
         return path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON ({error})", file=path) from error
-    if not isinstance(data, dict):
-        raise DataError("is no JSON object", file=path)
-    return data
-
-
 class Households:
     """Generated games: ``games`` for training, a tenth of that (at least 10) for each other split."""
 
     def __init__(self, games: int, seed: int):
         self._seed = seed
-        self._counts = {split: games if split == "train" else max(10, games // 10) for split in OFFICIAL}
+        self._counts = {split: games if split == "train" else max(10, games // 10) for split in SPLITS}
         self._numbers: dict[str, dict[str, int]] = {}
         self._panels: dict[str, TaskPanel] = {}
         self.game = lru_cache(maxsize=1_024)(self._game)
@@ -159,12 +145,11 @@ class Households:
                 tuple(home.id for home in made),
                 tuple(content_key(home.data) for home in made),
             )
-        panel = self._panels[name]
-        return TaskPanel(panel.env, split, panel.ids, panel.contents)
+        return replace(self._panels[name], split=split)
 
     def _game(self, task_id: str) -> Game:
         split = task_id.split("/", 1)[0]
-        if split in OFFICIAL:
+        if split in SPLITS:
             self.panel(split)
             number = self._numbers[split].get(task_id)
             if number is not None:

@@ -13,52 +13,47 @@ from dataclasses import dataclass
 
 from repro_rl.envs.alfworld.engine import APPLIANCES, Play
 
-DONE = {"clean": "isClean", "heat": "isHot", "cool": "isCool"}
-
 
 @dataclass(slots=True, frozen=True)
 class Stop:
     """One action of a plan, and where it is done."""
 
-    verb: str  # take, move, use, heat, clean or cool
+    verb: str  # take, move, use, heat, clean, cool, or wait (to stand there is all)
     item: int
     receptacle: int
 
 
-def commands(play: Play, stops: Sequence[Stop]) -> Iterator[str]:
-    """The commands that carry out ``stops``, moves and openings included."""
+def _actions(play: Play, stops: Sequence[Stop]) -> Iterator[tuple[str, Stop]]:
+    """(verb, stop) of every action that ``stops`` take, moves and openings included."""
     game, at, opened = play.game, play.at, set(play.opened)
     for stop in stops:
-        name = game.receptacles[stop.receptacle]
-        if game.places[stop.receptacle] != at:
-            at = game.places[stop.receptacle]
-            yield f"go to {name}"
-        if stop.verb in ("take", "move") and stop.receptacle in game.openable - opened:
-            opened.add(stop.receptacle)
-            yield f"open {name}"
-        item = game.objects[stop.item]
+        r = stop.receptacle
+        if game.places[r] != at:
+            at = game.places[r]
+            yield "go", stop
+        if stop.verb in ("take", "move") and r in game.openable and r not in opened:
+            opened.add(r)
+            yield "open", stop
+        if stop.verb != "wait":
+            yield stop.verb, stop
+
+
+def commands(play: Play, stops: Sequence[Stop]) -> Iterator[str]:
+    """The commands that carry out ``stops``, moves and openings included."""
+    for verb, stop in _actions(play, stops):
+        item, name = play.game.objects[stop.item], play.game.receptacles[stop.receptacle]
         yield {
+            "go": f"go to {name}",
+            "open": f"open {name}",
             "take": f"take {item} from {name}",
             "move": f"move {item} to {name}",
             "use": f"use {item}",
-        }.get(stop.verb, f"{stop.verb} {item} with {name}")
+        }.get(verb, f"{verb} {item} with {name}")
 
 
 def length(play: Play, stops: Sequence[Stop]) -> int:
     """How many commands ``stops`` take."""
-    game, at, opened, count = play.game, play.at, play.opened, 0
-    extra: set[int] = set()
-    for stop in stops:
-        r = stop.receptacle
-        if stop.verb != "wait":
-            count += 1
-        if game.places[r] != at:
-            at = game.places[r]
-            count += 1
-        if stop.verb in ("take", "move") and r in game.openable and r not in opened and r not in extra:
-            extra.add(r)
-            count += 1
-    return count
+    return sum(1 for _ in _actions(play, stops))
 
 
 def shortest(play: Play) -> list[Stop] | None:
@@ -127,11 +122,11 @@ def _deliveries(
         if (game.receptacle_types[target], game.object_types[o]) not in game.fits:
             return
         changes: list[list[Stop]] = [[]]
-        if kind in DONE:
-            kinds, needs, _, _ = APPLIANCES[kind]
+        if kind in APPLIANCES:
+            kinds, needs, becomes, _ = APPLIANCES[kind]
             if not play.has(needs, o):
                 return
-            if not play.has(DONE[kind], o):
+            if not play.has(becomes, o):
                 places = [r for r, name in enumerate(game.receptacle_types) if name in kinds]
                 changes = [[Stop(kind, o, r)] for r in places]
         partial = [

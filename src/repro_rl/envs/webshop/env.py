@@ -165,11 +165,7 @@ class WebShopEnv(TextEnv):
         Raises TaskError on an unknown task.
         """
         super().reset(seed=seed)
-        task = (options or {}).get("task")
-        if task is None:
-            ids = self.panel("train").ids or self.panel("all").ids
-            task = ids[int(self.np_random.integers(len(ids)))]
-        goal = self.goal(task)
+        goal = self.goal(self.chosen_task(options, "train", "all"))
         self._goal = goal
         self._session = Session(lambda query: self.shop.search(query, goal), self.shop.item)
         self._words = words.Words(self.shop, goal, self._session) if self.style == "words" else None

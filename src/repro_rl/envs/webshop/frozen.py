@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.envs.webshop.data.jsonstream import GZIP_MAGIC
 from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal, Products, drawn_price, price_key
 from repro_rl.errors import DataError, TaskError
@@ -50,7 +51,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not path.is_file():
         raise DataError("no such file", file=path)
     with open(path, "rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
+        packed = probe.read(2) == GZIP_MAGIC
     try:
         with gzip.open(path, "rb") if packed else open(path, "rb") as handle:
             for number, line in enumerate(handle, start=1):

@@ -40,6 +40,7 @@ class Products(Protocol):
     def __len__(self) -> int: ...
     def product(self, number: int) -> Product: ...
     def number(self, asin: str) -> int | None: ...
+    def asin(self, number: int) -> str: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -116,7 +117,7 @@ class DrawnGoals:
         return product, number - int(self._starts[product])
 
     def asin(self, position: int) -> str:
-        return self._catalogue.product(self._split(int(self._order[position]))[0]).asin
+        return self._catalogue.asin(self._split(int(self._order[position]))[0])
 
     def goal(self, position: int) -> Goal:
         number, part = self._split(int(self._order[position]))

@@ -39,7 +39,8 @@ def _nodes(*pairs: Node) -> list[Node]:
     return [(kind, text) for kind, text in kept if text and text != "\n"]
 
 
-def _joined(nodes: Iterable[Node]) -> str:
+def text_of(nodes: Iterable[Node]) -> str:
+    """The ``text`` style: stripped texts joined by `` [SEP] ``."""
     return JOIN.join([text.strip() for _, text in nodes])
 
 
@@ -62,7 +63,7 @@ class Item:
 
     @cached_property
     def row_text(self) -> str:
-        return JOIN + _joined(self.row) if self.row else ""
+        return JOIN + text_of(self.row) if self.row else ""
 
     @cached_property
     def page(self) -> list[Node]:
@@ -77,7 +78,7 @@ class Item:
 
     @cached_property
     def page_text(self) -> str:
-        return JOIN + _joined(self.page)
+        return JOIN + text_of(self.page)
 
     @cached_property
     def group_of(self) -> dict[str, str]:
@@ -157,14 +158,9 @@ def done_nodes(asin: str, options: Mapping[str, str], reward: float) -> list[Nod
     return [("plain", text) for text in texts]
 
 
-def text_of(nodes: Iterable[Node]) -> str:
-    """The ``text`` style: stripped texts joined by `` [SEP] ``."""
-    return _joined(nodes)
-
-
 def results_text(instruction: str, page: int, total: int, items: Sequence[Item]) -> str:
     """``text_of(results_nodes(...))`` from ready-made pieces."""
-    head = _joined(_head(instruction))
+    head = text_of(_head(instruction))
     buttons = JOIN.join(result_buttons(page)[1:])
     rows = "".join([item.row_text for item in items])
     return f"{head}{JOIN}Page {page} (Total results: {total}){JOIN}{buttons}{rows}"
@@ -172,7 +168,7 @@ def results_text(instruction: str, page: int, total: int, items: Sequence[Item])
 
 def item_text(instruction: str, item: Item) -> str:
     """``text_of(item_nodes(...))`` from ready-made pieces."""
-    return _joined(_head(instruction)) + item.page_text
+    return text_of(_head(instruction)) + item.page_text
 
 
 def rich_text(nodes: Iterable[Node], address: str, visited: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterator
 
 from repro_rl.envs.webshop.actions import click, parse
+from repro_rl.envs.webshop.data.products import DEFAULT_PRICE
 from repro_rl.envs.webshop.expert import plain_query
 from repro_rl.envs.webshop.goals import Goal
 from repro_rl.envs.webshop.pages import BACK, BUY, NEXT, PREVIOUS, WINDOW
@@ -172,7 +173,7 @@ class Words:
             named = sum(word in title for word in words)
             kind = 2 if named == len(words) else 1 if named else 0
             hits = frozenset(i for i, attribute in enumerate(self._wanted) if attribute in title)
-            low = product.prices[0] if product.prices else 100.0
+            low = product.prices[0] if product.prices else DEFAULT_PRICE
             seen = self._titles[number] = kind, hits, int(low <= self._goal.price_upper)
         return seen
 

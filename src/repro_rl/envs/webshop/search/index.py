@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +23,7 @@ import numpy.typing as npt
 from repro_rl.envs.webshop.search.analyzer import analyze
 from repro_rl.envs.webshop.search.index_build import Arrays, IndexBuilder
 from repro_rl.errors import DataError
-from repro_rl.files import write_json
+from repro_rl.files import replacing, write_json
 
 K1, B = 0.9, 0.4
 VERSION = 1  # of the files; a change of the analyzer changes it too
@@ -90,9 +88,9 @@ class SearchIndex:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _HEAD).unlink(missing_ok=True)  # a half-written index is none
         for name, array in self._arrays.items():
-            with _replacing(folder / f"{name}.npy") as handle:
+            with replacing(folder / f"{name}.npy") as handle:
                 np.save(handle, array, allow_pickle=False)
-        with _replacing(folder / _TERMS) as handle:
+        with replacing(folder / _TERMS) as handle:
             handle.write(self._terms)
         head = {
             "format": "repro-rl search index",
@@ -283,14 +281,3 @@ def _map(path: Path, kind: type[np.generic], shape: list[int]) -> npt.NDArray[An
     if not isinstance(array, np.ndarray) or array.dtype != kind or list(array.shape) != shape:
         raise DataError("cut short, or of another index; build it again", file=path)
     return np.asarray(array)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write beside ``path``, then take its place: who has mapped the old file keeps it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as handle:
-        yield handle
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
