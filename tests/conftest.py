@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,21 @@ def shared_webshop() -> Path:
             "the real WebShop data are not here; set REPRO_RL_SHARED_DATA to the folder that has them"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def official(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The official ALFWorld training games that this machine has."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    archive = Path(os.environ.get("REPRO_RL_SHARED_DATA", beside)) / "alfworld" / "train200.tar.xz"
+    if not archive.is_file():
+        pytest.skip(
+            "official ALFWorld games are not here; set REPRO_RL_SHARED_DATA to the folder that has them"
+        )
+    folder = tmp_path_factory.mktemp("alfworld")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return sorted(folder.glob("json_2.1.1/train/*/*/game.tw-pddl"))
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,47 @@ def test_the_older_verb_is_understood() -> None:
     raise AssertionError("no task asks to put anything")
 
 
+def test_the_words_of_the_older_version() -> None:
+    new, old = house(), house(version=0.3)
+    assert new.describe().endswith("words of ALFWorld 0.4")
+    assert old.describe().endswith("words of ALFWorld 0.3")
+    assert "put <object> in/on <place>" in old.instructions
+    assert "move <object> to <place>" in new.instructions
+    for task in new.panel("train").ids[:6]:
+        seen, now = new.reset(options={"task": task}), old.reset(options={"task": task})
+        assert seen[0] == now[0]
+        assert set(now[1]["admissible"]) == set(seen[1]["admissible"]) - {"help"}
+        assert old.step("help")[0] == "Nothing happens."
+        while (command := new.expert()) is not None:
+            older = old.expert()
+            assert older is not None
+            assert old.version == "0.3"
+            if command.startswith("move "):
+                thing, place = command.removeprefix("move ").split(" to ")
+                assert older == f"put {thing} in/on {place}"
+                assert older in old.step("look")[-1]["admissible"]
+                said = old.step(older if "two" in task else command)[0]  # both forms are taken
+                assert said == f"You put the {thing} in/on the {place}."
+                assert new.step(command)[0] == f"You move the {thing} to the {place}."
+                continue
+            assert older == command
+            said, seen_text = old.step(older)[0], new.step(command)[0]
+            if command.startswith("go to "):
+                where, rest = said.removeprefix("You arrive at loc ").split(". ", 1)
+                assert where.isdigit()
+                assert seen_text == f"You arrive at {command.removeprefix('go to ')}. {rest}"
+            else:
+                assert said == seen_text
+        assert old.expert() is None
+    with pytest.raises(ConfigError, match=r"version='0\.2' is unknown"):
+        house(version="0.2")
+
+
+def test_the_real_engine_speaks_the_newer_words_only(tree: Path) -> None:
+    with pytest.raises(ConfigError, match=r"version 0\.4 only"):
+        repro_rl.make("alfworld", data=str(tree), engine="textworld", version="0.3")
+
+
 def test_progress_is_the_share_of_the_way_that_is_done() -> None:
     env = house()
     for task in env.panel("train").ids[:12]:
@@ -123,7 +164,7 @@ def test_broken_and_missing_files(tree: Path, tmp_path: Path) -> None:
             env.reset(options={"task": task})
     with pytest.raises(DataError, match="alfworld-download"):
         repro_rl.make("alfworld", data=str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match="official files only"):
+    with pytest.raises(ConfigError, match="plays files only"):
         house(engine="textworld")
     with pytest.raises(ConfigError, match="did you mean 'textworld'"):
         house(engine="textword")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from repro_rl.envs.alfworld import household_tables as tables
 from repro_rl.envs.alfworld.engine import Play
-from repro_rl.envs.alfworld.game import Goal, demangle, game_from
+from repro_rl.envs.alfworld.game import Goal, demangle, game_from, task_sentence
+from repro_rl.envs.alfworld.household_rules import DOMAIN
 from repro_rl.envs.alfworld.households import (
     COMMANDS,
     OBJECTS,
@@ -23,6 +24,7 @@ from repro_rl.envs.alfworld.households import (
     Household,
     household,
 )
+from repro_rl.envs.alfworld.library import content_key
 from repro_rl.envs.alfworld.plan import commands, length, shortest
 from repro_rl.errors import TaskError
 
@@ -80,10 +82,42 @@ def check(made: Household) -> None:
 
 def test_one_game_is_frozen() -> None:
     made = household("train", 0)
-    text = json.dumps([made.id, made.data], sort_keys=True)
+    sentence = task_sentence(made.data["grammar"])
+    text = json.dumps([made.id, made.data["pddl_problem"], sentence, made.data["walkthrough"]])
     assert hashlib.sha256(text.encode()).hexdigest() == (
-        "279efe10fec94c17f3c59afca33147527bee46f79839beace596e5a8488ff407"
+        "a03145053ba03f22bcb9ee6140e30f8c163999ddd6133c90e16e46e8468c37a1"
     )
+    assert content_key(made.data) == "82568d55551282e7cef4afd14e41aa049babe2f9fded263386397e60125087a8"
+
+
+def test_how_the_texts_are_written_does_not_change_a_digest() -> None:
+    data = household("train", 3).data
+    sentence = task_sentence(data["grammar"])
+    assert content_key({**data, "grammar": f'{{"x": "{sentence}"}}', "pddl_domain": ""}) == content_key(data)
+    other = data["grammar"].replace("Your task is to: ", "Your task is to: please ")
+    assert content_key({**data, "grammar": other}) != content_key(data)
+    assert content_key({**data, "pddl_problem": "()"}) != content_key(data)
+    official = {key: value for key, value in data.items() if key != "made_by"}
+    assert content_key({**official, "grammar": data["grammar"] + "."}) != content_key(official)
+
+
+def test_every_action_has_its_texts() -> None:
+    """What the real engine looks up: a template and a rule for each action, and every rule that is named."""
+    made = household("train", 5)
+    actions = re.findall(r"\(:action (\w+)", DOMAIN)
+    written = made.data["grammar"]
+    assert re.findall(r"^action (\w+) \{", written, re.MULTILINE) == actions
+    rules = json.loads(written.split('"""')[1])
+    named = set(re.findall(r"#([^#\s]+)#", written)) | {"list_empty", "list_separator", "list_last_separator"}
+    assert named | {"intro"} == rules.keys()
+    predicates = {name.lower() for name in re.findall(r"\((\w+) \?", DOMAIN)} | {"inreceptacleobject"}
+    for rule in rules.values():
+        assert "condition" not in rule[-1]
+        for option in rule:
+            conditions = option.get("condition", "") + " ".join(re.findall(r"\| ([^}]*)\}", option["rhs"]))
+            for name in re.findall(r"(\w+)\([a-z]+:", conditions):
+                assert name.removeprefix("not_") in predicates
+    assert rules["task"] == [{"rhs": task_sentence(written)}]
 
 
 def test_same_arguments_same_game_other_arguments_other_games() -> None:
@@ -147,7 +181,7 @@ def test_every_name_in_a_problem_is_declared() -> None:
         init = problem[problem.index("(:init") + 6 : problem.index("(:goal")]
         facts = re.findall(r"\((\w+) ([^()]+)\)", init)
         assert len(facts) == len({*facts})
-        predicates = {*re.findall(r"\((\w+) \?", tables.DOMAIN)}
+        predicates = {*re.findall(r"\((\w+) \?", DOMAIN)}
         for predicate, names in facts:
             assert predicate in predicates
             assert {*names.split()} <= {*declared}
@@ -155,11 +189,11 @@ def test_every_name_in_a_problem_is_declared() -> None:
 
 def test_domain_brackets_close() -> None:
     depth = 0
-    for symbol in re.sub(r";.*", "", tables.DOMAIN).strip():
+    for symbol in re.sub(r";.*", "", DOMAIN).strip():
         depth += {"(": 1, ")": -1}.get(symbol, 0)
         assert depth >= 0
     assert depth == 0
-    assert household("train", 1).data["pddl_domain"] == tables.DOMAIN
+    assert household("train", 1).data["pddl_domain"] == DOMAIN
 
 
 def test_tables_agree() -> None:

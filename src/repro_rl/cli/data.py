@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli.data_alfworld import alfworld
 from repro_rl.cli.show import Bar, bar, say
 from repro_rl.errors import DataError
 
@@ -21,6 +22,7 @@ data_app = typer.Typer(
 )
 webshop = typer.Typer(no_args_is_help=True, help="WebShop catalogues: products with their search index.")
 data_app.add_typer(webshop, name="webshop")
+data_app.add_typer(alfworld, name="alfworld")
 
 PHASES = {"products": "products", "index": "search index"}
 Products = Annotated[

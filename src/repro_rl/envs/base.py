@@ -71,6 +71,10 @@ class TextEnv(gymnasium.Env[str, str]):
         """One line on the data behind the tasks, for ``doctor`` and manifests. Empty: nothing to say."""
         return ""
 
+    def task_type(self, task_id: str) -> str | None:
+        """The kind of task that ``task_id`` names, for success per type; None (the default): no kinds."""
+        return None
+
     def vocabulary(self) -> Iterable[str]:
         """Every whitespace-separated word the compact observations and actions can hold.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from repro_rl.envs.alfworld.game import Game
 
+VERSIONS = ("0.4", "0.3")  # generations of ALFWorld that print and ask for different words
 WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
 NOTHING = "Nothing happens."
 HELP = """Available commands:
@@ -28,6 +30,7 @@ APPLIANCES = {  # verb: (receptacle types, what the object must be, what it beco
     "clean": (("Sink", "SinkBasin"), "cleanable", "isClean", None),
     "cool": (("Fridge",), "coolable", "isCool", "isHot"),
 }
+_PLACING = re.compile(r"(?:move (.+) to|put (.+) (?:in/on|in|on)) (.+)")
 _KNIVES = ("Knife", "ButterKnife")
 
 
@@ -40,12 +43,17 @@ def listed(names: Iterable[str]) -> str:
 
 
 class Play:
-    """One game being played. ``act`` changes it; everything else only looks."""
+    """One game being played. ``act`` changes it; everything else only looks.
 
-    __slots__ = ("_flags", "_left", "_moves", "_places", "at", "game", "held", "inside", "opened")
+    ``version`` "0.3": to put something somewhere is called ``put O in/on R`` and not ``move O to R``, one
+    arrives at ``loc N`` and not at ``R``, and there is no ``help``. All else is the same in both.
+    """
 
-    def __init__(self, game: Game):
+    __slots__ = ("_flags", "_left", "_moves", "_places", "at", "game", "held", "inside", "older", "opened")
+
+    def __init__(self, game: Game, version: str = VERSIONS[0]):
         self.game = game
+        self.older = version == "0.3"
         self.at = game.start
         self.held = -1  # the object in the hand, -1 none
         self.opened = set(game.opened)
@@ -113,8 +121,9 @@ class Play:
         moves: dict[str, tuple[str, int, int]] = {
             "look": ("look", -1, -1),
             "inventory": ("inventory", -1, -1),
-            "help": ("help", -1, -1),
         }
+        if not self.older:
+            moves["help"] = ("help", -1, -1)
         for r, name in enumerate(game.receptacles):
             if game.places[r] != self.at:
                 moves[f"go to {name}"] = ("go", -1, r)
@@ -131,7 +140,7 @@ class Play:
             if held < 0:
                 continue
             if self.is_open(r) and (game.receptacle_types[r], game.object_types[held]) in game.fits:
-                moves[f"move {game.objects[held]} to {name}"] = ("move", held, r)
+                moves[self.placing(held, r)] = ("move", held, r)
             for verb, (kinds, needs, _, _) in APPLIANCES.items():
                 if game.receptacle_types[r] in kinds and self.has(needs, held):
                     moves[f"{verb} {game.objects[held]} with {name}"] = (verb, held, r)
@@ -143,6 +152,19 @@ class Play:
                         moves[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
         self._moves = moves
         return moves
+
+    def placing(self, item: int, receptacle: int) -> str:
+        """The command that puts ``item`` into or onto ``receptacle``."""
+        thing, place = self.game.objects[item], self.game.receptacles[receptacle]
+        return f"put {thing} in/on {place}" if self.older else f"move {thing} to {place}"
+
+    def understood(self, command: str) -> str:
+        """``command`` as this version has it: the other version's word for putting is taken as well."""
+        found = _PLACING.fullmatch(command)
+        if found is None:
+            return command
+        thing = found[1] or found[2]
+        return f"put {thing} in/on {found[3]}" if self.older else f"move {thing} to {found[3]}"
 
     def admissible(self) -> list[str]:
         return sorted(self.moves())
@@ -163,7 +185,8 @@ class Play:
             return HELP
         if verb == "go":
             self.at = game.places[receptacle]
-            return f"You arrive at {game.receptacles[receptacle]}. {self._inside_text(receptacle)}"
+            where = game.place_names[self.at] if self.older else game.receptacles[receptacle]
+            return f"You arrive at {where}. {self._inside_text(receptacle)}"
         if verb == "open":
             self.opened.add(receptacle)
             return f"You open the {game.receptacles[receptacle]}. {self._inside_text(receptacle)}"
@@ -186,7 +209,8 @@ class Play:
             self.inside[item].add(receptacle)
             self._left.discard((item, receptacle))
             self._places[item].add(self.at)
-            return f"You move the {game.objects[item]} to the {game.receptacles[receptacle]}."
+            verb, to = ("put", "in/on") if self.older else ("move", "to")
+            return f"You {verb} the {game.objects[item]} {to} the {game.receptacles[receptacle]}."
         if verb == "slice":
             self._flags["isSliced"].add(item)
             return f"You sliced the {game.objects[item]} with the {game.objects[receptacle]}."

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 _TASK = re.compile(r'"(Your task is to: [^"]*)"')
 MANGLED = (("_minus_", "-"), ("_bar_", "|"), ("_plus_", "+"), ("_dot_", "."))
+MADE_BY = "repro-rl households 1"  # stands in generated files under "made_by"
 _PROPERTIES = {"isClean": "clean", "isHot": "heat", "isCool": "cool"}
 # Facts by predicate: how many arguments they have. What is not listed changes nothing and is passed over.
 _FACTS = {
@@ -70,6 +71,7 @@ class Game:
     receptacles: tuple[str, ...]  # names as printed, such as "cabinet 3"
     receptacle_types: tuple[str, ...]
     places: tuple[int, ...]  # location of each receptacle
+    place_names: tuple[str, ...]  # of each location, such as "loc 12"; printed by the older version
     openable: frozenset[int]
     opened: frozenset[int]
     objects: tuple[str, ...]  # names as printed, such as "apple 1"
@@ -79,6 +81,7 @@ class Game:
     contents: tuple[tuple[int, ...], ...]  # objects inside an object that is a receptacle itself
     flags: dict[str, frozenset[int]]  # predicate -> objects it holds of
     fits: frozenset[tuple[str, str]]  # (receptacle type, object type)
+    plans: dict[str, tuple[int | None, str | None]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def demangle(raw: str) -> str:
@@ -101,12 +104,18 @@ def read_data(path: Path) -> Any:
         raise DataError(f"cannot be read as JSON ({error})", file=path) from error
 
 
+def task_sentence(grammar: str) -> str | None:
+    """The sentence "Your task is to: ..." in a grammar; None when it has none."""
+    found = _TASK.search(grammar)
+    return None if found is None else found[1]
+
+
 def game_from(data: Any, name: str) -> Game:
     """The game in the JSON value of a game file."""
     for key in ("pddl_problem", "grammar"):
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
             raise DataError("is missing or no text", file=name, field=key)
-    task = _TASK.search(data["grammar"])
+    task = task_sentence(data["grammar"])
     if task is None:
         raise DataError("has no sentence 'Your task is to: ...'", file=name, field="grammar")
     problem = _parse(data["pddl_problem"], name)
@@ -114,7 +123,7 @@ def game_from(data: Any, name: str) -> Game:
     for key in (":init", ":goal"):
         if key not in sections:
             raise DataError(f"has no {key} section", file=name, field="pddl_problem")
-    return _build(name, task[1], _facts(sections[":init"], name), sections[":goal"])
+    return _build(name, task, _facts(sections[":init"], name), sections[":goal"])
 
 
 def _parse(text: str, name: str) -> list[Expression]:
@@ -152,7 +161,7 @@ def _facts(items: Sequence[Expression], name: str) -> dict[str, list[tuple[str, 
     return facts
 
 
-def _names(types: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+def _names(types: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """Mangled ids in order, and printed names: within a type the first id has the highest number."""
     order = sorted(types, key=str.lower)
     groups: dict[str, list[str]] = defaultdict(list)
@@ -219,14 +228,17 @@ def _build(
         for predicate, count in _FACTS.items()
         if count == 1 and predicate not in ("openable", "opened")
     }
+    start = locations.setdefault(facts["atLocation"][0][1], len(locations))
+    _, place_names = _names(locations)
     return Game(
         name=name,
         task=task,
         goal=_goal(goal, name),
-        start=locations.setdefault(facts["atLocation"][0][1], len(locations)),
+        start=start,
         receptacles=tuple(receptacle_names[raw] for raw in receptacle_order),
         receptacle_types=tuple(receptacle_types[raw] for raw in receptacle_order),
         places=tuple(places),
+        place_names=tuple(place_names[raw] for raw in locations),
         openable=holding("openable", receptacles),
         opened=holding("opened", receptacles),
         objects=tuple(object_names[raw] for raw in object_order),

@@ -8,7 +8,6 @@ of ``valid_unseen`` are others. A game is a pure function of (split, number, see
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Any, TypeVar
 
 from repro_rl.envs.alfworld import household_tables as tables
 from repro_rl.envs.alfworld.engine import APPLIANCES, Play
-from repro_rl.envs.alfworld.game import MANGLED, game_from
+from repro_rl.envs.alfworld.game import MADE_BY, MANGLED, game_from
+from repro_rl.envs.alfworld.household_rules import DOMAIN, grammar
 from repro_rl.envs.alfworld.plan import commands, shortest
 from repro_rl.errors import TaskError
 
@@ -108,8 +108,9 @@ def _attempt(split: str, task_type: str, trial: str, draw: _Draw) -> Household |
     task = tables.TASKS[task_type]
     sentence = draw.pick(task.sentences).format(o=wanted.lower(), r=target.lower())
     data: dict[str, Any] = {
-        "pddl_domain": tables.DOMAIN,
-        "grammar": json.dumps({"task": [{"rhs": f"Your task is to: {sentence}"}]}, indent=2),
+        "made_by": MADE_BY,
+        "pddl_domain": DOMAIN,
+        "grammar": grammar(f"Your task is to: {sentence}"),
         "pddl_problem": _problem(trial, layout, objects, task.goal.format(o=wanted, r=target)),
         "solvable": True,
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from repro_rl.envs.alfworld.game import Game, game_from, read_data, read_game
+from repro_rl.envs.alfworld.game import MADE_BY, Game, game_from, read_data, read_game, task_sentence
 from repro_rl.envs.alfworld.households import SPLITS, household
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import DataError, TaskError, did_you_mean
@@ -19,8 +20,20 @@ from repro_rl.files import cache_root, write_json
 
 OTHER_NAMES = {"validation": "valid_seen", "test": "valid_unseen"}
 FILE = "game.tw-pddl"
+MANIFEST = "households.json"  # beside the splits, where the games are ours (export.py)
 GENERATED = "generated households"
+GENERATED_ENV = "alfworld-generated"  # stands for the environment in the panels of such games
 _SKIPPED = ("movable", "Sliced")  # tasks that ALFWorld leaves out
+
+
+@dataclass(slots=True, frozen=True)
+class Survey:
+    """What a split of a tree holds."""
+
+    panel: TaskPanel
+    kinds: dict[str, int]  # task type -> games
+    unsolvable: int  # games marked so; not in the panel
+    left_out: int  # games that ALFWorld itself leaves out; not in the panel
 
 
 class Library(Protocol):
@@ -38,8 +51,15 @@ def library(folder: Path | None, games: int, seed: int) -> Library:
 
 
 def content_key(data: dict[str, Any]) -> str:
-    """sha256 of what decides a game: its problem and its grammar, white space aside."""
-    text = "\n".join(" ".join(str(data.get(key, "")).split()) for key in ("pddl_problem", "grammar"))
+    """sha256 of what decides a game: its problem and its grammar, white space aside.
+
+    Of the grammar of a generated game only the task sentence counts, so that panels stay the same when we
+    write the rest of it in another way.
+    """
+    grammar = str(data.get("grammar", ""))
+    if data.get("made_by") == MADE_BY:
+        grammar = json.dumps({"task": [{"rhs": task_sentence(grammar)}]}, indent=2)
+    text = "\n".join(" ".join(part.split()) for part in (str(data.get("pddl_problem", "")), grammar))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -63,11 +83,27 @@ class Tree:
                 file=folder,
             )
         self._panels: dict[str, TaskPanel] = {}
+        self._generated = (self._folder / MANIFEST).is_file()
         self.game = lru_cache(maxsize=1_024)(self._game)
 
     def describe(self) -> str:
-        counts = {split: len(list(self._files(split))) for split in SPLITS if (self._folder / split).is_dir()}
-        return "official games: " + ", ".join(f"{split} {count}" for split, count in counts.items())
+        counts = {split: len(list(self._files(split))) for split in self.splits()}
+        kind = f"{GENERATED} in files" if self._generated else "official games"
+        return f"{kind}: " + ", ".join(f"{split} {count}" for split, count in counts.items())
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are here."""
+        return tuple(split for split in SPLITS if (self._folder / split).is_dir())
+
+    def survey(self, split: str) -> Survey:
+        """What a split holds. Raises DataError on a broken file."""
+        panel, files = self.panel(split), list(self._files(split))
+        return Survey(
+            panel=panel,
+            kinds=dict(Counter(task.split("/")[1].split("-")[0] for task in panel)),
+            unsolvable=len(files) - len(panel),
+            left_out=sum(1 for _ in (self._folder / split).glob(f"*/*/{FILE}")) - len(files),
+        )
 
     def _files(self, split: str) -> Iterator[Path]:
         for path in sorted((self._folder / split).glob(f"*/*/{FILE}")):
@@ -80,7 +116,8 @@ class Tree:
             raise TaskError(f"{self._folder} has no games for the split {name}.")
         if name not in self._panels:
             keys = self._keys(name)
-            self._panels[name] = TaskPanel("alfworld", name, tuple(keys), tuple(keys.values()))
+            env = GENERATED_ENV if self._generated else "alfworld"
+            self._panels[name] = TaskPanel(env, name, tuple(keys), tuple(keys.values()))
         return replace(self._panels[name], split=split)
 
     def _keys(self, split: str) -> dict[str, str]:
@@ -121,12 +158,17 @@ class Tree:
         return path
 
 
+def split_sizes(games: int) -> dict[str, int]:
+    """How many generated games each split has when ``train`` has ``games``."""
+    return {split: games if split == "train" else max(10, games // 4) for split in SPLITS}
+
+
 class Households:
-    """Generated games: ``games`` for training, a tenth of that (at least 10) for each other split."""
+    """Generated games: ``games`` for training, a quarter of that (at least 10) for each other split."""
 
     def __init__(self, games: int, seed: int):
         self._seed = seed
-        self._counts = {split: games if split == "train" else max(10, games // 10) for split in SPLITS}
+        self._counts = split_sizes(games)
         self._numbers: dict[str, dict[str, int]] = {}
         self._panels: dict[str, TaskPanel] = {}
         self.game = lru_cache(maxsize=1_024)(self._game)
@@ -140,7 +182,7 @@ class Households:
             made = [household(name, number, self._seed) for number in range(self._counts[name])]
             self._numbers[name] = {home.id: number for number, home in enumerate(made)}
             self._panels[name] = TaskPanel(
-                "alfworld-generated",
+                GENERATED_ENV,
                 name,
                 tuple(home.id for home in made),
                 tuple(content_key(home.data) for home in made),

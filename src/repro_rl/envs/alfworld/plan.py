@@ -46,7 +46,7 @@ def commands(play: Play, stops: Sequence[Stop]) -> Iterator[str]:
             "go": f"go to {name}",
             "open": f"open {name}",
             "take": f"take {item} from {name}",
-            "move": f"move {item} to {name}",
+            "move": play.placing(stop.item, stop.receptacle),
             "use": f"use {item}",
         }.get(verb, f"{verb} {item} with {name}")
 
@@ -81,12 +81,13 @@ def _plans(play: Play) -> Iterator[list[Stop]]:
 
 
 def _from_free_hand(play: Play, wanted: list[int], before: list[Stop], held: int) -> Iterator[list[Stop]]:
-    """Plans that go on after ``before``; ``held`` is then in the hand."""
+    """Plans that go on after ``before``; ``held`` is then in the hand, and the first thing to be used."""
     goal = play.game.goal
+    first = [held] if held >= 0 else wanted
     if goal.kind == "look":
-        for o in wanted:
+        for o in first:
             for taken in _taken(play, o, before, held):
-                for lamp, r in _lamps(play):
+                for lamp, r in _lamps(play, before):
                     verb = "wait" if play.has("isToggled", lamp) else "use"
                     yield [*before, *taken, Stop(verb, lamp, r)]
         return
@@ -98,14 +99,15 @@ def _from_free_hand(play: Play, wanted: list[int], before: list[Stop], held: int
             for pair in _missing(wanted, there, held):
                 yield from _deliveries(play, pair, target, before, held)
         else:
-            for o in wanted:
+            for o in first:
                 yield from _deliveries(play, (o,), target, before, held)
 
 
 def _missing(wanted: list[int], there: list[int], held: int) -> Iterator[tuple[int, ...]]:
     others = [o for o in wanted if o not in there]
-    if held >= 0 and held in others:  # what is in the hand goes first
-        yield from ([(held,)] if there else ((held, o) for o in others if o != held))
+    if held >= 0:  # what is in the hand goes first, and comes first
+        if held in others:
+            yield from ([(held,)] if there else ((held, o) for o in others if o != held))
     elif there:
         yield from ((o,) for o in others)
     else:
@@ -119,7 +121,8 @@ def _deliveries(
     game, kind = play.game, play.game.goal.kind
     partial: list[list[Stop]] = [list(before)]
     for o in items:
-        if (game.receptacle_types[target], game.object_types[o]) not in game.fits:
+        fits = (game.receptacle_types[target], game.object_types[o]) in game.fits
+        if not fits and target not in play.inside[o]:
             return
         changes: list[list[Stop]] = [[]]
         if kind in APPLIANCES:
@@ -130,9 +133,10 @@ def _deliveries(
                 places = [r for r, name in enumerate(game.receptacle_types) if name in kinds]
                 changes = [[Stop(kind, o, r)] for r in places]
         partial = [
-            [*stops, *taken, *change, *_put(play, o, target, taken)]
+            [*stops, *taken, *change, *put]
             for stops in partial
             for taken in _taken(play, o, before, held)
+            if (put := _put(play, o, target, taken)) == [] or fits
             for change in changes
         ]
     yield from partial
@@ -149,17 +153,19 @@ def _taken(play: Play, o: int, before: list[Stop], held: int) -> Iterable[list[S
     """Ways to get ``o`` into the hand."""
     if o == held:
         return [[]]
-    put = [stop.receptacle for stop in before if stop.item == o]
+    put = {stop.receptacle for stop in before if stop.item == o}
     if not play.has("pickupable", o):
         return []
-    return [[Stop("take", o, r)] for r in (put or sorted(play.inside[o]))]
+    return [[Stop("take", o, r)] for r in sorted(play.inside[o] | put)]
 
 
-def _lamps(play: Play) -> Iterator[tuple[int, int]]:
+def _lamps(play: Play, before: list[Stop]) -> Iterator[tuple[int, int]]:
+    """Lamps of the goal's type and where they stand."""
     game = play.game
     for o, kind in enumerate(game.object_types):
         if kind == game.goal.receptacle_type and play.has("toggleable", o):
-            yield from ((o, r) for r in sorted(play.inside[o]))
+            put = {stop.receptacle for stop in before if stop.item == o}
+            yield from ((o, r) for r in sorted(play.inside[o] | put))
 
 
 def _fitting(play: Play, item: int) -> list[int]:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.envs.alfworld.engine import NOTHING
-from repro_rl.errors import MissingDependencyError
+from repro_rl.envs.alfworld.game import read_data
+from repro_rl.errors import DataError, MissingDependencyError
+
+_PLACING = "move {o} to {r}"
 
 
 class RealPlay:
@@ -25,6 +28,14 @@ class RealPlay:
                 f"engine='textworld' needs the original packages ({error}); pip install 'repro-rl[alfworld]' "
                 "on Python 3.11 or 3.12, or use engine='native', which plays the same."
             ) from error
+        data = read_data(path)
+        if not isinstance(data, dict) or _PLACING not in str(data.get("grammar")):
+            raise DataError(
+                f"does not know the command {_PLACING!r}: a file of ALFWorld 0.3 or before; play it with "
+                "engine='native', or download the files again with alfworld 0.4",
+                file=path,
+                field="grammar",
+            )
         infos = textworld.EnvInfos(won=True, admissible_commands=True, feedback=True)
         wrappers = [alfred.AlfredDemangler(shuffle=False), alfred.AlfredInfos]
         arguments = sys.argv[:]

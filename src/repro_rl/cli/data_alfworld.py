@@ -1,0 +1,68 @@
+"""``repro-rl data alfworld``: write generated households as game files, look at a folder of games."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from repro_rl.cli.show import bar, say
+from repro_rl.errors import ConfigError
+
+alfworld = typer.Typer(
+    no_args_is_help=True, help="ALFWorld games: generated households as files, official games."
+)
+
+
+@alfworld.command("generate")
+def generate_alfworld(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to", show_default=False)],
+    games: Annotated[
+        int, typer.Option(min=10, help="how many training games; each other split gets a quarter of that")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(help="another seed makes other games")] = 0,
+) -> None:
+    """Write generated households as official game files, which the original packages play as well.
+
+    The same count and seed give the same games everywhere. A repeated call goes on where the last one
+    stopped.
+    """
+    from repro_rl.envs.alfworld.export import write_tree
+    from repro_rl.envs.alfworld.library import split_sizes
+
+    start = time.monotonic()
+    total = sum(split_sizes(games).values())
+    with bar("games", total) as shown:
+        written = write_tree(out, games, seed, on_done=shown.at)
+    new = sum(written.values())
+    say(
+        f"{new:,} of {total:,} games written ({total - new:,} were there) in {time.monotonic() - start:.0f} s"
+    )
+    say(f"Use them with data={out}, e.g. repro-rl play alfworld data={out}")
+
+
+@alfworld.command("info")
+def info_alfworld(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="a folder with games  [default: $ALFWORLD_DATA]", show_default=False),
+    ] = None,
+) -> None:
+    """Show what a folder with games holds: games by split and task type, and the digests of the panels."""
+    from repro_rl.envs.alfworld.library import Tree
+
+    named = folder or os.environ.get("ALFWORLD_DATA")
+    if not named:
+        raise ConfigError("name a folder with games, or set ALFWORLD_DATA to one")
+    tree = Tree(Path(named))
+    say(tree.describe())
+    for split in tree.splits():
+        found = tree.survey(split)
+        say(f"{split}: {len(found.panel):,} games, panel digest {found.panel.digest}")
+        for kind, count in sorted(found.kinds.items()):
+            say(f"  {kind:<34}{count:>7,}")
+        say(f"  {'not in the panel: unsolvable':<34}{found.unsolvable:>7,}")
+        say(f"  {'not in the panel: movable, sliced':<34}{found.left_out:>7,}")
