@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
 OUT ?= runs/demo-seed$(SEED)
+JOBS ?= 1
 BIN := $(VENV)/bin
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup bench clean
+.PHONY: demo test lint setup bench clean study-sokoban study-webshop study-alfworld
 
 setup: $(VENV)/.ready
 
@@ -24,6 +25,9 @@ demo: setup  ## train a tiny agent from nothing with RePro and write a report (S
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+study-sokoban study-webshop study-alfworld: study-%: setup  ## all methods, five seeds (JOBS=1 SEEDS=0,1,2 STUDY=folder)
+	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks

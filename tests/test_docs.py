@@ -236,6 +236,28 @@ def test_the_example_demonstrations_come_back(run):
         assert (values[-1] == 100) == trajectory.won
 
 
+def test_the_example_batch_annotator_labels_successes(my_rl):
+    env = repro_rl.make("errand", rooms=4, max_steps=12)
+    notes: dict[str, Any] = {}
+    experts, labelled = collect_demos(
+        env,
+        env.panel("train").ids,
+        expert=2,
+        winning=0,
+        failing=2,
+        noise=(1.0,),
+        annotator="relative",
+        seed=0,
+        notes=notes,
+    )
+    for trajectory in experts:  # the failures are the longest: 12 steps
+        values = [round(100 * step.t / 12) for step in trajectory.steps]
+        assert trajectory.reflection is not None
+        assert trajectory.reflection.values == (*values[:-1], 100)
+    assert [t.reflection and t.reflection.defects for t in labelled] == [("failure",)] * 2
+    assert notes["unlabelled"] == 2
+
+
 # docs/metrics.md ----------------------------------------------------------------------------------
 
 FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")

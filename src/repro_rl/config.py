@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
@@ -57,11 +58,12 @@ class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
     think: Literal["required", "optional", "off"] = "off"
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
+    demonstrations: int = Field(2, ge=1, description="shown by the prompts that show demonstrations")
     resolution: int = Field(
         10, ge=1, le=50, description="progress written in multiples of this (compact style)"
     )
     template_dir: Path | None = Field(
-        None, description="folder whose forward.jinja/reflect.jinja replace ours"
+        None, description="folder whose forward/reflect/demos.jinja replace ours"
     )
     max_prompt_tokens: int = Field(2048, gt=0)
     max_reflect_tokens: int = Field(4096, gt=0)
@@ -84,8 +86,12 @@ class DemosSection(Section):
 
 class WarmupSection(Section):
     updates: int = Field(400, gt=0)
-    forward_modes: tuple[Literal["action", "progress"], ...] = Field(
-        ("action", "progress"), description="prompts taught; both, so that one warm start serves every method"
+    forward_modes: tuple[
+        Literal["action", "progress", "demos-plain", "demos-random", "demos-retrospective"], ...
+    ] = Field(
+        ("action", "progress"),
+        description="prompts taught; both, so that one warm start serves every method. demos-…: prompts that "
+        "show demonstrations, for the pilot study",
     )
     forward_batch: int = Field(32, ge=0)
     reflect_batch: int = Field(64, ge=0)
@@ -110,11 +116,15 @@ class MethodSection(Section):
     name: str = "repro"
     progress: bool = Field(True, description="ask for a progress estimate while acting")
     reflect: bool = Field(True, description="judge the finished episode and train on that text too")
-    credit: str = Field("gigpo", description="credit rule: gigpo, grpo or a registered name")
+    credit: str = Field("gigpo", description="credit rule: gigpo, grpo, rloo, hgpo or a registered name")
     gamma: float = Field(0.5, ge=0, le=1, description="discount of the step part")
     omega: float = Field(1.0, ge=0, description="weight of the step part")
     normalize: Literal["mean", "mean_std"] = "mean"
     episode_baseline: Literal["steps", "trajectories"] = "steps"
+    history: int = Field(2, ge=0, description="hgpo: past states that a step group may share")
+    level_power: float = Field(
+        1.0, ge=0, description="hgpo: a level shared k states deep weighs (k + 1) to this power"
+    )
     shaping: Literal["none", "retrospective", "online", "oracle", "linear"] = "none"
     beta: float = Field(1.0, description="weight of the progress gain, in reward units")
     shaping_in_episode: bool = Field(False, description="let shaping enter the episode return")
@@ -194,6 +204,75 @@ class EvalSection(Section):
     validation_temperature: float = Field(0.4, ge=0)
 
 
+class ApiBudget(Section):
+    """Limits of one command, answers from the cache included; None is no limit."""
+
+    calls: int | None = Field(None, ge=0)
+    tokens: int | None = Field(None, ge=0, description="prompt and completion tokens together")
+    money: float | None = Field(None, ge=0, description="in the currency of api.prices")
+
+
+class ApiPrices(Section):
+    """Per million tokens, in any currency."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
+class ApiSection(Section):
+    """An OpenAI-compatible server: a model to evaluate, or to annotate demonstrations with."""
+
+    base_url: str = Field("", description="what stands before /chat/completions: http://localhost:8000/v1")
+    model: str = ""
+    key_env: str | None = Field(
+        None, description="NAME of the environment variable with the API key, such as DEEPSEEK_API_KEY"
+    )
+    concurrency: int = Field(8, gt=0, description="calls under way at once")
+    timeout: float = Field(300.0, gt=0, description="seconds for one call, answer included")
+    retries: int = Field(6, ge=0, description="repetitions of a call after an error that may pass")
+    backoff: float = Field(1.0, ge=0, description="seconds before the first repetition; doubles, with jitter")
+    max_wait: float = Field(
+        300.0, ge=0, description="longest wait in seconds; a server's wish beyond it stops"
+    )
+    give_up: int = Field(20, ge=0, description="calls failing for good in a row that stop the run; 0: never")
+    send_seed: bool = Field(False, description="send a seed of its own with every call")
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    reasoning_tokens: int = Field(0, ge=0, description="added to the token limit, for models that reason")
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of the request; null takes a field away"
+    )
+    cache: Path | None = Field(None, description="folder of the answers; without it, in the user's cache")
+    budget: ApiBudget = ApiBudget()
+    prices: ApiPrices | None = None
+    annotate_tries: int = Field(3, gt=0, description="times an unreadable annotation is asked for")
+    annotate_temperature: float = Field(0.0, ge=0)
+    annotate_tokens: int = Field(4096, gt=0, description="longest annotation")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        if any(sign in value for sign in "@?#"):
+            raise ValueError(
+                "give an address without a user, a password or a query; keys belong in api.key_env"
+            )
+        return value.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):  # keys have small letters or dashes
+            raise ValueError(
+                "the NAME of an environment variable in capital letters is needed, never the key itself"
+            )
+        return value or None
+
+    @model_validator(mode="after")
+    def _priced(self) -> ApiSection:
+        if self.budget.money is not None and self.prices is None:
+            raise ValueError("api.budget.money needs api.prices.prompt and api.prices.completion")
+        return self
+
+
 class RunConfig(Section):
     """All settings of a run; the resolved form is written into the run folder."""
 
@@ -210,10 +289,17 @@ class RunConfig(Section):
     train: TrainSection = TrainSection()
     alarms: AlarmSection = AlarmSection()
     eval: EvalSection = EvalSection()
+    api: ApiSection = ApiSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         method = self.method
+        for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
+            if model.startswith("api:"):
+                raise ValueError(
+                    f"{key} is {model!r}: an API model has no weights here, so it cannot be trained; "
+                    "evaluate it with 'repro-rl eval api:MODEL', or annotate with demos.annotator=http"
+                )
         if method.shaping == "retrospective" and not method.reflect:
             raise ValueError("method.shaping 'retrospective' needs method.reflect true")
         if method.alignment == "retrospective" and not method.reflect:
@@ -350,5 +436,8 @@ def _readable(error: ValidationError) -> str:
             lines.append(f"Unknown setting {where!r}{did_you_mean(path[-1], section.model_fields)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            if where in ("api.key_env", "api.base_url", "api"):  # may hold a key
+                lines.append(f"{where}: {message}")
+                continue
             lines.append(f"{where}: {message} (got {problem['input']!r})" if where else message)
     return "\n".join(lines)

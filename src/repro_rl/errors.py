@@ -54,6 +54,14 @@ class TrainingStopped(ReproError, RuntimeError):
     """An alarm stopped training. The last good checkpoint is kept."""
 
 
+class ApiError(ReproError, ConnectionError):
+    """A model server refuses every call: wrong key, wrong model, wrong address. Never holds the key."""
+
+
+class BudgetError(ReproError, RuntimeError):
+    """The budget for paid calls is used up. What was answered is kept; a larger budget continues."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'? Known: a, b, c"`` for an unknown ``name``.
 

@@ -24,7 +24,9 @@ _REPRO = {
 
 # Baselines (METHOD: "Baselines that must run").
 METHODS.register("grpo", {**_ACT, "credit": "grpo"})
+METHODS.register("rloo", {**_ACT, "credit": "rloo"})
 METHODS.register("gigpo", {**_ACT, "credit": "gigpo"})
+METHODS.register("hgpo", {**_ACT, "credit": "hgpo"})
 METHODS.register("meta", {**_META})  # online progress in the prompt, outcome reward only
 METHODS.register("l1", {**_META, "format_coef": 0.1})  # meta + format penalty
 METHODS.register(

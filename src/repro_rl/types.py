@@ -27,6 +27,16 @@ class Completion:
     text: str  # decoded, without the end-of-text token
     finished: bool  # False: the length limit cut it off
     entropy: float = 0.0  # mean over the N tokens, nats
+    counted: tuple[int, int] | None = None  # prompt and completion tokens by a server's count; no ids then
+    error: str | None = None  # a server gave no completion at all
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.counted[0] if self.counted else len(self.prompt_ids)
+
+    @property
+    def tokens(self) -> int:
+        return self.counted[1] if self.counted else len(self.token_ids)
 
 
 @dataclass(slots=True)

@@ -51,7 +51,8 @@ def demos(overrides: Overrides = None, config: Config = None, out: Out = Path("r
 
 def make_demos(settings: Any, out: Path) -> Path:
     """Collect into ``out`` unless the same settings already did."""
-    from repro_rl.demos import collect_demos, save_demos
+    from repro_rl.cli.api import annotation_notes
+    from repro_rl.demos import ANNOTATORS, BatchAnnotator, collect_demos, save_demos
     from repro_rl.demos.collect import summary
     from repro_rl.demos.store import EXPERT_FILE
     from repro_rl.files import write_json
@@ -65,6 +66,11 @@ def make_demos(settings: Any, out: Path) -> Path:
         "demos": section.model_dump(mode="json"),
         "seed": settings.seed,
     }
+    annotator = ANNOTATORS.get(section.annotator)
+    rounds = 1  # of the bar: playing, and labelling where that takes time
+    if isinstance(annotator, BatchAnnotator):
+        rounds, key["annotator"] = 2, annotator.settings(settings)
+    notes: dict[str, Any] = {}
     done = out / "demos.json"
     if done.exists() and (out / EXPERT_FILE).exists():
         import json
@@ -73,7 +79,8 @@ def make_demos(settings: Any, out: Path) -> Path:
             raise ConfigError(f"{out} holds demonstrations made with other settings; use another folder.")
         say(f"Demonstrations are in {out}.")
         return out
-    with bar("demonstrations", section.expert + section.winning + section.failing) as progress:
+    total = section.expert + section.winning + section.failing
+    with bar("demonstrations", rounds * total) as progress:
         experts, labelled = collect_demos(
             env,
             panel.ids,
@@ -83,13 +90,24 @@ def make_demos(settings: Any, out: Path) -> Path:
             noise=section.noise,
             annotator=section.annotator,
             seed=settings.seed,
+            config=settings,
             on_done=progress.add,
+            on_label=progress.add,
+            notes=notes,
         )
     save_demos(out, experts, labelled)
     write_json(
         done,
-        {"settings": key, "panel": panel.label(), "expert": summary(experts), "labelled": summary(labelled)},
+        {
+            "settings": key,
+            "panel": panel.label(),
+            "expert": summary(experts),
+            "labelled": summary(labelled),
+            "annotation": notes or None,
+        },
     )
+    for line in annotation_notes(notes, done):
+        say(line)
     say(
         f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
         f"(annotator: {section.annotator}) in {out}"
@@ -171,7 +189,10 @@ def run_train_stage(settings: Any, out: Path) -> Path:
 
 @app.command("eval")
 def eval_command(
-    path: Annotated[Path, typer.Argument(help="a run folder, or a Hugging Face model folder")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="a run folder, a Hugging Face model folder, or api:MODEL (see api.base_url)"),
+    ],
     overrides: Overrides = None,
     config: Annotated[
         str | None, typer.Option("--config", "-c", help="settings  [default: those of the run]")
@@ -186,19 +207,28 @@ def eval_command(
     ] = None,
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
+    import json
+
+    from repro_rl.cli.api import api_model, api_run, usage_note
+
     source = config or (str(path / "config.yaml") if (path / "config.yaml").exists() else None)
-    settings = _config(source, overrides)
+    model = api_model(path)
+    settings = _config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
+    if model:
+        out, name = out or api_run(model), name or api_run(model).name
     result = run_eval_stage(settings, path, checkpoint, name or checkpoint, out or path, judge)
     console.print(eval_table([result]))
+    if result["api"]:
+        say(usage_note(result))
 
 
 def run_eval_stage(
     settings: Any, path: Path, checkpoint: str, name: str, out: Path, judge: bool = True
 ) -> dict[str, Any]:
     from repro_rl.study.evaluate import evaluate
-    from repro_rl.train.checkpoint import find_model
+    from repro_rl.train.build import find_agent
 
-    model = find_model(path, checkpoint)
+    model = find_agent(path, checkpoint)
     iteration = int(model.name) if model.name.isdigit() else 0 if checkpoint == "warm-start" else None
     with bar(f"eval {name}") as progress:
         return evaluate(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-import repro_rl.cli.commands  # noqa: F401  adds the commands to app
+import repro_rl.cli.commands  # adds the commands to app
+import repro_rl.cli.compare  # adds compare
+import repro_rl.cli.pilot  # adds pilot
+import repro_rl.cli.progress  # adds progress
+import repro_rl.cli.view  # noqa: F401
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
 from repro_rl.errors import ReproError

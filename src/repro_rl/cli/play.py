@@ -81,21 +81,21 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     from repro_rl.config import load_config
     from repro_rl.rollout import Job, reflect, run_episodes
     from repro_rl.train.build import (
+        agent_policy,
         build_pool,
         build_prompts,
+        find_agent,
         forward_sampling,
-        load_policy,
         reflect_sampling,
         set_threads,
     )
-    from repro_rl.train.checkpoint import find_model
 
     if not (run / "config.yaml").exists():
         raise ConfigError(f"{run} is not a run folder: config.yaml is missing.")
     config = load_config(run / "config.yaml")
     set_threads(config)
     pool, prompts = build_pool(config), build_prompts(config)
-    policy = load_policy(config, find_model(run, checkpoint))
+    policy = agent_policy(config, find_agent(run, checkpoint))
     temperature = config.eval.temperature
     (trajectory,) = run_episodes(
         pool,
@@ -129,5 +129,7 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
             "–" if step.truth is None else f"{100 * step.truth:.0f}",
         )
     console.print(table)
+    if trajectory.error is not None:
+        console.print(visible(f"The episode broke off: {trajectory.error}"), highlight=False, markup=False)
     if trajectory.reflection is not None and trajectory.reflection.defects:
         console.print(f"The reflection could not be read: {', '.join(trajectory.reflection.defects)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 console = Console()
 error_console = Console(stderr=True)
@@ -97,8 +98,9 @@ def _short(value: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
-def eval_table(results: list[dict[str, Any]]) -> Table:
-    """Success with its interval, and how well the retrospective progress agrees with the truth."""
+def eval_table(results: list[dict[str, Any]]) -> RenderableType:
+    """Success with its interval, and how well the retrospective progress agrees with the truth; below it
+    success per task type, where there are types."""
     title = f"panel {results[0]['panel']}, temperature {results[0]['temperature']}"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = "ρ: Spearman of retrospective with true progress in won, lost episodes; error in points"
@@ -114,6 +116,30 @@ def eval_table(results: list[dict[str, Any]]) -> Table:
             _or_dash(hindsight.get("spearman_success")),
             _or_dash(hindsight.get("spearman_failure")),
             f"{hindsight['mae']:.1f}" if hindsight.get("mae") is not None else "–",
+        )
+    kinds = type_table(results)
+    return table if kinds is None else Group(table, kinds)
+
+
+def type_table(results: list[dict[str, Any]]) -> Table | None:
+    """Success per task type with its 95 % interval, one row a type; None where no evaluation has types."""
+    from repro_rl.study.task_types import short_name, type_order
+
+    kinds = sorted({kind for result in results for kind in result.get("by_type") or {}}, key=type_order)
+    if not kinds:
+        return None
+    table = Table(title="by task type", title_justify="left")
+    table.add_column("type", no_wrap=True)
+    table.add_column("episodes", justify="right", no_wrap=True)
+    for result in results:
+        table.add_column(Text(visible(result["name"])), justify="right", no_wrap=True)
+    for kind in kinds:
+        cells = [(result.get("by_type") or {}).get(kind) for result in results]
+        counts = {cell["episodes"] for cell in cells if cell}
+        table.add_row(
+            Text(visible(short_name(kind))),
+            " / ".join(map(str, sorted(counts))),
+            *(f"{c['success']:.3f} [{c['low']:.2f}, {c['high']:.2f}]" if c else "–" for c in cells),
         )
     return table
 

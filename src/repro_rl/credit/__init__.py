@@ -3,7 +3,9 @@
 from repro_rl.credit.assign import assign_credit, reflection_advantages
 from repro_rl.credit.gigpo import gigpo_advantages
 from repro_rl.credit.grpo import grpo_advantages
+from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.reward import RewardSettings, composite_rewards, progress_series, reflection_reward
+from repro_rl.credit.rloo import rloo_advantages
 from repro_rl.credit.rules import CREDIT, CreditRule, CreditSettings, register_credit
 
 __all__ = [
@@ -15,8 +17,10 @@ __all__ = [
     "composite_rewards",
     "gigpo_advantages",
     "grpo_advantages",
+    "hgpo_advantages",
     "progress_series",
     "reflection_advantages",
     "reflection_reward",
     "register_credit",
+    "rloo_advantages",
 ]

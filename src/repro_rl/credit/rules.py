@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from repro_rl.credit.baseline import Normalize, check_choice
 from repro_rl.credit.gigpo import EpisodeBaseline, gigpo_advantages
 from repro_rl.credit.grpo import grpo_advantages
+from repro_rl.credit.hgpo import hgpo_advantages
+from repro_rl.credit.rloo import rloo_advantages
 from repro_rl.errors import ConfigError
 from repro_rl.registry import Registry
 
@@ -21,6 +23,8 @@ class CreditSettings:
     omega: float = 1.0  # weight of the step part
     normalize: Normalize = "mean"
     episode_baseline: EpisodeBaseline = "steps"
+    history: int = 2  # hgpo: past states a step group may share (its recipe)
+    level_power: float = 1.0  # hgpo: a level's weight is (depth + 1) to this power (its recipe)
 
     def __post_init__(self) -> None:
         check_choice("credit.normalize", self.normalize, ("mean", "mean_std"))
@@ -29,6 +33,11 @@ class CreditSettings:
             raise ConfigError(f"credit.gamma is {self.gamma}; it must lie between 0 and 1.")
         if not (math.isfinite(self.omega) and self.omega >= 0.0):
             raise ConfigError(f"credit.omega is {self.omega}; give a finite number >= 0.")
+        if self.history < 0 or not (math.isfinite(self.level_power) and self.level_power >= 0.0):
+            raise ConfigError(
+                f"credit.history is {self.history} and credit.level_power {self.level_power}; "
+                "give finite numbers >= 0."
+            )
 
 
 Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
@@ -57,15 +66,38 @@ def _grpo(
     episode_returns: Sequence[float] | None,
 ) -> list[list[float]]:
     """The trajectory's advantage on each of its steps; gamma, omega and the anchors play no part."""
+
+    def rule(returns: list[float], names: list[Hashable]) -> list[float]:
+        return grpo_advantages(returns, names, normalize=settings.normalize)
+
+    return _per_trajectory("grpo", rule, rewards, groups, episode_returns)
+
+
+@register_credit("rloo")
+def _rloo(
+    rewards: Rewards,
+    groups: Sequence[Hashable],
+    anchors: Anchors,
+    settings: CreditSettings,
+    episode_returns: Sequence[float] | None,
+) -> list[list[float]]:
+    """As grpo, against the other rollouts only; normalize plays no part either."""
+    return _per_trajectory("rloo", rloo_advantages, rewards, groups, episode_returns)
+
+
+def _per_trajectory(
+    name: str,
+    rule: Callable[[list[float], list[Hashable]], list[float]],
+    rewards: Rewards,
+    groups: Sequence[Hashable],
+    episode_returns: Sequence[float] | None,
+) -> list[list[float]]:
+    """One advantage a trajectory, repeated on its steps; one without a step is no part of any baseline."""
     if len(rewards) != len(groups) or (episode_returns is not None and len(episode_returns) != len(rewards)):
-        raise ConfigError("grpo: rewards, groups and episode_returns need one entry per trajectory.")
+        raise ConfigError(f"{name}: rewards, groups and episode_returns need one entry per trajectory.")
     returns = [sum(row) for row in rewards] if episode_returns is None else list(episode_returns)
-    kept = [
-        n for n, row in enumerate(rewards) if row
-    ]  # a trajectory without a step is no part of the baseline
-    values = grpo_advantages(
-        [returns[n] for n in kept], [groups[n] for n in kept], normalize=settings.normalize
-    )
+    kept = [n for n, row in enumerate(rewards) if row]
+    values = rule([returns[n] for n in kept], [groups[n] for n in kept])
     result: list[list[float]] = [[] for _ in rewards]
     for n, value in zip(kept, values, strict=True):
         result[n] = [value] * len(rewards[n])
@@ -89,4 +121,24 @@ def _gigpo(
         normalize=settings.normalize,
         episode_baseline=settings.episode_baseline,
         episode_returns=episode_returns,
+    )
+
+
+@register_credit("hgpo")
+def _hgpo(
+    rewards: Rewards,
+    groups: Sequence[Hashable],
+    anchors: Anchors,
+    settings: CreditSettings,
+    episode_returns: Sequence[float] | None,
+) -> list[list[float]]:
+    """No episode part: omega, episode_baseline and the episode returns play no part."""
+    return hgpo_advantages(
+        rewards,
+        groups,
+        anchors,
+        gamma=settings.gamma,
+        history=settings.history,
+        level_power=settings.level_power,
+        normalize=settings.normalize,
     )

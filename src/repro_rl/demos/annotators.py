@@ -1,26 +1,74 @@
 """Annotators: who says how far each step of a demonstration had brought the agent.
 
 An annotator maps a finished trajectory and a random generator to P_1..P_T (integers 0..100). Whatever it
-says, the known outcome anchors the end: 100 on success, at most 99 on failure.
+says, the known outcome anchors the end: 100 on success, at most 99 on failure. A batch annotator sees all
+episodes at once, may leave some unlabelled, and says why.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from repro_rl.config import RunConfig
 from repro_rl.errors import DataError
 from repro_rl.registry import Registry
-from repro_rl.types import Trajectory
+from repro_rl.types import Completion, Reflection, Trajectory
 
-Annotator = Callable[[Trajectory, np.random.Generator], Sequence[int]]
-ANNOTATORS: Registry[Annotator] = Registry("annotator", group="repro_rl.annotators")
+
+@dataclass(slots=True)
+class AnnotationContext:
+    """What a batch annotator may need beside the episodes."""
+
+    instructions: str  # the environment's rules
+    rng: np.random.Generator
+    config: RunConfig | None = None  # all settings of the command; None when called without any
+    on_done: Callable[[int], None] | None = None  # to be told how many episodes are settled
+    notes: dict[str, Any] = field(default_factory=dict)  # for demos.json, such as what it cost
+
+
+class Annotator(Protocol):
+    """Labels one episode: P_1..P_T."""
+
+    def __call__(self, trajectory: Trajectory, rng: np.random.Generator, /) -> Sequence[int]: ...
+
+
+class BatchFunction(Protocol):
+    """Labels episodes: one Reflection each; where ``values`` are None, ``defects`` say why."""
+
+    def __call__(
+        self, trajectories: Sequence[Trajectory], context: AnnotationContext, /
+    ) -> list[Reflection]: ...
+
+
+@dataclass(slots=True, frozen=True)
+class BatchAnnotator:
+    """A batch function as a registered annotator.
+
+    ``settings``: what of the config decides its labels. ``check`` raises what would fail for certain, before
+    anything is played.
+    """
+
+    label: BatchFunction
+    settings: Callable[[RunConfig], dict[str, Any]] = lambda config: {}
+    check: Callable[[RunConfig | None], None] = lambda config: None
+
+
+ANNOTATORS: Registry[Annotator | BatchAnnotator] = Registry("annotator", group="repro_rl.annotators")
 
 
 def register_annotator(name: str) -> Callable[[Annotator], Annotator]:
-    """Decorator: make an annotator available by name."""
-    return ANNOTATORS.register(name)
+    """Decorator: make an annotator of single episodes available by name."""
+
+    def add(annotator: Annotator) -> Annotator:
+        ANNOTATORS.register(name, annotator)
+        return annotator
+
+    return add
 
 
 @register_annotator("oracle")
@@ -57,12 +105,41 @@ def uniform(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
     return [int(value) for value in rng.integers(0, 101, len(trajectory.steps))]
 
 
+def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
+    from repro_rl.demos.http import annotate_by_api  # the HTTP client only when it is used
+
+    return annotate_by_api(trajectories, context)
+
+
+def _http_settings(config: RunConfig) -> dict[str, Any]:
+    from repro_rl.demos.http import deciding_settings
+
+    return deciding_settings(config)
+
+
+def _http_check(config: RunConfig | None) -> None:
+    from repro_rl.demos.http import open_client
+
+    open_client(config).close()
+
+
+ANNOTATORS.register("http", BatchAnnotator(_http, _http_settings, _http_check))
+
+
 def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tuple[int, ...]:
-    """P_1..P_T by the named annotator, anchored by the outcome.
+    """P_1..P_T by the named annotator of single episodes, anchored by the outcome.
 
     Raises DataError when an annotator gives another number of values than there are steps.
     """
-    values = [min(100, max(0, int(value))) for value in ANNOTATORS.get(name)(trajectory, rng)]
+    annotator = ANNOTATORS.get(name)
+    if isinstance(annotator, BatchAnnotator):
+        raise TypeError(f"annotator {name!r} labels batches; use annotate_all")
+    return anchored(trajectory, annotator(trajectory, rng), name)
+
+
+def anchored(trajectory: Trajectory, given: Sequence[int], name: str) -> tuple[int, ...]:
+    """``given`` within 0..100, its end as the outcome demands. Raises DataError for another count."""
+    values = [min(100, max(0, int(value))) for value in given]
     if len(values) != len(trajectory.steps):
         raise DataError(
             f"annotator {name!r} gave {len(values)} values for {len(trajectory.steps)} steps",
@@ -73,3 +150,46 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     else:
         values = [min(value, 99) for value in values]
     return tuple(values)
+
+
+def annotate_all(trajectories: Sequence[Trajectory], name: str, context: AnnotationContext) -> None:
+    """Label every episode: its reflection, and each step's online target (``values`` None: unlabelled).
+
+    The online estimate is taught what hindsight says (our decision). An unlabelled episode is kept; its
+    reflection names the defects and its steps have no online value. Counts go to ``context.notes``.
+    """
+    annotator = ANNOTATORS.get(name)
+    if not isinstance(annotator, BatchAnnotator):
+        nothing = Completion((), (), np.zeros(0, np.float32), "", True)
+        for trajectory in trajectories:
+            values = anchored(trajectory, annotator(trajectory, context.rng), name)
+            _store(trajectory, Reflection("", nothing, values, ()))
+        return
+    reflections = annotator.label(trajectories, context)
+    if len(reflections) != len(trajectories):
+        raise DataError(
+            f"annotator {name!r} gave {len(reflections)} labels for {len(trajectories)} episodes; "
+            "it must give one Reflection for each"
+        )
+    corrected = 0
+    for trajectory, reflection in zip(trajectories, reflections, strict=True):
+        if reflection.values is None:
+            reflection.defects = reflection.defects or ("unlabelled",)
+        else:
+            values = anchored(trajectory, reflection.values, name)
+            corrected += values != tuple(reflection.values)
+            reflection.values = values
+        _store(trajectory, reflection)
+    defects = Counter(name for r in reflections if r.values is None for name in r.defects)
+    context.notes |= {
+        "episodes": len(reflections),
+        "unlabelled": sum(r.values is None for r in reflections),
+        "defects": dict(sorted(defects.items())),
+        "corrected_by_outcome": corrected,
+    }
+
+
+def _store(trajectory: Trajectory, reflection: Reflection) -> None:
+    trajectory.reflection = reflection
+    for index, step in enumerate(trajectory.steps):
+        step.online = None if reflection.values is None else reflection.values[index]

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.demos.annotators import ANNOTATORS, annotate
+from repro_rl.config import RunConfig
+from repro_rl.demos.annotators import ANNOTATORS, AnnotationContext, BatchAnnotator, annotate_all
 from repro_rl.envs.base import PLACEHOLDER, TextEnv
 from repro_rl.errors import DataError
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import add_step, begin_trajectory
-from repro_rl.types import Completion, Reflection, Trajectory
+from repro_rl.types import Completion, Trajectory
 
 STALE = 0.4  # share of the random actions drawn from all actions seen so far
 _NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
@@ -62,15 +63,21 @@ def collect_demos(
     noise: Sequence[float],
     annotator: str,
     seed: int,
+    config: RunConfig | None = None,
     on_done: Callable[[int], None] | None = None,
+    on_label: Callable[[int], None] | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> tuple[list[Trajectory], list[Trajectory]]:
     """Expert episodes, and labelled ones of the noisy expert (``winning`` solved and ``failing`` unsolved).
 
     Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
-    ``reflection.values`` hold the labels. Raises DataError when the expert fails or the episodes cannot be
-    had.
+    ``reflection.values`` hold the labels; what a batch annotator leaves unlabelled is kept without them.
+    ``config`` is for batch annotators such as "http"; ``on_label`` hears of their settled episodes, and
+    ``notes`` gets their counts. Raises DataError when the expert fails or the episodes cannot be had.
     """
-    ANNOTATORS.get(annotator)  # an unknown name must fail before anything is played
+    found = ANNOTATORS.get(annotator)  # an unknown name must fail before anything is played
+    if isinstance(found, BatchAnnotator):
+        found.check(config)
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     experts: list[Trajectory] = []
@@ -112,19 +119,9 @@ def collect_demos(
         labelled.append(trajectory)
         if on_done is not None:
             on_done(1)
-    for trajectory in (*experts, *labelled):
-        label(trajectory, annotate(trajectory, annotator, rng))
+    context = AnnotationContext(env.instructions, rng, config, on_label, {} if notes is None else notes)
+    annotate_all((*experts, *labelled), annotator, context)
     return experts, labelled
-
-
-def label(trajectory: Trajectory, values: Sequence[int]) -> None:
-    """Store P_1..P_T as the reflection, and as each step's online target.
-
-    The online estimate is taught what hindsight says (our decision).
-    """
-    trajectory.reflection = Reflection("", _NOTHING, tuple(values), ())
-    for step, value in zip(trajectory.steps, values, strict=True):
-        step.online = value
 
 
 def summary(demos: Sequence[Trajectory]) -> dict[str, Any]:
@@ -134,4 +131,5 @@ def summary(demos: Sequence[Trajectory]) -> dict[str, Any]:
         "won": sum(d.won for d in demos),
         "steps": sum(len(d.steps) for d in demos),
         "tasks": len({d.task_id for d in demos}),
+        "unlabelled": sum(d.reflection is None or d.reflection.values is None for d in demos),
     }

@@ -68,7 +68,8 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     for header in headers:
         for panel in header["panels"]:
             panels.setdefault(panel, []).append(header["label"])
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    scripts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("episode.js", "report.js")]
+    script = "".join(scripts)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -91,6 +92,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         warnings=tables.panel_warnings(runs),
         seeds=tables.over_seeds(runs),
         evaluations=[row for run in runs for row in tables.evaluated(run)],
+        types=tables.by_type(runs),
         curves=curves,
         curve_notes=curve_notes,
         rewards=rewards,

@@ -63,8 +63,8 @@ def gap(record: Json) -> float | None:
     return max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=None)
 
 
-def embedded(record: Json, run: str, source: str) -> Json:
-    """The record as the page's script reads it."""
+def embedded(record: Json, run: str, source: str, limit: int = MAX_TEXT) -> Json:
+    """The record as the page's script reads it; each text has at most ``limit`` characters."""
     retrospective = series_of(record, "retrospective")
     reflection = record.get("reflection")
     distance = gap(record)
@@ -73,13 +73,13 @@ def embedded(record: Json, run: str, source: str) -> Json:
         "source": source,
         "task": str(record.get("task_id", "?")),
         "rollout": record.get("rollout"),
-        "goal": clean(record.get("goal")),
+        "goal": clean(record.get("goal"), limit),
         "won": bool(record.get("won")),
         "score": record.get("score"),
         "truncated": bool(record.get("truncated")),
-        "error": clean(record.get("error")),
+        "error": clean(record.get("error"), limit),
         "return": record.get("return"),
-        "final": clean(record.get("final_observation")),
+        "final": clean(record.get("final_observation"), limit),
         "believed": believed_done(record),
         "gap": None if distance is None else round(100 * distance),
         "online": _percent(series_of(record, "online")),
@@ -87,10 +87,10 @@ def embedded(record: Json, run: str, source: str) -> Json:
         "truth": _percent(series_of(record, "truth")),
         "steps": [
             {
-                "observation": clean(step.get("observation")),
-                "feedback": clean(step.get("feedback")),
-                "text": clean(step.get("text")),
-                "action": clean(step.get("action")),
+                "observation": clean(step.get("observation"), limit),
+                "feedback": clean(step.get("feedback"), limit),
+                "text": clean(step.get("text"), limit),
+                "action": clean(step.get("action"), limit),
                 "valid": bool(step.get("valid")),
                 "tokens": step.get("tokens"),
                 "finished": bool(step.get("finished", True)),
@@ -104,7 +104,7 @@ def embedded(record: Json, run: str, source: str) -> Json:
         ],
         "reflection": reflection
         and {
-            "text": clean(reflection.get("text")),
+            "text": clean(reflection.get("text"), limit),
             "usable": any(value is not None for value in retrospective),
             "defects": _names(reflection.get("defects")),
             "terms": _terms(reflection.get("terms")),
@@ -113,11 +113,11 @@ def embedded(record: Json, run: str, source: str) -> Json:
     }
 
 
-def clean(value: Any) -> str:
+def clean(value: Any, limit: int = MAX_TEXT) -> str:
     """Text with unseen characters made visible, cut at a length that no honest text reaches."""
     text = "" if value is None else str(value)
-    if len(text) > MAX_TEXT:
-        text = f"{text[:MAX_TEXT]}\n… ({len(text) - MAX_TEXT} more characters)"
+    if len(text) > limit:
+        text = f"{text[:limit]}\n… ({len(text) - limit} more characters)"
     return visible(text)
 
 
@@ -126,9 +126,9 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(_symbol, text.replace("\r\n", "\n"))
 
 
-def json_for_script(value: Any) -> Markup:
+def json_for_script(value: Any, limit: int = MAX_TEXT) -> Markup:
     """JSON that is safe inside ``<script>``: ASCII only, no ``<``, ``>`` or ``&``; nan becomes null."""
-    text = json.dumps(_strict(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_strict(value, limit), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     # ASCII escapes cover U+2028/9 as well; these three could end or open markup.
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
@@ -140,15 +140,15 @@ def _symbol(match: re.Match[str]) -> str:
     return "␡" if code == 0x7F else f"[U+{code:04X}]"
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: Any, limit: int) -> Any:
     if isinstance(value, dict):
-        return {clean(key): _strict(item) for key, item in value.items()}
+        return {clean(key): _strict(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [_strict(item, limit) for item in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, str):
-        return clean(value)
+        return clean(value, limit)
     return value
 
 

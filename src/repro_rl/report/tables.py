@@ -11,6 +11,7 @@ from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import POINTS, QUALITY, RANKS
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import mean_interval, wilson
+from repro_rl.study.task_types import short_name, type_order
 
 STARTS = ("warm-start", "warmup", "start", "initial", "base")
 ENDS = ("best", "last", "final")
@@ -85,6 +86,37 @@ def evaluated(run: Run) -> list[Evaluated]:
             )
         )
     return rows
+
+
+@dataclass(slots=True)
+class TypeTable:
+    """Success per task type: one row an evaluation, one cell a type; ``kinds`` with their episodes."""
+
+    kinds: list[str] = field(default_factory=list)
+    rows: list[tuple[str, str, list[str]]] = field(default_factory=list)  # run, evaluation, cells
+
+
+def by_type(runs: Sequence[Run]) -> TypeTable:
+    """The evaluations that hold success per type, in the papers' order of types; broken parts are dashes."""
+    table = TypeTable()
+    own = [(run, row, row["by_type"]) for run in runs for row in run.evaluations if _typed(row)]
+    kinds = sorted({str(kind) for _, _, types in own for kind in types}, key=type_order)
+    for kind in kinds:
+        counts = {types[kind].get("episodes") for _, _, types in own if kind in types}
+        known = sorted(int(count) for count in counts if finite(count))
+        table.kinds.append(f"{short_name(kind)} ({' / '.join(map(str, known)) or '–'})")
+    for run, row, types in own:
+        cells = [types.get(kind, {}) for kind in kinds]
+        shown = [interval(cell.get("success"), cell.get("low"), cell.get("high")) for cell in cells]
+        table.rows.append((run.label, row["name"], shown))
+    return table
+
+
+def _typed(row: Json) -> bool:
+    types = row.get("by_type")
+    return (
+        isinstance(types, dict) and all(isinstance(value, dict) for value in types.values()) and bool(types)
+    )
 
 
 def bounds(row: Json) -> tuple[float | None, float | None]:

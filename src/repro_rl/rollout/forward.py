@@ -17,6 +17,9 @@ from repro_rl.text.parse import parse_forward
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
 
+# (task id, goal, first observation) -> texts of demonstrations, from the longest to "".
+Demonstrations = Callable[[str, str, str], Sequence[str]]
+
 
 @dataclass(slots=True, frozen=True)
 class Job:
@@ -51,6 +54,7 @@ class _Live:
     info: dict[str, Any]
     key: int
     history: list[tuple[str, str]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=lambda: [""])  # demonstrations, the longest that fitted first
 
 
 def run_episodes(
@@ -62,14 +66,16 @@ def run_episodes(
     *,
     stream: object,
     max_prompt_tokens: int = 2048,
+    demonstrations: Demonstrations | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
     """Play every job once. Returns trajectories in the order of ``jobs``.
 
     ``stream`` names the randomness: the same stream, job and weights give the same episode. ``on_step`` is
-    told how many episodes ended at each step. A failing environment ends its episode with ``error`` set; the
-    others go on. A prompt over ``max_prompt_tokens`` first loses its history, then ends the episode the same
-    way.
+    told how many episodes ended at each step. A failing environment, or a completion that a server did not
+    give, ends its episode with ``error`` set; the others go on. A prompt over ``max_prompt_tokens`` first
+    takes the next shorter text of its task's ``demonstrations`` (and keeps to it), then loses its history,
+    then ends the episode the same way.
     """
     envs = pool.take(len(jobs))
     live: list[_Live] = []
@@ -86,14 +92,29 @@ def run_episodes(
             continue
         trajectory = begin_trajectory(job.task_id, job.rollout, observation, info)
         trajectories.append(trajectory)
-        live.append(_Live(env, trajectory, observation, info, name_key(stream, job.task_id, job.rollout)))
+        episode = _Live(env, trajectory, observation, info, name_key(stream, job.task_id, job.rollout))
+        if demonstrations is not None:
+            episode.shown = [*demonstrations(job.task_id, info["goal"], observation)] or [""]
+        live.append(episode)
     t = 0
     while live:
         t += 1
         ready: list[_Live] = []
         texts: list[str] = []
         for episode in live:
-            text = _fitting_prompt(episode, t, policy, prompts, max_prompt_tokens)
+            text = fitting_prompt(
+                policy,
+                prompts,
+                max_prompt_tokens,
+                episode.shown,
+                episode.history,
+                instructions=episode.env.instructions,
+                goal=episode.info["goal"],
+                observation=episode.observation,
+                admissible=episode.info["admissible"],
+                step=t,
+                max_steps=episode.env.max_steps,
+            )
             if text is None:
                 episode.trajectory.error = f"prompt of step {t} is longer than {max_prompt_tokens} tokens"
                 continue
@@ -107,6 +128,9 @@ def run_episodes(
         completions = policy.generate(texts, keys, sampling)
         still: list[_Live] = []
         for episode, text, completion in zip(ready, texts, completions, strict=True):
+            if completion.error is not None:
+                episode.trajectory.error = f"no completion at step {t}: {completion.error}"
+                continue
             parsed = parse_forward(completion.text, prompts.fmt)
             defects = parsed.defects if completion.finished else (*parsed.defects, "cut_off")
             try:
@@ -139,20 +163,27 @@ def _text(error: Exception, t: int) -> str:
     return f"{type(error).__name__} at step {t}: {error}"
 
 
-def _fitting_prompt(episode: _Live, t: int, policy: Policy, prompts: PromptBuilder, limit: int) -> str | None:
-    history = episode.history[-prompts.history :] if prompts.history else []
+def fitting_prompt(
+    policy: Policy,
+    prompts: PromptBuilder,
+    limit: int,
+    shown: list[str],
+    history: Sequence[tuple[str, str]],
+    **rest: Any,
+) -> str | None:
+    """The forward prompt, of at most ``limit`` tokens: None when even the shortest is longer.
+
+    ``shown``: texts of demonstrations, not empty; those that do not fit are taken off its front, but the
+    last. Then the oldest of the ``history`` goes. ``rest``: the other arguments of ``PromptBuilder.forward``.
+    """
+    history = list(history)[-prompts.history :] if prompts.history else []
     while True:
-        text = prompts.forward(
-            instructions=episode.env.instructions,
-            goal=episode.info["goal"],
-            observation=episode.observation,
-            admissible=episode.info["admissible"],
-            history=history,
-            step=t,
-            max_steps=episode.env.max_steps,
-        )
+        text = prompts.forward(history=history, demonstrations=shown[0], **rest)
         if len(policy.encode(text)) <= limit:
             return text
-        if not history:
+        if len(shown) > 1:
+            del shown[0]
+        elif history:
+            history = history[1:]
+        else:
             return None
-        history = history[1:]

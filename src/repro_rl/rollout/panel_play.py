@@ -8,7 +8,7 @@ import numpy as np
 
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.policy.base import Policy, SamplingSettings
-from repro_rl.rollout.forward import EnvPool, Job, run_episodes
+from repro_rl.rollout.forward import Demonstrations, EnvPool, Job, run_episodes
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Group, Trajectory
 
@@ -24,6 +24,7 @@ def play_panel(
     seed: int,
     max_prompt_tokens: int = 2048,
     live: int = 512,
+    demonstrations: Demonstrations | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
     """``rollouts`` episodes of every task of the panel, in panel order, at most ``live`` at once.
@@ -42,6 +43,7 @@ def play_panel(
             sampling,
             stream=("panel", seed),
             max_prompt_tokens=max_prompt_tokens,
+            demonstrations=demonstrations,
             on_step=on_done,
         )
     return done
@@ -65,7 +67,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "rollout/invalid_rate": sum(not s.valid for s in steps) / total,
         "rollout/format_rate": sum(not s.defects for s in steps) / total,
         "rollout/cut_off": sum(not s.completion.finished for s in steps) / total,
-        "rollout/tokens": sum(len(s.completion.token_ids) for s in steps) / total,
+        "rollout/tokens": sum(s.completion.tokens for s in steps) / total,
         "rollout/entropy": sum(s.completion.entropy for s in steps) / total,
         "rollout/errors": float(sum(t.error is not None for t in trajectories)),
     }
@@ -90,7 +92,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         valid = [t for t in reflected if t.reflection is not None and t.reflection.values]
         metrics["reflect/valid"] = len(valid) / len(reflected)
         metrics["reflect/tokens"] = float(
-            np.mean([len(t.reflection.completion.token_ids) for t in reflected if t.reflection is not None])
+            np.mean([t.reflection.completion.tokens for t in reflected if t.reflection is not None])
         )
         for name, won in (("final_won", True), ("final_lost", False)):
             last = [

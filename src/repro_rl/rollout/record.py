@@ -17,8 +17,8 @@ from repro_rl.types import Completion, Trajectory
 def _completion_fields(completion: Completion) -> dict[str, Any]:
     return {
         "text": completion.text,
-        "prompt_tokens": len(completion.prompt_ids),
-        "tokens": len(completion.token_ids),
+        "prompt_tokens": completion.prompt_tokens,
+        "tokens": completion.tokens,
         "finished": completion.finished,
     }
 

@@ -12,6 +12,8 @@ from repro_rl.text.parse import parse_reflection
 from repro_rl.text.prompts import PromptBuilder, ReflectStep
 from repro_rl.types import Completion, Reflection, Trajectory
 
+NO_ANSWER, CUT_OFF = "no_answer", "cut_off"  # defects of a completion, beside those of its text
+
 
 def reflection_prompt(trajectory: Trajectory, prompts: PromptBuilder, instructions: str) -> str:
     """The reflection prompt of a finished episode: its trajectory and its known outcome."""
@@ -46,7 +48,8 @@ def reflect(
 ) -> None:
     """Fill ``trajectory.reflection`` of every episode that has steps.
 
-    An over-long trajectory gets the defect "prompt_too_long" and no values; a rubbish text named defects.
+    An over-long trajectory gets the defect "prompt_too_long" and no values, one that a server did not answer
+    "no_answer"; a rubbish text named defects.
     """
     ready: list[Trajectory] = []
     texts: list[str] = []
@@ -67,7 +70,10 @@ def reflect(
     for trajectory, text, completion in zip(
         ready, texts, policy.generate(texts, keys, sampling), strict=True
     ):
+        if completion.error is not None:
+            trajectory.reflection = Reflection(text, completion, None, (NO_ANSWER,))
+            continue
         parsed = parse_reflection(completion.text, prompts.fmt, len(trajectory.steps))
-        defects = parsed.defects if completion.finished else (*parsed.defects, "cut_off")
+        defects = parsed.defects if completion.finished else (*parsed.defects, CUT_OFF)
         values = parsed.values if completion.finished else None
         trajectory.reflection = Reflection(text, completion, values, defects)

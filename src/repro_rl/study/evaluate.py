@@ -7,14 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig
-from repro_rl.files import write_json
+from repro_rl.config import RunConfig, dump_config
+from repro_rl.demos.incontext import Shelf
+from repro_rl.files import write_json, write_text
+from repro_rl.policy.base import Policy
+from repro_rl.policy.http import HttpPolicy
 from repro_rl.rollout import reflect, trajectory_record
 from repro_rl.rollout.panel_play import play_panel, rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
-from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy, reflect_sampling
+from repro_rl.study.task_types import success_by_type
+from repro_rl.train.build import (
+    agent_policy,
+    build_pool,
+    build_prompts,
+    forward_sampling,
+    prompt_limit,
+    reflect_sampling,
+)
+from repro_rl.train.run_folder import manifest, write_manifest
 
 
 def evaluate(
@@ -25,21 +37,38 @@ def evaluate(
     iteration: int | None = None,
     out: Path | None = None,
     judge: bool = True,
+    policy: Policy | None = None,
+    shelf: Shelf | None = None,
     on_total: Callable[[int], None] | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
 
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
-    the panel's label and digest, and progress quality against ground truth. ``judge`` False leaves out the
-    reflection. Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot
-    be loaded.
+    the panel's label and digest, success per task type (``by_type``, None without types), and progress
+    quality against ground truth. ``judge`` False leaves out the reflection. ``model``: a model folder, or
+    ``api:MODEL``; a call that an API leaves without an answer makes its episode an error, which counts as not
+    won. ``policy``: that model, loaded already; it is left open. ``shelf``: show demonstrations from it;
+    ``demonstrations`` of the result counts the steps by what was shown. Raises TaskError when the panel is
+    smaller than asked, CheckpointError when the model cannot be loaded, ApiError and BudgetError.
     """
     section = config.eval
     pool = build_pool(config)
     panel = pool.first.panel(section.split).head(section.tasks)
-    policy = load_policy(config, model)
+    own = policy is None
+    policy = policy or agent_policy(config, model)
     prompts = build_prompts(config)
+    if out is not None and isinstance(policy, HttpPolicy) and not (out / "config.yaml").exists():
+        write_text(out / "config.yaml", dump_config(config))  # nothing else makes this run folder
+        write_manifest(
+            out,
+            manifest(
+                config,
+                agent=str(model),
+                panels={section.split: {"label": panel.label(), "digest": panel.digest, "size": len(panel)}},
+                environment=pool.first.describe(),
+            ),
+        )
     begin = time.perf_counter()
     if on_total is not None:
         on_total(len(panel) * section.rollouts)
@@ -51,7 +80,8 @@ def evaluate(
         forward_sampling(config, section.temperature),
         rollouts=section.rollouts,
         seed=section.seed,
-        max_prompt_tokens=config.prompt.max_prompt_tokens,
+        max_prompt_tokens=config.prompt.max_prompt_tokens if shelf is None else prompt_limit(config, policy),
+        demonstrations=None if shelf is None else shelf.texts(prompts),
         on_done=on_done,
     )
     if judge:
@@ -68,8 +98,9 @@ def evaluate(
     won = sum(t.won for t in trajectories)
     low, high = wilson(won, len(trajectories))
     metrics = rollout_metrics(trajectories)
+    by_type = success_by_type(((t.task_id, t.won) for t in trajectories), pool.first.task_type)
     result = {
-        "checkpoint": model.name,
+        "checkpoint": str(model) if isinstance(policy, HttpPolicy) else model.name,
         "name": name,
         "iteration": iteration,
         "method": config.method.name,
@@ -86,14 +117,22 @@ def evaluate(
         "success": won / len(trajectories),
         "low": low,
         "high": high,
+        "by_type": by_type or None,
         "score": metrics["rollout/score"],
         "length": metrics["rollout/length"],
         "invalid_rate": metrics["rollout/invalid_rate"],
         "format_rate": metrics["rollout/format_rate"],
         "errors": metrics["rollout/errors"],
         "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
+        "api": {"base_url": config.api.base_url, **policy.client.spending.summary()}
+        if isinstance(policy, HttpPolicy)
+        else None,
         "seconds": round(time.perf_counter() - begin, 2),
     }
+    if shelf is not None:
+        result["demonstrations"] = shelf.census(trajectories, prompts)
+    if own and isinstance(policy, HttpPolicy):
+        policy.client.close()
     if out is not None:
         write_records(out / "trajectories" / f"eval-{name}.jsonl.gz", records)
         write_json(out / "eval" / f"{name}.json", result)

@@ -65,7 +65,9 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     ``final_*``: mean last value, points.
     """
     episodes = [
-        _Episode(record, which) for record in records if record.get("steps") and not record.get("error")
+        EpisodeProgress(record, which)
+        for record in records
+        if record.get("steps") and not record.get("error")
     ]
     won = [episode for episode in episodes if episode.won]
     lost = [episode for episode in episodes if not episode.won]
@@ -128,14 +130,22 @@ def by_fraction(
     for record in records:
         if bool(record.get("won")) != won or record.get("error"):
             continue
-        series = series_of(record, which)
-        places = [0.0] + [(t + 1) / len(series) for t, value in enumerate(series) if value is not None]
-        if len(places) > 1:
-            rows.append(np.interp(grid, places, [0.0] + [value for value in series if value is not None]))
+        row = at_fractions(series_of(record, which), grid)
+        if row is not None:
+            rows.append(row)
     return np.array(rows, dtype=np.float64).reshape(len(rows), points)
 
 
-class _Episode:
+def at_fractions(series: Series, grid: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """``series`` [T], from 0 at the start, at fractions ``grid`` [n] of the episode; None without values."""
+    known = [(t, value) for t, value in enumerate(series, 1) if value is not None]
+    if not known:
+        return None
+    places = [0.0, *(t / len(series) for t, _ in known)]
+    return np.interp(grid, places, [0.0, *(value for _, value in known)])
+
+
+class EpisodeProgress:
     """One record's series beside its truth. ``known`` holds the given values in order."""
 
     def __init__(self, record: Record, which: Which) -> None:
@@ -164,14 +174,15 @@ class _Episode:
 
     def falls(self) -> list[bool]:
         """For each adjacent pair with both values known: did it fall?"""
-        return [gain < 0 for gain in _gains(self.series) if gain is not None]
+        return [gain < 0 for gain in gains_of(self.series) if gain is not None]
 
     def gains(self) -> list[tuple[float, float]]:
-        both = zip(_gains(self.series), _gains(self.truth), strict=True)
+        both = zip(gains_of(self.series), gains_of(self.truth), strict=True)
         return [(said, true) for said, true in both if said is not None and true is not None]
 
 
-def _gains(values: Series) -> Series:
+def gains_of(values: Series) -> Series:
+    """The gain of each step, [T], from 0 before the first; None where either end is not known."""
     before: Series = [0.0, *values[:-1]]
     # Rounded: .3 - .2 and .2 - .1 must tie in the ranks.
     return [

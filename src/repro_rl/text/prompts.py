@@ -1,10 +1,11 @@
 """Prompts from template files, and the target texts of supervised training.
 
-Template files (Jinja2): ``templates/<style>/forward.jinja`` and ``reflect.jinja``; a folder of the user's own
-may hold a file of the same name, which then replaces it. Variables in forward: instructions, goal,
-observation, admissible, history, step, max_steps; in reflect: instructions, goal, steps, won, score,
-first_observation; in both: progress (bool) and think ("required", "optional", "off"). An unknown variable is
-an error.
+Template files (Jinja2): ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``; a folder
+of the user's own may hold a file of the same name, which then replaces it. Variables in forward:
+instructions, demonstrations (the text that demos made, "" for none), goal, observation, admissible, history,
+step, max_steps; in reflect: instructions, goal, steps, won, score, first_observation; in demos: episodes,
+judged (bool: steps have progress); in all: progress (bool) and think ("required", "optional", "off"). An
+unknown variable is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.text.parse import TAG, TextFormat, parse_forward
 
 TEMPLATES = Path(__file__).parent / "templates"
-FORWARD, REFLECT = "forward.jinja", "reflect.jinja"
+FORWARD, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,26 @@ class ReflectStep:
     action: str  # "" is written as "none"
     feedback: str  # the observation after the action
     brief: str  # its short form, for the compact style
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStep:
+    """One step of a demonstration in a prompt."""
+
+    t: int  # 1-based
+    observation: str  # before the action
+    action: str
+    brief: str  # short form of the observation after the action
+    progress: int | None  # after the step, 0..100; None: not shown
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEpisode:
+    """A demonstration in a prompt."""
+
+    goal: str
+    first_observation: str
+    steps: tuple[ShownStep, ...]
 
 
 def _line(text: str) -> str:
@@ -61,10 +82,10 @@ class PromptBuilder:
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
-            if not any((folder / name).is_file() for name in (FORWARD, REFLECT)):
+            if not any((folder / name).is_file() for name in (FORWARD, REFLECT, DEMOS)):
                 raise ConfigError(
-                    f"The template folder {folder} holds neither {FORWARD} nor {REFLECT}; add one of them, "
-                    f"or leave the setting out to use the templates in {folders[0]}."
+                    f"The template folder {folder} holds neither {FORWARD} nor {REFLECT} nor {DEMOS}; add "
+                    f"one of them, or leave the setting out to use the templates in {folders[0]}."
                 )
             folders.insert(0, folder)
         environment = jinja2.Environment(
@@ -77,6 +98,7 @@ class PromptBuilder:
         )
         self._forward = self._compile(environment, FORWARD, folders)
         self._reflect = self._compile(environment, REFLECT, folders)
+        self._demos = self._compile(environment, DEMOS, folders)
 
     @staticmethod
     def _compile(environment: jinja2.Environment, name: str, folders: list[Path]) -> jinja2.Template:
@@ -108,15 +130,17 @@ class PromptBuilder:
         history: Sequence[tuple[str, str]],
         step: int,
         max_steps: int,
+        demonstrations: str = "",
     ) -> str:
         """The prompt for step ``step`` (1-based). ``history``: past (observation, action), oldest first.
 
-        Full style: what does not change during an episode comes first. Compact style: exactly one line,
-        the observation and then the word ``act``, or ``progress`` when progress is to be reported.
-        Raises ConfigError when the template fails.
+        ``demonstrations``: what ``PromptBuilder.demonstrations`` made. Full style: what does not change
+        during an episode comes first. Compact style: exactly one line, demonstrations, the observation and
+        then the word ``act``, or ``progress`` when progress is to be reported.
+        Raises ConfigError when the template fails, or leaves the demonstrations out.
         """
         compact = self.fmt.style == "compact"
-        return self._render(
+        text = self._render(
             self._forward,
             instructions=instructions,
             goal=goal,
@@ -125,7 +149,43 @@ class PromptBuilder:
             history=list(history)[-self.history :] if self.history else [],
             step=step,
             max_steps=max_steps,
+            demonstrations=demonstrations,
         )
+        if demonstrations not in text:
+            raise ConfigError(
+                f"The template {self._forward.filename} leaves out the demonstrations; write "
+                "{{ demonstrations }} where they belong."
+            )
+        return text
+
+    def demonstrations(self, episodes: Sequence[ShownEpisode]) -> str:
+        """The block of demonstrations that a forward prompt shows; "" for none.
+
+        Compact style: ``demo <first observation> (<action> <brief> [p<progress>])... now``. Progress is
+        written as targets write it. Raises ConfigError when the template fails.
+        """
+        if not episodes:
+            return ""
+        line = _line if self.fmt.style == "compact" else str.strip
+        shown = [
+            ShownEpisode(
+                line(episode.goal),
+                line(episode.first_observation),
+                tuple(
+                    ShownStep(
+                        step.t,
+                        line(step.observation),
+                        line(step.action),
+                        line(step.brief),
+                        None if step.progress is None else self.round_progress(step.progress),
+                    )
+                    for step in episode.steps
+                ),
+            )
+            for episode in episodes
+        ]
+        judged = any(step.progress is not None for episode in shown for step in episode.steps)
+        return self._render(self._demos, episodes=shown, judged=judged).strip()
 
     def reflect(
         self,
@@ -215,13 +275,15 @@ class PromptBuilder:
             raise ConfigError("A thought in a training target must not hold <think>, <progress> or <action>.")
         return f"<think>{think}</think>"
 
-    def words(self, max_steps: int) -> set[str]:
+    def words(self, max_steps: int, *, demonstrations: bool = False) -> set[str]:
         """Compact style: every word that the shipped templates and targets add to the environment's own.
 
-        ``max_steps`` is the longest episode: it bounds t1..tT. Raises ConfigError in full style.
+        ``max_steps`` is the longest episode: it bounds t1..tT. ``demonstrations``: prompts may show some; a
+        model that never meets them does without their words. Raises ConfigError in full style.
         """
         if self.fmt.style != "compact":
             raise ConfigError("Only the compact style has a closed set of words; text.style is 'full'.")
         words = {"act", "progress", "reflect", "won", "lost", "judge", "none"}
+        words |= {"demo", "now"} if demonstrations else set()
         words |= {f"t{t}" for t in range(1, max_steps + 1)}
         return words | {f"p{value}" for value in range(0, 101, self.resolution)}

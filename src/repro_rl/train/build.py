@@ -11,14 +11,20 @@ import torch
 from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
-from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.base import Policy, SamplingSettings
+from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.tiny import TinySize
 from repro_rl.rollout import EnvPool
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.checkpoint import find_model
+from repro_rl.train.run_folder import read_manifest
 from repro_rl.types import Trajectory
+
+API = "api:"  # begins the name of a model behind an API
 
 
 def set_threads(config: RunConfig) -> None:
@@ -62,6 +68,8 @@ def reflect_sampling(config: RunConfig, temperature: float) -> SamplingSettings:
 
 def load_policy(config: RunConfig, path: str | Path, *, training: bool = False) -> TransformersPolicy:
     """A policy from a model folder or hub name with the run's settings; ``training``: to be trained."""
+    if str(path).startswith(API):
+        raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
     section = config.policy
     return TransformersPolicy.load(
         path,
@@ -75,9 +83,52 @@ def load_policy(config: RunConfig, path: str | Path, *, training: bool = False) 
     )
 
 
+def find_agent(path: str | Path, which: str = "last") -> Path:
+    """What ``agent_policy`` loads for ``path``: a model folder (see find_model), or ``api:MODEL``.
+
+    The run folder of an API model's evaluation names it in its manifest.
+    """
+    if str(path).startswith(API):
+        return Path(path)
+    try:
+        return find_model(path, which)
+    except CheckpointError:
+        agent = read_manifest(Path(path)).get("agent")
+        if agent is None:
+            raise
+        return Path(agent)
+
+
+def agent_policy(config: RunConfig, path: Path) -> Policy:
+    """A policy to play with: a model folder, or ``api:MODEL`` behind the server of the section ``api``.
+
+    Raises ConfigError for an API model with compact prompts: they hold neither rules nor goal.
+    """
+    if not str(path).startswith(API):
+        return load_policy(config, path)
+    if config.prompt.style == "compact":
+        raise ConfigError(
+            "An API model cannot read the compact prompts of tiny models; use a recipe in full style, such "
+            "as -c sokoban-qwen3, or prompt.style=full."
+        )
+    return HttpPolicy(ChatClient(config.api.model_copy(update={"model": str(path).removeprefix(API)})))
+
+
+def prompt_limit(config: RunConfig, policy: Policy) -> int:
+    """Tokens that a forward prompt may have: the setting, or fewer where the model has fewer positions."""
+    limit = config.prompt.max_prompt_tokens
+    if isinstance(policy, TransformersPolicy):
+        positions = getattr(policy.model.config, "max_position_embeddings", None)
+        if positions:
+            return max(1, min(limit, int(positions) - config.prompt.action_tokens))
+    return limit
+
+
 def tiny_words(config: RunConfig, env: TextEnv, demos: Sequence[Trajectory] = ()) -> set[str]:
     """Words of the tiny model's tokenizer: the environment's, the templates', those of the demonstrations."""
-    words = set(env.vocabulary()) | set(build_prompts(config, progress=True).words(env.max_steps))
+    shown = any(mode.startswith("demos") for mode in config.warmup.forward_modes)
+    words = set(env.vocabulary())
+    words |= build_prompts(config, progress=True).words(env.max_steps, demonstrations=shown)
     for trajectory in demos:
         for step in trajectory.steps:
             for text in (step.observation, step.brief, step.action, step.feedback):

@@ -58,6 +58,18 @@ def reward_settings(config: RunConfig) -> RewardSettings:
     )
 
 
+def credit_settings(config: RunConfig) -> CreditSettings:
+    m = config.method
+    return CreditSettings(
+        gamma=m.gamma,
+        omega=m.omega,
+        normalize=m.normalize,
+        episode_baseline=m.episode_baseline,
+        history=m.history,
+        level_power=m.level_power,
+    )
+
+
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
     """The tasks of an iteration (1-based): successive slices of one shuffled pass after another."""
     start = (iteration - 1) * count
@@ -175,7 +187,7 @@ class RLRun:
             groups,
             reward_settings(self.config),
             method.credit,
-            CreditSettings(method.gamma, method.omega, method.normalize, method.episode_baseline),
+            credit_settings(self.config),
             expects_online=method.progress,
             shaping_in_episode=method.shaping_in_episode,
             alignment_in_episode=method.alignment_in_episode,

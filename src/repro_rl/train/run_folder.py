@@ -26,7 +26,7 @@ def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "method": config.method.name,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(),
         "git": git_revision(),
         "hardware": {
             "machine": platform.machine(),
@@ -36,6 +36,11 @@ def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
         },
         **more,
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Python's and those of the packages that a figure may depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def git_revision() -> str | None:
@@ -58,7 +63,8 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
     """Prepare ``folder``; True when it already holds a run of the same settings (which then continues).
 
     ``free`` names dotted settings that may differ on a continuation (they decide when to stop, not what is
-    computed). Raises ConfigError naming the settings that differ otherwise.
+    computed); the section ``api`` may always: no training asks a server.
+    Raises ConfigError naming the settings that differ otherwise.
     """
     for part in (folder, folder / "trajectories", folder / "eval"):
         sweep_temporaries(part)
@@ -68,11 +74,14 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
         import yaml
 
         old, new = flatten(yaml.safe_load(path.read_text())), flatten(yaml.safe_load(text))
+        # A setting that did not exist yet when the run began has the default that keeps what was done then.
+        fresh = flatten(RunConfig().model_dump(mode="json"))
+        old = {**{key: fresh[key] for key in new if key in fresh}, **old}
         keys = sorted(set(old) | set(new))
         changed = [
             k
             for k in keys
-            if old.get(k) != new.get(k) and not any(k == f or k.startswith(f + ".") for f in free)
+            if old.get(k) != new.get(k) and not any(k == f or k.startswith(f + ".") for f in (*free, "api"))
         ]
         if changed:
             lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
@@ -121,6 +130,15 @@ class MetricsLog:
             handle.write(json.dumps(row) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a run folder; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:

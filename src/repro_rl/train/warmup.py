@@ -6,6 +6,7 @@ over-trained warm start leaves most task groups without any signal).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 
 from repro_rl.config import RunConfig
+from repro_rl.demos.incontext import Shelf, mode_labels
 from repro_rl.demos.store import load_demos
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
+from repro_rl.rollout.forward import fitting_prompt
 from repro_rl.rollout.panel_play import play_panel, success_rate
 from repro_rl.rollout.reflect import reflection_prompt
 from repro_rl.text.prompts import PromptBuilder
@@ -31,6 +34,7 @@ from repro_rl.train.build import (
     forward_sampling,
     initial_model,
     load_policy,
+    prompt_limit,
     set_threads,
     validation_panel,
 )
@@ -61,24 +65,45 @@ def imitation_row(prompt: Ids, target: Ids, kind: str) -> Row:
 
 
 def forward_rows(
-    trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, env: Any
+    trajectory: Trajectory,
+    policy: TransformersPolicy,
+    prompts: PromptBuilder,
+    env: Any,
+    shelf: Shelf | None = None,
+    limit: int = sys.maxsize,
 ) -> list[Row]:
-    """One row a step: the prompt the agent would see, and the demonstrated completion."""
+    """One row a step: the prompt the agent would see, and the demonstrated completion.
+
+    ``shelf``: prompts show demonstrations from it, as many as fit into ``limit`` tokens.
+    """
     rows = []
+    shown = [""]
+    if shelf is not None:
+        first = trajectory.steps[0].observation
+        shown = shelf.texts(prompts)(trajectory.task_id, trajectory.goal, first)
     history: list[tuple[str, str]] = []
     admissible: list[str] = []
     _, info = env.reset(options={"task": trajectory.task_id})
     for step in trajectory.steps:
         admissible = info["admissible"]
-        prompt = prompts.forward(
+        prompt = fitting_prompt(
+            policy,
+            prompts,
+            limit,
+            shown,
+            history,
             instructions=env.instructions,
             goal=trajectory.goal,
             observation=step.observation,
             admissible=admissible,
-            history=history[-prompts.history :] if prompts.history else [],
             step=step.t,
             max_steps=env.max_steps,
         )
+        if prompt is None:
+            raise PreflightError(
+                f"The prompt of step {step.t} of {trajectory.task_id} has more than {limit} tokens; raise "
+                "prompt.max_prompt_tokens."
+            )
         target = prompts.render_forward_target(step.online, step.action)
         rows.append(imitation_row(policy.encode(prompt), policy.encode_target(target), "forward"))
         history.append((step.observation, step.action))
@@ -103,6 +128,12 @@ def reflection_row(
     return imitation_row(policy.encode(prompt), policy.encode_target(target), "reflect")
 
 
+def is_labelled(trajectory: Trajectory) -> bool:
+    """False for an episode that its annotator left without labels, naming why."""
+    reflection = trajectory.reflection
+    return reflection is None or reflection.values is not None or not reflection.defects
+
+
 def warmup_data(
     config: RunConfig,
     policy: TransformersPolicy,
@@ -110,15 +141,24 @@ def warmup_data(
     experts: Sequence[Trajectory],
     labelled: Sequence[Trajectory],
 ) -> WarmupData:
-    """Encode everything once. Raises PreflightError when a completion limit is shorter than a target."""
+    """Encode everything once. Raises PreflightError when a completion limit is shorter than a target.
+
+    Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress.
+    """
     env = pool.first
     data = WarmupData([], [], [])
     for mode in config.warmup.forward_modes:
         prompts = build_prompts(config, progress=mode == "progress")
-        for trajectory in experts:
-            data.forward += forward_rows(trajectory, policy, prompts, env)
+        labels, limit = mode_labels(mode), sys.maxsize
+        shelf = None
+        if labels is not None:
+            count = config.prompt.demonstrations
+            shelf = Shelf(experts, labels, count=count, seed=config.seed, task_type=env.task_type)
+            limit = prompt_limit(config, policy)
+        for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
+            data.forward += forward_rows(trajectory, policy, prompts, env, shelf, limit)
     prompts = build_prompts(config, progress=True)
-    for trajectory in (*experts, *labelled):
+    for trajectory in filter(is_labelled, (*experts, *labelled)):
         row = reflection_row(trajectory, policy, prompts, env.instructions)
         (data.won if trajectory.won else data.lost).append(row)
     for rows, limit, name in (
@@ -177,6 +217,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             },
             environment=pool.first.describe(),
             rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
+            unlabelled=sum(not is_labelled(t) for t in (*experts, *labelled)),
             parameters=sum(p.numel() for p in policy.model.parameters()),
         ),
     )

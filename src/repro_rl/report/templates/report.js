@@ -1,4 +1,4 @@
-// The trajectory viewer. Everything from a run is written as text, never as markup.
+// The trajectory viewer of the report, with the parts of episode.js. Everything from a run is written as text.
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -6,33 +6,9 @@
   if (!viewer || !data.length) return;
   viewer.hidden = false;
 
-  const SERIES = [
-    ["online", "online (while acting)", "var(--c4)", "5 4"],
-    ["retrospective", "retrospective", "var(--c0)", ""],
-    ["truth", "truth", "var(--c6)", "1.5 3.5"],
-  ];
+  const { make, number, block, tags, numbers, tracks, legend, reflected } = Episode;
   const byId = (id) => document.getElementById(id);
   const state = { shown: [], at: null, t: 1 };
-
-  function make(tag, props = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(props)) {
-      if (key === "text") node.textContent = value;
-      else if (key === "click") node.addEventListener("click", value);
-      else node.setAttribute(key, value);
-    }
-    node.append(...children.filter((child) => child !== null));
-    return node;
-  }
-  function draw(tag, attributes, text) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    if (text !== undefined) node.textContent = text;
-    return node;
-  }
-  const number = (value, digits = 3) =>
-    typeof value === "number" ? String(Number(value.toFixed(digits))).replace("-", "−") : "–";
-  const percent = (value) => (value === null || value === undefined ? "–" : `${value} %`);
 
   function fill(select, key) {
     for (const name of new Set(data.map((item) => item[key])))
@@ -89,98 +65,6 @@
     }
   }
 
-  function tags(step) {
-    const row = make("div", { class: "tags" });
-    row.append(make("span", step.valid ? { text: "valid action" } : { class: "bad", text: "invalid action" }));
-    if (!step.finished) row.append(make("span", { class: "bad", text: "cut off by the length limit" }));
-    for (const defect of step.defects) row.append(make("span", { class: "bad", text: `defect: ${defect}` }));
-    return row;
-  }
-  function block(title, text, className = "") {
-    return make("div", {}, make("h4", { text: title }), make("pre", { class: className, text: text === "" ? "(empty)" : text }));
-  }
-  function table(rows) {
-    const body = make("tbody");
-    for (const [name, value] of rows)
-      body.append(make("tr", {}, make("td", { text: name }), make("td", { class: "n", text: value })));
-    return make("div", { class: "scroll" }, make("table", {}, body));
-  }
-  function numbers(step, item) {
-    const rows = [["environment reward", number(step.reward)]];
-    for (const [name, value] of Object.entries(step.terms)) rows.push([`term: ${name}`, number(value)]);
-    rows.push(["advantage", number(step.advantage)]);
-    if (typeof step.entropy === "number") rows.push(["entropy, nats per token", number(step.entropy)]);
-    if (typeof step.tokens === "number") rows.push(["sampled tokens", number(step.tokens)]);
-    const t = state.t - 1;
-    for (const [key, name] of SERIES) {
-      const now = item[key][t], before = t ? item[key][t - 1] : 0;
-      const known = typeof now === "number" && typeof before === "number";
-      const gain = known ? ` (${now >= before ? "+" : "−"}${Math.abs(now - before)})` : "";
-      rows.push([`progress, ${name}`, percent(now) + gain]);
-    }
-    return table(rows);
-  }
-
-  function tracks(item) {
-    const width = Math.max(280, byId("detail").clientWidth), height = 220;
-    const left = 44, right = 14, top = 12, bottom = 40;
-    const count = item.steps.length;
-    const x = (t) => left + ((width - left - right) * t) / count;
-    const y = (value) => height - bottom - ((height - top - bottom) * value) / 100;
-    const svg = draw("svg", { class: "tracks", viewBox: `0 0 ${width} ${height}`, role: "img",
-      "aria-label": "Online, retrospective and true progress after each step" });
-    for (const value of [0, 25, 50, 75, 100]) {
-      svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
-      svg.append(draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
-    }
-    const every = Math.ceil((count * 34) / (width - left - right));
-    for (let t = 0; t <= count; t += every)
-      svg.append(draw("text", { x: x(t), y: height - bottom + 16, "text-anchor": "middle" }, String(t)));
-    svg.append(draw("text", { x: (left + width) / 2, y: height - 6, "text-anchor": "middle" }, "step"));
-    svg.append(draw("text", { x: 11, y: (height - bottom + top) / 2, "text-anchor": "middle",
-      transform: `rotate(-90 11 ${(height - bottom + top) / 2})` }, "progress, %"));
-    svg.append(draw("line", { class: "now", x1: x(state.t), x2: x(state.t), y1: top, y2: height - bottom }));
-    for (const [key, , color, dash] of SERIES) {
-      const values = [item[key].some((v) => v !== null) ? 0 : null, ...item[key]];
-      let path = "", open = false;
-      values.forEach((value, t) => {  // a missing value breaks the line
-        if (value === null) open = false;
-        else { path += `${open ? "L" : "M"}${x(t)} ${y(value)}`; open = true; }
-      });
-      if (path) svg.append(draw("path", { d: path, style: `fill: none; stroke: ${color}`, "stroke-width": 2, "stroke-dasharray": dash || "none" }));
-      values.forEach((value, t) => {
-        if (value !== null && t) svg.append(draw("circle", { cx: x(t), cy: y(value), r: t === state.t ? 5 : 2.6, style: `fill: ${color}` }));
-      });
-    }
-    for (let t = 1; t <= count; t++) {
-      const hit = draw("rect", { class: "hit", x: x(t - 0.5), y: 0, width: x(1) - x(0), height });
-      hit.addEventListener("click", () => go(t));
-      svg.append(hit);
-    }
-    return svg;
-  }
-  function legend(item) {
-    const list = make("ul", { class: "legend" });
-    for (const [key, name, color, dash] of SERIES) {
-      const swatch = draw("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" });
-      swatch.append(draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, style: `stroke: ${color}`, "stroke-width": 2.5, "stroke-dasharray": dash || "none" }));
-      const absent = item[key].every((value) => value === null) ? ": not given" : "";
-      list.append(make("li", {}, swatch, make("span", { text: name + absent })));
-    }
-    return list;
-  }
-  function reflected(item) {
-    const part = item.reflection;
-    if (!part) return make("p", { class: "basis", text: "No reflection was recorded for this episode." });
-    const row = make("div", { class: "tags" });
-    row.append(make("span", part.usable ? { text: "valid reflection" } : { class: "bad", text: "no usable values" }));
-    for (const defect of part.defects) row.append(make("span", { class: "bad", text: `defect: ${defect}` }));
-    const rows = Object.entries(part.terms).map(([name, value]) => [`term: ${name}`, number(value)]);
-    rows.push(["advantage", number(part.advantage)]);
-    return make("details", {}, make("summary", { text: "Reflection on the whole episode" }), row,
-      make("pre", { text: part.text === "" ? "(empty)" : part.text }), table(rows));
-  }
-
   function show() {
     const item = state.at, step = item.steps[state.t - 1], last = state.t === item.steps.length;
     const outcome = [`score ${number(item.score)}`, `return ${number(item.return)}`];
@@ -199,13 +83,13 @@
       make("h3", {}, make("span", { class: item.won ? "won" : "lost", text: item.won ? "won" : "lost" }), ` ${item.task}`),
       make("p", { class: "basis", text: `${item.run}, ${item.source}, ${outcome.join(", ")}. ${item.goal}` }),
       ...(item.error ? [make("p", { class: "note", text: `Environment error: ${item.error}` })] : []),
-      tracks(item), legend(item), steps,
+      tracks(item, state.t, byId("detail").clientWidth, go), legend(item), steps,
       make("div", { class: "pair" },
         make("div", {}, block("Observation before the action", step.observation, "grid-text"),
           step.feedback ? block("Feedback", step.feedback) : null,
           last && item.final ? block("Final observation", item.final, "grid-text") : null),
         make("div", {}, block("Completion, as sampled", step.text), block("Action sent", step.action), tags(step),
-          make("h4", { text: "Rewards and progress of this step" }), numbers(step, item))),
+          make("h4", { text: "Rewards and progress of this step" }), numbers(item, state.t))),
       reflected(item));
   }
 

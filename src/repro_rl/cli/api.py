@@ -1,0 +1,52 @@
+"""API models on the command line: how they are named, and what is said about their use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from repro_rl.errors import ConfigError
+from repro_rl.policy.http.spending import usage_line
+
+API = "api:"
+
+
+def api_model(path: Path) -> str | None:
+    """MODEL of ``api:MODEL``; None for anything else. Raises ConfigError when it is empty."""
+    if not str(path).startswith(API):
+        return None
+    model = str(path).removeprefix(API)
+    if not model:
+        raise ConfigError("Name the model as its server calls it: api:MODEL, such as api:deepseek-chat.")
+    return model
+
+
+def api_run(model: str) -> Path:
+    """The run folder of an API model's evaluations, unless --out says otherwise."""
+    return Path("runs") / f"api-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}"
+
+
+def usage_note(result: dict[str, Any]) -> str:
+    """What an evaluation used, and what was lost."""
+    lost = f"  {result['errors']:.0f} episodes broke off and count as not won." if result["errors"] else ""
+    again = " Repeat the command: only what has no answer is asked again." if result["api"]["failed"] else ""
+    return f"{usage_line(result['api'])}.{lost}{again}"
+
+
+def annotation_notes(notes: dict[str, Any], done: Path) -> list[str]:
+    """What a batch annotator did; nothing for the others."""
+    if not notes:
+        return []
+    lines = []
+    if "usage" in notes:
+        lines.append(f"{notes['model']}: {usage_line(notes['usage'])}.")
+    if notes["unlabelled"]:
+        why = ", ".join(f"{name} {count}" for name, count in notes["defects"].items())
+        lines.append(
+            f"{notes['unlabelled']} of {notes['episodes']} episodes stay unlabelled ({why}); they are kept, "
+            "but no reflection is taught on them."
+        )
+        if notes["defects"].get("no_answer"):
+            lines.append(f"To ask again where there was no answer: delete {done} and repeat the command.")
+    return lines

@@ -1,0 +1,129 @@
+"""The durable store of answers: what was paid for is on disk before anyone uses it.
+
+SQLite (write-ahead log, synced at every commit) in one file. It survives a kill at any moment, and several
+processes may share it: while one asks a question, it holds a lock on that question, which the system takes
+back when the process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from repro_rl.errors import DataError
+
+FILE, LOCKS = "answers.sqlite", "answers.locks"
+POLL = 0.2  # seconds between looks at a question that another process is asking
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said, and what the server counted for it."""
+
+    text: str  # without the reasoning that servers return apart; "" when there was none
+    finish: str  # "stop", "length", ... as the server said; "length": the limit cut it off
+    prompt_tokens: int
+    completion_tokens: int  # reasoning included
+    reasoning_tokens: int = 0
+    estimated: bool = False  # the server counted nothing: about four characters a token
+
+
+class AnswerStore:
+    """Answers by key in ``folder``. Raises DataError naming the file when it cannot be used.
+
+    Thread-safe. Within a process use one store for a folder: locks on questions are the process's.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / FILE
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")  # a file system without shared memory keeps its own
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS answers "
+                "(key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, written TEXT NOT NULL)"
+            )
+            # Never closed before the store is: closing any handle of the file would drop all its locks.
+            self._locks = open(folder / LOCKS, "ab")  # noqa: SIM115
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(error) from error
+
+    def close(self) -> None:
+        self._db.close()
+        self._locks.close()
+
+    def get(self, key: str) -> Answer | None:
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._broken(error) from error
+        if row is None:
+            return None
+        try:
+            return Answer(**json.loads(row[0]))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"not an answer ({error})", file=self.path, record=key) from error
+
+    def put(self, key: str, model: str, answer: Answer) -> None:
+        """Keep ``answer``; on disk when this returns. A key that is there already stays as it is."""
+        row = (
+            key,
+            model,
+            json.dumps(asdict(answer)),  # ASCII, so that half a character of a broken text is no problem
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        try:
+            with self._lock:
+                self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise self._broken(error) from error
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+    @contextlib.contextmanager
+    def asking(self, key: str, stop: threading.Event) -> Iterator[None]:
+        """Hold the question ``key`` (a hex digest) against other processes; wait while one of them has it.
+
+        Returns without the lock once ``stop`` is set.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows: two processes at the same moment may ask the same twice
+            yield
+            return
+        place = int(key[:12], 16)  # one byte of a file that stays empty
+        held = False
+        while not stop.is_set():
+            try:
+                fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            except (BlockingIOError, PermissionError):
+                stop.wait(POLL)
+            except OSError:  # a file system without locks
+                break
+            else:
+                held = True
+                break
+        try:
+            yield
+        finally:
+            if held:
+                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+
+    def _broken(self, error: Exception) -> DataError:
+        return DataError(
+            f"the store of answers cannot be used ({error}); move it away, or choose another folder with "
+            "api.cache",
+            file=self.path,
+        )

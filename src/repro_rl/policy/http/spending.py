@@ -1,0 +1,101 @@
+"""What a command has used, and where its budget ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from repro_rl.config import ApiBudget, ApiPrices
+from repro_rl.errors import BudgetError
+from repro_rl.policy.http.answers import Answer
+
+
+class Spending:
+    """Counts of one command. Answers found in the store count like new ones, once each: they were paid for.
+
+    So the same command repeated stops at the same place, and a larger budget lets it go on. Answers in the
+    store are never refused.
+    """
+
+    def __init__(self, budget: ApiBudget, prices: ApiPrices | None, kept: object):
+        self.budget, self.prices, self.kept = budget, prices, kept
+        self.sent = self.new = self.found = self.failed = 0
+        self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = self.estimated = 0
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+
+    def begin_call(self) -> None:
+        """Count a call that is about to be sent.
+
+        Raises BudgetError when the budget does not allow it. Tokens are known afterwards, so their limit is
+        overrun by at most the calls that are under way.
+        """
+        budget = self.budget
+        with self._lock:
+            for name, used, limit in (
+                ("calls", self.sent + self.found, budget.calls),
+                ("tokens", self.prompt_tokens + self.completion_tokens, budget.tokens),
+                ("money", self.cost(), budget.money),
+            ):
+                if limit is not None and used is not None and used >= limit:
+                    raise BudgetError(
+                        f"The budget of {limit:g} {name} is used up ({used:g} used). Every answer so "
+                        f"far is kept in {self.kept}. Repeat the same command with a larger "
+                        f"api.budget.{name} to go on."
+                    )
+            self.sent += 1
+
+    def add(self, key: str, answer: Answer, new: bool) -> None:
+        with self._lock:
+            if key in self._seen:
+                return
+            self._seen.add(key)
+            self.new += new
+            self.found += not new
+            self.prompt_tokens += answer.prompt_tokens
+            self.completion_tokens += answer.completion_tokens
+            self.reasoning_tokens += answer.reasoning_tokens
+            self.estimated += answer.estimated
+
+    def fail(self) -> None:
+        with self._lock:
+            self.failed += 1
+
+    def cost(self) -> float | None:
+        """Of all answers used, found ones included; None without prices."""
+        if self.prices is None:
+            return None
+        return (
+            self.prompt_tokens * self.prices.prompt + self.completion_tokens * self.prices.completion
+        ) / 1e6
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for result files."""
+        cost = self.cost()
+        return {
+            "calls_sent": self.sent,
+            "answers_new": self.new,
+            "answers_found": self.found,
+            "failed": self.failed,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "answers_estimated": self.estimated,
+            "cost": None if cost is None else round(cost, 6),
+        }
+
+
+def usage_line(usage: Mapping[str, Any]) -> str:
+    """A summary on one line for the screen."""
+    parts = [
+        f"{usage['answers_new']} answers in {usage['calls_sent']} calls, "
+        f"{usage['answers_found']} found in the cache",
+        f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
+        + (" (partly estimated)" if usage["answers_estimated"] else ""),
+    ]
+    if usage["cost"] is not None:
+        parts.append(f"cost {usage['cost']:.4g}")
+    if usage["failed"]:
+        parts.append(f"{usage['failed']} questions without an answer")
+    return "; ".join(parts)

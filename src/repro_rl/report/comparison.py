@@ -1,0 +1,244 @@
+"""The pages of a comparison: a self-contained HTML page, Markdown to paste, a figure as SVG and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from markupsafe import Markup
+
+import repro_rl
+from repro_rl.files import write_bytes, write_json, write_text
+from repro_rl.report import pick
+from repro_rl.report.comparison_tables import Table, markdown, tables
+from repro_rl.report.plots import DASHES, PALETTE, Figure, Line, band, draw, themed
+
+Json = dict[str, Any]
+TEMPLATES = Path(__file__).with_name("templates")
+AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
+POINTS = 60
+
+
+def write_comparison(data: Json, out: Path) -> list[Path]:
+    """Write comparison.json, .md, .html, and, where there are curves, .svg and .png; return the paths."""
+    paths = [out / f"comparison.{kind}" for kind in ("json", "md", "html")]
+    write_json(paths[0], data)
+    write_text(paths[1], as_markdown(data))
+    write_text(paths[2], as_html(data))
+    if data["curves"]:
+        for kind, content in picture(data).items():
+            paths.append(out / f"comparison.{kind}")
+            write_bytes(paths[-1], content)
+    return paths
+
+
+def heading(block: Json) -> str:
+    """Which tasks, how often, how sampled."""
+    text = f"{block['panel']}, checkpoint {block['name']}, temperature {block['temperature']}"
+    rollouts = block["rollouts_per_task"]
+    return f"{text}, {rollouts} rollout{'s' if rollouts != 1 else ''} a task"
+
+
+def as_markdown(data: Json) -> str:
+    """Every table, in the form the documentation uses."""
+    parts = [
+        f"Recipe {data['study']['recipe']}, repro-rl {data['version']}, revision {data['git'] or 'unknown'}."
+    ]
+    for block in data["evaluations"]:
+        parts.append(f"## {heading(block)}")
+        parts += [f"- {note}" for note in block["notes"]]
+        parts += [markdown(table) for table in tables(block)]
+    return "\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n"
+
+
+def as_html(data: Json) -> str:
+    """The page's text. It holds all it shows, runs no script and requests nothing."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters["themed"] = themed
+    blocks = [
+        {"heading": heading(block), "notes": block["notes"], "tables": [drawn(t) for t in tables(block)]}
+        for block in data["evaluations"]
+    ]
+    return environment.get_template("comparison.html.jinja").render(
+        recipe=str(data["study"]["recipe"]),
+        version=repro_rl.__version__,
+        revision=data["git"] or "unknown",
+        made=data["made"],
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        headline=headline(data),
+        blocks=blocks,
+        curves=[figure for axis in AXES if (figure := together(data, axis))],
+        pairs=against_reference(data),
+        study=yaml.safe_dump(data["study"], sort_keys=False, allow_unicode=True, width=110),
+        chosen=yaml.safe_dump(data["chosen"], sort_keys=False, width=110) if data["chosen"] else "",
+    )
+
+
+def headline(data: Json) -> list[str]:
+    """One sentence a reference: where it stands, and how many differences exceed their interval."""
+    block = data["evaluations"][0]
+    lines = []
+    for reference in dict.fromkeys(pair["reference"] for pair in block["differences"]):
+        row = next(arm for arm in block["arms"] if arm["name"] == reference)
+        pairs = [
+            pair
+            for pair in block["differences"]
+            if pair["reference"] == reference and pair["metric"] == "success"
+        ]
+        better = [pair["other"] for pair in pairs if pair["t"] and pair["t"][0] > 0]
+        worse = [pair["other"] for pair in pairs if pair["t"] and pair["t"][1] < 0]
+        spread = row["success"]["t"]
+        ends = "" if spread is None else f" [{spread[0]:.3f}, {spread[1]:.3f}]"
+        mean = row["success"]["mean"]
+        lines.append(
+            f"{reference}: success {'unknown' if mean is None else f'{mean:.3f}'}{ends} over "
+            f"{len(row['seeds'])} seeds. Of {len(pairs)} paired differences {len(better)} lie above 0 with "
+            f"their whole 95 % t-interval{_listed(better)}, {len(worse)} below{_listed(worse)}."
+        )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def drawn(table: Table) -> Json:
+    """The table with its bars in the units of the drawing, 0..100."""
+    low, high = table.scale
+    bars = [
+        None
+        if bar is None
+        else [round(100 * (value - low) / (high - low), 2) for value in _clipped(bar, table)]
+        for bar in table.bars
+    ]
+    zero = round(100 * (0 - low) / (high - low), 2)
+    return {"table": table, "bars": bars, "zero": zero}
+
+
+def _clipped(bar: tuple[float, float, float], table: Table) -> list[float]:
+    return [min(max(value, table.scale[0]), table.scale[1]) for value in bar]
+
+
+# Curves -------------------------------------------------------------------------------------------
+
+
+def over_seeds(data: Json, arm: str, axis: str) -> tuple[list[float], np.ndarray[Any, Any]]:
+    """The arm's validations on a common grid: x [n], success [seeds, n]; empty without a common stretch.
+
+    Between validations the curve is taken as straight; it is drawn where every seed has it.
+    """
+    unit = AXES[axis][1]
+    curves = [c for c in data["curves"] if c["arm"] == arm and len(c[axis]) > 0]
+    if not curves:
+        return [], np.zeros((0, 0))
+    first, last = max(c[axis][0] for c in curves), min(c[axis][-1] for c in curves)
+    if last < first:
+        return [], np.zeros((0, 0))
+    grid = np.unique(np.linspace(first, last, POINTS))
+    rows = np.array([np.interp(grid, c[axis], c["success"]) for c in curves])
+    return (grid / unit).tolist(), rows
+
+
+def trained(data: Json) -> list[str]:
+    """Arms with a curve, in the order of the study."""
+    known = {curve["arm"] for curve in data["curves"]}
+    return [item["name"] for item in data["study"]["methods"] if item["name"] in known]
+
+
+def together(data: Json, axis: str) -> Figure | None:
+    """All arms in one figure, means only: a dozen bands would hide each other."""
+    lines = []
+    for place, name in enumerate(trained(data)):
+        x, rows = over_seeds(data, name, axis)
+        if len(x):
+            color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
+            lines.append(Line(name, x, rows.mean(0).tolist(), color, dash))
+    return draw(
+        f"Validation success by {AXES[axis][0]}",
+        lines,
+        AXES[axis][0],
+        "success rate",
+        size=(5.2, 3.2),
+        legend="always",
+        note="Mean over seeds, drawn where every seed has it; validation panel, not the test panel.",
+    )
+
+
+def against_reference(data: Json) -> list[Figure]:
+    """Each arm beside the first reference, with bands over seeds."""
+    names = trained(data)
+    block = data["evaluations"][0]
+    reference = next((pair["reference"] for pair in block["differences"]), None)
+    if reference not in names:
+        return []
+    figures = []
+    for name in names:
+        if name == reference:
+            continue
+        lines = [
+            band(label, *over_seeds(data, label, "env_steps"), color, dash)
+            for label, color, dash in ((reference, PALETTE[0], ""), (name, PALETTE[1], "6 3"))
+        ]
+        figure = draw(f"{reference} and {name}", lines, "environment steps", "success rate", legend="always")
+        if figure:
+            figures.append(figure)
+    return figures
+
+
+def picture(data: Json) -> dict[str, bytes]:
+    """The curves as one figure file, small multiples: every arm with its band over the reference's mean."""
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    names = trained(data)
+    block = data["evaluations"][0]
+    reference = next((pair["reference"] for pair in block["differences"]), names[0])
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    with matplotlib.rc_context({"svg.hashsalt": "repro-rl", "font.size": 8.5}):
+        canvas = Canvas(figsize=(2.7 * columns, 2.2 * rows + 0.3), layout="constrained")
+        grid = np.atleast_1d(canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+        base = over_seeds(data, reference, "env_steps")
+        for axes, name in zip(grid, names, strict=False):
+            line = band(name, *over_seeds(data, name, "env_steps"), PALETTE[0])
+            if len(base[0]) and name != reference:
+                mean = base[1].mean(0)
+                axes.plot(np.array(base[0]) / 1000, mean, color="#777777", linewidth=1, linestyle="--")
+            x = np.array(line.x) / 1000
+            axes.plot(x, line.y, color=line.color, linewidth=1.6)
+            if line.low is not None and line.high is not None:
+                axes.fill_between(x, line.low, line.high, color=line.color, alpha=0.18, linewidth=0)
+            # Names are data: a $ must not begin mathematics.
+            axes.set_title(name, fontsize=9, parse_math=False)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in grid[len(names) :]:
+            axes.set_visible(False)
+        grid[0].set_ylim(bottom=0)
+        canvas.supxlabel("environment steps (thousands)", fontsize=9)
+        canvas.supylabel("validation success", fontsize=9)
+        title = f"mean and 95 % t-interval over seeds; dashed: mean of {reference}"
+        canvas.suptitle(title, fontsize=9, parse_math=False)
+        files = {}
+        for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 130})):
+            buffer = io.BytesIO()
+            canvas.savefig(buffer, format=kind, **options)
+            files[kind] = buffer.getvalue()
+    return files
+
+
+def _printable(value: Any) -> Any:
+    """Unseen characters of the data shown; markup of our own is left alone."""
+    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

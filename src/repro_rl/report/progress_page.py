@@ -1,0 +1,187 @@
+"""The pages of the progress analysis: a self-contained HTML page and Markdown to paste."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+import repro_rl
+from repro_rl.files import write_json, write_text
+from repro_rl.report import pick
+from repro_rl.report import progress_tables as tables
+from repro_rl.report.comparison_tables import markdown
+from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, draw, themed
+
+Json = dict[str, Any]
+TEMPLATES = Path(__file__).with_name("templates")
+COLORS = {"retrospective": PALETTE[0], "online": PALETTE[4]}
+DASH = {"retrospective": "", "online": DASHES[1]}
+GREY = PALETTE[6]
+
+
+def write_progress(data: Json, out: Path) -> list[Path]:
+    """Write progress.json, .md and .html of ``study.progress_report.analyse``; return the paths."""
+    paths = [out / f"progress.{kind}" for kind in ("json", "md", "html")]
+    write_json(paths[0], data)
+    write_text(paths[1], as_markdown(data))
+    write_text(paths[2], as_html(data))
+    return paths
+
+
+def as_markdown(data: Json) -> str:
+    """Findings, warnings and every table."""
+    parts = [f"Quality of the progress signal, repro-rl {repro_rl.__version__}."]
+    first = [tables.closer(data)] if tables.closer(data).rows else []
+    parts += [markdown(table) for table in (*first, *tables.side_by_side(data), *tables.over_runs(data))]
+    for row in data["sets"]:
+        parts.append(f"## {_plain(heading(row))}")
+        parts.append(_plain(basis(row)))
+        parts += [f"- {_plain(line)}" for line in row["findings"]]
+        parts += [f"- Careful: {_plain(line)}" for line in row["warnings"]]
+        parts += [markdown(table) for table in tables.of_set(row)]
+    return pick.visible("\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n")
+
+
+def as_html(data: Json) -> str:
+    """The page's text. It holds all it shows, runs no script and requests nothing."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters["themed"] = themed
+    runs = list(dict.fromkeys(row["run"] for row in data["sets"]))
+    return environment.get_template("progress.html.jinja").render(
+        title=", ".join(runs[:4]) + (f" and {len(runs) - 4} more" if len(runs) > 4 else ""),
+        version=repro_rl.__version__,
+        resamples=data["settings"]["resamples"],
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        closer=tables.closer(data),
+        overview=tables.side_by_side(data),
+        methods=tables.over_runs(data),
+        sets=[
+            {
+                "heading": heading(row),
+                "basis": basis(row),
+                "findings": row["findings"],
+                "warnings": row["warnings"],
+                "figures": figures(row),
+                "tables": [tables.paired(row), tables.agreement(row)],
+                "bins": [table for table in tables.reliability(row) if table.rows],
+            }
+            for row in data["sets"]
+        ],
+    )
+
+
+def heading(row: Json) -> str:
+    return f"{row['run']}, {row['name']}"
+
+
+def basis(row: Json) -> str:
+    """What the figures of a set rest on."""
+    return (
+        f"Method {row['method']}, seed {row['seed']}. {row['episodes']} finished episodes of {row['tasks']} "
+        f"tasks, {row['successes']} won and {row['failures']} lost. Intervals: 95 %, from resampling "
+        f"{row['clusters']} {row['resampled']}."
+    )
+
+
+def figures(row: Json) -> list[Figure]:
+    """Reliability, progress over the episode, and rank correlations, where there is something to draw."""
+    series = {which: row["series"][which] for which in COLORS if which in row["series"]}
+    found = [
+        _reliability(series, "truth", "True progress when it was said", "true progress, %"),
+        _reliability(series, "success", "What came of it", "episodes won, %"),
+        *(_curves(which, block, row["series"].get("truth")) for which, block in series.items()),
+        *(_ranks(series, part) for part in ("success", "failure")),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def _reliability(series: Json, against: str, title: str, y: str) -> Figure | None:
+    lines = []
+    for which, block in series.items():
+        bins = (block["reliability"][against] or {"bins": []})["bins"]
+        met = [bin["met"] for bin in bins]
+        ends = [(m["value"] if m["low"] is None else m["low"]) for m in met]
+        tops = [(m["value"] if m["high"] is None else m["high"]) for m in met]
+        values = [m["value"] for m in met]
+        said = [bin["said"] for bin in bins]
+        lines.append(Line(which, said, values, COLORS[which], DASH[which], ends, tops, bars=True))
+    if not any(len(line.y) for line in lines):
+        return None
+    exact = Line("said = reached", [0, 100], [0, 100], GREY, DASHES[2])
+    note = (
+        "Steps in bins of 10 points of what was said, 95 % intervals. On the dotted line what is said holds."
+    )
+    if against == "success":
+        note += " Steps before the last. The retrospective judge knows the outcome: for it, no forecast."
+    return draw(title, [*lines, exact], "said progress, %", y, note=note, span=(0, 100))
+
+
+def _curves(which: str, block: Json, truth: Json | None) -> Figure | None:
+    grid = np.linspace(0, 100, 11).tolist()
+    lines = []
+    for part, color, name in (("success", WON, "won"), ("failure", LOST, "lost")):
+        curve = block["curves"][part]
+        label = f"{name}, said ({curve['episodes']})"
+        known = grid if curve["mean"] else []
+        lines.append(Line(label, known, curve["mean"], color, "", curve["low"], curve["high"]))
+        if truth and truth["curves"][part]["mean"]:
+            lines.append(Line(f"{name}, truth", grid, truth["curves"][part]["mean"], color, DASHES[2]))
+    if not any(line.label.endswith(")") and len(line.y) for line in lines):
+        return None
+    return draw(
+        f"{which.capitalize()} progress over the episode",
+        lines,
+        "part of the episode, %",
+        "progress, %",
+        span=(0, 100),
+        note="Mean over episodes (number in brackets), each stretched to the same length, with 95 % t "
+        "intervals. The truth is over all episodes that have one.",
+    )
+
+
+def _ranks(series: Json, part: str) -> Figure | None:
+    lines, notes = [], []
+    for which, block in series.items():
+        counts, total = block["ranks"][part]["counts"], block["ranks"][part]["episodes"]
+        if not total:
+            continue
+        edges = np.linspace(-1, 1, len(counts) + 1)
+        x = [edges[0], *np.repeat(edges[1:-1], 2).tolist(), edges[-1]]
+        y = np.repeat([100 * count / total for count in counts], 2).tolist()
+        lines.append(Line(f"{which} ({total})", x, y, COLORS[which], DASH[which]))
+        constant = block["measures"].get(f"constant_{part}", {}).get("value")
+        if constant:
+            notes.append(f"{which}: {100 * constant:.0f} % never change and are not here")
+    name = "successes" if part == "success" else "failures"
+    note = "Spearman with the truth in each episode with at least 3 steps on which both vary."
+    return draw(
+        f"Rank correlation within {name}",
+        lines,
+        "rank correlation with the truth",
+        "episodes, %",
+        note=f"{note} {'; '.join(notes)}{'.' if notes else ''}".strip(),
+        legend="always",
+    )
+
+
+def _plain(text: str) -> str:
+    """Data in running Markdown: no markup, one line."""
+    for char in "\\`<>*#":
+        text = text.replace(char, f"\\{char}")
+    return " ".join(text.split())
+
+
+def _printable(value: Any) -> Any:
+    """The template's texts with unseen characters shown; markup of our own is left alone."""
+    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

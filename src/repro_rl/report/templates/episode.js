@@ -1,0 +1,140 @@
+// One episode as nodes: what the report's viewer and `repro-rl view` share.
+// Everything from a run is written as text, never as markup; colours are classes, so that a strict
+// Content-Security-Policy holds.
+const Episode = (() => {
+  "use strict";
+  const SERIES = [["online", "online (while acting)"], ["retrospective", "retrospective"], ["truth", "truth"]];
+
+  function make(tag, props = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(props)) {
+      if (key === "text") node.textContent = value;
+      else if (key === "click") node.addEventListener("click", value);
+      else node.setAttribute(key, value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+  function draw(tag, attributes, text) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+  const number = (value, digits = 3) =>
+    typeof value === "number" ? String(Number(value.toFixed(digits))).replace("-", "−") : "–";
+  const percent = (value) => (value === null || value === undefined ? "–" : `${value} %`);
+
+  // The text with every occurrence of `needle` marked, in any case.
+  function marked(text, needle) {
+    const parts = [], low = text.toLowerCase();
+    let from = 0;
+    if (needle && low.length === text.length)  // a few letters change length with their case
+      for (let at = low.indexOf(needle); at >= 0 && parts.length < 400; at = low.indexOf(needle, from)) {
+        parts.push(text.slice(from, at), make("mark", { text: text.slice(at, at + needle.length) }));
+        from = at + needle.length;
+      }
+    return [...parts, text.slice(from)];
+  }
+  function pre(text, className = "", needle = "") {
+    return make("pre", { class: className }, ...(text === "" ? ["(empty)"] : marked(text, needle)));
+  }
+  function block(title, text, className = "", needle = "") {
+    return make("div", {}, make("h4", { text: title }), pre(text, className, needle));
+  }
+  function table(rows) {
+    const body = make("tbody");
+    for (const [name, value] of rows)
+      body.append(make("tr", {}, make("td", { text: name }), make("td", { class: "n", text: value })));
+    return make("div", { class: "scroll" }, make("table", {}, body));
+  }
+  function tags(step) {
+    const row = make("div", { class: "tags" });
+    row.append(make("span", step.valid ? { text: "valid action" } : { class: "bad", text: "invalid action" }));
+    if (!step.finished) row.append(make("span", { class: "bad", text: "cut off by the length limit" }));
+    for (const defect of step.defects) row.append(make("span", { class: "bad", text: `defect: ${defect}` }));
+    return row;
+  }
+  function numbers(item, t) {
+    const step = item.steps[t - 1];
+    const rows = [["environment reward", number(step.reward)]];
+    for (const [name, value] of Object.entries(step.terms)) rows.push([`term: ${name}`, number(value)]);
+    rows.push(["advantage", number(step.advantage)]);
+    if (typeof step.entropy === "number") rows.push(["entropy, nats per token", number(step.entropy)]);
+    if (typeof step.tokens === "number") rows.push(["sampled tokens", number(step.tokens)]);
+    for (const [key, name] of SERIES) {
+      const now = item[key][t - 1], before = t > 1 ? item[key][t - 2] : 0;
+      const known = typeof now === "number" && typeof before === "number";
+      const gain = known ? ` (${now >= before ? "+" : "−"}${Math.abs(now - before)})` : "";
+      rows.push([`progress, ${name}`, percent(now) + gain]);
+    }
+    return table(rows);
+  }
+
+  // A series from P_0 = 0 as a path; a missing value breaks the line.
+  function outline(values, x, y) {
+    let path = "", open = false;
+    [values.some((v) => v !== null) ? 0 : null, ...values].forEach((value, t) => {
+      if (value === null) open = false;
+      else { path += `${open ? "L" : "M"}${x(t)} ${y(value)}`; open = true; }
+    });
+    return path;
+  }
+  function tracks(item, at, space, go) {
+    const width = Math.max(280, space), height = 220;
+    const left = 44, right = 14, top = 12, bottom = 40;
+    const count = item.online.length;
+    const x = (t) => left + ((width - left - right) * t) / count;
+    const y = (value) => height - bottom - ((height - top - bottom) * value) / 100;
+    const svg = draw("svg", { class: "tracks", viewBox: `0 0 ${width} ${height}`, role: "img",
+      "aria-label": "Online, retrospective and true progress after each step" });
+    for (const value of [0, 25, 50, 75, 100]) {
+      svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
+      svg.append(draw("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+    }
+    const every = Math.ceil((count * 34) / (width - left - right));
+    for (let t = 0; t <= count; t += every)
+      svg.append(draw("text", { x: x(t), y: height - bottom + 16, "text-anchor": "middle" }, String(t)));
+    svg.append(draw("text", { x: (left + width) / 2, y: height - 6, "text-anchor": "middle" }, "step"));
+    svg.append(draw("text", { x: 11, y: (height - bottom + top) / 2, "text-anchor": "middle",
+      transform: `rotate(-90 11 ${(height - bottom + top) / 2})` }, "progress, %"));
+    svg.append(draw("line", { class: "now", x1: x(at), x2: x(at), y1: top, y2: height - bottom }));
+    for (const [key] of SERIES) {
+      const path = outline(item[key], x, y);
+      if (path) svg.append(draw("path", { d: path, class: `of-${key} stroke` }));
+      item[key].forEach((value, i) => {
+        if (value !== null) svg.append(draw("circle", { cx: x(i + 1), cy: y(value), r: i + 1 === at ? 5 : 2.6, class: `of-${key} dot` }));
+      });
+    }
+    for (let t = 1; t <= count; t++) {
+      const hit = draw("rect", { class: "hit", x: x(t - 0.5), y: 0, width: x(1) - x(0), height });
+      hit.addEventListener("click", () => go(t));
+      svg.append(hit);
+    }
+    return svg;
+  }
+  function legend(item) {
+    const list = make("ul", { class: "legend" });
+    for (const [key, name] of SERIES) {
+      const swatch = draw("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" });
+      swatch.append(draw("line", { x1: 1, x2: 29, y1: 4, y2: 4, class: `of-${key} stroke` }));
+      const absent = item[key].every((value) => value === null) ? ": not given" : "";
+      list.append(make("li", {}, swatch, make("span", { text: name + absent })));
+    }
+    return list;
+  }
+  function reflected(item, needle = "") {
+    const part = item.reflection;
+    if (!part) return make("p", { class: "basis", text: "No reflection was recorded for this episode." });
+    const row = make("div", { class: "tags" });
+    row.append(make("span", part.usable ? { text: "valid reflection" } : { class: "bad", text: "no usable values" }));
+    if (part.finished === false) row.append(make("span", { class: "bad", text: "cut off by the length limit" }));
+    for (const defect of part.defects) row.append(make("span", { class: "bad", text: `defect: ${defect}` }));
+    const rows = Object.entries(part.terms).map(([name, value]) => [`term: ${name}`, number(value)]);
+    rows.push(["advantage", number(part.advantage)]);
+    return make("details", {}, make("summary", { text: "Reflection on the whole episode" }), row,
+      part.prompt === undefined ? null : block("Prompt", part.prompt),
+      part.prompt === undefined ? pre(part.text) : block("Completion, as sampled", part.text, "", needle), table(rows));
+  }
+  return { SERIES, make, draw, number, percent, marked, pre, block, table, tags, numbers, outline, tracks, legend, reflected };
+})();

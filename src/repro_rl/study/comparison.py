@@ -1,0 +1,252 @@
+"""The figures of a study, from its run folders: per arm over seeds, and arm against arm by seed and by task.
+
+Everything here is data for ``comparison.json``; nan is None there. Intervals are 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import repro_rl
+from repro_rl.errors import DataError
+from repro_rl.study.jobs import evaluation_names
+from repro_rl.study.outcomes import Curve, Result, by_type, check_panel, read_curve, read_result
+from repro_rl.study.paired import crossed_bootstrap, holm, interquartile_mean, sign_flip_p, smallest_p
+from repro_rl.study.plan import Arm, Study
+from repro_rl.study.stats import Interval, bootstrap_interval, mean_interval
+from repro_rl.train.run_folder import git_revision
+
+QUALITY = (
+    *("covered", "discrimination", "truth_discrimination", "leakage", "monotonicity", "mae"),
+    *("spearman_success", "spearman_failure", "gain_spearman_success", "gain_spearman_failure"),
+    *("final_success", "final_failure"),
+)
+GRADED = 1e-6  # a score that differs from success by more is a second metric
+
+
+def compare(study: Study, out: Path, chosen: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """All tables and curves of the runs in ``out/runs``; what is missing is named, not guessed.
+
+    Raises DataError when no run has been evaluated, or when two were evaluated on different tasks.
+    """
+    curves = [
+        read_curve(out / "runs" / item.name / f"seed{seed}", item.name, seed)
+        for item in study.methods
+        if item.train
+        for seed in study.seeds
+    ]
+    blocks = []
+    for name in evaluation_names(study.evaluation):
+        results = [
+            result
+            for item in study.methods
+            for seed in study.seeds
+            if (result := read_result(out / "runs" / item.name / f"seed{seed}", name, item.name, seed))
+        ]
+        if results:
+            check_panel(results)
+            blocks.append(_block(study, name, results, curves))
+    if not blocks:
+        raise DataError(f"No evaluated run in {out / 'runs'}; run the study first.")
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": repro_rl.__version__,
+        "git": git_revision(),
+        "study": study.model_dump(mode="json"),
+        "chosen": chosen or {},
+        "evaluations": blocks,
+        "curves": [
+            {
+                "arm": curve.arm,
+                "seed": curve.seed,
+                "env_steps": curve.env_steps,
+                "seconds": curve.seconds,
+                "success": curve.success,
+            }
+            for curve in curves
+            if curve.success
+        ],
+    }
+
+
+def _block(study: Study, name: str, results: list[Result], curves: list[Curve]) -> dict[str, Any]:
+    first = results[0].data
+    graded = any(abs(r.data["score"] - r.data["success"]) > GRADED for r in results if "score" in r.data)
+    metrics = ["success", "score"] if graded else ["success"]
+    arms = [_arm(study, item, results, curves, metrics) for item in study.methods]
+    arms = [row for row in arms if row["seeds"] or row["missing"]]
+    pairs = [
+        pair
+        for metric in metrics
+        for reference in study.compared_with()
+        for pair in _family(reference, study, results, metric)
+    ]
+    return {
+        "name": name,
+        "panel": first.get("panel"),
+        "digest": first.get("digest"),
+        "tasks": first.get("tasks"),
+        "rollouts_per_task": first.get("rollouts_per_task"),
+        "temperature": first.get("temperature"),
+        "metrics": metrics,
+        "arms": arms,
+        "differences": pairs,
+        "notes": _notes(arms, study),
+    }
+
+
+def _arm(
+    study: Study, item: Arm, results: Sequence[Result], curves: Sequence[Curve], metrics: Sequence[str]
+) -> dict[str, Any]:
+    own = [result for result in results if result.arm == item.name]
+    seeds = [result.seed for result in own]
+    paid = [curve for curve in curves if curve.arm == item.name and curve.seed in seeds]
+    row: dict[str, Any] = {
+        "name": item.name,
+        "method": item.method,
+        "trained": item.train,
+        "seeds": seeds,
+        "missing": [seed for seed in study.seeds if seed not in seeds],
+    }
+    for metric in metrics:
+        row[metric] = summary({r.seed: float(r.data[metric]) for r in own if metric in r.data})
+    row["length"] = _mean([r.data.get("length") for r in own])
+    row["invalid_rate"] = _mean([r.data.get("invalid_rate") for r in own])
+    row["env_steps"] = _spread([curve.total_steps for curve in paid])
+    row["seconds"] = _spread([curve.total_seconds for curve in paid])
+    row["iterations"] = _spread([float(curve.iterations) for curve in paid])
+    row["progress"] = {
+        which: {
+            key: _mean([(r.data.get("progress") or {}).get(which, {}).get(key) for r in own])
+            for key in QUALITY
+        }
+        for which in ("online", "retrospective")
+    }
+    typed = [by_type(r.data) for r in own]
+    row["by_type"] = {
+        kind: {
+            **summary({r.seed: types[kind][0] for r, types in zip(own, typed, strict=True) if kind in types}),
+            "episodes": next((types[kind][1] for types in typed if kind in types), None),
+        }
+        for kind in sorted({kind for types in typed for kind in types})
+    }
+    return row
+
+
+def summary(by_seed: dict[int, float]) -> dict[str, Any]:
+    """Mean, interquartile mean, extremes, and two intervals over the seeds of one arm."""
+    values = list(by_seed.values())
+    spread = mean_interval(values)
+    resampled = bootstrap_interval(values)
+    return {
+        "by_seed": {str(seed): value for seed, value in by_seed.items()},
+        "mean": _known(spread.mean),
+        "iqm": _known(interquartile_mean(values)),
+        "best": max(values, default=None),
+        "worst": min(values, default=None),
+        "t": _ends(spread),
+        "bootstrap": _ends(resampled),
+    }
+
+
+def _family(reference: str, study: Study, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
+    """The reference minus every other arm; Holm's correction is over those that train."""
+    found = {(r.arm, r.seed): r for r in results}
+    pairs = []
+    for item in study.methods:
+        if item.name == reference:
+            continue
+        seeds = [s for s in study.seeds if (reference, s) in found and (item.name, s) in found]
+        if seeds:
+            both = [(found[reference, s], found[item.name, s]) for s in seeds]
+            pairs.append(_difference(reference, item.name, seeds, both, metric))
+    trained = {item.name for item in study.methods if item.train}
+    known = [pair for pair in pairs if pair["p"] is not None and pair["other"] in trained]
+    for pair, adjusted in zip(known, holm([pair["p"] for pair in known]), strict=True):
+        pair["p_holm"] = adjusted
+    return pairs
+
+
+def _difference(
+    reference: str, other: str, seeds: list[int], both: list[tuple[Result, Result]], metric: str
+) -> dict[str, Any]:
+    values = [float(a.data[metric]) - float(b.data[metric]) for a, b in both]
+    spread = mean_interval(values)
+    table = task_differences(both, metric)
+    tasks = None if table is None else crossed_bootstrap(table)
+    return {
+        "metric": metric,
+        "reference": reference,
+        "other": other,
+        "seeds": seeds,
+        "by_seed": {str(seed): value for seed, value in zip(seeds, values, strict=True)},
+        "mean": _known(spread.mean),
+        "t": _ends(spread),
+        "p": sign_flip_p(values) if len(values) > 1 else None,
+        "p_smallest": smallest_p(len(values)),
+        "p_holm": None,
+        "tasks": None if table is None else int(table.shape[1]),
+        "crossed": None if tasks is None else _ends(tasks),
+    }
+
+
+def task_differences(both: Sequence[tuple[Result, Result]], metric: str) -> np.ndarray[Any, Any] | None:
+    """[seeds, tasks] differences on the tasks that all played; None without recorded episodes."""
+    tables = [(a.tasks.get(metric), b.tasks.get(metric)) for a, b in both]
+    if not tables or not all(a and b for a, b in tables):
+        return None
+    known = [(a or {}, b or {}) for a, b in tables]
+    shared = [task for task in known[0][0] if all(task in a and task in b for a, b in known)]
+    if not shared:
+        return None
+    return np.array([[a[task] - b[task] for task in shared] for a, b in known], dtype=np.float64)
+
+
+def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
+    """What a reader must know before believing the table."""
+    notes = []
+    for row in arms:
+        if row["missing"]:
+            listed = ", ".join(map(str, row["missing"]))
+            notes.append(f"{row['name']}: no result for seed {listed}; its mean rests on the others.")
+    spent = [row["env_steps"]["mean"] for row in arms if row["env_steps"]]
+    if spent and max(spent) > 1.1 * min(spent):
+        notes.append(
+            f"The budgets differ: from {min(spent):,.0f} to {max(spent):,.0f} environment steps a run. "
+            "Set env_steps in the study."
+        )
+    seeds = max((len(row["seeds"]) for row in arms), default=0)
+    if seeds < 6:
+        floor = smallest_p(seeds)
+        notes.append(
+            f"With {seeds} seeds the sign-flip test cannot give a p-value below {floor:.3g}, and the "
+            f"bootstrap over seeds has only {math.comb(2 * seeds - 1, seeds) if seeds else 0} distinct "
+            "resamples: it is too narrow, trust the t-interval."
+        )
+    if study.sweep is None and len(arms) > 1:
+        notes.append("Nothing was swept: the recipe's settings may suit some methods better.")
+    return notes
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    return {"mean": sum(known) / len(known), "low": min(known), "high": max(known)} if known else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _ends(interval: Interval) -> list[float] | None:
+    return [interval.low, interval.high] if math.isfinite(interval.low) else None

@@ -1,0 +1,119 @@
+"""The folder of a study: study.json says what was compared, by which commands, on which tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from repro_rl.errors import ConfigError, DataError
+from repro_rl.files import write_json
+from repro_rl.study.jobs import Job
+from repro_rl.study.plan import Study
+from repro_rl.study.runner import portable, read_record, shown
+from repro_rl.train.run_folder import flatten, git_revision, versions
+
+FILE = "study.json"
+
+
+def read_study(out: Path) -> dict[str, Any] | None:
+    """study.json, None when there is none. Raises DataError when it is broken."""
+    path = out / FILE
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        if isinstance(data["study"], dict):
+            return dict(data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"no study ({error}).", file=path) from error
+    raise DataError("no study in it.", file=path, field="study")
+
+
+def check_same(out: Path, study: Study) -> None:
+    """A folder holds one study: arms, seeds and budget may be added to, nothing else may change.
+
+    Raises ConfigError naming what differs. Another evaluation is made beside the old one.
+    """
+    old = read_study(out)
+    if old is None:
+        return
+    then, now = old["study"], study.model_dump(mode="json")
+    changed = []
+    for key in ("recipe", "set", "sweep"):
+        before, after = flatten(then.get(key), key), flatten(now[key], key)
+        names = sorted(set(before) | set(after))
+        changed += [
+            (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
+        ]
+    arms = {arm["name"]: arm for arm in then.get("methods", [])}
+    changed += [
+        (f"arm {arm['name']}", arms[arm["name"]], arm)
+        for arm in now["methods"]
+        if arm["name"] in arms and arms[arm["name"]] != arm
+    ]
+    if changed:
+        lines = "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changed)
+        raise ConfigError(
+            f"{out} holds another study:\n{lines}\nUse another folder, or the same settings to continue. "
+            "Methods and seeds may be added, and the budget raised."
+        )
+
+
+def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) -> None:
+    """Write study.json anew; the first start and every continuation stay in it.
+
+    ``commands`` of a job are as typed, with {out} for this folder, so that the folder can be moved.
+    """
+    old = read_study(out) or {}
+    now = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git_revision(),
+        "versions": versions(),
+        "parallel": parallel,
+    }
+    known = dict(old.get("jobs") or {})
+    for job in jobs:
+        record = read_record(out, job)
+        known[job.name] = {
+            "stage": job.stage,
+            "after": list(job.after),
+            "commands": [shown(portable(out, command)) for command in job.commands],
+            "status": record.get("status", "not run"),
+            "seconds": record.get("seconds"),
+        }
+    write_json(
+        out / FILE,
+        {
+            **{key: old.get(key, value) for key, value in now.items()},
+            "continued": [*old.get("continued", []), *([now] if old else [])],
+            "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
+            "study": study.model_dump(mode="json"),
+            "panels": panels(out),
+            "jobs": known,
+        },
+    )
+
+
+def panels(out: Path) -> dict[str, list[str]]:
+    """Every task panel that a run of the study used, by digest: its names and labels."""
+    found: dict[str, set[str]] = {}
+    for path in sorted([*out.glob("runs/*/*/manifest.json"), *out.glob("sweep/*/*/*/manifest.json")]):
+        for name, panel in (_object(path).get("panels") or {}).items():
+            found.setdefault(str(panel.get("digest")), set()).add(f"{name}: {panel.get('label')}")
+    for path in sorted(out.glob("runs/*/*/eval/*.json")):
+        data = _object(path)
+        found.setdefault(str(data.get("digest")), set()).add(f"evaluation: {data.get('panel')}")
+    return {digest: sorted(names) for digest, names in sorted(found.items())}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

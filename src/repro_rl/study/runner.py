@@ -1,0 +1,292 @@
+"""Run the jobs of a study: several processes at once, continued by repeating, a failure stops no other job.
+
+One thread polls the processes, so there is nothing to synchronise. Every command's output goes to the job's
+log; a finished job leaves a record and is not run again as long as its commands are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from repro_rl.errors import PreflightError
+from repro_rl.files import write_json
+from repro_rl.study.jobs import Job
+
+PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
+TAIL = 25  # lines of a log that a failure shows
+POLL = 0.2  # seconds
+
+Done = dict[str, Any]  # a job's record
+OnEvent = Callable[
+    [str, Job, str], None
+]  # ("started" | "finished" | "failed" | "skipped" | "kept", job, text)
+
+
+@dataclass(slots=True)
+class Running:
+    """A job that has a process."""
+
+    job: Job
+    begin: float
+    log: IO[bytes]
+    number: int = 0  # of the command
+    process: subprocess.Popen[bytes] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the jobs, by name. ``failed``: the reason with the end of the log."""
+
+    finished: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # finished before
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # name -> the job it needed
+
+
+def shown(command: Sequence[str]) -> str:
+    """The command as a person would type it."""
+    return f"repro-rl {shlex.join(command)}"
+
+
+def record_file(out: Path, job: Job) -> Path:
+    return out / "jobs" / f"{job.name}.json"
+
+
+def log_file(out: Path, job: Job) -> Path:
+    return out / "jobs" / f"{job.name}.log"
+
+
+def portable(out: Path, command: Sequence[str]) -> list[str]:
+    """The command without the study's own folder, which may be moved."""
+    prefix = f"{out}{os.sep}"
+    return [f"{{out}}/{part[len(prefix) :]}" if part.startswith(prefix) else part for part in command]
+
+
+def read_record(out: Path, job: Job) -> Done:
+    """The job's record, empty when there is none that can be read."""
+    try:
+        value = json.loads(record_file(out, job).read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_finished(out: Path, job: Job) -> bool:
+    """The same commands have finished."""
+    record = read_record(out, job)
+    commands = [portable(out, command) for command in job.commands]
+    return record.get("status") == "finished" and record.get("commands") == commands
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[int | None]:
+    """Only one comparison works in a folder; its children hold the lock too, so orphans are noticed.
+
+    Yields the descriptor to hand on. Raises PreflightError. No lock where the platform has no ``flock``.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield None
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PreflightError(
+                f"Another comparison, or a run that one left behind, still works in {out}; "
+                "wait for it or end it."
+            ) from error
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    parallel: int = 1,
+    on_event: OnEvent | None = None,
+    on_tick: Callable[[Sequence[Running]], None] | None = None,
+    lock: int | None = None,
+) -> Outcome:
+    """Run every job that is not finished yet, in the order given, at most ``parallel`` at once.
+
+    A job starts when all of ``after`` have finished (a name that is no job of this call counts as finished);
+    if one of them failed it is skipped. On an interruption the processes are ended, and the call can be
+    repeated.
+    """
+    outcome, tell = Outcome(), on_event or (lambda kind, job, text: None)
+    names = {job.name for job in jobs}
+    waiting: list[Job] = []
+    for job in jobs:
+        if is_finished(out, job):
+            outcome.kept.append(job.name)
+            tell("kept", job, "finished before")
+        else:
+            waiting.append(job)
+    running: list[Running] = []
+    try:
+        while waiting or running:
+            for entry in list(running):
+                _advance(entry, out, outcome, tell, lock)
+                if entry.process is None:
+                    running.remove(entry)
+            ready = {*outcome.finished, *outcome.kept}
+            lost = {*outcome.failed, *outcome.skipped}
+            for job in list(waiting):
+                broken = next((name for name in job.after if name in lost), None)
+                if broken is not None:
+                    waiting.remove(job)
+                    outcome.skipped[job.name] = broken
+                    lost.add(job.name)
+                    tell("skipped", job, f"{broken} failed")
+                elif len(running) < parallel and all(n in ready or n not in names for n in job.after):
+                    waiting.remove(job)
+                    running.append(_start(job, out, lock))
+                    tell("started", job, "")
+            if on_tick is not None:
+                on_tick(running)
+            if running:
+                time.sleep(POLL)
+    finally:
+        _end([entry.process for entry in running if entry.process is not None])
+        for entry in running:
+            entry.log.close()
+    return outcome
+
+
+def _start(job: Job, out: Path, lock: int | None) -> Running:
+    path = log_file(out, job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = Running(job, time.monotonic(), open(path, "ab"))  # noqa: SIM115  closed with the job
+    _spawn(entry, lock)
+    return entry
+
+
+def launch(command: Sequence[str], log: IO[bytes], lock: int | None) -> subprocess.Popen[bytes]:
+    """The command in a process of its own, on one thread: runs beside each other contend for cores."""
+    return subprocess.Popen(
+        [*PROGRAM, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+        pass_fds=() if lock is None else (lock,),
+    )
+
+
+def _spawn(entry: Running, lock: int | None) -> None:
+    """Start the command whose turn it is."""
+    command = entry.job.commands[entry.number]
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    entry.log.write(f"\n# {stamp}\n$ {shown(command)}\n".encode())
+    entry.log.flush()
+    entry.process = launch(command, entry.log, lock)
+
+
+def _advance(entry: Running, out: Path, outcome: Outcome, tell: OnEvent, lock: int | None) -> None:
+    """Look at the process; start the next command, or write the record and leave ``process`` None."""
+    assert entry.process is not None
+    code = entry.process.poll()
+    if code is None:
+        return
+    job = entry.job
+    if code == 0 and entry.number + 1 < len(job.commands):
+        entry.number += 1
+        _spawn(entry, lock)
+        return
+    entry.process = None
+    entry.log.close()
+    seconds = time.monotonic() - entry.begin
+    before = read_record(out, job)
+    record: Done = {
+        "name": job.name,
+        "status": "finished" if code == 0 else "failed",
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds + float(before.get("seconds") or 0.0), 1),  # over all attempts
+        "attempts": int(before.get("attempts") or 0) + 1,
+        "commands": [portable(out, command) for command in job.commands],
+    }
+    if code:
+        command = shown(job.commands[entry.number])
+        reason = f"exit status {code}: {command}\n{_tail(log_file(out, job))}"
+        record |= {"exit_status": code, "command": command}
+        outcome.failed[job.name] = reason
+    else:
+        outcome.finished.append(job.name)
+    write_json(record_file(out, job), record)
+    tell("failed" if code else "finished", job, outcome.failed.get(job.name, f"{seconds:.0f} s"))
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a log."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, handle.tell() - 20_000))
+            lines = handle.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return f"(log cannot be read: {error})"
+    return "\n".join(lines[-TAIL:])
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask, wait a little, then end: checkpoints are written whole or not at all, so nothing breaks."""
+    for process in processes:
+        with suppress(OSError):
+            process.terminate()
+    deadline = time.monotonic() + 10
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def job_progress(job: Job) -> tuple[float, str]:
+    """How far a running job is, 0..1, and a few words; from the last line of its metrics."""
+    row = last_row(job.folder / "metrics.jsonl")
+    iteration = int(row.get("iteration") or 0)
+    if job.stage == "warm":
+        return min(1.0, iteration / max(job.iterations, 1)), f"update {iteration}/{job.iterations}"
+    if not job.iterations:
+        return 0.5, "evaluating"
+    steps = float(row.get("env_steps") or 0)
+    share = max(iteration / job.iterations, steps / job.env_steps if job.env_steps else 0.0)
+    words = f"iteration {iteration}, {steps / 1000:.0f}k steps"
+    if isinstance(row.get("rollout/success"), float):
+        words += f", success {row['rollout/success']:.3f}"
+    return min(1.0, share), words if share < 1 else "evaluating"
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last whole line of a metrics file; empty where there is none."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, handle.tell() - 16_000))
+            lines = handle.read().split(b"\n")[:-1]  # what follows the last newline is being written
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        with suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                return value
+    return {}
