@@ -143,6 +143,10 @@ class MethodSection(Section):
     )
     reflect_coef: float = Field(1.0, ge=0, description="weight of the reflection loss")
     reflect_share: float = Field(1.0, gt=0, le=1, description="share of reflections trained on")
+    rehearsal: int = Field(
+        0, ge=0, description="labelled reflections of the demonstrations imitated beside every mini-batch"
+    )
+    rehearsal_coef: float = Field(1.0, ge=0, description="weight of their loss")
 
 
 class KlSection(Section):
@@ -156,6 +160,9 @@ class KlSection(Section):
 class TrainSection(Section):
     init: str | None = Field(
         None, description="model to start from: the warm start's folder, or a hub name (no warmup)"
+    )
+    demos: str | None = Field(
+        None, description="demonstrations that method.rehearsal draws from  [default: the warm start's]"
     )
     split: str = "train"
     iterations: int = Field(40, gt=0)

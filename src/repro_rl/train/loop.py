@@ -30,6 +30,7 @@ from repro_rl.train.build import (
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
 from repro_rl.train.preflight import check_disk, check_prompt
+from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
 from repro_rl.train.update import Updater, check_kl
@@ -105,6 +106,7 @@ class RLRun:
         open_run(out, config, free=FREE_ON_CONTINUE)
         needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
         reference = load_policy(config, warm_start).model.requires_grad_(False) if needs_reference else None
+        rehearsal = build_rehearsal(config, self.policy, self.prompts, self.pool.first.instructions)
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
         self.updater = Updater(
             self.policy.model,
@@ -114,6 +116,7 @@ class RLRun:
             config.method,
             self.accelerator,
             self.policy.precision,
+            rehearsal.batches if rehearsal is not None else None,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0

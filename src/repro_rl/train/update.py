@@ -15,7 +15,7 @@ from repro_rl.config import MethodSection, TrainSection
 from repro_rl.errors import PreflightError
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
-from repro_rl.train.loss import pick, policy_loss, token_logits
+from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
 from repro_rl.types import Sample
 
 EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
@@ -42,7 +42,9 @@ class Updater:
         method: MethodSection,
         accelerator: Accelerator,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        rehearse: Callable[[int, int], list[Batch]] | None = None,
     ):
+        self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
         self.model, self.reference = model, reference
@@ -103,6 +105,12 @@ class Updater:
                     if steps == 1:  # before the first step the weights are still the sampler's
                         _add(part, "mismatch", terms.mismatch)
                         _add(part, "mismatch_tokens", terms.tokens)
+                for batch in self.rehearse(iteration, steps) if self.rehearse is not None else ():
+                    with self.precision():
+                        loss = imitation_loss(self.model, batch)
+                    finite = finite and bool(torch.isfinite(loss))
+                    self.accelerator.backward(loss)
+                    _add(part, "rehearsal", float(loss.detach()))
                 norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.grad_clip))
                 if finite and math.isfinite(norm):
                     self.optimizer.step()
@@ -114,6 +122,7 @@ class Updater:
         self.model.eval()
         tokens = max(sums.get("tokens", 0.0), 1.0)
         rows = sum(len(batch.ids) for batches in parts for batch in batches)
+        rehearsed = {"update/rehearsal_loss": sums.get("rehearsal", 0.0) / max(len(norms), 1)}
         return {
             "update/loss": sums.get("loss", 0.0) / max(len(norms), 1),
             "update/policy_loss": sums.get("policy", 0.0) / max(len(norms), 1),
@@ -125,6 +134,7 @@ class Updater:
             "update/lr": rate,
             "update/skipped": float(skipped),
             "update/distinct_rows": rows / max(len(samples), 1),
+            **(rehearsed if self.rehearse is not None else {}),
         }
 
     def _minibatches(

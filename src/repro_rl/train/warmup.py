@@ -216,6 +216,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
                 }
             },
             environment=pool.first.describe(),
+            demos=str(demos),
             rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
             unlabelled=sum(not is_labelled(t) for t in (*experts, *labelled)),
             parameters=sum(p.numel() for p in policy.model.parameters()),

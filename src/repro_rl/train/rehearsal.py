@@ -1,0 +1,103 @@
+"""Rehearsal: the warmup's labelled reflections, imitated a little beside every RL mini-batch.
+
+RL pays the reflection for the outcome alone, and a judge trained on that forgets the states
+(docs/results.md). Rehearsal shows it the labels of stage 1 again; no RL episode is ever labelled (our
+decision).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repro_rl.config import RunConfig
+from repro_rl.demos.store import load_demos
+from repro_rl.errors import PreflightError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.random_streams import name_key
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.batch import Batch, Row, collate, split_rows
+from repro_rl.train.warmup import is_labelled, reflection_row
+from repro_rl.types import Trajectory
+
+
+class Rehearsal:
+    """Draws labelled reflections, half of won episodes, as a pure function of seed, iteration and step.
+
+    Raises PreflightError when no episode is labelled.
+    """
+
+    def __init__(
+        self,
+        episodes: Sequence[Trajectory],
+        policy: TransformersPolicy,
+        prompts: PromptBuilder,
+        instructions: str,
+        config: RunConfig,
+    ):
+        known = [t for t in episodes if is_labelled(t)]
+        self.won, self.lost = [t for t in known if t.won], [t for t in known if not t.won]
+        if not known:
+            raise PreflightError("method.rehearsal needs labelled episodes, and train.demos holds none.")
+        self._policy, self._prompts, self._instructions = policy, prompts, instructions
+        self._config = config
+        self._rows: dict[tuple[bool, int], Row] = {}
+
+    def batches(self, iteration: int, step: int) -> list[Batch]:
+        """``method.rehearsal`` reflections for one optimizer step, as micro-batches.
+
+        Their losses add up to ``method.rehearsal_coef`` times the mean over the tokens.
+        """
+        config = self._config
+        count = config.method.rehearsal
+        rng = np.random.default_rng(name_key(config.seed, "rehearsal", iteration, step))
+        first = count if not self.lost else 0 if not self.won else count // 2
+        rows = [self._row(True, int(i)) for i in rng.integers(max(len(self.won), 1), size=first)]
+        rows += [self._row(False, int(i)) for i in rng.integers(max(len(self.lost), 1), size=count - first)]
+        scale = config.method.rehearsal_coef / sum(int(row.trained.sum()) for row in rows)
+        return [
+            collate(chunk, {"reflect": scale}, self._policy.pad_id, self._policy.device)
+            for chunk in split_rows(rows, config.train.micro_tokens)
+        ]
+
+    def _row(self, won: bool, index: int) -> Row:
+        key = (won, index)
+        if key not in self._rows:  # encoded when first drawn: most runs see a part of them only
+            episode = (self.won if won else self.lost)[index]
+            self._rows[key] = reflection_row(episode, self._policy, self._prompts, self._instructions)
+        return self._rows[key]
+
+
+def demos_of(config: RunConfig) -> Path:
+    """The folder to rehearse from: ``train.demos``, else the one that the warm start was made from.
+
+    Raises PreflightError where neither is known.
+    """
+    if config.train.demos is not None:
+        return Path(config.train.demos)
+    path = Path(config.train.init or "").parent / "manifest.json"
+    try:
+        content: Any = json.loads(path.read_text())
+    except (OSError, ValueError):
+        content = {}
+    folder = content.get("demos") if isinstance(content, dict) else None
+    if folder is None:
+        raise PreflightError(
+            f"method.rehearsal is {config.method.rehearsal}, but {path} names no demonstrations; give "
+            "train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."
+        )
+    return Path(folder)
+
+
+def build_rehearsal(
+    config: RunConfig, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
+) -> Rehearsal | None:
+    """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
+    if config.method.rehearsal == 0 or not config.method.reflect:
+        return None
+    experts, labelled = load_demos(demos_of(config))
+    return Rehearsal([*experts, *labelled], policy, prompts, instructions, config)
