@@ -93,7 +93,7 @@ def _from_free_hand(play: Play, wanted: list[int], before: list[Stop], held: int
         return
     put = {stop.item: stop.receptacle for stop in before}
     targets = [r for r, kind in enumerate(play.game.receptacle_types) if kind == goal.receptacle_type]
-    for target in targets:
+    for target in _unlike(play, targets, wanted, put):
         if goal.kind == "two":
             there = [o for o in wanted if target in play.inside[o] or put.get(o) == target]
             for pair in _missing(wanted, there, held):
@@ -101,6 +101,20 @@ def _from_free_hand(play: Play, wanted: list[int], before: list[Stop], held: int
         else:
             for o in first:
                 yield from _deliveries(play, (o,), target, before, held)
+
+
+def _unlike(play: Play, targets: list[int], wanted: list[int], put: dict[int, int]) -> list[int]:
+    """The first of all ``targets`` (of one type) that cost the same: what else a plan does is elsewhere."""
+    game = play.game
+    kinds = APPLIANCES[game.goal.kind][0] if game.goal.kind in APPLIANCES else ()
+    stops = {r for o in wanted for r in play.inside[o]} | {*put.values()}
+    stops |= {r for r, kind in enumerate(game.receptacle_types) if kind in kinds}
+    places = {play.at, *(game.places[r] for r in stops)}
+    chosen: dict[tuple[int, int, bool], int] = {}
+    for r in targets:
+        place = game.places[r] if game.places[r] in places else -1
+        chosen.setdefault((place, r if r in stops else -1, play.is_open(r)), r)
+    return list(chosen.values())
 
 
 def _missing(wanted: list[int], there: list[int], held: int) -> Iterator[tuple[int, ...]]:

@@ -72,6 +72,9 @@ class Words:
         self._types = [kind.lower() for kind in game.receptacle_types]
         # Printed numbers count up while raw ids count down: "cabinet 1" is the last of its type.
         self._order = sorted(range(len(game.receptacles)), key=lambda r: int(game.receptacles[r].split()[-1]))
+        self._same: dict[str, list[int]] = {}  # type: its receptacles, in order
+        for r in self._order:
+            self._same.setdefault(self._types[r], []).append(r)
         self._wanted = {o for o, kind in enumerate(game.object_types) if kind == game.goal.object_type}
         self._target = "" if game.goal.kind == "look" else game.goal.receptacle_type.lower()
         self._lamps = {
@@ -124,7 +127,7 @@ class Words:
         if place in ("wanted", "lamp"):
             found = self._known() if place == "wanted" else self._lit()
             return next((r for r in found if r != self._focus), -1)
-        same = [r for r in self._order if self._types[r] == place]
+        same = self._same.get(place, [])
         if place == self._target and self._play.held in self._wanted:
             for r in same:
                 if r in self._brought():
@@ -177,9 +180,9 @@ class Words:
     def admissible(self) -> list[str]:
         """Short names of what can be done here."""
         moves = self._play.moves()
-        names = dict.fromkeys((*(self._types[r] for r in self._order), "wanted", "lamp"))
-        names |= dict.fromkeys((*VERBS, "take", "grab", "use"))
-        return [name for name in names if self.real(name) in moves]
+        # One can always turn to a receptacle that there is, so those need no look into the list of moves.
+        places = [name for name in (*self._same, "wanted", "lamp") if self._resolve(name) >= 0]
+        return places + [name for name in (*VERBS, "take", "grab", "use") if self.real(name) in moves]
 
     def short(self, command: str) -> str:
         """The short name that serves a planner's command best from here: when the receptacle is not the one
