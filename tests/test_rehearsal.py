@@ -1,4 +1,4 @@
-"""Labelled reflections imitated beside RL: which are drawn, what they weigh, and that the judge keeps them."""
+"""Labelled reflections imitated beside RL: which are drawn, what they weigh, that the judge keeps them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def test_draws_are_a_function_of_iteration_and_step(rehearsal):
 def test_half_are_of_won_episodes_and_targets_are_their_labels(rehearsal):
     built, policy = rehearsal
     prompts = build_prompts(built._config)
-    known = {
-        prompts.render_reflection_target(t.reflection.values): t.won for t in (*built.won, *built.lost)
-    }
+    known = {prompts.render_reflection_target(t.reflection.values): t.won for t in (*built.won, *built.lost)}
     written = [text for batch in built.batches(1, 1) for text in targets(policy, batch)]
     assert len(written) == 5
     assert set(written) <= {*known}
@@ -102,3 +100,19 @@ def test_rehearsal_teaches_the_labels_while_rl_runs(warm, tmp_path):
     losses = [row["update/rehearsal_loss"] for row in rows[0]]
     assert np.mean(losses[-2:]) < 0.9 * np.mean(losses[:2])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_judge_that_is_only_rehearsed_may_judge_at_another_temperature(warm, tmp_path):
+    """At temperature 0 equal episodes are judged alike, and no reflection becomes a sample of the update."""
+    greedy = ["method.reflect_coef=0", "method.judge_temperature=0", "method.rehearsal=4"]
+    run = RLRun(settings(warm, *greedy), tmp_path / "greedy")
+    groups = run.rollout(1)
+    judged = {}
+    for trajectory in (t for group in groups for t in group.trajectories):
+        texts = judged.setdefault(trajectory.reflection.prompt, set())
+        texts.add(trajectory.reflection.completion.text)
+    assert all(len(texts) == 1 for texts in judged.values())
+    assert run._trained_reflections(groups, 1) == set()
+    free = RLRun(settings(warm, "method.reflect_share=0.5"), tmp_path / "free")
+    assert free._trained_reflections(groups, 1) == {(g, i) for g, i in free._trained_reflections(groups, 1)}
+    assert len(free._trained_reflections(groups, 1)) == 4

@@ -491,7 +491,9 @@ def test_answers_hold_no_markup_and_no_control_character(tmp_path):
 
 
 def test_the_command_serves_and_ends_with_ctrl_c(run):
-    code = "from repro_rl.cli import main; main()"
+    # A suite that runs in the background of a shell hands down an ignored SIGINT.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heard + "from repro_rl.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "view", str(run), "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

@@ -143,6 +143,11 @@ class MethodSection(Section):
     )
     reflect_coef: float = Field(1.0, ge=0, description="weight of the reflection loss")
     reflect_share: float = Field(1.0, gt=0, le=1, description="share of reflections trained on")
+    judge_temperature: float | None = Field(
+        None,
+        ge=0,
+        description="of the reflection in RL; None: train.temperature. Another needs reflect_coef 0",
+    )
     rehearsal: int = Field(
         0, ge=0, description="labelled reflections of the demonstrations imitated beside every mini-batch"
     )
@@ -313,6 +318,12 @@ class RunConfig(Section):
             raise ValueError("method.alignment 'retrospective' needs method.reflect true")
         if (method.alignment != "none" or method.shaping == "online") and not method.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
+        judged_at = method.judge_temperature
+        if method.reflect and method.reflect_coef and judged_at not in (None, self.train.temperature):
+            raise ValueError(
+                f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
+                "was sampled at another temperature cannot be trained on; set method.reflect_coef=0"
+            )
         if self.train.groups % self.train.minibatches:
             raise ValueError(
                 f"train.groups ({self.train.groups}) must be a multiple of "

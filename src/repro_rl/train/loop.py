@@ -171,12 +171,13 @@ class RLRun:
             stream=stream,
             max_prompt_tokens=prompt.max_prompt_tokens,
         )
+        judged_at = config.method.judge_temperature
         if config.method.reflect:
             reflect(
                 trajectories,
                 self.policy,
                 self.prompts,
-                reflect_sampling(config, train.temperature),
+                reflect_sampling(config, train.temperature if judged_at is None else judged_at),
                 instructions=self.pool.first.instructions,
                 stream=stream,
                 max_prompt_tokens=prompt.max_reflect_tokens,
@@ -214,7 +215,7 @@ class RLRun:
             decode=self.policy.decode,
             advantage_on=method.advantage_on,
             progress_advantages=progress_token_advantages(groups) if method.advantage_on == "split" else None,
-            reflections=self._trained_reflections(groups, iteration) if method.reflect_share < 1 else None,
+            reflections=self._trained_reflections(groups, iteration),
         )
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         self.policy.weights_changed()
@@ -267,7 +268,9 @@ class RLRun:
 
     def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]]:
         """A seeded share of the reflections, the same number in every group."""
-        chosen = set()
+        chosen: set[tuple[int, int]] = set()
+        if self.config.method.reflect_coef == 0:
+            return chosen  # nothing to learn from them, so nothing to compute
         for g, group in enumerate(groups):
             count = max(1, round(self.config.method.reflect_share * len(group.trajectories)))
             rng = np.random.default_rng(name_key(self.config.seed, "reflections", iteration, g))
