@@ -81,6 +81,8 @@ def test_every_method_and_special_arm_goes_by_its_name():
     assert by_name["gigpo"].method == "gigpo"
     assert not by_name["warmup-only"].train
     assert by_name["repro-no-warmup"].init == "untrained"
+    assert by_name["repro-no-warmup"].set == ["method.rehearsal=0"]  # or it would be taught all the same
+    assert by_name["repro-no-rehearsal"].init == "warm"
 
 
 def test_commands_differ_only_where_the_arms_do(tmp_path):

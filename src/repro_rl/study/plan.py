@@ -32,7 +32,9 @@ OWN = ("seed", "train.init", "method", "method.name")  # what the study sets its
 SPECIAL: dict[str, dict[str, Any]] = {
     "warmup-only": {"method": "repro", "train": False},
     "warmup-only-act": {"method": "gigpo", "train": False},
-    "repro-no-warmup": {"method": "repro", "init": "untrained"},
+    # Rehearsal would be a warmup by another name.
+    "repro-no-warmup": {"method": "repro", "init": "untrained", "set": ["method.rehearsal=0"]},
+    "repro-no-rehearsal": {"method": "repro", "set": ["method.rehearsal=0"]},
 }
 
 
@@ -301,6 +303,9 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.anchor": not judged,
         "method.reflect_coef": not method.reflect,
         "method.reflect_share": not method.reflect,
+        "method.rehearsal": not method.reflect,
+        "method.rehearsal_coef": not method.reflect or method.rehearsal == 0,
+        "method.judge_temperature": not method.reflect,
     }
     return {key for key, value in idle.items() if value}
 
