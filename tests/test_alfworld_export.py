@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import repro_rl
-from repro_rl.cli import main
+from command import run_command
 from repro_rl.envs.alfworld.export import trajectory, write_tree
 from repro_rl.envs.alfworld.households import TASK_TYPES, household
 from repro_rl.envs.alfworld.library import Tree
@@ -104,36 +103,25 @@ def test_a_survey_counts_what_is_and_what_is_not_played(tmp_path: Path) -> None:
     assert len(found.panel) == 10
 
 
-def run(capsys: Any, monkeypatch: Any, *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr("sys.argv", ["repro-rl", *arguments])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
-
-
 def test_the_command_writes_and_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     out = str(tmp_path / "games")
     generate = ("data", "alfworld", "generate", "-o", out, "--games", "12", "--seed", "4")
-    code, text = run(capsys, monkeypatch, *generate)
+    code, text = run_command(capsys, monkeypatch, *generate)
     assert code == 0
     assert "32 of 32 games written (0 were there)" in text
     assert f"data={out}" in text
-    assert "0 of 32 games written (32 were there)" in run(capsys, monkeypatch, *generate)[1]
-    code, text = run(capsys, monkeypatch, *generate[:-1], "5")
+    assert "0 of 32 games written (32 were there)" in run_command(capsys, monkeypatch, *generate)[1]
+    code, text = run_command(capsys, monkeypatch, *generate[:-1], "5")
     assert code == 2
     assert "choose another folder" in " ".join(text.split())
-    code, text = run(capsys, monkeypatch, "data", "alfworld", "info", out)
+    code, text = run_command(capsys, monkeypatch, "data", "alfworld", "info", out)
     assert code == 0
     panel = repro_rl.make("alfworld", data=out).panel("valid_unseen")
     assert f"valid_unseen: 10 games, panel digest {panel.digest}" in text
     assert "look_at_obj_in_light" in text
-    assert run(capsys, monkeypatch, "data", "alfworld", "info")[0] == 2
+    assert run_command(capsys, monkeypatch, "data", "alfworld", "info")[0] == 2
     monkeypatch.setenv("ALFWORLD_DATA", out)
-    assert run(capsys, monkeypatch, "data", "alfworld", "info") == (0, text)
+    assert run_command(capsys, monkeypatch, "data", "alfworld", "info") == (0, text)

@@ -8,14 +8,13 @@ import os
 import re
 import signal
 import sqlite3
-import sys
 import time
 
 import pytest
 
 from api_server import KEY, Reply, Server, completion, error, sensible
+from command import run_command
 from repro_rl import make
-from repro_rl.cli import main
 from repro_rl.config import load_config
 from repro_rl.demos import (
     ANNOTATORS,
@@ -299,22 +298,13 @@ def test_killed_in_the_middle_it_asks_nothing_again(server, settings, tmp_path):
 # The command --------------------------------------------------------------------------------------
 
 
-def run(monkeypatch, capsys, *arguments):
-    """Status and everything printed."""
-    monkeypatch.setattr(sys, "argv", ["repro-rl", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out + captured.err
-
-
 def test_demos_on_the_command_line(server, settings, tmp_path, monkeypatch, capsys):
     server.reply = lambda body, number: (
         completion(sensible(body)) if "the last is 100" in judged(body) else completion("no idea")
     )
     out = tmp_path / "demos"
-    status, said = run(
-        monkeypatch, capsys, "demos", "-o", out, *settings, "api.prices={prompt: 1, completion: 2}"
+    status, said = run_command(
+        capsys, monkeypatch, "demos", "-o", out, *settings, "api.prices={prompt: 1, completion: 2}"
     )
     assert status == 0, said
     assert "8 of 18 episodes stay unlabelled" in said
@@ -325,10 +315,10 @@ def test_demos_on_the_command_line(server, settings, tmp_path, monkeypatch, caps
     assert summary["annotation"]["usage"]["cost"] == pytest.approx(server.calls * 20 / 1e6)
     assert summary["settings"]["annotator"]["api"]["model"] == "judge"
     calls = server.calls
-    status, said = run(monkeypatch, capsys, "demos", "-o", out, *settings)
+    status, said = run_command(capsys, monkeypatch, "demos", "-o", out, *settings)
     assert (status, server.calls) == (0, calls)
     assert "Demonstrations are in" in said
-    status, said = run(monkeypatch, capsys, "demos", "-o", out, *settings, "api.model=other")
+    status, said = run_command(capsys, monkeypatch, "demos", "-o", out, *settings, "api.model=other")
     assert status == 2
     assert "other settings" in said
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -338,7 +328,7 @@ def test_demos_on_the_command_line(server, settings, tmp_path, monkeypatch, caps
 
 def test_a_wrong_key_stops_the_annotation(server, settings, tmp_path, monkeypatch, capsys):
     server.reply = lambda body, number: error(401, f"Incorrect API key provided: {KEY}")
-    status, said = run(monkeypatch, capsys, "demos", "-o", tmp_path / "demos", *settings)
+    status, said = run_command(capsys, monkeypatch, "demos", "-o", tmp_path / "demos", *settings)
     assert status == 2
     assert "ApiError" in said
     assert "TEST_API_KEY" in said

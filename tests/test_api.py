@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import sqlite3
-import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_server import KEY, Reply, Server, completion, error, sensible
-from repro_rl.cli import main
+from command import run_command
 from repro_rl.cli.api import api_model, api_run
 from repro_rl.config import ApiSection, dump_config, load_config
 from repro_rl.errors import ApiError, BudgetError, CheckpointError, ConfigError, DataError
@@ -627,18 +626,11 @@ def test_compact_prompts_are_refused(settings):
 # The commands -------------------------------------------------------------------------------------
 
 
-def run(monkeypatch, capsys, *arguments):
-    """Status and everything printed."""
-    monkeypatch.setattr(sys, "argv", ["repro-rl", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out + captured.err
-
-
 def test_eval_and_play_on_the_command_line(server, settings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    status, out = run(monkeypatch, capsys, "eval", "api:lab/some model", "-c", "sokoban-qwen3", *settings)
+    status, out = run_command(
+        capsys, monkeypatch, "eval", "api:lab/some model", "-c", "sokoban-qwen3", *settings
+    )
     assert status == 0, out
     folder = tmp_path / "runs" / "api-lab-some-model"
     assert f"{server.calls} answers in {server.calls} calls, 0 found in the cache" in out
@@ -647,10 +639,10 @@ def test_eval_and_play_on_the_command_line(server, settings, tmp_path, monkeypat
     assert {body["model"] for body in server.bodies} == {"lab/some model"}
     # The folder is a run folder: it can be evaluated again, watched, and reported on.
     calls = server.calls
-    status, out = run(monkeypatch, capsys, "eval", folder)
+    status, out = run_command(capsys, monkeypatch, "eval", folder)
     assert status == 0, out
     assert server.calls == calls
-    status, out = run(monkeypatch, capsys, "play", "sokoban", "--agent", folder)
+    status, out = run_command(capsys, monkeypatch, "play", "sokoban", "--agent", folder)
     assert status == 0, out
     assert "retrospective" in out
     assert KEY.encode() not in on_disk(tmp_path)
@@ -660,7 +652,7 @@ def test_eval_and_play_on_the_command_line(server, settings, tmp_path, monkeypat
 def test_errors_on_the_command_line_hold_no_key(server, settings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     server.reply = lambda body, number: error(401, f"bad key {KEY}")
-    status, out = run(monkeypatch, capsys, "eval", "api:m", "-c", "sokoban-qwen3", *settings)
+    status, out = run_command(capsys, monkeypatch, "eval", "api:m", "-c", "sokoban-qwen3", *settings)
     assert status == 2
     assert out.startswith("ApiError")
     assert "Traceback" not in out
@@ -669,12 +661,12 @@ def test_errors_on_the_command_line_hold_no_key(server, settings, tmp_path, monk
     assert KEY.encode() not in on_disk(tmp_path)
     server.reply = lambda body, number: completion(sensible(body))
     server.forget()
-    status, out = run(
-        monkeypatch, capsys, "eval", "api:m", "-c", "sokoban-qwen3", *settings, "api.budget.calls=5"
+    status, out = run_command(
+        capsys, monkeypatch, "eval", "api:m", "-c", "sokoban-qwen3", *settings, "api.budget.calls=5"
     )
     assert (status, server.calls) == (2, 5)
     assert "BudgetError" in out
-    status, out = run(monkeypatch, capsys, "eval", "api:", "-c", "sokoban-qwen3", *settings)
+    status, out = run_command(capsys, monkeypatch, "eval", "api:", "-c", "sokoban-qwen3", *settings)
     assert status == 2
     assert "api:MODEL" in out
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repro_rl.cli import main
+from command import run_command
 
 MINI = [
     "demos.expert=6",
@@ -34,15 +34,9 @@ def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, str]:
     """Exit status and everything printed, with white space collapsed (rich wraps lines)."""
-    monkeypatch.setattr(sys, "argv", ["repro-rl", *arguments])
     monkeypatch.setenv("COLUMNS", "200")
-    try:
-        main()
-        code = 0
-    except SystemExit as exit_:
-        code = int(exit_.code or 0)
-    out = capsys.readouterr()
-    return code, " ".join((out.out + out.err).split())
+    code, out = run_command(capsys, monkeypatch, *arguments)
+    return code, " ".join(out.split())
 
 
 @pytest.fixture(scope="module")

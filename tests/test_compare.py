@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from command import run_command
 from repro_rl.cli import main
 from repro_rl.config import recipes
 from repro_rl.errors import ConfigError, DataError
@@ -227,14 +228,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["repro-rl", "compare", *words])
-    try:
-        main()
-        code = 0
-    except SystemExit as exit_:
-        code = int(exit_.code or 0)
-    out = capsys.readouterr()
-    return code, out.out + out.err
+    return run_command(capsys, monkeypatch, "compare", *words)
 
 
 @pytest.mark.usefixtures("imported", "forked")

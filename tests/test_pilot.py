@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from api_server import Server
-from repro_rl.cli import main
+from command import run_command
 from repro_rl.config import load_config
 from repro_rl.demos import save_demos
 from repro_rl.demos.incontext import NONE, WHOLE, Shelf, mode_labels
@@ -385,15 +384,9 @@ def pilot(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, str]:
     """Exit status and everything printed, with white space collapsed."""
-    monkeypatch.setattr(sys, "argv", ["repro-rl", "pilot", *arguments])
     monkeypatch.setenv("COLUMNS", "200")
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out = capsys.readouterr()
-    return code, " ".join((out.out + out.err).split())
+    code, out = run_command(capsys, monkeypatch, "pilot", *arguments)
+    return code, " ".join(out.split())
 
 
 def records(folder: Path, name: str) -> list[dict[str, object]]:

@@ -114,5 +114,8 @@ def test_a_judge_that_is_only_rehearsed_may_judge_at_another_temperature(warm, t
     assert all(len(texts) == 1 for texts in judged.values())
     assert run._trained_reflections(groups, 1) == set()
     free = RLRun(settings(warm, "method.reflect_share=0.5"), tmp_path / "free")
-    assert free._trained_reflections(groups, 1) == {(g, i) for g, i in free._trained_reflections(groups, 1)}
-    assert len(free._trained_reflections(groups, 1)) == 4
+    chosen = free._trained_reflections(groups, 1)
+    assert len(chosen) == 4
+    assert sorted(g for g, _ in chosen) == [0, 1, 2, 3]  # one of the two rollouts of every task
+    every = RLRun(settings(warm, "method.reflect_share=1"), tmp_path / "every")
+    assert every._trained_reflections(groups, 1) is None

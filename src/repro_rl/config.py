@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
+API = "api:"  # begins the name of a model behind an API
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -307,7 +309,7 @@ class RunConfig(Section):
     def _consistent(self) -> RunConfig:
         method = self.method
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
-            if model.startswith("api:"):
+            if model.startswith(API):
                 raise ValueError(
                     f"{key} is {model!r}: an API model has no weights here, so it cannot be trained; "
                     "evaluate it with 'repro-rl eval api:MODEL', or annotate with demos.annotator=http"

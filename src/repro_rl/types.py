@@ -39,6 +39,11 @@ class Completion:
         return self.counted[1] if self.counted else len(self.token_ids)
 
 
+def no_completion() -> Completion:
+    """Stands where no policy was asked: in demonstrations, and in records, which keep no token ids."""
+    return Completion((), (), np.zeros(0, np.float32), "", True)
+
+
 @dataclass(slots=True)
 class Step:
     """One environment step of an episode."""

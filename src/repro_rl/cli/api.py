@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config import API
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.spending import usage_line
-
-API = "api:"
 
 
 def api_model(path: Path) -> str | None:

@@ -14,10 +14,9 @@ import typer
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table as RichTable
 
 from repro_rl.cli.app import app
-from repro_rl.cli.show import console, say, visible
+from repro_rl.cli.show import console, say, table_without, visible
 from repro_rl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,6 +24,14 @@ if TYPE_CHECKING:
     from repro_rl.study.plan import Study
     from repro_rl.study.runner import Outcome, Running
 
+# Columns that make a table too wide to read in a terminal.
+WIDE = {
+    "95 % bootstrap",
+    "best",
+    "worst",
+    "each seed",
+    "p",
+}
 DEFAULT_METHODS = ["repro", "gigpo"]
 
 
@@ -184,7 +191,7 @@ def _pages(study: Study, out: Path) -> None:
         say(f"\n{heading(block)}")
         for table in [t for t in tables(block) if t.bars]:
             if console.is_terminal:
-                console.print(_terminal(table))
+                console.print(table_without(table, WIDE))
             else:  # a log has no width to crop to
                 say(visible(markdown(table)))
         for note in block["notes"]:
@@ -192,18 +199,6 @@ def _pages(study: Study, out: Path) -> None:
     for line in headline(data):
         say(line)
     say("Written: " + ", ".join(str(path) for path in paths))
-
-
-def _terminal(table: Any) -> RichTable:
-    """Without the columns that make it too wide to read."""
-    drop = {"95 % bootstrap", "best", "worst", "each seed", "p"}
-    kept = [place for place, name in enumerate(table.head) if name not in drop]
-    shown = RichTable(title=escape(table.title), title_justify="left")
-    for place in kept:
-        shown.add_column(table.head[place], justify="left" if place == 0 else "right", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*(escape(visible(row[place])) for place in kept))
-    return shown
 
 
 def _print_commands(study: Study, out: Path) -> None:

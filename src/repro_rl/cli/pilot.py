@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table as RichTable
 
 from repro_rl.cli.api import api_model
 from repro_rl.cli.app import app
 from repro_rl.cli.commands import Overrides, make_demos, run_warmup_stage
 from repro_rl.cli.compare import parse_seeds
-from repro_rl.cli.show import bar, console, say, visible
+from repro_rl.cli.show import bar, console, say, table_without, visible
 from repro_rl.policy.http.spending import usage_line
 
 if TYPE_CHECKING:
     from repro_rl.study.pilot import Condition
 
+# Columns that make a table too wide to read in a terminal.
+WIDE = {
+    "broke off",
+    "what the prompt asks and shows",
+    "each seed",
+    "95 % t",
+    "seeds",
+}
 ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0"]  # nothing is trained: only what is shown is needed
 
 
@@ -80,7 +87,7 @@ def pilot(
     paths = write_pilot(data, out)
     say(visible(f"\n{heading(data)}"))
     for table in [t for t in tables(data) if t.bars]:
-        console.print(_terminal(table))
+        console.print(table_without(table, WIDE))
     for line in [*headline(data), *(f"Note: {note}" for note in data["notes"])]:
         say(visible(line))
     say("Written: " + ", ".join(map(str, paths)))
@@ -180,15 +187,3 @@ def _one_seed(
             say(f"{usage_line(policy.client.spending.summary())}.")
             policy.client.close()
     return name, left_out, remarks
-
-
-def _terminal(table: Any) -> RichTable:
-    """Without the columns that make it too wide to read."""
-    drop = {"broke off", "what the prompt asks and shows", "each seed", "95 % t", "seeds"}
-    kept = [place for place, name in enumerate(table.head) if name not in drop]
-    shown = RichTable(title=table.title, title_justify="left")
-    for place in kept:
-        shown.add_column(table.head[place], justify="left" if place == 0 else "right", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*(visible(row[place]) for place in kept))
-    return shown

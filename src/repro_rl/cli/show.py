@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -142,6 +143,17 @@ def type_table(results: list[dict[str, Any]]) -> Table | None:
             *(f"{c['success']:.3f} [{c['low']:.2f}, {c['high']:.2f}]" if c else "–" for c in cells),
         )
     return table
+
+
+def table_without(table: Any, drop: Container[str]) -> Table:
+    """A ``report.comparison_tables.Table`` for the terminal, less the columns named in ``drop``."""
+    kept = [place for place, name in enumerate(table.head) if name not in drop]
+    shown = Table(title=escape(table.title), title_justify="left")
+    for place in kept:
+        shown.add_column(table.head[place], justify="left" if place == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(escape(visible(row[place])) for place in kept))
+    return shown
 
 
 def _or_dash(value: float | None) -> str:

@@ -31,6 +31,25 @@ def finite_array(label: str, values: Iterable[float]) -> Floats:
     return array
 
 
+def check_pairs(name: str, returns: Sequence[float], groups: Sequence[Hashable]) -> None:
+    """Raise ConfigError unless every trajectory has a return and a group."""
+    if len(returns) != len(groups):
+        raise ConfigError(
+            f"{name} got {len(returns)} returns and {len(groups)} group names; "
+            "give one of each per trajectory."
+        )
+
+
+def check_steps(name: str, rewards: Sequence[Sequence[float]], anchors: Sequence[Sequence[Hashable]]) -> None:
+    """Raise ConfigError unless every step of these N trajectories has a reward and an anchor."""
+    for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
+        if len(row) != len(keys):
+            raise ConfigError(
+                f"{name}: trajectory {n} has {len(row)} rewards and {len(keys)} anchors; "
+                "give one of each per step."
+            )
+
+
 def number_keys(label: str, keys: Sequence[Hashable]) -> NDArray[np.intp]:
     """[N] ids 0..K-1, equal where the keys are equal. Raises ConfigError for an unhashable key."""
     seen: dict[Hashable, int] = {}

@@ -8,7 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from repro_rl.credit.baseline import Normalize, check_choice, finite_array, normalise, number_keys
+from repro_rl.credit.baseline import (
+    Normalize,
+    check_choice,
+    check_steps,
+    finite_array,
+    normalise,
+    number_keys,
+)
 from repro_rl.errors import ConfigError
 
 EpisodeBaseline = Literal["steps", "trajectories"]
@@ -62,12 +69,7 @@ def gigpo_advantages(
                 f"gigpo_advantages got {count} trajectories in rewards but {len(other)} in {label}; "
                 "give one entry per trajectory."
             )
-    for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
-        if len(row) != len(keys):
-            raise ConfigError(
-                f"gigpo_advantages: trajectory {n} has {len(row)} rewards and {len(keys)} anchors; "
-                "give one of each per step."
-            )
+    check_steps("gigpo_advantages", rewards, anchors)
     lengths = np.asarray([len(row) for row in rewards], dtype=np.intp)
     finite_array("rewards", (value for row in rewards for value in row))
     if episode_returns is None:

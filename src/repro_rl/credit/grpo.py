@@ -6,8 +6,14 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from repro_rl.credit.baseline import Normalize, check_choice, finite_array, normalise, number_keys
-from repro_rl.errors import ConfigError
+from repro_rl.credit.baseline import (
+    Normalize,
+    check_choice,
+    check_pairs,
+    finite_array,
+    normalise,
+    number_keys,
+)
 
 
 def grpo_advantages(
@@ -20,11 +26,7 @@ def grpo_advantages(
     Raises ConfigError for unequal lengths, a NaN or infinite return, or an unknown ``normalize``.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))
-    if len(returns) != len(groups):
-        raise ConfigError(
-            f"grpo_advantages got {len(returns)} returns and {len(groups)} group names; "
-            "give one of each per trajectory."
-        )
+    check_pairs("grpo_advantages", returns, groups)
     values = finite_array("returns", returns)
     ids = number_keys("group names", groups)
     advantages = normalise(values, ids, np.ones_like(values), normalize, lone_keeps_value=True)

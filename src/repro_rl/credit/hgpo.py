@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from repro_rl.credit.baseline import EPSILON, Normalize, check_choice, finite_array, number_keys
+from repro_rl.credit.baseline import EPSILON, Normalize, check_choice, check_steps, finite_array, number_keys
 from repro_rl.credit.gigpo import returns_to_go
 from repro_rl.errors import ConfigError
 
@@ -51,12 +51,7 @@ def hgpo_advantages(
             f"hgpo_advantages got {len(rewards)} trajectories in rewards, {len(groups)} in groups and "
             f"{len(anchors)} in anchors; give one entry per trajectory."
         )
-    for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
-        if len(row) != len(keys):
-            raise ConfigError(
-                f"hgpo_advantages: trajectory {n} has {len(row)} rewards and {len(keys)} anchors; "
-                "give one of each per step."
-            )
+    check_steps("hgpo_advantages", rewards, anchors)
     finite_array("rewards", (value for row in rewards for value in row))
     values = np.asarray([value for row in rewards for value in returns_to_go(row, gamma)], dtype=np.float64)
     total, weight = np.zeros_like(values), np.zeros_like(values)

@@ -6,8 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from repro_rl.credit.baseline import finite_array, number_keys
-from repro_rl.errors import ConfigError
+from repro_rl.credit.baseline import check_pairs, finite_array, number_keys
 
 
 def rloo_advantages(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
@@ -19,11 +18,7 @@ def rloo_advantages(returns: Sequence[float], groups: Sequence[Hashable]) -> lis
     ``grpo_advantages`` and the public implementations.
     Raises ConfigError for unequal lengths or a NaN or infinite return.
     """
-    if len(returns) != len(groups):
-        raise ConfigError(
-            f"rloo_advantages got {len(returns)} returns and {len(groups)} group names; "
-            "give one of each per trajectory."
-        )
+    check_pairs("rloo_advantages", returns, groups)
     values = finite_array("returns", returns)
     if not values.size:
         return []

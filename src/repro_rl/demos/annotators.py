@@ -17,7 +17,7 @@ import numpy as np
 from repro_rl.config import RunConfig
 from repro_rl.errors import DataError
 from repro_rl.registry import Registry
-from repro_rl.types import Completion, Reflection, Trajectory
+from repro_rl.types import Reflection, Trajectory, no_completion
 
 
 @dataclass(slots=True)
@@ -160,10 +160,9 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
     """
     annotator = ANNOTATORS.get(name)
     if not isinstance(annotator, BatchAnnotator):
-        nothing = Completion((), (), np.zeros(0, np.float32), "", True)
         for trajectory in trajectories:
-            values = anchored(trajectory, annotator(trajectory, context.rng), name)
-            _store(trajectory, Reflection("", nothing, values, ()))
+            values = annotate(trajectory, name, context.rng)
+            _store(trajectory, Reflection("", no_completion(), values, ()))
         return
     reflections = annotator.label(trajectories, context)
     if len(reflections) != len(trajectories):

@@ -14,10 +14,9 @@ from repro_rl.envs.base import PLACEHOLDER, TextEnv
 from repro_rl.errors import DataError
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import add_step, begin_trajectory
-from repro_rl.types import Completion, Trajectory
+from repro_rl.types import Trajectory, no_completion
 
 STALE = 0.4  # share of the random actions drawn from all actions seen so far
-_NOTHING = Completion((), (), np.zeros(0, np.float32), "", True)
 
 
 def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> Trajectory:
@@ -29,7 +28,7 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
     seen: dict[str, None] = {}
     observation, info = env.reset(options={"task": task_id})
     trajectory = begin_trajectory(task_id, 0, observation, info)
-    ended = False
+    nothing, ended = no_completion(), False
     while not ended:
         plan = None if rng.random() < noise else env.expert()
         seen.update(dict.fromkeys(info["admissible"]))
@@ -39,7 +38,7 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
             action = _filled(action, info["goal"], rng)
         before, anchor = observation, info["anchor"]
         result = env.step(action)
-        ended = add_step(trajectory, result, before=before, anchor=anchor, action=action, completion=_NOTHING)
+        ended = add_step(trajectory, result, before=before, anchor=anchor, action=action, completion=nothing)
         observation, info = result[0], result[4]
     return trajectory
 

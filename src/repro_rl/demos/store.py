@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories, write_trajectories
-from repro_rl.types import Completion, Reflection, Step, Trajectory
+from repro_rl.types import Reflection, Step, Trajectory, no_completion
 
 EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
 
@@ -45,7 +43,7 @@ def _load(path: Path) -> list[Trajectory]:
 
 def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
     """A Trajectory without token ids (records keep texts and counts). Raises KeyError for a missing field."""
-    nothing = Completion((), (), np.zeros(0, np.float32), "", True)
+    nothing = no_completion()
     reflection = record["reflection"]
     return Trajectory(
         task_id=record["task_id"],

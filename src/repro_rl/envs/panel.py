@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from repro_rl.errors import TaskError
 
@@ -52,6 +53,10 @@ class TaskPanel:
     def label(self) -> str:
         """What stands beside every figure: environment, split, size and the first 12 digits of the digest."""
         return f"{self.env}/{self.split}[{len(self.ids)}]@{self.digest[:12]}"
+
+    def manifest(self) -> dict[str, Any]:
+        """What a run's manifest says of it."""
+        return {"label": self.label(), "digest": self.digest, "size": len(self)}
 
 
 def content_digest(parts: Iterable[str]) -> str:

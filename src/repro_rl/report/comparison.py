@@ -7,19 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
-from markupsafe import Markup
 
-import repro_rl
 from repro_rl.files import write_bytes, write_json, write_text
-from repro_rl.report import pick
 from repro_rl.report.comparison_tables import Table, markdown, tables
-from repro_rl.report.plots import DASHES, PALETTE, Figure, Line, band, draw, themed
+from repro_rl.report.plots import DASHES, PALETTE, Figure, Line, band, draw
+from repro_rl.report.template import fill
 
 Json = dict[str, Any]
-TEMPLATES = Path(__file__).with_name("templates")
 AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
 POINTS = 60
 
@@ -58,25 +54,15 @@ def as_markdown(data: Json) -> str:
 
 def as_html(data: Json) -> str:
     """The page's text. It holds all it shows, runs no script and requests nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters["themed"] = themed
     blocks = [
         {"heading": heading(block), "notes": block["notes"], "tables": [drawn(t) for t in tables(block)]}
         for block in data["evaluations"]
     ]
-    return environment.get_template("comparison.html.jinja").render(
+    return fill(
+        "comparison.html.jinja",
         recipe=str(data["study"]["recipe"]),
-        version=repro_rl.__version__,
         revision=data["git"] or "unknown",
         made=data["made"],
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         headline=headline(data),
         blocks=blocks,
         curves=[figure for axis in AXES if (figure := together(data, axis))],
@@ -237,8 +223,3 @@ def picture(data: Json) -> dict[str, bytes]:
             canvas.savefig(buffer, format=kind, **options)
             files[kind] = buffer.getvalue()
     return files
-
-
-def _printable(value: Any) -> Any:
-    """Unseen characters of the data shown; markup of our own is left alone."""
-    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -65,7 +65,7 @@ def results(block: Json, metric: str) -> Table:
                 each,
             ]
         )
-        bars.append(_bar(cell["mean"], cell["t"]))
+        bars.append(bar(cell["mean"], cell["t"]))
     top = max((bar[2] for bar in bars if bar), default=1.0)
     return Table(
         f"{metric.capitalize()} on the held-out panel",
@@ -94,7 +94,7 @@ def differences(block: Json, reference: str, metric: str) -> Table:
                 " ".join(signed(pair["by_seed"].get(str(seed))) for seed in seeds),
             ]
         )
-        bars.append(_bar(pair["mean"], pair["t"] or pair["crossed"]))
+        bars.append(bar(pair["mean"], pair["t"] or pair["crossed"]))
     ends = [abs(end) for bar in bars if bar for end in bar]
     widest = max(ends, default=1.0) or 1.0
     return Table(
@@ -216,7 +216,7 @@ def _all_seeds(arm: Json) -> list[int]:
     return sorted({*arm["seeds"], *arm["missing"]})
 
 
-def _bar(mean: float | None, ends: Sequence[float] | None) -> tuple[float, float, float] | None:
+def bar(mean: float | None, ends: Sequence[float] | None) -> tuple[float, float, float] | None:
     if mean is None:
         return None
     return (mean, mean, mean) if ends is None else (ends[0], mean, ends[1])

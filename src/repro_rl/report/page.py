@@ -13,16 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup
 
-import repro_rl
 from repro_rl.report import figures, pick, tables
 from repro_rl.report.load import Json, Run, read_runs, read_trajectories
-from repro_rl.report.plots import Figure, themed
+from repro_rl.report.plots import Figure
+from repro_rl.report.template import TEMPLATES, fill
 
-TEMPLATES = Path(__file__).with_name("templates")
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
 
 
@@ -70,20 +68,10 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
             panels.setdefault(panel, []).append(header["label"])
     scripts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("episode.js", "report.js")]
     script = "".join(scripts)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters["themed"] = themed
-    return environment.get_template("report.html.jinja").render(
+    return fill(
+        "report.html.jinja",
         title=_title(runs),
-        version=getattr(repro_rl, "__version__", ""),
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         # Only this script may run, so markup that slips in stays dead.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -217,11 +205,6 @@ def _flat(value: Any) -> str:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
-def _printable(value: Any) -> Any:
-    """The template's texts with unseen characters shown; markup of our own is left alone."""
-    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _write_whole(target: Path, text: str) -> None:

@@ -6,19 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
-from markupsafe import Markup
 
-import repro_rl
 from repro_rl.files import write_json, write_text
-from repro_rl.report import pick
 from repro_rl.report.comparison import drawn
-from repro_rl.report.comparison_tables import Table, by_type, interval, markdown, number, signed
+from repro_rl.report.comparison_tables import Table, bar, by_type, interval, markdown, number, signed
+from repro_rl.report.template import fill
 
 Json = dict[str, Any]
 Bar = tuple[float, float, float] | None
-TEMPLATES = Path(__file__).with_name("templates")
 
 
 def write_pilot(data: Json, out: Path) -> list[Path]:
@@ -111,7 +107,7 @@ def _conditions(data: Json, metric: str) -> Table:
                 row["words"],
             ]
         )
-        bars.append((cell["mean"],) * 3 if ends is None else (ends[0], cell["mean"], ends[1]))
+        bars.append(bar(cell["mean"], ends))
     top = max((bar[2] for bar in bars if bar), default=1.0)
     return Table(
         f"{metric.capitalize()} by condition",
@@ -145,8 +141,7 @@ def _differences(data: Json, metric: str) -> Table:
                 " ".join(signed(value) for value in pair["by_seed"].values()),
             ]
         )
-        ends = pair["tasks"]
-        bars.append((pair["mean"],) * 3 if ends is None else (ends[0], pair["mean"], ends[1]))
+        bars.append(bar(pair["mean"], pair["tasks"]))
     widest = max((abs(end) for bar in bars if bar for end in bar), default=1.0) or 1.0
     return Table(
         f"Paired differences, {metric}",
@@ -169,30 +164,16 @@ def as_markdown(data: Json) -> str:
 
 def as_html(data: Json) -> str:
     """The page's text. It holds all it shows, runs no script and requests nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
     words = {row["name"]: row["words"] for row in data["conditions"]}
-    return environment.get_template("pilot.html.jinja").render(
+    return fill(
+        "pilot.html.jinja",
         agent=data["agent"],
         heading=heading(data),
-        version=repro_rl.__version__,
         revision=data["git"] or "unknown",
         made=data["made"],
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         headline=headline(data),
         notes=data["notes"],
         tables=[drawn(table) for table in tables(data)],
         prompts=[(name, words[name], text) for name, text in data["prompts"].items() if text],
         settings=yaml.safe_dump(data["config"], sort_keys=False, allow_unicode=True, width=110),
     )
-
-
-def _printable(value: Any) -> Any:
-    """Unseen characters of the data shown; markup of our own is left alone."""
-    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

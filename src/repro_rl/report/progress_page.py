@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 import repro_rl
 from repro_rl.files import write_json, write_text
 from repro_rl.report import pick
 from repro_rl.report import progress_tables as tables
 from repro_rl.report.comparison_tables import markdown
-from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, draw, themed
+from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, draw
+from repro_rl.report.template import fill
 
 Json = dict[str, Any]
-TEMPLATES = Path(__file__).with_name("templates")
 COLORS = {"retrospective": PALETTE[0], "online": PALETTE[4]}
 DASH = {"retrospective": "", "online": DASHES[1]}
 GREY = PALETTE[6]
@@ -48,21 +46,11 @@ def as_markdown(data: Json) -> str:
 
 def as_html(data: Json) -> str:
     """The page's text. It holds all it shows, runs no script and requests nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters["themed"] = themed
     runs = list(dict.fromkeys(row["run"] for row in data["sets"]))
-    return environment.get_template("progress.html.jinja").render(
+    return fill(
+        "progress.html.jinja",
         title=", ".join(runs[:4]) + (f" and {len(runs) - 4} more" if len(runs) > 4 else ""),
-        version=repro_rl.__version__,
         resamples=data["settings"]["resamples"],
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         closer=tables.closer(data),
         overview=tables.side_by_side(data),
         methods=tables.over_runs(data),
@@ -180,8 +168,3 @@ def _plain(text: str) -> str:
     for char in "\\`<>*#":
         text = text.replace(char, f"\\{char}")
     return " ".join(text.split())
-
-
-def _printable(value: Any) -> Any:
-    """The template's texts with unseen characters shown; markup of our own is left alone."""
-    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

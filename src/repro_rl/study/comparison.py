@@ -128,15 +128,20 @@ def _arm(
         }
         for which in ("online", "retrospective")
     }
+    row["by_type"] = types_over_seeds(own)
+    return row
+
+
+def types_over_seeds(own: Sequence[Result]) -> dict[str, Any]:
+    """Of each task type: the summary of its success over the seeds, and its episodes in one evaluation."""
     typed = [by_type(r.data) for r in own]
-    row["by_type"] = {
+    return {
         kind: {
             **summary({r.seed: types[kind][0] for r, types in zip(own, typed, strict=True) if kind in types}),
             "episodes": next((types[kind][1] for types in typed if kind in types), None),
         }
         for kind in sorted({kind for types in typed for kind in types})
     }
-    return row
 
 
 def summary(by_seed: dict[int, float]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def evaluate(
             manifest(
                 config,
                 agent=str(model),
-                panels={section.split: {"label": panel.label(), "digest": panel.digest, "size": len(panel)}},
+                panels={section.split: panel.manifest()},
                 environment=pool.first.describe(),
             ),
         )

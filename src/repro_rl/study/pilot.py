@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, read_settings
+from repro_rl.config import API, RunConfig, read_settings
 from repro_rl.demos.incontext import Shelf, mode_labels
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.study.evaluate import evaluate
-from repro_rl.train.build import API, build_pool
+from repro_rl.train.build import build_pool
 from repro_rl.train.run_folder import manifest, open_run, read_manifest, write_manifest
 from repro_rl.types import Trajectory
 
@@ -149,7 +149,6 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
         )
     pool = build_pool(config)
     panel = pool.first.panel(config.eval.split).head(config.eval.tasks)
-    label = {"label": panel.label(), "digest": panel.digest, "size": len(panel)}
     if there is None:
         write_manifest(
             out,
@@ -157,7 +156,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
                 config,
                 agent=agent,
                 weights=weights,
-                panels={config.eval.split: label},
+                panels={config.eval.split: panel.manifest()},
                 environment=pool.first.describe(),
             ),
         )

@@ -17,8 +17,8 @@ from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories
-from repro_rl.study.comparison import GRADED, summary, task_differences
-from repro_rl.study.outcomes import Result, by_type, check_panel, read_result
+from repro_rl.study.comparison import GRADED, summary, task_differences, types_over_seeds
+from repro_rl.study.outcomes import Result, check_panel, read_result
 from repro_rl.study.paired import crossed_bootstrap
 from repro_rl.study.pilot import Condition
 from repro_rl.study.stats import bootstrap_interval
@@ -135,14 +135,7 @@ def _row(
     for result in own:
         shown.update(result.data.get("demonstrations") or {})
     row["demonstrations"] = dict(shown)
-    typed = [by_type(r.data) for r in own]
-    row["by_type"] = {
-        kind: {
-            **summary({r.seed: types[kind][0] for r, types in zip(own, typed, strict=True) if kind in types}),
-            "episodes": next((types[kind][1] for types in typed if kind in types), None),
-        }
-        for kind in sorted({kind for types in typed for kind in types})
-    }
+    row["by_type"] = types_over_seeds(own)
     return row
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from repro_rl.config import RunConfig
+from repro_rl.config import API, RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import CheckpointError, ConfigError
@@ -23,8 +23,6 @@ from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.checkpoint import find_model
 from repro_rl.train.run_folder import read_manifest
 from repro_rl.types import Trajectory
-
-API = "api:"  # begins the name of a model behind an API
 
 
 def set_threads(config: RunConfig) -> None:

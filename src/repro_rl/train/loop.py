@@ -135,10 +135,7 @@ class RLRun:
             out,
             manifest(
                 config,
-                panels={
-                    name: {"label": panel.label(), "digest": panel.digest, "size": len(panel)}
-                    for name, panel in (("train", self.tasks), ("validation", validation))
-                },
+                panels={"train": self.tasks.manifest(), "validation": validation.manifest()},
                 environment=self.pool.first.describe(),
                 parameters=sum(p.numel() for p in self.policy.model.parameters()),
             ),
@@ -266,13 +263,16 @@ class RLRun:
         )
         prune(self.out, self.config.train.keep, self.best[1] if self.best else None)
 
-    def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]]:
-        """A seeded share of the reflections, the same number in every group."""
+    def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]] | None:
+        """A seeded share of the reflections, the same number in every group; None for all that there are."""
+        method = self.config.method
         chosen: set[tuple[int, int]] = set()
-        if self.config.method.reflect_coef == 0:
+        if method.reflect_coef == 0:
             return chosen  # nothing to learn from them, so nothing to compute
+        if not method.reflect or method.reflect_share == 1:
+            return None
         for g, group in enumerate(groups):
-            count = max(1, round(self.config.method.reflect_share * len(group.trajectories)))
+            count = max(1, round(method.reflect_share * len(group.trajectories)))
             rng = np.random.default_rng(name_key(self.config.seed, "reflections", iteration, g))
             chosen |= {(g, int(i)) for i in rng.permutation(len(group.trajectories))[:count]}
         return chosen

@@ -20,8 +20,8 @@ from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.batch import Batch, Row, collate, split_rows
-from repro_rl.train.warmup import is_labelled, reflection_row
+from repro_rl.train.batch import Batch, collate, split_rows
+from repro_rl.train.warmup import draw_halves, is_labelled, reflection_row
 from repro_rl.types import Trajectory
 
 
@@ -45,7 +45,6 @@ class Rehearsal:
             raise PreflightError("method.rehearsal needs labelled episodes, and train.demos holds none.")
         self._policy, self._prompts, self._instructions = policy, prompts, instructions
         self._config = config
-        self._rows: dict[tuple[bool, int], Row] = {}
 
     def batches(self, iteration: int, step: int) -> list[Batch]:
         """``method.rehearsal`` reflections for one optimizer step, as micro-batches.
@@ -53,23 +52,16 @@ class Rehearsal:
         Their losses add up to ``method.rehearsal_coef`` times the mean over the tokens.
         """
         config = self._config
-        count = config.method.rehearsal
         rng = np.random.default_rng(name_key(config.seed, "rehearsal", iteration, step))
-        first = count if not self.lost else 0 if not self.won else count // 2
-        rows = [self._row(True, int(i)) for i in rng.integers(max(len(self.won), 1), size=first)]
-        rows += [self._row(False, int(i)) for i in rng.integers(max(len(self.lost), 1), size=count - first)]
+        rows = [
+            reflection_row(episode, self._policy, self._prompts, self._instructions)
+            for episode in draw_halves(self.won, self.lost, config.method.rehearsal, rng)
+        ]
         scale = config.method.rehearsal_coef / sum(int(row.trained.sum()) for row in rows)
         return [
             collate(chunk, {"reflect": scale}, self._policy.pad_id, self._policy.device)
             for chunk in split_rows(rows, config.train.micro_tokens)
         ]
-
-    def _row(self, won: bool, index: int) -> Row:
-        key = (won, index)
-        if key not in self._rows:  # encoded when first drawn: most runs see a part of them only
-            episode = (self.won if won else self.lost)[index]
-            self._rows[key] = reflection_row(episode, self._policy, self._prompts, self._instructions)
-        return self._rows[key]
 
 
 def demos_of(config: RunConfig) -> Path:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from repro_rl.train.loss import imitation_loss
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.types import Ids, Trajectory
 
+T = TypeVar("T")
 OnRow = Callable[[dict[str, Any]], None]
 
 
@@ -179,16 +180,19 @@ def draw(data: WarmupData, config: RunConfig, update: int, with_forward: bool) -
     """The rows of one update: forward samples, and reflections half on won, half on lost episodes."""
     rng = np.random.default_rng(name_key(config.seed, "warmup", update))
     section = config.warmup
-    half = section.reflect_batch // 2
-    rows: list[Row] = []
-    for pool, count in (
-        (data.forward, section.forward_batch if with_forward else 0),
-        (data.won, half if data.lost else section.reflect_batch),
-        (data.lost, section.reflect_batch - half if data.won else section.reflect_batch),
-    ):
-        if pool and count:
-            rows += [pool[i] for i in rng.integers(len(pool), size=count)]
-    return rows
+    rows = _drawn(data.forward, section.forward_batch if with_forward else 0, rng)
+    return rows + draw_halves(data.won, data.lost, section.reflect_batch, rng)
+
+
+def draw_halves(won: Sequence[T], lost: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    """``count`` items with replacement, half of each kind, or all of one where there is no other."""
+    half = count // 2
+    first = _drawn(won, half if lost else count, rng)
+    return first + _drawn(lost, count - half if won else count, rng)
+
+
+def _drawn(pool: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    return [pool[i] for i in rng.integers(len(pool), size=count)] if pool and count else []
 
 
 def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None = None) -> Path:
@@ -208,13 +212,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
         out,
         manifest(
             config,
-            panels={
-                "validation": {
-                    "label": validation.label(),
-                    "digest": validation.digest,
-                    "size": len(validation),
-                }
-            },
+            panels={"validation": validation.manifest()},
             environment=pool.first.describe(),
             demos=str(demos),
             rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},

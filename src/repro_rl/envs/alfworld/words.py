@@ -129,8 +129,9 @@ class Words:
             return next((r for r in found if r != self._focus), -1)
         same = self._same.get(place, [])
         if place == self._target and self._play.held in self._wanted:
+            brought = self._brought()
             for r in same:
-                if r in self._brought():
+                if r in brought:
                     return -1 if r == self._focus else r
         fresh = [r for r in same if r not in self._shown and r != self._focus]
         if fresh:
