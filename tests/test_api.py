@@ -423,6 +423,31 @@ def test_two_processes_share_a_store_and_ask_nothing_twice(server, tmp_path):
     assert server.calls == 24
 
 
+def open_in_a_child(folder, start, results):
+    start.wait(20)
+    try:
+        AnswerStore(folder).close()
+        results.put(None)
+    except DataError as error:
+        results.put(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fresh interpreter would take seconds to import")
+def test_processes_may_open_a_new_store_at_the_same_moment(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    for place in range(15):
+        start, results = fork.Barrier(4), fork.Queue()
+        children = [
+            fork.Process(target=open_in_a_child, args=(tmp_path / str(place), start, results))
+            for _ in range(4)
+        ]
+        for child in children:
+            child.start()
+        assert [results.get(timeout=60) for _ in children] == [None] * 4
+        for child in children:
+            child.join(20)
+
+
 # Budgets ------------------------------------------------------------------------------------------
 
 

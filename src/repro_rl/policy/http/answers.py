@@ -11,6 +11,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from repro_rl.errors import DataError
 
 FILE, LOCKS = "answers.sqlite", "answers.locks"
 POLL = 0.2  # seconds between looks at a question that another process is asking
+PATIENCE = 60.0  # seconds for another process to let go of the file
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +48,32 @@ class AnswerStore:
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")  # a file system without shared memory keeps its own
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS answers "
-                "(key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, written TEXT NOT NULL)"
+            self._db = sqlite3.connect(
+                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
+            self._prepare()
             # Never closed before the store is: closing any handle of the file would drop all its locks.
             self._locks = open(folder / LOCKS, "ab")  # noqa: SIM115
         except (sqlite3.Error, OSError) as error:
             raise self._broken(error) from error
+
+    def _prepare(self) -> None:
+        """Tables and settings. Switching a new file to the log does not wait for others that do the same."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                # A file system without shared memory keeps its own mode.
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS answers "
+                    "(key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, written TEXT NOT NULL)"
+                )
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(POLL / 10)
 
     def close(self) -> None:
         self._db.close()
