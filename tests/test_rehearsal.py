@@ -40,8 +40,7 @@ def targets(policy, batch):
 
 
 def test_a_method_rehearses_only_when_it_says_so(warm):
-    config = settings(warm)
-    assert config.method.rehearsal == 0
+    config = settings(warm, "method.rehearsal=0")
     assert build_rehearsal(config, None, None, "") is None
     assert build_rehearsal(settings(warm, "method=gigpo", "method.rehearsal=5"), None, None, "") is None
 
@@ -83,6 +82,9 @@ def test_the_demonstrations_come_from_the_warm_start(warm, tmp_path):
     manifest = json.loads((warm.run / "manifest.json").read_text())
     assert manifest["demos"] == str(warm.demos)
     assert demos_of(settings(warm, "method.rehearsal=4")) == warm.demos
+    assert demos_of(settings(warm, f"train.init={warm.run}")) == warm.demos
+    (checkpoint,) = (warm.run / "checkpoints").glob("*[0-9]")
+    assert demos_of(settings(warm, f"train.init={checkpoint}")) == warm.demos
     assert demos_of(settings(warm, f"train.demos={tmp_path}")) == tmp_path
     config = load_config(None, [*warm.settings, f"train.init={tmp_path}/x/model", "method.rehearsal=4"])
     with pytest.raises(PreflightError, match=r"train\.demos=FOLDER"):

@@ -7,10 +7,8 @@ decision).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, collate, split_rows
+from repro_rl.train.run_folder import read_manifest
 from repro_rl.train.warmup import draw_halves, is_labelled, reflection_row
 from repro_rl.types import Trajectory
 
@@ -71,18 +70,15 @@ def demos_of(config: RunConfig) -> Path:
     """
     if config.train.demos is not None:
         return Path(config.train.demos)
-    path = Path(config.train.init or "").parent / "manifest.json"
-    try:
-        content: Any = json.loads(path.read_text())
-    except (OSError, ValueError):
-        content = {}
-    folder = content.get("demos") if isinstance(content, dict) else None
-    if folder is None:
-        raise PreflightError(
-            f"method.rehearsal is {config.method.rehearsal}, but {path} names no demonstrations; give "
-            "train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."
-        )
-    return Path(folder)
+    init = Path(config.train.init or "")
+    for run in (init, *list(init.parents)[:2]):  # a run folder, its model, or one of its checkpoints
+        folder = read_manifest(run).get("demos")
+        if folder is not None:
+            return Path(folder)
+    raise PreflightError(
+        f"method.rehearsal is {config.method.rehearsal}, but {init} does not know the demonstrations it was "
+        "made from; give train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."
+    )
 
 
 def build_rehearsal(
