@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
-CACHE_LIMIT = 200_000  # remembered prompt encodings
+CACHE_LIMIT = 200_000  # remembered decoded texts
+CACHE_TOKENS = 4_000_000  # of remembered prompt encodings: about 150 MB of Python integers
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
@@ -58,6 +60,7 @@ class TransformersPolicy:
         self.eos_ids = _eos_ids(model, tokenizer)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.eos_ids)
         self._encoded: dict[str, Ids] = {}
+        self._encoded_tokens = 0
         self._decoded: dict[Ids, str] = {}
         self._prefix: tuple[Ids, Any] | None = None
 
@@ -132,8 +135,6 @@ class TransformersPolicy:
     def encode(self, prompt: str) -> Ids:
         ids = self._encoded.get(prompt)
         if ids is None:
-            if len(self._encoded) > CACHE_LIMIT:
-                self._encoded.clear()
             if self.chat:
                 text = self.tokenizer.apply_chat_template(
                     [{"role": "user", "content": prompt}],
@@ -146,7 +147,11 @@ class TransformersPolicy:
             ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not ids:
                 raise ConfigError("A prompt has no tokens; check the prompt template and the tokenizer.")
+            if self._encoded_tokens > CACHE_TOKENS:
+                self._encoded.clear()
+                self._encoded_tokens = 0
             self._encoded[prompt] = ids
+            self._encoded_tokens += len(ids)
         return ids
 
     def encode_target(self, text: str) -> Ids:
@@ -169,6 +174,9 @@ class TransformersPolicy:
         return text
 
     def _end_id(self) -> int:
+        turn_end = self.tokenizer.get_added_vocab().get(TURN_END) if self.chat else None
+        if turn_end is not None:
+            return int(turn_end)
         eos = self.tokenizer.eos_token_id
         return int(eos) if eos is not None else min(self.eos_ids)
 
@@ -423,6 +431,9 @@ def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
     ):
         if value is not None:
             found.update(value if isinstance(value, (list, tuple)) else [value])
+    # A Qwen base checkpoint names only <|endoftext|>, its chat template ends turns with <|im_end|>.
+    known = tokenizer.get_added_vocab()
+    found.update(known[name] for name in (TURN_END, END_OF_TEXT) if name in known)
     if not found:
         raise ConfigError("The model names no end-of-text token; set eos_token in its tokenizer.")
     return found
