@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # weights and two Adam moments
@@ -19,17 +21,18 @@ def check_prompt(
 ) -> None:
     """The first prompt of ``task`` must fit, and must be readable by the tokenizer. Raises PreflightError."""
     observation, info = env.reset(options={"task": task})
-    text = prompts.forward(
-        instructions=env.instructions,
-        goal=info["goal"],
-        observation=observation,
-        admissible=info["admissible"],
-        history=[],
-        step=1,
-        max_steps=env.max_steps,
-    )
+    parts: dict[str, Any] = {
+        "instructions": env.instructions,
+        "goal": info["goal"],
+        "observation": observation,
+        "admissible": info["admissible"],
+        "step": 1,
+        "max_steps": env.max_steps,
+    }
+    fitted = fitting_prompt(policy, prompts, config.prompt.max_prompt_tokens, [""], [], **parts)
+    text = prompts.forward(history=[], **parts) if fitted is None else fitted.text
     ids = policy.encode(text)
-    if len(ids) > config.prompt.max_prompt_tokens:
+    if fitted is None:
         raise PreflightError(
             f"The first prompt of {task} has {len(ids)} tokens, prompt.max_prompt_tokens is "
             f"{config.prompt.max_prompt_tokens}; raise it or use a shorter style."

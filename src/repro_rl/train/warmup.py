@@ -23,9 +23,9 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
-from repro_rl.rollout.forward import fitting_prompt
+from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.panel_play import play_panel, success_rate
-from repro_rl.rollout.reflect import reflection_prompt
+from repro_rl.rollout.reflect import fitting_reflection
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows
 from repro_rl.train.build import (
@@ -106,16 +106,23 @@ def forward_rows(
                 "prompt.max_prompt_tokens."
             )
         target = prompts.render_forward_target(step.online, step.action)
-        rows.append(imitation_row(policy.encode(prompt), policy.encode_target(target), "forward"))
+        rows.append(imitation_row(policy.encode(prompt.text), policy.encode_target(target), "forward"))
         history.append((step.observation, step.action))
         _, _, _, _, info = env.step(step.action)
     return rows
 
 
 def reflection_row(
-    trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
+    trajectory: Trajectory,
+    policy: TransformersPolicy,
+    prompts: PromptBuilder,
+    instructions: str,
+    limit: int = sys.maxsize,
 ) -> Row:
-    """The whole trajectory with its outcome, and the annotated values."""
+    """The trajectory with its outcome, shortened like in RL where it needs to be, and the annotated values.
+
+    ``limit``: tokens of the prompt.
+    """
     values = trajectory.reflection.values if trajectory.reflection is not None else None
     if values is None or len(values) != len(trajectory.steps):
         raise DataError(
@@ -124,9 +131,14 @@ def reflection_row(
             record=trajectory.task_id,
             field="reflection.values",
         )
-    prompt = reflection_prompt(trajectory, prompts, instructions)
+    prompt = fitting_reflection(trajectory, policy, prompts, instructions, limit)
+    if prompt is None:
+        raise PreflightError(
+            f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
+            "prompt.max_reflect_tokens."
+        )
     target = prompts.render_reflection_target(values)
-    return imitation_row(policy.encode(prompt), policy.encode_target(target), "reflect")
+    return imitation_row(policy.encode(prompt[0]), policy.encode_target(target), "reflect")
 
 
 def is_labelled(trajectory: Trajectory) -> bool:
@@ -150,7 +162,7 @@ def warmup_data(
     data = WarmupData([], [], [])
     for mode in config.warmup.forward_modes:
         prompts = build_prompts(config, progress=mode == "progress")
-        labels, limit = mode_labels(mode), sys.maxsize
+        labels, limit = mode_labels(mode), config.prompt.max_prompt_tokens
         shelf = None
         if labels is not None:
             count = config.prompt.demonstrations
@@ -160,7 +172,8 @@ def warmup_data(
             data.forward += forward_rows(trajectory, policy, prompts, env, shelf, limit)
     prompts = build_prompts(config, progress=True)
     for trajectory in filter(is_labelled, (*experts, *labelled)):
-        row = reflection_row(trajectory, policy, prompts, env.instructions)
+        limit = config.prompt.max_reflect_tokens
+        row = reflection_row(trajectory, policy, prompts, env.instructions, limit)
         (data.won if trajectory.won else data.lost).append(row)
     for rows, limit, name in (
         (data.forward, config.prompt.action_tokens, "prompt.action_tokens"),
