@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command import run_command
-from repro_rl.errors import ConfigError, DataError
-from repro_rl.policy.qwen_shapes import SHAPES, find_shape, model_config
+from repro_rl.config import load_config
+from repro_rl.errors import ConfigError, DataError, PreflightError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.qwen_shapes import SHAPES, Shape, find_shape, model_config
 from repro_rl.policy.qwen_tokenizer import (
     CONTROL,
     build_tokenizer,
@@ -23,6 +25,9 @@ from repro_rl.policy.qwen_tokenizer import (
     read_ranks,
     write_tokenizer,
 )
+from repro_rl.text import TextFormat
+from repro_rl.text.parse import parse_forward, parse_reflection
+from repro_rl.train.preflight import check_thinking
 
 # "abc" is made of "ab" and "c"; "the" of "th" and "e"; ranks of the merges follow the 256 bytes.
 LONGER = (b"ab", b"abc", b"th", b"the", b" the")
@@ -167,6 +172,86 @@ def test_qwen3_conversations_can_be_kept_append_only(small, thinking):
     assert chat(tokenizer, USER, answer, USER, answer, USER, **more).startswith(
         second + answer["content"] + "<|im_end|>\n"
     )
+
+
+# A policy with the family's tokenizer --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(small, tmp_path_factory) -> dict[str, Path]:
+    """Untrained one-layer models of both families over the small vocabulary."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folders = {}
+    for family in ("qwen2.5", "qwen3"):
+        shape = Shape(family, 32, 1, 2, 1, 64, vocab=320, positions=4096)
+        config = model_config(shape)
+        config.bos_token_id = config.pad_token_id = None
+        config.eos_token_id = 261  # as a base checkpoint has it: <|endoftext|> alone
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        folders[family] = tmp_path_factory.mktemp("models") / family
+        model.save_pretrained(folders[family])
+        small[family].save_pretrained(folders[family])
+    return folders
+
+
+def test_turns_end_where_either_control_token_comes(models):
+    for folder in models.values():
+        policy = TransformersPolicy.load(folder, device="cpu")
+        assert policy.eos_ids == {261, 263}  # <|endoftext|>, <|im_end|>
+        assert policy.pad_id == 261
+        assert policy.encode_target("the")[-2:] == (259, 263)
+        assert policy.decode((259, 263)) == policy.decode((259, 261)) == "the"
+
+
+def test_thinking_is_a_matter_of_the_prompt(models):
+    """Off: the prompt has closed the thought already. On: the model opens it."""
+    off = TransformersPolicy.load(models["qwen3"], device="cpu", thinking=False)
+    on = TransformersPolicy.load(models["qwen3"], device="cpu", thinking=True)
+    think, shut, newline = 285, 286, ord("\n")
+    assert off.encode("the")[-6:] == (think, newline, newline, shut, newline, newline)
+    assert off.encode("the")[:-6] == on.encode("the")
+    assert think not in on.encode("the")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "answer", "think", "defects"),
+    [
+        (True, "<think>\nhm\n</think>\n\n{}", "optional", ()),
+        (True, "<think>\nhm\n</think>\n\n{}", "required", ()),
+        (True, "<think>\nhm\n</think>\n\n{}", "off", ("unexpected_think",)),
+        (False, "{}", "optional", ()),
+        (False, "{}", "off", ()),
+        (False, "<think>again</think>{}", "optional", ()),
+    ],
+)
+def test_answers_with_and_without_thoughts_are_read(models, thinking, answer, think, defects):
+    policy = TransformersPolicy.load(models["qwen3"], device="cpu", thinking=thinking)
+    fmt = TextFormat("full", progress=True, think=think)
+    ids_ = policy.encode_target(answer.format("<progress>40</progress><action>push up</action>"))
+    parsed = parse_forward(policy.decode(ids_), fmt)
+    assert (parsed.action, parsed.online, parsed.defects) == ("push up", 40, defects)
+    ids_ = policy.encode_target(answer.format("<progress>\nstep 1: 20\nstep 2: 100\n</progress>"))
+    reflected = parse_reflection(policy.decode(ids_), fmt, 2)
+    assert reflected.values == (None if defects else (20, 100))
+
+
+def test_the_switch_and_the_format_must_agree(models):
+    def check(family: str, thinking: bool, think: str) -> None:
+        config = load_config(None, [f"policy.thinking={thinking}", f"prompt={{style: full, think: {think}}}"])
+        check_thinking(config, TransformersPolicy.load(models[family], device="cpu", thinking=thinking))
+
+    for think in ("off", "optional"):
+        check("qwen3", False, think)
+    for think in ("required", "optional"):
+        check("qwen3", True, think)
+        check("qwen2.5", False, think)  # has no switch
+    with pytest.raises(PreflightError, match=r"'required', but with policy.thinking=false"):
+        check("qwen3", False, "required")
+    with pytest.raises(PreflightError, match=r"'off', but with policy.thinking=true"):
+        check("qwen3", True, "off")
 
 
 # The real ranks ------------------------------------------------------------------------------------

@@ -80,3 +80,11 @@ def test_base_says_what_is_wrong(tmp_path):
     first.write_text("base: paper/webshop-15b\n")
     with pytest.raises(ConfigError, match=r"did you mean 'paper/webshop-1.5b'"):
         load_config(Path(first))
+
+
+def test_yaml_reads_off_as_false_and_it_is_meant_as_a_word():
+    config = load_config("sokoban-qwen3", ["prompt.think=off", "policy.chat=off"])
+    assert (config.prompt.think, config.policy.chat) == ("off", "off")
+    assert load_config("sokoban-qwen3", ["policy.chat=on"]).policy.chat == "on"
+    with pytest.raises(ConfigError, match=r"prompt\.think: .*'required'"):
+        load_config("sokoban-qwen3", ["prompt.think=on"])

@@ -5,10 +5,18 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.recipe_files import read_settings as read_settings
@@ -19,6 +27,14 @@ API = "api:"  # begins the name of a model behind an API
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare off as false, and on as true; people mean the words."""
+    return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
+
+
+Switch = BeforeValidator(_switch)
 
 
 class EnvSection(Section):
@@ -62,7 +78,9 @@ class PolicySection(Section):
         description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
         "to train, bfloat16 weights to evaluate",
     )
-    chat: Literal["auto", "on", "off"] = Field("auto", description="use the tokenizer's chat template")
+    chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto", description="use the tokenizer's chat template"
+    )
     thinking: bool = Field(False, description="Qwen3's thinking switch")
     attention: str = Field("sdpa", description="attention implementation of transformers")
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
@@ -71,7 +89,7 @@ class PolicySection(Section):
 
 class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
-    think: Literal["required", "optional", "off"] = "off"
+    think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
     demonstrations: int = Field(2, ge=1, description="shown by the prompts that show demonstrations")
     resolution: int = Field(

@@ -26,6 +26,7 @@ data_app.add_typer(webshop, name="webshop")
 data_app.add_typer(alfworld, name="alfworld")
 data_app.command("qwen-tokenizer")(data_qwen.tokenizer)
 data_app.command("qwen-untrained")(data_qwen.untrained)
+data_app.command("merge-lora")(data_qwen.merge_lora)
 
 PHASES = {"products": "products", "index": "search index"}
 Products = Annotated[

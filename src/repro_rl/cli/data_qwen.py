@@ -1,4 +1,4 @@
-"""``repro-rl data qwen-tokenizer`` and ``qwen-untrained``: Qwen folders without a download."""
+"""``repro-rl data qwen-tokenizer``, ``qwen-untrained``, ``merge-lora``: folders of models and tokenizers."""
 
 from __future__ import annotations
 
@@ -36,3 +36,19 @@ def untrained(
     from repro_rl.policy.qwen_shapes import build_untrained
 
     say(f"Random weights of the shape of {model} in {build_untrained(out, model, ranks, seed)}")
+
+
+def merge_lora(
+    path: Annotated[Path, typer.Argument(help="a run folder, or one of its checkpoints", show_default=False)],
+    out: Out,
+    checkpoint: Annotated[str, typer.Option(help="best, last or an iteration")] = "last",
+) -> None:
+    """Add a checkpoint's adapter to the weights it was trained on: an ordinary model folder in float32."""
+    from repro_rl.files import write_folder
+    from repro_rl.policy import TransformersPolicy
+    from repro_rl.train.checkpoint import find_model
+
+    found = find_model(path, checkpoint)
+    policy = TransformersPolicy.load(found, device="cpu", dtype="float32")
+    write_folder(out, policy.save_merged)
+    say(f"{found} as a whole model in {out}")

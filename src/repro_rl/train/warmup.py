@@ -35,11 +35,14 @@ from repro_rl.train.build import (
     initial_model,
     load_policy,
     prompt_limit,
+    seed_dropout,
     set_threads,
     validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
+from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.preflight import check_thinking
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.types import Ids, Trajectory
 
@@ -216,7 +219,8 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     pool = build_pool(config)
     start = initial_model(config, pool.first, (*experts, *labelled), out / "initial")
     found = latest(out) if resumed else None
-    policy = load_policy(config, found[1] if found else start, training=True)
+    policy = load_policy(config, found[1] if found else start, training=True, resumed=found is not None)
+    check_thinking(config, policy)
     data = warmup_data(config, policy, pool, experts, labelled)
     if not data.forward and not data.won and not data.lost:
         raise PreflightError(f"{demos} holds no demonstrations.")
@@ -234,8 +238,12 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
         ),
     )
     section = config.warmup
-    optimizer = torch.optim.AdamW(
-        policy.model.parameters(), lr=section.lr, betas=(0.9, 0.99), weight_decay=section.weight_decay
+    optimizer = build_optimizer(
+        config.train.optimizer,
+        policy.model,
+        lr=section.lr,
+        betas=(0.9, 0.99),
+        weight_decay=section.weight_decay,
     )
     begin, stopped = 0, False
     if found:
@@ -251,6 +259,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             group["lr"] = rate
         with_forward = update > section.forward_from
         row: dict[str, Any] = {"iteration": update, "warmup/lr": rate}
+        seed_dropout(config, "warmup", update)
         row |= _imitate(policy, optimizer, draw(data, config, update, with_forward), config)
         if section.target_success is not None and with_forward and update % section.check_every == 0:
             reached = validation_success(config, policy, pool, progress="progress" in section.forward_modes)
@@ -263,7 +272,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             save_checkpoint(out / "checkpoints" / f"{update:05d}", policy, optimizer, {"stopped": stopped})
             prune(out, 1, None)
     if update > begin or not (out / "model" / "config.json").exists():
-        write_folder(out / "model", policy.save)
+        write_folder(out / "model", policy.save_merged)
     return out / "model"
 
 
