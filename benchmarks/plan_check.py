@@ -19,9 +19,8 @@ from repro_rl.config import load_config
 
 BIG = [
     *(
-        "env.settings={style: grid, max_steps: 3}",
-        "train.iterations=2",
-        "train.groups=2",
+        "env.settings={style: grid, solution: [1, 2], max_steps: 2}",
+        "train.groups=1",
         "train.group_size=2",
     ),
     *("train.minibatches=1", "train.micro_tokens=1024", "train.eval_every=0", "policy.threads=1"),
@@ -101,7 +100,7 @@ def child(kind: str, case: str, init: Path) -> dict[str, float]:
         text=True,
     )
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(f"{kind} {case} ended with {done.returncode}\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -117,9 +116,9 @@ def main() -> None:
         print(json.dumps(work(arguments.cases[0], str(arguments.init))))
         return
     cases = arguments.cases or [case for case in CASES if arguments.ranks or "B" not in case]
-    print(
-        f"{'case':<16}{'seconds':>10}{'planned':>9}{'ratio':>7}{'peak MB':>10}{'planned':>9}{'ratio':>7}{'probe':>8}"
-    )
+    names = ("seconds", "planned", "ratio", "peak MB", "planned", "ratio", "probe")
+    widths = (10, 9, 7, 10, 9, 7, 8)
+    print(f"{'case':<16}" + "".join(f"{n:>{w}}" for n, w in zip(names, widths, strict=True)))
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             init = arguments.init or model_for(case, Path(folder) / "model", arguments.ranks)
