@@ -1,7 +1,8 @@
 """Plans beside measurements: ``python benchmarks/plan_check.py [--ranks qwen.tiktoken] [CASE]...``.
 
 Every case is planned in one process (``repro-rl plan --probe``'s code) and then run in another, two training
-iterations; printed are the second one's seconds and the process's peak memory. One core, no GPU.
+iterations or three; printed are the shorter of the later ones (processor seconds, since others may use the
+machine) and the process's peak memory. One core, no GPU.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from repro_rl.config import load_config
 
 BIG = [
     *(
-        "env.settings={style: grid, solution: [1, 2], max_steps: 2}",
+        "env.settings={style: grid, solution: [1, 2], max_steps: 2, train_rooms: 64, validation_rooms: 8, "
+        "test_rooms: 8}",
         "train.groups=1",
         "train.group_size=2",
     ),
     *("train.minibatches=1", "train.micro_tokens=1024", "train.eval_every=0", "policy.threads=1"),
-    *("prompt.action_tokens=8", "prompt.reflect_new_tokens=16", "prompt.think=off"),
+    *(
+        "prompt.action_tokens=8",
+        "prompt.reflect_new_tokens=16",
+        "prompt.think=off",
+        "eval.validation_tasks=1",
+    ),
 ]
 CASES: dict[str, tuple[str, list[str]]] = {
     "sokoban-tiny": ("sokoban-tiny", []),
@@ -64,7 +71,7 @@ def plan_child(case: str, init: str) -> dict[str, float]:
 
 
 def run_child(case: str, init: str) -> dict[str, float]:
-    from repro_rl.plan.probe import memory_peak
+    from repro_rl.plan.probe import clock, memory_peak
     from repro_rl.train.loop import RLRun
 
     with tempfile.TemporaryDirectory() as folder:
@@ -72,9 +79,9 @@ def run_child(case: str, init: str) -> dict[str, float]:
         run.step()
         times = []
         for _ in range(1 if case.startswith("0.5B") else 2):
-            begin = time.perf_counter()
+            begin = clock()
             row = run.step()
-            times.append(time.perf_counter() - begin)
+            times.append(clock() - begin)
         seconds = min(times)
     return {"seconds": seconds, "memory": memory_peak(), "rollout": row["time/rollout"]}
 

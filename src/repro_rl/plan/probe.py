@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+import json
+import os
 import resource
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from repro_rl.config import RunConfig
+from repro_rl.errors import PreflightError
 from repro_rl.plan.hours import Rates
 from repro_rl.plan.network import Network
 
 SMALL_MODEL = 5_000_000  # parameters below which whole small iterations are played
-REPEATS = 2  # the shorter of so many iterations counts: others use this machine too
 PROBE_WIDTH, PROBE_CONTEXT = 256, 128  # tokens
 STATUS = Path("/proc/self/status")
 
@@ -44,22 +45,23 @@ class Played:
         return seconds, memory
 
 
+def clock() -> float:
+    """Seconds. With one thread on a CPU those of the processor: others may use this machine at the time."""
+    import torch
+
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if alone else time.perf_counter()
+
+
 def memory_now() -> float:
     """Bytes this process holds; its peak where the system does not tell."""
     return _status("VmRSS") or memory_peak()
 
 
 def memory_peak() -> float:
-    """Most bytes this process has held, since ``forget_peak`` where the system can."""
+    """Most bytes this process has held."""
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-
-
-def forget_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def _status(name: str) -> float:
@@ -76,42 +78,37 @@ def play_small(config: RunConfig, say: Callable[[str], None]) -> Played | None:
 
     None where the run has too few groups for that. The model of ``train.init`` is read, never written.
     """
-    from repro_rl.train.loop import RLRun
-
     train = config.train
     low = train.minibatches * max(1, train.groups // (4 * train.minibatches))
     high = 2 * low
     if high > train.groups:
         return None
     seconds, memory, tokens = [], [], (0.0, 0.0)
-    with tempfile.TemporaryDirectory() as folder:
-        for attempt, groups in enumerate((low, low, high)):  # the first only lets the process grow
-            part = config.model_copy(deep=True)
-            part.train.groups, part.train.record_every, part.train.eval_every = groups, 0, 0
-            if part.method.rehearsal and not _demos_there(config):
-                part.method.rehearsal = 0
-            run = RLRun(part, Path(folder) / str(attempt))
-            forget_peak()
-            run.step()  # fills caches, allocates the optimizer's moments
-            if not attempt:
-                continue
-            row: dict[str, Any] = {}
-            times = []
-            for _ in range(REPEATS):
-                begin = time.perf_counter()
-                row = run.step()
-                times.append(time.perf_counter() - begin)
-            seconds.append(min(times))
-            memory.append(memory_peak())
-            tokens = (row["rollout/tokens"], row["rollout/length"])
-            del run
-            gc.collect()
-            say(f"probe: an iteration of {groups} groups took {seconds[-1]:.2f} s")
+    for groups in (low, high):
+        part = config.model_copy(deep=True)
+        part.train.groups, part.train.record_every, part.train.eval_every = groups, 0, 0
+        if part.method.rehearsal and not _demos_there(config):
+            part.method.rehearsal = 0
+        # A process of its own: what this one holds would count as the run's memory.
+        done = subprocess.run(
+            [sys.executable, "-m", "repro_rl.plan.play_part"],
+            input=part.model_dump_json(),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if done.returncode:
+            raise PreflightError(f"The probe failed: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+        row = json.loads(done.stdout.splitlines()[-1])
+        seconds.append(row["seconds"])
+        memory.append(row["memory"])
+        tokens = (row["tokens"], row["length"])
+        say(f"probe: an iteration of {groups} groups took {seconds[-1]:.2f} s")
     return Played((low, high), (seconds[0], seconds[1]), (memory[0], memory[1]), tokens)
 
 
 def _demos_there(config: RunConfig) -> bool:
-    from repro_rl.errors import PreflightError
     from repro_rl.train.rehearsal import demos_of
 
     try:
@@ -143,12 +140,12 @@ def measure_rates(config: RunConfig, policy: Any, net: Network, say: Callable[[s
         for attempt in range(repeat + 1):
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            begin = time.perf_counter()
+            begin = clock()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if attempt:
-                best = min(best, time.perf_counter() - begin)
+                best = min(best, clock() - begin)
         return best
 
     def train() -> None:
