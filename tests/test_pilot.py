@@ -20,7 +20,8 @@ from repro_rl.errors import ConfigError, DataError
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.report.pilot import headline, tables
-from repro_rl.rollout.forward import EnvPool, Job, fitting_prompt, run_episodes
+from repro_rl.rollout.fit import fitting_prompt
+from repro_rl.rollout.forward import EnvPool, Job, run_episodes
 from repro_rl.study.pilot import (
     CONDITIONS,
     find_conditions,
@@ -243,19 +244,19 @@ def test_what_does_not_fit_is_shortened_by_rule_and_counted() -> None:
         shown = [b.text for b in blocks]
         prompt = fitting_prompt(Letters(), FULL, bare + len(block.text) + 3, shown, history, **rest)  # type: ignore[arg-type]
         assert prompt is not None
-        assert block.text in prompt
-        assert "before" in prompt
+        assert block.text in prompt.text
+        assert "before" in prompt.text
         assert shown == [b.text for b in blocks[index:]]  # what was given up stays given up
         episode = expert(task, None)
         episode.goal, episode.steps[0].observation = "g", "o"
         for step in episode.steps:
-            step.prompt = prompt
+            step.prompt = prompt.text
         assert shelf.census([episode], FULL) == {block.name: 2}
     shown = [b.text for b in blocks]
     prompt = fitting_prompt(Letters(), FULL, bare - 1, shown, history, **rest)  # type: ignore[arg-type]
     assert prompt is not None
     assert shown == [""]
-    assert "before" not in prompt
+    assert "before" not in prompt.text
     assert fitting_prompt(Letters(), FULL, 10, shown, history, **rest) is None  # type: ignore[arg-type]
 
 

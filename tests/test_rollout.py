@@ -269,10 +269,15 @@ def test_long_prompts_first_lose_their_history():
     trajectory, shown = played(sizes[0] + 5)
     assert trajectory.won
     assert shown == [1, 1, 1, 1]
-    trajectory, shown = played(sizes[0] - 1)
+    trajectory, shown = played(sizes[0] - 1)  # now every observation loses its middle
+    assert trajectory.won
+    assert shown == [0, 0, 0, 0]
+    assert [step.shortened for step in trajectory.steps] == ["observation"] * 4
+    least = sizes[0] - 40
+    trajectory, shown = played(least)
     assert shown == []
     assert trajectory.steps == []
-    assert trajectory.error == f"prompt of step 1 is longer than {sizes[0] - 1} tokens"
+    assert trajectory.error == f"prompt of step 1 is longer than {least} tokens"
 
 
 def test_prompts_grown_too_long_end_the_episode():
@@ -488,6 +493,8 @@ def test_rollout_metrics_by_hand():
             "rollout/tokens": 12 / 4,
             "rollout/entropy": 0.6 / 4,
             "rollout/errors": 1.0,
+            "rollout/truncated_prompts": 0.0,
+            "rollout/truncated_observations": 0.0,
             "rollout/online": 30.0,
         }
     )
@@ -518,6 +525,7 @@ def test_group_metrics_by_hand():
             "reward/shaping": 0.4 / 6,
             "reflect/valid": 4 / 5,
             "reflect/tokens": 20 / 5,
+            "reflect/truncated_prompts": 0.0,
             "reflect/final_won": 90.0,
             "reflect/final_lost": 30.0,
         }

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import importlib
 import re
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.recipe_files import read_settings as read_settings
+from repro_rl.recipe_files import recipes as recipes
 
 API = "api:"  # begins the name of a model behind an API
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare off as false, and on as true; people mean the words."""
+    return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
+
+
+Switch = BeforeValidator(_switch)
 
 
 class EnvSection(Section):
@@ -38,18 +55,32 @@ class TinySection(Section):
     positions: int = Field(1024, gt=15)
 
 
+class LoraSection(Section):
+    """Low-rank adapters (needs ``repro-rl[lora]``): rank 0 trains all weights."""
+
+    rank: int = Field(0, ge=0)
+    alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; None: 2 * rank")
+    targets: str | list[str] = Field(
+        "all-linear", description="names of the layers that get adapters, or all-linear"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapters' input, in training only")
+
+
 class PolicySection(Section):
     model: str = Field(
         "tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B'
     )
     tiny: TinySection = TinySection()
+    lora: LoraSection = LoraSection()
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: str = Field(
         "auto",
         description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
         "to train, bfloat16 weights to evaluate",
     )
-    chat: Literal["auto", "on", "off"] = Field("auto", description="use the tokenizer's chat template")
+    chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto", description="use the tokenizer's chat template"
+    )
     thinking: bool = Field(False, description="Qwen3's thinking switch")
     attention: str = Field("sdpa", description="attention implementation of transformers")
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
@@ -58,7 +89,7 @@ class PolicySection(Section):
 
 class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
-    think: Literal["required", "optional", "off"] = "off"
+    think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
     demonstrations: int = Field(2, ge=1, description="shown by the prompts that show demonstrations")
     resolution: int = Field(
@@ -184,6 +215,12 @@ class TrainSection(Section):
     epochs: int = Field(2, gt=0)
     minibatches: int = Field(4, gt=0)
     micro_tokens: int = Field(16_384, gt=0, description="cells of one forward and backward pass")
+    gradient_checkpointing: bool = Field(
+        False, description="keep one activation a layer and compute the rest again: less memory, more time"
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: moments in 8 bits (bitsandbytes, GPU only); also for the warmup"
+    )
     clip: float = Field(0.2, gt=0)
     kl: KlSection = KlSection()
     entropy_coef: float = 0.0
@@ -395,36 +432,6 @@ def load_config(source: str | Path | None, overrides: list[str] | None = None) -
                 raise ConfigError(f"Override {override!r}: {part} is a value, not a section.")
         target[last] = value
     return parse_config(data)
-
-
-def read_settings(source: str | Path | None) -> dict[str, Any]:
-    """The raw nested settings of a YAML file or built-in recipe."""
-    name = str(source or "sokoban-tiny")
-    if Path(name).suffix in {".yaml", ".yml"}:
-        path = Path(name)
-        if not path.exists():
-            raise ConfigError(f"No config file at {path}.")
-        text = path.read_text()
-    else:
-        known = recipes()
-        if name not in known:
-            raise ConfigError(f"Unknown recipe {name!r}{did_you_mean(name, known)} A file must end in .yaml.")
-        text = files("repro_rl").joinpath("recipes", f"{name}.yaml").read_text()
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not YAML: {error}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
-    return data
-
-
-def recipes() -> list[str]:
-    """Names of the settings that ship with the package."""
-    folder = files("repro_rl").joinpath("recipes")
-    return sorted(item.name[: -len(".yaml")] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def dump_config(config: RunConfig) -> str:

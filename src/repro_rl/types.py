@@ -61,6 +61,7 @@ class Step:
     env_reward: float
     truth: float | None  # ground-truth progress after the step, 0..1
     feedback: str = ""  # what the environment printed after the action
+    shortened: str = ""  # what its prompt lost to fit the limit: "history" or "observation"; "" nothing
     terms: dict[str, float] = field(default_factory=dict)  # composite reward, each term apart
     advantage: float = 0.0
 
@@ -75,6 +76,7 @@ class Reflection:
     defects: tuple[str, ...]
     terms: dict[str, float] = field(default_factory=dict)
     advantage: float = 0.0
+    shortened: bool = False  # observations were shortened so that the prompt fits
 
 
 @dataclass(slots=True)

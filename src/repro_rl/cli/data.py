@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import data_qwen
 from repro_rl.cli.data_alfworld import alfworld
 from repro_rl.cli.show import Bar, bar, say
 from repro_rl.errors import DataError
@@ -23,6 +24,9 @@ data_app = typer.Typer(
 webshop = typer.Typer(no_args_is_help=True, help="WebShop catalogues: products with their search index.")
 data_app.add_typer(webshop, name="webshop")
 data_app.add_typer(alfworld, name="alfworld")
+data_app.command("qwen-tokenizer")(data_qwen.tokenizer)
+data_app.command("qwen-untrained")(data_qwen.untrained)
+data_app.command("merge-lora")(data_qwen.merge_lora)
 
 PHASES = {"products": "products", "index": "search index"}
 Products = Annotated[

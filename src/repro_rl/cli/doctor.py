@@ -18,6 +18,8 @@ OPTIONAL = {
     "vllm": "fast generation on GPUs",
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",
+    "peft": "low-rank adapters, policy.lora",
+    "bitsandbytes": "8-bit optimizer, train.optimizer=adamw8bit",
     "en_core_web_lg": "the original's tagger of WebShop titles",
 }
 

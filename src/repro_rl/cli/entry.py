@@ -8,6 +8,7 @@ import sys
 import repro_rl.cli.commands  # adds the commands to app
 import repro_rl.cli.compare  # adds compare
 import repro_rl.cli.pilot  # adds pilot
+import repro_rl.cli.plan
 import repro_rl.cli.progress  # adds progress
 import repro_rl.cli.view  # noqa: F401
 from repro_rl.cli.app import app

@@ -20,12 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.policy import lora as adapters
 from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
-CACHE_LIMIT = 200_000  # remembered prompt encodings
+CACHE_LIMIT = 200_000  # remembered decoded texts
+CACHE_TOKENS = 4_000_000  # of remembered prompt encodings: about 150 MB of Python integers
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
@@ -58,6 +61,7 @@ class TransformersPolicy:
         self.eos_ids = _eos_ids(model, tokenizer)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.eos_ids)
         self._encoded: dict[str, Ids] = {}
+        self._encoded_tokens = 0
         self._decoded: dict[Ids, str] = {}
         self._prefix: tuple[Ids, Any] | None = None
 
@@ -73,10 +77,12 @@ class TransformersPolicy:
         thinking: bool = False,
         max_batch_tokens: int = 32_768,
         attention: str = "sdpa",
+        frozen: bool = False,
     ) -> TransformersPolicy:
-        """Load a Hugging Face folder or hub name.
+        """Load a Hugging Face folder or hub name, or an adapter's folder with the model it belongs on.
 
-        ``dtype`` and ``training``: see ``choose_precision``. Raises CheckpointError when it cannot be loaded.
+        ``dtype``, ``training`` and ``frozen`` (an adapter will be trained, not these weights): see
+        ``choose_precision``. Raises CheckpointError when it cannot be loaded.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -89,13 +95,28 @@ class TransformersPolicy:
             raise CheckpointError(
                 f"No model folder at {path}. Give a folder that holds config.json, or a hub name."
             )
+        if local and adapters.is_adapter(where):
+            policy = cls.load(
+                adapters.base_of(where),
+                device=device,
+                dtype=dtype,
+                training=training,
+                chat=chat,
+                thinking=thinking,
+                max_batch_tokens=max_batch_tokens,
+                attention=attention,
+                frozen=True,
+            )
+            policy.merge()
+            policy.model = adapters.load_onto(policy.model, where, training)
+            return policy
         if local and not (where / "config.json").exists():
             raise CheckpointError(
                 f"{path} is not a model folder: config.json is missing. Is it a run folder? "
                 f"Its models lie in {path}/checkpoints/<iteration>."
             )
         name = resolve_device(device)
-        kind, mixed = choose_precision(dtype, name, training)
+        kind, mixed = choose_precision(dtype, name, training, frozen)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, attn_implementation=attention)
@@ -123,31 +144,59 @@ class TransformersPolicy:
         """Call after an update: the cached instruction prefix belongs to the old weights."""
         self._prefix = None
 
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained beside the weights."""
+        return adapters.has_adapter(self.model)
+
+    def adapt(self, settings: adapters.LoraSettings, base: str | Path, seed: int) -> None:
+        """Freeze the weights (of ``base``) and put a new adapter beside them."""
+        self.model = adapters.attach(self.model, settings, base, seed)
+
+    def merge(self) -> None:
+        """Add an adapter, if there is one, to the weights for good."""
+        if self.adapted:
+            self.model = self.model.merge_and_unload().eval()
+
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer as an ordinary Hugging Face folder."""
+        """Write model and tokenizer as an ordinary Hugging Face folder; of an adapted model the adapter."""
         quiet()
-        self.model.save_pretrained(folder)
+        if self.adapted:
+            adapters.save_adapter(self.model, folder)
+        else:
+            self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def save_merged(self, folder: Path) -> None:
+        """Write model and tokenizer as an ordinary folder, the adapter (if any) added to the weights."""
+        quiet()
+        (adapters.merged(self.model) if self.adapted else self.model).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def encode(self, prompt: str) -> Ids:
         ids = self._encoded.get(prompt)
         if ids is None:
-            if len(self._encoded) > CACHE_LIMIT:
-                self._encoded.clear()
-            if self.chat:
-                text = self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}],
-                    add_generation_prompt=True,
-                    tokenize=False,
-                    enable_thinking=self.thinking,
-                )
-            else:
-                text = prompt
+            text = self.render(prompt, self.thinking) if self.chat else prompt
             ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
             if not ids:
                 raise ConfigError("A prompt has no tokens; check the prompt template and the tokenizer.")
+            if self._encoded_tokens > CACHE_TOKENS:
+                self._encoded.clear()
+                self._encoded_tokens = 0
             self._encoded[prompt] = ids
+            self._encoded_tokens += len(ids)
         return ids
+
+    def render(self, prompt: str, thinking: bool) -> str:
+        """The prompt as one user turn of the chat template, up to where the answer begins."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=thinking,
+            )
+        )
 
     def encode_target(self, text: str) -> Ids:
         """Ids of a completion to imitate, with the end-of-text token."""
@@ -169,6 +218,9 @@ class TransformersPolicy:
         return text
 
     def _end_id(self) -> int:
+        turn_end = self.tokenizer.get_added_vocab().get(TURN_END) if self.chat else None
+        if turn_end is not None:
+            return int(turn_end)
         eos = self.tokenizer.eos_token_id
         return int(eos) if eos is not None else min(self.eos_ids)
 
@@ -383,16 +435,20 @@ def common_prefix(prompts: Sequence[Ids]) -> int:
     return shared
 
 
-def choose_precision(dtype: str, device: str, training: bool) -> tuple[torch.dtype, bool]:
+def choose_precision(
+    dtype: str, device: str, training: bool, frozen: bool = False
+) -> tuple[torch.dtype, bool]:
     """Dtype of the weights, and whether forward passes run under bfloat16 autocast.
 
     "auto": float32 on CPU. On a GPU, bfloat16 weights unless they are trained: a step of AdamW at lr 1e-6 is
-    lost in their rounding, so float32 weights are trained under autocast. Raises ConfigError for an unknown
+    lost in their rounding, so float32 weights are trained under autocast; ``frozen`` weights, beside which a
+    float32 adapter is trained, stay bfloat16. Raises ConfigError for an unknown
     name.
     """
     if dtype == "auto":
         gpu = torch.device(device).type != "cpu"
-        return (torch.bfloat16 if gpu and not training else torch.float32), gpu and training
+        low = gpu and (frozen or not training)
+        return (torch.bfloat16 if low else torch.float32), gpu and training
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise ConfigError(
@@ -423,6 +479,9 @@ def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
     ):
         if value is not None:
             found.update(value if isinstance(value, (list, tuple)) else [value])
+    # A Qwen base checkpoint names only <|endoftext|>, its chat template ends turns with <|im_end|>.
+    known = tokenizer.get_added_vocab()
+    found.update(known[name] for name in (TURN_END, END_OF_TEXT) if name in known)
     if not found:
         raise ConfigError("The model names no end-of-text token; set eos_token in its tokenizer.")
     return found

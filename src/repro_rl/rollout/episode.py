@@ -33,6 +33,7 @@ def add_step(
     prompt: str = "",
     online: int | None = None,
     defects: tuple[str, ...] = (),
+    shortened: str = "",
 ) -> bool:
     """Append the step whose ``env.step`` returned ``result``; True when it ended the episode.
 
@@ -54,6 +55,7 @@ def add_step(
             env_reward=float(reward),
             truth=None if info["progress"] is None else float(info["progress"]),
             feedback=observation,
+            shortened=shortened,
         )
     )
     trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])

@@ -13,6 +13,7 @@ from repro_rl.errors import ReproError
 from repro_rl.policy.base import Policy, SamplingSettings
 from repro_rl.random_streams import name_key, stream_keys
 from repro_rl.rollout.episode import add_step, begin_trajectory
+from repro_rl.rollout.fit import Fitted, fitting_prompt
 from repro_rl.text.parse import parse_forward
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
@@ -75,7 +76,7 @@ def run_episodes(
     told how many episodes ended at each step. A failing environment, or a completion that a server did not
     give, ends its episode with ``error`` set; the others go on. A prompt over ``max_prompt_tokens`` first
     takes the next shorter text of its task's ``demonstrations`` (and keeps to it), then loses its history,
-    then ends the episode the same way.
+    then the middle of its observation (see ``fit``), then ends the episode the same way.
     """
     envs = pool.take(len(jobs))
     live: list[_Live] = []
@@ -100,9 +101,9 @@ def run_episodes(
     while live:
         t += 1
         ready: list[_Live] = []
-        texts: list[str] = []
+        fitted: list[Fitted] = []
         for episode in live:
-            text = fitting_prompt(
+            prompt = fitting_prompt(
                 policy,
                 prompts,
                 max_prompt_tokens,
@@ -115,19 +116,19 @@ def run_episodes(
                 step=t,
                 max_steps=episode.env.max_steps,
             )
-            if text is None:
+            if prompt is None:
                 episode.trajectory.error = f"prompt of step {t} is longer than {max_prompt_tokens} tokens"
                 continue
             ready.append(episode)
-            texts.append(text)
+            fitted.append(prompt)
         if not ready:
             if on_step is not None:
                 on_step(len(live))
             break
         keys = stream_keys(0, np.array([e.key for e in ready], dtype=np.uint64), t)
-        completions = policy.generate(texts, keys, sampling)
+        completions = policy.generate([prompt.text for prompt in fitted], keys, sampling)
         still: list[_Live] = []
-        for episode, text, completion in zip(ready, texts, completions, strict=True):
+        for episode, prompt, completion in zip(ready, fitted, completions, strict=True):
             if completion.error is not None:
                 episode.trajectory.error = f"no completion at step {t}: {completion.error}"
                 continue
@@ -145,7 +146,8 @@ def run_episodes(
                 anchor=episode.info["anchor"],
                 action=parsed.action,
                 completion=completion,
-                prompt=text,
+                prompt=prompt.text,
+                shortened=prompt.shortened,
                 online=parsed.online,
                 defects=defects,
             )
@@ -161,29 +163,3 @@ def run_episodes(
 
 def _text(error: Exception, t: int) -> str:
     return f"{type(error).__name__} at step {t}: {error}"
-
-
-def fitting_prompt(
-    policy: Policy,
-    prompts: PromptBuilder,
-    limit: int,
-    shown: list[str],
-    history: Sequence[tuple[str, str]],
-    **rest: Any,
-) -> str | None:
-    """The forward prompt, of at most ``limit`` tokens: None when even the shortest is longer.
-
-    ``shown``: texts of demonstrations, not empty; those that do not fit are taken off its front, but the
-    last. Then the oldest of the ``history`` goes. ``rest``: the other arguments of ``PromptBuilder.forward``.
-    """
-    history = list(history)[-prompts.history :] if prompts.history else []
-    while True:
-        text = prompts.forward(history=history, demonstrations=shown[0], **rest)
-        if len(policy.encode(text)) <= limit:
-            return text
-        if len(shown) > 1:
-            del shown[0]
-        elif history:
-            history = history[1:]
-        else:
-            return None

@@ -67,6 +67,8 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "rollout/invalid_rate": sum(not s.valid for s in steps) / total,
         "rollout/format_rate": sum(not s.defects for s in steps) / total,
         "rollout/cut_off": sum(not s.completion.finished for s in steps) / total,
+        "rollout/truncated_prompts": sum(bool(s.shortened) for s in steps) / total,
+        "rollout/truncated_observations": sum(s.shortened == "observation" for s in steps) / total,
         "rollout/tokens": sum(s.completion.tokens for s in steps) / total,
         "rollout/entropy": sum(s.completion.entropy for s in steps) / total,
         "rollout/errors": float(sum(t.error is not None for t in trajectories)),
@@ -91,6 +93,9 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if reflected:
         valid = [t for t in reflected if t.reflection is not None and t.reflection.values]
         metrics["reflect/valid"] = len(valid) / len(reflected)
+        metrics["reflect/truncated_prompts"] = float(
+            np.mean([t.reflection.shortened for t in reflected if t.reflection is not None])
+        )
         metrics["reflect/tokens"] = float(
             np.mean([t.reflection.completion.tokens for t in reflected if t.reflection is not None])
         )

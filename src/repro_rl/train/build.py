@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +17,9 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, SamplingSettings
 from repro_rl.policy.http import ChatClient, HttpPolicy
+from repro_rl.policy.lora import LoraSettings
 from repro_rl.policy.tiny import TinySize
+from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
@@ -64,12 +67,18 @@ def reflect_sampling(config: RunConfig, temperature: float) -> SamplingSettings:
     return SamplingSettings(max_new_tokens=config.prompt.reflect_new_tokens, temperature=temperature)
 
 
-def load_policy(config: RunConfig, path: str | Path, *, training: bool = False) -> TransformersPolicy:
-    """A policy from a model folder or hub name with the run's settings; ``training``: to be trained."""
+def load_policy(
+    config: RunConfig, path: str | Path, *, training: bool = False, resumed: bool = False
+) -> TransformersPolicy:
+    """A policy from a model folder or hub name with the run's settings; ``training``: to be trained.
+
+    With ``policy.lora``, training puts a new adapter beside the weights, unless ``path`` is a checkpoint of
+    the same run (``resumed``). Any other adapter is merged into what is trained.
+    """
     if str(path).startswith(API):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
     section = config.policy
-    return TransformersPolicy.load(
+    policy = TransformersPolicy.load(
         path,
         device=section.device,
         dtype=section.dtype,
@@ -78,7 +87,31 @@ def load_policy(config: RunConfig, path: str | Path, *, training: bool = False) 
         thinking=section.thinking,
         max_batch_tokens=section.max_batch_tokens,
         attention=section.attention,
+        frozen=section.lora.rank > 0,
     )
+    if not training:
+        return policy
+    if config.train.gradient_checkpointing:
+        checkpoint_activations(policy.model)
+    if not resumed:
+        policy.merge()
+        lora = section.lora
+        if lora.rank:
+            targets = lora.targets if isinstance(lora.targets, str) else tuple(lora.targets)
+            policy.adapt(LoraSettings(lora.rank, lora.alpha, targets, lora.dropout), path, config.seed)
+    return policy
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep one activation a layer in training; the method's name differs between versions of transformers."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def seed_dropout(config: RunConfig, *names: object) -> None:
+    """Dropout is the one thing drawn from torch's own generator: every update seeds it by its name."""
+    if config.policy.lora.rank and config.policy.lora.dropout:
+        torch.manual_seed(name_key(config.seed, "dropout", *names) >> 1)
 
 
 def find_agent(path: str | Path, which: str = "last") -> Path:

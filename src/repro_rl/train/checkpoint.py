@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError
 from repro_rl.files import sweep_temporaries, write_folder, write_json
+from repro_rl.policy.lora import is_adapter
 
 STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
 
@@ -67,7 +68,8 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {len(parameters)}.")
     for index, entries in state.items():
         for key, tensor in entries.items():
-            if tensor.dim() and tensor.shape != parameters[index].shape:
+            # Of 8-bit moments the block scales have shapes of their own.
+            if key.startswith("exp_avg") and tensor.shape != parameters[index].shape:
                 raise CheckpointError(
                     f"{path}: {key} of parameter {index} has shape {tuple(tensor.shape)}, the model's is "
                     f"{tuple(parameters[index].shape)}; it belongs to another model."
@@ -136,7 +138,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
     root = Path(path)
     if not root.exists():
         raise CheckpointError(f"No folder {path}.")
-    if (root / "config.json").exists():
+    if (root / "config.json").exists() or is_adapter(root):
         return root
     if which == "warm-start":
         from repro_rl.config import read_settings

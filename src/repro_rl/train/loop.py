@@ -15,6 +15,7 @@ from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credi
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
 from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
@@ -25,11 +26,12 @@ from repro_rl.train.build import (
     forward_sampling,
     load_policy,
     reflect_sampling,
+    seed_dropout,
     set_threads,
     validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
-from repro_rl.train.preflight import check_disk, check_prompt
+from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
@@ -99,13 +101,21 @@ class RLRun:
         validation = validation_panel(config, self.pool)
         found = latest(out) if (out / "config.yaml").exists() else None
         start = found[1] if found else warm_start
-        self.policy: TransformersPolicy = load_policy(config, start, training=True)
+        self.policy: TransformersPolicy = load_policy(config, start, training=True, resumed=found is not None)
+        check_thinking(config, self.policy)
         check_prompt(config, self.pool.first, self.policy, self.prompts, self.tasks.ids[0])
         check_disk(config, out, self.policy)
         check_kl(config.train, self.policy.model.config.vocab_size)
         open_run(out, config, free=FREE_ON_CONTINUE)
         needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
-        reference = load_policy(config, warm_start).model.requires_grad_(False) if needs_reference else None
+        reference: Any = None
+        if needs_reference:
+            # Without its adapter an adapted model is the warm start: no second copy.
+            reference = (
+                AdapterOff(self.policy.model)
+                if self.policy.adapted
+                else load_policy(config, warm_start).model.requires_grad_(False)
+            )
         rehearsal = build_rehearsal(config, self.policy, self.prompts, self.pool.first.instructions)
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
         self.updater = Updater(
@@ -214,6 +224,7 @@ class RLRun:
             progress_advantages=progress_token_advantages(groups) if method.advantage_on == "split" else None,
             reflections=self._trained_reflections(groups, iteration),
         )
+        seed_dropout(config, iteration)
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         self.policy.weights_changed()
         updated = time.perf_counter()

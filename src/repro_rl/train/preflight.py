@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.text.prompts import PromptBuilder
 
-CHECKPOINT_COPIES = 3  # weights and two Adam moments
+CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
 
 
 def check_prompt(
@@ -19,17 +21,18 @@ def check_prompt(
 ) -> None:
     """The first prompt of ``task`` must fit, and must be readable by the tokenizer. Raises PreflightError."""
     observation, info = env.reset(options={"task": task})
-    text = prompts.forward(
-        instructions=env.instructions,
-        goal=info["goal"],
-        observation=observation,
-        admissible=info["admissible"],
-        history=[],
-        step=1,
-        max_steps=env.max_steps,
-    )
+    parts: dict[str, Any] = {
+        "instructions": env.instructions,
+        "goal": info["goal"],
+        "observation": observation,
+        "admissible": info["admissible"],
+        "step": 1,
+        "max_steps": env.max_steps,
+    }
+    fitted = fitting_prompt(policy, prompts, config.prompt.max_prompt_tokens, [""], [], **parts)
+    text = prompts.forward(history=[], **parts) if fitted is None else fitted.text
     ids = policy.encode(text)
-    if len(ids) > config.prompt.max_prompt_tokens:
+    if fitted is None:
         raise PreflightError(
             f"The first prompt of {task} has {len(ids)} tokens, prompt.max_prompt_tokens is "
             f"{config.prompt.max_prompt_tokens}; raise it or use a shorter style."
@@ -52,9 +55,31 @@ def check_prompt(
         )
 
 
+def check_thinking(config: RunConfig, policy: TransformersPolicy) -> None:
+    """Qwen3's switch and the format must agree on thoughts. Raises PreflightError.
+
+    Templates without such a switch (Qwen2.5) may go with any format.
+    """
+    if not policy.chat or config.prompt.style == "compact":
+        return
+    on, off = (policy.render("x", thinking) for thinking in (True, False))
+    if on == off:
+        return
+    if config.prompt.think == "required" and not policy.thinking:
+        raise PreflightError(
+            "prompt.think is 'required', but with policy.thinking=false the chat template closes the thought "
+            "before the answer begins; set policy.thinking=true, or prompt.think to optional or off."
+        )
+    if config.prompt.think == "off" and policy.thinking:
+        raise PreflightError(
+            "prompt.think is 'off', but with policy.thinking=true the model begins with a thought, which "
+            "counts as a defect; set policy.thinking=false, or prompt.think to optional or required."
+        )
+
+
 def check_disk(config: RunConfig, out: Path, policy: TransformersPolicy) -> None:
     """Room for the checkpoints that are kept, and one more while it is written. Raises PreflightError."""
-    weights = sum(p.numel() * p.element_size() for p in policy.model.parameters())
+    weights = sum(p.numel() * p.element_size() for p in policy.model.parameters() if p.requires_grad)
     needed = weights * CHECKPOINT_COPIES * (config.train.keep + 2)
     out.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out).free

@@ -53,7 +53,13 @@ class Rehearsal:
         config = self._config
         rng = np.random.default_rng(name_key(config.seed, "rehearsal", iteration, step))
         rows = [
-            reflection_row(episode, self._policy, self._prompts, self._instructions)
+            reflection_row(
+                episode,
+                self._policy,
+                self._prompts,
+                self._instructions,
+                config.prompt.max_reflect_tokens,
+            )
             for episode in draw_halves(self.won, self.lost, config.method.rehearsal, rng)
         ]
         scale = config.method.rehearsal_coef / sum(int(row.trained.sum()) for row in rows)

@@ -16,6 +16,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
 from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
+from repro_rl.train.optimizers import build_optimizer
 from repro_rl.types import Sample
 
 EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
@@ -48,11 +49,8 @@ class Updater:
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
         self.model, self.reference = model, reference
-        self.optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=train.lr,
-            betas=train.betas,
-            weight_decay=train.weight_decay,
+        self.optimizer = build_optimizer(
+            train.optimizer, model, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay
         )
 
     def learning_rate(self, iteration: int) -> float:

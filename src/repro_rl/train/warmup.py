@@ -23,9 +23,9 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
-from repro_rl.rollout.forward import fitting_prompt
+from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.panel_play import play_panel, success_rate
-from repro_rl.rollout.reflect import reflection_prompt
+from repro_rl.rollout.reflect import fitting_reflection
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows
 from repro_rl.train.build import (
@@ -35,11 +35,14 @@ from repro_rl.train.build import (
     initial_model,
     load_policy,
     prompt_limit,
+    seed_dropout,
     set_threads,
     validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
+from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.preflight import check_thinking
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.types import Ids, Trajectory
 
@@ -106,16 +109,23 @@ def forward_rows(
                 "prompt.max_prompt_tokens."
             )
         target = prompts.render_forward_target(step.online, step.action)
-        rows.append(imitation_row(policy.encode(prompt), policy.encode_target(target), "forward"))
+        rows.append(imitation_row(policy.encode(prompt.text), policy.encode_target(target), "forward"))
         history.append((step.observation, step.action))
         _, _, _, _, info = env.step(step.action)
     return rows
 
 
 def reflection_row(
-    trajectory: Trajectory, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
+    trajectory: Trajectory,
+    policy: TransformersPolicy,
+    prompts: PromptBuilder,
+    instructions: str,
+    limit: int = sys.maxsize,
 ) -> Row:
-    """The whole trajectory with its outcome, and the annotated values."""
+    """The trajectory with its outcome, shortened like in RL where it needs to be, and the annotated values.
+
+    ``limit``: tokens of the prompt.
+    """
     values = trajectory.reflection.values if trajectory.reflection is not None else None
     if values is None or len(values) != len(trajectory.steps):
         raise DataError(
@@ -124,9 +134,14 @@ def reflection_row(
             record=trajectory.task_id,
             field="reflection.values",
         )
-    prompt = reflection_prompt(trajectory, prompts, instructions)
+    prompt = fitting_reflection(trajectory, policy, prompts, instructions, limit)
+    if prompt is None:
+        raise PreflightError(
+            f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
+            "prompt.max_reflect_tokens."
+        )
     target = prompts.render_reflection_target(values)
-    return imitation_row(policy.encode(prompt), policy.encode_target(target), "reflect")
+    return imitation_row(policy.encode(prompt[0]), policy.encode_target(target), "reflect")
 
 
 def is_labelled(trajectory: Trajectory) -> bool:
@@ -150,7 +165,7 @@ def warmup_data(
     data = WarmupData([], [], [])
     for mode in config.warmup.forward_modes:
         prompts = build_prompts(config, progress=mode == "progress")
-        labels, limit = mode_labels(mode), sys.maxsize
+        labels, limit = mode_labels(mode), config.prompt.max_prompt_tokens
         shelf = None
         if labels is not None:
             count = config.prompt.demonstrations
@@ -160,7 +175,8 @@ def warmup_data(
             data.forward += forward_rows(trajectory, policy, prompts, env, shelf, limit)
     prompts = build_prompts(config, progress=True)
     for trajectory in filter(is_labelled, (*experts, *labelled)):
-        row = reflection_row(trajectory, policy, prompts, env.instructions)
+        limit = config.prompt.max_reflect_tokens
+        row = reflection_row(trajectory, policy, prompts, env.instructions, limit)
         (data.won if trajectory.won else data.lost).append(row)
     for rows, limit, name in (
         (data.forward, config.prompt.action_tokens, "prompt.action_tokens"),
@@ -203,7 +219,8 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     pool = build_pool(config)
     start = initial_model(config, pool.first, (*experts, *labelled), out / "initial")
     found = latest(out) if resumed else None
-    policy = load_policy(config, found[1] if found else start, training=True)
+    policy = load_policy(config, found[1] if found else start, training=True, resumed=found is not None)
+    check_thinking(config, policy)
     data = warmup_data(config, policy, pool, experts, labelled)
     if not data.forward and not data.won and not data.lost:
         raise PreflightError(f"{demos} holds no demonstrations.")
@@ -221,8 +238,12 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
         ),
     )
     section = config.warmup
-    optimizer = torch.optim.AdamW(
-        policy.model.parameters(), lr=section.lr, betas=(0.9, 0.99), weight_decay=section.weight_decay
+    optimizer = build_optimizer(
+        config.train.optimizer,
+        policy.model,
+        lr=section.lr,
+        betas=(0.9, 0.99),
+        weight_decay=section.weight_decay,
     )
     begin, stopped = 0, False
     if found:
@@ -238,6 +259,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             group["lr"] = rate
         with_forward = update > section.forward_from
         row: dict[str, Any] = {"iteration": update, "warmup/lr": rate}
+        seed_dropout(config, "warmup", update)
         row |= _imitate(policy, optimizer, draw(data, config, update, with_forward), config)
         if section.target_success is not None and with_forward and update % section.check_every == 0:
             reached = validation_success(config, policy, pool, progress="progress" in section.forward_modes)
@@ -250,7 +272,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             save_checkpoint(out / "checkpoints" / f"{update:05d}", policy, optimizer, {"stopped": stopped})
             prune(out, 1, None)
     if update > begin or not (out / "model" / "config.json").exists():
-        write_folder(out / "model", policy.save)
+        write_folder(out / "model", policy.save_merged)
     return out / "model"
 
 
