@@ -9,6 +9,7 @@ import repro_rl.cli.commands  # adds the commands to app
 import repro_rl.cli.compare  # adds compare
 import repro_rl.cli.pilot  # adds pilot
 import repro_rl.cli.progress  # adds progress
+import repro_rl.cli.verl  # adds verl
 import repro_rl.cli.view  # noqa: F401
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
