@@ -22,7 +22,7 @@ from verl.experimental.agent_loop.agent_loop import (
 
 from repro_rl.config import RunConfig
 from repro_rl.integrations.verl.credit import is_trained
-from repro_rl.integrations.verl.data import AGENT
+from repro_rl.integrations.verl.data import AGENT, FIELD
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
 from repro_rl.integrations.verl.session import (
     Answer,
@@ -40,7 +40,6 @@ from repro_rl.types import Ids, Trajectory
 
 THREADS = 512  # sessions of a worker under way at once; each mostly waits for the server
 SEEDED = ("vllm", "repro_rl_cpu")  # servers that take a seed with a request
-FIELD = "repro_rl"  # ours among a sample's extra fields
 
 
 class WorkerState:

@@ -2,13 +2,12 @@
 
 Load it before ``plugin`` in VERL_USE_EXTERNAL_MODULES and set VERL_PLATFORM=repro_rl_cpu. It registers a
 platform without an accelerator (Ray's GPUs are then logical ones, ``ray_init.num_gpus``), verl's FSDP2 engine
-for it, and a generation server that samples with ``TransformersPolicy``. Two places of verl take no
-registration and are patched here: pinned memory, and the table of rollout adapters.
+for it, and a generation server that samples with ``TransformersPolicy``. Three places of verl take no
+registration and are patched here: the process group's backend, pinned memory, the table of rollout adapters.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,8 +16,7 @@ from typing import Any
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
-NAME = "repro_rl_cpu"
-DEVICE = "cpu"
+from repro_rl.integrations.verl.cpu_server import DEVICE, NAME, Server, server_name
 
 
 def _device_module() -> ModuleType:
@@ -98,80 +96,6 @@ class CpuPlatform(PlatformBase):
         return None
 
 
-def _server_name(replica_rank: int) -> str:
-    return f"{NAME}_server_{replica_rank}"
-
-
-class Server:
-    """A Ray actor that samples; requests that wait at the same moment are one batch."""
-
-    def __init__(self, model: str, threads: int = 1):
-        from repro_rl.policy import TransformersPolicy
-
-        torch.set_num_threads(threads)
-        self.policy = TransformersPolicy.load(model, device=DEVICE, chat="off")
-        self.version = 0
-        self.waiting: list[tuple[tuple[int, ...], dict[str, Any], asyncio.Future[Any]]] = []
-        self.busy = asyncio.Lock()
-
-    async def load(self, weights: dict[str, Any], version: int | None) -> None:
-        """Take the trainer's weights; ``version`` is the step that made them."""
-        async with self.busy:
-            state = {name: torch.from_numpy(value) for name, value in weights.items()}
-            missing, unexpected = self.policy.model.load_state_dict(state, strict=False)
-            tied = {"lm_head.weight"} if self.policy.model.config.tie_word_embeddings else set()
-            if set(missing) - tied or unexpected:
-                raise RuntimeError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
-            self.policy.weights_changed()
-            self.version = int(version or 0)
-
-    async def generate(
-        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any
-    ) -> Any:
-        """verl's TokenOutput for one prompt."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.waiting.append((tuple(prompt_ids), sampling_params, future))
-        await asyncio.sleep(0.01)  # others that are about to ask share the batch
-        async with self.busy:
-            if not future.done():
-                await asyncio.to_thread(self._sample)
-        return await future
-
-    def _sample(self) -> None:
-        import numpy as np
-        from verl.workers.rollout.replica import TokenOutput
-
-        from repro_rl.policy.base import SamplingSettings
-
-        batch, self.waiting = self.waiting, []
-        kinds: dict[SamplingSettings, list[Any]] = {}
-        for request in batch:
-            asked = request[1]
-            kind = SamplingSettings(int(asked["max_tokens"]), float(asked["temperature"]), asked["top_p"])
-            kinds.setdefault(kind, []).append(request)
-        for settings, requests in kinds.items():
-            keys = np.array([request[1]["seed"] for request in requests], dtype=np.uint64)
-            done = self.policy.generate_ids([request[0] for request in requests], keys, settings)
-            for (_, _, future), completion in zip(requests, done, strict=True):
-                output = TokenOutput(
-                    token_ids=list(completion.token_ids),
-                    log_probs=[float(value) for value in completion.logprobs],
-                    stop_reason="completed",
-                    extra_fields={"global_steps": self.version},
-                )
-                future.get_loop().call_soon_threadsafe(future.set_result, output)
-
-    async def wake_up(self) -> None: ...
-
-    async def sleep(self) -> None: ...
-
-    async def abort_all_requests(self, reject_request: bool = False) -> None: ...
-
-    async def resume_generation(self) -> None: ...
-
-    async def clear_kv_cache(self) -> None: ...
-
-
 def _replica() -> type:
     import ray
     from verl.workers.rollout.replica import RolloutReplica
@@ -180,13 +104,28 @@ def _replica() -> type:
         """One generation server a rank."""
 
         async def launch_servers(self) -> None:
-            name = _server_name(self.replica_rank)
+            name = server_name(self.replica_rank)
             server = ray.remote(Server).options(name=name, num_cpus=0, max_concurrency=10_000)
             handle = server.remote(self.model_config.path)
             self.servers = [handle]
             self._server_handle, self._server_address = handle, name
 
     return CpuReplica
+
+
+def _patch_process_group() -> None:
+    """verl asks for "cpu:gloo" and the device's backend, which torch refuses when both are the CPU."""
+    from verl.utils import distributed
+
+    original = distributed.initialize_global_process_group_ray
+
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        original(timeout_second, backend or "cpu:gloo")
+
+    distributed.initialize_global_process_group_ray = initialize
+
+
+_patch_process_group()  # before others take the function by name
 
 
 def _register() -> None:
@@ -226,5 +165,5 @@ class ServerAdapter(BaseRollout):
         import ray
 
         state = {name: tensor.detach().float().cpu().numpy() for name, tensor in weights}
-        server = ray.get_actor(_server_name(torch.distributed.get_rank()))
+        server = ray.get_actor(server_name(torch.distributed.get_rank()))
         await server.load.remote(state, kwargs.get("global_steps"))

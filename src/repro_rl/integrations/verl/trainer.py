@@ -15,9 +15,8 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from repro_rl.errors import TrainingStopped
-from repro_rl.integrations.verl.agent_loop import FIELD
 from repro_rl.integrations.verl.credit import RowKey, Session, credit_batch
-from repro_rl.integrations.verl.data import AGENT, check_rows
+from repro_rl.integrations.verl.data import AGENT, FIELD, check_rows
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
 from repro_rl.integrations.verl.session import text_of
 from repro_rl.rollout import EnvPool, write_trajectories
@@ -78,8 +77,8 @@ class ReproTrainer(PPOTrainerSync):
         )
         keys = [_row_key(key) for key in batch.keys]
         sessions: dict[Session, Trajectory] = {}
-        for key, tag, extra in zip(keys, batch.tags, data["extra_fields"].tolist(), strict=True):
-            ours = extra[FIELD]
+        for key, tag, extra in zip(keys, batch.tags, list(data["extra_fields"]), strict=True):
+            ours = getattr(extra, "data", extra)[FIELD]  # some backends wrap what is no tensor
             if "trajectory" in ours and not tag.get("is_padding", False):
                 sessions[key[:2]] = pickle.loads(ours["trajectory"])
         if not sessions:
