@@ -23,13 +23,19 @@ Recipe = Annotated[
 Method = Annotated[str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")]
 
 
-def _recipe(config: str, overrides: list[str] | None, method: str | None, init: str | None = None) -> Any:
+def _recipe(
+    config: str,
+    overrides: list[str] | None,
+    method: str | None,
+    init: str | None = None,
+    hardware: str | None = None,
+) -> Any:
     from repro_rl.integrations.verl.recipe import load_verl_recipe
     from repro_rl.train.build import set_threads
 
     more = [f"method.name={method}"] if method else []
     more += [f"train.init={init}"] if init else []
-    recipe = load_verl_recipe(config, [*more, *(overrides or [])])
+    recipe = load_verl_recipe(config, [*more, *(overrides or [])], hardware)
     set_threads(recipe.config)
     return recipe
 
@@ -79,6 +85,9 @@ def train(
         str | None, typer.Option("--init", help="model to start from: a folder or a hub name")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder")] = Path("runs/verl/train"),
+    hardware: Annotated[
+        str | None, typer.Option(help="1gpu, 8gpu, 2nodes, or a YAML file of verl settings")
+    ] = None,
     verl: Annotated[
         list[str] | None, typer.Option("--verl", help="a setting of verl, e.g. --verl trainer.nnodes=2")
     ] = None,
@@ -89,7 +98,7 @@ def train(
     """Write data and settings into the run folder and run verl's own trainer on them; repeat to continue."""
     from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
 
-    recipe = _recipe(config, overrides, method, init)
+    recipe = _recipe(config, overrides, method, init, hardware)
     for line in prepare_run(recipe, out.resolve()):
         say(line)
     command, variables = launch_command(out.resolve(), verl or [])

@@ -87,7 +87,7 @@ class ReproAgentLoop(AgentLoopBase):
     """Plays in a thread of its own, so that the rollout is the same code as everywhere else."""
 
     def __init__(self, trainer_config: Any, server_manager: Any, **kwargs: Any):
-        # Not super().__init__: it builds verl's own prompts, which need a chat template; ours do not.
+        # Not super().__init__: it prepares verl's own prompts, and fails for a tokenizer of whole words.
         self.config = trainer_config.config
         self.rollout_config = self.config.actor_rollout_ref.rollout
         self.server_manager = server_manager
@@ -105,7 +105,7 @@ class ReproAgentLoop(AgentLoopBase):
                 **sampling_params,
                 "temperature": settings.temperature,
                 "max_tokens": settings.max_new_tokens,
-                **({"seed": seed} if self.rollout_config.name in SEEDED else {}),
+                **self._more(seed),
             }
             output = await self.server_manager.generate(
                 request_id=request, prompt_ids=list(ids), sampling_params=asked
@@ -132,6 +132,12 @@ class ReproAgentLoop(AgentLoopBase):
         outputs = self._outputs(task, trajectory, policy, int(kwargs["global_steps"]))
         outputs[-1].metrics.generate_sequences = time.perf_counter() - begin
         return outputs
+
+    def _more(self, seed: int) -> dict[str, Any]:
+        """A seed of its own and every token that ends a text, where the server takes them."""
+        if self.rollout_config.name not in SEEDED:
+            return {}
+        return {"seed": seed, "stop_token_ids": sorted(self.state.text.eos_ids)}
 
     def _outputs(
         self, task: Task, trajectory: Trajectory, policy: ServerPolicy, global_steps: int

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from repro_rl.config import RunConfig, dump_config, load_config
+from repro_rl.config import RunConfig, dump_config, load_config, recipes
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import write_text
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.train.run_folder import flatten
 
+_FOLDER = files("repro_rl").joinpath("recipes", "verl")
+KEYS = ("recipe", "settings", "verl")  # of a verl recipe
 SECTION = "repro_rl"  # our settings inside verl's
 PLUGIN = "repro_rl.integrations.verl.plugin"
 CONFIG_NAME = "verl"  # verl.yaml in the run folder
@@ -37,50 +40,73 @@ class VerlRecipe:
 
 def verl_recipes() -> list[str]:
     """Names of the verl recipes that ship with the package."""
-    folder = files("repro_rl").joinpath("recipes", "verl")
+    return _names(_FOLDER)
+
+
+def hardware_names() -> list[str]:
+    """Names of the hardware files that ship with the package."""
+    return _names(_FOLDER.joinpath("hardware"))
+
+
+def _names(folder: Traversable) -> list[str]:
     return sorted(item.name[: -len(".yaml")] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def load_verl_recipe(source: str | Path, overrides: list[str] | None = None) -> VerlRecipe:
+def load_verl_recipe(
+    source: str | Path, overrides: list[str] | None = None, hardware: str | Path | None = None
+) -> VerlRecipe:
     """Read a verl recipe by name or file; ``overrides`` are ours, ``section.key=value``.
 
-    A plain recipe or settings file of ours is taken too, with verl's own defaults. Raises ConfigError.
+    A plain recipe or settings file of ours is taken too. ``hardware``: a name or a YAML file of verl settings
+    alone, under those of the recipe. Raises ConfigError.
     """
     name = str(source)
-    known = verl_recipes()
-    if name in known:
-        text = files("repro_rl").joinpath("recipes", "verl", f"{name}.yaml").read_text()
-    elif Path(name).suffix in {".yaml", ".yml"} and Path(name).exists():
-        text = Path(name).read_text()
-    elif Path(name).suffix in {".yaml", ".yml"}:
-        raise ConfigError(f"No config file at {name}.")
+    if _is_file(name):
+        data = _mapping(name, Path(name))
+    elif name in verl_recipes():
+        data = _mapping(name, _FOLDER.joinpath(f"{name}.yaml"))
+    elif name in recipes():
+        data = {}
     else:
-        try:
-            return VerlRecipe(checked(load_config(name, overrides)), {})
-        except ConfigError as error:
-            if "Unknown recipe" in str(error):
-                raise ConfigError(f"{error} verl recipes: {', '.join(known)}.") from error
-            raise
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
-    if "recipe" not in data:
-        return VerlRecipe(checked(load_config(name, overrides)), {})
-    for key in data:
-        if key not in ("recipe", "settings", "verl"):
+        known = [*verl_recipes(), *recipes()]
+        raise ConfigError(f"Unknown recipe {name!r}{did_you_mean(name, known)} A file must end in .yaml.")
+    machine: dict[str, Any] = {}
+    if hardware is not None:
+        place = str(hardware)
+        if not _is_file(place) and place not in hardware_names():
             raise ConfigError(
-                f"{name}: unknown key {key!r}{did_you_mean(key, ('recipe', 'settings', 'verl'))}"
+                f"Unknown hardware {place!r}{did_you_mean(place, hardware_names())} A file must end in .yaml."
             )
+        file = Path(place) if _is_file(place) else _FOLDER.joinpath("hardware", f"{place}.yaml")
+        machine = _mapping(place, file)
+    if "recipe" not in data:
+        return VerlRecipe(checked(load_config(name, overrides)), machine)
+    for key in data:
+        if key not in KEYS:
+            raise ConfigError(f"{name}: unknown key {key!r}{did_you_mean(str(key), KEYS)}")
     ours = [
         f"{key}={json.dumps(value)}"
         for key, value in flatten(data.get("settings") or {}).items()
         if key  # an empty mapping flattens to one empty name
     ]
     config = load_config(data["recipe"], [*ours, *(overrides or [])])
-    return VerlRecipe(checked(config), data.get("verl") or {})
+    return VerlRecipe(checked(config), merged(machine, data.get("verl") or {}))
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in {".yaml", ".yml"}
+
+
+def _mapping(name: str, file: Path | Traversable) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"No config file at {name}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
+    return data
 
 
 def checked(config: RunConfig) -> RunConfig:
@@ -92,8 +118,6 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
     if train.env_steps is not None:
         raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
-    if config.eval.validation_temperature == 0 and train.temperature == 0:
-        raise ConfigError("train.temperature must be above 0.")
     return config
 
 
@@ -175,6 +199,7 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
                 },
             },
         },
+        "critic": {"enable": False},
         "algorithm": {"adv_estimator": "grpo", "use_kl_in_reward": False},  # grpo: no critic; see trainer.py
         "trainer": {
             "project_name": "repro_rl",
