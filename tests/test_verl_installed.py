@@ -19,11 +19,6 @@ from repro_rl.integrations.verl.recipe import hardware_names, load_verl_recipe, 
 from repro_rl.policy import TransformersPolicy
 from repro_rl.train.build import build_pool
 
-CHAT = (
-    "{% for m in messages %}{% if m.role == 'user' %}act {{ m.content }}{% else %} progress {{ m.content }}"
-    " <eos>{% endif %}{% endfor %}{% if add_generation_prompt %} progress {% endif %}"
-)
-
 
 def composed(folder: Path) -> DictConfig:
     """verl's whole configuration of a prepared run, as its own program composes it."""
@@ -88,6 +83,8 @@ def test_verls_dataset_reads_the_task_files(warm, tmp_path):
 
 def test_verls_supervised_dataset_trains_on_the_target_alone(warm, tmp_path):
     from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+
+    from verl_smoke import CHAT
 
     config = load_config(None, warm.settings)
     rows = sft_rows(config, warm.demos, build_pool(config).first)

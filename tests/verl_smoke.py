@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from repro_rl.cli.commands import make_demos, run_warmup_stage
 from repro_rl.config import RunConfig
+from repro_rl.integrations.verl.data import sft_rows, write_parquet
 from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
 from repro_rl.integrations.verl.recipe import load_verl_recipe
 from repro_rl.integrations.verl.session import SEED_BITS
@@ -41,6 +43,11 @@ from repro_rl.train.run_folder import MetricsLog
 from repro_rl.types import Completion, Group, Ids
 
 RECIPE = "sokoban-tiny-cpu"
+# The tiny model has no chat template, and verl's supervised trainer needs one.
+CHAT = (
+    "{% for m in messages %}{% if m.role == 'user' %}act {{ m.content }}{% else %} progress {{ m.content }}"
+    " <eos>{% endif %}{% endfor %}{% if add_generation_prompt %} progress {% endif %}"
+)
 
 
 class Masked:
@@ -75,12 +82,64 @@ def main() -> None:
         for line in prepare_run(recipe, run):
             print(line)
         command, variables = launch_command(run, [])
-        status = run_verl(command, variables)
+        print(f"verl, {method}: running, output in {run / 'verl.log'}", flush=True)
+        status = run_verl(command, variables, run / "verl.log")
         seconds = time.perf_counter() - begin
         if status:
-            sys.exit(f"verl ended with status {status} ({method})")
+            tail = (run / "verl.log").read_text(errors="replace").splitlines()[-40:]
+            sys.exit("\n".join([*tail, f"verl ended with status {status} ({method})"]))
         check(recipe.config, run, warm)
         print(f"verl, {method}: as it should be, {seconds:.0f} s", flush=True)
+    supervised(config, out, variables)
+
+
+def supervised(config: RunConfig, out: Path, variables: dict[str, str]) -> None:
+    """verl's supervised trainer on our rows, from the untrained model: the loss must fall by half."""
+    begin = time.perf_counter()
+    pool = build_pool(config)
+    rows = sft_rows(config, out / "demos", pool.first)
+    write_parquet(out / "sft.parquet", rows)
+    policy = load_policy(config, out / "warm" / "initial")
+    policy.tokenizer.chat_template = CHAT
+    policy.save(out / "untrained")
+    settings = {
+        "data.train_files": out / "sft.parquet",
+        "data.max_length": 256,
+        "data.ignore_input_ids_mismatch": "true",
+        "data.train_batch_size": 32,
+        "data.num_workers": 0,
+        "model.path": out / "untrained",
+        "model.use_remove_padding": "false",
+        "model.enable_gradient_checkpointing": "false",
+        "+model.override_config.attn_implementation": "sdpa",
+        "engine.strategy": "fsdp2",
+        "engine.model_dtype": "fp32",
+        "engine.use_torch_compile": "false",
+        "+engine.mixed_precision": "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}",
+        "optim.lr": 3e-3,
+        "trainer.total_epochs": 6,
+        "trainer.logger": "[console]",
+        "trainer.device": "cpu",
+        "trainer.save_freq": 1000,
+        "trainer.default_local_dir": out / "sft",
+        "checkpoint.save_contents": "[model,optimizer,extra,hf_model]",
+        "hydra.run.dir": out / "hydra",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    command += ["-m", "verl.trainer.sft_trainer", *(f"{key}={value}" for key, value in settings.items())]
+    log = out / "sft.log"
+    status = run_verl(command, variables, log)
+    text = log.read_text(errors="replace")
+    if status:
+        sys.exit(
+            "\n".join([*text.splitlines()[-40:], f"verl's supervised trainer ended with status {status}"])
+        )
+    losses = [float(value) for value in re.findall(r"train/loss:(?:np\.float64\()?([0-9.]+)", text)]
+    assert losses and losses[-1] < losses[0] / 2, f"the loss did not fall: {losses}"
+    [model] = (out / "sft").glob("global_step_*/huggingface")
+    load_policy(config, model)
+    seconds = time.perf_counter() - begin
+    print(f"verl, supervised: {len(rows)} rows, loss {losses[0]:.2f} to {losses[-1]:.2f}, {seconds:.0f} s")
 
 
 def check(config: RunConfig, run: Path, warm: Path) -> None:

@@ -114,21 +114,17 @@ def _replica() -> type:
 
 
 def _patch_process_group() -> None:
-    """verl asks for "cpu:gloo" and the device's backend, which torch refuses when both are the CPU."""
-    from verl.utils import distributed
+    """verl names the backends of "cpu" and of its device, which torch refuses when both are the CPU."""
+    original = torch.distributed.init_process_group
 
-    original = distributed.initialize_global_process_group_ray
+    def initialize(backend: str | None = None, *args: Any, **kwargs: Any) -> None:
+        original("cpu:gloo" if backend == "cpu:gloo,cpu:gloo" else backend, *args, **kwargs)
 
-    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
-        original(timeout_second, backend or "cpu:gloo")
-
-    distributed.initialize_global_process_group_ray = initialize
-
-
-_patch_process_group()  # before others take the function by name
+    torch.distributed.init_process_group = initialize
 
 
 def _register() -> None:
+    _patch_process_group()
     from verl.workers.engine.base import EngineRegistry
     from verl.workers.engine.fsdp import transformer_impl
     from verl.workers.rollout import base

@@ -62,11 +62,19 @@ def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str
     return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}
 
 
-def run_verl(command: list[str], variables: dict[str, str]) -> int:
-    """Run it; returns its exit status. Raises MissingDependencyError where verl is not installed."""
+def run_verl(command: list[str], variables: dict[str, str], log: Path | None = None) -> int:
+    """Run it, its output into ``log`` if given; returns its exit status.
+
+    Raises MissingDependencyError where verl is not installed.
+    """
     if find_spec("verl") is None:
         raise MissingDependencyError(
             "verl is not installed here. It needs an environment of its own: make verl-setup (docs/verl.md), "
             f"then: {shlex.join(command[1:])}"
         )
-    return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+    environment = {**os.environ, **variables}
+    if log is None:
+        return subprocess.run(command, env=environment, check=False).returncode
+    with open(log, "wb") as handle:
+        done = subprocess.run(command, env=environment, check=False, stdout=handle, stderr=handle)
+    return done.returncode
