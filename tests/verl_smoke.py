@@ -135,7 +135,8 @@ def supervised(config: RunConfig, out: Path, variables: dict[str, str]) -> None:
             "\n".join([*text.splitlines()[-40:], f"verl's supervised trainer ended with status {status}"])
         )
     losses = [float(value) for value in re.findall(r"train/loss:(?:np\.float64\()?([0-9.]+)", text)]
-    assert losses and losses[-1] < losses[0] / 2, f"the loss did not fall: {losses}"
+    assert losses, f"no loss in {log}"
+    assert losses[-1] < losses[0] / 2, f"the loss did not fall: {losses}"
     [model] = (out / "sft").glob("global_step_*/huggingface")
     load_policy(config, model)
     seconds = time.perf_counter() - begin
