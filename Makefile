@@ -5,11 +5,14 @@ SEED ?= 0
 OUT ?= runs/demo-seed$(SEED)
 JOBS ?= 1
 BIN := $(VENV)/bin
+VERL_VENV ?= .venv-verl
+VERL_BIN := $(VERL_VENV)/bin
+VERL_OUT ?= runs/verl-smoke
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup bench clean study-sokoban study-webshop study-alfworld
+.PHONY: demo test lint setup bench clean verl-setup verl-smoke study-sokoban study-webshop study-alfworld
 
 setup: $(VENV)/.ready
 
@@ -34,9 +37,26 @@ lint: setup
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+verl-setup: $(VERL_VENV)/.ready  ## an environment of its own for verl: its pins are not ours (docs/verl.md)
+
+$(VERL_VENV)/.ready: pyproject.toml constraints-verl.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VERL_VENV)
+	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt torch
+	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt \
+		'ray[default]' transformers tensordict TransferQueue numpy accelerate codetiming datasets dill hydra-core pandas \
+		peft pyarrow pybind11 pylatexenc torchdata tensorboard fastapi uvicorn cachetools packaging
+	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt --no-deps verl
+	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt -e . pytest hypothesis
+	@touch $@
+
+verl-smoke: verl-setup  ## verl's real trainer on CPU: RePro, then GiGPO, and a check of all they should have written
+	$(VERL_BIN)/python -m pytest tests/test_verl_installed.py
+	$(VERL_BIN)/python tests/verl_smoke.py --out $(VERL_OUT)
+
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) runs .pytest_cache .mypy_cache .ruff_cache

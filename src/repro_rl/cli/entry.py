@@ -10,6 +10,7 @@ import repro_rl.cli.compare  # adds compare
 import repro_rl.cli.pilot  # adds pilot
 import repro_rl.cli.plan
 import repro_rl.cli.progress  # adds progress
+import repro_rl.cli.verl  # adds verl
 import repro_rl.cli.view  # noqa: F401
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console

@@ -224,14 +224,19 @@ class TransformersPolicy:
         eos = self.tokenizer.eos_token_id
         return int(eos) if eos is not None else min(self.eos_ids)
 
-    @torch.no_grad()
     def generate(
         self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
     ) -> list[Completion]:
         """See Policy.generate. Rows are cut into batches of at most ``max_batch_tokens`` cells."""
+        return self.generate_ids([self.encode(prompt) for prompt in prompts], keys, settings)
+
+    @torch.no_grad()
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """As ``generate``, for prompts that are token ids already."""
         was_training = self.model.training
         self.model.eval()
-        encoded = [self.encode(prompt) for prompt in prompts]
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         out: list[Completion | None] = [None] * len(encoded)
         start = 0

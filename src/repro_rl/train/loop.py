@@ -73,6 +73,34 @@ def credit_settings(config: RunConfig) -> CreditSettings:
     )
 
 
+def credit_groups(config: RunConfig, groups: Sequence[Group]) -> None:
+    """Rewards and advantages of every step and reflection, in place, as the method's settings say."""
+    method = config.method
+    assign_credit(
+        groups,
+        reward_settings(config),
+        method.credit,
+        credit_settings(config),
+        expects_online=method.progress,
+        shaping_in_episode=method.shaping_in_episode,
+        alignment_in_episode=method.alignment_in_episode,
+        excluded=frozenset({"alignment"}) if method.advantage_on == "split" else frozenset(),
+    )
+    if method.reflect:
+        reflection_advantages(groups)
+
+
+def chosen_reflections(config: RunConfig, iteration: int, group: int, size: int) -> set[int]:
+    """Which of a group's ``size`` reflections are trained on: a seeded share, the same number everywhere."""
+    method = config.method
+    if not method.reflect or method.reflect_coef == 0:
+        return set()  # nothing to learn from them, so nothing to compute
+    if method.reflect_share == 1:
+        return set(range(size))
+    rng = np.random.default_rng(name_key(config.seed, "reflections", iteration, group))
+    return {int(i) for i in rng.permutation(size)[: max(1, round(method.reflect_share * size))]}
+
+
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
     """The tasks of an iteration (1-based): successive slices of one shuffled pass after another."""
     start = (iteration - 1) * count
@@ -193,19 +221,7 @@ class RLRun:
         return [Group(task, trajectories[i * size : (i + 1) * size]) for i, task in enumerate(tasks)]
 
     def credit(self, groups: list[Group]) -> None:
-        method = self.config.method
-        assign_credit(
-            groups,
-            reward_settings(self.config),
-            method.credit,
-            credit_settings(self.config),
-            expects_online=method.progress,
-            shaping_in_episode=method.shaping_in_episode,
-            alignment_in_episode=method.alignment_in_episode,
-            excluded=frozenset({"alignment"}) if method.advantage_on == "split" else frozenset(),
-        )
-        if method.reflect:
-            reflection_advantages(groups)
+        credit_groups(self.config, groups)
 
     def step(self) -> dict[str, Any]:
         """One iteration. Returns its row of metrics."""
@@ -277,16 +293,13 @@ class RLRun:
     def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]] | None:
         """A seeded share of the reflections, the same number in every group; None for all that there are."""
         method = self.config.method
-        chosen: set[tuple[int, int]] = set()
-        if method.reflect_coef == 0:
-            return chosen  # nothing to learn from them, so nothing to compute
-        if not method.reflect or method.reflect_share == 1:
+        if method.reflect_coef and (not method.reflect or method.reflect_share == 1):
             return None
-        for g, group in enumerate(groups):
-            count = max(1, round(method.reflect_share * len(group.trajectories)))
-            rng = np.random.default_rng(name_key(self.config.seed, "reflections", iteration, g))
-            chosen |= {(g, int(i)) for i in rng.permutation(len(group.trajectories))[:count]}
-        return chosen
+        return {
+            (g, i)
+            for g, group in enumerate(groups)
+            for i in chosen_reflections(self.config, iteration, g, len(group.trajectories))
+        }
 
 
 def run_training(

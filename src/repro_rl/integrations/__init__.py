@@ -1,0 +1,1 @@
+"""Other people's trainers, through their own extension points."""

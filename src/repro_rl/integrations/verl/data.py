@@ -1,0 +1,180 @@
+"""Data files for verl: which task is played when, and rows for its supervised trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import RunConfig
+from repro_rl.demos.incontext import mode_labels
+from repro_rl.demos.store import load_demos
+from repro_rl.envs.base import TextEnv
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import ConfigError, DataError, MissingDependencyError
+from repro_rl.files import replacing
+from repro_rl.rollout import EnvPool
+from repro_rl.rollout.reflect import reflection_prompt
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.build import build_prompts, validation_panel
+from repro_rl.train.loop import task_schedule
+from repro_rl.train.warmup import is_labelled
+from repro_rl.types import Trajectory
+
+AGENT = "repro_rl"  # the agent loop's name in verl
+FIELD = "repro_rl"  # ours among the extra fields of verl's samples
+TRAIN_FILE, VALIDATION_FILE = "train.parquet", "validation.parquet"
+SFT_FILE = "sft.parquet"
+
+Row = dict[str, Any]
+
+
+def task_rows(config: RunConfig, pool: EnvPool) -> tuple[list[Row], list[Row]]:
+    """Rows of the training and of the validation file.
+
+    Training rows are in the order of play, ``train.groups`` an iteration, by the schedule of ``train.loop``:
+    verl must not shuffle them. ``data_source`` is the panel's label, so that verl's validation figures carry
+    the panel's digest in their names.
+    """
+    train = config.train
+    panel = pool.first.panel(train.split)
+    rows = [
+        _task_row(config, panel, "train", task, iteration, place)
+        for iteration in range(1, train.iterations + 1)
+        for place, task in enumerate(task_schedule(panel.ids, config.seed, iteration, train.groups))
+    ]
+    held_out = validation_panel(config, pool)
+    return rows, [
+        _task_row(config, held_out, "validation", task, 0, place) for place, task in enumerate(held_out)
+    ]
+
+
+def _task_row(config: RunConfig, panel: TaskPanel, stage: str, task: str, iteration: int, place: int) -> Row:
+    index = (max(iteration, 1) - 1) * config.train.groups + place
+    return {
+        "prompt": [{"role": "user", "content": task}],  # verl wants one; the agent loop builds its own
+        "data_source": panel.label(),
+        "agent_name": AGENT,
+        "reward_model": {"style": "environment", "ground_truth": task},
+        "extra_info": {"index": index},
+        "stage": stage,
+        "task": task,
+        "iteration": iteration,
+        "place": place,
+        "env": config.env.name,
+        "settings": json.dumps(config.env.settings, sort_keys=True, default=str),
+        "split": panel.split,
+        "digest": panel.digest,
+    }
+
+
+def check_rows(config: RunConfig, pool: EnvPool, train: Row, validation: Row) -> list[str]:
+    """Labels of the panels that ``train`` and ``validation``, one row of each file, were written from.
+
+    Raises DataError when these are not the panels that the settings and the data give here.
+    """
+    panels = (pool.first.panel(config.train.split), validation_panel(config, pool))
+    for row, panel in zip((train, validation), panels, strict=True):
+        if row["digest"] != panel.digest:
+            raise DataError(
+                f"was written for {row['data_source']}, but here the panel is {panel.label()}; the settings "
+                "or the data of the environment differ. Write the files again with 'repro-rl verl data'.",
+                record=row["stage"],
+                field="digest",
+            )
+    return [panel.label() for panel in panels]
+
+
+def sft_rows(config: RunConfig, demos: Path, env: TextEnv) -> list[Row]:
+    """One row a step, in each of ``warmup.forward_modes``, and one a labelled reflection, as chat messages.
+
+    verl's supervised trainer trains on every assistant turn, so every row has one. Prompts are not cut to a
+    token limit here (that needs the tokenizer): set verl's ``data.max_length``. Raises DataError for missing
+    demonstrations and ConfigError for prompts that show demonstrations, which belong to the pilot study.
+    """
+    experts, labelled = load_demos(demos)
+    rows: list[Row] = []
+    for mode in config.warmup.forward_modes:
+        if mode_labels(mode) is not None:
+            raise ConfigError(f"warmup.forward_modes has {mode!r}; verl's rows take 'action' and 'progress'.")
+        prompts = build_prompts(config, progress=mode == "progress")
+        for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
+            rows += [
+                _sft_row(config, "forward", trajectory, prompt, target)
+                for prompt, target in _forward_texts(trajectory, prompts, env)
+            ]
+    prompts = build_prompts(config, progress=True)
+    for trajectory in filter(is_labelled, (*experts, *labelled)):
+        values = trajectory.reflection.values if trajectory.reflection is not None else None
+        if values is None or len(values) != len(trajectory.steps):
+            raise DataError(
+                f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
+                "again",
+                record=trajectory.task_id,
+                field="reflection.values",
+            )
+        prompt = reflection_prompt(trajectory, prompts, env.instructions)
+        target = prompts.render_reflection_target(values)
+        rows.append(_sft_row(config, "reflect", trajectory, prompt, target))
+    return rows
+
+
+def _forward_texts(trajectory: Trajectory, prompts: PromptBuilder, env: TextEnv) -> Iterator[tuple[str, str]]:
+    """(prompt, target) of every step, the demonstration played again for what was admissible."""
+    history: list[tuple[str, str]] = []
+    _, info = env.reset(options={"task": trajectory.task_id})
+    for step in trajectory.steps:
+        prompt = prompts.forward(
+            instructions=env.instructions,
+            goal=trajectory.goal,
+            observation=step.observation,
+            admissible=info["admissible"],
+            history=history,
+            step=step.t,
+            max_steps=env.max_steps,
+        )
+        yield prompt, prompts.render_forward_target(step.online, step.action)
+        history.append((step.observation, step.action))
+        info = env.step(step.action)[4]
+
+
+def _sft_row(config: RunConfig, kind: str, trajectory: Trajectory, prompt: str, target: str) -> Row:
+    return {
+        "messages": [
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": target},
+        ],
+        "enable_thinking": config.policy.thinking,
+        "kind": kind,
+        "task": trajectory.task_id,
+        "won": trajectory.won,
+    }
+
+
+def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as one Parquet file, whole or not at all. Raises MissingDependencyError without pyarrow."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Parquet files need pyarrow, which the verl environment has (make verl-setup); or: "
+            "pip install pyarrow"
+        ) from error
+    if not rows:
+        raise DataError("there are no rows to write", file=path)
+    with replacing(path) as handle:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), handle)
+
+
+def write_tasks(config: RunConfig, pool: EnvPool, folder: Path) -> list[str]:
+    """Write both task files into ``folder``. Returns a line on each."""
+    files: Iterable[tuple[str, list[Row]]] = zip(
+        (TRAIN_FILE, VALIDATION_FILE), task_rows(config, pool), strict=True
+    )
+    lines = []
+    for name, rows in files:
+        write_parquet(folder / name, rows)
+        lines.append(f"{folder / name}: {len(rows)} rows of {rows[0]['data_source']}")
+    return lines

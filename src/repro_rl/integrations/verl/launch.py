@@ -1,0 +1,80 @@
+"""Preparing a run folder for verl, and running verl's own program on it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from repro_rl.errors import MissingDependencyError, PreflightError
+from repro_rl.integrations.verl.data import write_tasks
+from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
+from repro_rl.train.build import build_pool, validation_panel
+from repro_rl.train.checkpoint import start_model
+from repro_rl.train.run_folder import manifest, open_run, write_manifest
+
+# Settings that may differ when a run is continued: when to stop and what is kept.
+FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
+
+
+def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
+    """Write config.yaml, manifest.json, verl.yaml and the data files into ``out``; a line on each data file.
+
+    Raises PreflightError without a model to start from, ConfigError when ``out`` holds a run of other
+    settings.
+    """
+    config = recipe.config
+    if config.train.init is None:
+        raise PreflightError(
+            "train.init is not set: give the model to start from, --init runs/warmup/model or a hub name."
+        )
+    model = str(start_model(config.train.init))
+    if Path(model).exists():
+        model = str(Path(model).resolve())
+    pool = build_pool(config)
+    open_run(out, config, free=FREE_ON_CONTINUE)
+    panels = {
+        "train": pool.first.panel(config.train.split).manifest(),
+        "validation": validation_panel(config, pool).manifest(),
+    }
+    write_manifest(
+        out,
+        manifest(config, panels=panels, environment=pool.first.describe(), trainer="verl", verl=recipe.verl),
+    )
+    lines = write_tasks(config, pool, out / "data")
+    lines.append(f"{write_verl_config(recipe, model, out)}: the settings of verl")
+    return lines
+
+
+def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str]]:
+    """verl's own program on ``out`` and its environment variables; ``verl``: Hydra overrides.
+
+    The variables are those that verl.yaml gives to Ray's workers: this process needs the same.
+    """
+    settings = yaml.safe_load((out / f"{CONFIG_NAME}.yaml").read_text())
+    variables = settings["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(out)]
+    return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}
+
+
+def run_verl(command: list[str], variables: dict[str, str], log: Path | None = None) -> int:
+    """Run it, its output into ``log`` if given; returns its exit status.
+
+    Raises MissingDependencyError where verl is not installed.
+    """
+    if find_spec("verl") is None:
+        raise MissingDependencyError(
+            "verl is not installed here. It needs an environment of its own: make verl-setup (docs/verl.md), "
+            f"then: {shlex.join(command[1:])}"
+        )
+    environment = {**os.environ, **variables}
+    if log is None:
+        return subprocess.run(command, env=environment, check=False).returncode
+    with open(log, "wb") as handle:
+        done = subprocess.run(command, env=environment, check=False, stdout=handle, stderr=handle)
+    return done.returncode

@@ -1,0 +1,142 @@
+"""verl's synchronous trainer with repro_rl's credit, its K updates an iteration, panels and records."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from repro_rl.errors import TrainingStopped
+from repro_rl.integrations.verl.credit import RowKey, Session, credit_batch
+from repro_rl.integrations.verl.data import AGENT, FIELD, check_rows
+from repro_rl.integrations.verl.recipe import SECTION, our_settings
+from repro_rl.integrations.verl.session import text_of
+from repro_rl.rollout import EnvPool, write_trajectories
+from repro_rl.train.build import build_prompts
+from repro_rl.train.run_folder import MetricsLog
+from repro_rl.types import Trajectory
+
+# What our own run folders call verl's figures, for the report.
+UPDATE = {
+    "actor/pg_loss": "update/policy_loss",
+    "actor/loss": "update/loss",
+    "actor/kl_loss": "update/kl",
+    "actor/grad_norm": "update/grad_norm",
+    "actor/pg_clipfrac": "update/clip_fraction",
+    "actor/lr": "update/lr",
+    "actor/entropy": "rollout/entropy",
+}
+
+
+@register_trainer(AGENT)
+class ReproTrainer(PPOTrainerSync):
+    """``PPOTrainerSync``; what differs is in the overridden methods and nowhere else."""
+
+    def __init__(self, config: DictConfig):
+        config.trainer.v1.trainer_mode = "sync"  # verl compares the literal
+        section = OmegaConf.to_container(config[SECTION], resolve=True)
+        assert isinstance(section, dict)
+        self.ours, self.out = our_settings({str(k): v for k, v in section.items()})
+        self.text = text_of(self.ours, str(config.actor_rollout_ref.model.path))
+        self.prompts = build_prompts(self.ours)
+        self._log: MetricsLog | None = None
+        self._begin = time.perf_counter()
+        super().__init__(config)
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        pool = EnvPool(self.ours.env.name, self.ours.env.settings)
+        labels = check_rows(self.ours, pool, self.train_dataset.dataframe[0], self.val_dataset.dataframe[0])
+        print("repro_rl panels: train {}, validation {}".format(*labels))
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        """K equal mini-batches on every rank; verl counts a mini-batch in groups of ``rollout.n``."""
+        return math.lcm(dp_size, int(self.config.actor_rollout_ref.rollout.n)) * self.ours.train.minibatches
+
+    def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """The number of samples varies with the length of the episodes; that of the updates does not."""
+        rows = len(batch) // self.ours.train.minibatches
+        self.config.actor_rollout_ref.actor.ppo_mini_batch_size = rows // int(
+            self.config.actor_rollout_ref.rollout.n
+        )
+        return super()._update_actor(batch, metrics)
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """verl's own first, for its rollout correction and its figures; then ours in its place."""
+        batch = super()._compute_advantage(batch, metrics)
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask", "extra_fields"]
+        )
+        keys = [_row_key(key) for key in batch.keys]
+        sessions: dict[Session, Trajectory] = {}
+        for key, tag, extra in zip(keys, batch.tags, list(data["extra_fields"]), strict=True):
+            ours = getattr(extra, "data", extra)[FIELD]  # some backends wrap what is no tensor
+            if "trajectory" in ours and not tag.get("is_padding", False):
+                sessions[key[:2]] = pickle.loads(ours["trajectory"])
+        if not sessions:
+            raise TrainingStopped(f"No session of iteration {self.global_steps} came back; see verl's log.")
+        credited = credit_batch(self.ours, sessions, self.global_steps, self.prompts.fmt, self.text.decode)
+        rows, found = [], 0
+        for key, mask in zip(keys, data["response_mask"].unbind(), strict=True):
+            values = credited.advantages.get(key)
+            found += values is not None
+            row = torch.zeros(len(mask)) if values is None else torch.from_numpy(values.copy())
+            rows.append(row * mask)
+        if found != len(credited.advantages):
+            raise TrainingStopped(
+                f"verl returned {found} of {len(credited.advantages)} samples of iteration "
+                f"{self.global_steps}; see verl's log for failed sessions."
+            )
+        nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+        fields = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
+        batch = tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+        metrics.update(credited.metrics)
+        metrics["samples/padding"] = float(sum(tag.get("is_padding", False) for tag in batch.tags))
+        every = self.ours.train.record_every
+        if every and (self.global_steps % every == 0 or self.global_steps == 1):
+            path = self.out / "trajectories" / f"iteration-{self.global_steps:05d}.jsonl.gz"
+            played = [t for group in credited.groups for t in group.trajectories]
+            write_trajectories(path, played, self.global_steps)
+        return batch
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
+    ) -> None:
+        """verl's own, and a line of metrics.jsonl in our run folder."""
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        if self._log is None:
+            self._log = MetricsLog(self.out, global_steps - 1)
+        before = self._log.rows[-1] if self._log.rows else {}
+        row: dict[str, Any] = {
+            "iteration": global_steps,
+            "env_steps": int(before.get("env_steps", 0) + metrics["samples/env_steps"]),
+            "seconds": round(float(before.get("seconds", 0.0)) + float(timing_raw["step"]), 3),
+        }
+        row |= {name: float(value) for name, value in metrics.items() if _is_number(value)}
+        row |= {ours: row[theirs] for theirs, ours in UPDATE.items() if theirs in row}
+        success = [v for k, v in row.items() if k.startswith("val-core/") and "/acc/mean" in k]
+        if success:
+            row |= {"eval/success": success[0], "eval/tasks": self.ours.eval.validation_tasks}
+        self._log.add(row)
+
+
+def _row_key(key: str) -> RowKey:
+    """``uid_session_index``, verl's key of a sample."""
+    uid, session, index = key.rsplit("_", 2)
+    return uid, int(session), int(index)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
