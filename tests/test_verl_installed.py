@@ -70,7 +70,7 @@ def test_the_plugin_registers_trainer_and_agent_loop():
 def test_verls_dataset_reads_the_task_files(warm, tmp_path):
     from verl.utils.dataset.rl_dataset import RLHFDataset
 
-    config = load_config(None, [*warm.settings, "train.groups=4", "train.iterations=2"])
+    config = load_config(None, [*warm.settings, "method.rehearsal=0", "train.groups=4", "train.iterations=2"])
     rows, _ = task_rows(config, build_pool(config))
     write_parquet(tmp_path / "train.parquet", rows)
     settings = OmegaConf.create({"filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
