@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
@@ -99,12 +100,16 @@ class Shelf:
         chosen = self.choose(task_id, goal, first_observation)
         cuts: list[int | None] = [None] if prompts.fmt.style == "compact" else [None, *CUTS]
         wanted = [(len(chosen), cut) for cut in cuts] + [(n, cuts[-1]) for n in range(len(chosen) - 1, 0, -1)]
+
+        @cache
+        def shown(number: int, cut: int | None) -> str:
+            return prompts.demonstrations([self._shown(t, task_id, cut) for t in chosen[:number]])
+
         found: dict[str, str] = {}  # text -> name; observations that are short anyway give equal texts
         for number, cut in wanted:
-            text = prompts.demonstrations([self._shown(t, task_id, cut) for t in chosen[:number]])
-            uncut = prompts.demonstrations([self._shown(t, task_id, None) for t in chosen[:number]])
+            text = shown(number, cut)
             parts = [f"{number} of {len(chosen)}"] if number < len(chosen) else []
-            parts += [f"observations cut to {cut} characters"] if text != uncut else []
+            parts += [f"observations cut to {cut} characters"] if cut and text != shown(number, None) else []
             found.setdefault(text, ", ".join(parts) or WHOLE if text else NONE)
         found.setdefault("", NONE)
         return [Block(name, text) for text, name in found.items()]

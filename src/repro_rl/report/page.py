@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import random
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from repro_rl.files import write_text
 from repro_rl.report import figures, pick, tables
 from repro_rl.report.load import Json, Run, read_runs, read_trajectories
 from repro_rl.report.plots import Figure
@@ -44,7 +44,7 @@ def build_report(runs: Sequence[Path], out: Path | None = None, *, seed: int = 0
     read = read_runs(paths)
     html = render(read, seed=seed)
     target = Path(out) if out is not None else paths[0] / "report.html"
-    _write_whole(target, html)
+    write_text(target, html)
     return target
 
 
@@ -205,16 +205,3 @@ def _flat(value: Any) -> str:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
-def _write_whole(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with half.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(target)
-    finally:
-        half.unlink(missing_ok=True)
