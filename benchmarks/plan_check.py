@@ -36,10 +36,9 @@ BIG = [
 ]
 # glibc's heap keeps the holes between freed tensors: up to as much again as large models need.
 NO_HOLES = {"MALLOC_MMAP_THRESHOLD_": "262144"}
+UNTRAINED = ["method.rehearsal=0"]  # an untrained model has no demonstrations
 CASES: dict[str, tuple[str, list[str]]] = {
-    "sokoban-tiny": ("sokoban-tiny", []),
-    "webshop-tiny": ("webshop-tiny", []),
-    "alfworld-tiny": ("alfworld-tiny", ["method.rehearsal=0"]),  # an untrained model has no demonstrations
+    **{f"{name}-tiny": (f"{name}-tiny", UNTRAINED) for name in ("sokoban", "webshop", "alfworld")},
     "0.5B-lora": ("paper/sokoban-4b", [*BIG, "policy.lora.rank=8", "train.gradient_checkpointing=false"]),
     "0.5B-bf16": ("paper/sokoban-4b", [*BIG, "policy.dtype=bfloat16", "train.gradient_checkpointing=true"]),
 }
