@@ -20,6 +20,7 @@ from repro_rl.envs.webshop.goals import Goal
 from repro_rl.envs.webshop.pages import BACK, BUY, NEXT, PREVIOUS
 from repro_rl.envs.webshop.session import Session
 from repro_rl.envs.webshop.shop import Shop, page_of
+from repro_rl.random_streams import name_key
 
 ELSEWHERE, LISTED, SHOWN, BOUGHT = 0.05, 0.1, 0.2, 0.7
 
@@ -43,16 +44,20 @@ def plain_query(text: str) -> str:
     return " ".join(text.replace("[", " ").replace("]", " ").split()).lstrip("<")
 
 
-def best_query(shop: Shop, number: int, queries: Iterable[str]) -> str | None:
-    """The query that lists the product earliest, the first of equals; None when none lists it."""
-    best: tuple[int, str] | None = None
-    for query in queries:
-        page = page_of(shop.catalogue.search(query.lower()), number) if query else 0
-        if page == 1:
-            return query
-        if page and (best is None or page < best[0]):
-            best = page, query
-    return best[1] if best else None
+def best_query(shop: Shop, number: int, queries: Iterable[str], task: str) -> str | None:
+    """A query that lists the product on the earliest page; None when none lists it.
+
+    Which of equals depends on ``task``: demonstrations that always search in one way leave it to luck whether
+    RL ever finds another (our decision; docs/results.md has what it cost).
+    """
+    pages = {query: page_of(shop.catalogue.search(query.lower()), number) for query in queries if query}
+    earliest = min((page for page in pages.values() if page), default=0)
+    if not earliest:
+        return None
+    return min(
+        (query for query, page in pages.items() if page == earliest),
+        key=lambda query: name_key("query", task, query),
+    )
 
 
 def _unread(shop: Shop, goal: Goal, session: Session) -> str:
@@ -77,7 +82,7 @@ def next_action(shop: Shop, goal: Goal, session: Session, queries: Iterable[str]
     if solution is None or session.kind == "done":
         return None
     if session.kind == "search":
-        query = best_query(shop, solution.number, queries)
+        query = best_query(shop, solution.number, queries, goal.instruction)
         return None if query is None else f"search[{query}]"
     if session.kind == "results":
         page = page_of(session.results, solution.number)
