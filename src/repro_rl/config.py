@@ -166,6 +166,9 @@ class MethodSection(Section):
     align_to: Literal["after", "before"] = "after"
     alignment_in_episode: bool = False
     anchor: Literal["none", "clip", "outcome"] = "clip"
+    judge_pool: Literal["none", "state"] = Field(
+        "none", description="state: judgements of the same state are averaged over the group"
+    )
     format_coef: float = Field(0.0, ge=0)
     boundary_coef: float = Field(0.0, ge=0)
     invalid_penalty: float = Field(0.1, ge=0)

@@ -62,6 +62,7 @@ class Step:
     truth: float | None  # ground-truth progress after the step, 0..1
     feedback: str = ""  # what the environment printed after the action
     shortened: str = ""  # what its prompt lost to fit the limit: "history" or "observation"; "" nothing
+    reached: Hashable | None = None  # key of the state after acting, as ``anchor``; None: not known
     terms: dict[str, float] = field(default_factory=dict)  # composite reward, each term apart
     advantage: float = 0.0
 

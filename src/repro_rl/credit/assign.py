@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from repro_rl.credit.baseline import check_choice
+from repro_rl.credit.pool import Pool, pooled_series
 from repro_rl.credit.reward import RewardSettings, composite_rewards, reflection_reward
 from repro_rl.credit.rules import CREDIT, CreditSettings
 from repro_rl.errors import ConfigError
@@ -20,6 +22,7 @@ def assign_credit(
     shaping_in_episode: bool = False,
     alignment_in_episode: bool = False,
     excluded: frozenset[str] = frozenset(),
+    pool: Pool = "none",
 ) -> None:
     """Set ``step.terms`` and ``step.advantage`` of every step.
 
@@ -31,19 +34,23 @@ def assign_credit(
     Terms named in ``excluded`` are recorded but enter neither the step reward nor the episode return (used
     when the progress tokens are credited apart from the action).
 
+    ``pool="state"``: the judged progress of a state is the group's mean (``pooled_series``).
+
     Each ``Group`` object is a group of its own, even where two name the same task. A trajectory with
     ``error`` set has no known outcome: it gets terms, advantage 0, and no part in any baseline (our
     decision).
     Raises UnknownNameError for an unknown rule, ConfigError when the rule returns another shape than it was
     given.
     """
+    check_choice("pool", pool, ("none", "state"))
     function = CREDIT.get(rule)
     in_episode = ["env", "invalid", "format", "boundary"]
     in_episode += ["shaping"] * shaping_in_episode + ["alignment"] * alignment_in_episode
     steps, rewards, names, anchors, returns = [], [], [], [], []
     for index, group in enumerate(groups):
-        for trajectory in group.trajectories:
-            rows = composite_rewards(trajectory, reward, expects_online=expects_online)
+        judged = pooled_series(group, reward.anchor) if pool == "state" else [None] * len(group.trajectories)
+        for trajectory, series in zip(group.trajectories, judged, strict=True):
+            rows = composite_rewards(trajectory, reward, expects_online=expects_online, retrospective=series)
             for step, terms in zip(trajectory.steps, rows, strict=True):
                 step.terms, step.advantage = terms, 0.0
             if trajectory.error is not None:

@@ -100,7 +100,11 @@ def _anchored(values: list[float], trajectory: Trajectory, anchor: Anchor) -> li
 
 
 def composite_rewards(
-    trajectory: Trajectory, settings: RewardSettings, *, expects_online: bool
+    trajectory: Trajectory,
+    settings: RewardSettings,
+    *,
+    expects_online: bool,
+    retrospective: list[float] | None = None,
 ) -> list[dict[str, float]]:
     """Return the reward terms of every step, T dicts with the keys ``TERMS``; they sum to r_t (paper).
 
@@ -109,9 +113,11 @@ def composite_rewards(
     - alignment: ``-alpha * |q_t - P_t|`` (``P_(t-1)`` with ``align_to="before"``); a missing q_t costs the
       full alpha when the prompt asked for progress (``expects_online``); 0 without a progress series
     - format, boundary, invalid: the penalties of RewardSettings
+
+    ``retrospective``: P_0..P_T in place of the trajectory's own judgement (``credit.pool``).
     """
-    gains = _series(trajectory, settings, settings.shaping)
-    aligned = _series(trajectory, settings, settings.alignment)
+    gains = _series(trajectory, settings, settings.shaping, retrospective)
+    aligned = _series(trajectory, settings, settings.alignment, retrospective)
     last = len(trajectory.steps) - 1
     rows = []
     for index, step in enumerate(trajectory.steps):
@@ -135,8 +141,14 @@ def composite_rewards(
     return rows
 
 
-def _series(trajectory: Trajectory, settings: RewardSettings, source: Shaping) -> list[float] | None:
-    return None if source == "none" else progress_series(trajectory, source, anchor=settings.anchor)
+def _series(
+    trajectory: Trajectory, settings: RewardSettings, source: Shaping, retrospective: list[float] | None
+) -> list[float] | None:
+    if source == "none":
+        return None
+    if source == "retrospective" and retrospective is not None:
+        return retrospective
+    return progress_series(trajectory, source, anchor=settings.anchor)
 
 
 def reflection_reward(trajectory: Trajectory) -> dict[str, float]:

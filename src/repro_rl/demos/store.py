@@ -64,6 +64,7 @@ def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
                 env_reward=step["env_reward"],
                 truth=step["truth"],
                 feedback=step["feedback"],
+                reached=step.get("reached"),  # records of older versions lack it
                 terms=dict(step["terms"]),
                 advantage=step["advantage"],
             )

@@ -56,6 +56,7 @@ def add_step(
             truth=None if info["progress"] is None else float(info["progress"]),
             feedback=observation,
             shortened=shortened,
+            reached=info.get("anchor"),
         )
     )
     trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])

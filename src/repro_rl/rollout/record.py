@@ -43,6 +43,7 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
                 "observation": step.observation,
                 "brief": step.brief,
                 "anchor": str(step.anchor),
+                "reached": None if step.reached is None else str(step.reached),
                 "prompt": step.prompt,
                 **_completion_fields(step.completion),
                 "action": step.action,

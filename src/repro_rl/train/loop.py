@@ -85,6 +85,7 @@ def credit_groups(config: RunConfig, groups: Sequence[Group]) -> None:
         shaping_in_episode=method.shaping_in_episode,
         alignment_in_episode=method.alignment_in_episode,
         excluded=frozenset({"alignment"}) if method.advantage_on == "split" else frozenset(),
+        pool=method.judge_pool,
     )
     if method.reflect:
         reflection_advantages(groups)
