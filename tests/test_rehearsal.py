@@ -104,20 +104,32 @@ def test_rehearsal_teaches_the_labels_while_rl_runs(warm, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def judged_alike(trajectories):
+    """Whether equal episodes got equal judgements."""
+    judged = {}
+    for trajectory in trajectories:
+        texts = judged.setdefault(trajectory.reflection.prompt, set())
+        texts.add(trajectory.reflection.completion.text)
+    return all(len(texts) == 1 for texts in judged.values())
+
+
 def test_a_judge_that_is_only_rehearsed_may_judge_at_another_temperature(warm, tmp_path):
     """At temperature 0 equal episodes are judged alike, and no reflection becomes a sample of the update."""
     greedy = ["method.reflect_coef=0", "method.judge_temperature=0", "method.rehearsal=4"]
     run = RLRun(settings(warm, *greedy), tmp_path / "greedy")
     groups = run.rollout(1)
-    judged = {}
-    for trajectory in (t for group in groups for t in group.trajectories):
-        texts = judged.setdefault(trajectory.reflection.prompt, set())
-        texts.add(trajectory.reflection.completion.text)
-    assert all(len(texts) == 1 for texts in judged.values())
+    assert judged_alike(t for group in groups for t in group.trajectories)
     assert run._trained_reflections(groups, 1) == set()
-    free = RLRun(settings(warm, "method.reflect_share=0.5"), tmp_path / "free")
+    free = RLRun(settings(warm, "method.reflect_share=0.5", "method.judge_temperature=0"), tmp_path / "free")
     chosen = free._trained_reflections(groups, 1)
     assert len(chosen) == 4
     assert sorted(g for g, _ in chosen) == [0, 1, 2, 3]  # one of the two rollouts of every task
+    played = [group.trajectories for group in free.rollout(1)]
+    assert judged_alike(t for g, row in enumerate(played) for i, t in enumerate(row) if (g, i) not in chosen)
+    as_acted = RLRun(settings(warm, "method.reflect_share=0.5"), tmp_path / "as-acted").rollout(1)
+    for g, i in chosen:  # what is trained on is sampled as the policy acts
+        assert (
+            played[g][i].reflection.completion.text == as_acted[g].trajectories[i].reflection.completion.text
+        )
     every = RLRun(settings(warm, "method.reflect_share=1"), tmp_path / "every")
     assert every._trained_reflections(groups, 1) is None

@@ -1031,7 +1031,7 @@ def test_dump_and_parse_round_trip(name):
         (["method=gigpo", "method.shaping=retrospective"], "'retrospective' needs method.reflect"),
         (["method=gigpo", "method.alignment=oracle"], "need method.progress"),
         (["method=gigpo", "method.shaping=online"], "need method.progress"),
-        (["method.judge_temperature=0.4"], "set method.reflect_coef=0"),
+        (["method.judge_temperature=0.4", "method.reflect_share=1"], "set method.reflect_share below 1"),
         (
             ["train={groups: 6, minibatches: 4}"],
             r"groups \(6\) must be a multiple of train.minibatches \(4\)",

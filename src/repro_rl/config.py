@@ -182,7 +182,7 @@ class MethodSection(Section):
     judge_temperature: float | None = Field(
         None,
         ge=0,
-        description="of the reflection in RL; None: train.temperature. Another needs reflect_coef 0",
+        description="of the reflections in RL that are not trained on; None: train.temperature",
     )
     rehearsal: int = Field(
         0, ge=0, description="labelled reflections of the demonstrations imitated beside every mini-batch"
@@ -361,10 +361,12 @@ class RunConfig(Section):
         if (method.alignment != "none" or method.shaping == "online") and not method.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
         judged_at = method.judge_temperature
-        if method.reflect and method.reflect_coef and judged_at not in (None, self.train.temperature):
+        every = method.reflect and method.reflect_coef > 0 and method.reflect_share == 1
+        if every and judged_at not in (None, self.train.temperature):
             raise ValueError(
                 f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
-                "was sampled at another temperature cannot be trained on; set method.reflect_coef=0"
+                "was sampled at another temperature cannot be trained on; set method.reflect_share below 1, "
+                "or method.reflect_coef=0"
             )
         if self.train.groups % self.train.minibatches:
             raise ValueError(

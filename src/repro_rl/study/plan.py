@@ -306,6 +306,7 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.rehearsal": not method.reflect,
         "method.rehearsal_coef": not method.reflect or method.rehearsal == 0,
         "method.judge_temperature": not method.reflect,
+        "method.judge_pool": not judged,
     }
     return {key for key, value in idle.items() if value}
 

@@ -37,7 +37,7 @@ from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_mani
 from repro_rl.train.samples import build_samples, progress_token_advantages
 from repro_rl.train.update import Updater, check_kl
 from repro_rl.train.warmup import validation_success
-from repro_rl.types import Group
+from repro_rl.types import Group, Trajectory
 
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed.
 FREE_ON_CONTINUE = ("train.iterations", "train.env_steps", "train.keep", "alarms", "eval.split", "eval.tasks")
@@ -100,6 +100,12 @@ def chosen_reflections(config: RunConfig, iteration: int, group: int, size: int)
         return set(range(size))
     rng = np.random.default_rng(name_key(config.seed, "reflections", iteration, group))
     return {int(i) for i in rng.permutation(size)[: max(1, round(method.reflect_share * size))]}
+
+
+def reflection_temperature(config: RunConfig, trained: bool) -> float:
+    """What RL trains on is sampled as the policy acts; the rest as ``method.judge_temperature`` says."""
+    judged_at = config.method.judge_temperature
+    return config.train.temperature if trained or judged_at is None else judged_at
 
 
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
@@ -207,18 +213,21 @@ class RLRun:
             stream=stream,
             max_prompt_tokens=prompt.max_prompt_tokens,
         )
-        judged_at = config.method.judge_temperature
-        if config.method.reflect:
+        size = train.group_size
+        judged: dict[float, list[Trajectory]] = {}
+        for n, trajectory in enumerate(trajectories if config.method.reflect else ()):
+            trained = n % size in chosen_reflections(config, iteration, n // size, size)
+            judged.setdefault(reflection_temperature(config, trained), []).append(trajectory)
+        for temperature, part in judged.items():
             reflect(
-                trajectories,
+                part,
                 self.policy,
                 self.prompts,
-                reflect_sampling(config, train.temperature if judged_at is None else judged_at),
+                reflect_sampling(config, temperature),
                 instructions=self.pool.first.instructions,
                 stream=stream,
                 max_prompt_tokens=prompt.max_reflect_tokens,
             )
-        size = train.group_size
         return [Group(task, trajectories[i * size : (i + 1) * size]) for i, task in enumerate(tasks)]
 
     def credit(self, groups: list[Group]) -> None:

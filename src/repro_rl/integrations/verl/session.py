@@ -15,6 +15,7 @@ from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout import EnvPool, Job, reflect, run_episodes
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.build import build_prompts, forward_sampling, reflect_sampling
+from repro_rl.train.loop import chosen_reflections, reflection_temperature
 from repro_rl.types import Completion, Ids, Trajectory
 
 SEED_BITS = (1 << 63) - 1  # servers take a signed 64-bit seed; our keys have 64 bits
@@ -114,12 +115,12 @@ def play_session(
         max_prompt_tokens=config.prompt.max_prompt_tokens,
     )
     if training and method.reflect:
-        judged_at = method.judge_temperature
+        chosen = chosen_reflections(config, task.iteration, task.place, train.group_size)
         reflect(
             trajectories,
             policy,
             prompts,
-            reflect_sampling(config, temperature if judged_at is None else judged_at),
+            reflect_sampling(config, reflection_temperature(config, task.session in chosen)),
             instructions=pool.first.instructions,
             stream=stream,
             max_prompt_tokens=config.prompt.max_reflect_tokens,
