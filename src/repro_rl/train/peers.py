@@ -56,7 +56,7 @@ class Peers:
         except BaseException as error:
             if not self.ending:
                 self.ending = True
-                self._leave(f"failed: {type(error).__name__}: {error}")
+                self._leave(f"failed: {type(error).__name__}: {_first_line(error)}")
             raise
 
     @contextlib.contextmanager
@@ -87,7 +87,7 @@ class Peers:
             time.sleep(0.05)
 
     def _timed_out(self, error: RuntimeError) -> str:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = _first_line(error) or type(error).__name__
         if "imed out" in first or "imeout" in first:
             return (
                 f"Another process did not come to the same point within train.peer_timeout={self.timeout:g} "
@@ -132,6 +132,10 @@ class Peers:
     def _leave(self, note: str) -> None:
         with contextlib.suppress(Exception):
             _store().set(_key(self.rank), note)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _key(rank: int) -> str:
