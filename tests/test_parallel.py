@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_train import sample_of
 
 from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, PeerLostError
@@ -34,6 +31,7 @@ from repro_rl.train.parallel import ALONE, Ranks, check_share, merge_rows, owner
 from repro_rl.train.peers import Peers
 from repro_rl.train.update import minibatch_order
 from repro_rl.train.warmup import run_warmup
+from test_train import sample_of
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 PATIENCE = 600  # seconds; only a hang takes so long, however busy the machine is
@@ -153,9 +151,9 @@ def test_a_process_that_is_gone_is_found():
     process = subprocess.Popen([sys.executable, "-c", ""])
     peers = Peers(0, 1.0)
     peers.known = [Peers.describe(), (socket.gethostname(), process.pid), ("elsewhere", process.pid)]
-    with pytest.raises(PeerLostError, match=r"Process 1 was lost: killed.*Repeat the same command"):
-        with peers.watch():  # dead, whether its parent has looked already or not
-            raise RuntimeError("Connection closed by peer")
+    lost = r"Process 1 was lost: killed.*Repeat the same command"
+    with pytest.raises(PeerLostError, match=lost), peers.watch():  # whether its parent has looked or not
+        raise RuntimeError("Connection closed by peer")
     process.wait()
     assert peers._is_gone(1)
     assert not peers._is_gone(0)

@@ -30,12 +30,20 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
-from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
+from repro_rl.train.checkpoint import (
+    latest,
+    load_optimizer,
+    optimizer_tensors,
+    prune,
+    save_checkpoint,
+    start_model,
+)
 from repro_rl.train.parallel import Ranks, check_share, join, owners_of
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
+from repro_rl.train.sharded import copy_weights
 from repro_rl.train.update import Updater, check_kl, minibatch_order
 from repro_rl.train.warmup import validation_success
 from repro_rl.types import Group, Trajectory
@@ -154,11 +162,12 @@ class RLRun:
                 else load_policy(config, warm_start).model.requires_grad_(False)
             )
         rehearsal = build_rehearsal(
-            config, self.policy, self.prompts, self.pool.first.instructions, self.ranks.share_rows
+            config, self.policy, self.prompts, self.pool.first.instructions, self.ranks
         )
-        self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
+        # Precision is policy.dtype's affair, whatever the launcher's configuration says.
+        self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         self.updater = Updater(
-            self.policy.model,
+            self.ranks.trained(self.policy.model),
             reference,
             self.policy.pad_id,
             config.train,
@@ -272,6 +281,7 @@ class RLRun:
         )
         seed_dropout(config, iteration, *self.ranks.names)
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
+        copy_weights(self.updater.model, self.policy.model)
         self.policy.weights_changed()
         updated = time.perf_counter()
         self.iteration = iteration
@@ -305,12 +315,13 @@ class RLRun:
 
     def save(self) -> None:
         self.ranks.check_same_weights(self.policy.model.parameters())
+        tensors = optimizer_tensors(self.updater.optimizer)
         if not self.ranks.first:
             return
         save_checkpoint(
             self.out / "checkpoints" / f"{self.iteration:05d}",
             self.policy,
-            self.updater.optimizer,
+            tensors,
             {
                 "iteration": self.iteration,
                 "env_steps": self.env_steps,

@@ -27,6 +27,7 @@ from repro_rl.errors import ConfigError, PeerLostError
 from repro_rl.processes import place
 from repro_rl.train.batch import Row
 from repro_rl.train.peers import Peers
+from repro_rl.train.sharded import check_sharding, resharding, sharded_copy
 from repro_rl.types import Completion, Group, Trajectory
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Ranks:
     world: int = 1
     peers: Peers | None = None  # who they are, and what became of them; None when alone
     objects: Any = None  # process group on the CPU for everything but gradients
+    reshard: bool | None = None  # None: every process trains a whole model; else see ``sharded.resharding``
 
     @property
     def first(self) -> bool:
@@ -52,6 +54,15 @@ class Ranks:
     def names(self) -> tuple[int, ...]:
         """Names to add to a random stream that should differ between processes; none for the first."""
         return (self.rank,) if self.rank else ()
+
+    @property
+    def loss_factor(self) -> float:
+        """What a loss is multiplied by before its backward pass: split weights average their gradients."""
+        return 1.0 if self.reshard is None else float(self.world)
+
+    def trained(self, model: Any) -> Any:
+        """The model to train: ``model`` itself, or a copy of it that is split over the processes."""
+        return model if self.reshard is None else sharded_copy(model, self.reshard, self.world)
 
     def guard(self) -> AbstractContextManager[None]:
         """A context in which a failure of this process is told to the others before it ends."""
@@ -94,8 +105,11 @@ class Ranks:
         return total
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over processes; a process without one adds zero."""
-        if self.peers is None:
+        """Replace every gradient by its sum over processes; a process without one adds zero.
+
+        Split weights have done so in the backward pass.
+        """
+        if self.peers is None or self.reshard is not None:
             return
         bucket: list[torch.Tensor] = []
         size = 0
@@ -194,6 +208,14 @@ class Ranks:
             return rows
         return self.mine(sorted(rows, key=lambda row: len(row.ids)))
 
+    def even(self, chunks: list[list[Row]], kind: str = "forward") -> list[list[Row]]:
+        """With split weights, as many micro-batches as any process has: the added ones have no weight."""
+        if self.reshard is None:
+            return chunks
+        zeros = np.zeros(2, np.float32)
+        nothing = Row(np.zeros(2, np.int64), np.zeros(2, np.bool_), zeros, zeros, zeros, 1, kind)
+        return chunks + [[nothing]] * (max(self.gather(len(chunks))) - len(chunks))
+
 
 ALONE = Ranks()
 
@@ -218,6 +240,9 @@ _met: Ranks | None = None  # the process group is one for the whole process, and
 def _meet(config: RunConfig, rank: int, world: int) -> Ranks:
     from accelerate import PartialState
 
+    reshard = resharding()
+    if reshard is not None:
+        check_sharding(config)
     if config.policy.device.startswith("cuda:"):
         raise ConfigError(
             f"policy.device is {config.policy.device}: that would put {world} processes on one GPU; use auto."
@@ -226,7 +251,7 @@ def _meet(config: RunConfig, rank: int, world: int) -> Ranks:
     PartialState(cpu=on_cpu(config), timeout=timeout)
     objects = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=timeout)
     peers = Peers(rank, config.train.peer_timeout)
-    ranks = Ranks(rank, world, peers, objects)
+    ranks = Ranks(rank, world, peers, objects, reshard)
     peers.meet(ranks.gather(Peers.describe()))
     settings = ranks.gather(dump_config(config))
     different = [other for other, text in enumerate(settings) if text != settings[0]]

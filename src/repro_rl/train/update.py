@@ -18,6 +18,7 @@ from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
 from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks
+from repro_rl.train.sharded import whole_tensor
 from repro_rl.types import Sample
 
 EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
@@ -107,7 +108,7 @@ class Updater:
                             temperature=self.train.temperature,
                         )
                     finite = finite and bool(torch.isfinite(terms.total))
-                    self.accelerator.backward(terms.total)
+                    self.accelerator.backward(terms.total * self.ranks.loss_factor)
                     _add(part, "loss", float(terms.total.detach()))
                     for name in ("policy", "kl", "entropy", "clipped", "tokens"):
                         _add(part, name, getattr(terms, name))
@@ -118,13 +119,14 @@ class Updater:
                     with self.precision():
                         loss = imitation_loss(self.model, batch)
                     finite = finite and bool(torch.isfinite(loss))
-                    self.accelerator.backward(loss)
+                    self.accelerator.backward(loss * self.ranks.loss_factor)
                     _add(part, "rehearsal", float(loss.detach()))
                 part["broken"] = float(not finite)
                 part = self.ranks.sums(part)
                 finite = part.pop("broken") == 0
                 self.ranks.sum_gradients(self.model.parameters())
-                norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.grad_clip))
+                clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.grad_clip)
+                norm = float(whole_tensor(clipped))
                 if finite and math.isfinite(norm):
                     self.optimizer.step()
                     norms.append(norm)
@@ -171,8 +173,10 @@ class Updater:
             "forward": 1 / tokens["forward"],
             "reflect": self.method.reflect_coef / tokens["reflect"],
         }
+        if not rows:
+            return []
         chunks = split_rows(self.ranks.share_rows(rows), self.train.micro_tokens)
-        return [self._with_reference(chunk, scales) for chunk in chunks]
+        return [self._with_reference(chunk, scales) for chunk in self.ranks.even(chunks)]
 
     @torch.no_grad()
     def _with_reference(self, rows: list[Row], scales: dict[str, float]) -> Batch:

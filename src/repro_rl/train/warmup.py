@@ -39,12 +39,13 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
-from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks, join
 from repro_rl.train.preflight import check_thinking
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.train.sharded import copy_weights
 from repro_rl.types import Ids, Trajectory
 
 T = TypeVar("T")
@@ -250,9 +251,10 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
             ),
         )
     section = config.warmup
+    trained = ranks.trained(policy.model)
     optimizer = build_optimizer(
         config.train.optimizer,
-        policy.model,
+        trained,
         lr=section.lr,
         betas=(0.9, 0.99),
         weight_decay=section.weight_decay,
@@ -272,7 +274,7 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
         with_forward = update > section.forward_from
         row: dict[str, Any] = {"iteration": update, "warmup/lr": rate}
         seed_dropout(config, "warmup", update, *ranks.names)
-        row |= _imitate(policy, optimizer, draw(data, config, update, with_forward), config, ranks)
+        row |= _imitate(policy, trained, optimizer, draw(data, config, update, with_forward), config, ranks)
         if section.target_success is not None and with_forward and update % section.check_every == 0:
             progress = "progress" in section.forward_modes
             reached = validation_success(config, policy, pool, progress, ranks)
@@ -284,9 +286,10 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
             on_row(row)
         if update % section.save_every == 0 or update == section.updates or stopped:
             ranks.check_same_weights(policy.model.parameters())
+            tensors = optimizer_tensors(optimizer)
             if ranks.first:
                 folder = out / "checkpoints" / f"{update:05d}"
-                save_checkpoint(folder, policy, optimizer, {"stopped": stopped})
+                save_checkpoint(folder, policy, tensors, {"stopped": stopped})
                 prune(out, 1, None)
 
     def finish() -> None:
@@ -320,6 +323,7 @@ def validation_success(
 
 def _imitate(
     policy: TransformersPolicy,
+    trained: Any,
     optimizer: torch.optim.Optimizer,
     rows: list[Row],
     config: RunConfig,
@@ -327,7 +331,7 @@ def _imitate(
 ) -> dict[str, float]:
     """One update on the sum of the mean losses (nats a token) of both kinds; returns each."""
     losses: dict[str, float] = {}
-    policy.model.train()
+    trained.train()
     optimizer.zero_grad(set_to_none=True)
     for kind in ("forward", "reflect"):
         part = [row for row in rows if row.kind == kind]
@@ -335,16 +339,18 @@ def _imitate(
             continue
         scale = {kind: 1 / sum(int(row.trained.sum()) for row in part)}
         total = 0.0
-        for chunk in split_rows(ranks.share_rows(part), config.train.micro_tokens):
+        chunks = split_rows(ranks.share_rows(part), config.train.micro_tokens)
+        for chunk in ranks.even(chunks, kind):
             with policy.precision():
-                loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss = imitation_loss(trained, collate(chunk, scale, policy.pad_id, policy.device))
+            (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         losses[f"warmup/{kind}_loss"] = total
     losses = ranks.sums(losses)
-    ranks.sum_gradients(policy.model.parameters())
-    torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.warmup.grad_clip)
+    ranks.sum_gradients(trained.parameters())
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), config.warmup.grad_clip)
     optimizer.step()
-    policy.model.eval()
+    trained.eval()
+    copy_weights(trained, policy.model)
     policy.weights_changed()
     return losses
