@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -29,6 +30,7 @@ from repro_rl.train.batch import Row, merge
 from repro_rl.train.loop import RLRun, run_training
 from repro_rl.train.parallel import ALONE, Ranks, check_share, merge_rows, owners_of, pack, slim, unpack
 from repro_rl.train.peers import Peers
+from repro_rl.train.sharded import check_sharding, resharding
 from repro_rl.train.update import minibatch_order
 from repro_rl.train.warmup import run_warmup
 from test_train import sample_of
@@ -151,8 +153,9 @@ def test_a_process_that_is_gone_is_found():
     process = subprocess.Popen([sys.executable, "-c", ""])
     peers = Peers(0, 1.0)
     peers.known = [Peers.describe(), (socket.gethostname(), process.pid), ("elsewhere", process.pid)]
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the table of processes
     lost = r"Process 1 was lost: killed.*Repeat the same command"
-    with pytest.raises(PeerLostError, match=lost), peers.watch():  # whether its parent has looked or not
+    with pytest.raises(PeerLostError, match=lost), peers.watch():
         raise RuntimeError("Connection closed by peer")
     process.wait()
     assert peers._is_gone(1)
@@ -187,9 +190,12 @@ def torchrun(plan: Path) -> list[str]:
     ]
 
 
-def launch(plan: Path, content: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def launch(
+    plan: Path, content: dict[str, Any], more: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     plan.write_text(json.dumps(content))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= more or {}
     return subprocess.run(
         torchrun(plan), env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -354,6 +360,77 @@ def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
         for process in processes:
             process.kill()
     return found
+
+
+# Split weights ------------------------------------------------------------------------------------
+
+CONFIGS = Path(parallel.__file__).parents[1] / "recipes" / "accelerate"
+LAUNCHED = {"ddp": None, "fsdp2": True, "fsdp2-zero2": False}
+
+
+def test_the_accelerate_configurations_are_known():
+    assert sorted(path.stem for path in CONFIGS.iterdir()) == sorted(LAUNCHED)
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_an_accelerate_configuration_is_read_by_accelerate_and_by_us(name, monkeypatch):
+    """As ``accelerate launch`` reads it: what it sets for our processes must mean what the file says."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    path = str(CONFIGS / f"{name}.yaml")
+    loaded = load_config_from_file(path)
+    assert loaded.distributed_type.value == ("MULTI_GPU" if name == "ddp" else "FSDP")
+    assert (loaded.num_processes, loaded.mixed_precision) == (8, "no")
+    args = launch_command_parser().parse_args(["--config_file", path, "--module", "repro_rl", "train"])
+    args, _, _ = _validate_launch_command(args)
+    for key in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "FSDP_VERSION"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in prepare_multi_gpu_env(args).items():
+        monkeypatch.setenv(key, value)
+    assert resharding() is LAUNCHED[name]
+
+
+def test_what_cannot_be_split_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ConfigError, match=r"DeepSpeed.*fsdp2\.yaml"):
+        resharding()
+    monkeypatch.delenv("ACCELERATE_USE_DEEPSPEED")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="fsdp_version: 2"):
+        resharding()
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    with pytest.raises(ConfigError, match="fsdp_offload_params"):
+        resharding()
+    with pytest.raises(ConfigError, match=r"ddp\.yaml"):
+        check_sharding(load_config(None, ["policy.lora.rank=4"]))
+    with pytest.raises(ConfigError, match="adamw8bit cannot be split"):
+        check_sharding(load_config(None, ["train.optimizer=adamw8bit"]))
+
+
+@pytest.mark.slow
+def test_split_weights_give_what_whole_ones_give(warm, tmp_path):
+    """Two processes, each with half of the trained weights, against one process; then continued."""
+    settings = [*warm.settings, *RUN, f"train.init={warm.run}", "train.iterations=2"]
+    run_training(load_config(None, settings), tmp_path / "one")
+    stage = {"what": "train", "settings": [*settings, "train.iterations=1"], "out": str(tmp_path / "two")}
+    done = launch(
+        tmp_path / "plan.json",
+        {"stages": [stage, stage | {"settings": settings}]},
+        {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert_close_rows(tmp_path / "one", tmp_path / "two")
+    for folder in (Path("checkpoints") / "00001", Path("checkpoints") / "00002"):
+        assert_close_weights(tmp_path / "one" / folder, tmp_path / "two" / folder, warm.model)
+        moments = [load_file(tmp_path / run / folder / "optimizer.safetensors") for run in ("one", "two")]
+        assert moments[0].keys() == moments[1].keys()
+        assert all(torch.allclose(moments[0][key], moments[1][key], atol=1e-5) for key in moments[0])
+
+
+# One that fails -----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

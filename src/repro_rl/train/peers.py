@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from repro_rl.errors import PeerLostError
 
-PATIENCE = 3.0  # seconds in which a broken connection is expected to show who broke it
+PATIENCE = 10.0  # seconds in which a broken connection is expected to show who broke it
 AGAIN = (
     "Repeat the same command to continue from the last checkpoint; the number of processes may be another."
 )
@@ -66,13 +66,14 @@ class Peers:
             yield
         except RuntimeError as error:  # what torch.distributed raises for everything
             self.ending = True
-            reason = self.blame() or self._timed_out(error)
+            late = "imed out" in str(error) or "imeout" in str(error)
+            reason = self.blame(0.0 if late else PATIENCE) or self._unknown(error, late)
             self._leave("survivor")
             raise PeerLostError(f"{reason} {AGAIN}") from error
 
-    def blame(self) -> str | None:
-        """Which process failed or is gone, in a sentence; None when none can be named."""
-        deadline = time.monotonic() + PATIENCE
+    def blame(self, patience: float = PATIENCE) -> str | None:
+        """Which process failed or is gone, in a sentence; None when none can be named so soon."""
+        deadline = time.monotonic() + patience
         while True:
             notes = {rank: self._note(rank) for rank in range(len(self.known)) if rank != self.rank}
             for rank, note in notes.items():
@@ -86,14 +87,13 @@ class Peers:
                 return None
             time.sleep(0.05)
 
-    def _timed_out(self, error: RuntimeError) -> str:
-        first = _first_line(error) or type(error).__name__
-        if "imed out" in first or "imeout" in first:
+    def _unknown(self, error: RuntimeError, late: bool) -> str:
+        if late:
             return (
                 f"Another process did not come to the same point within train.peer_timeout={self.timeout:g} "
-                f"seconds; raise it if that process was only slow."
+                "seconds; raise it if that process was only slow."
             )
-        return f"Another process of this run was lost ({first})."
+        return f"Another process of this run was lost ({_first_line(error) or type(error).__name__})."
 
     def _terminated(self, number: int, frame: Any) -> None:
         """SIGTERM: torchrun sends it to the rest when one process has failed."""
