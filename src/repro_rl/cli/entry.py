@@ -14,7 +14,7 @@ import repro_rl.cli.verl  # adds verl
 import repro_rl.cli.view  # noqa: F401
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
-from repro_rl.errors import ConfigError, ReproError
+from repro_rl.errors import ConfigError, ReproError, TrainingStopped
 from repro_rl.processes import place
 
 SEVERAL = ("train", "warmup", "eval")  # commands that share their work between processes
@@ -33,6 +33,8 @@ def main() -> None:
             )
         app()
     except ReproError as error:
+        if rank and isinstance(error, TrainingStopped):
+            sys.exit(2)  # all processes stop then, and the first one says why
         if rank:
             error_console.print(f"process {rank}:", highlight=False)
         error_console.print(f"[bold red]{type(error).__name__}[/]", highlight=False)
@@ -41,7 +43,8 @@ def main() -> None:
             raise
         sys.exit(2)
     except KeyboardInterrupt:
-        error_console.print("Interrupted. Repeat the command to continue from the last checkpoint.")
+        if not rank:
+            error_console.print("Interrupted. Repeat the command to continue from the last checkpoint.")
         sys.exit(130)
     finally:
         console.show_cursor(True)

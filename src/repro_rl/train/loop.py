@@ -189,6 +189,8 @@ class RLRun:
                 self.best = (float(state["best_success"]), int(state["best_iteration"]))
             load_optimizer(found[1], self.updater.optimizer)
             self.say(f"Continuing {out} after iteration {self.iteration}.")
+        if self.ranks.world > 1:
+            self.say(f"{self.ranks.world} processes share this run.")
         self.log: MetricsLog | None = None
         if not self.ranks.first:
             return
