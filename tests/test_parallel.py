@@ -87,7 +87,8 @@ def test_packed_rows_keep_a_conversation_with_untrained_parts_between():
     zeros = np.zeros(5, np.float32)
     trained = np.array([False, False, True, False, True])
     row = Row(np.arange(5), trained, zeros + 1, zeros - 1, zeros + 3, 2, "forward")
-    row.positive[:2] = row.negative[:2] = row.logprob[:2] = 0
+    for values in (row.positive, row.negative, row.logprob):
+        values[:2] = 0
     back = unpack(pack(row))
     for name in ("ids", "trained", "positive", "negative", "logprob"):
         assert np.array_equal(getattr(back, name), getattr(row, name)), name

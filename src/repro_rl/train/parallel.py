@@ -315,37 +315,24 @@ def slim(trajectory: Trajectory, *, prompts: bool) -> Trajectory:
     return replace(trajectory, steps=steps, reflection=reflection)
 
 
-def pack(row: Row) -> tuple[Any, ...]:
-    """A row in a quarter of the bytes: 32-bit ids, and values only from the first trained position on."""
+TAILS = ("trained", "positive", "negative", "logprob")  # 0 before the first trained position
+
+
+def pack(row: Row) -> tuple[int, Row]:
+    """A row in a fraction of the bytes: 32-bit ids, and its values from the first trained position on."""
     first = int(row.trained.argmax()) if row.trained.any() else len(row.trained)
-    return (
-        row.ids.astype(np.int32),
-        first,
-        row.trained[first:],
-        row.positive[first:],
-        row.negative[first:],
-        row.logprob[first:],
-        row.count,
-        row.kind,
-    )
+    tails: dict[str, Any] = {name: getattr(row, name)[first:] for name in TAILS}
+    return first, replace(row, ids=row.ids.astype(np.int32), **tails)
 
 
-def unpack(packed: tuple[Any, ...]) -> Row:
+def unpack(packed: tuple[int, Row]) -> Row:
     """The row that ``pack`` was given."""
-    ids, first, trained, positive, negative, logprob, count, kind = packed
-
-    def whole(tail: Any) -> Any:
-        return np.concatenate([np.zeros(first, tail.dtype), tail])
-
-    return Row(
-        ids=ids.astype(np.int64),
-        trained=whole(trained),
-        positive=whole(positive),
-        negative=whole(negative),
-        logprob=whole(logprob),
-        count=count,
-        kind=kind,
-    )
+    first, row = packed
+    whole: dict[str, Any] = {}
+    for name in TAILS:
+        tail = getattr(row, name)
+        whole[name] = np.concatenate([np.zeros(first, tail.dtype), tail])
+    return replace(row, ids=row.ids.astype(np.int64), **whole)
 
 
 def merge_rows(rows: Iterable[Row]) -> list[Row]:
