@@ -316,10 +316,13 @@ class RLRun:
             self.best = (reached, self.iteration)
 
     def save(self) -> None:
-        self.ranks.check_same_weights(self.policy.model.parameters())
-        tensors = optimizer_tensors(self.updater.optimizer)
-        if not self.ranks.first:
-            return
+        with self.ranks.hold():
+            self.ranks.check_same_weights(self.policy.model.parameters())
+            tensors = optimizer_tensors(self.updater.optimizer)
+            if self.ranks.first:
+                self._write_checkpoint(tensors)
+
+    def _write_checkpoint(self, tensors: dict[str, Any]) -> None:
         save_checkpoint(
             self.out / "checkpoints" / f"{self.iteration:05d}",
             self.policy,

@@ -68,6 +68,10 @@ class Ranks:
         """A context in which a failure of this process is told to the others before it ends."""
         return nullcontext() if self.peers is None else self.peers.guard()
 
+    def hold(self) -> AbstractContextManager[None]:
+        """A context, such as writing a checkpoint, that is finished even when another process is lost."""
+        return nullcontext() if self.peers is None else self.peers.hold()
+
     def mine(self, items: Sequence[T]) -> list[T]:
         """Every ``world``-th item, from this process's rank on."""
         return list(items[self.rank :: self.world])

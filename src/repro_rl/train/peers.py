@@ -19,7 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from repro_rl.errors import PeerLostError
+from repro_rl.errors import PeerLostError, ReproError
 
 PATIENCE = 10.0  # seconds in which a broken connection is expected to show who broke it
 AGAIN = (
@@ -34,6 +34,7 @@ class Peers:
         self.rank, self.timeout = rank, timeout
         self.known: list[tuple[str, int]] = []
         self.ending = False  # this process is on its way out and has said why
+        self._holding, self._held = False, 0  # a signal waits while something is finished
 
     @staticmethod
     def describe() -> tuple[str, int]:
@@ -48,7 +49,10 @@ class Peers:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """An exception inside is written down for the others, then raised as it is."""
+        """An exception inside is written down for the others, then raised as it is.
+
+        Unless it only shows that another process is gone: then PeerLostError names that one.
+        """
         try:
             yield
         except PeerLostError:
@@ -56,8 +60,24 @@ class Peers:
         except BaseException as error:
             if not self.ending:
                 self.ending = True
+                if isinstance(error, RuntimeError) and not isinstance(error, ReproError):
+                    broken = any(word in str(error) for word in ("onnection", "gloo", "NCCL"))
+                    if (reason := self.blame(PATIENCE if broken else 0.0)) is not None:
+                        self._leave("survivor")
+                        raise PeerLostError(f"{reason} {AGAIN}") from error
                 self._leave(f"failed: {type(error).__name__}: {_first_line(error)}")
             raise
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """SIGTERM waits until what is inside is done; torchrun gives 30 seconds."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._held:
+                self._terminated(self._held, None)
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -99,6 +119,9 @@ class Peers:
         """SIGTERM: torchrun sends it to the rest when one process has failed."""
         if self.ending:
             return  # an error is being reported already
+        if self._holding:
+            self._held = number
+            return
         self.ending = True
         reason = self.blame() or "The launcher ended this process (SIGTERM)."
         self._leave("survivor")

@@ -285,12 +285,13 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
         if on_row is not None and ranks.first:
             on_row(row)
         if update % section.save_every == 0 or update == section.updates or stopped:
-            ranks.check_same_weights(policy.model.parameters())
-            tensors = optimizer_tensors(optimizer)
-            if ranks.first:
-                folder = out / "checkpoints" / f"{update:05d}"
-                save_checkpoint(folder, policy, tensors, {"stopped": stopped})
-                prune(out, 1, None)
+            with ranks.hold():
+                ranks.check_same_weights(policy.model.parameters())
+                tensors = optimizer_tensors(optimizer)
+                if ranks.first:
+                    folder = out / "checkpoints" / f"{update:05d}"
+                    save_checkpoint(folder, policy, tensors, {"stopped": stopped})
+                    prune(out, 1, None)
 
     def finish() -> None:
         if update > begin or not (out / "model" / "config.json").exists():
