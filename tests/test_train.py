@@ -556,7 +556,7 @@ def test_every_forward_pass_of_an_update_has_the_precision_of_the_sampler():
 def test_minibatches_keep_groups_together():
     up = updater(minibatches=2)
     samples = on_policy(up.model)
-    parts = up._minibatches(samples, 4, 1, 0)
+    parts = [up._batches(rows) for rows in up._rows(samples, 4, 1, 0)]
     assert len(parts) == 2
     tokens = [sum(float(batch.weight.sum()) for batch in part) for part in parts]
     assert sum(tokens) == sum(int(s.trained.sum()) for s in samples)

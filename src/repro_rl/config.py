@@ -232,6 +232,7 @@ class TrainSection(Section):
     keep: int = Field(2, gt=0, description="newest checkpoints kept beside the best")
     eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
     record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
+    peer_timeout: float = Field(1800.0, gt=0, description="longest wait for another process, in seconds")
 
 
 class AlarmSection(Section):

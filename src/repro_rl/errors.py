@@ -54,6 +54,10 @@ class TrainingStopped(ReproError, RuntimeError):
     """An alarm stopped training. The last good checkpoint is kept."""
 
 
+class PeerLostError(ReproError, ConnectionError):
+    """Another process of the same run failed or was lost; the message says which, where that is known."""
+
+
 class ApiError(ReproError, ConnectionError):
     """A model server refuses every call: wrong key, wrong model, wrong address. Never holds the key."""
 

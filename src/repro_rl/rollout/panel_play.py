@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from repro_rl.types import Group, Trajectory
 
 def play_panel(
     pool: EnvPool,
-    panel: TaskPanel,
+    panel: TaskPanel | Iterable[str],
     policy: Policy,
     prompts: PromptBuilder,
     sampling: SamplingSettings,
@@ -27,7 +27,7 @@ def play_panel(
     demonstrations: Demonstrations | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """``rollouts`` episodes of every task of the panel, in panel order, at most ``live`` at once.
+    """``rollouts`` episodes of every task, in the order of the panel, at most ``live`` at once.
 
     The result does not depend on ``live``: every episode has its own random stream, named by seed, task and
     rollout.

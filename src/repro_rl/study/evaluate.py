@@ -9,6 +9,7 @@ from typing import Any
 
 from repro_rl.config import RunConfig, dump_config
 from repro_rl.demos.incontext import Shelf
+from repro_rl.errors import ConfigError
 from repro_rl.files import write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
@@ -26,7 +27,9 @@ from repro_rl.train.build import (
     prompt_limit,
     reflect_sampling,
 )
+from repro_rl.train.parallel import join
 from repro_rl.train.run_folder import manifest, write_manifest
+from repro_rl.types import Trajectory
 
 
 def evaluate(
@@ -53,11 +56,14 @@ def evaluate(
     smaller than asked, CheckpointError when the model cannot be loaded, ApiError and BudgetError.
     """
     section = config.eval
+    ranks = join(config)
     pool = build_pool(config)
     panel = pool.first.panel(section.split).head(section.tasks)
     own = policy is None
     policy = policy or agent_policy(config, model)
     prompts = build_prompts(config)
+    if ranks.world > 1 and isinstance(policy, HttpPolicy):
+        raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
     if out is not None and isinstance(policy, HttpPolicy) and not (out / "config.yaml").exists():
         write_text(out / "config.yaml", dump_config(config))  # nothing else makes this run folder
         write_manifest(
@@ -71,29 +77,35 @@ def evaluate(
         )
     begin = time.perf_counter()
     if on_total is not None:
-        on_total(len(panel) * section.rollouts)
-    trajectories = play_panel(
-        pool,
-        panel,
-        policy,
-        prompts,
-        forward_sampling(config, section.temperature),
-        rollouts=section.rollouts,
-        seed=section.seed,
-        max_prompt_tokens=config.prompt.max_prompt_tokens if shelf is None else prompt_limit(config, policy),
-        demonstrations=None if shelf is None else shelf.texts(prompts),
-        on_done=on_done,
-    )
-    if judge:
-        reflect(
-            trajectories,
+        on_total(len(ranks.mine(panel.ids)) * section.rollouts)
+
+    def play(tasks: list[str]) -> list[Trajectory]:
+        limit = config.prompt.max_prompt_tokens if shelf is None else prompt_limit(config, policy)
+        played = play_panel(
+            pool,
+            tasks,
             policy,
             prompts,
-            reflect_sampling(config, section.temperature),
-            instructions=pool.first.instructions,
-            stream=("panel", section.seed),
-            max_prompt_tokens=config.prompt.max_reflect_tokens,
+            forward_sampling(config, section.temperature),
+            rollouts=section.rollouts,
+            seed=section.seed,
+            max_prompt_tokens=limit,
+            demonstrations=None if shelf is None else shelf.texts(prompts),
+            on_done=on_done,
         )
+        if judge:
+            reflect(
+                played,
+                policy,
+                prompts,
+                reflect_sampling(config, section.temperature),
+                instructions=pool.first.instructions,
+                stream=("panel", section.seed),
+                max_prompt_tokens=config.prompt.max_reflect_tokens,
+            )
+        return played
+
+    trajectories = ranks.over_tasks(panel.ids, play, prompts=True)
     records = [trajectory_record(t, iteration or 0) for t in trajectories]
     won = sum(t.won for t in trajectories)
     low, high = wilson(won, len(trajectories))
@@ -133,7 +145,7 @@ def evaluate(
         result["demonstrations"] = shelf.census(trajectories, prompts)
     if own and isinstance(policy, HttpPolicy):
         policy.client.close()
-    if out is not None:
+    if out is not None and ranks.first:
         write_records(out / "trajectories" / f"eval-{name}.jsonl.gz", records)
         write_json(out / "eval" / f"{name}.json", result)
     return result

@@ -18,30 +18,38 @@ from safetensors.torch import load_file, save_file
 from repro_rl.errors import CheckpointError
 from repro_rl.files import sweep_temporaries, write_folder, write_json
 from repro_rl.policy.lora import is_adapter
+from repro_rl.train.sharded import like_parameter, whole_tensor
 
 STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
 
 
 def save_checkpoint(
-    folder: Path, policy: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    folder: Path,
+    policy: Any,
+    optimizer: torch.optim.Optimizer | dict[str, torch.Tensor],
+    state: dict[str, Any],
 ) -> None:
-    """Write ``folder`` whole or not at all. ``state`` must be JSON."""
+    """Write ``folder`` whole or not at all. ``optimizer``: itself, or its tensors; ``state``: JSON."""
+    tensors = optimizer if isinstance(optimizer, dict) else optimizer_tensors(optimizer)
 
     def fill(temporary: Path) -> None:
         policy.save(temporary)
-        save_file(optimizer_tensors(optimizer), temporary / OPTIMIZER_FILE)
+        save_file(tensors, temporary / OPTIMIZER_FILE)
         write_json(temporary / STATE_FILE, state)
 
     write_folder(folder, fill)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's per-parameter state as named tensors, ``<parameter index>.<key>``."""
+    """The optimizer's per-parameter state as named tensors, ``<parameter index>.<key>``.
+
+    Where processes hold parts of it, all must ask.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for index, entries in optimizer.state_dict()["state"].items():
         for key, value in entries.items():
             tensor = value if isinstance(value, torch.Tensor) else torch.tensor(float(value))
-            tensors[f"{index}.{key}"] = tensor.detach().cpu().contiguous()
+            tensors[f"{index}.{key}"] = whole_tensor(tensor).detach().cpu().contiguous()
     return tensors
 
 
@@ -74,6 +82,7 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
                     f"{path}: {key} of parameter {index} has shape {tuple(tensor.shape)}, the model's is "
                     f"{tuple(parameters[index].shape)}; it belongs to another model."
                 )
+            entries[key] = like_parameter(tensor, parameters[index])
     whole["state"] = state
     optimizer.load_state_dict(whole)
 

@@ -30,17 +30,29 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
-from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
+from repro_rl.train.checkpoint import (
+    latest,
+    load_optimizer,
+    optimizer_tensors,
+    prune,
+    save_checkpoint,
+    start_model,
+)
+from repro_rl.train.parallel import Ranks, check_share, join, owners_of
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.samples import build_samples, progress_token_advantages
-from repro_rl.train.update import Updater, check_kl
+from repro_rl.train.sharded import copy_weights
+from repro_rl.train.update import Updater, check_kl, minibatch_order
 from repro_rl.train.warmup import validation_success
 from repro_rl.types import Group, Trajectory
 
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed.
-FREE_ON_CONTINUE = ("train.iterations", "train.env_steps", "train.keep", "alarms", "eval.split", "eval.tasks")
+FREE_ON_CONTINUE = (
+    *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
+    *("alarms", "eval.split", "eval.tasks"),
+)
 
 OnRow = Callable[[dict[str, Any]], None]
 OnText = Callable[[str], None]
@@ -120,7 +132,10 @@ def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> 
 
 
 class RLRun:
-    """One training run: what ``run_training`` drives, usable from a notebook step by step."""
+    """One training run: what ``run_training`` drives, usable from a notebook step by step.
+
+    Started in several processes (see ``parallel``), each holds one of these and makes the same calls.
+    """
 
     def __init__(self, config: RunConfig, out: Path, on_text: OnText | None = None):
         if config.train.init is None:
@@ -129,19 +144,21 @@ class RLRun:
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
         warm_start = start_model(config.train.init)
         self.config, self.out = config, out
-        self.say: OnText = on_text or (lambda text: None)
+        self.ranks: Ranks = join(config)
+        check_share(config.train.groups, self.ranks.world)
+        self.say: OnText = on_text if on_text and self.ranks.first else (lambda text: None)
         self.pool = build_pool(config)
         self.prompts = build_prompts(config)
         self.tasks: TaskPanel = self.pool.first.panel(config.train.split)
         validation = validation_panel(config, self.pool)
-        found = latest(out) if (out / "config.yaml").exists() else None
+        found = self.ranks.by_first(lambda: latest(out) if (out / "config.yaml").exists() else None)
         start = found[1] if found else warm_start
         self.policy: TransformersPolicy = load_policy(config, start, training=True, resumed=found is not None)
         check_thinking(config, self.policy)
         check_prompt(config, self.pool.first, self.policy, self.prompts, self.tasks.ids[0])
-        check_disk(config, out, self.policy)
+        self.ranks.by_first(lambda: check_disk(config, out, self.policy))
         check_kl(config.train, self.policy.model.config.vocab_size)
-        open_run(out, config, free=FREE_ON_CONTINUE)
+        self.ranks.by_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
         needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
         reference: Any = None
         if needs_reference:
@@ -151,10 +168,13 @@ class RLRun:
                 if self.policy.adapted
                 else load_policy(config, warm_start).model.requires_grad_(False)
             )
-        rehearsal = build_rehearsal(config, self.policy, self.prompts, self.pool.first.instructions)
-        self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
+        rehearsal = build_rehearsal(
+            config, self.policy, self.prompts, self.pool.first.instructions, self.ranks
+        )
+        # Precision is policy.dtype's affair, whatever the launcher's configuration says.
+        self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         self.updater = Updater(
-            self.policy.model,
+            self.ranks.trained(self.policy.model),
             reference,
             self.policy.pad_id,
             config.train,
@@ -162,6 +182,7 @@ class RLRun:
             self.accelerator,
             self.policy.precision,
             rehearsal.batches if rehearsal is not None else None,
+            self.ranks,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
@@ -175,11 +196,17 @@ class RLRun:
                 self.best = (float(state["best_success"]), int(state["best_iteration"]))
             load_optimizer(found[1], self.updater.optimizer)
             self.say(f"Continuing {out} after iteration {self.iteration}.")
+        if self.ranks.world > 1:
+            self.say(f"{self.ranks.world} processes share this run.")
+        self.log: MetricsLog | None = None
+        if not self.ranks.first:
+            return
         self.log = MetricsLog(out, self.iteration)
         write_manifest(
             out,
             manifest(
                 config,
+                processes=self.ranks.world,
                 panels={"train": self.tasks.manifest(), "validation": validation.manifest()},
                 environment=self.pool.first.describe(),
                 parameters=sum(p.numel() for p in self.policy.model.parameters()),
@@ -194,16 +221,31 @@ class RLRun:
 
     def rollout(self, iteration: int) -> list[Group]:
         """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks."""
-        config = self.config
-        train, prompt = config.train, config.prompt
-        tasks = task_schedule(self.tasks.ids, config.seed, iteration, train.groups)
+        train = self.config.train
+        tasks = task_schedule(self.tasks.ids, self.config.seed, iteration, train.groups)
+        played = self.ranks.spread(
+            self.owners(iteration),
+            lambda places: self._play(tasks, places, iteration),
+            prompts=self._recorded(iteration),
+        )
+        return [Group(task, trajectories) for task, trajectories in zip(tasks, played, strict=True)]
+
+    def owners(self, iteration: int) -> list[int]:
+        """Which process plays which of the iteration's groups."""
+        train = self.config.train
+        return owners_of(minibatch_order(train.groups, iteration, self.config.seed), self.ranks.world)
+
+    def _recorded(self, iteration: int) -> bool:
+        every = self.config.train.record_every
+        return every > 0 and (iteration % every == 0 or iteration == 1)
+
+    def _play(self, tasks: Sequence[str], places: Sequence[int], iteration: int) -> list[list[Trajectory]]:
+        """The groups at these places of the iteration's tasks."""
+        config, train, prompt = self.config, self.config.train, self.config.prompt
+        size = train.group_size
         stream = ("train", config.seed, iteration)
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
-        jobs = [
-            Job(task, place * train.group_size + k)
-            for place, task in enumerate(tasks)
-            for k in range(train.group_size)
-        ]
+        jobs = [Job(tasks[place], place * size + k) for place in places for k in range(size)]
         trajectories = run_episodes(
             self.pool,
             jobs,
@@ -213,10 +255,10 @@ class RLRun:
             stream=stream,
             max_prompt_tokens=prompt.max_prompt_tokens,
         )
-        size = train.group_size
         judged: dict[float, list[Trajectory]] = {}
         for n, trajectory in enumerate(trajectories if config.method.reflect else ()):
-            trained = n % size in chosen_reflections(config, iteration, n // size, size)
+            place, number = places[n // size], n % size
+            trained = number in chosen_reflections(config, iteration, place, size)
             judged.setdefault(reflection_temperature(config, trained), []).append(trajectory)
         for temperature, part in judged.items():
             reflect(
@@ -228,7 +270,7 @@ class RLRun:
                 stream=stream,
                 max_prompt_tokens=prompt.max_reflect_tokens,
             )
-        return [Group(task, trajectories[i * size : (i + 1) * size]) for i, task in enumerate(tasks)]
+        return [trajectories[i * size : (i + 1) * size] for i in range(len(places))]
 
     def credit(self, groups: list[Group]) -> None:
         credit_groups(self.config, groups)
@@ -243,21 +285,21 @@ class RLRun:
         self.credit(groups)
         trajectories = [t for g in groups for t in g.trajectories]
         samples = build_samples(
-            groups,
+            self.ranks.own_groups(groups, self.owners(iteration)),
             fmt=self.prompts.fmt,
             decode=self.policy.decode,
             advantage_on=method.advantage_on,
             progress_advantages=progress_token_advantages(groups) if method.advantage_on == "split" else None,
             reflections=self._trained_reflections(groups, iteration),
         )
-        seed_dropout(config, iteration)
+        seed_dropout(config, iteration, *self.ranks.names)
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
+        copy_weights(self.updater.model, self.policy.model)
         self.policy.weights_changed()
         updated = time.perf_counter()
         self.iteration = iteration
         self.env_steps += sum(t.length for t in trajectories)
-        every = config.train.record_every
-        if every and (iteration % every == 0 or iteration == 1):
+        if self._recorded(iteration) and self.ranks.first:
             write_trajectories(
                 self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz", trajectories, iteration
             )
@@ -277,7 +319,7 @@ class RLRun:
     def validate(self, row: dict[str, Any]) -> None:
         """Success on the validation panel; the best iteration so far is remembered."""
         reached = validation_success(
-            self.config, self.policy, self.pool, progress=self.config.method.progress
+            self.config, self.policy, self.pool, self.config.method.progress, self.ranks
         )
         row["eval/success"] = reached
         row["eval/tasks"] = self.config.eval.validation_tasks
@@ -285,10 +327,17 @@ class RLRun:
             self.best = (reached, self.iteration)
 
     def save(self) -> None:
+        with self.ranks.hold():
+            self.ranks.check_same_weights(self.policy.model.parameters())
+            tensors = optimizer_tensors(self.updater.optimizer)
+            if self.ranks.first:
+                self._write_checkpoint(tensors)
+
+    def _write_checkpoint(self, tensors: dict[str, Any]) -> None:
         save_checkpoint(
             self.out / "checkpoints" / f"{self.iteration:05d}",
             self.policy,
-            self.updater.optimizer,
+            tensors,
             {
                 "iteration": self.iteration,
                 "env_steps": self.env_steps,
@@ -317,26 +366,34 @@ def run_training(
 ) -> RLRun:
     """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
-    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept.
+    Started in several processes, all share the work and the first one alone writes, reports and speaks.
+    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept. Raises PeerLostError when
+    another process failed or was lost.
     """
-    run = RLRun(config, out, on_text)
-    train = config.train
+    with join(config).guard():
+        run = RLRun(config, out, on_text)
+        _train(run, on_row)
+    return run
+
+
+def _train(run: RLRun, on_row: OnRow | None) -> None:
+    train = run.config.train
     while not run.done():
         row = run.step()
         warnings, reason = run.alarms.check(row)
         last = run.done()
         if train.eval_every and (run.iteration % train.eval_every == 0 or last):
             run.validate(row)
-        run.log.add(row)
-        if on_row is not None:
-            on_row(row)
+        if run.log is not None:
+            run.log.add(row)
+            if on_row is not None:
+                on_row(row)
         for warning in warnings:
             run.say(f"iteration {run.iteration}: {warning}")
         if reason is not None:
             raise TrainingStopped(
                 f"Stopped after iteration {run.iteration}: {reason}. "
-                f"Checkpoints are in {out / 'checkpoints'}; the limits are in the section 'alarms'."
+                f"Checkpoints are in {run.out / 'checkpoints'}; the limits are in the section 'alarms'."
             )
         if run.iteration % train.save_every == 0 or "eval/success" in row or last:
             run.save()
-    return run

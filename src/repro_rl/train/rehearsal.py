@@ -19,6 +19,7 @@ from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, collate, split_rows
+from repro_rl.train.parallel import ALONE, Ranks
 from repro_rl.train.run_folder import read_manifest
 from repro_rl.train.warmup import draw_halves, is_labelled, reflection_row
 from repro_rl.types import Trajectory
@@ -37,7 +38,9 @@ class Rehearsal:
         prompts: PromptBuilder,
         instructions: str,
         config: RunConfig,
+        ranks: Ranks = ALONE,
     ):
+        self._ranks = ranks  # each of them computes a part of the rows of a step
         known = [t for t in episodes if is_labelled(t)]
         self.won, self.lost = [t for t in known if t.won], [t for t in known if not t.won]
         if not known:
@@ -62,10 +65,11 @@ class Rehearsal:
             )
             for episode in draw_halves(self.won, self.lost, config.method.rehearsal, rng)
         ]
+        chunks = split_rows(self._ranks.share_rows(rows), config.train.micro_tokens)
         scale = config.method.rehearsal_coef / sum(int(row.trained.sum()) for row in rows)
         return [
             collate(chunk, {"reflect": scale}, self._policy.pad_id, self._policy.device)
-            for chunk in split_rows(rows, config.train.micro_tokens)
+            for chunk in self._ranks.even(chunks, "reflect")
         ]
 
 
@@ -88,10 +92,14 @@ def demos_of(config: RunConfig) -> Path:
 
 
 def build_rehearsal(
-    config: RunConfig, policy: TransformersPolicy, prompts: PromptBuilder, instructions: str
+    config: RunConfig,
+    policy: TransformersPolicy,
+    prompts: PromptBuilder,
+    instructions: str,
+    ranks: Ranks = ALONE,
 ) -> Rehearsal | None:
     """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
     if config.method.rehearsal == 0 or not config.method.reflect:
         return None
     experts, labelled = load_demos(demos_of(config))
-    return Rehearsal([*experts, *labelled], policy, prompts, instructions, config)
+    return Rehearsal([*experts, *labelled], policy, prompts, instructions, config, ranks)

@@ -17,6 +17,8 @@ from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
 from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
 from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.parallel import ALONE, Ranks
+from repro_rl.train.sharded import whole_tensor
 from repro_rl.types import Sample
 
 EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
@@ -29,6 +31,12 @@ def check_kl(train: TrainSection, vocabulary: int) -> None:
             f"train.kl.form is 'exact' but the vocabulary has {vocabulary:,} tokens "
             f"(limit {EXACT_KL_VOCABULARY:,}); set train.kl.form=k3."
         )
+
+
+def minibatch_order(groups: int, iteration: int, seed: int) -> list[int]:
+    """The task groups of an iteration in the order that fills its mini-batches: they are never split."""
+    order = np.random.default_rng(name_key(seed, "minibatch", iteration)).permutation(groups)
+    return [int(group) for group in order]
 
 
 class Updater:
@@ -44,7 +52,9 @@ class Updater:
         accelerator: Accelerator,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
         rehearse: Callable[[int, int], list[Batch]] | None = None,
+        ranks: Ranks = ALONE,
     ):
+        self.ranks = ranks
         self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
@@ -62,13 +72,15 @@ class Updater:
     ) -> dict[str, float]:
         """Run all epochs. Returns the logged means over the applied mini-batches.
 
-        A non-finite loss or gradient is never applied: its mini-batch is skipped and counted in
+        ``samples``: those of this process's groups; ``groups``: how many there are in all processes. A
+        non-finite loss or gradient is never applied: its mini-batch is skipped and counted in
         ``update/skipped``.
         """
         rate = self.learning_rate(iteration)
         for param_group in self.optimizer.param_groups:
             param_group["lr"] = rate
-        parts = self._minibatches(samples, groups, iteration, seed)
+        rows = self._rows(samples, groups, iteration, seed)
+        parts = [self._batches(part) for part in rows]
         sums: dict[str, float] = {}
         norms: list[float] = []
         skipped = steps = 0
@@ -76,9 +88,9 @@ class Updater:
         for epoch in range(self.train.epochs):
             order = np.random.default_rng(name_key(seed, "order", iteration, epoch)).permutation(len(parts))
             for index in order:
-                batches = parts[index]
-                if not batches:
+                if not rows[index]:
                     continue
+                batches = parts[index]
                 steps += 1
                 self.optimizer.zero_grad(set_to_none=True)
                 finite = True
@@ -96,7 +108,7 @@ class Updater:
                             temperature=self.train.temperature,
                         )
                     finite = finite and bool(torch.isfinite(terms.total))
-                    self.accelerator.backward(terms.total)
+                    self.accelerator.backward(terms.total * self.ranks.loss_factor)
                     _add(part, "loss", float(terms.total.detach()))
                     for name in ("policy", "kl", "entropy", "clipped", "tokens"):
                         _add(part, name, getattr(terms, name))
@@ -107,9 +119,14 @@ class Updater:
                     with self.precision():
                         loss = imitation_loss(self.model, batch)
                     finite = finite and bool(torch.isfinite(loss))
-                    self.accelerator.backward(loss)
+                    self.accelerator.backward(loss * self.ranks.loss_factor)
                     _add(part, "rehearsal", float(loss.detach()))
-                norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.train.grad_clip))
+                part["broken"] = float(not finite)
+                part = self.ranks.sums(part)
+                finite = part.pop("broken") == 0
+                self.ranks.sum_gradients(self.model.parameters())
+                clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.grad_clip)
+                norm = float(whole_tensor(clipped))
                 if finite and math.isfinite(norm):
                     self.optimizer.step()
                     norms.append(norm)
@@ -119,7 +136,8 @@ class Updater:
                     skipped += 1
         self.model.eval()
         tokens = max(sums.get("tokens", 0.0), 1.0)
-        rows = sum(len(batch.ids) for batches in parts for batch in batches)
+        distinct = sum(len(part) for part in rows)
+        copies = sum(row.count for part in rows for row in part)
         rehearsed = {"update/rehearsal_loss": sums.get("rehearsal", 0.0) / max(len(norms), 1)}
         return {
             "update/loss": sums.get("loss", 0.0) / max(len(norms), 1),
@@ -131,35 +149,34 @@ class Updater:
             "update/grad_norm": float(np.mean(norms)) if norms else 0.0,
             "update/lr": rate,
             "update/skipped": float(skipped),
-            "update/distinct_rows": rows / max(len(samples), 1),
+            "update/distinct_rows": distinct / max(copies, 1),
             **(rehearsed if self.rehearse is not None else {}),
         }
 
-    def _minibatches(
-        self, samples: Sequence[Sample], groups: int, iteration: int, seed: int
-    ) -> list[list[Batch]]:
-        """Mini-batches of micro-batches, split by task group so that anchor groups stay together."""
+    def _rows(self, samples: Sequence[Sample], groups: int, iteration: int, seed: int) -> list[list[Row]]:
+        """The distinct rows of every mini-batch, those of all processes together."""
         count = self.train.minibatches
-        order = np.random.default_rng(name_key(seed, "minibatch", iteration)).permutation(groups)
-        part_of = {int(group): place * count // groups for place, group in enumerate(order)}
         buckets: list[list[Sample]] = [[] for _ in range(count)]
+        order = minibatch_order(groups, iteration, seed)
+        part_of = {group: position * count // groups for position, group in enumerate(order)}
         for sample in samples:
             buckets[part_of[sample.group]].append(sample)
-        parts = []
-        for bucket in buckets:
-            tokens = {
-                kind: max(sum(int(s.trained.sum()) for s in bucket if s.kind == kind), 1)
-                for kind in ("forward", "reflect")
-            }
-            scales = {
-                "forward": 1 / tokens["forward"],
-                "reflect": self.method.reflect_coef / tokens["reflect"],
-            }
-            rows = merge(bucket)
-            parts.append(
-                [self._with_reference(chunk, scales) for chunk in split_rows(rows, self.train.micro_tokens)]
-            )
-        return parts
+        return self.ranks.merged([merge(bucket) for bucket in buckets])
+
+    def _batches(self, rows: list[Row]) -> list[Batch]:
+        """This process's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
+        tokens = {
+            kind: max(sum(int(row.trained.sum()) * row.count for row in rows if row.kind == kind), 1)
+            for kind in ("forward", "reflect")
+        }
+        scales = {
+            "forward": 1 / tokens["forward"],
+            "reflect": self.method.reflect_coef / tokens["reflect"],
+        }
+        if not rows:
+            return []
+        chunks = split_rows(self.ranks.share_rows(rows), self.train.micro_tokens)
+        return [self._with_reference(chunk, scales) for chunk in self.ranks.even(chunks)]
 
     @torch.no_grad()
     def _with_reference(self, rows: list[Row], scales: dict[str, float]) -> Batch:

@@ -39,11 +39,13 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
-from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint
+from repro_rl.train.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.parallel import ALONE, Ranks, join
 from repro_rl.train.preflight import check_thinking
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.train.sharded import copy_weights
 from repro_rl.types import Ids, Trajectory
 
 T = TypeVar("T")
@@ -212,35 +214,47 @@ def _drawn(pool: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
 
 
 def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None = None) -> Path:
-    """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is."""
+    """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
+
+    Started in several processes (see ``parallel``), each computes a share of every gradient.
+    """
     set_threads(config)
-    resumed = open_run(out, config)
+    ranks = join(config)
+    with ranks.guard():
+        return _run_warmup(config, demos, out, on_row, ranks)
+
+
+def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None, ranks: Ranks) -> Path:
+    resumed = ranks.by_first(lambda: open_run(out, config, free=("train.peer_timeout",)))
     experts, labelled = load_demos(demos)
     pool = build_pool(config)
-    start = initial_model(config, pool.first, (*experts, *labelled), out / "initial")
-    found = latest(out) if resumed else None
+    start = ranks.by_first(lambda: initial_model(config, pool.first, (*experts, *labelled), out / "initial"))
+    found = ranks.by_first(lambda: latest(out) if resumed else None)
     policy = load_policy(config, found[1] if found else start, training=True, resumed=found is not None)
     check_thinking(config, policy)
     data = warmup_data(config, policy, pool, experts, labelled)
     if not data.forward and not data.won and not data.lost:
         raise PreflightError(f"{demos} holds no demonstrations.")
     validation = validation_panel(config, pool)
-    write_manifest(
-        out,
-        manifest(
-            config,
-            panels={"validation": validation.manifest()},
-            environment=pool.first.describe(),
-            demos=str(demos),
-            rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
-            unlabelled=sum(not is_labelled(t) for t in (*experts, *labelled)),
-            parameters=sum(p.numel() for p in policy.model.parameters()),
-        ),
-    )
+    if ranks.first:
+        write_manifest(
+            out,
+            manifest(
+                config,
+                processes=ranks.world,
+                panels={"validation": validation.manifest()},
+                environment=pool.first.describe(),
+                demos=str(demos),
+                rows={"forward": len(data.forward), "won": len(data.won), "lost": len(data.lost)},
+                unlabelled=sum(not is_labelled(t) for t in (*experts, *labelled)),
+                parameters=sum(p.numel() for p in policy.model.parameters()),
+            ),
+        )
     section = config.warmup
+    trained = ranks.trained(policy.model)
     optimizer = build_optimizer(
         config.train.optimizer,
-        policy.model,
+        trained,
         lr=section.lr,
         betas=(0.9, 0.99),
         weight_decay=section.weight_decay,
@@ -249,7 +263,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     if found:
         begin, stopped = found[0], bool(found[2]["stopped"])
         load_optimizer(found[1], optimizer)
-    log = MetricsLog(out, begin)
+    log = MetricsLog(out, begin) if ranks.first else None
     update = begin
     while update < section.updates and not stopped:
         update += 1
@@ -259,30 +273,44 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
             group["lr"] = rate
         with_forward = update > section.forward_from
         row: dict[str, Any] = {"iteration": update, "warmup/lr": rate}
-        seed_dropout(config, "warmup", update)
-        row |= _imitate(policy, optimizer, draw(data, config, update, with_forward), config)
+        seed_dropout(config, "warmup", update, *ranks.names)
+        row |= _imitate(policy, trained, optimizer, draw(data, config, update, with_forward), config, ranks)
         if section.target_success is not None and with_forward and update % section.check_every == 0:
-            reached = validation_success(config, policy, pool, progress="progress" in section.forward_modes)
+            progress = "progress" in section.forward_modes
+            reached = validation_success(config, policy, pool, progress, ranks)
             row["eval/success"] = reached
             stopped = reached >= section.target_success
-        log.add(row)
-        if on_row is not None:
+        if log is not None:
+            log.add(row)
+        if on_row is not None and ranks.first:
             on_row(row)
         if update % section.save_every == 0 or update == section.updates or stopped:
-            save_checkpoint(out / "checkpoints" / f"{update:05d}", policy, optimizer, {"stopped": stopped})
-            prune(out, 1, None)
-    if update > begin or not (out / "model" / "config.json").exists():
-        write_folder(out / "model", policy.save_merged)
+            with ranks.hold():
+                ranks.check_same_weights(policy.model.parameters())
+                tensors = optimizer_tensors(optimizer)
+                if ranks.first:
+                    folder = out / "checkpoints" / f"{update:05d}"
+                    save_checkpoint(folder, policy, tensors, {"stopped": stopped})
+                    prune(out, 1, None)
+
+    def finish() -> None:
+        if update > begin or not (out / "model" / "config.json").exists():
+            write_folder(out / "model", policy.save_merged)
+
+    ranks.by_first(finish)
     return out / "model"
 
 
-def validation_success(config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool) -> float:
+def validation_success(
+    config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool, ranks: Ranks = ALONE
+) -> float:
     """Success on the validation panel at the validation temperature."""
     section = config.eval
-    return success_rate(
-        play_panel(
+
+    def play(tasks: list[str]) -> list[Trajectory]:
+        return play_panel(
             pool,
-            validation_panel(config, pool),
+            tasks,
             policy,
             build_prompts(config, progress=progress),
             forward_sampling(config, section.validation_temperature),
@@ -290,15 +318,21 @@ def validation_success(config: RunConfig, policy: TransformersPolicy, pool: EnvP
             seed=section.seed,
             max_prompt_tokens=config.prompt.max_prompt_tokens,
         )
-    )
+
+    return success_rate(ranks.over_tasks(validation_panel(config, pool).ids, play))
 
 
 def _imitate(
-    policy: TransformersPolicy, optimizer: torch.optim.Optimizer, rows: list[Row], config: RunConfig
+    policy: TransformersPolicy,
+    trained: Any,
+    optimizer: torch.optim.Optimizer,
+    rows: list[Row],
+    config: RunConfig,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """One update on the sum of the mean losses (nats a token) of both kinds; returns each."""
     losses: dict[str, float] = {}
-    policy.model.train()
+    trained.train()
     optimizer.zero_grad(set_to_none=True)
     for kind in ("forward", "reflect"):
         part = [row for row in rows if row.kind == kind]
@@ -306,14 +340,18 @@ def _imitate(
             continue
         scale = {kind: 1 / sum(int(row.trained.sum()) for row in part)}
         total = 0.0
-        for chunk in split_rows(part, config.train.micro_tokens):
+        chunks = split_rows(ranks.share_rows(part), config.train.micro_tokens)
+        for chunk in ranks.even(chunks, kind):
             with policy.precision():
-                loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss = imitation_loss(trained, collate(chunk, scale, policy.pad_id, policy.device))
+            (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         losses[f"warmup/{kind}_loss"] = total
-    torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.warmup.grad_clip)
+    losses = ranks.sums(losses)
+    ranks.sum_gradients(trained.parameters())
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), config.warmup.grad_clip)
     optimizer.step()
-    policy.model.eval()
+    trained.eval()
+    copy_weights(trained, policy.model)
     policy.weights_changed()
     return losses
