@@ -40,6 +40,7 @@ def packable(model: Any) -> bool:
         and not getattr(inner, "has_sliding_layers", False)
         and config.rope_parameters["rope_type"] == "default"
         and not inner.gradient_checkpointing
+        and not torch.is_autocast_enabled("cpu")
     )
 
 
@@ -60,7 +61,7 @@ def rotation(model: Any, positions: int) -> Pair:
 
 def heads(attention: Any, name: str, x: torch.Tensor, turn: Pair | None) -> torch.Tensor:
     """Queries, keys or values ("q", "k", "v") [N, heads, D] of normed states [N, H]; ``turn``: cos, sin."""
-    out = getattr(attention, f"{name}_proj")(x).view(len(x), -1, attention.head_dim)
+    out: torch.Tensor = getattr(attention, f"{name}_proj")(x).view(len(x), -1, attention.head_dim)
     if turn is None:
         return out
     norm = getattr(attention, f"{name}_norm", None)  # Qwen3
@@ -71,6 +72,7 @@ def heads(attention: Any, name: str, x: torch.Tensor, turn: Pair | None) -> torc
 
 
 def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
+    """States [N, H] through one of the model's norms."""
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
@@ -78,12 +80,14 @@ def finish(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a layer: states [N, H], and what their heads attended to [N, heads * D]."""
     x = x + layer.self_attn.o_proj(attended)
     y = normed(x, layer.post_attention_layernorm)
-    return x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(y)) * layer.mlp.up_proj(y))
+    out: torch.Tensor = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(y)) * layer.mlp.up_proj(y))
+    return out
 
 
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
     """Logits [S, V] of final states [S, H]."""
-    return model.lm_head(normed(x, model.model.norm))
+    logits: torch.Tensor = model.lm_head(normed(x, model.model.norm))
+    return logits
 
 
 def attend(
@@ -126,8 +130,9 @@ def forward(
             kept.layers.append((key, value))
         if not last:
             query = heads(attention, "q", y, (cos, sin))
-            spread = (gather(values, path, rows) for values in (query, key, value))
-            attended = attend(*spread, None).reshape(rows * width, -1).index_select(0, back)
+            spread = [gather(values, path, rows) for values in (query, key, value)]
+            attended = attend(spread[0], spread[1], spread[2], None)
+            attended = attended.reshape(rows * width, -1).index_select(0, back)
         else:
             x, y = x.index_select(0, some), y.index_select(0, some)
             query = heads(attention, "q", y, (cos.index_select(0, some), sin.index_select(0, some)))

@@ -155,6 +155,7 @@ class RLRun:
             self.accelerator,
             self.policy.precision,
             rehearsal.batches if rehearsal is not None else None,
+            config.policy.packed,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0

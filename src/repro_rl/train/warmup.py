@@ -308,7 +308,8 @@ def _imitate(
         total = 0.0
         for chunk in split_rows(part, config.train.micro_tokens):
             with policy.precision():
-                loss = imitation_loss(policy.model, collate(chunk, scale, policy.pad_id, policy.device))
+                batch = collate(chunk, scale, policy.pad_id, policy.device)
+                loss = imitation_loss(policy.model, batch, policy.packed)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         losses[f"warmup/{kind}_loss"] = total
