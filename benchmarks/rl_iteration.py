@@ -1,12 +1,13 @@
 """Seconds per RL iteration, ours against TRL's ``GRPOTrainer``: ``make bench-trl``.
 
 Two processes take turns, one iteration each: the same tiny Qwen3 weights, environment, tasks, groups, limits
-of steps and answers, optimizer steps, clip range and KL to the warm start (k3), plain GRPO. One thread, no GPU.
+of steps and answers, optimizer steps, clip range and KL to the warm start (k3), plain GRPO. One thread, CPU.
 
-TRL plays through ``rollout_func``, its way to an environment that talks in plain text: ``environment_factory``
-wants a chat template with tool calls, which neither the tiny model nor these prompts have. It takes one row
-an episode, so the episode is one growing conversation, and ``env_mask`` keeps the environment's tokens out of
-the loss. All live episodes generate in one batch, as TRL's own tool loop does. Ours has one prompt a step.
+TRL plays through ``rollout_func``, its way to an environment that talks in plain text, since
+``environment_factory`` wants a chat template with tool calls, which neither the tiny model nor these prompts
+have. It takes one row an episode, so the episode is one growing conversation, and ``env_mask`` keeps the
+environment's tokens out of the loss. All live episodes generate in one batch, as TRL's own tool loop does.
+Ours has one prompt a step.
 """
 
 from __future__ import annotations

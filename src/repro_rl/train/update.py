@@ -147,7 +147,7 @@ class Updater:
             return self.packed and all(map(packable, models))
 
     def _minibatches(
-        self, samples: Sequence[Sample], groups: int, iteration: int, seed: int, packed: bool
+        self, samples: Sequence[Sample], groups: int, iteration: int, seed: int, packed: bool = False
     ) -> list[list[Batch]]:
         """Mini-batches of micro-batches, split by task group so that anchor groups stay together."""
         count = self.train.minibatches
