@@ -33,11 +33,16 @@ def packable(model: Any) -> bool:
         return False
     config, inner = model.config, model.model
     return bool(
-        all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
+        all(
+            type(p) is torch.nn.Parameter  # neither sharded nor quantised
+            and p.device.type == "cpu"
+            and p.dtype == torch.float32
+            for p in model.parameters()
+        )
         and config._attn_implementation in ("sdpa", "eager")
         and config.hidden_act == "silu"
         and config.attention_dropout == 0
-        and not getattr(inner, "has_sliding_layers", False)
+        and not getattr(inner, "has_sliding_layers", True)
         and config.rope_parameters["rope_type"] == "default"
         and not inner.gradient_checkpointing
         and not torch.is_autocast_enabled("cpu")
