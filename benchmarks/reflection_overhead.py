@@ -87,7 +87,7 @@ def main() -> None:
             for title in CASES if turn % 2 else reversed(CASES):
                 clock.spent.clear()
                 begin = time.process_time()
-                row = runs[title].step()
+                runs[title].step()
                 whole = time.process_time() - begin
                 if turn == 0:
                     continue
@@ -96,7 +96,9 @@ def main() -> None:
                 for part in PARTS:
                     rows[part].append(clock.spent[part])
                 rows["other"].append(whole - sum(clock.spent[part] for part in PARTS))
-                rows["steps"].append(row["rollout/length"])
+            if turn:
+                told = ", ".join(f"{title} {seconds[title]['whole'][-1]:.1f} s" for title in CASES)
+                print(f"turn {turn}: {told}", flush=True)
         config = runs["GiGPO"].config
         print(
             f"{arguments.recipe}, {config.train.groups} x {config.train.group_size} episodes; "

@@ -341,6 +341,9 @@ def main() -> None:
         for turn in range(repetitions + 1):  # the first does not count
             for side in (ours, theirs) if turn % 2 else (theirs, ours):
                 side.iteration(counts=turn > 0)
+            if turn:
+                last = [f"{side.times.cpu[-1]:.1f}" for side in (theirs, ours)]
+                print(f"turn {turn}: TRL {last[0]} s, ours {last[1]} s of the processor", flush=True)
         ours.stop(), theirs.stop()
     episodes = arguments.groups * arguments.group_size
     print(f"{arguments.recipe}, {episodes} episodes, {arguments.minibatches} optimizer steps an iteration")
