@@ -8,11 +8,13 @@ BIN := $(VENV)/bin
 VERL_VENV ?= .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
 VERL_OUT ?= runs/verl-smoke
+TRL_VENV ?= .venv-trl
+TRL_BIN := $(TRL_VENV)/bin
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup bench clean verl-setup verl-smoke study-sokoban study-webshop study-alfworld
+.PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke study-sokoban study-webshop study-alfworld
 
 setup: $(VENV)/.ready
 
@@ -58,5 +60,20 @@ bench: setup
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
 
+bench-speed: setup  ## generation, update and reflection; BENCH='--recipe alfworld-tiny --init FOLDER'
+	$(BIN)/python benchmarks/generation.py $(BENCH)
+	$(BIN)/python benchmarks/update.py $(BENCH)
+	$(BIN)/python benchmarks/reflection_overhead.py $(BENCH)
+
+bench-trl: $(TRL_VENV)/.ready  ## an iteration beside TRL's, in an environment of its own
+	$(TRL_BIN)/python benchmarks/rl_iteration.py $(BENCH)
+
+$(TRL_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VERL_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(TRL_VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -17,10 +17,10 @@ from scipy.stats import chi2, kstest
 from conftest import WORDS
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny, transformers_policy
+from repro_rl.policy.decode import common_prefix
 from repro_rl.policy.tiny import TinySize
 from repro_rl.policy.transformers_policy import (
     choose_precision,
-    common_prefix,
     draw,
     resolve_device,
     top_p_filter,
@@ -40,9 +40,11 @@ def load(folder, **more):
     return policy
 
 
-@pytest.fixture(scope="module")
-def policy(tiny_folder):
-    return load(tiny_folder)
+@pytest.fixture(scope="module", params=[True, False])
+def policy(tiny_folder, request):
+    policy = load(tiny_folder, packed=request.param)
+    assert policy.packs == request.param
+    return policy
 
 
 def keys_of(count, name="keys"):
@@ -153,7 +155,7 @@ def test_a_row_does_not_depend_on_its_company(policy, tiny_folder):
     alone = [policy.generate([p], keys[i : i + 1], settings)[0] for i, p in enumerate(prompts)]
     order = np.random.default_rng(0).permutation(len(prompts))
     shuffled = policy.generate([prompts[i] for i in order], keys[order], settings)
-    narrow = load(tiny_folder, max_batch_tokens=60).generate(prompts, keys, settings)
+    narrow = load(tiny_folder, max_batch_tokens=60, packed=policy.packed).generate(prompts, keys, settings)
     back = {int(i): completion for i, completion in zip(order, shuffled, strict=True)}
     for i, completion in enumerate(whole):
         for other in (alone[i], back[i], narrow[i]):
@@ -163,7 +165,7 @@ def test_a_row_does_not_depend_on_its_company(policy, tiny_folder):
 
 
 def test_max_batch_tokens_bounds_the_cells_of_a_forward(tiny_folder):
-    policy = load(tiny_folder, max_batch_tokens=64)
+    policy = load(tiny_folder, max_batch_tokens=64, packed=False)
     cells = []
     policy.model.register_forward_pre_hook(
         lambda module, args, kwargs: cells.append(kwargs["input_ids"].numel()), with_kwargs=True
@@ -206,7 +208,7 @@ def test_other_keys_give_other_texts(policy):
 
 def test_finished_rows_leave(tiny_folder):
     """<eos> made likely: it ends a row at once, the length limit cuts the others."""
-    policy = load(tiny_folder)
+    policy = load(tiny_folder, packed=False)
     sizes = []
     policy.model.register_forward_pre_hook(
         lambda module, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
@@ -240,11 +242,11 @@ def test_finished_rows_leave(tiny_folder):
 
 
 def test_new_weights_make_the_prefix_cache_stale(tiny_folder):
-    policy = load(tiny_folder)
+    policy = load(tiny_folder, packed=False)
     settings = SamplingSettings(5, temperature=0)
     before = policy.generate(LONG, keys_of(len(LONG)), settings)
-    assert policy._prefix is not None
-    assert policy._prefix[0][:20] == policy.encode(PREFIX)
+    assert policy._prefix.entry is not None
+    assert policy._prefix.entry[0][:20] == policy.encode(PREFIX)
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.05 * torch.sin(torch.arange(parameter.numel()).view_as(parameter).float()))
@@ -261,14 +263,14 @@ def test_new_weights_make_the_prefix_cache_stale(tiny_folder):
 
 def test_the_instruction_prefix_is_computed_once_for_all_steps(tiny_folder):
     """Prompts of one step share the step number too; the instructions' cache must survive it."""
-    policy = load(tiny_folder)
+    policy = load(tiny_folder, packed=False)
     settings = SamplingSettings(3, temperature=0)
     policy.generate(LONG, keys_of(len(LONG)), settings)
-    assert policy._prefix is not None
-    kept = policy._prefix[1]
+    assert policy._prefix.entry is not None
+    kept = policy._prefix.entry[1]
     later = [f"{PREFIX} x1 x2 {tail}" for tail in ("left", "right up")]
     done = policy.generate(later, keys_of(2), settings)
-    assert policy._prefix[1] is kept
+    assert policy._prefix.entry[1] is kept
     for completion in done:
         logp = forward_logp(policy, (*completion.prompt_ids, *completion.token_ids))
         rows = logp[len(completion.prompt_ids) - 1 : -1]

@@ -46,7 +46,7 @@ from repro_rl.train.checkpoint import (
     start_model,
 )
 from repro_rl.train.loop import FREE_ON_CONTINUE, RLRun, task_schedule
-from repro_rl.train.loss import imitation_loss, kl_terms, policy_loss, token_logits
+from repro_rl.train.loss import imitation_loss, kl_terms, policy_loss, reference_values
 from repro_rl.train.run_folder import MetricsLog, flatten, open_run, write_manifest
 from repro_rl.train.samples import action_token, build_samples, make_sample, progress_token_advantages
 from repro_rl.train.update import Updater, check_kl
@@ -81,6 +81,9 @@ class Wide:
 
     def float(self):
         return self.tensor
+
+    def __getitem__(self, cells):
+        return Wide(self.tensor[cells])
 
 
 def sample_of(ids, prompt, advantage, logprob, kind="forward", group=0):
@@ -123,9 +126,7 @@ def our_loss(model, rows, scales, *, clip=0.2, kl_form="none", kl_coef=0.0, entr
     for chunk in split_rows(rows, max_cells):
         batch = collate(chunk, scales, 0, CPU)
         if reference is not None:
-            logits, first = token_logits(reference, batch, temperature)
-            logp = torch.log_softmax(logits, dim=-1).detach()
-            batch.reference = torch.cat([logp.new_zeros(len(chunk), first, VOCABULARY), logp], dim=1)
+            batch.reference = reference_values(reference, batch, kl_form, temperature).detach()
         terms.append(
             policy_loss(
                 model,

@@ -1,14 +1,12 @@
 """Any Hugging Face causal LM as a policy: batched sampling with the log-probs of the sampled ids.
 
 Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
-rows whose prompts are equal share one forward pass until they sample different tokens; the longest common
-prefix of a batch (the static instructions) is computed once per set of weights; and finished rows leave the
-batch.
+rows whose prompts are equal share one forward pass until they sample different tokens; what prompts share at
+their beginning is computed once (see ``decode``); and finished rows leave the batch.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,11 +20,12 @@ from numpy.typing import NDArray
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import lora as adapters
 from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.decode import Decoder, HubDecoder, PackedDecoder, PrefixCache
+from repro_rl.policy.packed import packable
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
-MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
 CACHE_LIMIT = 200_000  # remembered decoded texts
 CACHE_TOKENS = 4_000_000  # of remembered prompt encodings: about 150 MB of Python integers
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
@@ -36,7 +35,8 @@ class TransformersPolicy:
     """A causal LM with its tokenizer.
 
     ``chat``: "auto" uses the tokenizer's chat template when it has one. ``thinking`` is Qwen3's switch
-    (``enable_thinking`` of its chat template); other templates ignore it.
+    (``enable_thinking`` of its chat template); other templates ignore it. ``packed``: the forward
+    pass of ``packed.py`` stands in for the model's own where it can.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class TransformersPolicy:
         thinking: bool = False,
         max_batch_tokens: int = 32_768,
         mixed: bool = False,
+        packed: bool = True,
     ):
+        self.packed = packed
         self.mixed = mixed  # forward passes run under bfloat16 autocast
         self.model, self.tokenizer = model, tokenizer
         if chat == "on" and not getattr(tokenizer, "chat_template", None):
@@ -63,7 +65,7 @@ class TransformersPolicy:
         self._encoded: dict[str, Ids] = {}
         self._encoded_tokens = 0
         self._decoded: dict[Ids, str] = {}
-        self._prefix: tuple[Ids, Any] | None = None
+        self._prefix = PrefixCache()
 
     @classmethod
     def load(
@@ -78,6 +80,7 @@ class TransformersPolicy:
         max_batch_tokens: int = 32_768,
         attention: str = "sdpa",
         frozen: bool = False,
+        packed: bool = True,
     ) -> TransformersPolicy:
         """Load a Hugging Face folder or hub name, or an adapter's folder with the model it belongs on.
 
@@ -106,6 +109,7 @@ class TransformersPolicy:
                 max_batch_tokens=max_batch_tokens,
                 attention=attention,
                 frozen=True,
+                packed=packed,
             )
             policy.merge()
             policy.model = adapters.load_onto(policy.model, where, training)
@@ -130,6 +134,7 @@ class TransformersPolicy:
             thinking=thinking,
             max_batch_tokens=max_batch_tokens,
             mixed=mixed,
+            packed=packed,
         )
 
     @property
@@ -142,7 +147,7 @@ class TransformersPolicy:
 
     def weights_changed(self) -> None:
         """Call after an update: the cached instruction prefix belongs to the old weights."""
-        self._prefix = None
+        self._prefix.entry = None
 
     @property
     def adapted(self) -> bool:
@@ -264,7 +269,8 @@ class TransformersPolicy:
         rows = len(prompts)
         unique: dict[Ids, int] = {}
         node = np.array([unique.setdefault(ids, len(unique)) for ids in prompts])  # [rows] -> node
-        logits, cache, mask, position = self._prefill(list(unique))
+        decoder = self._decoder()
+        logits = decoder.prefill(list(unique), settings.max_new_tokens)
         tokens: list[list[int]] = [[] for _ in range(rows)]
         logps: list[list[float]] = [[] for _ in range(rows)]
         entropies = np.zeros(rows)
@@ -284,20 +290,7 @@ class TransformersPolicy:
             # Rows that share a prompt and sampled the same token stay one node.
             pair, node = np.unique(node * (1 << 32) + chosen, return_inverse=True)
             parent, token = pair >> 32, pair & 0xFFFFFFFF
-            if len(parent) != len(mask) or not np.array_equal(parent, np.arange(len(mask))):
-                select = torch.as_tensor(parent, device=self.device)
-                cache.batch_select_indices(select)
-                mask, position = mask[select], position[select]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            position = position + 1
-            result = self.model(
-                input_ids=torch.as_tensor(token, device=self.device)[:, None],
-                attention_mask=mask,
-                position_ids=position[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = result.logits[:, -1]
+            logits = decoder.advance(parent, token)
         completions = []
         for row in range(rows):
             ids = tuple(tokens[row])
@@ -313,62 +306,15 @@ class TransformersPolicy:
             )
         return completions
 
-    def _prefill(self, prompts: list[Ids]) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor]:
-        """Last logits [U, V], cache, attention mask [U, width] and last position [U], prompts left-padded."""
-        from transformers import DynamicCache
+    def _decoder(self) -> Decoder:
+        if self.packs:
+            return PackedDecoder(self.model)
+        return HubDecoder(self.model, self._prefix)
 
-        shared = self._shared_prefix(prompts)
-        width = max(map(len, prompts)) - shared
-        ids = np.full((len(prompts), width), self.pad_id, dtype=np.int64)
-        mask = np.ones((len(prompts), shared + width), dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - (len(prompt) - shared) :] = prompt[shared:]
-            mask[row, shared : shared + width - (len(prompt) - shared)] = 0
-        position = np.clip(np.cumsum(mask, axis=1) - 1, 0, None)
-        cache: Any
-        if shared:
-            cache = copy.deepcopy(self._prefix_cache(prompts[0][:shared]))
-            cache.batch_repeat_interleave(len(prompts))
-        else:
-            cache = DynamicCache(config=self.model.config)
-        device = self.device
-        result = self.model(
-            input_ids=torch.as_tensor(ids, device=device),
-            attention_mask=torch.as_tensor(mask, device=device),
-            position_ids=torch.as_tensor(position[:, shared:], device=device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        last = torch.as_tensor(position[:, -1], device=device)
-        return result.logits[:, -1], cache, torch.as_tensor(mask, device=device), last
-
-    def _shared_prefix(self, prompts: list[Ids]) -> int:
-        """Length of the prefix to take from the cache: the one there when it is most of what is shared.
-
-        At one step of an episode prompts share a little more than the instructions (a step number, say); the
-        instructions alone stay valid at every step, so they are computed once for a set of weights.
-        """
-        shared = common_prefix(prompts)
-        if self._prefix is not None:
-            cached = len(self._prefix[0])
-            if 0.7 * shared <= cached <= shared and prompts[0][:cached] == self._prefix[0]:
-                return cached
-        return shared if shared >= MIN_PREFIX else 0
-
-    def _prefix_cache(self, prefix: Ids) -> Any:
-        from transformers import DynamicCache
-
-        if self._prefix is None or self._prefix[0] != prefix:
-            cache = DynamicCache(config=self.model.config)
-            self.model(
-                input_ids=torch.tensor([prefix], device=self.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            self._prefix = (prefix, cache)
-        return self._prefix[1]
+    @property
+    def packs(self) -> bool:
+        """Whether the forward pass of ``packed.py`` stands in for the model's own."""
+        return self.packed and not self.mixed and packable(self.model)
 
     def _sample(
         self,
@@ -428,16 +374,6 @@ def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     ordered, index = probs.sort(dim=-1, descending=True)
     keep = ordered.cumsum(-1) - ordered < top_p
     return torch.zeros_like(probs).scatter(-1, index, ordered * keep)
-
-
-def common_prefix(prompts: Sequence[Ids]) -> int:
-    """Length of the longest prefix all prompts share, at least one token short of the shortest."""
-    low, high = min(prompts), max(prompts)
-    limit = min(map(len, prompts)) - 1
-    shared = 0
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return shared
 
 
 def choose_precision(

@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from repro_rl.train.forward import Forest, Targets
 from repro_rl.types import Sample
+
+SPREAD = 4  # cells of attention for each node of a tree
 
 
 @dataclass(slots=True)
@@ -43,7 +46,9 @@ class Batch:
     negative: torch.Tensor  # [B, L-1]
     logprob: torch.Tensor  # [B, L-1]
     scale: torch.Tensor  # [B, 1] what a token of this row's kind counts
-    reference: torch.Tensor | None = None  # [B, L-1] or [B, L-1, V]
+    reference: torch.Tensor | None = None  # see loss.reference_values
+    targets: Targets | None = None  # these two are made by the first forward pass
+    forest: Forest | None = None
 
     @property
     def first_trained(self) -> int:
@@ -88,6 +93,34 @@ def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
             batches.append(current)
             current = []
         current.append(row)
+    if current:
+        batches.append(current)
+    return batches
+
+
+def split_tree(rows: Sequence[Row], max_nodes: int) -> list[list[Row]]:
+    """Cut so that no batch, as a token tree, has more than ``max_nodes`` nodes (a single row may).
+
+    Rows that begin alike stay together. Attention pads them, to at most ``SPREAD`` times as many cells.
+    """
+    keyed = sorted(((row.ids.tobytes(), row) for row in rows), key=lambda pair: pair[0])
+    batches: list[list[Row]] = []
+    current: list[Row] = []
+    nodes = width = 0
+    for _, row in keyed:
+        ids = row.ids
+        fresh = len(ids)
+        if current:
+            last = current[-1].ids
+            size = min(len(last), len(ids))
+            differ = np.nonzero(last[:size] != ids[:size])[0]
+            fresh -= int(differ[0]) if len(differ) else size
+        wide = max(width, len(ids))
+        if current and (nodes + fresh > max_nodes or (len(current) + 1) * wide > SPREAD * max_nodes):
+            batches.append(current)
+            current, nodes, wide, fresh = [], 0, len(ids), len(ids)
+        current.append(row)
+        nodes, width = nodes + fresh, wide
     if current:
         batches.append(current)
     return batches

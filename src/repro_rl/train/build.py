@@ -88,6 +88,7 @@ def load_policy(
         max_batch_tokens=section.max_batch_tokens,
         attention=section.attention,
         frozen=section.lora.rank > 0,
+        packed=section.packed,
     )
     if not training:
         return policy

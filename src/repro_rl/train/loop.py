@@ -183,6 +183,7 @@ class RLRun:
             self.policy.precision,
             rehearsal.batches if rehearsal is not None else None,
             self.ranks,
+            config.policy.packed,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0

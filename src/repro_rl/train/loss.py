@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from repro_rl.errors import ConfigError
 from repro_rl.train.batch import Batch
+from repro_rl.train.forward import trained_logits
 
 
 @dataclass(slots=True)
@@ -23,27 +26,32 @@ class LossTerms:
     tokens: float
 
 
-def token_logits(model: torch.nn.Module, batch: Batch, temperature: float) -> tuple[torch.Tensor, int]:
-    """Logits [B, L-1-first, V] of the targets from column ``first`` on, and ``first``."""
-    first = batch.first_trained
-    width = batch.target.shape[1]
-    positions = torch.arange(first, width, device=batch.ids.device)
-    logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=positions).logits.float()
-    return (logits / temperature if temperature != 1 else logits), first
+def reference_values(
+    reference: Any, batch: Batch, form: str, temperature: float, use_packed: bool = True
+) -> torch.Tensor:
+    """What the KL of this form needs of the reference: log-distributions [U, V] or log-probs [T]."""
+    logits, place = trained_logits(reference, batch, temperature, use_packed)
+    logp = torch.log_softmax(logits, dim=-1)
+    return logp if form == "exact" else pick(logp, batch, place)
 
 
-def pick(logp: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Log-probs [B, L] of the targets under log-distributions [B, L, V]."""
-    return logp.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+def pick(logp: torch.Tensor, batch: Batch, place: torch.Tensor | None) -> torch.Tensor:
+    """Log-probs [T] of the targets under log-distributions [U, V]."""
+    assert batch.targets is not None
+    token = batch.targets.token
+    if place is None:
+        return logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+    return logp.flatten().index_select(0, place * logp.shape[-1] + token)
 
 
 def kl_terms(
     form: str, logp: torch.Tensor, chosen: torch.Tensor, reference: torch.Tensor, clamp: float
 ) -> torch.Tensor:
-    """KL(policy || reference) for each token [B, L].
+    """KL(policy || reference) for each token [T].
 
-    "exact" sums over the vocabulary (reference [B, L, V]); "k1", "k2", "k3" are Schulman's estimators on the
-    sampled token (reference [B, L]) with the log-ratio clamped, since k3 explodes from a sharp start (MICRO).
+    "exact" sums over the vocabulary (logp and reference [T, V]); "k1", "k2", "k3" are Schulman's estimators
+    on the sampled token (reference [T]) with the log-ratio clamped, since k3 explodes from a sharp start
+    (MICRO).
     """
     if form == "exact":
         return (logp.exp() * (logp - reference)).sum(-1)
@@ -58,7 +66,7 @@ def kl_terms(
 
 
 def policy_loss(
-    model: torch.nn.Module,
+    model: Any,
     batch: Batch,
     *,
     clip: float,
@@ -67,36 +75,46 @@ def policy_loss(
     kl_clamp: float,
     entropy_coef: float,
     temperature: float,
+    use_packed: bool = True,
 ) -> LossTerms:
     """PPO-clip + KL - entropy bonus.
 
-    Each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch).
+    Each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch). ``use_packed`` must be what
+    ``reference_values`` had.
     """
-    logits, first = token_logits(model, batch, temperature)
+    logits, place = trained_logits(model, batch, temperature, use_packed)
+    cells = batch.targets
+    assert cells is not None
+
+    def each(values: torch.Tensor) -> torch.Tensor:
+        """[T] from [U]."""
+        return values if place is None else values.index_select(0, place)
+
     logp = torch.log_softmax(logits, dim=-1)
-    target, weight = batch.target[:, first:], batch.weight[:, first:]
-    old = batch.logprob[:, first:]
-    chosen = pick(logp, target)
-    ratio = torch.where(weight > 0, chosen - old, 0.0).exp()
+    weight, old = cells.weight, cells.logprob
+    chosen = pick(logp, batch, place)
+    ratio = (chosen - old).exp()
     gain = (
-        torch.clamp(ratio, max=1 + clip) * batch.positive[:, first:]
-        + torch.clamp(ratio, min=1 - clip) * batch.negative[:, first:]
+        torch.clamp(ratio, max=1 + clip) * cells.positive + torch.clamp(ratio, min=1 - clip) * cells.negative
     )
-    entropy = -(logp.exp() * logp).sum(-1)
-    per_token = -gain - entropy_coef * weight * entropy
+    with nullcontext() if entropy_coef else torch.no_grad():
+        entropy = each(-(logp.exp() * logp).sum(-1))
+    per_token = -gain
+    if entropy_coef:
+        per_token = per_token - entropy_coef * weight * entropy
     kl_sum = 0.0
     if kl_form != "none" and batch.reference is not None:
-        kl = kl_terms(kl_form, logp, chosen, batch.reference[:, first:], kl_clamp)
+        kl = kl_terms(kl_form, logp, chosen, batch.reference, kl_clamp)
+        if kl_form == "exact":
+            kl = each(kl)
         per_token = per_token + kl_coef * weight * kl
         kl_sum = float((weight * kl).sum().detach())
-    total = (per_token * batch.scale).sum()
+    total = (per_token * cells.scale).sum()
     with torch.no_grad():
-        clipped = ((ratio > 1 + clip) * (batch.positive[:, first:] > 0)) | (
-            (ratio < 1 - clip) * (batch.negative[:, first:] < 0)
-        )
+        clipped = ((ratio > 1 + clip) & (cells.positive > 0)) | ((ratio < 1 - clip) & (cells.negative < 0))
         return LossTerms(
             total=total,
-            policy=float(-(gain * batch.scale).sum()),
+            policy=float(-(gain * cells.scale).sum()),
             kl=kl_sum,
             entropy=float((weight * entropy).sum()),
             clipped=float((clipped * weight).sum()),
@@ -105,8 +123,9 @@ def policy_loss(
         )
 
 
-def imitation_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def imitation_loss(model: Any, batch: Batch, use_packed: bool = True) -> torch.Tensor:
     """Cross-entropy of the trained tokens, each counted ``batch.scale``."""
-    logits, first = token_logits(model, batch, 1.0)
-    chosen = pick(torch.log_softmax(logits, dim=-1), batch.target[:, first:])
-    return -(chosen * batch.weight[:, first:] * batch.scale).sum()
+    logits, place = trained_logits(model, batch, 1.0, use_packed)
+    assert batch.targets is not None
+    chosen = pick(torch.log_softmax(logits, dim=-1), batch, place)
+    return -(chosen * batch.targets.weight * batch.targets.scale).sum()

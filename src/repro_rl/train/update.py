@@ -13,9 +13,10 @@ from accelerate import Accelerator
 
 from repro_rl.config import MethodSection, TrainSection
 from repro_rl.errors import PreflightError
+from repro_rl.policy.packed import packable
 from repro_rl.random_streams import name_key
-from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
-from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
+from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, split_tree
+from repro_rl.train.loss import imitation_loss, policy_loss, reference_values
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks
 from repro_rl.train.sharded import whole_tensor
@@ -53,8 +54,10 @@ class Updater:
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
         rehearse: Callable[[int, int], list[Batch]] | None = None,
         ranks: Ranks = ALONE,
+        packed: bool = True,
     ):
         self.ranks = ranks
+        self.packed = packed
         self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
@@ -79,8 +82,9 @@ class Updater:
         rate = self.learning_rate(iteration)
         for param_group in self.optimizer.param_groups:
             param_group["lr"] = rate
+        packed = self._packs()
         rows = self._rows(samples, groups, iteration, seed)
-        parts = [self._batches(part) for part in rows]
+        parts = [self._batches(part, packed) for part in rows]
         sums: dict[str, float] = {}
         norms: list[float] = []
         skipped = steps = 0
@@ -106,6 +110,7 @@ class Updater:
                             kl_clamp=self.train.kl.clamp,
                             entropy_coef=self.train.entropy_coef,
                             temperature=self.train.temperature,
+                            use_packed=packed,
                         )
                     finite = finite and bool(torch.isfinite(terms.total))
                     self.accelerator.backward(terms.total * self.ranks.loss_factor)
@@ -117,7 +122,7 @@ class Updater:
                         _add(part, "mismatch_tokens", terms.tokens)
                 for batch in self.rehearse(iteration, steps) if self.rehearse is not None else ():
                     with self.precision():
-                        loss = imitation_loss(self.model, batch)
+                        loss = imitation_loss(self.model, batch, packed)
                     finite = finite and bool(torch.isfinite(loss))
                     self.accelerator.backward(loss * self.ranks.loss_factor)
                     _add(part, "rehearsal", float(loss.detach()))
@@ -153,6 +158,12 @@ class Updater:
             **(rehearsed if self.rehearse is not None else {}),
         }
 
+    def _packs(self) -> bool:
+        """Whether every forward pass runs over token trees: policy and reference must be alike."""
+        models = (self.model,) if self.reference is None else (self.model, self.reference)
+        with self.precision():
+            return self.packed and all(map(packable, models))
+
     def _rows(self, samples: Sequence[Sample], groups: int, iteration: int, seed: int) -> list[list[Row]]:
         """The distinct rows of every mini-batch, those of all processes together."""
         count = self.train.minibatches
@@ -163,7 +174,7 @@ class Updater:
             buckets[part_of[sample.group]].append(sample)
         return self.ranks.merged([merge(bucket) for bucket in buckets])
 
-    def _batches(self, rows: list[Row]) -> list[Batch]:
+    def _batches(self, rows: list[Row], packed: bool = False) -> list[Batch]:
         """This process's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
         tokens = {
             kind: max(sum(int(row.trained.sum()) * row.count for row in rows if row.kind == kind), 1)
@@ -175,21 +186,19 @@ class Updater:
         }
         if not rows:
             return []
-        chunks = split_rows(self.ranks.share_rows(rows), self.train.micro_tokens)
-        return [self._with_reference(chunk, scales) for chunk in self.ranks.even(chunks)]
+        split = split_tree if packed else split_rows
+        chunks = split(self.ranks.share_rows(rows), self.train.micro_tokens)
+        return [self._with_reference(chunk, scales, packed) for chunk in self.ranks.even(chunks)]
 
     @torch.no_grad()
-    def _with_reference(self, rows: list[Row], scales: dict[str, float]) -> Batch:
+    def _with_reference(self, rows: list[Row], scales: dict[str, float], packed: bool) -> Batch:
         batch = collate(rows, scales, self.pad_id, self.accelerator.device)
         form = self.train.kl.form
-        if self.reference is None or form == "none":
-            return batch
-        with self.precision():
-            logits, first = token_logits(self.reference, batch, self.train.temperature)
-        logp = torch.log_softmax(logits, dim=-1)
-        value = logp if form == "exact" else pick(logp, batch.target[:, first:])
-        pad = value.new_zeros(value.shape[0], first, *value.shape[2:])
-        batch.reference = torch.cat([pad, value], dim=1)
+        if self.reference is not None and form != "none":
+            with self.precision():
+                batch.reference = reference_values(
+                    self.reference, batch, form, self.train.temperature, packed
+                )
         return batch
 
 

@@ -343,7 +343,8 @@ def _imitate(
         chunks = split_rows(ranks.share_rows(part), config.train.micro_tokens)
         for chunk in ranks.even(chunks, kind):
             with policy.precision():
-                loss = imitation_loss(trained, collate(chunk, scale, policy.pad_id, policy.device))
+                batch = collate(chunk, scale, policy.pad_id, policy.device)
+                loss = imitation_loss(trained, batch, policy.packed)
             (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         losses[f"warmup/{kind}_loss"] = total

@@ -1,0 +1,72 @@
+"""The benchmarks that need no extra package run, on a small job, and print what they promise."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro_rl.config import dump_config, load_config
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def start(name, *arguments):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
+        importlib.import_module(name).main()
+        return capsys.readouterr().out
+
+    return start
+
+
+@pytest.fixture
+def recipe(warm, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    settings = yaml.safe_load(dump_config(load_config(None, warm.settings)))
+    del settings["method"]  # written out, it would overrule the names that the benchmarks give
+    path.write_text(yaml.safe_dump(settings))
+    return ["--quick", "--recipe", path, "--init", warm.model]
+
+
+def ratios(text):
+    return [float(value) for value in re.findall(r"(\d+\.\d\d) \(\d+\.\d\d to \d+\.\d\d\)", text)]
+
+
+def test_generation(run, recipe):
+    text = run("generation", *recipe)
+    assert len(ratios(text)) == 6
+    assert "greedy tokens equal" in text
+
+
+def test_reflection_overhead(run, recipe, warm):
+    text = run("reflection_overhead", *recipe, "--demos", warm.demos, "method.rehearsal=2")
+    rows = {line[:14].strip(): line.split() for line in text.splitlines()}
+    assert ratios(text)[0] == 1.0
+    assert len(ratios(text)) == 4
+    assert rows["GiGPO"][2] == "0.00"  # nothing is judged
+    assert float(rows["RePro"][2]) > 0
+
+
+def test_update(run, recipe):
+    text = run("update", *recipe)
+    assert len(ratios(text)) == 5
+    samples, rows, tokens, nodes = (
+        int(value.replace(",", ""))
+        for value in re.findall(r"([\d,]+) (?:samples|distinct|tokens of|tree nodes)", text)
+    )
+    assert samples >= rows
+    assert tokens > nodes > rows
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="TRL is here")
+def test_without_trl_the_comparison_says_how_to_install_it(run):
+    with pytest.raises(SystemExit, match="make bench-trl"):
+        run("rl_iteration", "--quick")
