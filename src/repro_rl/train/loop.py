@@ -17,7 +17,8 @@ from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
-from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
+from repro_rl.rollout import Job, write_trajectories
+from repro_rl.rollout.chat import chat_metrics
 from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
@@ -31,6 +32,8 @@ from repro_rl.train.build import (
     validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
+from repro_rl.train.contexts import check_context, is_chat, play_jobs
+from repro_rl.train.packed import build_packed
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
@@ -121,6 +124,7 @@ class RLRun:
         set_threads(config)
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
         warm_start = start_model(config.train.init)
+        check_context(config, warm_start)
         self.config, self.out = config, out
         self.say: OnText = on_text or (lambda text: None)
         self.pool = build_pool(config)
@@ -144,7 +148,8 @@ class RLRun:
                 if self.policy.adapted
                 else load_policy(config, warm_start).model.requires_grad_(False)
             )
-        rehearsal = build_rehearsal(config, self.policy, self.prompts, self.pool.first.instructions)
+        env = self.pool.first
+        rehearsal = build_rehearsal(config, self.policy, self.prompts, env.instructions, env)
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
         self.updater = Updater(
             self.policy.model,
@@ -188,7 +193,7 @@ class RLRun:
     def rollout(self, iteration: int) -> list[Group]:
         """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks."""
         config = self.config
-        train, prompt = config.train, config.prompt
+        train = config.train
         tasks = task_schedule(self.tasks.ids, config.seed, iteration, train.groups)
         stream = ("train", config.seed, iteration)
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
@@ -197,26 +202,19 @@ class RLRun:
             for place, task in enumerate(tasks)
             for k in range(train.group_size)
         ]
-        trajectories = run_episodes(
+        judged_at = config.method.judge_temperature
+        judge = reflect_sampling(config, train.temperature if judged_at is None else judged_at)
+        trajectories = play_jobs(
+            config,
             self.pool,
             jobs,
             self.policy,
             self.prompts,
             forward_sampling(config, train.temperature),
+            judge if config.method.reflect else None,
             stream=stream,
-            max_prompt_tokens=prompt.max_prompt_tokens,
+            live=len(jobs),
         )
-        judged_at = config.method.judge_temperature
-        if config.method.reflect:
-            reflect(
-                trajectories,
-                self.policy,
-                self.prompts,
-                reflect_sampling(config, train.temperature if judged_at is None else judged_at),
-                instructions=self.pool.first.instructions,
-                stream=stream,
-                max_prompt_tokens=prompt.max_reflect_tokens,
-            )
         size = train.group_size
         return [Group(task, trajectories[i * size : (i + 1) * size]) for i, task in enumerate(tasks)]
 
@@ -232,7 +230,7 @@ class RLRun:
         played = time.perf_counter()
         self.credit(groups)
         trajectories = [t for g in groups for t in g.trajectories]
-        samples = build_samples(
+        samples = (build_packed if is_chat(config) else build_samples)(
             groups,
             fmt=self.prompts.fmt,
             decode=self.policy.decode,
@@ -258,6 +256,7 @@ class RLRun:
             "seconds": round(self.seconds, 3),
             **rollout_metrics(trajectories),
             **group_metrics(groups),
+            **(chat_metrics(trajectories) if is_chat(config) else {}),
             **update,
             "time/rollout": round(played - begin, 3),
             "time/update": round(updated - played, 3),
@@ -286,6 +285,7 @@ class RLRun:
                 "best_success": self.best[0] if self.best else None,
                 "best_iteration": self.best[1] if self.best else None,
                 "alarms": self.alarms.streak,
+                "context": self.config.prompt.context,
             },
         )
         prune(self.out, self.config.train.keep, self.best[1] if self.best else None)

@@ -23,13 +23,13 @@ class LossTerms:
     tokens: float
 
 
-def token_logits(model: torch.nn.Module, batch: Batch, temperature: float) -> tuple[torch.Tensor, int]:
-    """Logits [B, L-1-first, V] of the targets from column ``first`` on, and ``first``."""
-    first = batch.first_trained
-    width = batch.target.shape[1]
-    positions = torch.arange(first, width, device=batch.ids.device)
-    logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=positions).logits.float()
-    return (logits / temperature if temperature != 1 else logits), first
+def token_logits(
+    model: torch.nn.Module, batch: Batch, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [B, K, V] of the targets in the columns [K] that are trained on, and those columns."""
+    columns = batch.columns
+    logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=columns).logits.float()
+    return (logits / temperature if temperature != 1 else logits), columns
 
 
 def pick(logp: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -72,31 +72,31 @@ def policy_loss(
 
     Each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch).
     """
-    logits, first = token_logits(model, batch, temperature)
+    logits, columns = token_logits(model, batch, temperature)
     logp = torch.log_softmax(logits, dim=-1)
-    target, weight = batch.target[:, first:], batch.weight[:, first:]
-    old = batch.logprob[:, first:]
+    target, weight, scale = batch.target[:, columns], batch.weight[:, columns], batch.scale[:, columns]
+    old = batch.logprob[:, columns]
     chosen = pick(logp, target)
     ratio = torch.where(weight > 0, chosen - old, 0.0).exp()
     gain = (
-        torch.clamp(ratio, max=1 + clip) * batch.positive[:, first:]
-        + torch.clamp(ratio, min=1 - clip) * batch.negative[:, first:]
+        torch.clamp(ratio, max=1 + clip) * batch.positive[:, columns]
+        + torch.clamp(ratio, min=1 - clip) * batch.negative[:, columns]
     )
     entropy = -(logp.exp() * logp).sum(-1)
     per_token = -gain - entropy_coef * weight * entropy
     kl_sum = 0.0
     if kl_form != "none" and batch.reference is not None:
-        kl = kl_terms(kl_form, logp, chosen, batch.reference[:, first:], kl_clamp)
+        kl = kl_terms(kl_form, logp, chosen, batch.reference, kl_clamp)
         per_token = per_token + kl_coef * weight * kl
         kl_sum = float((weight * kl).sum().detach())
-    total = (per_token * batch.scale).sum()
+    total = (per_token * scale).sum()
     with torch.no_grad():
-        clipped = ((ratio > 1 + clip) * (batch.positive[:, first:] > 0)) | (
-            (ratio < 1 - clip) * (batch.negative[:, first:] < 0)
+        clipped = ((ratio > 1 + clip) * (batch.positive[:, columns] > 0)) | (
+            (ratio < 1 - clip) * (batch.negative[:, columns] < 0)
         )
         return LossTerms(
             total=total,
-            policy=float(-(gain * batch.scale).sum()),
+            policy=float(-(gain * scale).sum()),
             kl=kl_sum,
             entropy=float((weight * entropy).sum()),
             clipped=float((clipped * weight).sum()),
@@ -107,6 +107,6 @@ def policy_loss(
 
 def imitation_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Cross-entropy of the trained tokens, each counted ``batch.scale``."""
-    logits, first = token_logits(model, batch, 1.0)
-    chosen = pick(torch.log_softmax(logits, dim=-1), batch.target[:, first:])
-    return -(chosen * batch.weight[:, first:] * batch.scale).sum()
+    logits, columns = token_logits(model, batch, 1.0)
+    chosen = pick(torch.log_softmax(logits, dim=-1), batch.target[:, columns])
+    return -(chosen * batch.weight[:, columns] * batch.scale[:, columns]).sum()

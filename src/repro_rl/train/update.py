@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from repro_rl.config import MethodSection, TrainSection
 from repro_rl.errors import PreflightError
 from repro_rl.random_streams import name_key
-from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
+from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, trained_tokens
 from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.types import Sample
@@ -147,10 +147,7 @@ class Updater:
             buckets[part_of[sample.group]].append(sample)
         parts = []
         for bucket in buckets:
-            tokens = {
-                kind: max(sum(int(s.trained.sum()) for s in bucket if s.kind == kind), 1)
-                for kind in ("forward", "reflect")
-            }
+            tokens = {kind: max(trained_tokens(bucket, kind), 1) for kind in ("forward", "reflect")}
             scales = {
                 "forward": 1 / tokens["forward"],
                 "reflect": self.method.reflect_coef / tokens["reflect"],
@@ -168,11 +165,9 @@ class Updater:
         if self.reference is None or form == "none":
             return batch
         with self.precision():
-            logits, first = token_logits(self.reference, batch, self.train.temperature)
+            logits, columns = token_logits(self.reference, batch, self.train.temperature)
         logp = torch.log_softmax(logits, dim=-1)
-        value = logp if form == "exact" else pick(logp, batch.target[:, first:])
-        pad = value.new_zeros(value.shape[0], first, *value.shape[2:])
-        batch.reference = torch.cat([pad, value], dim=1)
+        batch.reference = logp if form == "exact" else pick(logp, batch.target[:, columns])
         return batch
 
 
