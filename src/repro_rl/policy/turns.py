@@ -15,7 +15,7 @@ from typing import Any
 from repro_rl.errors import ConfigError
 from repro_rl.types import Ids
 
-REMEMBERED = 50_000  # encoded turns
+REMEMBERED = 1_000_000  # tokens of encoded turns: about 40 MB of Python integers
 _ANSWER = "answer7f3a"  # stands for an answer while the template is asked what follows one
 
 
@@ -29,6 +29,7 @@ class Turns:
     def __init__(self, policy: Any):
         self._policy = policy
         self._known: dict[str, Ids] = {}
+        self._tokens = 0
 
     def first(self, text: str) -> Ids:
         """The turn that begins a conversation, up to where the answer begins."""
@@ -38,14 +39,16 @@ class Turns:
         """A later turn, with the end-of-turn token of the answer before it in front."""
         ids = self._known.get(text)
         if ids is None:
-            if len(self._known) >= REMEMBERED:
+            if self._tokens > REMEMBERED:
                 self._known.clear()
+                self._tokens = 0
             ids = self._known[text] = self._encode(text)
+            self._tokens += len(ids)
         return ids
 
-    def end(self) -> Ids:
-        """The ids that end an answer in a conversation that goes on."""
-        return self.following("")[:1]
+    def answer(self, text: str) -> Ids:
+        """An answer to imitate, its end included."""
+        return self._policy.encode_target(text)  # type: ignore[no-any-return]
 
     def _encode(self, text: str) -> Ids:
         policy = self._policy

@@ -69,7 +69,8 @@ class ChatDemos:
                 field="reflection.values",
             )
         rng = np.random.default_rng(name_key("said", *names, trajectory.task_id))
-        said = rng.integers(0, 101, size=len(trajectory.steps))
+        # as targets write progress, each number as likely
+        said = prompts.resolution * rng.integers(0, 100 // prompts.resolution + 1, size=len(trajectory.steps))
         row = _Row(self.turns)
         for step, turn in self._turns(row, trajectory, prompts, [""]):
             row.add(turn, self._said(step, prompts, int(said[step.t - 1])), trained=False)

@@ -115,11 +115,17 @@ def taught_context(model: str | Path) -> str | None:
     if str(model).startswith(API):
         return None
     path = Path(model)
-    for folder in (path, path.parent, path.parent.parent):  # a run; its model/; its checkpoints/<iteration>
-        if (folder / "config.yaml").is_file():
-            settings = read_settings(folder / "config.yaml")
-            return str((settings.get("prompt") or {}).get("context", "window"))
-    return None
+    run = (
+        path.parent
+        if path.name == "model"
+        else path.parents[1]
+        if path.parent.name == "checkpoints"
+        else path
+    )
+    if not (run / "config.yaml").is_file():
+        return None
+    settings = read_settings(run / "config.yaml")
+    return str((settings.get("prompt") or {}).get("context", "window"))
 
 
 def check_context(config: RunConfig, model: str | Path) -> None:
