@@ -16,7 +16,6 @@ in Qwen's own tokens: what ``prompt.max_chat_tokens`` must hold.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import tempfile
 import time
@@ -37,6 +36,7 @@ from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.policy.tiny import TinySize
 from repro_rl.policy.turns import Conversation, Turns
 from repro_rl.report.plots import PALETTE
+from repro_rl.rollout import read_trajectories
 from repro_rl.study.evaluate import evaluate
 from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.text.chat import ChatPrompts
@@ -70,10 +70,18 @@ def word_model(folder: Path) -> Path:
     env = make("sokoban", style="grid")
     config = load_config(None, ["prompt.style=full", "prompt.think='off'"])
     observation, info = env.reset(options={"task": env.panel("train").ids[0]})
-    text = build_prompts(config).forward(
+    prompts = build_prompts(config)
+    chat = ChatPrompts(prompts)
+    text = prompts.forward(
         instructions=env.instructions, goal=info["goal"], observation=observation,
         admissible=info["admissible"], history=[], step=1, max_steps=9,
     )  # fmt: skip
+    for step in (1, 2):
+        text += "\n" + chat.act(
+            instructions="", goal="", observation="", admissible=(), step=step, max_steps=9
+        )
+    for won in (True, False):
+        text += "\n" + chat.reflect(goal="", observation="", length=9, won=won, score=0.0)
     words = {*text.split(), *"#_OXPS√", "up", "down", "left", "right", *map(str, range(101))}
     words |= {f"{number}{sign}" for number in range(101) for sign in ".]:,;"}
     return build_tiny(folder, words, TinySize(positions=16_384))
@@ -273,6 +281,19 @@ def learn_settings(mode: str, steps: int) -> list[str]:
     ]
 
 
+def copying(path: Path) -> tuple[float, float]:
+    """Mean |q_t - P_t| over judged steps, and the share of them where both are the same number."""
+    pairs = [
+        (step["online"], value)
+        for record in read_trajectories(path)
+        if record["reflection"] and record["reflection"]["values"]
+        for step, value in zip(record["steps"], record["reflection"]["values"], strict=True)
+        if step["online"] is not None
+    ]
+    gaps = np.abs(np.diff(np.array(pairs, dtype=float), axis=1)) if pairs else np.zeros((1, 1))
+    return float(gaps.mean()), float((gaps == 0).mean())
+
+
 def learn(out: Path, steps: int, seeds: int) -> None:
     torch.set_num_threads(1)
     env = make("sokoban", **load_config(None, learn_settings("window", steps)).env.settings)
@@ -294,14 +315,20 @@ def learn(out: Path, steps: int, seeds: int) -> None:
             trained = time.process_time()
             for name, model in (("warm", warm), ("trained", find_model(run.out))):
                 result = evaluate(config, model, name=name, out=run.out)
-                quality = result["progress"]["retrospective"]
+                distance, copied = copying(run.out / "trajectories" / f"eval-{name}.jsonl.gz")
                 print(
-                    f"{mode:<7} seed {seed} {name:<8} test success {result['success']:.3f} "
+                    f"{mode:<7} seed {seed} {name:<8} unseen rooms: success {result['success']:.3f} "
                     f"[{result['low']:.3f}, {result['high']:.3f}] of {result['episodes']}; "
-                    f"retrospective {json.dumps(quality)[:160]}",
+                    f"|online - retrospective| {distance:.1f}, equal {copied:.2f}",
                     flush=True,
                 )
             last = run.log.rows[-1]
+            seen = [row["rollout/success"] for row in run.log.rows]
+            print(
+                f"{mode:<7} seed {seed} training rooms: success {np.mean(seen[:2]):.3f} in the first two, "
+                f"{np.mean(seen[-5:]):.3f} in the last five iterations",
+                flush=True,
+            )
             print(
                 f"{mode:<7} seed {seed} CPU s: warmup {warmed - begin:.0f}, RL {trained - warmed:.0f}; "
                 f"{run.env_steps} steps, {run.iteration} iterations, mismatch {last['update/mismatch']:.1e}",

@@ -439,6 +439,19 @@ def test_full_turns_by_hand():
     assert t.reflection.prompt == last
 
 
+def test_demonstrations_stand_in_the_first_turn_as_far_as_they_fit():
+    policy = Words("<progress>10</progress><action>push up</action>")
+    texts = ["shown " * 300, "shown " * 20, ""]
+    pool = EnvPool("sokoban", SOKOBAN)
+    room = ChatRoom(10**5, 500, 100, 100, 10**6)
+    (t,) = run_chats(
+        pool, [Job(pool.first.panel("train").ids[0], 0)], policy, FULL, SamplingSettings(9),
+        stream="t", room=room, demonstrations=lambda *task: list(texts),
+    )  # fmt: skip
+    assert [step.prompt.count("shown") for step in t.steps] == [20, 0, 0, 0, 0, 0]
+    assert t.reflection is None  # no judge was asked for
+
+
 def test_compact_turns_by_hand():
     chat = ChatPrompts(COMPACT)
     more: dict[str, Any] = {"instructions": "", "goal": "", "admissible": ["up"], "max_steps": 9}

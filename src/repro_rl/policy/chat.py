@@ -48,13 +48,13 @@ class ChatSession(Protocol):
 class TokenChat:
     """Conversations as ids, read again from the start at every turn.
 
-    For policies with ``generate_ids`` that keep nothing themselves, or (servers with a prefix cache) do so
-    without being told.
+    For policies with ``generate_ids`` that keep nothing themselves, or (engines with a prefix cache) do so
+    without being told. What encodes and decodes for such an engine is its ``text``.
     """
 
     def __init__(self, policy: Any):
         self.policy = policy
-        self.turns = Turns(policy)
+        self.turns = Turns(getattr(policy, "text", policy))
         self._rows: dict[int, Conversation] = {}
 
     def conversation(self, row: int) -> Conversation:

@@ -31,7 +31,9 @@ def need_window(config: RunConfig, what: str) -> None:
 def chat_room(config: RunConfig, policy: Policy) -> ChatRoom:
     """The limits of a conversation: the settings, or fewer where the model has fewer positions."""
     prompt = config.prompt
-    model = getattr(policy, "model", None)
+    model = getattr(
+        getattr(policy, "text", policy), "model", None
+    )  # an engine's text is its trainer's policy
     positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     whole = min(prompt.max_chat_tokens, int(positions)) if positions else prompt.max_chat_tokens
     return ChatRoom(
