@@ -3,8 +3,8 @@
 ``python benchmarks/context_modes.py cost``: one core, no GPU, minutes. Sokoban in full style with an
 untrained tiny Qwen3, whose answers solve nothing, so that every episode lasts exactly as long as it may: 5 to
 50 steps. Counted are the cells (rows x width, padding included) that go through the weights, and CPU time, of
-playing with reflection and of one update. The exponent a of cost ~ steps^a is fitted on logarithms. A word is
-a token. ``--plot FILE.svg`` draws it.
+playing with reflection and of one update. The exponent a of cost ~ steps^a is fitted on logarithms, "+1" is
+the slope of a straight line: what one more step costs. A word is a token. ``--plot FILE.svg`` draws it.
 
 ``python benchmarks/context_modes.py learn --out FOLDER``: a short warmup and RePro on a few small Sokoban
 rooms in both modes, from the same demonstrations and with the same environment-step budget.
@@ -151,6 +151,14 @@ def cost(lengths: list[int], tasks: int, history: int, plot: Path | None) -> Non
         for mode in MODES:
             fits = [exponent(lengths, [row[name] for row in table[mode]]) for name in names]
             print(f"{mode:<8}{'a':>6}" + "".join(f"{a:>15.2f}" for a in fits))
+            slopes = [float(np.polyfit(lengths, [row[name] for row in table[mode]], 1)[0]) for name in names]
+            print(
+                f"{mode:<8}{'+1':>6}"
+                + "".join(
+                    f"{v:>15,.0f}" if "cells" in n else f"{v:>15.4f}"
+                    for n, v in zip(names, slopes, strict=True)
+                )
+            )
     if plot is not None:
         draw(lengths, table, plot)
 
