@@ -664,6 +664,20 @@ def test_demonstrations_become_conversations(warm, tmp_path):
     assert np.array_equal(demos.reflection(ours, prompts, 3).ids, demos.reflection(ours, prompts, 3).ids)
 
 
+def test_the_pilots_prompts_become_conversations_too(warm):
+    modes = "warmup.forward_modes=[action, demos-retrospective]"
+    config = load_config(None, [*warm.settings, *CHAT, modes, "prompt.demonstrations=1"])
+    experts, labelled = load_demos(warm.demos)
+    policy = TransformersPolicy.load(warm.model, device="cpu")
+    data = warmup_data(config, policy, EnvPool(config.env.name, config.env.settings), experts, labelled)
+    plain, shown = data.forward[: len(experts)], data.forward[len(experts) :]
+    for one, two in zip(plain, shown, strict=True):
+        assert len(two.ids) > len(one.ids)
+        assert two.trained.sum() == one.trained.sum()
+        told = [row.ids[row.trained].tolist() for row in (one, two)]
+        assert told[0] == told[1]  # the demonstration is context; the answers are the same
+
+
 def test_demonstrations_say_what_is_too_small(warm):
     experts, _ = load_demos(warm.demos)
     long = max(experts, key=lambda t: t.length)
