@@ -305,7 +305,7 @@ def test_micro_batches_do_not_change_the_gradient():
     assert sum(map(len, split_rows(rows, 13))) == len(rows)
 
 
-def test_collate_and_first_trained():
+def test_collate_and_columns():
     rows = merge([sample_of([1, 2, 3, 4], 3, 1.0, -1.0), sample_of([5, 6, 1], 2, -2.0, -0.5)])
     batch = collate(rows, {"forward": 0.5}, 0, CPU)
     assert batch.ids.tolist() == [[1, 2, 3, 4], [5, 6, 1, 0]]
@@ -314,8 +314,8 @@ def test_collate_and_first_trained():
     assert batch.positive.tolist() == [[0, 0, 1], [0, 0, 0]]
     assert batch.negative.tolist() == [[0, 0, 0], [0, -2, 0]]
     assert batch.logprob.tolist() == [[0, 0, -1], [0, -0.5, 0]]
-    assert batch.scale.tolist() == [[0.5], [0.5]]
-    assert batch.first_trained == 1
+    assert batch.scale.tolist() == [[0.5] * 3, [0.5] * 3]
+    assert batch.columns.tolist() == [1, 2]
 
 
 def test_imitation_loss_by_hand():

@@ -88,11 +88,19 @@ class PolicySection(Section):
     )
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
     max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
+    max_cache_tokens: int = Field(
+        1_048_576, gt=0, description="chat: tokens of all conversations played at once, each at its longest"
+    )
 
 
 class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
     think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
+    context: Literal["window", "chat"] = Field(
+        "window",
+        description="window: every step has a prompt of its own, with the last steps in it. chat: the "
+        "episode is one growing conversation, its reflection the last turn",
+    )
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
     demonstrations: int = Field(2, ge=1, description="shown by the prompts that show demonstrations")
     resolution: int = Field(
@@ -103,6 +111,9 @@ class PromptSection(Section):
     )
     max_prompt_tokens: int = Field(2048, gt=0)
     max_reflect_tokens: int = Field(4096, gt=0)
+    max_chat_tokens: int = Field(
+        8192, gt=0, description="chat: a whole conversation, its reflection included; at most the model's"
+    )
     action_tokens: int = Field(4, gt=0, description="longest forward completion")
     reflect_new_tokens: int = Field(48, gt=0, description="longest reflection completion")
 

@@ -19,7 +19,7 @@ Ids = tuple[int, ...]
 class Completion:
     """One generated text, kept as the token ids that were sampled. It is never re-tokenised."""
 
-    prompt_ids: Ids  # [P]
+    prompt_ids: Ids  # [P]; in a conversation those that its turn added
     token_ids: Ids  # [N], the end-of-text token included when it was sampled
     logprobs: NDArray[
         np.float32
@@ -94,6 +94,7 @@ class Trajectory:
     final_observation: str = ""
     reflection: Reflection | None = None
     error: str | None = None  # an environment failure is data, not a crash
+    context_full: bool = False  # chat mode: ended because the conversation had no room for another turn
 
     @property
     def length(self) -> int:
@@ -122,3 +123,5 @@ class Sample:
     logprob: NDArray[np.float32]  # [L], sampled log-prob, 0 where not trained
     kind: str  # "forward" | "reflect"
     group: int  # index of the task group, mini-batches are split by it
+    # [L], True for the tokens of a reflection inside a "forward" sample (a packed conversation)
+    reflected: NDArray[np.bool_] | None = None

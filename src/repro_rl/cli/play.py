@@ -79,7 +79,7 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     from rich.text import Text
 
     from repro_rl.config import load_config
-    from repro_rl.rollout import Job, reflect, run_episodes
+    from repro_rl.rollout import Job
     from repro_rl.train.build import (
         agent_policy,
         build_pool,
@@ -89,6 +89,7 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
         reflect_sampling,
         set_threads,
     )
+    from repro_rl.train.contexts import play_jobs
 
     if not (run / "config.yaml").exists():
         raise ConfigError(f"{run} is not a run folder: config.yaml is missing.")
@@ -97,21 +98,15 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     pool, prompts = build_pool(config), build_prompts(config)
     policy = agent_policy(config, find_agent(run, checkpoint))
     temperature = config.eval.temperature
-    (trajectory,) = run_episodes(
+    (trajectory,) = play_jobs(
+        config,
         pool,
         [Job(pick_task(pool.first, split, task), 0)],
         policy,
         prompts,
         forward_sampling(config, temperature),
-        stream=("play", config.eval.seed),
-    )
-    reflect(
-        [trajectory],
-        policy,
-        prompts,
         reflect_sampling(config, temperature),
-        instructions=pool.first.instructions,
-        stream="play",
+        stream=("play", config.eval.seed),
     )
     table = Table(
         title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left"

@@ -118,8 +118,13 @@ class Shelf:
         """What ``run_episodes`` asks for: the texts of ``blocks`` of a task."""
         return lambda *task: [block.text for block in self.blocks(prompts, *task)]
 
-    def census(self, trajectories: Iterable[Trajectory], prompts: PromptBuilder) -> dict[str, int]:
-        """How many steps were played with which block, by name: what the room had taken away."""
+    def census(
+        self, trajectories: Iterable[Trajectory], prompts: PromptBuilder, *, first_turns: bool = False
+    ) -> dict[str, int]:
+        """How many steps were played with which block, by name: what the room had taken away.
+
+        ``first_turns``: the episodes are conversations, which show it in their first turn for good.
+        """
         counts: Counter[str] = Counter()
         for trajectory in trajectories:
             if trajectory.steps:
@@ -127,7 +132,9 @@ class Shelf:
                 blocks = self.blocks(prompts, trajectory.task_id, trajectory.goal, first)
                 counts.update(
                     next(block.name for block in blocks if block.text in step.prompt)
-                    for step in trajectory.steps
+                    for step in (
+                        trajectory.steps[:1] * len(trajectory.steps) if first_turns else trajectory.steps
+                    )
                 )
         return dict(counts)
 

@@ -17,6 +17,7 @@ from repro_rl.plan.probe import SMALL_MODEL, Played, measure_rates, memory_now, 
 from repro_rl.plan.tokens import TokenTable, count_tokens
 from repro_rl.plan.workload import Workload, workload_of
 from repro_rl.train.build import build_pool, build_prompts, initial_model, load_policy, tiny_words
+from repro_rl.train.contexts import need_window
 from repro_rl.types import Ids
 
 CHARACTERS = 3.6  # of our full prompts for one Qwen token, where no tokenizer is at hand
@@ -112,6 +113,7 @@ def make_plan(
     ``tasks``: played three times each to count tokens. ``completion`` and ``reflect_completion``: mean
     lengths, where they are known. Raises ConfigError where the model's shape is unknown.
     """
+    need_window(config, "The plan")
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         pool = build_pool(config)

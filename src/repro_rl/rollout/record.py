@@ -34,6 +34,7 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
         "won": trajectory.won,
         "score": trajectory.score,
         "truncated": trajectory.truncated,
+        "context_full": trajectory.context_full,
         "error": trajectory.error,
         "return": trajectory.env_return,
         "final_observation": trajectory.final_observation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,23 @@ import numpy as np
 from repro_rl.policy.base import Policy, SamplingSettings
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.fit import largest_room, shorten
-from repro_rl.text.parse import parse_reflection
+from repro_rl.text.parse import TextFormat, parse_reflection
 from repro_rl.text.prompts import PromptBuilder, ReflectStep
 from repro_rl.types import Completion, Reflection, Trajectory
 
 NO_ANSWER, CUT_OFF = "no_answer", "cut_off"  # defects of a completion, beside those of its text
+
+
+Judge = SamplingSettings | Callable[[Trajectory], SamplingSettings]
+
+
+def by_sampling(trajectories: Sequence[Trajectory], judge: Judge) -> dict[SamplingSettings, list[int]]:
+    """Indices of the trajectories that are judged with the same settings."""
+    found: dict[SamplingSettings, list[int]] = {}
+    for index, trajectory in enumerate(trajectories):
+        settings = judge if isinstance(judge, SamplingSettings) else judge(trajectory)
+        found.setdefault(settings, []).append(index)
+    return found
 
 
 def reflection_prompt(
@@ -77,6 +89,18 @@ def fitting_reflection(
     return None if text is None else (text, True)
 
 
+def read_reflection(
+    trajectory: Trajectory, prompt: str, completion: Completion, fmt: TextFormat, shortened: bool
+) -> Reflection:
+    """What the policy's answer says about ``trajectory``: T values, or named defects."""
+    if completion.error is not None:
+        return Reflection(prompt, completion, None, (NO_ANSWER,), shortened=shortened)
+    parsed = parse_reflection(completion.text, fmt, len(trajectory.steps))
+    defects = parsed.defects if completion.finished else (*parsed.defects, CUT_OFF)
+    values = parsed.values if completion.finished else None
+    return Reflection(prompt, completion, values, defects, shortened=shortened)
+
+
 def reflect(
     trajectories: Sequence[Trajectory],
     policy: Policy,
@@ -113,10 +137,4 @@ def reflect(
     keys = np.array([name_key(stream, "reflect", t.task_id, t.rollout) for t in ready], dtype=np.uint64)
     completions = policy.generate(texts, keys, sampling)
     for trajectory, text, shortened, completion in zip(ready, texts, cut, completions, strict=True):
-        if completion.error is not None:
-            trajectory.reflection = Reflection(text, completion, None, (NO_ANSWER,), shortened=shortened)
-            continue
-        parsed = parse_reflection(completion.text, prompts.fmt, len(trajectory.steps))
-        defects = parsed.defects if completion.finished else (*parsed.defects, CUT_OFF)
-        values = parsed.values if completion.finished else None
-        trajectory.reflection = Reflection(text, completion, values, defects, shortened=shortened)
+        trajectory.reflection = read_reflection(trajectory, text, completion, prompts.fmt, shortened)

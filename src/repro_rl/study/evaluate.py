@@ -13,8 +13,8 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
-from repro_rl.rollout import reflect, trajectory_record
-from repro_rl.rollout.panel_play import play_panel, rollout_metrics
+from repro_rl.rollout import trajectory_record
+from repro_rl.rollout.panel_play import rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
@@ -27,6 +27,7 @@ from repro_rl.train.build import (
     prompt_limit,
     reflect_sampling,
 )
+from repro_rl.train.contexts import check_context, is_chat, panel_jobs, play_jobs
 from repro_rl.train.parallel import join
 from repro_rl.train.run_folder import manifest, write_manifest
 from repro_rl.types import Trajectory
@@ -57,6 +58,7 @@ def evaluate(
     """
     section = config.eval
     ranks = join(config)
+    check_context(config, model)
     pool = build_pool(config)
     panel = pool.first.panel(section.split).head(section.tasks)
     own = policy is None
@@ -80,30 +82,19 @@ def evaluate(
         on_total(len(ranks.mine(panel.ids)) * section.rollouts)
 
     def play(tasks: list[str]) -> list[Trajectory]:
-        limit = config.prompt.max_prompt_tokens if shelf is None else prompt_limit(config, policy)
-        played = play_panel(
+        return play_jobs(
+            config,
             pool,
-            tasks,
+            panel_jobs(tasks, section.rollouts),
             policy,
             prompts,
             forward_sampling(config, section.temperature),
-            rollouts=section.rollouts,
-            seed=section.seed,
-            max_prompt_tokens=limit,
+            reflect_sampling(config, section.temperature) if judge else None,
+            stream=("panel", section.seed),
+            limit=None if shelf is None else prompt_limit(config, policy),
             demonstrations=None if shelf is None else shelf.texts(prompts),
-            on_done=on_done,
+            on_step=on_done,
         )
-        if judge:
-            reflect(
-                played,
-                policy,
-                prompts,
-                reflect_sampling(config, section.temperature),
-                instructions=pool.first.instructions,
-                stream=("panel", section.seed),
-                max_prompt_tokens=config.prompt.max_reflect_tokens,
-            )
-        return played
 
     trajectories = ranks.over_tasks(panel.ids, play, prompts=True)
     records = [trajectory_record(t, iteration or 0) for t in trajectories]
@@ -116,6 +107,7 @@ def evaluate(
         "name": name,
         "iteration": iteration,
         "method": config.method.name,
+        "context": config.prompt.context,
         "run_seed": config.seed,
         "panel": panel.label(),
         "digest": panel.digest,
@@ -142,7 +134,7 @@ def evaluate(
         "seconds": round(time.perf_counter() - begin, 2),
     }
     if shelf is not None:
-        result["demonstrations"] = shelf.census(trajectories, prompts)
+        result["demonstrations"] = shelf.census(trajectories, prompts, first_turns=is_chat(config))
     if own and isinstance(policy, HttpPolicy):
         policy.client.close()
     if out is not None and ranks.first:

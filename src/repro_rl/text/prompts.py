@@ -21,6 +21,7 @@ from repro_rl.text.parse import TAG, TextFormat, parse_forward
 
 TEMPLATES = Path(__file__).parent / "templates"
 FORWARD, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
+CHAT = ("chat_first.jinja", "chat_next.jinja", "chat_reflect.jinja")  # turns of a conversation, see text.chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class ShownEpisode:
     steps: tuple[ShownStep, ...]
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """``text`` on one line with single spaces."""
     return " ".join(text.split())
 
@@ -82,10 +83,11 @@ class PromptBuilder:
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
-            if not any((folder / name).is_file() for name in (FORWARD, REFLECT, DEMOS)):
+            if not any((folder / name).is_file() for name in (FORWARD, REFLECT, DEMOS, *CHAT)):
                 raise ConfigError(
                     f"The template folder {folder} holds neither {FORWARD} nor {REFLECT} nor {DEMOS}; add "
-                    f"one of them, or leave the setting out to use the templates in {folders[0]}."
+                    f"one of them or of {', '.join(CHAT)}, or leave the setting out to use the templates in "
+                    f"{folders[0]}."
                 )
             folders.insert(0, folder)
         environment = jinja2.Environment(
@@ -99,6 +101,7 @@ class PromptBuilder:
         self._forward = self._compile(environment, FORWARD, folders)
         self._reflect = self._compile(environment, REFLECT, folders)
         self._demos = self._compile(environment, DEMOS, folders)
+        self.chat = {name: self._compile(environment, name, folders) for name in CHAT}
 
     @staticmethod
     def _compile(environment: jinja2.Environment, name: str, folders: list[Path]) -> jinja2.Template:
@@ -114,7 +117,8 @@ class PromptBuilder:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The template {path} cannot be read as UTF-8 text: {error}") from error
 
-    def _render(self, template: jinja2.Template, **variables: object) -> str:
+    def render(self, template: jinja2.Template, **variables: object) -> str:
+        """A template of this builder with its format's variables. Raises ConfigError when it fails."""
         try:
             return template.render(progress=self.fmt.progress, think=self.fmt.think, **variables)
         except Exception as error:  # a template is foreign code: whatever it raises is its own fault
@@ -140,11 +144,11 @@ class PromptBuilder:
         Raises ConfigError when the template fails, or leaves the demonstrations out.
         """
         compact = self.fmt.style == "compact"
-        text = self._render(
+        text = self.render(
             self._forward,
             instructions=instructions,
             goal=goal,
-            observation=_line(observation) if compact else observation,
+            observation=one_line(observation) if compact else observation,
             admissible=admissible,
             history=list(history)[-self.history :] if self.history else [],
             step=step,
@@ -166,7 +170,7 @@ class PromptBuilder:
         """
         if not episodes:
             return ""
-        line = _line if self.fmt.style == "compact" else str.strip
+        line = one_line if self.fmt.style == "compact" else str.strip
         shown = [
             ShownEpisode(
                 line(episode.goal),
@@ -185,7 +189,7 @@ class PromptBuilder:
             for episode in episodes
         ]
         judged = any(step.progress is not None for episode in shown for step in episode.steps)
-        return self._render(self._demos, episodes=shown, judged=judged).strip()
+        return self.render(self._demos, episodes=shown, judged=judged).strip()
 
     def reflect(
         self,
@@ -204,11 +208,12 @@ class PromptBuilder:
         Raises ConfigError when the template fails.
         """
         if self.fmt.style == "compact":
-            first_observation = _line(first_observation)
+            first_observation = one_line(first_observation)
             steps = [
-                ReflectStep(step.t, "", _line(step.action) or "none", "", _line(step.brief)) for step in steps
+                ReflectStep(step.t, "", one_line(step.action) or "none", "", one_line(step.brief))
+                for step in steps
             ]
-        return self._render(
+        return self.render(
             self._reflect,
             instructions=instructions,
             goal=goal,
@@ -243,7 +248,7 @@ class PromptBuilder:
             raise ConfigError("A forward target in a format with progress needs a progress value; got None.")
         number = self.round_progress(online) if self.fmt.progress and online is not None else None
         if self.fmt.style == "compact":
-            action = _line(action)
+            action = one_line(action)
             text = action if number is None else f"p{number} {action}"
         else:
             action = action.strip()

@@ -33,6 +33,7 @@ class Row:
     logprob: NDArray[np.float32]  # [L] sampled log-prob (mean over the copies; they differ in the last bits)
     count: int
     kind: str
+    reflected: NDArray[np.bool_] | None = None  # [L], see Sample
 
 
 @dataclass(slots=True)
@@ -45,23 +46,23 @@ class Batch:
     positive: torch.Tensor  # [B, L-1]
     negative: torch.Tensor  # [B, L-1]
     logprob: torch.Tensor  # [B, L-1]
-    scale: torch.Tensor  # [B, 1] what a token of this row's kind counts
+    scale: torch.Tensor  # [B, L-1] what a token of this kind counts
     reference: torch.Tensor | None = None  # see loss.reference_values
     targets: Targets | None = None  # these two are made by the first forward pass
     forest: Forest | None = None
 
     @property
-    def first_trained(self) -> int:
-        """First target column that any row trains on; logits before it are not needed."""
-        columns = (self.weight > 0).any(dim=0).nonzero()
-        return int(columns[0]) if len(columns) else 0
+    def columns(self) -> torch.Tensor:
+        """[K] target columns that any row trains on; other logits are not needed."""
+        return (self.weight > 0).any(dim=0).nonzero().squeeze(-1)
 
 
 def merge(samples: Sequence[Sample]) -> list[Row]:
     """Merge equal samples (same ids, trained positions and kind). Order of first appearance is kept."""
-    rows: dict[tuple[bytes, bytes, str], Row] = {}
+    rows: dict[tuple[bytes, bytes, bytes, str], Row] = {}
     for sample in samples:
-        key = (sample.ids.tobytes(), sample.trained.tobytes(), sample.kind)
+        reflected = b"" if sample.reflected is None else sample.reflected.tobytes()
+        key = (sample.ids.tobytes(), sample.trained.tobytes(), reflected, sample.kind)
         row = rows.get(key)
         if row is None:
             rows[key] = Row(
@@ -72,6 +73,7 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
                 logprob=sample.logprob.copy(),
                 count=1,
                 kind=sample.kind,
+                reflected=sample.reflected,
             )
         else:
             row.positive += np.maximum(sample.advantage, 0)
@@ -81,6 +83,16 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
     for row in rows.values():
         row.logprob /= row.count
     return list(rows.values())
+
+
+def trained_tokens(rows: Sequence[Row], kind: str) -> int:
+    """Tokens of a kind that are trained on, in all copies; packed reflections' are among "reflect"."""
+    total = 0
+    for row in rows:
+        inside = 0 if row.reflected is None else int((row.trained & row.reflected).sum())
+        total += row.count * inside if kind == "reflect" else 0
+        total += row.count * (int(row.trained.sum()) - inside) if row.kind == kind else 0
+    return total
 
 
 def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
@@ -130,13 +142,16 @@ def collate(rows: Sequence[Row], scales: dict[str, float], pad_id: int, device: 
     """Pad rows on the right. A causal model never looks right, so no attention mask is needed."""
     size, width = len(rows), max(len(row.ids) for row in rows)
     ids = np.full((size, width), pad_id, dtype=np.int64)
-    weight, positive, negative, logprob = (np.zeros((size, width), dtype=np.float32) for _ in range(4))
+    weight, positive, negative, logprob, scale = (np.zeros((size, width), dtype=np.float32) for _ in range(5))
     for i, row in enumerate(rows):
         length = len(row.ids)
         ids[i, :length] = row.ids
         weight[i, :length] = row.trained * row.count
         positive[i, :length], negative[i, :length] = row.positive, row.negative
         logprob[i, :length] = row.logprob
+        scale[i] = scales[row.kind]
+        if row.reflected is not None:
+            scale[i, :length][row.reflected] = scales["reflect"]
 
     def send(values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
@@ -148,5 +163,5 @@ def collate(rows: Sequence[Row], scales: dict[str, float], pad_id: int, device: 
         positive=send(positive[:, 1:]),
         negative=send(negative[:, 1:]),
         logprob=send(logprob[:, 1:]),
-        scale=send(np.array([[scales[row.kind]] for row in rows], dtype=np.float32)),
+        scale=send(scale[:, 1:]),
     )

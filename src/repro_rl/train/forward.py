@@ -55,7 +55,7 @@ def targets(batch: Batch) -> Targets:
         positive=batch.positive[row, column],
         negative=batch.negative[row, column],
         logprob=batch.logprob[row, column],
-        scale=batch.scale[row, 0],
+        scale=batch.scale[row, column],
     )
 
 
@@ -84,9 +84,8 @@ def trained_logits(
         place = batch.forest.place
         logits = packed.forward(model, batch.forest.tree, batch.forest.wanted)
     else:
-        first = batch.first_trained
-        positions = torch.arange(first, batch.target.shape[1], device=batch.ids.device)
-        logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=positions).logits
-        logits = logits[cells.row, cells.column - first]
+        columns = batch.columns
+        logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=columns).logits
+        logits = logits[cells.row, torch.searchsorted(columns, cells.column)]
     logits = logits.float()
     return (logits / temperature if temperature != 1 else logits), place

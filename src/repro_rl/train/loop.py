@@ -15,9 +15,11 @@ from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credi
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
-from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
+from repro_rl.rollout import Job, write_trajectories
+from repro_rl.rollout.chat import chat_metrics
 from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
@@ -38,6 +40,8 @@ from repro_rl.train.checkpoint import (
     save_checkpoint,
     start_model,
 )
+from repro_rl.train.contexts import check_context, is_chat, play_jobs
+from repro_rl.train.packed import build_packed
 from repro_rl.train.parallel import Ranks, check_share, join, owners_of
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
@@ -143,6 +147,7 @@ class RLRun:
         set_threads(config)
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
         warm_start = start_model(config.train.init)
+        check_context(config, warm_start)
         self.config, self.out = config, out
         self.ranks: Ranks = join(config)
         check_share(config.train.groups, self.ranks.world)
@@ -168,9 +173,8 @@ class RLRun:
                 if self.policy.adapted
                 else load_policy(config, warm_start).model.requires_grad_(False)
             )
-        rehearsal = build_rehearsal(
-            config, self.policy, self.prompts, self.pool.first.instructions, self.ranks
-        )
+        env = self.pool.first
+        rehearsal = build_rehearsal(config, self.policy, self.prompts, env.instructions, self.ranks, env)
         # Precision is policy.dtype's affair, whatever the launcher's configuration says.
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         self.updater = Updater(
@@ -242,35 +246,28 @@ class RLRun:
 
     def _play(self, tasks: Sequence[str], places: Sequence[int], iteration: int) -> list[list[Trajectory]]:
         """The groups at these places of the iteration's tasks."""
-        config, train, prompt = self.config, self.config.train, self.config.prompt
+        config, train = self.config, self.config.train
         size = train.group_size
         stream = ("train", config.seed, iteration)
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
         jobs = [Job(tasks[place], place * size + k) for place in places for k in range(size)]
-        trajectories = run_episodes(
+
+        def judge(trajectory: Trajectory) -> SamplingSettings:
+            place, number = divmod(trajectory.rollout, size)
+            trained = number in chosen_reflections(config, iteration, place, size)
+            return reflect_sampling(config, reflection_temperature(config, trained))
+
+        trajectories = play_jobs(
+            config,
             self.pool,
             jobs,
             self.policy,
             self.prompts,
             forward_sampling(config, train.temperature),
+            judge if config.method.reflect else None,
             stream=stream,
-            max_prompt_tokens=prompt.max_prompt_tokens,
+            live=len(jobs),
         )
-        judged: dict[float, list[Trajectory]] = {}
-        for n, trajectory in enumerate(trajectories if config.method.reflect else ()):
-            place, number = places[n // size], n % size
-            trained = number in chosen_reflections(config, iteration, place, size)
-            judged.setdefault(reflection_temperature(config, trained), []).append(trajectory)
-        for temperature, part in judged.items():
-            reflect(
-                part,
-                self.policy,
-                self.prompts,
-                reflect_sampling(config, temperature),
-                instructions=self.pool.first.instructions,
-                stream=stream,
-                max_prompt_tokens=prompt.max_reflect_tokens,
-            )
         return [trajectories[i * size : (i + 1) * size] for i in range(len(places))]
 
     def credit(self, groups: list[Group]) -> None:
@@ -285,7 +282,7 @@ class RLRun:
         played = time.perf_counter()
         self.credit(groups)
         trajectories = [t for g in groups for t in g.trajectories]
-        samples = build_samples(
+        samples = (build_packed if is_chat(config) else build_samples)(
             self.ranks.own_groups(groups, self.owners(iteration)),
             fmt=self.prompts.fmt,
             decode=self.policy.decode,
@@ -311,6 +308,7 @@ class RLRun:
             "seconds": round(self.seconds, 3),
             **rollout_metrics(trajectories),
             **group_metrics(groups),
+            **(chat_metrics(trajectories) if is_chat(config) else {}),
             **update,
             "time/rollout": round(played - begin, 3),
             "time/update": round(updated - played, 3),
@@ -346,6 +344,7 @@ class RLRun:
                 "best_success": self.best[0] if self.best else None,
                 "best_iteration": self.best[1] if self.best else None,
                 "alarms": self.alarms.streak,
+                "context": self.config.prompt.context,
             },
         )
         prune(self.out, self.config.train.keep, self.best[1] if self.best else None)

@@ -341,9 +341,10 @@ def unpack(packed: tuple[int, Row]) -> Row:
 
 def merge_rows(rows: Iterable[Row]) -> list[Row]:
     """As ``batch.merge``, for rows that stand for several copies already. Changes the rows it keeps."""
-    found: dict[tuple[bytes, bytes, str], Row] = {}
+    found: dict[tuple[bytes, bytes, bytes, str], Row] = {}
     for row in rows:
-        key = (row.ids.tobytes(), row.trained.tobytes(), row.kind)
+        reflected = b"" if row.reflected is None else row.reflected.tobytes()
+        key = (row.ids.tobytes(), row.trained.tobytes(), reflected, row.kind)
         kept = found.setdefault(key, row)
         if kept is row:
             continue

@@ -10,8 +10,12 @@ from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
-from repro_rl.rollout.fit import fitting_prompt
+from repro_rl.policy.turns import Turns
+from repro_rl.rollout.chat import fit_turn, reserved
+from repro_rl.rollout.fit import Fitted, fitting_prompt
+from repro_rl.text.chat import ChatPrompts
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.contexts import chat_room, is_chat
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
 
@@ -29,9 +33,20 @@ def check_prompt(
         "step": 1,
         "max_steps": env.max_steps,
     }
-    fitted = fitting_prompt(policy, prompts, config.prompt.max_prompt_tokens, [""], [], **parts)
-    text = prompts.forward(history=[], **parts) if fitted is None else fitted.text
+    if is_chat(config):
+        fitted, text = _first_turn(config, policy, prompts, parts)
+    else:
+        fitted = fitting_prompt(policy, prompts, config.prompt.max_prompt_tokens, [""], [], **parts)
+        text = prompts.forward(history=[], **parts) if fitted is None else fitted.text
     ids = policy.encode(text)
+    if fitted is None and is_chat(config):
+        room = chat_room(config, policy)
+        raise PreflightError(
+            f"The first turn of {task} has {len(ids)} tokens; with an answer of {room.answer} and a "
+            f"reflection of {room.reflection} (prompt.action_tokens, prompt.reflect_new_tokens) that is too "
+            f"much for turns of {room.turn} (prompt.max_prompt_tokens) and conversations of "
+            f"{room.conversation} (prompt.max_chat_tokens, or the model's positions)."
+        )
     if fitted is None:
         raise PreflightError(
             f"The first prompt of {task} has {len(ids)} tokens, prompt.max_prompt_tokens is "
@@ -53,6 +68,17 @@ def check_prompt(
             f"the model was built for other env or prompt settings. Use the settings of its warmup, "
             f"or run a new warmup."
         )
+
+
+def _first_turn(
+    config: RunConfig, policy: TransformersPolicy, prompts: PromptBuilder, parts: dict[str, Any]
+) -> tuple[Fitted | None, str]:
+    """The first turn of a conversation as it is played, None where it does not fit, and its text."""
+    room, turns, chat = chat_room(config, policy), Turns(policy), ChatPrompts(prompts)
+    kept = reserved(chat, lambda text: len(turns.following(text)), room, parts["goal"], 1)
+    free = room.conversation - room.answer - kept
+    fitted = fit_turn(chat, lambda text: len(turns.first(text)), room.turn, free, [""], **parts)
+    return fitted, chat.act(**parts) if fitted is None else fitted.text
 
 
 def check_thinking(config: RunConfig, policy: TransformersPolicy) -> None:

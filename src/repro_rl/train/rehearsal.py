@@ -14,11 +14,14 @@ import numpy as np
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.store import load_demos
+from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, collate, split_rows
+from repro_rl.train.chat_warmup import ChatDemos
+from repro_rl.train.contexts import is_chat
 from repro_rl.train.parallel import ALONE, Ranks
 from repro_rl.train.run_folder import read_manifest
 from repro_rl.train.warmup import draw_halves, is_labelled, reflection_row
@@ -39,6 +42,7 @@ class Rehearsal:
         instructions: str,
         config: RunConfig,
         ranks: Ranks = ALONE,
+        env: TextEnv | None = None,
     ):
         self._ranks = ranks  # each of them computes a part of the rows of a step
         known = [t for t in episodes if is_labelled(t)]
@@ -47,6 +51,10 @@ class Rehearsal:
             raise PreflightError("method.rehearsal needs labelled episodes, and train.demos holds none.")
         self._policy, self._prompts, self._instructions = policy, prompts, instructions
         self._config = config
+        self._chat: ChatDemos | None = None
+        if is_chat(config):
+            assert env is not None, "conversations are built with their environment"
+            self._chat = ChatDemos(config, policy, env)
 
     def batches(self, iteration: int, step: int) -> list[Batch]:
         """``method.rehearsal`` reflections for one optimizer step, as micro-batches.
@@ -55,16 +63,18 @@ class Rehearsal:
         """
         config = self._config
         rng = np.random.default_rng(name_key(config.seed, "rehearsal", iteration, step))
-        rows = [
-            reflection_row(
-                episode,
-                self._policy,
-                self._prompts,
-                self._instructions,
-                config.prompt.max_reflect_tokens,
-            )
-            for episode in draw_halves(self.won, self.lost, config.method.rehearsal, rng)
-        ]
+        drawn = draw_halves(self.won, self.lost, config.method.rehearsal, rng)
+        if self._chat is not None:
+            rows = [
+                self._chat.reflection(episode, self._prompts, config.seed, iteration, step, number)
+                for number, episode in enumerate(drawn)
+            ]
+        else:
+            limit = config.prompt.max_reflect_tokens
+            rows = [
+                reflection_row(episode, self._policy, self._prompts, self._instructions, limit)
+                for episode in drawn
+            ]
         chunks = split_rows(self._ranks.share_rows(rows), config.train.micro_tokens)
         scale = config.method.rehearsal_coef / sum(int(row.trained.sum()) for row in rows)
         return [
@@ -97,9 +107,10 @@ def build_rehearsal(
     prompts: PromptBuilder,
     instructions: str,
     ranks: Ranks = ALONE,
+    env: TextEnv | None = None,
 ) -> Rehearsal | None:
     """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
     if config.method.rehearsal == 0 or not config.method.reflect:
         return None
     experts, labelled = load_demos(demos_of(config))
-    return Rehearsal([*experts, *labelled], policy, prompts, instructions, config, ranks)
+    return Rehearsal([*experts, *labelled], policy, prompts, instructions, config, ranks, env)

@@ -26,6 +26,7 @@ def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "method": config.method.name,
+        "context": config.prompt.context,
         "versions": versions(),
         "git": git_revision(),
         "hardware": {

@@ -43,6 +43,14 @@ def action_token(completion: Completion, fmt: TextFormat, decode: Decode) -> int
     return low
 
 
+def split_advantage(
+    completion: Completion, before: float, action: float, fmt: TextFormat, decode: Decode
+) -> list[float]:
+    """One advantage a sampled token: ``before`` in front of the action part, ``action`` in it."""
+    cut = action_token(completion, fmt, decode)
+    return [before] * cut + [action] * (len(completion.token_ids) - cut)
+
+
 def build_samples(
     groups: Sequence[Group],
     *,
@@ -67,9 +75,8 @@ def build_samples(
                     continue
                 advantage: float | list[float] = step.advantage
                 if advantage_on != "all" and fmt.progress:
-                    cut = action_token(completion, fmt, decode)
                     before = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
-                    advantage = [before] * cut + [step.advantage] * (len(completion.token_ids) - cut)
+                    advantage = split_advantage(completion, before, step.advantage, fmt, decode)
                 samples.append(make_sample(completion, advantage, "forward", g))
             reflection = trajectory.reflection
             if (

@@ -15,7 +15,7 @@ from repro_rl.config import MethodSection, TrainSection
 from repro_rl.errors import PreflightError
 from repro_rl.policy.packed import packable
 from repro_rl.random_streams import name_key
-from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, split_tree
+from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, split_tree, trained_tokens
 from repro_rl.train.loss import imitation_loss, policy_loss, reference_values
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks
@@ -176,16 +176,13 @@ class Updater:
 
     def _batches(self, rows: list[Row], packed: bool = False) -> list[Batch]:
         """This process's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
-        tokens = {
-            kind: max(sum(int(row.trained.sum()) * row.count for row in rows if row.kind == kind), 1)
-            for kind in ("forward", "reflect")
-        }
+        if not rows:
+            return []
+        tokens = {kind: max(trained_tokens(rows, kind), 1) for kind in ("forward", "reflect")}
         scales = {
             "forward": 1 / tokens["forward"],
             "reflect": self.method.reflect_coef / tokens["reflect"],
         }
-        if not rows:
-            return []
         split = split_tree if packed else split_rows
         chunks = split(self.ranks.share_rows(rows), self.train.micro_tokens)
         return [self._with_reference(chunk, scales, packed) for chunk in self.ranks.even(chunks)]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import RunConfig
-from repro_rl.demos.incontext import Shelf, mode_labels
+from repro_rl.demos.incontext import Labels, Shelf, mode_labels
 from repro_rl.demos.store import load_demos
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
@@ -24,7 +24,7 @@ from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.rollout.fit import fitting_prompt
-from repro_rl.rollout.panel_play import play_panel, success_rate
+from repro_rl.rollout.panel_play import success_rate
 from repro_rl.rollout.reflect import fitting_reflection
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows
@@ -39,7 +39,9 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
+from repro_rl.train.chat_warmup import ChatDemos
 from repro_rl.train.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
+from repro_rl.train.contexts import check_context, is_chat, panel_jobs, play_jobs
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks, join
@@ -164,14 +166,15 @@ def warmup_data(
     Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress.
     """
     env = pool.first
+    if is_chat(config):
+        return _chat_data(config, policy, env, experts, labelled)
     data = WarmupData([], [], [])
     for mode in config.warmup.forward_modes:
         prompts = build_prompts(config, progress=mode == "progress")
         labels, limit = mode_labels(mode), config.prompt.max_prompt_tokens
         shelf = None
         if labels is not None:
-            count = config.prompt.demonstrations
-            shelf = Shelf(experts, labels, count=count, seed=config.seed, task_type=env.task_type)
+            shelf = _shelf(config, experts, labels, env)
             limit = prompt_limit(config, policy)
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
             data.forward += forward_rows(trajectory, policy, prompts, env, shelf, limit)
@@ -191,6 +194,41 @@ def warmup_data(
     longest = max((len(row.ids) for row in (*data.forward, *data.won, *data.lost)), default=0)
     if positions and longest > positions:
         raise PreflightError(f"A demonstration has {longest} tokens, the model has {positions} positions.")
+    return data
+
+
+def _shelf(config: RunConfig, experts: Sequence[Trajectory], labels: Labels, env: Any) -> Shelf:
+    count = config.prompt.demonstrations
+    return Shelf(experts, labels, count=count, seed=config.seed, task_type=env.task_type)
+
+
+def _chat_data(
+    config: RunConfig,
+    policy: TransformersPolicy,
+    env: Any,
+    experts: Sequence[Trajectory],
+    labelled: Sequence[Trajectory],
+) -> WarmupData:
+    """As ``warmup_data``: one conversation a row.
+
+    Reflections follow answers with and without progress in turn, as far as both are taught.
+    """
+    data, demos = WarmupData([], [], []), ChatDemos(config, policy, env)
+    for mode in config.warmup.forward_modes:
+        prompts = build_prompts(config, progress=mode == "progress")
+        labels = mode_labels(mode)
+        shelf = None if labels is None else _shelf(config, experts, labels, env)
+        for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
+            shown = [""]
+            if shelf is not None:
+                first = trajectory.steps[0].observation
+                shown = shelf.texts(prompts)(trajectory.task_id, trajectory.goal, first)
+            data.forward.append(demos.forward(trajectory, prompts, shown))
+    taught = sorted({mode == "progress" for mode in config.warmup.forward_modes}) or [True]
+    builders = [build_prompts(config, progress=progress) for progress in taught]
+    for number, trajectory in enumerate(filter(is_labelled, (*experts, *labelled))):
+        row = demos.reflection(trajectory, builders[number % len(builders)], config.seed, number)
+        (data.won if trajectory.won else data.lost).append(row)
     return data
 
 
@@ -229,6 +267,7 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
     experts, labelled = load_demos(demos)
     pool = build_pool(config)
     start = ranks.by_first(lambda: initial_model(config, pool.first, (*experts, *labelled), out / "initial"))
+    check_context(config, start)
     found = ranks.by_first(lambda: latest(out) if resumed else None)
     policy = load_policy(config, found[1] if found else start, training=True, resumed=found is not None)
     check_thinking(config, policy)
@@ -290,7 +329,8 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
                 tensors = optimizer_tensors(optimizer)
                 if ranks.first:
                     folder = out / "checkpoints" / f"{update:05d}"
-                    save_checkpoint(folder, policy, tensors, {"stopped": stopped})
+                    state = {"stopped": stopped, "context": config.prompt.context}
+                    save_checkpoint(folder, policy, tensors, state)
                     prune(out, 1, None)
 
     def finish() -> None:
@@ -308,15 +348,15 @@ def validation_success(
     section = config.eval
 
     def play(tasks: list[str]) -> list[Trajectory]:
-        return play_panel(
+        return play_jobs(
+            config,
             pool,
-            tasks,
+            panel_jobs(tasks, 1),
             policy,
             build_prompts(config, progress=progress),
             forward_sampling(config, section.validation_temperature),
-            rollouts=1,
-            seed=section.seed,
-            max_prompt_tokens=config.prompt.max_prompt_tokens,
+            None,
+            stream=("panel", section.seed),
         )
 
     return success_rate(ranks.over_tasks(validation_panel(config, pool).ids, play))

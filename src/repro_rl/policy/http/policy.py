@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.chat import ChatSession
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient, Failure, Question
 from repro_rl.types import Completion, Ids
@@ -38,6 +39,12 @@ class HttpPolicy:
             for prompt, key in zip(prompts, keys.tolist(), strict=True)
         ]
         return [completion_of(answer) for answer in self.client.ask(questions)]
+
+    def open_chat(self) -> ChatSession:
+        """Conversations as messages; see policy.chat."""
+        from repro_rl.policy.http.chat import MessageChat
+
+        return MessageChat(self.client)
 
 
 def completion_of(answer: Answer | Failure) -> Completion:

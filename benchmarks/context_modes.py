@@ -1,0 +1,374 @@
+"""What the two context modes cost as episodes grow, and whether a tiny model learns in both.
+
+``python benchmarks/context_modes.py cost``: one core, no GPU, minutes. Sokoban in full style with an
+untrained tiny Qwen3, whose answers solve nothing, so that every episode lasts exactly as long as it may: 5 to
+50 steps. Counted are the cells (rows x width, padding included) that go through the weights, and CPU time, of
+playing with reflection and of one update. The exponent a of cost ~ steps^a is fitted on logarithms, "+1" is
+the slope of a straight line: what one more step costs. A word is a token. ``--plot FILE.svg`` draws it.
+
+``python benchmarks/context_modes.py learn --out FOLDER``: a short warmup and RePro on a few small Sokoban
+rooms in both modes, from the same demonstrations and with the same environment-step budget.
+
+``python benchmarks/context_modes.py tokens --ranks qwen.tiktoken``: how long conversations are, full style,
+in Qwen's own tokens: what ``prompt.max_chat_tokens`` must hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro_rl import make
+from repro_rl.config import RunConfig, load_config
+from repro_rl.demos import collect_demos, save_demos
+from repro_rl.demos.collect import play
+from repro_rl.policy import build_tiny
+from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
+from repro_rl.policy.tiny import TinySize
+from repro_rl.policy.turns import Conversation, Turns
+from repro_rl.report.plots import PALETTE
+from repro_rl.rollout import read_trajectories
+from repro_rl.study.evaluate import evaluate
+from repro_rl.text import PromptBuilder, TextFormat
+from repro_rl.text.chat import ChatPrompts
+from repro_rl.train.build import build_prompts
+from repro_rl.train.checkpoint import find_model
+from repro_rl.train.loop import RLRun, run_training
+from repro_rl.train.warmup import run_warmup
+
+MODES = ("window", "chat")
+
+
+# Cost ---------------------------------------------------------------------------------------------
+
+
+def cost_settings(mode: str, steps: int, model: Path, tasks: int, history: int) -> list[str]:
+    return [
+        f"env.settings={{style: grid, max_steps: {steps}, solution: [3, 5], train_rooms: 40, "
+        "validation_rooms: 5, test_rooms: 5}",
+        f"prompt={{style: full, think: 'off', context: {mode}, history: {history}, action_tokens: 16, "
+        "reflect_new_tokens: 64, max_prompt_tokens: 4000, max_reflect_tokens: 16000, max_chat_tokens: 16000}",
+        f"policy={{model: {model}, device: cpu}}",
+        "method={name: repro, rehearsal: 0}",
+        f"train={{init: {model}, groups: {tasks}, group_size: 2, minibatches: 1, epochs: 1, "
+        "micro_tokens: 8192, kl: {form: none}, eval_every: 0, record_every: 0}",
+        "eval={validation_tasks: 5}",
+    ]
+
+
+def word_model(folder: Path) -> Path:
+    """An untrained tiny model that knows the words of the full prompts; others become ``<unk>``."""
+    env = make("sokoban", style="grid")
+    config = load_config(None, ["prompt.style=full", "prompt.think='off'"])
+    observation, info = env.reset(options={"task": env.panel("train").ids[0]})
+    prompts = build_prompts(config)
+    chat = ChatPrompts(prompts)
+    text = prompts.forward(
+        instructions=env.instructions, goal=info["goal"], observation=observation,
+        admissible=info["admissible"], history=[], step=1, max_steps=9,
+    )  # fmt: skip
+    for step in (1, 2):
+        text += "\n" + chat.act(
+            instructions="", goal="", observation="", admissible=(), step=step, max_steps=9
+        )
+    for won in (True, False):
+        text += "\n" + chat.reflect(goal="", observation="", length=9, won=won, score=0.0)
+    words = {*text.split(), *"#_OXPS√", "up", "down", "left", "right", *map(str, range(101))}
+    words |= {f"{number}{sign}" for number in range(101) for sign in ".]:,;"}
+    return build_tiny(folder, words, TinySize(positions=16_384))
+
+
+@contextmanager
+def cells_of(model: Any) -> Iterator[list[int]]:
+    """The cells of every forward pass inside the block."""
+    counted: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        yield counted
+    finally:
+        hook.remove()
+
+
+def measure(config: RunConfig, out: Path) -> dict[str, float]:
+    """Cells and CPU seconds of one rollout and one update, per episode."""
+    run = RLRun(config, out)
+    parts: dict[str, float] = {}
+    kept: dict[str, Any] = {}
+    episodes = config.train.groups * config.train.group_size
+    rollout, update = run.rollout, run.updater.update
+
+    def timed(name: str, work: Any) -> Any:
+        def wrapped(*args: Any, **more: Any) -> Any:
+            with cells_of(run.policy.model) as counted:
+                begin = time.process_time()
+                kept[name] = work(*args, **more)
+                parts[f"{name} s"] = (time.process_time() - begin) / episodes
+            parts[f"{name} cells"] = sum(counted) / episodes
+            return kept[name]
+
+        return wrapped
+
+    run.rollout = timed("rollout", rollout)  # type: ignore[method-assign]
+    run.updater.update = timed("update", update)  # type: ignore[method-assign]
+    run.step()
+    lengths = {t.length for group in kept["rollout"] for t in group.trajectories}
+    assert lengths == {config.env.settings["max_steps"]}, lengths
+    return parts
+
+
+def cost(lengths: list[int], tasks: int, history: int, plot: Path | None) -> None:
+    torch.set_num_threads(1)
+    table: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    with tempfile.TemporaryDirectory() as folder:
+        model = word_model(Path(folder) / "model")
+        names = ("rollout cells", "update cells", "rollout s", "update s")
+        print(
+            f"Sokoban grid, full style, window history {history}, {2 * tasks} episodes a row; per episode: "
+            "cells through the weights, CPU seconds"
+        )
+        print(f"{'mode':<8}{'steps':>6}" + "".join(f"{name:>15}" for name in names))
+        for mode in MODES:
+            for steps in lengths:
+                config = load_config(None, cost_settings(mode, steps, model, tasks, history))
+                row = measure(config, Path(folder) / f"{mode}-{steps}")
+                table[mode].append(row)
+                print(
+                    f"{mode:<8}{steps:>6}"
+                    + "".join(f"{row[n]:>15,.0f}" if "cells" in n else f"{row[n]:>15.3f}" for n in names),
+                    flush=True,
+                )
+        for mode in MODES:
+            fits = [exponent(lengths, [row[name] for row in table[mode]]) for name in names]
+            print(f"{mode:<8}{'a':>6}" + "".join(f"{a:>15.2f}" for a in fits))
+            slopes = [float(np.polyfit(lengths, [row[name] for row in table[mode]], 1)[0]) for name in names]
+            print(
+                f"{mode:<8}{'+1':>6}"
+                + "".join(
+                    f"{v:>15,.0f}" if "cells" in n else f"{v:>15.4f}"
+                    for n, v in zip(names, slopes, strict=True)
+                )
+            )
+    if plot is not None:
+        draw(lengths, table, plot)
+
+
+def exponent(x: list[int], y: list[float]) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def draw(lengths: list[int], table: dict[str, list[dict[str, float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    style = {
+        "svg.fonttype": "none", "svg.hashsalt": "repro-rl", "font.family": "DejaVu Sans", "font.size": 9,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+        "axes.axisbelow": True, "lines.linewidth": 1.5,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(7.6, 3.1), layout="constrained")
+        panels = (("rollout cells", "update cells", "cells through the weights"),
+                  ("rollout s", "update s", "CPU seconds"))  # fmt: skip
+        for axes, (played, trained, label) in zip(figure.subplots(1, 2), panels, strict=True):
+            for color, mode in zip((PALETTE[1], PALETTE[0]), MODES, strict=True):
+                for name, dash in ((played, "-"), (trained, "--")):
+                    y = [row[name] for row in table[mode]]
+                    a = exponent(lengths, y)
+                    part = name.split()[0]
+                    axes.plot(lengths, y, dash, color=color, marker="o", markersize=3,
+                              label=f"{mode}, {part}: a = {a:.2f}")  # fmt: skip
+            axes.set(xlabel="steps of the episode", ylabel=f"{label} an episode")
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.legend(frameon=False, fontsize=7.5)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    text = path.read_text()
+    path.write_text(re.sub(r"[ \t]+\n", "\n", text))
+
+
+# Lengths ------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """What ``Turns`` needs of a policy, without a model."""
+
+    chat, thinking = True, False
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        turns = [{"role": "user", "content": prompt}]
+        more = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
+        return self.plain(self.tokenizer.apply_chat_template(turns, **more))
+
+    def encode_target(self, text: str) -> tuple[int, ...]:
+        return (*self.plain(text), self.tokenizer.convert_tokens_to_ids("<|im_end|>"))
+
+
+def conversation_length(env: Any, trajectory: Any, turns: Turns, chat: ChatPrompts) -> int:
+    """Tokens of an episode as a conversation, its reflection included; nothing is shortened."""
+    talk, prompts = Conversation(turns), chat.prompts
+    _, info = env.reset(options={"task": trajectory.task_id})
+    for step in trajectory.steps:
+        text = chat.act(
+            instructions=env.instructions, goal=trajectory.goal, observation=step.observation,
+            admissible=info["admissible"], step=step.t, max_steps=env.max_steps,
+        )  # fmt: skip
+        said = prompts.render_forward_target(50, step.action) if step.action.strip() else ""
+        talk.add(talk.turn(text), turns.answer(said))
+        info = env.step(step.action)[4]
+    text = chat.reflect(
+        goal=trajectory.goal, observation=trajectory.final_observation, length=trajectory.length,
+        won=trajectory.won, score=trajectory.score,
+    )  # fmt: skip
+    talk.add(talk.turn(text), turns.answer(prompts.render_reflection_target([50] * trajectory.length)))
+    return len(talk.ids)
+
+
+def tokens(ranks: Path, tasks: int) -> None:
+    known = read_ranks(ranks)
+    chat = ChatPrompts(PromptBuilder(TextFormat("full", progress=True, think="optional")))
+    print(f"{tasks} tasks x 3 players (expert, half random, random); no thoughts; median / max tokens")
+    for name, family, settings in (
+        ("webshop", "qwen2.5", {"style": "compact"}),
+        ("alfworld", "qwen2.5", {"style": "text"}),
+        ("sokoban", "qwen3", {"style": "grid"}),
+        ("sokoban", "qwen3", {"style": "coordinates"}),
+    ):
+        env, turns = make(name, **settings), Turns(Counter(build_tokenizer(known, family)))
+        rng = np.random.default_rng(0)
+        episodes = [
+            play(env, task, noise, rng)
+            for task in env.panel("train").ids[:tasks]
+            for noise in (0.0, 0.5, 1.0)
+        ]
+        lengths = [conversation_length(env, t, turns, chat) for t in episodes]
+        steps = [t.length for t in episodes]
+        print(
+            f"{name:<9} {settings['style']:<12} {int(np.median(lengths)):>6} / {max(lengths):>6}   "
+            f"steps {int(np.median(steps)):>3} / {max(steps):>3}",
+            flush=True,
+        )
+
+
+# Learning -----------------------------------------------------------------------------------------
+
+
+def learn_settings(mode: str, steps: int) -> list[str]:
+    return [
+        "env.settings={style: relative, train_rooms: 64, validation_rooms: 32, test_rooms: 64, "
+        "solution: [2, 5], max_steps: 8}",
+        "policy={model: tiny, device: cpu, tiny: {hidden: 64, heads: 4, kv_heads: 4, ffn: 128, "
+        "positions: 512}}",
+        f"prompt={{style: compact, context: {mode}, resolution: 10, action_tokens: 3, "
+        "reflect_new_tokens: 18}",
+        # A conversation holds about four answers: rows of both modes teach about as many.
+        f"warmup={{updates: 150, forward_from: 50, forward_batch: {8 if mode == 'chat' else 32}, "
+        "reflect_batch: 16, lr: 5e-3, lr_end: 0.5, target_success: 0.3, check_every: 10}",
+        "method={name: repro, gamma: 0.5, beta: 10, reflect_share: 0.125, reflect_coef: 0.1, rehearsal: 4}",
+        "train={groups: 16, group_size: 8, lr: 1e-3, lr_warmup: 3, epochs: 1, minibatches: 4, "
+        f"env_steps: {steps}, iterations: 200, eval_every: 0, record_every: 0, save_every: 10}}",
+        "eval={tasks: 64, validation_tasks: 32, rollouts: 4}",
+    ]
+
+
+def copying(path: Path) -> tuple[float, float]:
+    """Mean |q_t - P_t| over judged steps, and the share of them where both are the same number."""
+    pairs = [
+        (step["online"], value)
+        for record in read_trajectories(path)
+        if record["reflection"] and record["reflection"]["values"]
+        for step, value in zip(record["steps"], record["reflection"]["values"], strict=True)
+        if step["online"] is not None
+    ]
+    gaps = np.abs(np.diff(np.array(pairs, dtype=float), axis=1)) if pairs else np.zeros((1, 1))
+    return float(gaps.mean()), float((gaps == 0).mean())
+
+
+def learn(out: Path, steps: int, seeds: int) -> None:
+    torch.set_num_threads(1)
+    env = make("sokoban", **load_config(None, learn_settings("window", steps)).env.settings)
+    for seed in range(seeds):
+        demos = out / f"demos-{seed}"
+        if not (demos / "expert.jsonl.gz").exists():
+            save_demos(
+                demos,
+                *collect_demos(env, env.panel("train").ids, expert=48, winning=100, failing=200,
+                               noise=(0.5, 1.0), annotator="oracle", seed=seed),
+            )  # fmt: skip
+        for mode in MODES:
+            settings = [*learn_settings(mode, steps), f"seed={seed}"]
+            begin = time.process_time()
+            warm = run_warmup(load_config(None, settings), demos, out / f"warm-{mode}-{seed}")
+            warmed = time.process_time()
+            config = load_config(None, [*settings, f"train.init={warm}", f"train.demos={demos}"])
+            run = run_training(config, out / f"run-{mode}-{seed}")
+            trained = time.process_time()
+            for name, model in (("warm", warm), ("trained", find_model(run.out))):
+                result = evaluate(config, model, name=name, out=run.out)
+                distance, copied = copying(run.out / "trajectories" / f"eval-{name}.jsonl.gz")
+                print(
+                    f"{mode:<7} seed {seed} {name:<8} unseen rooms: success {result['success']:.3f} "
+                    f"[{result['low']:.3f}, {result['high']:.3f}] of {result['episodes']}; "
+                    f"|online - retrospective| {distance:.1f}, equal {copied:.2f}",
+                    flush=True,
+                )
+            last = run.log.rows[-1]
+            seen = [row["rollout/success"] for row in run.log.rows]
+            print(
+                f"{mode:<7} seed {seed} training rooms: success {np.mean(seen[:2]):.3f} in the first two, "
+                f"{np.mean(seen[-5:]):.3f} in the last five iterations",
+                flush=True,
+            )
+            print(
+                f"{mode:<7} seed {seed} CPU s: warmup {warmed - begin:.0f}, RL {trained - warmed:.0f}; "
+                f"{run.env_steps} steps, {run.iteration} iterations, mismatch {last['update/mismatch']:.1e}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    first = parts.add_parser("cost")
+    first.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 35, 50])
+    first.add_argument("--tasks", type=int, default=4)
+    first.add_argument("--history", type=int, default=2)
+    first.add_argument("--plot", type=Path)
+    second = parts.add_parser("learn")
+    second.add_argument("--out", type=Path, required=True)
+    second.add_argument("--env-steps", type=int, default=15_000)
+    second.add_argument("--seeds", type=int, default=1)
+    third = parts.add_parser("tokens")
+    third.add_argument("--ranks", type=Path, required=True, help="Qwen's BPE ranks, qwen.tiktoken")
+    third.add_argument("--tasks", type=int, default=8)
+    given = parser.parse_args()
+    if given.part == "tokens":
+        tokens(given.ranks, given.tasks)
+    elif given.part == "cost":
+        cost(given.steps, given.tasks, given.history, given.plot)
+    else:
+        learn(given.out, given.env_steps, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
