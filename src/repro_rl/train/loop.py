@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from repro_rl.config import RunConfig
 from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credit, reflection_advantages
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import PreflightError, TrainingStopped
+from repro_rl.errors import ApiError, PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.base import Sampler
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, reflect, run_episodes, write_trajectories
@@ -23,6 +24,7 @@ from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
     build_pool,
     build_prompts,
+    build_sampler,
     forward_sampling,
     load_policy,
     reflect_sampling,
@@ -31,6 +33,7 @@ from repro_rl.train.build import (
     validation_panel,
 )
 from repro_rl.train.checkpoint import latest, load_optimizer, prune, save_checkpoint, start_model
+from repro_rl.train.mismatch import build_correction
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
@@ -40,7 +43,15 @@ from repro_rl.train.warmup import validation_success
 from repro_rl.types import Group
 
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed.
-FREE_ON_CONTINUE = ("train.iterations", "train.env_steps", "train.keep", "alarms", "eval.split", "eval.tasks")
+FREE_ON_CONTINUE = (
+    "train.iterations",
+    "train.env_steps",
+    "train.keep",
+    "alarms",
+    "eval.split",
+    "eval.tasks",
+    "policy.vllm.server",
+)
 
 OnRow = Callable[[dict[str, Any]], None]
 OnText = Callable[[str], None]
@@ -146,6 +157,8 @@ class RLRun:
             )
         rehearsal = build_rehearsal(config, self.policy, self.prompts, self.pool.first.instructions)
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu")
+        # After the accelerator: vLLM sets up torch.distributed for itself.
+        self.sampler: Sampler = build_sampler(config, self.policy)
         self.updater = Updater(
             self.policy.model,
             reference,
@@ -155,6 +168,7 @@ class RLRun:
             self.accelerator,
             self.policy.precision,
             rehearsal.batches if rehearsal is not None else None,
+            build_correction(config.train.importance_cap, config.policy.backend),
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
@@ -175,6 +189,7 @@ class RLRun:
                 config,
                 panels={"train": self.tasks.manifest(), "validation": validation.manifest()},
                 environment=self.pool.first.describe(),
+                sampler=self.sampler.describe(),
                 parameters=sum(p.numel() for p in self.policy.model.parameters()),
             ),
         )
@@ -200,7 +215,7 @@ class RLRun:
         trajectories = run_episodes(
             self.pool,
             jobs,
-            self.policy,
+            self.sampler,
             self.prompts,
             forward_sampling(config, train.temperature),
             stream=stream,
@@ -210,7 +225,7 @@ class RLRun:
         if config.method.reflect:
             reflect(
                 trajectories,
-                self.policy,
+                self.sampler,
                 self.prompts,
                 reflect_sampling(config, train.temperature if judged_at is None else judged_at),
                 instructions=self.pool.first.instructions,
@@ -241,8 +256,9 @@ class RLRun:
             reflections=self._trained_reflections(groups, iteration),
         )
         seed_dropout(config, iteration)
+        self.sampler.before_update()
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
-        self.policy.weights_changed()
+        self.sampler.weights_changed()
         updated = time.perf_counter()
         self.iteration = iteration
         self.env_steps += sum(t.length for t in trajectories)
@@ -267,7 +283,7 @@ class RLRun:
     def validate(self, row: dict[str, Any]) -> None:
         """Success on the validation panel; the best iteration so far is remembered."""
         reached = validation_success(
-            self.config, self.policy, self.pool, progress=self.config.method.progress
+            self.config, self.sampler, self.pool, progress=self.config.method.progress
         )
         row["eval/success"] = reached
         row["eval/tasks"] = self.config.eval.validation_tasks
@@ -290,6 +306,11 @@ class RLRun:
         )
         prune(self.out, self.config.train.keep, self.best[1] if self.best else None)
 
+    def save_unsaved(self) -> None:
+        """Save the last finished iteration unless its checkpoint is there already."""
+        if self.iteration and not (self.out / "checkpoints" / f"{self.iteration:05d}").exists():
+            self.save()
+
     def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]] | None:
         """A seeded share of the reflections, the same number in every group; None for all that there are."""
         method = self.config.method
@@ -307,12 +328,25 @@ def run_training(
 ) -> RLRun:
     """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
-    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept.
+    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept. When a server of the
+    sampler is lost (ApiError), what was trained so far is saved first.
     """
     run = RLRun(config, out, on_text)
-    train = config.train
+    try:
+        _train(run, on_row)
+    finally:
+        run.sampler.close()
+    return run
+
+
+def _train(run: RLRun, on_row: OnRow | None) -> None:
+    train, out = run.config.train, run.out
     while not run.done():
-        row = run.step()
+        try:
+            row = run.step()
+        except ApiError:
+            run.save_unsaved()
+            raise
         warnings, reason = run.alarms.check(row)
         last = run.done()
         if train.eval_every and (run.iteration % train.eval_every == 0 or last):
@@ -329,4 +363,3 @@ def run_training(
             )
         if run.iteration % train.save_every == 0 or "eval/success" in row or last:
             run.save()
-    return run

@@ -16,6 +16,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows
 from repro_rl.train.loss import imitation_loss, pick, policy_loss, token_logits
+from repro_rl.train.mismatch import Correction
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.types import Sample
 
@@ -44,7 +45,9 @@ class Updater:
         accelerator: Accelerator,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
         rehearse: Callable[[int, int], list[Batch]] | None = None,
+        correction: Correction | None = None,
     ):
+        self.correction = correction  # of samples that another program drew
         self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
@@ -69,6 +72,11 @@ class Updater:
         for param_group in self.optimizer.param_groups:
             param_group["lr"] = rate
         parts = self._minibatches(samples, groups, iteration, seed)
+        compared = (
+            self.correction.apply(self.model, parts, self.train.temperature, self.precision)
+            if self.correction is not None
+            else {}
+        )
         sums: dict[str, float] = {}
         norms: list[float] = []
         skipped = steps = 0
@@ -133,6 +141,7 @@ class Updater:
             "update/skipped": float(skipped),
             "update/distinct_rows": rows / max(len(samples), 1),
             **(rehearsed if self.rehearse is not None else {}),
+            **compared,
         }
 
     def _minibatches(

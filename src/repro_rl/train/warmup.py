@@ -20,7 +20,7 @@ from repro_rl.demos.incontext import Shelf, mode_labels
 from repro_rl.demos.store import load_demos
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
-from repro_rl.policy import TransformersPolicy
+from repro_rl.policy import Policy, TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.rollout.fit import fitting_prompt
@@ -276,7 +276,7 @@ def run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None =
     return out / "model"
 
 
-def validation_success(config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool) -> float:
+def validation_success(config: RunConfig, policy: Policy, pool: EnvPool, progress: bool) -> float:
     """Success on the validation panel at the validation temperature."""
     section = config.eval
     return success_rate(
