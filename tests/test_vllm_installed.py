@@ -294,7 +294,7 @@ class Serve:
             )
 
     def ready(self) -> None:
-        until = time.monotonic() + 900
+        until = time.monotonic() + 1200
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended: {self.log.read_text()[-3000:]}")
