@@ -140,6 +140,16 @@ def test_a_large_vocabulary_untied_is_followed_too(folder, tmp_path):
     check_greedy(sampler, policy)
 
 
+def test_more_prompt_tokens_than_one_step_takes(folder):
+    """Seeded requests whose prompts vLLM would cut into chunks, which ends with an error on CPU."""
+    policy = TransformersPolicy.load(folder, device="cpu")
+    sampler = ColocatedSampler(policy, SMALL_CACHE, LENGTH)
+    prompts = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(100)) for i in range(60)]
+    done = sampler.generate(prompts, keys_of(60, "many"), SamplingSettings(2))
+    assert all(d.tokens and d.error is None for d in done)
+    np.testing.assert_allclose(done[-1].logprobs, rescored(policy, done[-1], 1.0), atol=1e-4)
+
+
 def test_two_samplers_take_turns_with_one_engine(folder):
     one, two = (TransformersPolicy.load(folder, device="cpu") for _ in range(2))
     shake(two, 5)
@@ -278,6 +288,7 @@ class Serve:
             *("--port", str(self.port), "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager"),
             *("--max-model-len", "250", "--logprobs-mode", "processed_logprobs"),
             *("--generation-config", "vllm", "--worker-extension-cls", EXTENSION, "--skip-tokenizer-init"),
+            *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"),
         ]
         source = str(Path(__file__).parents[1] / "src")
         variables = {

@@ -250,6 +250,7 @@ def test_a_server_that_never_keeps_the_weights_is_an_error(make, server):
         ({"dev": False}, r"not in development mode.*VLLM_SERVER_DEV_MODE=1 vllm serve served"),
         ({"mode": "raw_logprobs"}, r"--logprobs-mode raw_logprobs.*Start it with: .*processed_logprobs"),
         ({"extension": ""}, r"--worker-extension-cls \(none\)\. Start it with"),
+        ({"chunks": True}, r"cuts prompts into chunks.*--no-enable-chunked-prefill"),
         ({"sees_folders": False}, r"sees no weights in .*policy\.vllm\.server\.weights"),
     ],
 )

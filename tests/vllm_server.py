@@ -29,7 +29,7 @@ class VllmServer(Server):
         self.url = self.url.removesuffix("/v1")
         self.model_folder, self.limit = model, limit
         self.mode, self.extension, self.dev = "processed_logprobs", EXTENSION, True
-        self.sees_folders = True
+        self.sees_folders, self.chunks = True, False
         self.loads = 0
         self.fail: Callable[[str, dict[str, Any] | None, int], Reply | None] = lambda path, body, number: None
         self.route = self._route
@@ -57,7 +57,14 @@ class VllmServer(Server):
             if path.startswith("/server_info"):
                 model = {"logprobs_mode": self.mode, "dtype": "torch.float32"}
                 parallel = {"worker_extension_cls": self.extension}
-                return answer(vllm_config={"model_config": model, "parallel_config": parallel})
+                return answer(
+                    vllm_config={
+                        "model_config": model,
+                        "parallel_config": parallel,
+                        "scheduler_config": {"enable_chunked_prefill": self.chunks},
+                        "device_config": {"device_type": "cpu"},
+                    }
+                )
             if path == "/weight_info":
                 return answer(weight_version=self.version)
             if path == "/update_weight_version" and body is not None:

@@ -17,6 +17,7 @@ from repro_rl.policy.vllm.installed import check_head, import_vllm, on_cpu
 from repro_rl.policy.vllm.worker import EXTENSION
 
 CPU_CACHE_GB = 1.0
+CPU_BATCH_TOKENS = 4096
 
 
 @dataclass(slots=True)
@@ -63,6 +64,10 @@ def engine_for(text: TransformersPolicy, settings: VllmSection, longest: int) ->
         "gpu_memory_utilization": settings.gpu_memory,
         "enable_sleep_mode": settings.sleep,
     }
+    if cpu:
+        # A prompt cut into chunks needs its seeded generator turned back, which vLLM cannot do on CPU (it ends
+        # with "CPU Generator does not use offset"). So prompts are computed whole.
+        options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_BATCH_TOKENS, length)}
     if settings.cache_gb or cpu:
         options["kv_cache_memory_bytes"] = int((settings.cache_gb or CPU_CACHE_GB) * (1 << 30))
     key = f"{config.to_json_string(use_diff=False)} {options}"

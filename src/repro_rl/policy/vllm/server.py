@@ -166,6 +166,12 @@ class ServerSampler:
                 f"{self.server.url} runs with --logprobs-mode {mode} and --worker-extension-cls "
                 f"{extension or '(none)'}. Start it with: {self.command(name)}"
             )
+        chunked = info.get("scheduler_config", {}).get("enable_chunked_prefill")
+        if chunked and "cpu" in str(info.get("device_config")).lower():
+            raise ConfigError(
+                f"{self.server.url} cuts prompts into chunks, which vLLM on CPU cannot do for requests with a "
+                f"seed. Start it with --no-enable-chunked-prefill --max-num-batched-tokens {max(4096, limit)}."
+            )
         version = str(self._ask("/version").get("version"))
         return name, limit, version, str(info["model_config"].get("dtype")).removeprefix("torch.")
 
