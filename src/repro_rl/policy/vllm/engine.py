@@ -65,8 +65,8 @@ def engine_for(text: TransformersPolicy, settings: VllmSection, longest: int) ->
         "enable_sleep_mode": settings.sleep,
     }
     if cpu:
-        # A prompt cut into chunks needs its seeded generator turned back, which vLLM cannot do on CPU (it ends
-        # with "CPU Generator does not use offset"). So prompts are computed whole.
+        # A prompt cut into chunks needs its seeded generator turned back, which vLLM cannot do on CPU (it
+        # ends with "CPU Generator does not use offset"). So prompts are computed whole.
         options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_BATCH_TOKENS, length)}
     if settings.cache_gb or cpu:
         options["kv_cache_memory_bytes"] = int((settings.cache_gb or CPU_CACHE_GB) * (1 << 30))

@@ -169,8 +169,9 @@ class ServerSampler:
         chunked = info.get("scheduler_config", {}).get("enable_chunked_prefill")
         if chunked and "cpu" in str(info.get("device_config")).lower():
             raise ConfigError(
-                f"{self.server.url} cuts prompts into chunks, which vLLM on CPU cannot do for requests with a "
-                f"seed. Start it with --no-enable-chunked-prefill --max-num-batched-tokens {max(4096, limit)}."
+                f"{self.server.url} cuts prompts into chunks, which vLLM on CPU cannot do for requests with "
+                "a seed. Start it with --no-enable-chunked-prefill "
+                f"--max-num-batched-tokens {max(4096, limit)}."
             )
         version = str(self._ask("/version").get("version"))
         return name, limit, version, str(info["model_config"].get("dtype")).removeprefix("torch.")
