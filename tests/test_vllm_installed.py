@@ -354,7 +354,7 @@ def test_a_server_follows_the_weights(serve, folder):
 def test_a_server_that_is_started_again_gets_the_weights_again(serve, folder):
     policy = TransformersPolicy.load(folder, device="cpu")
     shake(policy, 8)
-    sampler = ServerSampler(policy, asking(serve, retries=40, max_wait=5.0))
+    sampler = ServerSampler(policy, asking(serve, retries=400, max_wait=5.0))
     serve.stop()
     serve.start()
     check_greedy(sampler, policy)  # waits for the server, and finds it without our weights
