@@ -10,11 +10,14 @@ VERL_BIN := $(VERL_VENV)/bin
 VERL_OUT ?= runs/verl-smoke
 TRL_VENV ?= .venv-trl
 TRL_BIN := $(TRL_VENV)/bin
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke study-sokoban study-webshop study-alfworld
+.PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
+.PHONY: study-sokoban study-webshop study-alfworld
 
 setup: $(VENV)/.ready
 
@@ -56,6 +59,18 @@ verl-smoke: verl-setup  ## verl's real trainer on CPU: RePro, then GiGPO, and a 
 	$(VERL_BIN)/python -m pytest tests/test_verl_installed.py
 	$(VERL_BIN)/python tests/verl_smoke.py --out $(VERL_OUT)
 
+vllm-setup: $(VLLM_VENV)/.ready  ## an environment of its own for vLLM on CPU: it pins torch and transformers (docs/vllm.md)
+
+$(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
+	$(VLLM_BIN)/python -m pytest tests/test_vllm_installed.py
+
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
@@ -76,4 +91,4 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(TRL_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) runs .pytest_cache .mypy_cache .ruff_cache

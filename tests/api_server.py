@@ -71,6 +71,8 @@ class Server:
 
     def __init__(self) -> None:
         self.reply: Callable[[dict[str, Any], int], Reply] = lambda body, number: completion(sensible(body))
+        # Takes the place of ``reply`` when set: (path, body or None for a GET, number) -> what to answer.
+        self.route: Callable[[str, dict[str, Any] | None, int], Reply] | None = None
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.counts: Counter[str] = Counter()
@@ -83,6 +85,9 @@ class Server:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                outer.serve(self)
+
+            def do_GET(self) -> None:
                 outer.serve(self)
 
             def log_message(self, *_: Any) -> None:
@@ -99,8 +104,8 @@ class Server:
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def serve(self, request: BaseHTTPRequestHandler) -> None:
-        data = request.rfile.read(int(request.headers["Content-Length"]))
-        body = json.loads(data)
+        data = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        body = json.loads(data) if data else {}
         with self._lock:
             self.bodies.append(body)
             self.headers.append({name.lower(): value for name, value in request.headers.items()})
@@ -109,7 +114,10 @@ class Server:
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
         try:
-            reply = self.reply(body, number)
+            if self.route is not None:
+                reply = self.route(request.path, body if data else None, number)
+            else:
+                reply = self.reply(body, number)
         finally:
             with self._lock:
                 self.busy -= 1

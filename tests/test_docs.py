@@ -261,7 +261,14 @@ def test_the_example_batch_annotator_labels_successes(my_rl):
 # docs/metrics.md ----------------------------------------------------------------------------------
 
 FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")
-LOGGING = ("rollout/panel_play.py", "rollout/chat.py", "train/loop.py", "train/update.py", "train/warmup.py")
+LOGGING = (
+    "rollout/panel_play.py",
+    "rollout/chat.py",
+    "train/loop.py",
+    "train/update.py",
+    "train/mismatch.py",
+    "train/warmup.py",
+)
 # Names put together at run time, spelled out. A new one of the kind makes the test below fail.
 COMPOSED = {
     "reward/": [f"reward/{term}" for term in TERMS],

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import importlib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from repro_rl.config_base import EnvName as EnvName
+from repro_rl.config_base import Section as Section
+from repro_rl.config_base import Switch as Switch
+from repro_rl.config_vllm import VllmSection
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.recipe_files import read_settings as read_settings
 from repro_rl.recipe_files import recipes as recipes
 
 API = "api:"  # begins the name of a model behind an API
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
-def _switch(value: Any) -> Any:
-    """YAML reads a bare off as false, and on as true; people mean the words."""
-    return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
-
-
-Switch = BeforeValidator(_switch)
+# Settings whose value, when it is wrong, may be a key: it is not shown.
+HOLDERS = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "policy.vllm.server.url")
 
 
 class EnvSection(Section):
@@ -70,6 +55,11 @@ class PolicySection(Section):
     model: str = Field(
         "tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B'
     )
+    backend: Literal["transformers", "vllm", "vllm-server"] = Field(
+        "transformers",
+        description="what samples: the trained model itself, a vLLM engine in this process, or a vLLM server",
+    )
+    vllm: VllmSection = VllmSection()
     tiny: TinySection = TinySection()
     lora: LoraSection = LoraSection()
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
@@ -239,6 +229,11 @@ class TrainSection(Section):
         "adamw", description="adamw8bit: moments in 8 bits (bitsandbytes, GPU only); also for the warmup"
     )
     clip: float = Field(0.2, gt=0)
+    importance_cap: Annotated[Annotated[float, Field(gt=0)] | Literal["auto", "off"], Switch] = Field(
+        "auto",
+        description="largest weight that corrects a token for the sampler's own probability of it; auto: 2 "
+        "with a vLLM backend, off with transformers",
+    )
     kl: KlSection = KlSection()
     entropy_coef: float = 0.0
     grad_clip: float = Field(1.0, gt=0)
@@ -293,7 +288,7 @@ class ApiSection(Section):
 
     base_url: str = Field("", description="what stands before /chat/completions: http://localhost:8000/v1")
     model: str = ""
-    key_env: str | None = Field(
+    key_env: EnvName = Field(
         None, description="NAME of the environment variable with the API key, such as DEEPSEEK_API_KEY"
     )
     concurrency: int = Field(8, gt=0, description="calls under way at once")
@@ -325,15 +320,6 @@ class ApiSection(Section):
                 "give an address without a user, a password or a query; keys belong in api.key_env"
             )
         return value.rstrip("/")
-
-    @field_validator("key_env")
-    @classmethod
-    def _a_name(cls, value: str | None) -> str | None:
-        if value and not re.fullmatch("[A-Z_][A-Z0-9_]*", value):  # keys have small letters or dashes
-            raise ValueError(
-                "the NAME of an environment variable in capital letters is needed, never the key itself"
-            )
-        return value or None
 
     @model_validator(mode="after")
     def _priced(self) -> ApiSection:
@@ -382,6 +368,11 @@ class RunConfig(Section):
                 f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
                 "was sampled at another temperature cannot be trained on; set method.reflect_share below 1, "
                 "or method.reflect_coef=0"
+            )
+        if self.policy.backend == "vllm-server" and not self.policy.vllm.server.url:
+            raise ValueError(
+                "policy.backend is 'vllm-server' but policy.vllm.server.url is empty; give the address of a "
+                "vLLM server, such as http://localhost:8000 (docs/vllm.md)"
             )
         if self.train.groups % self.train.minibatches:
             raise ValueError(
@@ -483,7 +474,7 @@ def _readable(error: ValidationError) -> str:
             lines.append(f"Unknown setting {where!r}{did_you_mean(path[-1], section.model_fields)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            if where in ("api.key_env", "api.base_url", "api"):  # may hold a key
+            if where in HOLDERS:
                 lines.append(f"{where}: {message}")
                 continue
             lines.append(f"{where}: {message} (got {problem['input']!r})" if where else message)

@@ -15,7 +15,7 @@ from repro_rl.envs.checker import check_env
 from repro_rl.errors import ReproError
 
 OPTIONAL = {
-    "vllm": "fast generation on GPUs",
+    "vllm": "sampling in training, policy.backend=vllm",
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",
     "peft": "low-rank adapters, policy.lora",
@@ -45,6 +45,10 @@ def run_doctor(envs: list[str] | None, short: bool = False, settings: dict[str, 
         for name, use in OPTIONAL.items():
             if importlib.util.find_spec(name) is None:
                 console.print(f"[dim]optional {name} is not installed ({use})[/]", highlight=False)
+            elif name == "vllm":
+                from repro_rl.policy.vllm.installed import importable
+
+                console.print(f"optional {escape(importable())} ({use})", highlight=False)
     for name in envs or ENVS.names():
         try:
             factory = partial(make, name, **(settings or {}))

@@ -149,6 +149,15 @@ class TransformersPolicy:
         """Call after an update: the cached instruction prefix belongs to the old weights."""
         self._prefix.entry = None
 
+    def before_update(self) -> None:
+        """See Sampler: sampler and trainer are one model, so there is no room to make."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": "transformers"}
+
+    def close(self) -> None:
+        """See Sampler: the model belongs to its user."""
+
     @property
     def adapted(self) -> bool:
         """Whether an adapter is trained beside the weights."""

@@ -15,7 +15,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
-from repro_rl.policy.base import Policy, SamplingSettings
+from repro_rl.policy.base import Policy, Sampler, SamplingSettings
 from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import LoraSettings
 from repro_rl.policy.tiny import TinySize
@@ -131,13 +131,41 @@ def find_agent(path: str | Path, which: str = "last") -> Path:
         return Path(agent)
 
 
+def build_sampler(config: RunConfig, policy: TransformersPolicy) -> Sampler:
+    """What samples with the weights of ``policy``: itself, or the vLLM that ``policy.backend`` names.
+
+    Raises MissingDependencyError, ConfigError, PreflightError or ApiError when that vLLM cannot be used.
+    """
+    section = config.policy
+    if section.backend == "transformers":
+        return policy
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"policy.backend={section.backend} is for one training process; with torchrun use "
+            "policy.backend=transformers."
+        )
+    if section.backend == "vllm-server":
+        from repro_rl.policy.vllm.server import ServerSampler
+
+        return ServerSampler(policy, section.vllm)
+    from repro_rl.policy.vllm.colocated import ColocatedSampler
+
+    prompt = config.prompt
+    longest = max(
+        prompt.max_prompt_tokens + prompt.action_tokens, prompt.max_reflect_tokens + prompt.reflect_new_tokens
+    )
+    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    return ColocatedSampler(policy, section.vllm, min(longest, int(positions)) if positions else longest)
+
+
 def agent_policy(config: RunConfig, path: Path) -> Policy:
     """A policy to play with: a model folder, or ``api:MODEL`` behind the server of the section ``api``.
 
-    Raises ConfigError for an API model with compact prompts: they hold neither rules nor goal.
+    A model folder is sampled from by ``policy.backend``. Raises ConfigError for an API model with compact
+    prompts: they hold neither rules nor goal.
     """
     if not str(path).startswith(API):
-        return load_policy(config, path)
+        return build_sampler(config, load_policy(config, path))
     if config.prompt.style == "compact":
         raise ConfigError(
             "An API model cannot read the compact prompts of tiny models; use a recipe in full style, such "
@@ -149,8 +177,9 @@ def agent_policy(config: RunConfig, path: Path) -> Policy:
 def prompt_limit(config: RunConfig, policy: Policy) -> int:
     """Tokens that a forward prompt may have: the setting, or fewer where the model has fewer positions."""
     limit = config.prompt.max_prompt_tokens
-    if isinstance(policy, TransformersPolicy):
-        positions = getattr(policy.model.config, "max_position_embeddings", None)
+    text = getattr(policy, "text", policy)  # a vLLM sampler has the transformers policy beside it
+    if isinstance(text, TransformersPolicy):
+        positions = getattr(text.model.config, "max_position_embeddings", None)
         if positions:
             return max(1, min(limit, int(positions) - config.prompt.action_tokens))
     return limit

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from repro_rl.config import RunConfig
 from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credit, reflection_advantages
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import PreflightError, TrainingStopped
+from repro_rl.errors import ApiError, PreflightError, TrainingStopped
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.base import Sampler, SamplingSettings
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, write_trajectories
@@ -25,6 +25,7 @@ from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
     build_pool,
     build_prompts,
+    build_sampler,
     forward_sampling,
     load_policy,
     reflect_sampling,
@@ -41,6 +42,7 @@ from repro_rl.train.checkpoint import (
     start_model,
 )
 from repro_rl.train.contexts import check_context, is_chat, play_jobs
+from repro_rl.train.mismatch import build_correction
 from repro_rl.train.packed import build_packed
 from repro_rl.train.parallel import Ranks, check_share, join, owners_of
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
@@ -55,7 +57,7 @@ from repro_rl.types import Group, Trajectory
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed.
 FREE_ON_CONTINUE = (
     *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
-    *("alarms", "eval.split", "eval.tasks"),
+    *("alarms", "eval.split", "eval.tasks", "policy.vllm.server"),
 )
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -177,6 +179,14 @@ class RLRun:
         rehearsal = build_rehearsal(config, self.policy, self.prompts, env.instructions, self.ranks, env)
         # Precision is policy.dtype's affair, whatever the launcher's configuration says.
         self.accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
+        # After the accelerator: vLLM sets up torch.distributed for itself.
+        self.sampler: Sampler = build_sampler(config, self.policy)
+        correction = build_correction(config.train.importance_cap, config.policy.backend)
+        if correction is not None and self.ranks.world > 1:
+            raise PreflightError(
+                "train.importance_cap compares samples in one process only; set it to auto or off, or start "
+                "one process."
+            )
         self.updater = Updater(
             self.ranks.trained(self.policy.model),
             reference,
@@ -188,6 +198,7 @@ class RLRun:
             rehearsal.batches if rehearsal is not None else None,
             self.ranks,
             config.policy.packed,
+            correction,
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
@@ -214,6 +225,7 @@ class RLRun:
                 processes=self.ranks.world,
                 panels={"train": self.tasks.manifest(), "validation": validation.manifest()},
                 environment=self.pool.first.describe(),
+                sampler=self.sampler.describe(),
                 parameters=sum(p.numel() for p in self.policy.model.parameters()),
             ),
         )
@@ -261,7 +273,7 @@ class RLRun:
             config,
             self.pool,
             jobs,
-            self.policy,
+            self.sampler,
             self.prompts,
             forward_sampling(config, train.temperature),
             judge if config.method.reflect else None,
@@ -291,9 +303,10 @@ class RLRun:
             reflections=self._trained_reflections(groups, iteration),
         )
         seed_dropout(config, iteration, *self.ranks.names)
+        self.sampler.before_update()
         update = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         copy_weights(self.updater.model, self.policy.model)
-        self.policy.weights_changed()
+        self.sampler.weights_changed()
         updated = time.perf_counter()
         self.iteration = iteration
         self.env_steps += sum(t.length for t in trajectories)
@@ -318,7 +331,7 @@ class RLRun:
     def validate(self, row: dict[str, Any]) -> None:
         """Success on the validation panel; the best iteration so far is remembered."""
         reached = validation_success(
-            self.config, self.policy, self.pool, self.config.method.progress, self.ranks
+            self.config, self.sampler, self.pool, self.config.method.progress, self.ranks
         )
         row["eval/success"] = reached
         row["eval/tasks"] = self.config.eval.validation_tasks
@@ -349,6 +362,11 @@ class RLRun:
         )
         prune(self.out, self.config.train.keep, self.best[1] if self.best else None)
 
+    def save_unsaved(self) -> None:
+        """Save the last finished iteration unless its checkpoint is there already."""
+        if self.iteration and not (self.out / "checkpoints" / f"{self.iteration:05d}").exists():
+            self.save()
+
     def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]] | None:
         """A seeded share of the reflections, the same number in every group; None for all that there are."""
         method = self.config.method
@@ -367,19 +385,27 @@ def run_training(
     """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
     Started in several processes, all share the work and the first one alone writes, reports and speaks.
-    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept. Raises PeerLostError when
-    another process failed or was lost.
+    Raises TrainingStopped when an alarm persists; the checkpoint before it is kept. When a server of the
+    sampler is lost (ApiError), what was trained so far is saved first. Raises PeerLostError when another
+    process failed or was lost.
     """
     with join(config).guard():
         run = RLRun(config, out, on_text)
-        _train(run, on_row)
+        try:
+            _train(run, on_row)
+        finally:
+            run.sampler.close()
     return run
 
 
 def _train(run: RLRun, on_row: OnRow | None) -> None:
     train = run.config.train
     while not run.done():
-        row = run.step()
+        try:
+            row = run.step()
+        except ApiError:
+            run.save_unsaved()
+            raise
         warnings, reason = run.alarms.check(row)
         last = run.done()
         if train.eval_every and (run.iteration % train.eval_every == 0 or last):

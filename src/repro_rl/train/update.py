@@ -17,6 +17,7 @@ from repro_rl.policy.packed import packable
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, split_tree, trained_tokens
 from repro_rl.train.loss import imitation_loss, policy_loss, reference_values
+from repro_rl.train.mismatch import Correction
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks
 from repro_rl.train.sharded import whole_tensor
@@ -55,9 +56,11 @@ class Updater:
         rehearse: Callable[[int, int], list[Batch]] | None = None,
         ranks: Ranks = ALONE,
         packed: bool = True,
+        correction: Correction | None = None,
     ):
         self.ranks = ranks
         self.packed = packed
+        self.correction = correction  # of samples that another program drew
         self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
         self.precision = precision
         self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
@@ -85,6 +88,11 @@ class Updater:
         packed = self._packs()
         rows = self._rows(samples, groups, iteration, seed)
         parts = [self._batches(part, packed) for part in rows]
+        compared = (
+            self.correction.apply(self.model, parts, self.train.temperature, self.precision, packed)
+            if self.correction is not None
+            else {}
+        )
         sums: dict[str, float] = {}
         norms: list[float] = []
         skipped = steps = 0
@@ -156,6 +164,7 @@ class Updater:
             "update/skipped": float(skipped),
             "update/distinct_rows": distinct / max(copies, 1),
             **(rehearsed if self.rehearse is not None else {}),
+            **compared,
         }
 
     def _packs(self) -> bool:

@@ -20,7 +20,7 @@ from repro_rl.demos.incontext import Labels, Shelf, mode_labels
 from repro_rl.demos.store import load_demos
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import write_folder
-from repro_rl.policy import TransformersPolicy
+from repro_rl.policy import Policy, TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.rollout.fit import fitting_prompt
@@ -342,7 +342,7 @@ def _run_warmup(config: RunConfig, demos: Path, out: Path, on_row: OnRow | None,
 
 
 def validation_success(
-    config: RunConfig, policy: TransformersPolicy, pool: EnvPool, progress: bool, ranks: Ranks = ALONE
+    config: RunConfig, policy: Policy, pool: EnvPool, progress: bool, ranks: Ranks = ALONE
 ) -> float:
     """Success on the validation panel at the validation temperature."""
     section = config.eval

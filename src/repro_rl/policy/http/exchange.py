@@ -40,13 +40,19 @@ class RefusedAll(Exception):
 
 
 def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> Answer:
-    """POST ``body`` and read the answer. ``timeout`` is for the whole call, however slowly bytes drip in.
+    """POST ``body`` and read the answer, a chat completion. Raises as ``fetch`` and ``read_answer`` do."""
+    return read_answer(fetch(client, url, body, timeout), body)
+
+
+def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
+    """POST ``body``, or GET when it is None. ``timeout`` is for the whole call, however slowly bytes drip in.
 
     Raises the three errors above; their messages hold what the server said, never the request's headers.
     """
     end = time.monotonic() + timeout
     try:
-        with client.stream("POST", url, json=dict(body)) as response:
+        method, content = ("GET", None) if body is None else ("POST", dict(body))
+        with client.stream(method, url, json=content) as response:
             parts, size = [], 0
             for part in response.iter_bytes():
                 parts.append(part)
@@ -70,7 +76,7 @@ def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: 
         raise RefusedAll(f"the address cannot be used: {error}") from error
     if status != 200:
         _refuse(status, data, headers)
-    return read_answer(data, body)
+    return data
 
 
 def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> None:

@@ -1,0 +1,106 @@
+"""Sampling with a vLLM engine in the trainer's process, whose weights are replaced in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repro_rl.config_vllm import VllmSection
+from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.lora import merged
+from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.policy.vllm.engine import engine_for
+from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
+from repro_rl.types import Completion, Ids
+
+
+class ColocatedSampler:
+    """Samples with vLLM what ``text``, the trainer's policy, encodes and decodes. See Sampler.
+
+    ``longest``: tokens of the longest prompt and completion together.
+    """
+
+    def __init__(self, text: TransformersPolicy, settings: VllmSection, longest: int):
+        self.text, self.settings, self.longest = text, settings, longest
+        self.asleep = False
+        self.engine = engine_for(text, settings, longest)
+        self.weights_changed()
+
+    def encode(self, prompt: str) -> Ids:
+        return self.text.encode(prompt)
+
+    def generate(
+        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """See Policy.generate. A prompt that is too long for the engine gives a completion with ``error``."""
+        return self.generate_ids([self.encode(prompt) for prompt in prompts], keys, settings)
+
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """As ``generate``, for prompts that are token ids already."""
+        from vllm import SamplingParams
+
+        if self.engine.owner is not self or self.asleep:  # another sampler used the engine meanwhile
+            self.weights_changed()
+        limit = self.engine.max_model_len
+        out = [too_long(ids, limit) for ids in encoded]
+        rows = [row for row, ids in enumerate(encoded) if len(ids) < limit]
+        parameters = [
+            SamplingParams(
+                **sampling_fields(fitting(encoded[row], settings, limit), int(keys[row]), self.text.eos_ids),
+                detokenize=False,
+            )
+            for row in rows
+        ]
+        answers = (
+            self.engine.llm.generate(
+                [{"prompt_token_ids": list(encoded[row])} for row in rows], parameters, use_tqdm=False
+            )
+            if rows
+            else []
+        )
+        for row, answer in zip(rows, answers, strict=True):
+            [sampled] = answer.outputs
+            ids = list(sampled.token_ids)
+            logprobs = [place[i].logprob for place, i in zip(sampled.logprobs, ids, strict=True)]
+            out[row] = completion_of(self.text, encoded[row], ids, logprobs)
+        return out
+
+    def before_update(self) -> None:
+        """With ``sleep``, vLLM's weights move to the host's memory and its cache is given up."""
+        if self.settings.sleep and not self.asleep:
+            self.engine.llm.sleep(level=1)
+            self.asleep = True
+
+    def weights_changed(self) -> None:
+        """Copy the trainer's weights into the engine, tensor by tensor; an adapter is added to them first.
+
+        Cached prefixes belong to the old weights and are dropped.
+        """
+        self.text.weights_changed()
+        self.engine = engine_for(self.text, self.settings, self.longest)
+        llm = self.engine.llm
+        if self.asleep:
+            llm.wake_up()
+            self.asleep = False
+        model = merged(self.text.model) if self.text.adapted else self.text.model
+        weights = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+        llm.collective_rpc("repro_rl_load", kwargs={"weights": weights})
+        if not llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not drop its prefix cache: a request is still running.")
+        self.engine.owner = self
+
+    def describe(self) -> dict[str, Any]:
+        """See Sampler."""
+        import vllm
+
+        return {"backend": "vllm", "vllm": vllm.__version__, "dtype": self.engine.dtype}
+
+    def close(self) -> None:
+        """The engine stays for the next sampler of the process; ``engine.shut_down`` stops it."""
+        if self.engine.owner is self:
+            self.engine.owner = None

@@ -1,0 +1,75 @@
+"""What both vLLM samplers share: how a completion is asked for, and what becomes of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.types import Completion, Ids
+
+
+def sampling_fields(settings: SamplingSettings, key: int, eos_ids: set[int]) -> dict[str, Any]:
+    """Sampling parameters of one request, under the names that vLLM's engine and server share.
+
+    All that shapes the distribution is named, since a server fills in what is left out from the model's
+    generation_config.json. The seed is a function of the row's stream alone, so a sample does not depend on
+    what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them.
+    """
+    return {
+        "max_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "top_k": 0,
+        "min_p": 0.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": key >> 1,  # it wants 63 bits
+        "logprobs": 0,  # of the sampled token alone
+        "stop_token_ids": sorted(eos_ids),
+        "ignore_eos": True,
+    }
+
+
+def completion_of(
+    text: TransformersPolicy, prompt: Ids, ids: Sequence[int], logprobs: Sequence[float]
+) -> Completion:
+    """A completion of sampled ids. Its entropy is an estimate: minus the mean log-prob of what was drawn.
+
+    Raises ValueError naming what cannot be trained on.
+    """
+    vocabulary = int(text.model.config.vocab_size)
+    if not ids or len(ids) != len(logprobs):
+        raise ValueError(f"{len(ids)} token ids and {len(logprobs)} log-probs came back")
+    if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
+        raise ValueError(f"a token id is not one of the vocabulary's {vocabulary}")
+    values = np.asarray(logprobs, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("a log-prob is not finite")
+    sampled = tuple(ids)
+    return Completion(
+        prompt_ids=prompt,
+        token_ids=sampled,
+        logprobs=values,
+        text=text.decode(sampled),
+        finished=sampled[-1] in text.eos_ids,
+        entropy=float(-values.mean()),
+    )
+
+
+def too_long(prompt: Ids, limit: int) -> Completion:
+    """Stands for a prompt that leaves no room for an answer: data, not a crash."""
+    reason = f"the prompt has {len(prompt)} tokens, the sampler takes fewer than {limit} (max_model_len)"
+    return Completion(prompt, (), np.zeros(0, np.float32), "", False, error=reason)
+
+
+def fitting(prompt: Ids, settings: SamplingSettings, limit: int) -> SamplingSettings:
+    """``settings`` with at most the new tokens that ``limit`` leaves room for."""
+    room = limit - len(prompt)
+    if room >= settings.max_new_tokens:
+        return settings
+    return SamplingSettings(room, settings.temperature, settings.top_p)

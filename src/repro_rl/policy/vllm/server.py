@@ -1,0 +1,291 @@
+"""Sampling from a vLLM server: prompts and completions are token ids, weights go through a folder.
+
+The server holds whatever it was told last, and forgets it when it is started again. So every set of weights
+gets a version, which the server is asked for after every batch: with another one (a restart, another run)
+the weights are sent again and the batch is sampled again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from repro_rl.config_vllm import VllmSection
+from repro_rl.errors import ApiError, ConfigError
+from repro_rl.files import write_folder
+from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.http.exchange import PassingError, RefusedAll, RefusedPrompt, fetch
+from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
+from repro_rl.policy.vllm.worker import EXTENSION
+from repro_rl.types import Completion, Ids
+
+SYNC_ROUNDS = 3  # a server that loses its weights more often during one batch is not coming up
+LOGPROBS_MODE = "processed_logprobs"  # at the temperature, as our own sampler's
+
+
+class ServerSampler:
+    """Samples from the vLLM server at ``settings.server.url`` with the weights of ``text``. See Sampler.
+
+    Raises ConfigError when the server was started without what is needed, ApiError when it cannot be reached.
+    ``wait``: how to wait between repetitions (tests replace it).
+    """
+
+    def __init__(
+        self, text: TransformersPolicy, settings: VllmSection, *, wait: Callable[[float], object] = time.sleep
+    ):
+        self.text, self.settings, self.server, self._wait = text, settings, settings.server, wait
+        name = self.server.key_env
+        key = (os.environ.get(name) or "").strip() if name else ""
+        if name and not key:
+            raise ConfigError(
+                f"The environment variable {name} (policy.vllm.server.key_env) is not set; put the key there."
+            )
+        self._key = key
+        self._http = httpx2.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(self.server.timeout, connect=min(self.server.timeout, 30.0), pool=None),
+            limits=httpx2.Limits(max_connections=self.server.concurrency),
+        )
+        self._own = (
+            tempfile.TemporaryDirectory(prefix="repro-rl-weights-") if self.server.weights is None else None
+        )
+        self.folder = Path(self._own.name) if self._own else Path(self.server.weights or "").absolute()
+        self._token, self._count = uuid.uuid4().hex[:12], 0
+        self.model, self.limit, self.version, self.dtype = self._look()
+        self.weights_changed()
+
+    def encode(self, prompt: str) -> Ids:
+        return self.text.encode(prompt)
+
+    def generate(
+        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """See Policy.generate. A prompt that the server refuses gives a completion with ``error``."""
+        return self.generate_ids([self.encode(prompt) for prompt in prompts], keys, settings)
+
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """As ``generate``, for prompts that are token ids already.
+
+        A request that fails is repeated alone, with growing pauses; what was answered is kept. Raises
+        ApiError, naming the address and what to do, when one stays without an answer.
+        """
+        if not encoded:
+            return []
+        for _ in range(SYNC_ROUNDS):
+            done = self._round(encoded, keys, settings)
+            if self._held() == self._wanted:
+                return done
+            self._send()
+        raise ApiError(
+            f"{self.server.url} lost our weights {SYNC_ROUNDS} times during one batch: it restarts again and "
+            "again, or another run sends it weights too. Give every run a server of its own."
+        )
+
+    def before_update(self) -> None:
+        """See Sampler. The server has its own memory."""
+
+    def weights_changed(self) -> None:
+        """Send the trainer's weights (an adapter added) to the server, which reloads them in place."""
+        self.text.weights_changed()
+        self._count += 1
+        self._send()
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": "vllm-server", "vllm": self.version, "dtype": self.dtype}
+
+    def close(self) -> None:
+        self._http.close()
+        if self._own is not None:
+            self._own.cleanup()
+
+    # Weights --------------------------------------------------------------------------------------
+
+    @property
+    def _wanted(self) -> str:
+        return f"{self._token}-{self._count}"
+
+    def _held(self) -> str:
+        """The version of the weights in the server."""
+        return str(self._ask("/weight_info")["weight_version"])
+
+    def _send(self) -> None:
+        place = self.folder / self._wanted
+        write_folder(place, self.text.save_merged)
+        try:
+            body = {"method": "repro_rl_load", "kwargs": {"folder": str(place)}}
+            results = self._ask("/collective_rpc", body)["results"]
+            wrong = [result for result in results or ["no worker answered"] if result != "loaded"]
+            if wrong:
+                raise ConfigError(
+                    f"{self.server.url} did not take our weights: {wrong[0]}. Trainer and server must see "
+                    "the same folder: set policy.vllm.server.weights to one on a disk that both have."
+                )
+            # Cached prefixes were computed with the old weights; a running request would keep them.
+            if self._ask("/reset_prefix_cache", {}).get("success") is False:
+                raise ApiError(
+                    f"{self.server.url} did not drop its prefix cache: it is answering somebody else's "
+                    "requests. Give the run a server of its own."
+                )
+            self._ask("/update_weight_version", {"new_version": self._wanted})
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _look(self) -> tuple[str, int, str, str]:
+        """Model name, longest sequence, vLLM's version and dtype; the server must have what we need."""
+        models = self._ask("/v1/models")["data"]
+        name = str(models[0]["id"])
+        limit = int(models[0].get("max_model_len") or self.text.model.config.max_position_embeddings)
+        try:
+            info = self._ask("/server_info?config_format=json", once=True)["vllm_config"]
+        except ApiError as error:
+            raise ConfigError(
+                f"{self.server.url} is not in development mode, so it takes no weights ({error}). Start it "
+                f"with: {self.command(name)}"
+            ) from error
+        mode = info["model_config"].get("logprobs_mode")
+        extension = info["parallel_config"].get("worker_extension_cls")
+        if mode != LOGPROBS_MODE or extension != EXTENSION:
+            raise ConfigError(
+                f"{self.server.url} runs with --logprobs-mode {mode} and --worker-extension-cls "
+                f"{extension or '(none)'}. Start it with: {self.command(name)}"
+            )
+        chunked = info.get("scheduler_config", {}).get("enable_chunked_prefill")
+        if chunked and "cpu" in str(info.get("device_config")).lower():
+            raise ConfigError(
+                f"{self.server.url} cuts prompts into chunks, which vLLM on CPU cannot do for requests with "
+                "a seed. Start it with --no-enable-chunked-prefill "
+                f"--max-num-batched-tokens {max(4096, limit)}."
+            )
+        version = str(self._ask("/version").get("version"))
+        return name, limit, version, str(info["model_config"].get("dtype")).removeprefix("torch.")
+
+    def command(self, model: str) -> str:
+        """How the server has to be started."""
+        return (
+            f"VLLM_SERVER_DEV_MODE=1 vllm serve {model} --logprobs-mode {LOGPROBS_MODE} --generation-config "
+            f"vllm --worker-extension-cls {EXTENSION} (docs/vllm.md)"
+        )
+
+    # Requests -------------------------------------------------------------------------------------
+
+    def _round(
+        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """One completion for each row, in parallel; the first error that concerns all ends the round."""
+        stop = threading.Event()
+
+        def one(row: int) -> Completion:
+            if stop.is_set():
+                return too_long((), 0)  # nobody will see it: the round is over
+            try:
+                return self._complete(encoded[row], int(keys[row]), settings, stop)
+            except BaseException:
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(min(self.server.concurrency, len(encoded))) as pool:
+            return list(pool.map(one, range(len(encoded))))
+
+    def _complete(
+        self, prompt: Ids, key: int, settings: SamplingSettings, stop: threading.Event
+    ) -> Completion:
+        if len(prompt) >= self.limit:
+            return too_long(prompt, self.limit)
+        body = {
+            "model": self.model,
+            "prompt": list(prompt),
+            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.eos_ids),
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,  # in place of texts, which have no names without a tokenizer
+            "skip_special_tokens": False,
+            "add_special_tokens": False,
+        }
+        try:
+            completion: Completion = self._patiently(
+                "/v1/completions", body, lambda data: read_completion(data, self.text, prompt), stop
+            )
+            return completion
+        except RefusedPrompt as error:
+            reason = self._hide(str(error))
+            return Completion(prompt, (), np.zeros(0, np.float32), "", False, error=reason)
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None, once: bool = False) -> Any:
+        """The JSON behind ``path``."""
+        try:
+            return self._patiently(path, body, _json, None, once=once)
+        except RefusedPrompt as error:
+            raise ApiError(f"{self.server.url}{path}: {self._hide(str(error))}") from None
+
+    def _patiently(
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[bytes], Any],
+        stop: threading.Event | None,
+        once: bool = False,
+    ) -> Any:
+        """``read`` of the answer, repeated after errors that may pass. Raises RefusedPrompt and ApiError."""
+        url, attempt = f"{self.server.url}{path}", 0
+        while True:
+            try:
+                return read(fetch(self._http, url, body, self.server.timeout))
+            except RefusedAll as error:
+                raise ApiError(f"{url} refuses: {self._hide(str(error))}") from None
+            except PassingError as error:
+                if (once and error.reached) or attempt >= self.server.retries or (stop and stop.is_set()):
+                    raise ApiError(
+                        f"{url} gave no usable answer in {attempt + 1} attempts; the last: "
+                        f"{self._hide(str(error))}. Is the vLLM server running? Start it again and repeat "
+                        "the command: a run goes on from its last checkpoint (policy.vllm.server.retries "
+                        "and max_wait set the patience)."
+                    ) from None
+                pause = min(self.server.max_wait, self.server.backoff * 2**attempt) * random.uniform(0.5, 1.5)
+                attempt += 1
+                self._wait(max(pause, error.after or 0.0))
+
+    def _hide(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+
+def _json(data: bytes) -> Any:
+    """The object in ``data``; some of the server's answers are empty."""
+    try:
+        found = json.loads(data) if data.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise PassingError(f"the answer is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise PassingError("the answer is not a JSON object")
+    return found
+
+
+def read_completion(data: bytes, text: TransformersPolicy, prompt: Ids) -> Completion:
+    """The completion in an answer of /v1/completions. Raises PassingError naming what is wrong with it."""
+    found = _json(data)
+    try:
+        choice = found["choices"][0]
+        if choice.get("finish_reason") not in ("stop", "length"):
+            raise ValueError(f"finish_reason is {choice.get('finish_reason')!r}")
+        asked = choice.get("prompt_token_ids")
+        if asked is not None and tuple(asked) != prompt:
+            raise ValueError("the server saw another prompt")
+        return completion_of(text, prompt, choice["token_ids"], choice["logprobs"]["token_logprobs"])
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        shape = f"{type(error).__name__}: {error}"
+        raise PassingError(f"the answer is not a completion with token ids ({shape})") from error

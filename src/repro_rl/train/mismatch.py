@@ -1,0 +1,132 @@
+"""The sampler's log-probs against the trainer's: how far they differ, and the weights that correct for it.
+
+Another program (vLLM) with the same weights computes other numbers: other kernels, other precision, other
+order. Its samples are then slightly off-policy. With r = p_trainer / p_sampler of a sampled token, before the
+update,
+
+- the distances are logged: |log r|, KL(sampler || trainer) by Schulman's estimate r - 1 - log r, the moments
+  of r;
+- with a cap C, truncated importance sampling (Ionides 2008; for samplers of RL: Yao et al. 2025, "Your
+  efficient RL framework secretly brings you off-policy RL training") weighs the token's advantage by
+  min(r, C), and PPO's ratio is taken to the trainer's own log-prob, so that its clip measures the update
+  alone. Without a cap, PPO's ratio is taken to the sampler's log-prob and its clip has to do for both.
+
+C = 2 with vLLM is our decision (verl's default too); samples of the trained model itself need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from repro_rl.train.batch import Batch
+from repro_rl.train.forward import trained_logits
+from repro_rl.train.loss import pick
+
+CAP = 2.0  # of "auto"
+WIDEST = 20.0  # log-ratios are cut off here before they become ratios
+
+
+@dataclass(slots=True)
+class MismatchSums:
+    """Sums over tokens, a token of a row counted as often as the row was sampled."""
+
+    tokens: float = 0.0
+    absolute: float = 0.0  # of |log r|
+    kl: float = 0.0  # of r - 1 - log r
+    ratio: float = 0.0
+    square: float = 0.0  # of r^2
+    capped: float = 0.0  # tokens with r above the cap
+    largest: float = 0.0  # |log r|
+    highest: float = 0.0  # r
+    lowest: float = float("inf")
+
+    def add(
+        self, trainer: torch.Tensor, sampler: torch.Tensor, weight: torch.Tensor, cap: float | None
+    ) -> None:
+        """Log-probs of the same tokens, each counted ``weight`` times; three tensors of one shape."""
+        inside = weight > 0
+        if not bool(inside.any()):
+            return
+        count = weight[inside].double()
+        difference = (trainer - sampler)[inside].double()
+        bounded = difference.clamp(-WIDEST, WIDEST)
+        ratio = bounded.exp()
+        self.tokens += float(count.sum())
+        self.absolute += float((count * difference.abs()).sum())
+        self.kl += float((count * (ratio - 1 - bounded)).sum())
+        self.ratio += float((count * ratio).sum())
+        self.square += float((count * ratio.square()).sum())
+        self.capped += float((count * (ratio > cap)).sum()) if cap is not None else 0.0
+        self.largest = max(self.largest, float(difference.abs().max()))
+        self.highest, self.lowest = (
+            max(self.highest, float(ratio.max())),
+            min(self.lowest, float(ratio.min())),
+        )
+
+    def row(self) -> dict[str, float]:
+        """The logged figures; docs/metrics.md explains each."""
+        tokens = max(self.tokens, 1.0)
+        return {
+            "update/mismatch": self.absolute / tokens,
+            "update/mismatch_max": self.largest,
+            "update/mismatch_kl": self.kl / tokens,
+            "update/importance_mean": self.ratio / tokens,
+            "update/importance_max": self.highest,
+            "update/importance_min": self.lowest if self.tokens else 0.0,
+            "update/importance_ess": self.ratio**2 / (tokens * self.square) if self.square else 0.0,
+            "update/importance_capped": self.capped / tokens,
+        }
+
+
+def importance_weights(trainer: torch.Tensor, sampler: torch.Tensor, cap: float) -> torch.Tensor:
+    """min(p_trainer / p_sampler, ``cap``) for each token, from log-probs of any shape."""
+    return (trainer - sampler).clamp(-WIDEST, WIDEST).exp().clamp(max=cap)
+
+
+@dataclass(slots=True, frozen=True)
+class Correction:
+    """Compares every sampled token before the first step of an update; corrects when there is a ``cap``."""
+
+    cap: float | None
+
+    @torch.no_grad()
+    def apply(
+        self,
+        model: Any,
+        parts: Sequence[Sequence[Batch]],
+        temperature: float,
+        precision: Callable[[], AbstractContextManager[Any]],
+        use_packed: bool = True,
+    ) -> dict[str, float]:
+        """One forward pass over all batches, whose ``targets`` are changed when there is a cap.
+
+        Both sums of advantages of a row take the same weight: PPO's objective is linear in each (see
+        ``batch``). Returns the figures to log.
+        """
+        sums = MismatchSums()
+        for batch in (batch for part in parts for batch in part):
+            with precision():
+                logits, place = trained_logits(model, batch, temperature, use_packed)
+            cells = batch.targets
+            assert cells is not None
+            trainer = pick(torch.log_softmax(logits, dim=-1), batch, place).to(cells.logprob.dtype)
+            sums.add(trainer, cells.logprob, cells.weight, self.cap)
+            if self.cap is not None:
+                factor = importance_weights(trainer, cells.logprob, self.cap)
+                cells.positive, cells.negative = cells.positive * factor, cells.negative * factor
+                cells.logprob = trainer
+        return sums.row()
+
+
+def build_correction(cap: float | str, backend: str) -> Correction | None:
+    """From ``train.importance_cap``. None: the sampler is the trainer, and nobody asked for a comparison."""
+    if cap == "off":
+        return None if backend == "transformers" else Correction(None)
+    if cap == "auto":
+        return None if backend == "transformers" else Correction(CAP)
+    return Correction(float(cap))
