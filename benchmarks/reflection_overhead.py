@@ -23,7 +23,7 @@ from side_by_side import ratio, versions
 from warm_start import warm_start
 
 from repro_rl.config import load_config
-from repro_rl.train import loop
+from repro_rl.train import contexts
 from repro_rl.train.loop import RLRun
 
 REFLECTING = ["method=gigpo", "method.reflect=true"]
@@ -66,10 +66,10 @@ def main() -> None:
     repetitions = 2 if arguments.quick else arguments.repetitions
     clock = Clock()
     watched = {
-        "run_episodes": clock.wrap("acting", loop.run_episodes),
-        "reflect": clock.wrap("reflecting", loop.reflect),
+        "run_episodes": clock.wrap("acting", contexts.run_episodes),
+        "reflect": clock.wrap("reflecting", contexts.reflect),
     }
-    with tempfile.TemporaryDirectory() as name, patch.multiple(loop, **watched):
+    with tempfile.TemporaryDirectory() as name, patch.multiple(contexts, **watched):
         folder = Path(name)
         init = warm_start(arguments.recipe, folder, arguments.quick, arguments.init)
         common = [f"train.init={init}", "train.eval_every=0", "train.record_every=0", *arguments.settings]
