@@ -34,12 +34,12 @@ from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.text.chat import ChatPrompts
 from repro_rl.text.parse import parse_forward
 from repro_rl.train.batch import collate, merge, trained_tokens
+from repro_rl.train.chat_samples import build_packed, pack
 from repro_rl.train.chat_warmup import ChatDemos
 from repro_rl.train.contexts import check_context
 from repro_rl.train.forward import trained_logits
 from repro_rl.train.loop import RLRun, credit_groups, run_training
 from repro_rl.train.loss import pick, policy_loss
-from repro_rl.train.packed import build_packed, pack
 from repro_rl.train.samples import build_samples
 from repro_rl.train.warmup import run_warmup, warmup_data
 from repro_rl.types import Completion, Group, Reflection, Sample, Step, Trajectory

@@ -33,6 +33,7 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
+from repro_rl.train.chat_samples import build_packed
 from repro_rl.train.checkpoint import (
     latest,
     load_optimizer,
@@ -43,7 +44,6 @@ from repro_rl.train.checkpoint import (
 )
 from repro_rl.train.contexts import check_context, is_chat, play_jobs
 from repro_rl.train.mismatch import build_correction
-from repro_rl.train.packed import build_packed
 from repro_rl.train.parallel import Ranks, check_share, join, owners_of
 from repro_rl.train.preflight import check_disk, check_prompt, check_thinking
 from repro_rl.train.rehearsal import build_rehearsal
