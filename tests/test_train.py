@@ -472,6 +472,8 @@ def test_task_schedule():
     assert drawn[:10] != drawn[10:]
     assert drawn[:10] != ids
     assert task_schedule(ids, 0, 3, 4) == drawn[8:12]  # a function of seed and iteration alone
+    with pytest.raises(PreflightError, match="no tasks"):
+        task_schedule([], 0, 1, 4)
     assert task_schedule(ids, 1, 1, 4) != task_schedule(ids, 0, 1, 4)
     assert sorted(task_schedule(ids, 0, 1, 25)[:10]) == sorted(ids)
     assert len(task_schedule(ids, 0, 1, 25)) == 25

@@ -39,7 +39,7 @@ def test_verl_accepts_what_the_recipes_become(tmp_path, name, hardware):
     # Small data: generated households have other splits than the official games.
     small = {
         "alfworld-qwen2.5-1.5b": ["env.settings.games=40", "eval.validation_split=validation"],
-        "webshop-qwen2.5-1.5b": ["env.settings.generated=[100, 0]"],
+        "webshop-qwen2.5-1.5b": ["env.settings.generated=[600, 0]"],
     }.get(name, [])
     few = ["eval.validation_tasks=4", "train.init=Qwen/Qwen2.5-1.5B-Instruct"]
     recipe = load_verl_recipe(name, [*small, *few], hardware)

@@ -127,7 +127,15 @@ def reflection_temperature(config: RunConfig, trained: bool) -> float:
 
 
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
-    """The tasks of an iteration (1-based): successive slices of one shuffled pass after another."""
+    """The tasks of an iteration (1-based): successive slices of one shuffled pass after another.
+
+    Raises PreflightError where there are none.
+    """
+    if not ids:
+        raise PreflightError(
+            "The training panel (train.split) has no tasks with these settings of the environment; a small "
+            "catalogue with env.settings.splits=position leaves none, for example."
+        )
     start = (iteration - 1) * count
     tasks = []
     for place in range(start, start + count):
