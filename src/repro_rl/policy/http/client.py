@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import os
-import random
-import ssl
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,13 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
-
 from repro_rl.config import ApiSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import cache_root
 from repro_rl.policy.http.answers import Answer, AnswerStore
-from repro_rl.policy.http.exchange import PassingError, RefusedAll, RefusedPrompt, exchange
+from repro_rl.policy.http.exchange import (
+    PassingError,
+    RefusedAll,
+    RefusedPrompt,
+    exchange,
+    open_client,
+    pause,
+    read_key,
+)
 from repro_rl.policy.http.spending import Spending
 
 HIDDEN = "[key]"
@@ -63,12 +65,6 @@ class _Batch:
         self.stop.set()
 
 
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """Loading the certificates takes longer than all else here; once a process is enough."""
-    return httpx2.create_ssl_context()
-
-
 def _pause(seconds: float, stop: threading.Event) -> object:
     return stop.wait(seconds)
 
@@ -89,25 +85,12 @@ class ChatClient:
             )
         if not settings.model:
             raise ConfigError("api.model is empty; name the model as the server calls it.")
-        self._key = (os.environ.get(settings.key_env) or "").strip() if settings.key_env else ""
-        if settings.key_env and not self._key:
-            raise ConfigError(
-                f"The environment variable {settings.key_env} (api.key_env) is not set; put the key there."
-            )
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise ConfigError(
-                f"The key in {settings.key_env} (api.key_env) holds signs that no HTTP header can."
-            )
+        self._key = read_key(settings.key_env, "api.key_env")
         self.settings, self._wait = settings, wait
         self.url = f"{settings.base_url}/chat/completions"
         self.store = AnswerStore(settings.cache or cache_root() / "api")
         self.spending = Spending(settings.budget, settings.prices, self.store.path)
-        self._http = httpx2.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 30.0), pool=None),
-            verify=_tls(),
-            limits=httpx2.Limits(max_connections=settings.concurrency),
-        )
+        self._http = open_client(self._key, settings.timeout, settings.concurrency)
         self._lost_in_a_row, self._reached = 0, False
         self._lock = threading.Lock()
 
@@ -243,10 +226,8 @@ class ChatClient:
                     ) from None
                 if attempt >= settings.retries:
                     raise
-                # Exponential, with jitter so that parallel calls do not come back as one.
-                pause = min(settings.max_wait, settings.backoff * 2**attempt) * random.uniform(0.5, 1.5)
+                self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
                 attempt += 1
-                self._wait(max(pause, error.after or 0.0), stop)
 
     def _lost(self, error: Exception, batch: _Batch) -> Failure:
         """A question that stays without an answer; too many in a row mean that the server is gone.

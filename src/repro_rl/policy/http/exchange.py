@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import random
+import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
 
 LARGEST = 32 << 20  # bytes of an answer; more is not an answer
@@ -37,6 +42,40 @@ class RefusedPrompt(Exception):
 
 class RefusedAll(Exception):
     """The server will answer nothing: key, model, address or account are wrong."""
+
+
+def read_key(name: str | None, setting: str) -> str:
+    """The key in the environment variable ``name``; "" for no name. Raises ConfigError naming ``setting``."""
+    key = (os.environ.get(name) or "").strip() if name else ""
+    if name and not key:
+        raise ConfigError(f"The environment variable {name} ({setting}) is not set; put the key there.")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"The key in {name} ({setting}) holds signs that no HTTP header can.")
+    return key
+
+
+def open_client(key: str, timeout: float, concurrency: int) -> httpx2.Client:
+    """A client that sends ``key``, if there is one, with every request."""
+    return httpx2.Client(
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0), pool=None),
+        verify=_tls(),
+        limits=httpx2.Limits(max_connections=concurrency),
+    )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Loading the certificates takes longer than all else here; once a process is enough."""
+    return httpx2.create_ssl_context()
+
+
+def pause(attempt: int, backoff: float, longest: float, after: float | None) -> float:
+    """Seconds before repetition ``attempt`` (from 0), at least ``after``.
+
+    Exponential, with jitter so that parallel calls do not come back as one.
+    """
+    return max(min(longest, backoff * 2.0**attempt) * random.uniform(0.5, 1.5), after or 0.0)
 
 
 def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> Answer:

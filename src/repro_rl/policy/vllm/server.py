@@ -8,8 +8,6 @@ the weights are sent again and the batch is sampled again.
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
 import tempfile
 import threading
@@ -20,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +25,15 @@ from repro_rl.config_vllm import VllmSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.http.exchange import PassingError, RefusedAll, RefusedPrompt, fetch
+from repro_rl.policy.http.exchange import (
+    PassingError,
+    RefusedAll,
+    RefusedPrompt,
+    fetch,
+    open_client,
+    pause,
+    read_key,
+)
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.policy.vllm.worker import EXTENSION
@@ -49,18 +54,8 @@ class ServerSampler:
         self, text: TransformersPolicy, settings: VllmSection, *, wait: Callable[[float], object] = time.sleep
     ):
         self.text, self.settings, self.server, self._wait = text, settings, settings.server, wait
-        name = self.server.key_env
-        key = (os.environ.get(name) or "").strip() if name else ""
-        if name and not key:
-            raise ConfigError(
-                f"The environment variable {name} (policy.vllm.server.key_env) is not set; put the key there."
-            )
-        self._key = key
-        self._http = httpx2.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(self.server.timeout, connect=min(self.server.timeout, 30.0), pool=None),
-            limits=httpx2.Limits(max_connections=self.server.concurrency),
-        )
+        self._key = read_key(self.server.key_env, "policy.vllm.server.key_env")
+        self._http = open_client(self._key, self.server.timeout, self.server.concurrency)
         self._own = (
             tempfile.TemporaryDirectory(prefix="repro-rl-weights-") if self.server.weights is None else None
         )
@@ -256,9 +251,8 @@ class ServerSampler:
                         "the command: a run goes on from its last checkpoint (policy.vllm.server.retries "
                         "and max_wait set the patience)."
                     ) from None
-                pause = min(self.server.max_wait, self.server.backoff * 2**attempt) * random.uniform(0.5, 1.5)
+                self._wait(pause(attempt, self.server.backoff, self.server.max_wait, error.after))
                 attempt += 1
-                self._wait(max(pause, error.after or 0.0))
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
