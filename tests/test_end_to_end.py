@@ -22,9 +22,10 @@ from repro_rl.errors import CheckpointError, ConfigError, PreflightError, Traini
 from repro_rl.methods import METHODS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.rollout import read_trajectories
-from repro_rl.rollout.panel_play import play_panel, success_rate
+from repro_rl.rollout.panel_play import success_rate
 from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy
 from repro_rl.train.checkpoint import find_model
+from repro_rl.train.contexts import panel_jobs, play_jobs
 from repro_rl.train.loop import RLRun, run_training
 from repro_rl.train.warmup import run_warmup
 
@@ -233,14 +234,15 @@ def test_a_small_run_learns(warm, tmp_path):
 
     def success(policy: TransformersPolicy) -> float:
         return success_rate(
-            play_panel(
+            play_jobs(
+                config,
                 pool,
-                pool.first.panel("train"),
+                panel_jobs(pool.first.panel("train"), 8),
                 policy,
                 build_prompts(config),
                 forward_sampling(config, 1.0),
-                rollouts=8,
-                seed=1,
+                None,
+                stream=("panel", 1),
             )
         )
 

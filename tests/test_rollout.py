@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from repro_rl import make
+from repro_rl.config import RunConfig
 from repro_rl.envs.base import ENVS, TextEnv, register_env
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import DataError, TaskError
@@ -24,9 +25,10 @@ from repro_rl.rollout import (
     trajectory_record,
     write_trajectories,
 )
-from repro_rl.rollout.panel_play import group_metrics, play_panel, rollout_metrics, success_rate
+from repro_rl.rollout.panel_play import group_metrics, rollout_metrics, success_rate
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.contexts import panel_jobs, play_jobs
 from repro_rl.types import Completion, Group, Reflection, Step, Trajectory
 
 SOKOBAN = {"train_rooms": 6, "validation_rooms": 2, "test_rooms": 2, "solution": (3, 6), "max_steps": 8}
@@ -331,9 +333,10 @@ def test_panel_result_does_not_depend_on_live(pool):
     def play(live):
         done = []
         policy = Scripted(lambda prompt, key: f"p{key % 101} {words[key % 4]}")
-        out = play_panel(
-            pool, panel, policy, COMPACT, SAMPLING, rollouts=3, seed=5, live=live, on_done=done.append
-        )
+        out = play_jobs(
+            RunConfig(), pool, panel_jobs(panel, 3), policy, COMPACT, SAMPLING, None,
+            stream=("panel", 5), live=live, on_step=done.append,
+        )  # fmt: skip
         assert sum(done) == len(out)
         assert max(map(len, policy.calls)) == min(live, len(panel) * 3)
         return [trajectory_record(t, 0) for t in out]
@@ -354,7 +357,8 @@ def test_panel_with_a_real_model_does_not_depend_on_live(warm):
 
     def play(live):
         settings = SamplingSettings(3, temperature=1.0)
-        out = play_panel(pool, panel, policy, build_prompts(config), settings, rollouts=2, seed=5, live=live)
+        jobs, prompts = panel_jobs(panel, 2), build_prompts(config)
+        out = play_jobs(config, pool, jobs, policy, prompts, settings, None, stream=("panel", 5), live=live)
         return [[(s.prompt, s.completion.token_ids) for s in t.steps] for t in out]
 
     assert play(64) == play(3)

@@ -273,20 +273,21 @@ def test_a_server_that_gives_nothing_ends_the_episode(warm):
 
 
 def test_validation_sessions_are_those_of_our_own_validation(warm, policy):
-    from repro_rl.rollout.panel_play import play_panel
+    from repro_rl.train.contexts import panel_jobs, play_jobs
 
     config = config_of(warm)
     pool, prompts = build_pool(config), build_prompts(config)
     panel = validation_panel(config, pool)
     text = text_of(config, str(warm.model))
-    own = play_panel(
+    own = play_jobs(
+        config,
         pool,
-        panel,
+        panel_jobs(panel, 1),
         Masked(policy),
         prompts,
         forward_sampling(config, config.eval.validation_temperature),
-        rollouts=1,
-        seed=config.eval.seed,
+        None,
+        stream=("panel", config.eval.seed),
     )
     for place, (task, expected) in enumerate(zip(panel, own, strict=True)):
         job = Task("validation", task, 0, place, 0)

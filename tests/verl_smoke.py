@@ -28,7 +28,7 @@ from repro_rl.integrations.verl.session import SEED_BITS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout import Job, read_trajectories, reflect, run_episodes
-from repro_rl.rollout.panel_play import play_panel, success_rate
+from repro_rl.rollout.panel_play import success_rate
 from repro_rl.train.build import (
     build_pool,
     build_prompts,
@@ -38,6 +38,7 @@ from repro_rl.train.build import (
     set_threads,
     validation_panel,
 )
+from repro_rl.train.contexts import panel_jobs, play_jobs
 from repro_rl.train.loop import credit_groups, task_schedule
 from repro_rl.train.run_folder import MetricsLog
 from repro_rl.types import Completion, Group, Ids
@@ -179,14 +180,15 @@ def check(config: RunConfig, run: Path, warm: Path) -> None:
     name = f"val-core/{panel.label()}/acc/mean@1"
     reported = rows[-1][name]
     own = success_rate(
-        play_panel(
+        play_jobs(
+            config,
             pool,
-            panel,
+            panel_jobs(panel, 1),
             Masked(load_policy(config, model)),
             build_prompts(config),
             forward_sampling(config, config.eval.validation_temperature),
-            rollouts=1,
-            seed=config.eval.seed,
+            None,
+            stream=("panel", config.eval.seed),
         )
     )
     assert abs(reported - own) < 1e-9, f"validation: verl says {reported}, its checkpoint played here {own}"

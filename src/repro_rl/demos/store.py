@@ -41,6 +41,19 @@ def _load(path: Path) -> list[Trajectory]:
     return demos
 
 
+def labels_of(trajectory: Trajectory) -> tuple[int, ...]:
+    """P_1..P_T of a labelled episode. Raises DataError without T of them."""
+    values = trajectory.reflection.values if trajectory.reflection is not None else None
+    if values is None or len(values) != len(trajectory.steps):
+        raise DataError(
+            f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
+            "again",
+            record=trajectory.task_id,
+            field="reflection.values",
+        )
+    return values
+
+
 def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
     """A Trajectory without token ids (records keep texts and counts). Raises KeyError for a missing field."""
     nothing = no_completion()

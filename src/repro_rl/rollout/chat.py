@@ -239,14 +239,17 @@ def fitting_question(
 ) -> tuple[str, bool]:
     """The reflection's turn in ``limit`` tokens, and whether its observation was shortened or left out."""
 
-    def attempt(seen: str) -> str | None:
-        text = prompts.reflect(
+    def ask(seen: str) -> str:
+        return prompts.reflect(
             goal=trajectory.goal,
             observation=seen,
             length=len(trajectory.steps),
             won=trajectory.won,
             score=trajectory.score,
         )
+
+    def attempt(seen: str) -> str | None:
+        text = ask(seen)
         return text if size(text) <= limit else None
 
     last = trajectory.final_observation
@@ -255,17 +258,7 @@ def fitting_question(
         return text, False
     if prompts.fmt.style == "full" and len(last) > LEAST:
         text = largest_room(len(last), lambda room: attempt(shorten(last, room)))
-    return text or _bare(trajectory, prompts), True
-
-
-def _bare(trajectory: Trajectory, prompts: ChatPrompts) -> str:
-    return prompts.reflect(
-        goal=trajectory.goal,
-        observation="",
-        length=len(trajectory.steps),
-        won=trajectory.won,
-        score=trajectory.score,
-    )
+    return text or ask(""), True
 
 
 def chat_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:

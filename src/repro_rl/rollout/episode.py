@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 from repro_rl.types import Completion, Step, Trajectory
@@ -19,6 +20,18 @@ def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[st
         score=float(info["score"]),
         truncated=False,
         final_observation=observation,
+    )
+
+
+def with_completions(trajectory: Trajectory, change: Callable[[Completion], Completion]) -> Trajectory:
+    """A copy whose steps and reflection hold ``change`` of their completions."""
+    reflection = trajectory.reflection
+    return replace(
+        trajectory,
+        steps=[replace(step, completion=change(step.completion)) for step in trajectory.steps],
+        reflection=None
+        if reflection is None
+        else replace(reflection, completion=change(reflection.completion)),
     )
 
 

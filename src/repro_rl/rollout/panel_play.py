@@ -1,52 +1,12 @@
-"""Playing a whole panel, and the plain counts every caller needs."""
+"""The plain counts of played episodes that every caller needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from repro_rl.envs.panel import TaskPanel
-from repro_rl.policy.base import Policy, SamplingSettings
-from repro_rl.rollout.forward import Demonstrations, EnvPool, Job, run_episodes
-from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Group, Trajectory
-
-
-def play_panel(
-    pool: EnvPool,
-    panel: TaskPanel | Iterable[str],
-    policy: Policy,
-    prompts: PromptBuilder,
-    sampling: SamplingSettings,
-    *,
-    rollouts: int,
-    seed: int,
-    max_prompt_tokens: int = 2048,
-    live: int = 512,
-    demonstrations: Demonstrations | None = None,
-    on_done: Callable[[int], None] | None = None,
-) -> list[Trajectory]:
-    """``rollouts`` episodes of every task, in the order of the panel, at most ``live`` at once.
-
-    The result does not depend on ``live``: every episode has its own random stream, named by seed, task and
-    rollout.
-    """
-    jobs = [Job(task, k) for task in panel for k in range(rollouts)]
-    done: list[Trajectory] = []
-    for start in range(0, len(jobs), live):
-        done += run_episodes(
-            pool,
-            jobs[start : start + live],
-            policy,
-            prompts,
-            sampling,
-            stream=("panel", seed),
-            max_prompt_tokens=max_prompt_tokens,
-            demonstrations=demonstrations,
-            on_step=on_done,
-        )
-    return done
 
 
 def success_rate(trajectories: Sequence[Trajectory]) -> float:

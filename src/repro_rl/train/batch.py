@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from repro_rl.train.forward import Forest, Targets
 from repro_rl.types import Sample
 
+RowKey = tuple[bytes, bytes, bytes, str]
 SPREAD = 4  # cells of attention for each node of a tree
 
 
@@ -57,12 +58,17 @@ class Batch:
         return (self.weight > 0).any(dim=0).nonzero().squeeze(-1)
 
 
+def row_key(row: Row | Sample) -> RowKey:
+    """Rows and samples with equal keys can be one row."""
+    reflected = b"" if row.reflected is None else row.reflected.tobytes()
+    return row.ids.tobytes(), row.trained.tobytes(), reflected, row.kind
+
+
 def merge(samples: Sequence[Sample]) -> list[Row]:
     """Merge equal samples (same ids, trained positions and kind). Order of first appearance is kept."""
-    rows: dict[tuple[bytes, bytes, bytes, str], Row] = {}
+    rows: dict[RowKey, Row] = {}
     for sample in samples:
-        reflected = b"" if sample.reflected is None else sample.reflected.tobytes()
-        key = (sample.ids.tobytes(), sample.trained.tobytes(), reflected, sample.kind)
+        key = row_key(sample)
         row = rows.get(key)
         if row is None:
             rows[key] = Row(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from repro_rl.text.parse import TextFormat
-from repro_rl.train.samples import Decode, split_advantage
+from repro_rl.train.samples import Decode, trained_parts
 from repro_rl.types import Completion, Group, Sample
 
 # A completion, the advantage of each of its tokens (or of all), whether it is the reflection.
@@ -57,23 +57,8 @@ def build_packed(
 
     A reflection that is not trained on is left out: it is the last turn, so nothing else depends on it.
     """
-    samples = []
-    for g, group in enumerate(groups):
-        for i, trajectory in enumerate(group.trajectories):
-            parts: list[Part] = []
-            for s, step in enumerate(trajectory.steps):
-                advantage: float | list[float] = step.advantage
-                if advantage_on != "all" and fmt.progress:
-                    before = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
-                    advantage = split_advantage(step.completion, before, step.advantage, fmt, decode)
-                parts.append((step.completion, advantage, False))
-            reflection = trajectory.reflection
-            if (
-                reflection is not None
-                and reflection.completion.token_ids
-                and (reflections is None or (g, i) in reflections)
-            ):
-                parts.append((reflection.completion, reflection.advantage, True))
-            if any(completion.token_ids for completion, _, _ in parts):
-                samples.append(pack(parts, g))
-    return samples
+    return [
+        pack([(completion, advantage, kind == "reflect") for completion, advantage, kind in parts], g)
+        for g, parts in trained_parts(groups, fmt, decode, advantage_on, progress_advantages, reflections)
+        if any(completion.token_ids for completion, _, _ in parts)
+    ]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from repro_rl.config import RunConfig
-from repro_rl.errors import DataError, PreflightError
+from repro_rl.demos.store import labels_of
+from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.turns import Conversation, Turns
 from repro_rl.random_streams import name_key
@@ -24,6 +25,7 @@ from repro_rl.text.chat import ChatPrompts
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row
 from repro_rl.train.contexts import chat_room
+from repro_rl.train.preflight import check_target
 from repro_rl.types import Ids, Step, Trajectory
 
 
@@ -46,11 +48,7 @@ class ChatDemos:
         row = _Row(self.turns)
         for step, turn in self._turns(row, trajectory, prompts, list(shown)):
             answer = self.policy.encode_target(prompts.render_forward_target(step.online, step.action))
-            if len(answer) > self.room.answer:
-                raise PreflightError(
-                    f"prompt.action_tokens is {self.room.answer}, but a demonstration needs {len(answer)} "
-                    "tokens; raise it."
-                )
+            check_target("prompt.action_tokens", self.room.answer, len(answer))
             row.add(turn, answer, trained=True)
         return row.finish("forward")
 
@@ -60,14 +58,7 @@ class ChatDemos:
         ``names`` name the random numbers. Raises DataError without labels, PreflightError when the
         conversation or the reflection is too long.
         """
-        values = trajectory.reflection.values if trajectory.reflection is not None else None
-        if values is None or len(values) != len(trajectory.steps):
-            raise DataError(
-                f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
-                "again",
-                record=trajectory.task_id,
-                field="reflection.values",
-            )
+        values = labels_of(trajectory)
         rng = np.random.default_rng(name_key("said", *names, trajectory.task_id))
         # as targets write progress, each number as likely
         said = prompts.resolution * rng.integers(0, 100 // prompts.resolution + 1, size=len(trajectory.steps))
@@ -83,11 +74,7 @@ class ChatDemos:
         chat = ChatPrompts(prompts)
         text, _ = fitting_question(trajectory, chat, self._size, min(left, self.room.turn))
         target = self.policy.encode_target(prompts.render_reflection_target(values))
-        if len(target) > self.room.reflection:
-            raise PreflightError(
-                f"prompt.reflect_new_tokens is {self.room.reflection}, but a demonstration needs "
-                f"{len(target)} tokens; raise it."
-            )
+        check_target("prompt.reflect_new_tokens", self.room.reflection, len(target))
         row.add(row.talk.turn(text), target, trained=True)
         return row.finish("reflect")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from repro_rl.config import API, RunConfig
@@ -67,7 +68,6 @@ def play_jobs(
     """
     limit = config.prompt.max_prompt_tokens if limit is None else limit
     if is_chat(config):
-        room = chat_room(config, policy)
         return run_chats(
             pool,
             jobs,
@@ -75,7 +75,7 @@ def play_jobs(
             prompts,
             sampling,
             stream=stream,
-            room=ChatRoom(room.conversation, limit, room.answer, room.reflection, room.together),
+            room=replace(chat_room(config, policy), turn=limit),
             judge=judge,
             live=live,
             demonstrations=demonstrations,

@@ -120,10 +120,15 @@ def chosen_reflections(config: RunConfig, iteration: int, group: int, size: int)
     return {int(i) for i in rng.permutation(size)[: max(1, round(method.reflect_share * size))]}
 
 
-def reflection_temperature(config: RunConfig, trained: bool) -> float:
-    """What RL trains on is sampled as the policy acts; the rest as ``method.judge_temperature`` says."""
-    judged_at = config.method.judge_temperature
-    return config.train.temperature if trained or judged_at is None else judged_at
+def reflection_sampling(config: RunConfig, iteration: int, group: int, number: int) -> SamplingSettings:
+    """How the reflection on episode ``number`` of a group is sampled.
+
+    What RL trains on is sampled as the policy acts; the rest as ``method.judge_temperature`` says.
+    """
+    train, judged_at = config.train, config.method.judge_temperature
+    if judged_at is None or number in chosen_reflections(config, iteration, group, train.group_size):
+        judged_at = train.temperature
+    return reflect_sampling(config, judged_at)
 
 
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
@@ -274,8 +279,7 @@ class RLRun:
 
         def judge(trajectory: Trajectory) -> SamplingSettings:
             place, number = divmod(trajectory.rollout, size)
-            trained = number in chosen_reflections(config, iteration, place, size)
-            return reflect_sampling(config, reflection_temperature(config, trained))
+            return reflection_sampling(config, iteration, place, number)
 
         trajectories = play_jobs(
             config,

@@ -25,7 +25,8 @@ import torch.distributed as dist
 from repro_rl.config import RunConfig, dump_config
 from repro_rl.errors import ConfigError, PeerLostError
 from repro_rl.processes import place
-from repro_rl.train.batch import Row
+from repro_rl.rollout.episode import with_completions
+from repro_rl.train.batch import Row, RowKey, row_key
 from repro_rl.train.peers import Peers
 from repro_rl.train.sharded import check_sharding, resharding, sharded_copy
 from repro_rl.types import Completion, Group, Trajectory
@@ -297,26 +298,16 @@ def slim(trajectory: Trajectory, *, prompts: bool) -> Trajectory:
     """A copy without token ids and log-probs, whose counts stay; ``prompts``: keep the texts as well."""
 
     def light(completion: Completion) -> Completion:
-        return replace(
-            completion,
-            prompt_ids=(),
-            token_ids=(),
-            logprobs=NOTHING,
-            counted=(completion.prompt_tokens, completion.tokens),
-        )
+        counted = (completion.prompt_tokens, completion.tokens)
+        return replace(completion, prompt_ids=(), token_ids=(), logprobs=NOTHING, counted=counted)
 
-    steps = [
-        replace(step, prompt=step.prompt if prompts else "", completion=light(step.completion))
-        for step in trajectory.steps
-    ]
-    reflection = trajectory.reflection
-    if reflection is not None:
-        reflection = replace(
-            reflection,
-            prompt=reflection.prompt if prompts else "",
-            completion=light(reflection.completion),
-        )
-    return replace(trajectory, steps=steps, reflection=reflection)
+    copy = with_completions(trajectory, light)
+    if not prompts:
+        for step in copy.steps:
+            step.prompt = ""
+        if copy.reflection is not None:
+            copy.reflection.prompt = ""
+    return copy
 
 
 TAILS = ("trained", "positive", "negative", "logprob")  # 0 before the first trained position
@@ -341,11 +332,9 @@ def unpack(packed: tuple[int, Row]) -> Row:
 
 def merge_rows(rows: Iterable[Row]) -> list[Row]:
     """As ``batch.merge``, for rows that stand for several copies already. Changes the rows it keeps."""
-    found: dict[tuple[bytes, bytes, bytes, str], Row] = {}
+    found: dict[RowKey, Row] = {}
     for row in rows:
-        reflected = b"" if row.reflected is None else row.reflected.tobytes()
-        key = (row.ids.tobytes(), row.trained.tobytes(), reflected, row.kind)
-        kept = found.setdefault(key, row)
+        kept = found.setdefault(row_key(row), row)
         if kept is row:
             continue
         count = kept.count + row.count

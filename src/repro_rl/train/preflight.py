@@ -70,6 +70,12 @@ def check_prompt(
         )
 
 
+def check_target(name: str, limit: int, needed: int) -> None:
+    """A demonstrated completion must fit the setting ``name``. Raises PreflightError."""
+    if needed > limit:
+        raise PreflightError(f"{name} is {limit}, but a demonstration needs {needed} tokens; raise it.")
+
+
 def _first_turn(
     config: RunConfig, policy: TransformersPolicy, prompts: PromptBuilder, parts: dict[str, Any]
 ) -> tuple[Fitted | None, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from repro_rl.text.parse import TextFormat, parse_forward
 from repro_rl.types import Completion, Group, Ids, Sample
 
 Decode = Callable[[Ids], str]
+# A completion, the advantage of each of its tokens (or of all), its kind.
+TrainedPart = tuple[Completion, Sequence[float] | float, str]
 
 
 def make_sample(completion: Completion, advantage: Sequence[float] | float, kind: str, group: int) -> Sample:
@@ -67,25 +69,43 @@ def build_samples(
     ``reflections`` limits which (group, trajectory) reflections are trained on; None takes all.
     """
     samples: list[Sample] = []
+    for g, parts in trained_parts(groups, fmt, decode, advantage_on, progress_advantages, reflections):
+        for completion, advantage, kind in parts:
+            if completion.token_ids:
+                samples.append(make_sample(completion, advantage, kind, g))
+    return samples
+
+
+def trained_parts(
+    groups: Sequence[Group],
+    fmt: TextFormat,
+    decode: Decode,
+    advantage_on: str,
+    progress_advantages: Sequence[Sequence[Sequence[float]]] | None,
+    reflections: set[tuple[int, int]] | None,
+) -> Iterator[tuple[int, list[TrainedPart]]]:
+    """Of every trajectory: its group, and its completions in order with what they are trained on.
+
+    Arguments as in ``build_samples``. Steps without sampled tokens are among them, reflections without any
+    or not to be trained on are not.
+    """
     for g, group in enumerate(groups):
         for i, trajectory in enumerate(group.trajectories):
+            parts: list[TrainedPart] = []
             for s, step in enumerate(trajectory.steps):
-                completion = step.completion
-                if not completion.token_ids:
-                    continue
                 advantage: float | list[float] = step.advantage
                 if advantage_on != "all" and fmt.progress:
                     before = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
-                    advantage = split_advantage(completion, before, step.advantage, fmt, decode)
-                samples.append(make_sample(completion, advantage, "forward", g))
+                    advantage = split_advantage(step.completion, before, step.advantage, fmt, decode)
+                parts.append((step.completion, advantage, "forward"))
             reflection = trajectory.reflection
             if (
                 reflection is not None
                 and reflection.completion.token_ids
                 and (reflections is None or (g, i) in reflections)
             ):
-                samples.append(make_sample(reflection.completion, reflection.advantage, "reflect", g))
-    return samples
+                parts.append((reflection.completion, reflection.advantage, "reflect"))
+            yield g, parts
 
 
 def progress_token_advantages(groups: Sequence[Group]) -> list[list[list[float]]]:

@@ -67,10 +67,6 @@ def sharded_copy(model: Any, reshard: bool, world: int) -> Any:
     return trained
 
 
-def is_sharded(model: Any) -> bool:
-    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
-
-
 @torch.no_grad()
 def copy_weights(trained: Any, whole: Any) -> None:
     """Give the trained weights to the whole copy. All processes must call it; nothing to do for one model."""

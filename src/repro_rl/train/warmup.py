@@ -17,8 +17,8 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import Labels, Shelf, mode_labels
-from repro_rl.demos.store import load_demos
-from repro_rl.errors import DataError, PreflightError
+from repro_rl.demos.store import labels_of, load_demos
+from repro_rl.errors import PreflightError
 from repro_rl.files import write_folder
 from repro_rl.policy import Policy, TransformersPolicy
 from repro_rl.random_streams import name_key
@@ -45,7 +45,7 @@ from repro_rl.train.contexts import check_context, is_chat, panel_jobs, play_job
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.parallel import ALONE, Ranks, join
-from repro_rl.train.preflight import check_thinking
+from repro_rl.train.preflight import check_target, check_thinking
 from repro_rl.train.run_folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.train.sharded import copy_weights
 from repro_rl.types import Ids, Trajectory
@@ -130,14 +130,7 @@ def reflection_row(
 
     ``limit``: tokens of the prompt.
     """
-    values = trajectory.reflection.values if trajectory.reflection is not None else None
-    if values is None or len(values) != len(trajectory.steps):
-        raise DataError(
-            f"{len(values or ())} labels for {len(trajectory.steps)} steps; "
-            f"annotate the demonstrations again",
-            record=trajectory.task_id,
-            field="reflection.values",
-        )
+    values = labels_of(trajectory)
     prompt = fitting_reflection(trajectory, policy, prompts, instructions, limit)
     if prompt is None:
         raise PreflightError(
@@ -187,9 +180,7 @@ def warmup_data(
         (data.forward, config.prompt.action_tokens, "prompt.action_tokens"),
         (data.won + data.lost, config.prompt.reflect_new_tokens, "prompt.reflect_new_tokens"),
     ):
-        longest = max((int(row.trained.sum()) for row in rows), default=0)
-        if longest > limit:
-            raise PreflightError(f"{name} is {limit}, but a demonstration needs {longest} tokens; raise it.")
+        check_target(name, limit, max((int(row.trained.sum()) for row in rows), default=0))
     positions = getattr(policy.model.config, "max_position_embeddings", None)
     longest = max((len(row.ids) for row in (*data.forward, *data.won, *data.lost)), default=0)
     if positions and longest > positions:

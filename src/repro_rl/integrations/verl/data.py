@@ -9,7 +9,7 @@ from typing import Any
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import mode_labels
-from repro_rl.demos.store import load_demos
+from repro_rl.demos.store import labels_of, load_demos
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
@@ -106,14 +106,7 @@ def sft_rows(config: RunConfig, demos: Path, env: TextEnv) -> list[Row]:
             ]
     prompts = build_prompts(config, progress=True)
     for trajectory in filter(is_labelled, (*experts, *labelled)):
-        values = trajectory.reflection.values if trajectory.reflection is not None else None
-        if values is None or len(values) != len(trajectory.steps):
-            raise DataError(
-                f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
-                "again",
-                record=trajectory.task_id,
-                field="reflection.values",
-            )
+        values = labels_of(trajectory)
         prompt = reflection_prompt(trajectory, prompts, env.instructions)
         target = prompts.render_reflection_target(values)
         rows.append(_sft_row(config, "reflect", trajectory, prompt, target))

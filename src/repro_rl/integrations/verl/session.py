@@ -13,9 +13,10 @@ from repro_rl.config import RunConfig
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout import EnvPool, Job, reflect, run_episodes
+from repro_rl.rollout.episode import with_completions
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.build import build_prompts, forward_sampling, reflect_sampling
-from repro_rl.train.loop import chosen_reflections, reflection_temperature
+from repro_rl.train.build import build_prompts, forward_sampling
+from repro_rl.train.loop import reflection_sampling
 from repro_rl.types import Completion, Ids, Trajectory
 
 SEED_BITS = (1 << 63) - 1  # servers take a signed 64-bit seed; our keys have 64 bits
@@ -115,12 +116,11 @@ def play_session(
         max_prompt_tokens=config.prompt.max_prompt_tokens,
     )
     if training and method.reflect:
-        chosen = chosen_reflections(config, task.iteration, task.place, train.group_size)
         reflect(
             trajectories,
             policy,
             prompts,
-            reflect_sampling(config, reflection_temperature(config, task.session in chosen)),
+            reflection_sampling(config, task.iteration, task.place, task.session),
             instructions=pool.first.instructions,
             stream=stream,
             max_prompt_tokens=config.prompt.max_reflect_tokens,
@@ -139,11 +139,7 @@ def session_samples(trajectory: Trajectory, with_reflection: bool) -> list[tuple
 
 def light(trajectory: Trajectory) -> Trajectory:
     """A copy to send to the trainer: its completions without prompt ids, which the batch holds already."""
-    steps = [replace(step, completion=_light(step.completion)) for step in trajectory.steps]
-    reflection = trajectory.reflection
-    if reflection is not None:
-        reflection = replace(reflection, completion=_light(reflection.completion))
-    return replace(trajectory, steps=steps, reflection=reflection)
+    return with_completions(trajectory, _light)
 
 
 def _light(completion: Completion) -> Completion:
