@@ -65,17 +65,20 @@ def cost_settings(mode: str, steps: int, model: Path, tasks: int, history: int) 
     ]
 
 
-def word_model(folder: Path) -> Path:
+def word_model(folder: Path, think: str = "'off'") -> Path:
     """An untrained tiny model that knows the words of the full prompts; others become ``<unk>``."""
     env = make("sokoban", style="grid")
-    config = load_config(None, ["prompt.style=full", "prompt.think='off'"])
     observation, info = env.reset(options={"task": env.panel("train").ids[0]})
-    prompts = build_prompts(config)
-    chat = ChatPrompts(prompts)
-    text = prompts.forward(
-        instructions=env.instructions, goal=info["goal"], observation=observation,
-        admissible=info["admissible"], history=[], step=1, max_steps=9,
-    )  # fmt: skip
+    text = ""
+    for method in ("gigpo", "repro"):  # without and with progress while acting
+        prompts = build_prompts(
+            load_config(None, ["prompt.style=full", f"prompt.think={think}", f"method={method}"])
+        )
+        chat = ChatPrompts(prompts)
+        text += "\n" + prompts.forward(
+            instructions=env.instructions, goal=info["goal"], observation=observation,
+            admissible=info["admissible"], history=[], step=1, max_steps=9,
+        )  # fmt: skip
     for step in (1, 2):
         text += "\n" + chat.act(
             instructions="", goal="", observation="", admissible=(), step=step, max_steps=9

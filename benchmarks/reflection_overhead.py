@@ -4,6 +4,10 @@ Runs of the recipe with its own settings take turns, one iteration each, from th
 same with every episode judged and the recipe's share of the judgements trained on; that with the recipe's
 rehearsal; and RePro whole, which asks for progress while acting too. One thread, no GPU; processor seconds by
 part.
+
+``--paper`` takes the papers' proportions instead of a recipe for tiny models: Sokoban's full prompts with
+thoughts, history 2, 15 steps, answers of up to ``--answer`` tokens and reflections of up to ``--reflection``,
+every one of them trained on. The model is untrained, so that no episode ends early; a word is a token.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from context_modes import word_model
 from side_by_side import ratio, versions
 from warm_start import warm_start
 
@@ -33,7 +38,23 @@ CASES: dict[str, list[str]] = {
     "+ rehearsal": REFLECTING,
     "RePro": ["method=repro"],
 }
+PAPER = "the papers' proportions, an untrained model"
 PARTS = ("acting", "reflecting", "update")
+LENGTHS = {"rollout/tokens": "answer", "reflect/tokens": "reflection", "rollout/length": "steps"}
+
+
+def paper_settings(answer: int, reflection: int) -> list[str]:
+    """Sokoban as the papers prompt it, in a number of episodes that a CPU plays in seconds."""
+    return [
+        "env={name: sokoban, settings: {style: grid, max_steps: 15, train_rooms: 40, validation_rooms: 5, "
+        "test_rooms: 5}}",
+        f"prompt={{style: full, think: optional, history: 2, action_tokens: {answer}, "
+        f"reflect_new_tokens: {reflection}, max_prompt_tokens: 4000, max_reflect_tokens: 16000}}",
+        "policy.device=cpu",
+        "method={reflect_share: 1, rehearsal: 0}",
+        "train={groups: 4, group_size: 8, minibatches: 2, epochs: 1, micro_tokens: 8192}",
+        "eval.validation_tasks=5",
+    ]
 
 
 class Clock:
@@ -53,9 +74,26 @@ class Clock:
         return timed
 
 
+def paired_runs(
+    common: list[str], recipe: str | None, cases: dict[str, list[str]], folder: Path
+) -> dict[str, RLRun]:
+    """A run of every case, from the same start."""
+    return {
+        title: RLRun(load_config(recipe, [*common, *settings]), folder / title)
+        for title, settings in cases.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recipe", default="sokoban-tiny", help="sokoban-tiny, alfworld-tiny, webshop-tiny")
+    parser.add_argument(
+        "--paper", action="store_true", help="the papers' proportions; no recipe, no warm start"
+    )
+    parser.add_argument("--answer", type=int, default=128, help="with --paper: longest answer, in tokens")
+    parser.add_argument(
+        "--reflection", type=int, default=256, help="with --paper: longest reflection, in tokens"
+    )
     parser.add_argument("--init", type=Path, help="a warm start of the recipe  [default: made here, minutes]")
     parser.add_argument("--demos", type=Path, help="its demonstrations, where it does not know them")
     parser.add_argument("--repetitions", type=int, default=5)
@@ -71,23 +109,32 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name, patch.multiple(contexts, **watched):
         folder = Path(name)
-        init = warm_start(arguments.recipe, folder, arguments.quick, arguments.init)
-        common = [f"train.init={init}", "train.eval_every=0", "train.record_every=0", *arguments.settings]
+        common = ["train.eval_every=0", "train.record_every=0"]
+        if arguments.paper:
+            model = word_model(folder / "model", think="optional")
+            common += [*paper_settings(arguments.answer, arguments.reflection), f"policy.model={model}"]
+            common.append(f"train.init={model}")
+            cases = {title: settings for title, settings in CASES.items() if title != "+ rehearsal"}
+        else:
+            init = warm_start(arguments.recipe, folder, arguments.quick, arguments.init)
+            common.append(f"train.init={init}")
+            cases = CASES
+        common += arguments.settings
         if arguments.quick:
             common += ["train.groups=4", "train.group_size=4", "train.minibatches=2"]
         if arguments.demos:
             common.append(f"train.demos={arguments.demos}")
-        runs = {}
-        for title, settings in CASES.items():
-            config = load_config(arguments.recipe, [*common, *settings])
-            runs[title] = RLRun(config, folder / title)
-            runs[title].updater.update = clock.wrap("update", runs[title].updater.update)  # type: ignore[method-assign]
-        seconds: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in CASES}
+        recipe = None if arguments.paper else arguments.recipe
+        runs = paired_runs(common, recipe, cases, folder)
+        for run in runs.values():
+            run.updater.update = clock.wrap("update", run.updater.update)  # type: ignore[method-assign]
+        seconds: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}
+        lengths: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}
         for turn in range(repetitions + 1):  # the first does not count
-            for title in CASES if turn % 2 else reversed(CASES):
+            for title in cases if turn % 2 else reversed(cases):
                 clock.spent.clear()
                 begin = time.process_time()
-                runs[title].step()
+                metrics = runs[title].step()
                 whole = time.process_time() - begin
                 if turn == 0:
                     continue
@@ -96,20 +143,27 @@ def main() -> None:
                 for part in PARTS:
                     rows[part].append(clock.spent[part])
                 rows["other"].append(whole - sum(clock.spent[part] for part in PARTS))
+                for key, word in LENGTHS.items():
+                    lengths[title][word].append(metrics.get(key, 0.0))
             if turn:
-                told = ", ".join(f"{title} {seconds[title]['whole'][-1]:.1f} s" for title in CASES)
+                told = ", ".join(f"{title} {seconds[title]['whole'][-1]:.1f} s" for title in cases)
                 print(f"turn {turn}: {told}", flush=True)
         config = runs["GiGPO"].config
         print(
-            f"{arguments.recipe}, {config.train.groups} x {config.train.group_size} episodes; "
-            f"{versions('torch', 'transformers')}; processor seconds an iteration, medians"
+            f"{recipe or PAPER}, {config.train.groups} x {config.train.group_size} episodes; "
+            f"{versions('torch', 'transformers')}; processor seconds an iteration, medians; mean tokens"
         )
         names = (*PARTS, "other", "whole")
-        print(f"{'':<14}" + "".join(f"{part:>12}" for part in names) + "  times GiGPO (range)")
+        print(
+            f"{'':<14}"
+            + "".join(f"{part:>12}" for part in (*names, *LENGTHS.values()))
+            + "  times GiGPO (range)"
+        )
         for title, rows in seconds.items():
             print(
                 f"{title:<14}"
                 + "".join(f"{statistics.median(rows[part]):>12.2f}" for part in names)
+                + "".join(f"{statistics.mean(lengths[title][word]):>12.1f}" for word in LENGTHS.values())
                 + f"  {ratio(rows['whole'], seconds['GiGPO']['whole'])}"
             )
 

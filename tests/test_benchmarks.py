@@ -55,6 +55,16 @@ def test_reflection_overhead(run, recipe, warm):
     assert float(rows["RePro"][2]) > 0
 
 
+def test_reflection_overhead_in_the_papers_proportions(run):
+    text = run("reflection_overhead", "--quick", "--paper", "--answer", 6, "--reflection", 12)
+    rows = {line[:14].strip(): line.split() for line in text.splitlines()}
+    assert set(rows) >= {"GiGPO", "+ reflection", "RePro"}
+    assert len(ratios(text)) == 3
+    *_, answer, judgement, steps, _, _, _, _ = rows["RePro"]
+    assert 0 < float(answer) <= 6 < float(judgement) <= 12
+    assert steps == "15.0"  # nothing ends an episode early
+
+
 def test_update(run, recipe):
     text = run("update", *recipe)
     assert len(ratios(text)) == 5
