@@ -262,7 +262,7 @@ def test_the_example_batch_annotator_labels_successes(my_rl):
 
 FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")
 LOGGING = (
-    "rollout/panel_play.py",
+    "rollout/counts.py",
     "rollout/chat.py",
     "train/loop.py",
     "train/update.py",

@@ -22,7 +22,7 @@ from repro_rl.errors import CheckpointError, ConfigError, PreflightError, Traini
 from repro_rl.methods import METHODS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.rollout import read_trajectories
-from repro_rl.rollout.panel_play import success_rate
+from repro_rl.rollout.counts import success_rate
 from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy
 from repro_rl.train.checkpoint import find_model
 from repro_rl.train.contexts import panel_jobs, play_jobs

@@ -13,9 +13,9 @@ from repro_rl import make
 from repro_rl.demos.collect import play
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout import reflect
+from repro_rl.rollout.counts import group_metrics, rollout_metrics
 from repro_rl.rollout.fit import LEAST, MARK, fitting_prompt, shorten
 from repro_rl.rollout.forward import EnvPool, Job, run_episodes
-from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
 from repro_rl.rollout.reflect import fitting_reflection, reflection_prompt
 from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.types import Completion, Group, Ids

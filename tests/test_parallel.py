@@ -23,7 +23,7 @@ from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, PeerLostError
 from repro_rl.processes import place
 from repro_rl.rollout import read_trajectories, trajectory_record
-from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
+from repro_rl.rollout.counts import group_metrics, rollout_metrics
 from repro_rl.study.evaluate import evaluate
 from repro_rl.train import parallel
 from repro_rl.train.batch import Row, merge

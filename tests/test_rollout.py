@@ -25,7 +25,7 @@ from repro_rl.rollout import (
     trajectory_record,
     write_trajectories,
 )
-from repro_rl.rollout.panel_play import group_metrics, rollout_metrics, success_rate
+from repro_rl.rollout.counts import group_metrics, rollout_metrics, success_rate
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.contexts import panel_jobs, play_jobs

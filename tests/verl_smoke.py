@@ -28,7 +28,7 @@ from repro_rl.integrations.verl.session import SEED_BITS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout import Job, read_trajectories, reflect, run_episodes
-from repro_rl.rollout.panel_play import success_rate
+from repro_rl.rollout.counts import success_rate
 from repro_rl.train.build import (
     build_pool,
     build_prompts,

@@ -77,6 +77,7 @@ def embedded(record: Json, run: str, source: str, limit: int = MAX_TEXT) -> Json
         "won": bool(record.get("won")),
         "score": record.get("score"),
         "truncated": bool(record.get("truncated")),
+        "context_full": bool(record.get("context_full")),
         "error": clean(record.get("error"), limit),
         "return": record.get("return"),
         "final": clean(record.get("final_observation"), limit),

@@ -14,7 +14,7 @@ from repro_rl.files import write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.rollout import trajectory_record
-from repro_rl.rollout.panel_play import rollout_metrics
+from repro_rl.rollout.counts import rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson

@@ -20,7 +20,7 @@ from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.study.evaluate import evaluate
 from repro_rl.train.build import build_pool
-from repro_rl.train.run_folder import manifest, open_run, read_manifest, write_manifest
+from repro_rl.train.run_folder import manifest, open_run, read_manifest, run_of, write_manifest
 from repro_rl.types import Trajectory
 
 
@@ -75,16 +75,13 @@ def taught_modes(model: str | Path) -> frozenset[str] | None:
     """
     if str(model).startswith(API):
         return None
-    path = Path(model)
-    for folder in (path, path.parent, path.parent.parent):  # a run; its model/; its checkpoints/<iteration>
-        source = folder / "config.yaml"
-        if not source.is_file():
-            continue
-        settings = read_settings(source)
-        init = (settings.get("train") or {}).get("init")
-        found = taught_modes(init) if init and Path(init) not in (path, folder) else None
-        return _own_modes(settings) if found is None else found
-    return None
+    run = run_of(model)
+    if run is None:
+        return None
+    settings = read_settings(run / "config.yaml")
+    init = (settings.get("train") or {}).get("init")
+    found = taught_modes(init) if init and Path(init) not in (Path(model), run) else None
+    return _own_modes(settings) if found is None else found
 
 
 def _own_modes(settings: dict[str, Any]) -> frozenset[str]:

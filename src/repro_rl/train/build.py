@@ -19,6 +19,7 @@ from repro_rl.policy.base import Policy, Sampler, SamplingSettings
 from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import LoraSettings
 from repro_rl.policy.tiny import TinySize
+from repro_rl.processes import place
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.text.parse import TextFormat
@@ -139,7 +140,7 @@ def build_sampler(config: RunConfig, policy: TransformersPolicy) -> Sampler:
     section = config.policy
     if section.backend == "transformers":
         return policy
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if place()[1] > 1:
         raise ConfigError(
             f"policy.backend={section.backend} is for one training process; with torchrun use "
             "policy.backend=transformers."
@@ -151,8 +152,13 @@ def build_sampler(config: RunConfig, policy: TransformersPolicy) -> Sampler:
     from repro_rl.policy.vllm.colocated import ColocatedSampler
 
     prompt = config.prompt
-    longest = max(
-        prompt.max_prompt_tokens + prompt.action_tokens, prompt.max_reflect_tokens + prompt.reflect_new_tokens
+    longest = (
+        prompt.max_chat_tokens
+        if prompt.context == "chat"
+        else max(
+            prompt.max_prompt_tokens + prompt.action_tokens,
+            prompt.max_reflect_tokens + prompt.reflect_new_tokens,
+        )
     )
     positions = getattr(policy.model.config, "max_position_embeddings", None)
     return ColocatedSampler(policy, section.vllm, min(longest, int(positions)) if positions else longest)

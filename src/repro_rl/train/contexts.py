@@ -16,6 +16,7 @@ from repro_rl.rollout.chat import ChatRoom, run_chats
 from repro_rl.rollout.forward import Demonstrations
 from repro_rl.rollout.reflect import Judge, by_sampling
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.run_folder import run_of
 from repro_rl.types import Trajectory
 
 
@@ -116,15 +117,8 @@ def taught_context(model: str | Path) -> str | None:
     """The context mode of the run behind a model folder; None for a model that no run here made."""
     if str(model).startswith(API):
         return None
-    path = Path(model)
-    run = (
-        path.parent
-        if path.name == "model"
-        else path.parents[1]
-        if path.parent.name == "checkpoints"
-        else path
-    )
-    if not (run / "config.yaml").is_file():
+    run = run_of(model)
+    if run is None:
         return None
     settings = read_settings(run / "config.yaml")
     return str((settings.get("prompt") or {}).get("context", "window"))

@@ -20,7 +20,7 @@ from repro_rl.policy.lora import AdapterOff
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, write_trajectories
 from repro_rl.rollout.chat import chat_metrics
-from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
+from repro_rl.rollout.counts import group_metrics, rollout_metrics
 from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
     build_pool,

@@ -23,7 +23,7 @@ from repro_rl.train.batch import Batch, collate, split_rows
 from repro_rl.train.chat_warmup import ChatDemos
 from repro_rl.train.contexts import is_chat
 from repro_rl.train.parallel import ALONE, Ranks
-from repro_rl.train.run_folder import read_manifest
+from repro_rl.train.run_folder import read_manifest, run_of
 from repro_rl.train.warmup import draw_halves, is_labelled, reflection_row
 from repro_rl.types import Trajectory
 
@@ -91,10 +91,10 @@ def demos_of(config: RunConfig) -> Path:
     if config.train.demos is not None:
         return Path(config.train.demos)
     init = Path(config.train.init or "")
-    for run in (init, *list(init.parents)[:2]):  # a run folder, its model, or one of its checkpoints
-        folder = read_manifest(run).get("demos")
-        if folder is not None:
-            return Path(folder)
+    run = run_of(init)
+    folder = read_manifest(run).get("demos") if run is not None else None
+    if folder is not None:
+        return Path(folder)
     raise PreflightError(
         f"method.rehearsal is {config.method.rehearsal}, but {init} does not know the demonstrations it was "
         "made from; give train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."

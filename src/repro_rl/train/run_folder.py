@@ -133,6 +133,16 @@ class MetricsLog:
             os.fsync(handle.fileno())
 
 
+def run_of(model: str | Path) -> Path | None:
+    """The run folder that a model lies in: itself, or what holds its ``model/`` or ``checkpoints/<n>``.
+
+    None for anything else, such as a model that no run here made.
+    """
+    path = Path(model)
+    around = (path, path.parent, path.parent.parent)
+    return next((folder for folder in around if (folder / "config.yaml").is_file()), None)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """manifest.json of a run folder; empty where there is none that can be read."""
     try:

@@ -23,8 +23,8 @@ from repro_rl.files import write_folder
 from repro_rl.policy import Policy, TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
+from repro_rl.rollout.counts import success_rate
 from repro_rl.rollout.fit import fitting_prompt
-from repro_rl.rollout.panel_play import success_rate
 from repro_rl.rollout.reflect import fitting_reflection
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Row, collate, split_rows

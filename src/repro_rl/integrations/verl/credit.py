@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from repro_rl.config import RunConfig
 from repro_rl.integrations.verl.session import session_samples
-from repro_rl.rollout.panel_play import group_metrics, rollout_metrics
+from repro_rl.rollout.counts import group_metrics, rollout_metrics
 from repro_rl.text.parse import TextFormat
 from repro_rl.train.loop import chosen_reflections, credit_groups
 from repro_rl.train.samples import Decode, build_samples, progress_token_advantages

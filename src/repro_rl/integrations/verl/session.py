@@ -98,7 +98,7 @@ def play_session(
 ) -> Trajectory:
     """Play and, in training and where the method asks for it, reflect.
 
-    Named as in ``train.loop`` and ``rollout.panel_play``: the same seed, task and weights give the same
+    Named as in ``train.loop`` and ``rollout.counts``: the same seed, task and weights give the same
     random streams there and here.
     """
     train, method = config.train, config.method

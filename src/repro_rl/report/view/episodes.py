@@ -38,6 +38,7 @@ class Episode:
     rollout: int | None
     outcome: Outcome
     truncated: bool
+    context_full: bool
     score: float | None
     length: int
     online: bytes  # [T], a packed series
@@ -88,6 +89,7 @@ def summarise(record: Json, line: int, offset: int, size: int) -> Episode:
         rollout=rollout if isinstance(rollout, int) else None,
         outcome="error" if record.get("error") else "won" if record.get("won") else "lost",
         truncated=bool(record.get("truncated")),
+        context_full=bool(record.get("context_full")),
         score=float(score) if finite(score) else None,
         length=len(steps),
         online=pack(online),

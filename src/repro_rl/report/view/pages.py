@@ -25,6 +25,7 @@ def row(source: Source, episode: Episode) -> Json:
         "rollout": episode.rollout,
         "outcome": episode.outcome,
         "truncated": episode.truncated,
+        "context_full": episode.context_full,
         "score": episode.score,
         "length": episode.length,
         "online": unpack(episode.online),
