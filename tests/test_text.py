@@ -18,7 +18,9 @@ NO_THINK = TextFormat("full", progress=True, think="off")
 PLAIN = TextFormat("full", progress=False, think="off")
 COMPACT = TextFormat("compact", progress=True)
 COMPACT_PLAIN = TextFormat("compact", progress=False)
-FORMATS = [FULL, THINK, NO_THINK, PLAIN, COMPACT, COMPACT_PLAIN]
+LATE = TextFormat("full", progress=True, think="optional", report="after")
+COMPACT_LATE = TextFormat("compact", progress=True, report="after")
+FORMATS = [FULL, THINK, NO_THINK, PLAIN, LATE, COMPACT, COMPACT_PLAIN, COMPACT_LATE]
 
 # --- forward, by example
 
@@ -88,6 +90,16 @@ FORMATS = [FULL, THINK, NO_THINK, PLAIN, COMPACT, COMPACT_PLAIN]
         (COMPACT, "p1", "", 1, ("no_action",)),
         (COMPACT, "", "", None, ("no_progress", "no_action")),
         (COMPACT_PLAIN, " p1  up", "p1 up", None, ()),
+        (LATE, "<think>a</think><action>push up</action><progress>40</progress>", "push up", 40, ()),
+        (LATE, "<progress>1</progress><action>up</action>", "up", 1, ("wrong_order",)),
+        (LATE, "<action>up</action>", "up", None, ("no_progress",)),
+        (LATE, "<progress>1</progress>", "", 1, ("no_action",)),
+        (COMPACT_LATE, "push  up p40", "push up", 40, ()),
+        (COMPACT_LATE, "p40 push up", "p40 push up", None, ("no_progress",)),
+        (COMPACT_LATE, "up p101", "up", None, ("progress_out_of_range",)),
+        (COMPACT_LATE, "up p1 p2", "up", None, ("duplicate_progress",)),
+        (COMPACT_LATE, "p1", "", 1, ("no_action",)),
+        (COMPACT_LATE, " \n", "", None, ("no_progress", "no_action")),
         (COMPACT_PLAIN, " \n", "", None, ("no_action",)),
     ],
 )
@@ -97,11 +109,14 @@ def test_forward_examples(
     parsed = parse_forward(text, fmt)
     assert parsed[:3] == (action, online, defects)
     if "no_action" in defects:
-        assert parsed.action_start == len(text)
-    elif fmt.style == "full":
-        assert text[parsed.action_start :].startswith("<action>")
+        assert parsed.action_start == parsed.action_end == len(text)
+        return
+    part = text[parsed.action_start : parsed.action_end]
+    if fmt.style == "full":
+        assert part.startswith("<action>")
+        assert "progress" not in part or fmt.report == "before"
     else:
-        assert text[parsed.action_start :].split() == action.split()
+        assert part.split() == action.split()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +218,7 @@ def test_any_text_gives_a_value_or_defects(text: str, fmt: TextFormat, length: i
     assert forward.online is None or 0 <= forward.online <= 100
     assert forward.online is not None or forward.defects or not fmt.progress
     assert bool(forward.action) or {"no_action", "empty_action"} & set(forward.defects)
-    assert 0 <= forward.action_start <= len(text)
+    assert 0 <= forward.action_start <= forward.action_end <= len(text)
     reflection = parse_reflection(text, fmt, length)
     assert (reflection.values is None) == bool(reflection.defects)
     if reflection.values is not None:
@@ -271,6 +286,7 @@ def test_forward_target_reads_back(
 ) -> None:
     assume(action.strip() and clean(action) and clean(think))
     assume(not (fmt is COMPACT and action.split()[0][0] == "p"))
+    assume(not (fmt is COMPACT_LATE and action.split()[-1][0] == "p"))
     builder = PromptBuilder(fmt, resolution=resolution)
     parsed = parse_forward(builder.render_forward_target(online, action, think), fmt)
     assert parsed.defects == ()
@@ -327,6 +343,8 @@ def test_target_texts() -> None:
     assert PromptBuilder(PLAIN).render_forward_target(None, "up", "a") == "<action>up</action>"
     assert PromptBuilder(COMPACT).render_forward_target(40, "go to desk 1") == "p40 go to desk 1"
     assert PromptBuilder(COMPACT_PLAIN).render_forward_target(40, "up") == "up"
+    assert PromptBuilder(COMPACT_LATE).render_forward_target(40, "go to desk 1") == "go to desk 1 p40"
+    assert PromptBuilder(LATE).render_forward_target(40, "up") == "<action>up</action><progress>40</progress>"
     assert PromptBuilder(COMPACT).render_reflection_target([20, 100]) == "t1 p20 t2 p100"
 
 
@@ -398,7 +416,15 @@ def test_full_forward() -> None:
     assert "Possible actions" not in forward(PromptBuilder(PLAIN), admissible=[])
 
 
-@pytest.mark.parametrize("fmt", [FULL, THINK, NO_THINK, PLAIN])
+def test_the_report_is_asked_for_where_it_is_read() -> None:
+    early, late = forward(PromptBuilder(FULL)), forward(PromptBuilder(LATE))
+    assert "<think>...</think><progress>40</progress><action>...</action>\n" in early
+    assert "<think>...</think><action>...</action><progress>40</progress>\n" in late
+    assert early.index("2. Say how far") < early.index("3. Give exactly one action")
+    assert late.index("2. Give exactly one action") < late.index("3. Say how far")
+
+
+@pytest.mark.parametrize("fmt", [FULL, THINK, NO_THINK, PLAIN, LATE])
 def test_the_static_part_comes_first(fmt: TextFormat) -> None:
     builder = PromptBuilder(fmt)
     prompts = [forward(builder, step) for step in (1, 2, 3, 9)]

@@ -48,7 +48,7 @@ from repro_rl.train.checkpoint import (
 from repro_rl.train.loop import FREE_ON_CONTINUE, RLRun, task_schedule
 from repro_rl.train.loss import imitation_loss, kl_terms, policy_loss, reference_values
 from repro_rl.train.run_folder import MetricsLog, flatten, open_run, write_manifest
-from repro_rl.train.samples import action_token, build_samples, make_sample, progress_token_advantages
+from repro_rl.train.samples import build_samples, make_sample, progress_token_advantages, split_advantage
 from repro_rl.train.update import Updater, check_kl
 from repro_rl.types import Completion, Group, Reflection, Sample, Step, Trajectory
 
@@ -392,26 +392,38 @@ def completion_of(*words, prompt=(1, 2)):
 COMPACT = TextFormat("compact", progress=True, think="off")
 
 
+LATE = TextFormat("compact", progress=True, think="off", report="after")
+
+
 @pytest.mark.parametrize(
-    ("words", "start"),
+    ("fmt", "words", "on_action"),
     [
-        (("p40", "push", "up", "<eos>"), 1),
-        (("push", "up", "<eos>"), 0),  # no progress: all of it is the action
-        (("p40", "p10", "left", "<eos>"), 2),
-        (("p40", "<eos>"), 2),  # no action: nothing gets the action's advantage
-        (("<eos>",), 0),
-        (("p40", "left", "p10"), 1),
+        (COMPACT, ("p40", "push", "up", "<eos>"), "0111"),
+        (COMPACT, ("push", "up", "<eos>"), "111"),  # no progress: all of it is the action
+        (COMPACT, ("p40", "p10", "left", "<eos>"), "0011"),
+        (COMPACT, ("p40", "<eos>"), "00"),  # no action: nothing gets the action's advantage
+        (COMPACT, ("<eos>",), "1"),
+        (COMPACT, ("p40", "left", "p10"), "011"),
+        (LATE, ("push", "up", "p40", "<eos>"), "1100"),
+        (LATE, ("push", "up", "<eos>"), "111"),
+        (LATE, ("left", "p10", "p40", "<eos>"), "1000"),
+        (LATE, ("p40", "<eos>"), "00"),
+        (LATE, ("p40", "left", "p10"), "110"),
     ],
 )
-def test_action_token(words, start):
-    assert action_token(completion_of(*words), COMPACT, decode) == start
+def test_tokens_of_the_action(fmt, words, on_action):
+    split = split_advantage(completion_of(*words), 0.0, 1.0, fmt, decode)
+    assert split == [float(letter) for letter in on_action]
 
 
-def test_action_token_with_characters_as_tokens():
-    text = "<progress>40</progress><action>up</action>"
-    fmt = TextFormat("full", progress=True, think="off")
+@pytest.mark.parametrize("report", ["before", "after"])
+def test_tokens_of_the_action_with_characters_as_tokens(report):
+    action, said = "<action>up</action>", "<progress>40</progress>"
+    text = said + action if report == "before" else action + said
+    fmt = TextFormat("full", progress=True, think="off", report=report)
     completion = Completion((), tuple(map(ord, text)), np.zeros(len(text), np.float32), text, True)
-    assert action_token(completion, fmt, lambda ids: "".join(map(chr, ids))) == text.index("<action>")
+    split = split_advantage(completion, 0.0, 1.0, fmt, lambda ids: "".join(map(chr, ids)))
+    assert "".join(letter for letter, value in zip(text, split, strict=True) if value) == action
 
 
 def step_of(completion, advantage, **terms):

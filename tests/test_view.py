@@ -270,7 +270,8 @@ def test_filters(run):
     assert listed(library, outcome="won") == [f"{IT}/3", "eval-best/1"]
     assert listed(library, outcome="error") == [f"{IT}/5"]
     assert len(listed(library, outcome="truncated")) == 5
-    assert summary(record(context_full=True)).context_full and not summary(record()).context_full
+    assert summary(record(context_full=True)).context_full
+    assert not summary(record()).context_full
     assert listed(library, trouble="reflection") == [f"{IT}/4"]
     assert listed(library, trouble="invalid") == listed(library, trouble="form") == [f"{IT}/4"]
     assert listed(library, trouble="defect:cut_off") == [f"{IT}/4"]

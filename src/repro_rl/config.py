@@ -86,6 +86,9 @@ class PolicySection(Section):
 class PromptSection(Section):
     style: Literal["full", "compact"] = "compact"
     think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
+    report: Literal["before", "after"] = Field(
+        "before", description="where a completion reports progress: before its action or after it"
+    )
     context: Literal["window", "chat"] = Field(
         "window",
         description="window: every step has a prompt of its own, with the last steps in it. chat: the "

@@ -8,7 +8,8 @@ Full style (METHOD, our decision on the details)::
     step 2: 100
     </progress>
 
-Compact style, for tiny models: ``p40 push up`` and ``t1 p20 t2 p100``.
+Compact style, for tiny models: ``p40 push up`` and ``t1 p20 t2 p100``. With ``report`` "after" a forward
+completion reports progress behind its action: ``push up p40``.
 
 A chat template may open ``<think>`` in the prompt, so a completion may begin inside the thought: a
 ``</think>`` with no ``<think>`` before it ends a thought that started at the first character.
@@ -29,7 +30,10 @@ _WORD = re.compile(r"\S+")
 _STEP_LINE = re.compile(r"[Ss]tep\s+([0-9]+)\s*:(.*)")
 _PROGRESS_WORD = re.compile(r"p[+-]?\d.*", re.DOTALL)  # meant as progress, right or wrong
 _TURN_WORD = re.compile(r"t[0-9]+")
-_ORDER = {"think": 0, "progress": 1, "action": 2}
+_ORDER = {
+    "before": {"think": 0, "progress": 1, "action": 2},
+    "after": {"think": 0, "action": 1, "progress": 2},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,13 @@ class TextFormat:
     style: Literal["full", "compact"] = "full"
     progress: bool = True  # the forward completion reports q_t
     think: Literal["required", "optional", "off"] = "optional"  # full style only; compact has no thoughts
+    report: Literal["before", "after"] = "before"  # where q_t stands: in front of the action or behind it
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("style", self.style, ("full", "compact")),
             ("think", self.think, ("required", "optional", "off")),
+            ("report", self.report, ("before", "after")),
         ):
             if value not in known:
                 raise ConfigError(f"text.{name} is {value!r}{did_you_mean(str(value), known)}")
@@ -56,6 +62,7 @@ class ForwardParse(NamedTuple):
     online: int | None  # q_t, 0..100; None when absent, broken, ambiguous or not asked for
     defects: tuple[str, ...]  # empty exactly when the text has the format asked for
     action_start: int  # character offset of the action part; len(text) when there is none
+    action_end: int  # where a report behind the action may begin; len(text) when there is none
 
 
 class ReflectionParse(NamedTuple):
@@ -69,6 +76,7 @@ class _Block(NamedTuple):
     name: str
     content: str  # stripped
     start: int  # offset of the opening tag
+    end: int  # offset behind the closing tag
 
 
 @dataclass(slots=True)
@@ -88,8 +96,8 @@ def _scan(text: str, fmt: TextFormat) -> _Scan:
     scan, position, thought_open = _Scan(), 0, False
     close = text.find("</think>")
     if close >= 0 and text.find("<think>", 0, close) < 0:
-        scan.blocks.append(_Block("think", text[:close].strip(), 0))
         position = close + len("</think>")
+        scan.blocks.append(_Block("think", text[:close].strip(), 0, position))
     while True:
         match = TAG.search(text, position)
         gap = text[position : match.start() if match else len(text)]
@@ -106,17 +114,19 @@ def _scan(text: str, fmt: TextFormat) -> _Scan:
                 thought_open = True  # what follows may still hold a usable action
                 scan.note("think_not_closed")
             else:
-                scan.blocks.append(_Block(name, text[position:close].strip(), match.start()))
+                content = text[position:close].strip()
                 position = close + len("</think>")
+                scan.blocks.append(_Block(name, content, match.start(), position))
         else:
             after = TAG.search(text, position)
             stop = after.start() if after else len(text)
-            scan.blocks.append(_Block(name, text[position:stop].strip(), match.start()))
+            content = text[position:stop].strip()
             if after and after[0] == f"</{name}>":
                 position = after.end()
             else:
                 scan.note(f"{name}_not_closed")
                 position = stop
+            scan.blocks.append(_Block(name, content, match.start(), position))
     thoughts = len(scan.named("think"))
     if fmt.think == "off" and (thoughts or thought_open):
         scan.note("unexpected_think")
@@ -124,7 +134,7 @@ def _scan(text: str, fmt: TextFormat) -> _Scan:
         scan.note("no_think")
     if thoughts > 1:
         scan.note("duplicate_think")
-    ranks = [_ORDER[block.name] for block in scan.blocks]
+    ranks = [_ORDER[fmt.report][block.name] for block in scan.blocks]
     if ranks != sorted(ranks):
         scan.note("wrong_order")
     return scan
@@ -167,25 +177,29 @@ def parse_forward(text: str, fmt: TextFormat) -> ForwardParse:
         scan.note("duplicate_progress" if reports else "no_progress")
     if not actions:
         scan.note("no_action")
-        return ForwardParse("", online, tuple(scan.defects), len(text))
+        return ForwardParse("", online, tuple(scan.defects), len(text), len(text))
     if len(actions) > 1:
         scan.note("duplicate_action")
     if not actions[-1].content:
         scan.note("empty_action")
-    return ForwardParse(actions[-1].content, online, tuple(scan.defects), actions[-1].start)
+    start, end = actions[-1].start, actions[-1].end if fmt.report == "after" else len(text)
+    return ForwardParse(actions[-1].content, online, tuple(scan.defects), start, end)
 
 
 def _forward_compact(text: str, fmt: TextFormat) -> ForwardParse:
-    """``p40 go to desk 1``: the leading progress words, then the action; single spaces between its words."""
+    """``p40 go to desk 1``, or ``go to desk 1 p40``: the action has single spaces between its words."""
     words = list(_WORD.finditer(text))
     defects: list[str] = []
     online: int | None = None
     reports = 0
+    after = fmt.report == "after"
     if fmt.progress:
-        while reports < len(words) and _PROGRESS_WORD.fullmatch(words[reports][0]):
+        for word in reversed(words) if after else words:
+            if not _PROGRESS_WORD.fullmatch(word[0]):
+                break
             reports += 1
         if reports == 1:
-            value = _integer(words[0][0][1:])
+            value = _integer(words[-1 if after else 0][0][1:])
             if isinstance(value, int):
                 online = value
             else:
@@ -193,9 +207,11 @@ def _forward_compact(text: str, fmt: TextFormat) -> ForwardParse:
         else:
             defects.append("duplicate_progress" if reports else "no_progress")
     if reports == len(words):
-        return ForwardParse("", online, (*defects, "no_action"), len(text))
-    action = " ".join(word[0] for word in words[reports:])
-    return ForwardParse(action, online, tuple(defects), words[reports].start())
+        return ForwardParse("", online, (*defects, "no_action"), len(text), len(text))
+    acting = words[: len(words) - reports] if after else words[reports:]
+    action = " ".join(word[0] for word in acting)
+    end = acting[-1].end() if after else len(text)
+    return ForwardParse(action, online, tuple(defects), acting[0].start(), end)
 
 
 def parse_reflection(text: str, fmt: TextFormat, length: int) -> ReflectionParse:

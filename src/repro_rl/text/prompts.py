@@ -4,8 +4,8 @@ Template files (Jinja2): ``templates/<style>/forward.jinja``, ``reflect.jinja`` 
 of the user's own may hold a file of the same name, which then replaces it. Variables in forward:
 instructions, demonstrations (the text that demos made, "" for none), goal, observation, admissible, history,
 step, max_steps; in reflect: instructions, goal, steps, won, score, first_observation; in demos: episodes,
-judged (bool: steps have progress); in all: progress (bool) and think ("required", "optional", "off"). An
-unknown variable is an error.
+judged (bool: steps have progress); in all: progress (bool), think ("required", "optional", "off") and report
+("before" or "after" the action). An unknown variable is an error.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class PromptBuilder:
     def render(self, template: jinja2.Template, **variables: object) -> str:
         """A template of this builder with its format's variables. Raises ConfigError when it fails."""
         try:
-            return template.render(progress=self.fmt.progress, think=self.fmt.think, **variables)
+            return template.render(
+                progress=self.fmt.progress, think=self.fmt.think, report=self.fmt.report, **variables
+            )
         except Exception as error:  # a template is foreign code: whatever it raises is its own fault
             raise ConfigError(f"The template {template.filename} cannot be rendered: {error}") from error
 
@@ -249,11 +251,13 @@ class PromptBuilder:
         number = self.round_progress(online) if self.fmt.progress and online is not None else None
         if self.fmt.style == "compact":
             action = one_line(action)
-            text = action if number is None else f"p{number} {action}"
+            parts = [action] if number is None else [f"p{number}", action]
+            text = " ".join(parts if self.fmt.report == "before" else reversed(parts))
         else:
             action = action.strip()
             report = "" if number is None else f"<progress>{number}</progress>"
-            text = f"{self._thought(think)}{report}<action>{action}</action>"
+            parts = [report, f"<action>{action}</action>"]
+            text = self._thought(think) + "".join(parts if self.fmt.report == "before" else reversed(parts))
         parsed = parse_forward(text, self.fmt)
         if parsed.defects or parsed.action != action:
             raise ConfigError(

@@ -44,6 +44,7 @@ def build_prompts(config: RunConfig, progress: bool | None = None) -> PromptBuil
             style=section.style,
             progress=config.method.progress if progress is None else progress,
             think=section.think,
+            report=section.report,
         ),
         history=section.history,
         template_dir=section.template_dir,

@@ -28,17 +28,13 @@ def make_sample(completion: Completion, advantage: Sequence[float] | float, kind
     return Sample(ids=ids, trained=trained, advantage=values, logprob=logprob, kind=kind, group=group)
 
 
-def action_token(completion: Completion, fmt: TextFormat, decode: Decode) -> int:
-    """Index of the first sampled token whose text reaches into the action part."""
-    start = parse_forward(completion.text, fmt).action_start
-    ids = completion.token_ids
-    if start <= 0:
-        return 0
+def token_reaching(ids: Ids, offset: int, decode: Decode) -> int:
+    """Index of the first token whose text reaches beyond character ``offset``; len(ids) when none does."""
     # Decoded prefixes grow with the ids, so a binary search needs only a few of them.
     low, high = 0, len(ids)
     while low < high:
         middle = (low + high) // 2
-        if len(decode(ids[: middle + 1]).rstrip()) > start:
+        if len(decode(ids[: middle + 1]).rstrip()) > offset:
             high = middle
         else:
             low = middle + 1
@@ -46,11 +42,13 @@ def action_token(completion: Completion, fmt: TextFormat, decode: Decode) -> int
 
 
 def split_advantage(
-    completion: Completion, before: float, action: float, fmt: TextFormat, decode: Decode
+    completion: Completion, around: float, action: float, fmt: TextFormat, decode: Decode
 ) -> list[float]:
-    """One advantage a sampled token: ``before`` in front of the action part, ``action`` in it."""
-    cut = action_token(completion, fmt, decode)
-    return [before] * cut + [action] * (len(completion.token_ids) - cut)
+    """One advantage a sampled token: ``action`` in the action part, ``around`` in thought and report."""
+    ids, parsed = completion.token_ids, parse_forward(completion.text, fmt)
+    begin = token_reaching(ids, parsed.action_start, decode) if parsed.action_start > 0 else 0
+    end = token_reaching(ids, parsed.action_end, decode)
+    return [around] * begin + [action] * (end - begin) + [around] * (len(ids) - end)
 
 
 def build_samples(
@@ -65,7 +63,7 @@ def build_samples(
     """Forward samples of every step, and reflection samples.
 
     ``advantage_on``: "all" puts the step advantage on every sampled token; "action" leaves 0 on the tokens
-    before the action part; "split" puts ``progress_advantages[group][trajectory][step]`` there.
+    outside the action part; "split" puts ``progress_advantages[group][trajectory][step]`` there.
     ``reflections`` limits which (group, trajectory) reflections are trained on; None takes all.
     """
     samples: list[Sample] = []
@@ -95,8 +93,8 @@ def trained_parts(
             for s, step in enumerate(trajectory.steps):
                 advantage: float | list[float] = step.advantage
                 if advantage_on != "all" and fmt.progress:
-                    before = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
-                    advantage = split_advantage(step.completion, before, step.advantage, fmt, decode)
+                    around = progress_advantages[g][i][s] if progress_advantages is not None else 0.0
+                    advantage = split_advantage(step.completion, around, step.advantage, fmt, decode)
                 parts.append((step.completion, advantage, "forward"))
             reflection = trajectory.reflection
             if (
