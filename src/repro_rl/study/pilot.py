@@ -35,7 +35,7 @@ class Condition:
 
 CONDITIONS = (
     Condition("base", "action", "act"),
-    Condition("meta", "progress", "report progress while acting, then act"),
+    Condition("meta", "progress", "act, and report progress beside the action"),
     Condition("plain", "demos-plain", "demonstrations without progress, then act (our control)"),
     Condition("random", "demos-random", "demonstrations with random progress, then act"),
     Condition("retrospective", "demos-retrospective", "demonstrations with retrospective progress, then act"),
