@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from repro_rl.credit import (
     CREDIT,
+    SOURCES,
     CreditSettings,
     RewardSettings,
     assign_credit,
@@ -92,7 +93,13 @@ def test_other_series() -> None:
     assert progress_series(episode([], won=True, values=()), "retrospective") == [0.0]
     assert progress_series(episode([], won=True), "linear") == [0.0]
     with pytest.raises(ConfigError, match="did you mean 'oracle'"):
-        progress_series(episode(steps), "oracel")  # type: ignore[arg-type]
+        progress_series(episode(steps), "oracel")
+
+
+def test_a_source_that_miscounts_the_steps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._items, "short", lambda trajectory: [1.0])
+    with pytest.raises(ConfigError, match="'short' gave 1 values for the 2 steps"):
+        progress_series(episode([step(1), step(2)]), "short")
 
 
 def test_composite_rewards_by_hand() -> None:

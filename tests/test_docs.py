@@ -17,7 +17,7 @@ import yaml
 
 import repro_rl
 from repro_rl.config import parse_config
-from repro_rl.credit import CREDIT
+from repro_rl.credit import CREDIT, SOURCES
 from repro_rl.credit.reward import REFLECTION_TERMS, TERMS
 from repro_rl.demos import ANNOTATORS, collect_demos, load_demos, save_demos
 from repro_rl.envs.base import ENVS
@@ -46,7 +46,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def my_rl() -> Iterator[ModuleType]:
     """The page's Python blocks as the module ``my_rl``; what they register is taken back at the end."""
-    registries: list[Registry[Any]] = [ENVS, CREDIT, ANNOTATORS, METHODS]
+    registries: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
     before = [dict(registry._items) for registry in registries]
     module = ModuleType("my_rl")
     sys.modules["my_rl"] = module
@@ -100,7 +100,7 @@ def test_the_example_names_are_found_by_entry_point(my_rl, tmp_path, monkeypatch
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rl\nVersion: 0.1.0\n")
     (folder / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    used: list[Registry[Any]] = [ENVS, CREDIT, ANNOTATORS, METHODS]
+    used: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
     groups = {registry.group: registry for registry in used}
     assert set(announced["entry-points"]) == set(groups)
     for group, points in announced["entry-points"].items():
@@ -118,6 +118,23 @@ def test_the_example_settings_are_valid(my_rl):
             assert len(env.panel(config.eval.validation_split)) >= config.eval.validation_tasks
             assert config.prompt.reflect_new_tokens >= 2 * env.max_steps + 1
     assert parse_config({"method": "repro-to-go"}).method.credit == "to-go"
+
+
+def test_the_example_source_of_progress_pays_its_gains(my_rl):
+    import numpy as np
+
+    from repro_rl.credit import RewardSettings, composite_rewards
+    from repro_rl.types import Completion, Step, Trajectory
+
+    answer = Completion((), (), np.zeros(0, np.float32), "", True)
+    steps = [
+        Step(t, "o", "b", "a", "p", answer, "x", None, (), valid, 0.0, None)
+        for t, valid in enumerate((True, False, True, True), 1)
+    ]
+    trajectory = Trajectory("task", 0, "goal", steps, won=False, score=0.0, truncated=True)
+    settings_ = RewardSettings(shaping="valid-steps", alignment="none", beta=3.0, format_coef=0.0)
+    rows = composite_rewards(trajectory, settings_, expects_online=False)
+    assert [row["shaping"] for row in rows] == pytest.approx([1.0, 0.0, 1.0, 1.0])
 
 
 def test_the_example_credit_rule_by_hand(my_rl):

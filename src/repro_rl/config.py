@@ -165,10 +165,18 @@ class MethodSection(Section):
     level_power: float = Field(
         1.0, ge=0, description="hgpo: a level shared k states deep weighs (k + 1) to this power"
     )
-    shaping: Literal["none", "retrospective", "online", "oracle", "linear"] = "none"
+    shaping: str = Field(
+        "none",
+        description="whose progress gains are paid: none, retrospective, online, oracle, linear or a "
+        "registered name",
+    )
     beta: float = Field(1.0, description="weight of the progress gain, in reward units")
     shaping_in_episode: bool = Field(False, description="let shaping enter the episode return")
-    alignment: Literal["none", "retrospective", "oracle", "linear"] = "none"
+    alignment: str = Field(
+        "none",
+        description="whose progress the online estimate is compared with: none, retrospective, oracle, "
+        "linear or a registered name",
+    )
     alpha: float = Field(0.5, ge=0, description="weight of |online - judged|, in reward units")
     align_to: Literal["after", "before"] = "after"
     alignment_in_episode: bool = False

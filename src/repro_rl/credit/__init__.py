@@ -4,14 +4,17 @@ from repro_rl.credit.assign import assign_credit, reflection_advantages
 from repro_rl.credit.gigpo import gigpo_advantages
 from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
-from repro_rl.credit.reward import RewardSettings, composite_rewards, progress_series, reflection_reward
+from repro_rl.credit.reward import RewardSettings, composite_rewards, reflection_reward
 from repro_rl.credit.rloo import rloo_advantages
 from repro_rl.credit.rules import CREDIT, CreditRule, CreditSettings, register_credit
+from repro_rl.credit.sources import SOURCES, ProgressSource, progress_series, register_progress
 
 __all__ = [
     "CREDIT",
+    "SOURCES",
     "CreditRule",
     "CreditSettings",
+    "ProgressSource",
     "RewardSettings",
     "assign_credit",
     "composite_rewards",
@@ -22,5 +25,6 @@ __all__ = [
     "reflection_advantages",
     "reflection_reward",
     "register_credit",
+    "register_progress",
     "rloo_advantages",
 ]

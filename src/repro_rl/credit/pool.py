@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Literal
 
-from repro_rl.credit.reward import Anchor, progress_series
+from repro_rl.credit.sources import Anchor, progress_series
 from repro_rl.types import Group
 
 Pool = Literal["none", "state"]

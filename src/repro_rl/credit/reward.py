@@ -12,26 +12,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from repro_rl.credit.baseline import check_choice
+from repro_rl.credit.sources import SOURCES, Anchor, progress_series
 from repro_rl.errors import ConfigError
 from repro_rl.types import Trajectory
 
-Shaping = Literal["none", "retrospective", "online", "oracle", "linear"]
-Alignment = Literal["none", "retrospective", "oracle", "linear"]
-Source = Literal["retrospective", "online", "oracle", "linear"]
-Anchor = Literal["none", "clip", "outcome"]
-
 TERMS = ("env", "shaping", "alignment", "format", "boundary", "invalid")
 REFLECTION_TERMS = ("format", "anchor", "boundary")
-FAILURE_CAP = 0.99  # METHOD: P_T < 100 on a failure (our decision)
 
 
 @dataclass(frozen=True, slots=True)
 class RewardSettings:
     """Which terms the composite reward has and their weights, in reward units. Raises ConfigError."""
 
-    shaping: Shaping = "retrospective"  # where P_t comes from in beta * (P_t - P_(t-1))
+    shaping: str = "retrospective"  # where P_t comes from in beta * (P_t - P_(t-1)), or "none"
     beta: float = 1.0  # reward units for 0 -> 100 % progress
-    alignment: Alignment = "retrospective"  # what q_t is compared with
+    alignment: str = "retrospective"  # what q_t is compared with, or "none"
     alpha: float = 0.5  # reward units for being wrong by 100 %
     align_to: Literal["after", "before"] = "after"  # q_t against P_t, or against P_(t-1)
     format_coef: float = 0.1  # paid for a completion with any parse defect
@@ -40,9 +35,9 @@ class RewardSettings:
     anchor: Anchor = "clip"  # what the known outcome does to retrospective values
 
     def __post_init__(self) -> None:
-        sources = ("retrospective", "online", "oracle", "linear")
+        sources = SOURCES.names()
         check_choice("reward.shaping", self.shaping, ("none", *sources))
-        check_choice("reward.alignment", self.alignment, ("none", "retrospective", "oracle", "linear"))
+        check_choice("reward.alignment", self.alignment, ("none", *(s for s in sources if s != "online")))
         check_choice("reward.align_to", self.align_to, ("after", "before"))
         check_choice("reward.anchor", self.anchor, ("none", "clip", "outcome"))
         for name in ("beta", "alpha", "format_coef", "boundary_coef", "invalid_penalty"):
@@ -51,52 +46,6 @@ class RewardSettings:
                 raise ConfigError(
                     f"reward.{name} is {value}; give a finite number >= 0 (penalties are subtracted)."
                 )
-
-
-def progress_series(trajectory: Trajectory, source: Source, *, anchor: Anchor = "clip") -> list[float] | None:
-    """Return P_0..P_T as fractions 0..1, [T + 1] with P_0 = 0, or None where ``source`` has nothing to say.
-
-    - ``"retrospective"``: the reflection's values; None without a valid reflection.
-    - ``"online"``: P_t = q_t; a missing q_t repeats the last value; None when no step has one.
-    - ``"oracle"``: the environment's ground truth; None when any step lacks it.
-    - ``"linear"``: t/T on a success, else all 0 (the control that knows only the outcome).
-
-    ``anchor`` uses the known outcome, on retrospective values only (paper: P_T = 100 on success; the rest is
-    our decision). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
-    sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: as the policy said.
-    Raises ConfigError for an unknown ``source`` or ``anchor``.
-    """
-    check_choice("progress source", source, ("retrospective", "online", "oracle", "linear"))
-    check_choice("anchor", anchor, ("none", "clip", "outcome"))
-    steps = trajectory.steps
-    if source == "linear":
-        return [t / len(steps) if trajectory.won else 0.0 for t in range(len(steps) + 1)] if steps else [0.0]
-    if source == "oracle":
-        truth = [step.truth for step in steps if step.truth is not None]
-        return [0.0, *truth] if len(truth) == len(steps) else None
-    if source == "online":
-        if all(step.online is None for step in steps):
-            return None
-        series = [0.0]
-        for step in steps:
-            series.append(series[-1] if step.online is None else step.online / 100)
-        return series
-    values = None if trajectory.reflection is None else trajectory.reflection.values
-    if values is None or len(values) != len(steps):
-        return None
-    return _anchored([value / 100 for value in values], trajectory, anchor)
-
-
-def _anchored(values: list[float], trajectory: Trajectory, anchor: Anchor) -> list[float]:
-    """Apply the outcome to P_1..P_T and put P_0 in front."""
-    if values and anchor != "none":
-        if trajectory.won:
-            values[-1] = 1.0
-        elif anchor == "clip":
-            values = [min(value, FAILURE_CAP) for value in values]
-        else:
-            values[-1] = min(values[-1], trajectory.score)
-    return [0.0, *values]
 
 
 def composite_rewards(
@@ -142,7 +91,7 @@ def composite_rewards(
 
 
 def _series(
-    trajectory: Trajectory, settings: RewardSettings, source: Shaping, retrospective: list[float] | None
+    trajectory: Trajectory, settings: RewardSettings, source: str, retrospective: list[float] | None
 ) -> list[float] | None:
     if source == "none":
         return None

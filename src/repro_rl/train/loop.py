@@ -161,6 +161,7 @@ class RLRun:
             raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
         set_threads(config)
         CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
+        reward_settings(config)
         warm_start = start_model(config.train.init)
         check_context(config, warm_start)
         self.config, self.out = config, out

@@ -1,0 +1,94 @@
+"""Where a progress series comes from, by name.
+
+A package adds its own with ``@register_progress`` or the entry-point group below; ``method.shaping`` and
+``method.alignment`` then take the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from repro_rl.credit.baseline import check_choice
+from repro_rl.errors import ConfigError
+from repro_rl.registry import Registry
+from repro_rl.types import Trajectory
+
+Anchor = Literal["none", "clip", "outcome"]
+# P_1..P_T of a finished episode as fractions 0..1, [T]; None where there is nothing to say.
+ProgressSource = Callable[[Trajectory], list[float] | None]
+
+FAILURE_CAP = 0.99  # METHOD: P_T < 100 on a failure (our decision)
+
+SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.progress")
+
+
+def register_progress(name: str) -> Callable[[ProgressSource], ProgressSource]:
+    """Decorator: add a function from a finished ``Trajectory`` to P_1..P_T (fractions, [T]) or None.
+
+    Raises ConfigError when the name is taken.
+    """
+    return SOURCES.register(name)
+
+
+@register_progress("retrospective")
+def retrospective(trajectory: Trajectory) -> list[float] | None:
+    """The reflection's values; None without a valid reflection."""
+    values = None if trajectory.reflection is None else trajectory.reflection.values
+    if values is None or len(values) != len(trajectory.steps):
+        return None
+    return [value / 100 for value in values]
+
+
+@register_progress("online")
+def online(trajectory: Trajectory) -> list[float] | None:
+    """P_t = q_t; a missing q_t repeats the last value; None when no step has one."""
+    if all(step.online is None for step in trajectory.steps):
+        return None
+    series: list[float] = []
+    for step in trajectory.steps:
+        last = series[-1] if series else 0.0
+        series.append(last if step.online is None else step.online / 100)
+    return series
+
+
+@register_progress("oracle")
+def oracle(trajectory: Trajectory) -> list[float] | None:
+    """The environment's ground truth; None when any step lacks it."""
+    truth = [step.truth for step in trajectory.steps if step.truth is not None]
+    return truth if len(truth) == len(trajectory.steps) else None
+
+
+@register_progress("linear")
+def linear(trajectory: Trajectory) -> list[float]:
+    """t/T on a success, else all 0: the control that knows only the outcome."""
+    count = len(trajectory.steps)
+    return [t / count if trajectory.won else 0.0 for t in range(1, count + 1)]
+
+
+def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "clip") -> list[float] | None:
+    """Return P_0..P_T as fractions 0..1, [T + 1] with P_0 = 0, or None where ``source`` has nothing to say.
+
+    ``anchor`` uses the known outcome, on retrospective values only (paper: P_T = 100 on success; the rest is
+    our decision). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
+    sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: as the policy said.
+    Raises ConfigError for an unknown ``source`` or ``anchor``, and for a source that miscounts the steps.
+    """
+    check_choice("progress source", source, SOURCES.names())
+    check_choice("anchor", anchor, ("none", "clip", "outcome"))
+    values = SOURCES.get(source)(trajectory)
+    if values is None:
+        return None
+    if len(values) != len(trajectory.steps):
+        raise ConfigError(
+            f"The progress source {source!r} gave {len(values)} values for the {len(trajectory.steps)} steps "
+            f"of {trajectory.task_id}; it must give one a step, or None."
+        )
+    if source == "retrospective" and values and anchor != "none":
+        if trajectory.won:
+            values[-1] = 1.0
+        elif anchor == "clip":
+            values = [min(value, FAILURE_CAP) for value in values]
+        else:
+            values[-1] = min(values[-1], trajectory.score)
+    return [0.0, *values]
