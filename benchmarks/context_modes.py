@@ -71,9 +71,8 @@ def word_model(folder: Path, think: str = "'off'") -> Path:
     observation, info = env.reset(options={"task": env.panel("train").ids[0]})
     text = ""
     for method in ("gigpo", "repro"):  # without and with progress while acting
-        prompts = build_prompts(
-            load_config(None, ["prompt.style=full", f"prompt.think={think}", f"method={method}"])
-        )
+        form = ["prompt.style=full", "prompt.report=before", f"prompt.think={think}"]
+        prompts = build_prompts(load_config(None, [*form, f"method={method}"]))
         chat = ChatPrompts(prompts)
         text += "\n" + prompts.forward(
             instructions=env.instructions, goal=info["goal"], observation=observation,
