@@ -377,8 +377,8 @@ class RunConfig(Section):
         if every and judged_at not in (None, self.train.temperature):
             raise ValueError(
                 f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
-                "was sampled at another temperature cannot be trained on; set method.reflect_share below 1, "
-                "or method.reflect_coef=0"
+                "was sampled at another temperature cannot be trained on; set method.judge_temperature=null, "
+                "or method.reflect_share below 1, or method.reflect_coef=0"
             )
         if self.policy.backend == "vllm-server" and not self.policy.vllm.server.url:
             raise ValueError(
