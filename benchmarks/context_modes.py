@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,9 +32,11 @@ from repro_rl import make
 from repro_rl.config import RunConfig, load_config
 from repro_rl.demos import collect_demos, save_demos
 from repro_rl.demos.collect import play
-from repro_rl.policy import build_tiny
+from repro_rl.policy import build_tiny, packed
+from repro_rl.policy.decode import PackedDecoder
 from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.policy.tiny import TinySize
+from repro_rl.policy.tree import TokenTree
 from repro_rl.policy.turns import Conversation, Turns
 from repro_rl.report.plots import PALETTE
 from repro_rl.rollout import read_trajectories
@@ -91,13 +94,25 @@ def word_model(folder: Path, think: str = "'off'") -> Path:
 
 @contextmanager
 def cells_of(model: Any) -> Iterator[list[int]]:
-    """The cells of every forward pass inside the block."""
+    """The cells of every forward pass inside the block: the model's own, and those over token trees."""
     counted: list[int] = []
+    forward, advance = packed.forward, PackedDecoder.advance
+
+    def over_tree(model: Any, tree: TokenTree, *rest: Any) -> torch.Tensor:
+        counted.append(len(tree.token))
+        return forward(model, tree, *rest)
+
+    def one_more(decoder: PackedDecoder, *rest: Any) -> torch.Tensor:
+        logits = advance(decoder, *rest)
+        counted.append(len(logits))
+        return logits
+
     hook = model.register_forward_pre_hook(
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        yield counted
+        with patch.object(packed, "forward", over_tree), patch.object(PackedDecoder, "advance", one_more):
+            yield counted
     finally:
         hook.remove()
 
