@@ -74,16 +74,6 @@ class Clock:
         return timed
 
 
-def paired_runs(
-    common: list[str], recipe: str | None, cases: dict[str, list[str]], folder: Path
-) -> dict[str, RLRun]:
-    """A run of every case, from the same start."""
-    return {
-        title: RLRun(load_config(recipe, [*common, *settings]), folder / title)
-        for title, settings in cases.items()
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recipe", default="sokoban-tiny", help="sokoban-tiny, alfworld-tiny, webshop-tiny")
@@ -125,8 +115,9 @@ def main() -> None:
         if arguments.demos:
             common.append(f"train.demos={arguments.demos}")
         recipe = None if arguments.paper else arguments.recipe
-        runs = paired_runs(common, recipe, cases, folder)
-        for run in runs.values():
+        runs = {}
+        for title, settings in cases.items():
+            run = runs[title] = RLRun(load_config(recipe, [*common, *settings]), folder / title)
             run.updater.update = clock.wrap("update", run.updater.update)  # type: ignore[method-assign]
         seconds: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}
         lengths: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from repro_rl.study.stats import mean_interval
-
 COLUMNS = {
     "covered": "{:.2f}",
     "discrimination": "{:.1f}",
@@ -30,29 +28,31 @@ def short(value: float, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def interval(values: list[float], signed: bool = False) -> str:
-    known = mean_interval(values)
-    if len(values) < 2:
-        return short(known.mean, 3, signed)
-    return f"{short(known.mean, 3, signed)} [{short(known.low, 3, signed)}, {short(known.high, 3, signed)}]"
+def interval(mean: float, bounds: list[float] | None, signed: bool = False) -> str:
+    """A mean with the t-interval that the study wrote beside it; None with one seed."""
+    low_high = "" if bounds is None else f" [{short(bounds[0], 3, signed)}, {short(bounds[1], 3, signed)}]"
+    return short(mean, 3, signed) + low_high
 
 
-def main_table(arms: list[dict[str, Any]], metric: str) -> list[str]:
+def main_table(evaluation: dict[str, Any], metric: str) -> list[str]:
     """Every arm by seed, mean with its t-interval, best, and the reference minus it, paired by seed."""
-    reference = next(arm for arm in arms if arm["name"] == FIRST)[metric]["by_seed"]
-    seeds = sorted(reference, key=int)
+    arms = evaluation["arms"]
+    seeds = sorted(next(arm for arm in arms if arm["name"] == FIRST)[metric]["by_seed"], key=int)
+    minus = {
+        row["other"]: interval(row["mean"], row["t"], signed=True)
+        for row in evaluation["differences"]
+        if row["metric"] == metric and row["reference"] == FIRST
+    }
     lines = [
         f"| {metric} | seed " + " | ".join(seeds) + f" | mean [95 %] | best | `{FIRST}` minus it [95 %] |",
         "|---" * (len(seeds) + 4) + "|",
     ]
     for arm in arms:
-        known = arm[metric]["by_seed"]
-        both = [seed for seed in seeds if seed in known]
-        values = [known[seed] for seed in both]
-        minus = "" if arm["name"] == FIRST else interval([reference[s] - known[s] for s in both], signed=True)
-        cells = [short(known[seed]) if seed in known else "–" for seed in seeds]
+        known = arm[metric]
+        cells = [short(known["by_seed"][seed]) if seed in known["by_seed"] else "–" for seed in seeds]
         lines.append(
-            f"| `{arm['name']}` | {' | '.join(cells)} | {interval(values)} | {short(max(values))} | {minus} |"
+            f"| `{arm['name']}` | {' | '.join(cells)} | {interval(known['mean'], known['t'])} "
+            f"| {short(known['best'])} | {minus.get(arm['name'], '')} |"
         )
     return lines
 
@@ -85,7 +85,7 @@ def main() -> None:
     for evaluation in data["evaluations"]:
         print(f"{evaluation['panel']}, temperature {evaluation['temperature']}, revision {data['git']}")
         for metric in metrics:
-            print("\n" + "\n".join(main_table(evaluation["arms"], metric)))
+            print("\n" + "\n".join(main_table(evaluation, metric)))
         print("\n" + "\n".join(quality_table(evaluation["arms"])))
 
 
