@@ -91,6 +91,15 @@ def credit_settings(config: RunConfig) -> CreditSettings:
     )
 
 
+def check_names(config: RunConfig) -> None:
+    """What the method calls by name must be registered; asked before anything is paid for.
+
+    Raises UnknownNameError for a credit rule, ConfigError for a source of progress.
+    """
+    CREDIT.get(config.method.credit)
+    reward_settings(config)
+
+
 def credit_groups(config: RunConfig, groups: Sequence[Group]) -> None:
     """Rewards and advantages of every step and reflection, in place, as the method's settings say."""
     method = config.method
@@ -160,8 +169,7 @@ class RLRun:
         if config.train.init is None:
             raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
         set_threads(config)
-        CREDIT.get(config.method.credit)  # an unknown name must fail before anything is paid for
-        reward_settings(config)
+        check_names(config)
         warm_start = start_model(config.train.init)
         check_context(config, warm_start)
         self.config, self.out = config, out
