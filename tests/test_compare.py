@@ -144,6 +144,7 @@ def test_the_grid_holds_only_knobs_that_matter():
             {"methods": [{"name": "x", "method": "repro", "set": ["train.lrr=1"]}]},
             ["Arm 'x'", "did you mean 'lr'"],
         ),
+        ({"set": ["method.alignment=orcale"]}, ["method.alignment is 'orcale'", "did you mean 'oracle'"]),
         ({"set": ["seed=3"]}, ["'seed'", "use seeds"]),
         ({"references": ["gigpo"]}, ["unknown arm 'gigpo'"]),
         ({"seeds": [1, 100], "sweep": {"knobs": {"train.lr": [0.1]}}}, ["share [100]"]),

@@ -139,9 +139,9 @@ def test_composite_rewards_by_hand() -> None:
 
 
 def test_reward_settings_name_the_bad_field() -> None:
-    with pytest.raises(ConfigError, match=r"reward\.shaping.*did you mean 'retrospective'"):
+    with pytest.raises(ConfigError, match=r"method\.shaping.*did you mean 'retrospective'"):
         RewardSettings(shaping="retrospect")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"reward\.beta is nan"):
+    with pytest.raises(ConfigError, match=r"method\.beta is nan"):
         RewardSettings(beta=float("nan"))
     with pytest.raises(ConfigError, match=r"credit\.gamma is 1\.5"):
         CreditSettings(gamma=1.5)

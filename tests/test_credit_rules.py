@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from repro_rl.config import load_config
 from repro_rl.credit import CREDIT, CreditSettings, gigpo_advantages, hgpo_advantages, rloo_advantages
 from repro_rl.errors import ConfigError
-from repro_rl.train.loop import credit_settings
+from repro_rl.methods import credit_settings
 
 # RLOO ---------------------------------------------------------------------------------------------
 

@@ -953,6 +953,8 @@ def test_unknown_keys_name_the_nearest():
         ("policy.tiny.hiden=1", r"Unknown setting 'policy\.tiny\.hiden'; did you mean 'hidden'"),
         ("method=gigop", r"Unknown method 'gigop'; did you mean 'gigpo'"),
         ("method.gama=1", r"Unknown setting 'method\.gama'; did you mean 'gamma'"),
+        ("method.shaping=linar", r"method\.shaping is 'linar'; did you mean 'linear'"),
+        ("method.credit=gigop", r"Unknown credit rule 'gigop'; did you mean 'gigpo'"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config(None, [override])

@@ -13,7 +13,7 @@ from repro_rl.config_base import EnvName as EnvName
 from repro_rl.config_base import Section as Section
 from repro_rl.config_base import Switch as Switch
 from repro_rl.config_vllm import VllmSection
-from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.errors import ConfigError, ReproError, UnknownNameError, did_you_mean
 from repro_rl.recipe_files import read_settings as read_settings
 from repro_rl.recipe_files import recipes as recipes
 
@@ -359,7 +359,13 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
+        from repro_rl.methods import check_names
+
         method = self.method
+        try:
+            check_names(self)
+        except ReproError as error:
+            raise ValueError(str(error)) from error
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
             if model.startswith(API):
                 raise ValueError(

@@ -5,9 +5,13 @@ The trainer knows no method names: a method is what its fields say.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from repro_rl.credit import CREDIT, CreditSettings, RewardSettings
 from repro_rl.registry import Registry
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
 
@@ -45,3 +49,41 @@ METHODS.register("linear-act", {**_ACT, "shaping": "linear"})
 METHODS.register("repro-no-alignment", {**_REPRO, "alignment": "none"})
 METHODS.register("repro-no-shaping", {**_REPRO, "shaping": "none"})
 METHODS.register("repro-no-anchor", {**_REPRO, "anchor": "none"})
+
+
+def reward_settings(config: RunConfig) -> RewardSettings:
+    """The terms of a step's reward. Raises ConfigError for an unknown source of progress."""
+    m = config.method
+    return RewardSettings(
+        shaping=m.shaping,
+        beta=m.beta,
+        alignment=m.alignment,
+        alpha=m.alpha,
+        align_to=m.align_to,
+        format_coef=m.format_coef,
+        boundary_coef=m.boundary_coef,
+        invalid_penalty=m.invalid_penalty,
+        anchor=m.anchor,
+    )
+
+
+def credit_settings(config: RunConfig) -> CreditSettings:
+    """What a credit rule needs beside the rewards."""
+    m = config.method
+    return CreditSettings(
+        gamma=m.gamma,
+        omega=m.omega,
+        normalize=m.normalize,
+        episode_baseline=m.episode_baseline,
+        history=m.history,
+        level_power=m.level_power,
+    )
+
+
+def check_names(config: RunConfig) -> None:
+    """What the method calls by name must be registered; asked when settings are read.
+
+    Raises UnknownNameError for a credit rule, ConfigError for a source of progress.
+    """
+    CREDIT.get(config.method.credit)
+    reward_settings(config)

@@ -36,15 +36,15 @@ class RewardSettings:
 
     def __post_init__(self) -> None:
         sources = SOURCES.names()
-        check_choice("reward.shaping", self.shaping, ("none", *sources))
-        check_choice("reward.alignment", self.alignment, ("none", *(s for s in sources if s != "online")))
-        check_choice("reward.align_to", self.align_to, ("after", "before"))
-        check_choice("reward.anchor", self.anchor, ("none", "clip", "outcome"))
+        check_choice("method.shaping", self.shaping, ("none", *sources))
+        check_choice("method.alignment", self.alignment, ("none", *(s for s in sources if s != "online")))
+        check_choice("method.align_to", self.align_to, ("after", "before"))
+        check_choice("method.anchor", self.anchor, ("none", "clip", "outcome"))
         for name in ("beta", "alpha", "format_coef", "boundary_coef", "invalid_penalty"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(
-                    f"reward.{name} is {value}; give a finite number >= 0 (penalties are subtracted)."
+                    f"method.{name} is {value}; give a finite number >= 0 (penalties are subtracted)."
                 )
 
 

@@ -141,6 +141,12 @@ class TransformersPolicy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model can hold; None where its configuration names no limit."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
     def precision(self) -> AbstractContextManager[Any]:
         """The context of every forward pass on these weights: sampling, training and reference alike."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()

@@ -161,8 +161,7 @@ def build_sampler(config: RunConfig, policy: TransformersPolicy) -> Sampler:
             prompt.max_reflect_tokens + prompt.reflect_new_tokens,
         )
     )
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
-    return ColocatedSampler(policy, section.vllm, min(longest, int(positions)) if positions else longest)
+    return ColocatedSampler(policy, section.vllm, min(longest, policy.positions or longest))
 
 
 def agent_policy(config: RunConfig, path: Path) -> Policy:
@@ -181,15 +180,17 @@ def agent_policy(config: RunConfig, path: Path) -> Policy:
     return HttpPolicy(ChatClient(config.api.model_copy(update={"model": str(path).removeprefix(API)})))
 
 
+def positions_of(policy: Policy) -> int | None:
+    """Tokens that the model behind ``policy`` can hold; None where nobody knows, as of an API model."""
+    text = getattr(policy, "text", policy)  # a vLLM sampler has the transformers policy beside it
+    return text.positions if isinstance(text, TransformersPolicy) else None
+
+
 def prompt_limit(config: RunConfig, policy: Policy) -> int:
     """Tokens that a forward prompt may have: the setting, or fewer where the model has fewer positions."""
     limit = config.prompt.max_prompt_tokens
-    text = getattr(policy, "text", policy)  # a vLLM sampler has the transformers policy beside it
-    if isinstance(text, TransformersPolicy):
-        positions = getattr(text.model.config, "max_position_embeddings", None)
-        if positions:
-            return max(1, min(limit, int(positions) - config.prompt.action_tokens))
-    return limit
+    positions = positions_of(policy)
+    return limit if positions is None else max(1, min(limit, positions - config.prompt.action_tokens))
 
 
 def tiny_words(config: RunConfig, env: TextEnv, demos: Sequence[Trajectory] = ()) -> set[str]:

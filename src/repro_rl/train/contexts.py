@@ -16,6 +16,7 @@ from repro_rl.rollout.chat import ChatRoom, run_chats
 from repro_rl.rollout.forward import Demonstrations
 from repro_rl.rollout.reflect import Judge, by_sampling
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.build import positions_of
 from repro_rl.train.run_folder import run_of
 from repro_rl.types import Trajectory
 
@@ -33,13 +34,8 @@ def need_window(config: RunConfig, what: str) -> None:
 def chat_room(config: RunConfig, policy: Policy) -> ChatRoom:
     """The limits of a conversation: the settings, or fewer where the model has fewer positions."""
     prompt = config.prompt
-    model = getattr(
-        getattr(policy, "text", policy), "model", None
-    )  # an engine's text is its trainer's policy
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    whole = min(prompt.max_chat_tokens, int(positions)) if positions else prompt.max_chat_tokens
     return ChatRoom(
-        conversation=whole,
+        conversation=min(prompt.max_chat_tokens, positions_of(policy) or prompt.max_chat_tokens),
         turn=prompt.max_prompt_tokens,
         answer=prompt.action_tokens,
         reflection=prompt.reflect_new_tokens,

@@ -11,9 +11,10 @@ import numpy as np
 from accelerate import Accelerator
 
 from repro_rl.config import RunConfig
-from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, assign_credit, reflection_advantages
+from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ApiError, PreflightError, TrainingStopped
+from repro_rl.methods import credit_settings, reward_settings
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler, SamplingSettings
 from repro_rl.policy.lora import AdapterOff
@@ -62,42 +63,6 @@ FREE_ON_CONTINUE = (
 
 OnRow = Callable[[dict[str, Any]], None]
 OnText = Callable[[str], None]
-
-
-def reward_settings(config: RunConfig) -> RewardSettings:
-    m = config.method
-    return RewardSettings(
-        shaping=m.shaping,
-        beta=m.beta,
-        alignment=m.alignment,
-        alpha=m.alpha,
-        align_to=m.align_to,
-        format_coef=m.format_coef,
-        boundary_coef=m.boundary_coef,
-        invalid_penalty=m.invalid_penalty,
-        anchor=m.anchor,
-    )
-
-
-def credit_settings(config: RunConfig) -> CreditSettings:
-    m = config.method
-    return CreditSettings(
-        gamma=m.gamma,
-        omega=m.omega,
-        normalize=m.normalize,
-        episode_baseline=m.episode_baseline,
-        history=m.history,
-        level_power=m.level_power,
-    )
-
-
-def check_names(config: RunConfig) -> None:
-    """What the method calls by name must be registered; asked before anything is paid for.
-
-    Raises UnknownNameError for a credit rule, ConfigError for a source of progress.
-    """
-    CREDIT.get(config.method.credit)
-    reward_settings(config)
 
 
 def credit_groups(config: RunConfig, groups: Sequence[Group]) -> None:
@@ -169,7 +134,6 @@ class RLRun:
         if config.train.init is None:
             raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
         set_threads(config)
-        check_names(config)
         warm_start = start_model(config.train.init)
         check_context(config, warm_start)
         self.config, self.out = config, out

@@ -52,7 +52,7 @@ def check_prompt(
             f"The first prompt of {task} has {len(ids)} tokens, prompt.max_prompt_tokens is "
             f"{config.prompt.max_prompt_tokens}; raise it or use a shorter style."
         )
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    positions = policy.positions
     if positions and len(ids) + config.prompt.action_tokens > positions:
         raise PreflightError(
             f"The first prompt of {task} has {len(ids)} tokens and prompt.action_tokens is "

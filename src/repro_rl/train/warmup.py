@@ -181,7 +181,7 @@ def warmup_data(
         (data.won + data.lost, config.prompt.reflect_new_tokens, "prompt.reflect_new_tokens"),
     ):
         check_target(name, limit, max((int(row.trained.sum()) for row in rows), default=0))
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
+    positions = policy.positions
     longest = max((len(row.ids) for row in (*data.forward, *data.won, *data.lost)), default=0)
     if positions and longest > positions:
         raise PreflightError(f"A demonstration has {longest} tokens, the model has {positions} positions.")

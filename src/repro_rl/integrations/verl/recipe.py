@@ -20,7 +20,6 @@ from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import write_text
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.train.contexts import need_window
-from repro_rl.train.loop import check_names
 from repro_rl.train.run_folder import flatten
 
 _FOLDER = files("repro_rl").joinpath("recipes", "verl")
@@ -118,7 +117,6 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
     if method.rehearsal and method.reflect:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
-    check_names(config)
     need_window(config, "The verl integration")
     if train.env_steps is not None:
         raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
