@@ -27,21 +27,20 @@ from repro_rl.integrations.verl.recipe import load_verl_recipe
 from repro_rl.integrations.verl.session import SEED_BITS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.rollout import Job, read_trajectories, reflect, run_episodes
+from repro_rl.rollout import Job, read_trajectories
 from repro_rl.rollout.counts import success_rate
 from repro_rl.train.build import (
     build_pool,
     build_prompts,
     forward_sampling,
     load_policy,
-    reflect_sampling,
     set_threads,
     validation_panel,
 )
 from repro_rl.train.contexts import panel_jobs, play_jobs
-from repro_rl.train.loop import credit_groups, task_schedule
+from repro_rl.train.loop import credit_groups, reflection_sampling, task_schedule
 from repro_rl.train.run_folder import MetricsLog
-from repro_rl.types import Completion, Group, Ids
+from repro_rl.types import Completion, Group, Ids, Trajectory
 
 RECIPE = "sokoban-tiny-cpu"
 # The tiny model has no chat template, and verl's supervised trainer needs one.
@@ -205,16 +204,12 @@ def check_first_iteration(config: RunConfig, run: Path, warm: Path) -> None:
     jobs = [Job(task, place * size + k) for place, task in enumerate(tasks) for k in range(size)]
     stream = ("train", config.seed, 1)
     sampling = forward_sampling(config, train.temperature)
-    own = run_episodes(pool, jobs, policy, prompts, sampling, stream=stream)
-    if config.method.reflect:
-        reflect(
-            own,
-            policy,
-            prompts,
-            reflect_sampling(config, train.temperature),
-            instructions=pool.first.instructions,
-            stream=stream,
-        )
+
+    def judge(trajectory: Trajectory) -> SamplingSettings:
+        return reflection_sampling(config, 1, *divmod(trajectory.rollout, size))
+
+    asked = judge if config.method.reflect else None
+    own = play_jobs(config, pool, jobs, policy, prompts, sampling, asked, stream=stream)
     credit_groups(config, [Group(task, own[i * size : (i + 1) * size]) for i, task in enumerate(tasks)])
     records = list(read_trajectories(run / "trajectories" / "iteration-00001.jsonl.gz"))
     for record, expected in zip(records, own, strict=True):
