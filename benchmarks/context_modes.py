@@ -104,7 +104,7 @@ def cells_of(model: Any) -> Iterator[list[int]]:
 
     def one_more(decoder: PackedDecoder, *rest: Any) -> torch.Tensor:
         logits = advance(decoder, *rest)
-        counted.append(len(logits))
+        counted.append(len(decoder._length))  # ended rows that stay in the buffers are computed too
         return logits
 
     hook = model.register_forward_pre_hook(
