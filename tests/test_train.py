@@ -968,6 +968,7 @@ def test_wrong_types_and_ranges_name_the_setting():
         ("train.groups=2.5", r"train\.groups: .*integer.*2\.5"),
         ("train.lr=0", r"train\.lr: .*greater than 0"),
         ("train=5", r"train: .*got 5"),
+        ("method.shaping=magic", r"method\.shaping is 'magic'.*oracle"),
         ("train.kl.form=k9", r"train\.kl\.form"),
         ("train.groups.x=1", "groups is a value, not a section|train"),
         ("demos.noise=[0.5, much]", r"demos\.noise\.1"),

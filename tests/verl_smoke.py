@@ -38,9 +38,9 @@ from repro_rl.train.build import (
     validation_panel,
 )
 from repro_rl.train.contexts import panel_jobs, play_jobs
-from repro_rl.train.loop import credit_groups, reflection_sampling, task_schedule
+from repro_rl.train.loop import credit_groups, iteration_judge, task_schedule
 from repro_rl.train.run_folder import MetricsLog
-from repro_rl.types import Completion, Group, Ids, Trajectory
+from repro_rl.types import Completion, Group, Ids
 
 RECIPE = "sokoban-tiny-cpu"
 # The tiny model has no chat template, and verl's supervised trainer needs one.
@@ -204,12 +204,7 @@ def check_first_iteration(config: RunConfig, run: Path, warm: Path) -> None:
     jobs = [Job(task, place * size + k) for place, task in enumerate(tasks) for k in range(size)]
     stream = ("train", config.seed, 1)
     sampling = forward_sampling(config, train.temperature)
-
-    def judge(trajectory: Trajectory) -> SamplingSettings:
-        return reflection_sampling(config, 1, *divmod(trajectory.rollout, size))
-
-    asked = judge if config.method.reflect else None
-    own = play_jobs(config, pool, jobs, policy, prompts, sampling, asked, stream=stream)
+    own = play_jobs(config, pool, jobs, policy, prompts, sampling, iteration_judge(config, 1), stream=stream)
     credit_groups(config, [Group(task, own[i * size : (i + 1) * size]) for i, task in enumerate(tasks)])
     records = list(read_trajectories(run / "trajectories" / "iteration-00001.jsonl.gz"))
     for record, expected in zip(records, own, strict=True):

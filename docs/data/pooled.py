@@ -16,11 +16,16 @@ from repro_rl.study.paired import holm, sign_flip_p
 from repro_rl.study.stats import mean_interval
 
 
-def by_seed(files: list[str]) -> dict[str, dict[int, float]]:
-    """{arm: {seed: success}} of the arms that every file has. Raises ValueError: a seed is there twice."""
+def by_seed(files: list[str]) -> tuple[dict[str, dict[int, float]], set[str]]:
+    """{arm: {seed: success}} of the arms that every file has, and the names of those that were trained.
+
+    Raises ValueError: a seed is there twice.
+    """
     found: list[dict[str, dict[int, float]]] = []
+    trained: set[str] = set()
     for file in files:
         arms = json.loads(Path(file).read_text())["evaluations"][0]["arms"]
+        trained |= {a["name"] for a in arms if a["trained"]}
         found.append({a["name"]: {int(s): v for s, v in a["success"]["by_seed"].items()} for a in arms})
     pooled: dict[str, dict[int, float]] = {}
     for name in found[0]:
@@ -30,7 +35,7 @@ def by_seed(files: list[str]) -> dict[str, dict[int, float]]:
                 if pooled[name].keys() & arms[name].keys():
                     raise ValueError(f"{name}: a seed is in two files")
                 pooled[name] |= arms[name]
-    return pooled
+    return pooled, trained
 
 
 def cell(values: list[float], signed: bool = False) -> str:
@@ -39,7 +44,7 @@ def cell(values: list[float], signed: bool = False) -> str:
 
 
 def main(files: list[str]) -> None:
-    arms = by_seed(files)
+    arms, trained = by_seed(files)
     seeds = sorted(arms[FIRST])
     print(
         f"| success | mean of {len(seeds)} seeds [95 %] | `{FIRST}` minus it [95 %] | ahead | p | p (Holm) |"
@@ -48,7 +53,7 @@ def main(files: list[str]) -> None:
     minus = {
         name: [arms[FIRST][seed] - values[seed] for seed in seeds]
         for name, values in arms.items()
-        if name != FIRST and not name.startswith("warmup-only")
+        if name != FIRST and name in trained
     }
     p = {name: sign_flip_p(differences) or 1.0 for name, differences in minus.items()}
     corrected = dict(zip(p, holm(list(p.values())), strict=True))

@@ -5,13 +5,16 @@ The trainer knows no method names: a method is what its fields say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from repro_rl.credit import CREDIT, CreditSettings, RewardSettings
 from repro_rl.registry import Registry
 
 if TYPE_CHECKING:
     from repro_rl.config import RunConfig
+
+Settings = TypeVar("Settings", RewardSettings, CreditSettings)
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
 
@@ -53,31 +56,17 @@ METHODS.register("repro-no-anchor", {**_REPRO, "anchor": "none"})
 
 def reward_settings(config: RunConfig) -> RewardSettings:
     """The terms of a step's reward. Raises ConfigError for an unknown source of progress."""
-    m = config.method
-    return RewardSettings(
-        shaping=m.shaping,
-        beta=m.beta,
-        alignment=m.alignment,
-        alpha=m.alpha,
-        align_to=m.align_to,
-        format_coef=m.format_coef,
-        boundary_coef=m.boundary_coef,
-        invalid_penalty=m.invalid_penalty,
-        anchor=m.anchor,
-    )
+    return _filled(RewardSettings, config)
 
 
 def credit_settings(config: RunConfig) -> CreditSettings:
     """What a credit rule needs beside the rewards."""
-    m = config.method
-    return CreditSettings(
-        gamma=m.gamma,
-        omega=m.omega,
-        normalize=m.normalize,
-        episode_baseline=m.episode_baseline,
-        history=m.history,
-        level_power=m.level_power,
-    )
+    return _filled(CreditSettings, config)
+
+
+def _filled(kind: type[Settings], config: RunConfig) -> Settings:
+    """Each field from the setting ``method.<field>``."""
+    return kind(**{field.name: getattr(config.method, field.name) for field in fields(kind)})
 
 
 def check_names(config: RunConfig) -> None:

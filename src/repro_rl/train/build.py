@@ -183,7 +183,7 @@ def agent_policy(config: RunConfig, path: Path) -> Policy:
 def positions_of(policy: Policy) -> int | None:
     """Tokens that the model behind ``policy`` can hold; None where nobody knows, as of an API model."""
     text = getattr(policy, "text", policy)  # a vLLM sampler has the transformers policy beside it
-    return text.positions if isinstance(text, TransformersPolicy) else None
+    return getattr(text, "positions", None)
 
 
 def prompt_limit(config: RunConfig, policy: Policy) -> int:

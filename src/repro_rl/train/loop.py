@@ -22,6 +22,7 @@ from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, write_trajectories
 from repro_rl.rollout.chat import chat_metrics
 from repro_rl.rollout.counts import group_metrics, rollout_metrics
+from repro_rl.rollout.reflect import Judge
 from repro_rl.train.alarms import Alarms
 from repro_rl.train.build import (
     build_pool,
@@ -103,6 +104,18 @@ def reflection_sampling(config: RunConfig, iteration: int, group: int, number: i
     if judged_at is None or number in chosen_reflections(config, iteration, group, train.group_size):
         judged_at = train.temperature
     return reflect_sampling(config, judged_at)
+
+
+def iteration_judge(config: RunConfig, iteration: int) -> Judge | None:
+    """How the episodes of an iteration are judged, rollouts numbered through all groups; None: not at all."""
+    if not config.method.reflect:
+        return None
+
+    def judge(trajectory: Trajectory) -> SamplingSettings:
+        place, number = divmod(trajectory.rollout, config.train.group_size)
+        return reflection_sampling(config, iteration, place, number)
+
+    return judge
 
 
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
@@ -249,11 +262,6 @@ class RLRun:
         stream = ("train", config.seed, iteration)
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
         jobs = [Job(tasks[place], place * size + k) for place in places for k in range(size)]
-
-        def judge(trajectory: Trajectory) -> SamplingSettings:
-            place, number = divmod(trajectory.rollout, size)
-            return reflection_sampling(config, iteration, place, number)
-
         trajectories = play_jobs(
             config,
             self.pool,
@@ -261,7 +269,7 @@ class RLRun:
             self.sampler,
             self.prompts,
             forward_sampling(config, train.temperature),
-            judge if config.method.reflect else None,
+            iteration_judge(config, iteration),
             stream=stream,
             live=len(jobs),
         )
