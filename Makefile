@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
-.PHONY: study-sokoban study-webshop study-alfworld
+.PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
 setup: $(VENV)/.ready
 
@@ -34,7 +34,7 @@ demo: setup  ## train a tiny agent from nothing with RePro and write a report (S
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-study-sokoban study-webshop study-alfworld: study-%: setup  ## all methods, five seeds (JOBS=1 SEEDS=0,1,2 STUDY=folder)
+study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  ## all methods, five seeds (JOBS=1 SEEDS=0,1,2 STUDY=folder)
 	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: setup

@@ -168,6 +168,10 @@ def test_memory_by_hand():
     assert parts["weights"] == 2 * size + 4 * adapter
     assert parts["optimizer"] == 8 * adapter
     assert parts["reference"] == 0  # the adapter is switched off instead
+    judged, _ = planned("train.kl.form=none", "method=repro-fixed-judge")
+    assert memory_parts(judged, NET, work, gpu=False)["reference"] == 4 * size  # the judge is a second copy
+    without, _ = planned("train.kl.form=none", "method.rehearsal=0")
+    assert memory_parts(without, NET, work, gpu=False)["reference"] == 0
     eight, _ = planned("train.optimizer=adamw8bit")
     assert memory_parts(eight, NET, work, gpu=True)["optimizer"] == 2 * size
 

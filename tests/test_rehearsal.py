@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro_rl.config import load_config
+from repro_rl.config import dump_config, load_config
 from repro_rl.errors import PreflightError
 from repro_rl.train.build import build_prompts, load_policy
 from repro_rl.train.loop import RLRun
@@ -86,6 +86,15 @@ def test_the_demonstrations_come_from_the_warm_start(warm, tmp_path):
     (checkpoint,) = (warm.run / "checkpoints").glob("*[0-9]")
     assert demos_of(settings(warm, f"train.init={checkpoint}")) == warm.demos
     assert demos_of(settings(warm, f"train.demos={tmp_path}")) == tmp_path
+    later, latest = (tmp_path / name / "model" for name in ("later", "latest"))
+    for model, init in ((later, warm.model), (latest, later)):
+        model.mkdir(parents=True)
+        config = settings(warm, f"train.init={init}")
+        (model.parent / "config.yaml").write_text(dump_config(config))
+    assert demos_of(settings(warm, f"train.init={latest}")) == warm.demos
+    (later.parent / "config.yaml").write_text(dump_config(settings(warm, f"train.init={latest}")))
+    with pytest.raises(PreflightError, match=r"train\.demos=FOLDER"):  # each names the other
+        demos_of(settings(warm, f"train.init={latest}"))
     config = load_config(None, [*warm.settings, f"train.init={tmp_path}/x/model", "method.rehearsal=4"])
     with pytest.raises(PreflightError, match=r"train\.demos=FOLDER"):
         demos_of(config)

@@ -181,6 +181,10 @@ class MethodSection(Section):
     align_to: Literal["after", "before"] = "after"
     alignment_in_episode: bool = False
     anchor: Literal["none", "clip", "outcome"] = "clip"
+    judge: Literal["policy", "reference"] = Field(
+        "policy",
+        description="whose weights judge: policy: those in training; reference: the frozen warm start",
+    )
     judge_pool: Literal["none", "state"] = Field(
         "none", description="state: judgements of the same state are averaged over the group"
     )
@@ -204,6 +208,19 @@ class MethodSection(Section):
     )
     rehearsal_coef: float = Field(1.0, ge=0, description="weight of their loss")
 
+    @property
+    def judged_by_reference(self) -> bool:
+        return self.reflect and self.judge == "reference"
+
+    @property
+    def learns_to_judge(self) -> bool:
+        """Whether RL may train the judge: a frozen one learns from neither reflections nor rehearsal."""
+        return self.reflect and self.judge == "policy"
+
+    @property
+    def trains_reflections(self) -> bool:
+        return self.learns_to_judge and self.reflect_coef > 0
+
 
 class KlSection(Section):
     form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
@@ -211,6 +228,11 @@ class KlSection(Section):
     )
     coef: float = Field(0.01, ge=0)
     clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is compared with the reference."""
+        return self.form != "none" and self.coef > 0
 
 
 class TrainSection(Section):
@@ -359,11 +381,11 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        from repro_rl.methods import check_names
+        from repro_rl.methods import check_method
 
         method = self.method
         try:
-            check_names(self)
+            check_method(self)
         except ReproError as error:
             raise ValueError(str(error)) from error
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
@@ -379,7 +401,7 @@ class RunConfig(Section):
         if (method.alignment != "none" or method.shaping == "online") and not method.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
         judged_at = method.judge_temperature
-        every = method.reflect and method.reflect_coef > 0 and method.reflect_share == 1
+        every = method.trains_reflections and method.reflect_share == 1
         if every and judged_at not in (None, self.train.temperature):
             raise ValueError(
                 f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from repro_rl.credit import CREDIT, CreditSettings, RewardSettings
+from repro_rl.errors import ConfigError
 from repro_rl.registry import Registry
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ METHODS.register("linear-act", {**_ACT, "shaping": "linear"})
 METHODS.register("repro-no-alignment", {**_REPRO, "alignment": "none"})
 METHODS.register("repro-no-shaping", {**_REPRO, "shaping": "none"})
 METHODS.register("repro-no-anchor", {**_REPRO, "anchor": "none"})
+# The warm start judges, whatever becomes of the policy (our decision): no learning of the judge at all.
+METHODS.register("repro-fixed-judge", {**_REPRO, "judge": "reference"})
 
 
 def reward_settings(config: RunConfig) -> RewardSettings:
@@ -69,10 +72,16 @@ def _filled(kind: type[Settings], config: RunConfig) -> Settings:
     return kind(**{field.name: getattr(config.method, field.name) for field in fields(kind)})
 
 
-def check_names(config: RunConfig) -> None:
-    """What the method calls by name must be registered; asked when settings are read.
+def check_method(config: RunConfig) -> None:
+    """What the method calls by name must be registered, and what it asks for must fit; settings are read so.
 
-    Raises UnknownNameError for a credit rule, ConfigError for a source of progress.
+    Raises UnknownNameError for a credit rule, ConfigError for a source of progress or a judge that cannot be.
     """
-    CREDIT.get(config.method.credit)
+    method = config.method
+    CREDIT.get(method.credit)
     reward_settings(config)
+    if method.judged_by_reference and config.prompt.context == "chat":
+        raise ConfigError(
+            "method.judge=reference needs prompt.context=window: a conversation's last turn, the "
+            "reflection, is written by the weights that wrote the others."
+        )

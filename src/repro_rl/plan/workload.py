@@ -81,7 +81,7 @@ def workload_of(
     judged = judged if reflect_completion is None else reflect_completion
     episodes = train.groups * train.group_size
     rows = [value + answer for value in forward]
-    trained = episodes * method.reflect_share if method.reflect and method.reflect_coef else 0.0
+    trained = episodes * method.reflect_share if method.trains_reflections else 0.0
     longest = float(max(rows))
     if trained:
         longest = max(longest, max(reflect) + judged)
@@ -106,7 +106,7 @@ def workload_of(
         longest=int(longest),
         trained_reflections=trained,
         epochs=train.epochs,
-        reference=train.kl.form != "none" and train.kl.coef > 0,
+        reference=train.kl.active,
         update_batch_cells=min(cells, episodes * float(np.mean(table.lengths)) * shortest),
         update_batch_logits=logits,
         decode_batch_cells=min(max(config.policy.max_batch_tokens, widest), episodes * widest),

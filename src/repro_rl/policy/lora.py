@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
+from repro_rl.policy.base import SamplingSettings
+from repro_rl.types import Completion, Ids
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
 
@@ -119,3 +124,24 @@ class AdapterOff:
     def __call__(self, **inputs: Any) -> Any:
         with self.model.disable_adapter():
             return self.model(**inputs)
+
+
+class WithoutAdapter:
+    """The policy of ``policy``'s model without its adapter: the frozen reference, as one that writes."""
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+
+    def encode(self, prompt: str) -> Ids:
+        return self.policy.encode(prompt)  # type: ignore[no-any-return]
+
+    def generate(
+        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
+    ) -> list[Completion]:
+        """See Policy.generate."""
+        self.policy.weights_changed()  # what is remembered of prompts was computed with the adapter
+        try:
+            with self.policy.model.disable_adapter():
+                return self.policy.generate(prompts, keys, settings)  # type: ignore[no-any-return]
+        finally:
+            self.policy.weights_changed()

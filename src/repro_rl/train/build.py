@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler, SamplingSettings
 from repro_rl.policy.http import ChatClient, HttpPolicy
-from repro_rl.policy.lora import LoraSettings
+from repro_rl.policy.lora import AdapterOff, LoraSettings, WithoutAdapter
 from repro_rl.policy.tiny import TinySize
 from repro_rl.processes import place
 from repro_rl.random_streams import name_key
@@ -103,6 +104,25 @@ def load_policy(
             targets = lora.targets if isinstance(lora.targets, str) else tuple(lora.targets)
             policy.adapt(LoraSettings(lora.rank, lora.alpha, targets, lora.dropout), path, config.seed)
     return policy
+
+
+@dataclass(slots=True, frozen=True)
+class Reference:
+    """The frozen warm start of an RL run: ``model`` to compare with (KL), ``policy`` to judge with."""
+
+    model: Any
+    policy: Policy
+
+
+def load_reference(config: RunConfig, policy: TransformersPolicy, warm_start: str | Path) -> Reference | None:
+    """The reference of ``policy``, where the settings need one."""
+    if not config.train.kl.active and not config.method.judged_by_reference:
+        return None
+    if policy.adapted:  # without its adapter an adapted model is the warm start: no second copy
+        return Reference(AdapterOff(policy.model), WithoutAdapter(policy))
+    frozen = load_policy(config, warm_start)
+    frozen.model.requires_grad_(False)
+    return Reference(frozen.model, frozen)
 
 
 def checkpoint_activations(model: Any) -> None:

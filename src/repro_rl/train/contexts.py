@@ -57,11 +57,12 @@ def play_jobs(
     limit: int | None = None,
     demonstrations: Demonstrations | None = None,
     on_step: Callable[[int], None] | None = None,
+    judged_by: Policy | None = None,
 ) -> list[Trajectory]:
     """Play every job in the run's context mode and, with ``judge``, reflect on it.
 
     ``limit``: tokens of a prompt (of a user turn in chat mode), instead of the setting. At most ``live``
-    episodes at once.
+    episodes at once. ``judged_by``: who reflects, if not ``policy``; a conversation is always its own judge.
     """
     limit = config.prompt.max_prompt_tokens if limit is None else limit
     if is_chat(config):
@@ -94,7 +95,7 @@ def play_jobs(
     for judged_at, places in (by_sampling(trajectories, judge) if judge is not None else {}).items():
         reflect(
             [trajectories[place] for place in places],
-            policy,
+            judged_by or policy,
             prompts,
             judged_at,
             instructions=pool.first.instructions,

@@ -16,8 +16,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ApiError, PreflightError, TrainingStopped
 from repro_rl.methods import credit_settings, reward_settings
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.base import Sampler, SamplingSettings
-from repro_rl.policy.lora import AdapterOff
+from repro_rl.policy.base import Policy, Sampler, SamplingSettings
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Job, write_trajectories
 from repro_rl.rollout.chat import chat_metrics
@@ -30,6 +29,7 @@ from repro_rl.train.build import (
     build_sampler,
     forward_sampling,
     load_policy,
+    load_reference,
     reflect_sampling,
     seed_dropout,
     set_threads,
@@ -87,7 +87,7 @@ def credit_groups(config: RunConfig, groups: Sequence[Group]) -> None:
 def chosen_reflections(config: RunConfig, iteration: int, group: int, size: int) -> set[int]:
     """Which of a group's ``size`` reflections are trained on: a seeded share, the same number everywhere."""
     method = config.method
-    if not method.reflect or method.reflect_coef == 0:
+    if not method.trains_reflections:
         return set()  # nothing to learn from them, so nothing to compute
     if method.reflect_share == 1:
         return set(range(size))
@@ -165,15 +165,7 @@ class RLRun:
         self.ranks.by_first(lambda: check_disk(config, out, self.policy))
         check_kl(config.train, self.policy.model.config.vocab_size)
         self.ranks.by_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
-        needs_reference = config.train.kl.form != "none" and config.train.kl.coef > 0
-        reference: Any = None
-        if needs_reference:
-            # Without its adapter an adapted model is the warm start: no second copy.
-            reference = (
-                AdapterOff(self.policy.model)
-                if self.policy.adapted
-                else load_policy(config, warm_start).model.requires_grad_(False)
-            )
+        reference = load_reference(config, self.policy, warm_start)
         env = self.pool.first
         rehearsal = build_rehearsal(config, self.policy, self.prompts, env.instructions, self.ranks, env)
         # Precision is policy.dtype's affair, whatever the launcher's configuration says.
@@ -188,7 +180,7 @@ class RLRun:
             )
         self.updater = Updater(
             self.ranks.trained(self.policy.model),
-            reference,
+            reference.model if reference and config.train.kl.active else None,
             self.policy.pad_id,
             config.train,
             config.method,
@@ -198,6 +190,9 @@ class RLRun:
             self.ranks,
             config.policy.packed,
             correction,
+        )
+        self.judged_by: Policy = (
+            reference.policy if reference and config.method.judged_by_reference else self.sampler
         )
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
@@ -272,6 +267,7 @@ class RLRun:
             iteration_judge(config, iteration),
             stream=stream,
             live=len(jobs),
+            judged_by=self.judged_by,
         )
         return [trajectories[i * size : (i + 1) * size] for i in range(len(places))]
 
@@ -363,7 +359,7 @@ class RLRun:
     def _trained_reflections(self, groups: list[Group], iteration: int) -> set[tuple[int, int]] | None:
         """A seeded share of the reflections, the same number in every group; None for all that there are."""
         method = self.config.method
-        if method.reflect_coef and (not method.reflect or method.reflect_share == 1):
+        if method.trains_reflections and method.reflect_share == 1:
             return None
         return {
             (g, i)

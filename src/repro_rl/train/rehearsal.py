@@ -18,6 +18,7 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
+from repro_rl.recipe_files import read_settings
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, collate, split_rows
 from repro_rl.train.chat_warmup import ChatDemos
@@ -86,18 +87,24 @@ class Rehearsal:
 def demos_of(config: RunConfig) -> Path:
     """The folder to rehearse from: ``train.demos``, else the one that the warm start was made from.
 
-    Raises PreflightError where neither is known.
+    A run that began with another run's model goes back to that run's. Raises PreflightError where none is
+    known.
     """
-    if config.train.demos is not None:
-        return Path(config.train.demos)
-    init = Path(config.train.init or "")
-    run = run_of(init)
-    folder = read_manifest(run).get("demos") if run is not None else None
-    if folder is not None:
-        return Path(folder)
+    demos, init = config.train.demos, config.train.init
+    seen: set[Path] = set()
+    while demos is None and init is not None:
+        run = run_of(init)
+        if run is None or run.resolve() in seen:
+            break
+        seen.add(run.resolve())
+        train = read_settings(run / "config.yaml").get("train") or {}
+        demos, init = read_manifest(run).get("demos") or train.get("demos"), train.get("init")
+    if demos is not None:
+        return Path(demos)
     raise PreflightError(
-        f"method.rehearsal is {config.method.rehearsal}, but {init} does not know the demonstrations it was "
-        "made from; give train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."
+        f"method.rehearsal is {config.method.rehearsal}, but {config.train.init} does not know the "
+        "demonstrations it was made from; give train.demos=FOLDER (made by 'repro-rl demos'), or set "
+        "method.rehearsal=0."
     )
 
 
@@ -110,7 +117,7 @@ def build_rehearsal(
     env: TextEnv | None = None,
 ) -> Rehearsal | None:
     """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
-    if config.method.rehearsal == 0 or not config.method.reflect:
+    if config.method.rehearsal == 0 or not config.method.learns_to_judge:
         return None
     experts, labelled = load_demos(demos_of(config))
     return Rehearsal([*experts, *labelled], policy, prompts, instructions, config, ranks, env)

@@ -117,6 +117,8 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
     if method.rehearsal and method.reflect:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
+    if method.judged_by_reference:
+        raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
     need_window(config, "The verl integration")
     if train.env_steps is not None:
         raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
