@@ -38,8 +38,8 @@ study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  #
 	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/data
+	$(BIN)/ruff format --check src tests benchmarks docs/data
 	$(BIN)/mypy
 
 verl-setup: $(VERL_VENV)/.ready  ## an environment of its own for verl: its pins are not ours (docs/verl.md)

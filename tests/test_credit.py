@@ -143,7 +143,7 @@ def test_reward_settings_name_the_bad_field() -> None:
         RewardSettings(shaping="retrospect")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"method\.beta is nan"):
         RewardSettings(beta=float("nan"))
-    with pytest.raises(ConfigError, match=r"credit\.gamma is 1\.5"):
+    with pytest.raises(ConfigError, match=r"method\.gamma is 1\.5"):
         CreditSettings(gamma=1.5)
 
 

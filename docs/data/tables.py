@@ -1,12 +1,13 @@
 """The tables of docs/results.md from a study: ``python docs/data/tables.py FILE.json [METRIC]``.
 
-FILE is a study folder's comparison.json or its copy beside this script.
+FILE is a study folder's comparison.json or its copy beside this script; differences are those of ``repro``
+(``--first ARM``: of another reference of the study).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,17 @@ def interval(mean: float, bounds: list[float] | None, signed: bool = False) -> s
     return short(mean, 3, signed) + low_high
 
 
-def main_table(evaluation: dict[str, Any], metric: str) -> list[str]:
+def main_table(evaluation: dict[str, Any], metric: str, first: str = FIRST) -> list[str]:
     """Every arm by seed, mean with its t-interval, best, and the reference minus it, paired by seed."""
     arms = evaluation["arms"]
-    seeds = sorted(next(arm for arm in arms if arm["name"] == FIRST)[metric]["by_seed"], key=int)
+    seeds = sorted(next(arm for arm in arms if arm["name"] == first)[metric]["by_seed"], key=int)
     minus = {
         row["other"]: interval(row["mean"], row["t"], signed=True)
         for row in evaluation["differences"]
-        if row["metric"] == metric and row["reference"] == FIRST
+        if row["metric"] == metric and row["reference"] == first
     }
     lines = [
-        f"| {metric} | seed " + " | ".join(seeds) + f" | mean [95 %] | best | `{FIRST}` minus it [95 %] |",
+        f"| {metric} | seed " + " | ".join(seeds) + f" | mean [95 %] | best | `{first}` minus it [95 %] |",
         "|---" * (len(seeds) + 4) + "|",
     ]
     for arm in arms:
@@ -80,12 +81,17 @@ def quality_table(arms: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    data = json.loads(Path(sys.argv[1]).read_text())
-    metrics = sys.argv[2:] or data["evaluations"][0]["metrics"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file")
+    parser.add_argument("metrics", nargs="*")
+    parser.add_argument("--first", default=FIRST)
+    given = parser.parse_args()
+    data = json.loads(Path(given.file).read_text())
+    metrics = given.metrics or data["evaluations"][0]["metrics"]
     for evaluation in data["evaluations"]:
         print(f"{evaluation['panel']}, temperature {evaluation['temperature']}, revision {data['git']}")
         for metric in metrics:
-            print("\n" + "\n".join(main_table(evaluation, metric)))
+            print("\n" + "\n".join(main_table(evaluation, metric, given.first)))
         print("\n" + "\n".join(quality_table(evaluation["arms"])))
 
 

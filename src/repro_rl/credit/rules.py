@@ -27,15 +27,15 @@ class CreditSettings:
     level_power: float = 1.0  # hgpo: a level's weight is (depth + 1) to this power (its recipe)
 
     def __post_init__(self) -> None:
-        check_choice("credit.normalize", self.normalize, ("mean", "mean_std"))
-        check_choice("credit.episode_baseline", self.episode_baseline, ("steps", "trajectories"))
+        check_choice("method.normalize", self.normalize, ("mean", "mean_std"))
+        check_choice("method.episode_baseline", self.episode_baseline, ("steps", "trajectories"))
         if not (math.isfinite(self.gamma) and 0.0 <= self.gamma <= 1.0):
-            raise ConfigError(f"credit.gamma is {self.gamma}; it must lie between 0 and 1.")
+            raise ConfigError(f"method.gamma is {self.gamma}; it must lie between 0 and 1.")
         if not (math.isfinite(self.omega) and self.omega >= 0.0):
-            raise ConfigError(f"credit.omega is {self.omega}; give a finite number >= 0.")
+            raise ConfigError(f"method.omega is {self.omega}; give a finite number >= 0.")
         if self.history < 0 or not (math.isfinite(self.level_power) and self.level_power >= 0.0):
             raise ConfigError(
-                f"credit.history is {self.history} and credit.level_power {self.level_power}; "
+                f"method.history is {self.history} and method.level_power {self.level_power}; "
                 "give finite numbers >= 0."
             )
 
