@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from repro_rl.config import load_config
@@ -12,8 +14,11 @@ from repro_rl.integrations.verl.recipe import checked
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy
 from repro_rl.policy.lora import WithoutAdapter
+from repro_rl.rollout.record import read_trajectories
 from repro_rl.rollout.reflect import reflect
+from repro_rl.study.evaluate import evaluate
 from repro_rl.train.build import reflect_sampling
+from repro_rl.train.checkpoint import find_model
 from repro_rl.train.loop import RLRun, run_training
 from repro_rl.types import Group
 
@@ -57,6 +62,28 @@ def test_it_continues_bit_for_bit(warm, tmp_path):
     parts = run_training(settings(warm, "train.iterations=2"), tmp_path / "parts")
     left, right = whole.policy.model.state_dict(), parts.policy.model.state_dict()
     assert all(left[name].equal(right[name]) for name in left)
+
+
+def test_an_evaluation_asks_the_same_judge(warm, tmp_path):
+    """Its retrospective progress is that of the judge who trained the policy, and it says so."""
+    run_training(settings(warm, "train.iterations=2"), tmp_path / "run")
+    model = find_model(tmp_path / "run")
+
+    def written(judge: str, folder: Path) -> bool:
+        """Whether the model in ``folder`` would have written every reflection of the evaluation."""
+        more = ["eval.tasks=4", "eval.temperature=0", f"method.judge={judge}"]
+        config = load_config(tmp_path / "run" / "config.yaml", more)
+        assert evaluate(config, model, name=judge, out=tmp_path / "out")["judge"] == judge
+        path = tmp_path / "out" / "trajectories" / f"eval-{judge}.jsonl.gz"
+        told = [record["reflection"] for record in read_trajectories(path)]
+        keys = np.zeros(len(told), dtype=np.uint64)
+        policy = TransformersPolicy.load(folder, device="cpu")
+        again = policy.generate([r["prompt"] for r in told], keys, reflect_sampling(config, 0.0))
+        return len(told) == 4 and [c.text for c in again] == [r["text"] for r in told]
+
+    assert written("reference", warm.model)
+    assert not written("reference", model)
+    assert written("policy", model)
 
 
 def test_without_its_adapter_a_model_writes_what_the_warm_start_writes(warm, tmp_path):

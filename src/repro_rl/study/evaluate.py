@@ -25,6 +25,7 @@ from repro_rl.train.build import (
     build_prompts,
     forward_sampling,
     prompt_limit,
+    reference_judge,
     reflect_sampling,
 )
 from repro_rl.train.contexts import check_context, is_chat, panel_jobs, play_jobs
@@ -50,7 +51,8 @@ def evaluate(
 
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), and progress
-    quality against ground truth. ``judge`` False leaves out the reflection. ``model``: a model folder, or
+    quality against ground truth. ``judge`` False leaves out the reflection; whose weights write it, those of
+    ``model`` or the frozen ones of ``method.judge``, stands beside it. ``model``: a model folder, or
     ``api:MODEL``; a call that an API leaves without an answer makes its episode an error, which counts as not
     won. ``policy``: that model, loaded already; it is left open. ``shelf``: show demonstrations from it;
     ``demonstrations`` of the result counts the steps by what was shown. Raises TaskError when the panel is
@@ -63,6 +65,7 @@ def evaluate(
     panel = pool.first.panel(section.split).head(section.tasks)
     own = policy is None
     policy = policy or agent_policy(config, model)
+    judged_by = reference_judge(config) if judge else None
     prompts = build_prompts(config)
     if ranks.world > 1 and isinstance(policy, HttpPolicy):
         raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
@@ -94,6 +97,7 @@ def evaluate(
             limit=None if shelf is None else prompt_limit(config, policy),
             demonstrations=None if shelf is None else shelf.texts(prompts),
             on_step=on_done,
+            judged_by=judged_by,
         )
 
     trajectories = ranks.over_tasks(panel.ids, play, prompts=True)
@@ -108,6 +112,7 @@ def evaluate(
         "iteration": iteration,
         "method": config.method.name,
         "context": config.prompt.context,
+        "judge": "policy" if judged_by is None else "reference",
         "run_seed": config.seed,
         "panel": panel.label(),
         "digest": panel.digest,

@@ -25,7 +25,7 @@ from repro_rl.random_streams import name_key
 from repro_rl.rollout import EnvPool
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.checkpoint import find_model
+from repro_rl.train.checkpoint import find_model, start_model
 from repro_rl.train.run_folder import read_manifest
 from repro_rl.types import Trajectory
 
@@ -123,6 +123,16 @@ def load_reference(config: RunConfig, policy: TransformersPolicy, warm_start: st
     frozen = load_policy(config, warm_start)
     frozen.model.requires_grad_(False)
     return Reference(frozen.model, frozen)
+
+
+def reference_judge(config: RunConfig) -> Policy | None:
+    """The frozen judge of a run that has one, to judge with after it; None: the policy is its own judge.
+
+    Raises CheckpointError when the warm start is not there any more.
+    """
+    if not config.method.judged_by_reference or config.train.init is None:
+        return None
+    return load_policy(config, start_model(config.train.init))
 
 
 def checkpoint_activations(model: Any) -> None:
