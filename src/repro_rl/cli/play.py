@@ -86,6 +86,7 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
         build_prompts,
         find_agent,
         forward_sampling,
+        reference_judge,
         reflect_sampling,
         set_threads,
     )
@@ -107,6 +108,7 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
         forward_sampling(config, temperature),
         reflect_sampling(config, temperature),
         stream=("play", config.eval.seed),
+        judged_by=reference_judge(config),
     )
     table = Table(
         title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left"
