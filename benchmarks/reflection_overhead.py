@@ -2,12 +2,13 @@
 
 Runs of the recipe with its own settings take turns, one iteration each, from the same warm start: GiGPO; the
 same with every episode judged and the recipe's share of the judgements trained on; that with the recipe's
-rehearsal; and RePro whole, which asks for progress while acting too. One thread, no GPU; processor seconds by
-part.
+rehearsal; judged by the frozen warm start, with none trained on; and RePro whole, which asks for progress
+while acting too. One thread, no GPU; processor seconds by part.
 
 ``--paper`` takes the papers' proportions instead of a recipe for tiny models: Sokoban's full prompts with
 thoughts, history 2, 15 steps, answers of up to ``--answer`` tokens and reflections of up to ``--reflection``,
-every one of them trained on. The model is untrained, so that no episode ends early; a word is a token.
+every one of them trained on; in one more run an eighth of them, as in the recipes for tiny models. The model
+is untrained, so that no episode ends early; a word is a token.
 """
 
 from __future__ import annotations
@@ -36,7 +37,15 @@ CASES: dict[str, list[str]] = {
     "GiGPO": ["method=gigpo"],
     "+ reflection": [*REFLECTING, "method.rehearsal=0"],
     "+ rehearsal": REFLECTING,
+    "+ frozen judge": [*REFLECTING, "method.judge=reference"],
     "RePro": ["method=repro"],
+}
+PAPER_CASES: dict[str, list[str]] = {
+    "GiGPO": CASES["GiGPO"],
+    "+ reflection": CASES["+ reflection"],
+    "+ an eighth": [*CASES["+ reflection"], "method.reflect_share=0.125"],
+    "+ frozen judge": CASES["+ frozen judge"],
+    "RePro": CASES["RePro"],
 }
 PAPER = "the papers' proportions, an untrained model"
 PARTS = ("acting", "reflecting", "update")
@@ -104,7 +113,7 @@ def main() -> None:
             model = word_model(folder / "model", think="optional")
             common += [*paper_settings(arguments.answer, arguments.reflection), f"policy.model={model}"]
             common.append(f"train.init={model}")
-            cases = {title: settings for title, settings in CASES.items() if title != "+ rehearsal"}
+            cases = PAPER_CASES
         else:
             init = warm_start(arguments.recipe, folder, arguments.quick, arguments.init)
             common.append(f"train.init={init}")
@@ -146,13 +155,13 @@ def main() -> None:
         )
         names = (*PARTS, "other", "whole")
         print(
-            f"{'':<14}"
+            f"{'':<16}"
             + "".join(f"{part:>12}" for part in (*names, *LENGTHS.values()))
             + "  times GiGPO (range)"
         )
         for title, rows in seconds.items():
             print(
-                f"{title:<14}"
+                f"{title:<16}"
                 + "".join(f"{statistics.median(rows[part]):>12.2f}" for part in names)
                 + "".join(f"{statistics.mean(lengths[title][word]):>12.1f}" for word in LENGTHS.values())
                 + f"  {ratio(rows['whole'], seconds['GiGPO']['whole'])}"

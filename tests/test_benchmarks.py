@@ -50,7 +50,7 @@ def test_reflection_overhead(run, recipe, warm):
     text = run("reflection_overhead", *recipe, "--demos", warm.demos, "method.rehearsal=2")
     rows = {line[:14].strip(): line.split() for line in text.splitlines()}
     assert ratios(text)[0] == 1.0
-    assert len(ratios(text)) == 4
+    assert len(ratios(text)) == 5
     assert rows["GiGPO"][2] == "0.00"  # nothing is judged
     assert float(rows["RePro"][2]) > 0
 
@@ -58,8 +58,8 @@ def test_reflection_overhead(run, recipe, warm):
 def test_reflection_overhead_in_the_papers_proportions(run):
     text = run("reflection_overhead", "--quick", "--paper", "--answer", 6, "--reflection", 12)
     rows = {line[:14].strip(): line.split() for line in text.splitlines()}
-    assert set(rows) >= {"GiGPO", "+ reflection", "RePro"}
-    assert len(ratios(text)) == 3
+    assert set(rows) >= {"GiGPO", "+ reflection", "+ an eighth", "RePro"}
+    assert len(ratios(text)) == 5
     *_, answer, judgement, steps, _, _, _, _ = rows["RePro"]
     assert 0 < float(answer) <= 6 < float(judgement) <= 12
     assert steps == "15.0"  # nothing ends an episode early
