@@ -55,6 +55,7 @@ METHODS.register("repro-no-shaping", {**_REPRO, "shaping": "none"})
 METHODS.register("repro-no-anchor", {**_REPRO, "anchor": "none"})
 # The warm start judges, whatever becomes of the policy (our decision): no learning of the judge at all.
 METHODS.register("repro-fixed-judge", {**_REPRO, "judge": "reference"})
+METHODS.register("repro-act-fixed-judge", {**METHODS.get("repro-act"), "judge": "reference"})
 
 
 def reward_settings(config: RunConfig) -> RewardSettings:
