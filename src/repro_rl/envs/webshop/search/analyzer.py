@@ -21,48 +21,78 @@ _STOP = (
     "they this to was will with"
 )
 STOP_WORDS = frozenset(_STOP.split())
-# A run of underscores alone matches too, and is dropped later.
-_ASCII = re.compile(
-    r"\w++(?:(?:(?<=[A-Za-z])[.':](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))\w++)*+", flags=re.ASCII
-)
+# Before 3.11.5 CPython keeps what a possessive group had read of a turn that failed (its issue 106052).
+_POSSESSIVE_HOLDS = (re.match("(?:ab?c)*+", "abcab") or [""])[0] == "abc"
+
+
+class _Possessive:
+    """Writes groups that repeat and give nothing back: with ``*+`` and the like, or without.
+
+    A lookahead gives nothing back either; what it saw is then read by name.
+    """
+
+    def __init__(self, native: bool):
+        self.native, self.count = native, 0
+
+    def __call__(self, group: str, times: str) -> str:
+        if self.native:
+            return f"(?:{group}){times}+"
+        self.count += 1
+        return f"(?=(?P<p{self.count}>(?:{group}){times}))(?P=p{self.count})"
+
+
+def _ascii_words(native: bool) -> re.Pattern[str]:
+    """Words of plain ASCII. A run of underscores alone matches too, and is dropped later."""
+    joined = r"(?:(?<=[A-Za-z])[.':](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))\w++"
+    # Nothing follows, so nothing is ever asked back: a greedy group does the same.
+    return re.compile(rf"\w++(?:{joined}){'*+' if native else '*'}", flags=re.ASCII)
+
+
+_ASCII = _ascii_words(_POSSESSIVE_HOLDS)
 _NOT_ASCII = re.compile(r"(?<![^ ])[\x00-\x1f!-\x7f]*+[^\x00-\x7f][^ ]*+")  # space-free pieces
 
 
-def _grammar() -> re.Pattern[str]:
+def _grammar(native: bool) -> re.Pattern[str]:
     """The tokenizer's grammar over class letters. Group 1 is a token; without it the match is to be skipped.
 
     Everything is possessive, so matching is linear; the alternatives are in an order in which the first that
     matches is the longest.
     """
+    repeat = _Possessive(native)
     any_extend = "[EBZVTG]*+"
     extend = "[EBZG]*+"  # after an emoji: no variation selectors
     letter, number, kana, joint = (f"[{c}]{any_extend}" for c in ("AHL", "N", "K", "X"))
     hebrew, single, double = (f"{c}{any_extend}" for c in "HQW")
-    part = (
-        f"(?:{hebrew}{double}{hebrew}|{hebrew}{single}"
-        f"|{number}(?:[UDQ]{any_extend}{number})*+"
-        f"|{letter}(?:[CDQ]{any_extend}{letter})*+)"
-    )
-    parts = f"(?:(?:{kana})++|{part}++)"
+
+    def parts() -> str:
+        numbers = repeat(f"[UDQ]{any_extend}{number}", "*")
+        letters = repeat(f"[CDQ]{any_extend}{letter}", "*")
+        part = f"{hebrew}{double}{hebrew}|{hebrew}{single}|{number}{numbers}|{letter}{letters}"
+        return f"(?:{repeat(kana, '+')}|{repeat(part, '+')})"
+
     # The bound keeps hostile text linear and changes nothing: longer words go through ``_windowed`` anyway.
-    word = f"(?:{joint}){{0,255}}+{parts}(?:(?:{joint})++{parts})*+(?:{joint})*+"
+    more_parts = repeat(f"{repeat(joint, '+')}{parts()}", "*")
+    word = f"{repeat(joint, '{0,255}')}{parts()}{more_parts}{repeat(joint, '*')}"
 
     modified = f"F{extend}M{extend}"
     emoji = f"(?:{modified}|[FPL]{extend}V?+|M{extend})"
     not_letter = f"(?:{modified}|[FP]{extend}V?+|M{extend})"
     joined = "(?:(?<=Z)|(?<=V)Z(?:(?=M)|Z*+(?=[FPL])))"  # what must stand before the next emoji of a sequence
-    more = f"(?:{joined}{emoji})*+"
-    after_letters = f"(?:L{extend}V?+{joined})++{not_letter}{more}"  # else a word is the longer one
-    sequence = f"(?:Z++(?=[FPL])|(?=[FPM])){emoji}{more}"
+
+    def more() -> str:
+        return repeat(f"{joined}{emoji}", "*")
+
+    after_letters = f"{repeat(f'L{extend}V?+{joined}', '+')}{not_letter}{more()}"  # else a word is longer
+    sequence = f"(?:Z++(?=[FPL])|(?=[FPM])){emoji}{more()}"
     keycap = f"Y(?:{extend}VG|[EBZ]*+G){extend}"
     flag = f"R{any_extend}R{any_extend}"
-    complex_context = f"[SB](?:[SB]|{any_extend}(?<=[EBZVTG]))*+"
+    complex_context = "[SB]" + repeat(f"[SB]|{any_extend}(?<=[EBZVTG])", "*")
     ideograph = f"I{any_extend}"
     tokens = "|".join([after_letters, word, ideograph, sequence, complex_context, flag, keycap])
     return re.compile(f"({tokens})|Z++")
 
 
-_WIDE = _grammar()
+_WIDE = _grammar(_POSSESSIVE_HOLDS)
 _JOINTS = re.compile(f"(?<!X)X{{{LONGEST},}}")
 
 
