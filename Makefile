@@ -34,7 +34,7 @@ demo: setup  ## train a tiny agent from nothing with RePro and write a report (S
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  ## all methods, five seeds (JOBS=1 SEEDS=0,1,2 STUDY=folder)
+study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  ## all methods, all seeds of the study (JOBS=1 SEEDS=0,1,2 STUDY=folder)
 	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: setup

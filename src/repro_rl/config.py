@@ -221,6 +221,10 @@ class MethodSection(Section):
     def trains_reflections(self) -> bool:
         return self.learns_to_judge and self.reflect_coef > 0
 
+    @property
+    def rehearses(self) -> bool:
+        return self.learns_to_judge and self.rehearsal > 0
+
 
 class KlSection(Section):
     form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
@@ -379,13 +383,18 @@ class RunConfig(Section):
     eval: EvalSection = EvalSection()
     api: ApiSection = ApiSection()
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether RL keeps the frozen warm start: to compare with (KL) or to judge with."""
+        return self.train.kl.active or self.method.judged_by_reference
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        from repro_rl.methods import check_method
+        from repro_rl.methods import check_names
 
         method = self.method
         try:
-            check_method(self)
+            check_names(self)
         except ReproError as error:
             raise ValueError(str(error)) from error
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
@@ -400,6 +409,11 @@ class RunConfig(Section):
             raise ValueError("method.alignment 'retrospective' needs method.reflect true")
         if (method.alignment != "none" or method.shaping == "online") and not method.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
+        if method.judged_by_reference and self.prompt.context == "chat":
+            raise ValueError(
+                "method.judge=reference needs prompt.context=window: a conversation's last turn, the "
+                "reflection, is written by the weights that wrote the others."
+            )
         judged_at = method.judge_temperature
         every = method.trains_reflections and method.reflect_share == 1
         if every and judged_at not in (None, self.train.temperature):

@@ -9,7 +9,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from repro_rl.credit import CREDIT, CreditSettings, RewardSettings
-from repro_rl.errors import ConfigError
 from repro_rl.registry import Registry
 
 if TYPE_CHECKING:
@@ -73,16 +72,10 @@ def _filled(kind: type[Settings], config: RunConfig) -> Settings:
     return kind(**{field.name: getattr(config.method, field.name) for field in fields(kind)})
 
 
-def check_method(config: RunConfig) -> None:
-    """What the method calls by name must be registered, and what it asks for must fit; settings are read so.
+def check_names(config: RunConfig) -> None:
+    """What the method calls by name must be registered; asked when settings are read.
 
-    Raises UnknownNameError for a credit rule, ConfigError for a source of progress or a judge that cannot be.
+    Raises UnknownNameError for a credit rule, ConfigError for a source of progress.
     """
-    method = config.method
-    CREDIT.get(method.credit)
+    CREDIT.get(config.method.credit)
     reward_settings(config)
-    if method.judged_by_reference and config.prompt.context == "chat":
-        raise ConfigError(
-            "method.judge=reference needs prompt.context=window: a conversation's last turn, the "
-            "reflection, is written by the weights that wrote the others."
-        )

@@ -44,8 +44,7 @@ def memory_parts(config: RunConfig, net: Network, work: Workload, gpu: bool) -> 
     trained = net.adapter(lora.rank, lora.targets) if lora.rank else total
     each = 4 if lora.rank else kind.weights  # adapters are float32
     moments = 2 * (1 if config.train.optimizer == "adamw8bit" else each)
-    compared = config.train.kl.active and not lora.rank
-    second_copy = compared or (config.method.judged_by_reference and not lora.rank)
+    second_copy = config.needs_reference and not lora.rank
     parts = {
         "weights": float(total * kind.weights + (trained * each if lora.rank else 0)),
         "gradients": float(trained * each),
@@ -63,7 +62,7 @@ def memory_parts(config: RunConfig, net: Network, work: Workload, gpu: bool) -> 
         parts["activations"] = cells * (net.layers * net.hidden * kind.act + layer)
     else:
         parts["activations"] = cells * net.layers * layer
-    exact = 8 if config.train.kl.form == "exact" and compared else 0
+    exact = 8 if config.train.kl.form == "exact" and config.train.kl.active and not lora.rank else 0
     parts["logits"] = float(work.update_batch_logits * net.vocab * (LOGIT_BYTES + exact))
     parts["cache of keys and values"] = float(work.decode_batch_cells * net.cache_bytes(kind.act))
     live = net.hidden * 4 + net.ffn * PREFILL_LIVE + net.q * 2

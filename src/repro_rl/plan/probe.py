@@ -87,7 +87,7 @@ def play_small(config: RunConfig, say: Callable[[str], None]) -> Played | None:
     for groups in (low, high):
         part = config.model_copy(deep=True)
         part.train.groups, part.train.record_every, part.train.eval_every = groups, 0, 0
-        if part.method.rehearsal and not _demos_there(config):
+        if part.method.rehearses and not _demos_there(config):
             part.method.rehearsal = 0
         # A process of its own: what this one holds would count as the run's memory.
         done = subprocess.run(

@@ -304,7 +304,7 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.reflect_coef": not method.learns_to_judge,
         "method.reflect_share": not method.learns_to_judge,
         "method.rehearsal": not method.learns_to_judge,
-        "method.rehearsal_coef": not method.learns_to_judge or method.rehearsal == 0,
+        "method.rehearsal_coef": not method.rehearses,
         "method.judge": not method.reflect,
         "method.judge_temperature": not method.reflect,
         "method.judge_pool": not judged,

@@ -108,21 +108,26 @@ def load_policy(
 
 @dataclass(slots=True, frozen=True)
 class Reference:
-    """The frozen warm start of an RL run: ``model`` to compare with (KL), ``policy`` to judge with."""
+    """The frozen warm start of an RL run, as far as it is needed: to compare with (KL), to judge with."""
 
+    model: Any = None
+    judge: Policy | None = None
+
+
+def load_reference(config: RunConfig, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
+    """The reference of ``policy``."""
+    if not config.needs_reference:
+        return Reference()
     model: Any
-    policy: Policy
-
-
-def load_reference(config: RunConfig, policy: TransformersPolicy, warm_start: str | Path) -> Reference | None:
-    """The reference of ``policy``, where the settings need one."""
-    if not config.train.kl.active and not config.method.judged_by_reference:
-        return None
+    judge: Policy
     if policy.adapted:  # without its adapter an adapted model is the warm start: no second copy
-        return Reference(AdapterOff(policy.model), WithoutAdapter(policy))
-    frozen = load_policy(config, warm_start)
-    frozen.model.requires_grad_(False)
-    return Reference(frozen.model, frozen)
+        model, judge = AdapterOff(policy.model), WithoutAdapter(policy)
+    else:
+        judge = frozen = load_policy(config, warm_start)
+        model = frozen.model.requires_grad_(False)
+    return Reference(
+        model if config.train.kl.active else None, judge if config.method.judged_by_reference else None
+    )
 
 
 def reference_judge(config: RunConfig) -> Policy | None:

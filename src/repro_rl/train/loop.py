@@ -180,7 +180,7 @@ class RLRun:
             )
         self.updater = Updater(
             self.ranks.trained(self.policy.model),
-            reference.model if reference and config.train.kl.active else None,
+            reference.model,
             self.policy.pad_id,
             config.train,
             config.method,
@@ -191,9 +191,7 @@ class RLRun:
             config.policy.packed,
             correction,
         )
-        self.judged_by: Policy = (
-            reference.policy if reference and config.method.judged_by_reference else self.sampler
-        )
+        self.judged_by: Policy | None = reference.judge  # None: the sampler, whose weights are in training
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None

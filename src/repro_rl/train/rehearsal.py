@@ -117,7 +117,7 @@ def build_rehearsal(
     env: TextEnv | None = None,
 ) -> Rehearsal | None:
     """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
-    if config.method.rehearsal == 0 or not config.method.learns_to_judge:
+    if not config.method.rehearses:
         return None
     experts, labelled = load_demos(demos_of(config))
     return Rehearsal([*experts, *labelled], policy, prompts, instructions, config, ranks, env)

@@ -115,7 +115,7 @@ def checked(config: RunConfig) -> RunConfig:
     train, method = config.train, config.method
     if train.kl.form == "exact":
         raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
-    if method.rehearsal and method.reflect:
+    if method.rehearses:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
     if method.judged_by_reference:
         raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")

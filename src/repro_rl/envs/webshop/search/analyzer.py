@@ -22,7 +22,7 @@ _STOP = (
 )
 STOP_WORDS = frozenset(_STOP.split())
 # Before 3.11.5 CPython keeps what a possessive group had read of a turn that failed (its issue 106052).
-_POSSESSIVE_HOLDS = (re.match("(?:ab?c)*+", "abcab") or [""])[0] == "abc"
+_POSSESSIVE_HOLDS = re.fullmatch("(?:ab?c)*+ab", "abcab") is not None
 
 
 class _Possessive:
