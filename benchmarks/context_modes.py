@@ -96,11 +96,15 @@ def word_model(folder: Path, think: str = "'off'") -> Path:
 def cells_of(model: Any) -> Iterator[list[int]]:
     """The cells of every forward pass inside the block: the model's own, and those over token trees."""
     counted: list[int] = []
-    forward, advance = packed.forward, PackedDecoder.advance
+    forward, go_on, advance = packed.forward, packed.go_on, PackedDecoder.advance
 
     def over_tree(model: Any, tree: TokenTree, *rest: Any) -> torch.Tensor:
         counted.append(len(tree.token))
         return forward(model, tree, *rest)
+
+    def next_turn(model: Any, cache: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counted.append(ids.numel())
+        return go_on(model, cache, ids, *rest)
 
     def one_more(decoder: PackedDecoder, *rest: Any) -> torch.Tensor:
         logits = advance(decoder, *rest)
@@ -111,7 +115,10 @@ def cells_of(model: Any) -> Iterator[list[int]]:
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        with patch.object(packed, "forward", over_tree), patch.object(PackedDecoder, "advance", one_more):
+        with (
+            patch.multiple(packed, forward=over_tree, go_on=next_turn),
+            patch.object(PackedDecoder, "advance", one_more),
+        ):
             yield counted
     finally:
         hook.remove()

@@ -30,6 +30,7 @@ from warm_start import warm_start
 
 from repro_rl.config import load_config
 from repro_rl.train import contexts
+from repro_rl.train.contexts import is_chat
 from repro_rl.train.loop import RLRun
 
 REFLECTING = ["method=gigpo", "method.reflect=true"]
@@ -124,6 +125,8 @@ def main() -> None:
         if arguments.demos:
             common.append(f"train.demos={arguments.demos}")
         recipe = None if arguments.paper else arguments.recipe
+        if is_chat(load_config(recipe, common)):  # a conversation is its own judge
+            cases = {title: settings for title, settings in cases.items() if title != "+ frozen judge"}
         runs = {}
         for title, settings in cases.items():
             run = runs[title] = RLRun(load_config(recipe, [*common, *settings]), folder / title)

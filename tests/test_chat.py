@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from repro_rl import make
 from repro_rl.config import load_config
 from repro_rl.errors import ConfigError
-from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
+from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny, packed
 from repro_rl.policy.chat import TokenChat, open_chat
 from repro_rl.policy.chat_cache import CachedChat
 from repro_rl.policy.http.answers import Answer
@@ -153,13 +153,13 @@ def test_a_template_without_earlier_answers_is_refused():
 # The cache between turns --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory) -> TransformersPolicy:
+@pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
+def policy(tmp_path_factory, request) -> TransformersPolicy:
     env = make("sokoban", **SOKOBAN)
     words = {*env.vocabulary(), *COMPACT.words(env.max_steps)}
     size = TinySize(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=512)
     folder = build_tiny(tmp_path_factory.mktemp("chat") / "tiny", words, size, seed=5)
-    return TransformersPolicy.load(folder, device="cpu")
+    return TransformersPolicy.load(folder, device="cpu", packed=request.param)
 
 
 SOKOBAN: dict[str, Any] = {
@@ -249,9 +249,16 @@ def test_the_result_does_not_depend_on_who_plays_beside(policy):
         assert [c.token_ids for c in conversation_of(three)] == ids
 
 
-def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy):
+def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy, monkeypatch):
     """Greedy copies of a task never differ: each token of theirs goes through the weights once."""
     counted: list[int] = []
+    go_on = packed.go_on
+
+    def counting(model: Any, cache: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counted.append(ids.numel())
+        return go_on(model, cache, ids, *rest)
+
+    monkeypatch.setattr(packed, "go_on", counting)
     hook = policy.model.register_forward_pre_hook(
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )

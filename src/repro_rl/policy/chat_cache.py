@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from repro_rl.policy import packed
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.chat import TokenChat
 from repro_rl.policy.decode import MIN_PREFIX, common_prefix
@@ -24,6 +25,7 @@ from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
 MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
+IDLE_SHARE = 0.5  # of a pass's rows that may be for nothing: copying the others' cache costs more
 FIRST_COLUMNS = 128  # a slot's room; doubled when a conversation outgrows it
 
 Block = tuple[int, ...]
@@ -45,7 +47,7 @@ class _Place:
     slots: torch.Tensor  # [R]
     columns: torch.Tensor  # [R, Q]
     width: int  # columns that any query may see
-    straight: bool  # the slots are 0..R-1
+    begin: int | None  # the slots are begin..begin+R-1, so their part of the cache need not be copied
     room: tuple[int, int] = (0, 0)  # slots, columns of every layer
 
 
@@ -73,8 +75,9 @@ class _SlotLayer(CacheLayerMixin):
         for kept, new in ((self.keys, key_states), (self.values, value_states)):
             assert kept is not None
             kept[place.slots[:, None], :, place.columns] = new.transpose(1, 2).to(kept.dtype)
-            rows = kept[: len(place.slots)] if place.straight else kept[place.slots]
-            seen.append(rows[:, :, : place.width])
+            begin, rows = place.begin, len(place.slots)
+            part = kept[place.slots] if begin is None else kept[begin : begin + rows]
+            seen.append(part[:, :, : place.width])
         return seen[0], seen[1]
 
     def resize(self, slots: int, columns: int) -> None:
@@ -115,6 +118,7 @@ class CachedChat(TokenChat):
         self._sharers: list[set[int]] = []  # slot -> its conversations
         self._length: list[int] = []  # slot -> tokens whose keys and values it holds
         self._free: list[int] = []
+        self._packs = False
 
     @torch.no_grad()
     def answer(
@@ -128,6 +132,7 @@ class CachedChat(TokenChat):
         model = self.policy.model
         was_training = model.training
         model.eval()
+        self._packs = self.policy.packs  # asked once a turn: it looks at every parameter
         with self.policy.precision():
             logits, node = self._read(rows, turns)
             completions = self._write(rows, turns, keys, settings, logits, node)
@@ -298,7 +303,8 @@ class CachedChat(TokenChat):
         """Append each block to its slot; logits after its last token, [N, V]."""
         lengths = [self._length[slot] for slot in slots]
         longest = max(length + len(block) for length, block in zip(lengths, blocks, strict=True))
-        # Padding lies behind a slot's end, where the next pass writes: at most one longest block more.
+        # Padding lies behind a slot's end, where the next pass writes: at most one longest block more. So
+        # every slot has a column behind its end, for the tokens of idle rows.
         self._make_room(longest + max(map(len, blocks)))
         order = sorted(range(len(slots)), key=lambda i: (len(blocks[i]), slots[i]))
         pieces: list[torch.Tensor] = []
@@ -311,9 +317,7 @@ class CachedChat(TokenChat):
                     break
                 stop += 1
             part = order[start:stop]
-            pieces.append(
-                self._pass([slots[i] for i in part], [blocks[i] for i in part], [lengths[i] for i in part])
-            )
+            pieces.append(self._pass({slots[i]: blocks[i] for i in part}))
             start = stop
         for slot, length, block in zip(slots, lengths, blocks, strict=True):
             self._length[slot] = length + len(block)
@@ -321,35 +325,41 @@ class CachedChat(TokenChat):
         back[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(pieces)[back.to(self.policy.device)]
 
-    def _pass(self, slots: list[int], blocks: list[Block], lengths: list[int]) -> torch.Tensor:
+    def _pass(self, wanted: dict[int, Block]) -> torch.Tensor:
         """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its slot."""
-        policy, size = self.policy, max(map(len, blocks))
-        ids = np.full((len(blocks), size), policy.pad_id, dtype=np.int64)
-        columns = np.empty((len(blocks), size), dtype=np.int64)
-        for i, (block, length) in enumerate(zip(blocks, lengths, strict=True)):
+        policy, size = self.policy, max(map(len, wanted.values()))
+        slots, begin = list(wanted), None
+        low, high = min(slots), max(slots) + 1
+        if len(slots) >= (high - low) * (1 - IDLE_SHARE if size == 1 else 1):
+            slots, begin = list(range(low, high)), low
+        ids = np.full((len(slots), size), policy.pad_id, dtype=np.int64)
+        columns = np.empty((len(slots), size), dtype=np.int64)
+        for i, slot in enumerate(slots):
+            block, length = wanted.get(slot, ()), self._length[slot]
             gap = size - len(block)
             ids[i, gap:] = block
             columns[i, gap:] = np.arange(length, length + len(block))
             columns[i, :gap] = length + len(block) + np.arange(gap)
         here, place = policy.device, self._place
         place.slots = torch.tensor(slots, device=here)
-        place.straight = slots == list(range(len(slots)))
+        place.begin = begin
         place.columns = torch.as_tensor(columns, device=here)
         place.width = int(columns.max()) + 1
-        visible = (
-            torch.arange(place.width, device=here) <= place.columns[:, None, :, None]
-        )  # [R, 1, Q, width]
-        if policy.model.config._attn_implementation == "eager":
-            kind = torch.bfloat16 if policy.mixed else policy.model.dtype
-            visible = torch.zeros(visible.shape, dtype=kind, device=here).masked_fill(
-                ~visible, torch.finfo(kind).min
-            )
-        result = policy.model(
-            input_ids=torch.as_tensor(ids, device=here),
-            attention_mask=visible,
-            position_ids=place.columns,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return result.logits[:, -1]  # type: ignore[no-any-return]
+        kind = torch.bfloat16 if policy.mixed else policy.model.dtype
+        unseen = torch.arange(place.width, device=here) > place.columns[:, None, :, None]
+        # Added to the scores: a mask of booleans would be turned into this one by every layer.
+        mask = torch.zeros(unseen.shape, dtype=kind, device=here).masked_fill_(unseen, torch.finfo(kind).min)
+        tokens = torch.as_tensor(ids, device=here)
+        if self._packs:
+            logits = packed.go_on(policy.model, self._layers, tokens, place.columns, mask)
+        else:
+            logits = policy.model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=place.columns,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        order = {slot: i for i, slot in enumerate(slots)}
+        return logits[torch.tensor([order[slot] for slot in wanted], device=here)]

@@ -132,7 +132,9 @@ class PackedDecoder:
         self._tree: TokenTree | None = None
         self._prompt = packed.KeysValues()
         self._buffers: list[packed.Pair] = []  # a layer's keys and values [B, kv_heads, C, D]
-        self._seen = torch.empty(0)  # [B, C] the columns of the buffers that a row attends to
+        # [B, C] added to the scores: 0 for the columns of the buffers that a row attends to. A mask of
+        # booleans would be turned into this one by every layer.
+        self._unseen = torch.empty(0)
         self._length = np.empty(0, dtype=np.int64)  # [B] tokens of a row so far
         self._slots = np.empty(0, dtype=np.int64)  # the buffers' row of each row of the last call
         self._column = self._new_tokens = 0
@@ -156,8 +158,8 @@ class PackedDecoder:
         assert self._turn is not None
         place = torch.from_numpy(self._length)
         turn = self._turn[0].index_select(0, place), self._turn[1].index_select(0, place)
-        self._seen[:, column] = True
-        mask = self._seen[:, None, None, : column + 1]
+        self._unseen[:, column] = 0
+        mask = self._unseen[:, None, None, : column + 1]
         inner = self.model.model
         x = F.embedding(torch.from_numpy(tokens), inner.embed_tokens.weight)
         for layer, (keys, values) in zip(inner.layers, self._buffers, strict=True):
@@ -194,8 +196,8 @@ class PackedDecoder:
             self._buffers.append((made[0], made[1]))
         self._prompt.layers.clear()
         self._length = self._tree.length[rows].copy()
-        self._seen = torch.zeros(count, room, dtype=torch.bool)
-        self._seen[:, :width] = torch.from_numpy(np.arange(width) < self._length[:, None])
+        self._unseen = torch.full((count, room), -torch.inf)
+        self._unseen[:, :width][torch.from_numpy(np.arange(width) < self._length[:, None])] = 0
         self._slots, self._column = np.arange(count), width
         self._turn = packed.rotation(self.model, room + 1)
 
@@ -218,7 +220,7 @@ class PackedDecoder:
                 pair.append(new)
             made.append((pair[0], pair[1]))
         self._buffers = made
-        self._seen, self._length = self._seen[select], self._length[slots]
+        self._unseen, self._length = self._unseen[select], self._length[slots]
         self._slots = np.arange(len(slots))
 
 

@@ -8,9 +8,9 @@ own parameters, so sampling, training and the reference may all use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.tree import TokenTree
 
+BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the caches
 KNOWN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -64,16 +65,32 @@ def rotation(model: Any, positions: int) -> Pair:
     return cos[0, :, None], sin[0, :, None]
 
 
+def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
+    """``function`` of all ``values`` [N, ...], which takes each of the N by itself, ``BLOCK`` at a time.
+
+    At once under autograd: what is kept for the backward pass fills the caches anyway (measured).
+    """
+    if len(values[0]) <= BLOCK or torch.is_grad_enabled():
+        return function(*values)
+    parts = zip(*(value.split(BLOCK) for value in values), strict=True)
+    return torch.cat([function(*part) for part in parts])
+
+
 def heads(attention: Any, name: str, x: torch.Tensor, turn: Pair | None) -> torch.Tensor:
     """Queries, keys or values ("q", "k", "v") [N, heads, D] of normed states [N, H]; ``turn``: cos, sin."""
-    out: torch.Tensor = getattr(attention, f"{name}_proj")(x).view(len(x), -1, attention.head_dim)
-    if turn is None:
-        return out
+    project = getattr(attention, f"{name}_proj")
     norm = getattr(attention, f"{name}_norm", None)  # Qwen3
-    if norm is not None:
-        out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
-    first, second = out.chunk(2, dim=-1)
-    return out * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
+
+    def split(x: torch.Tensor, *turn: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = project(x).view(len(x), -1, attention.head_dim)
+        if not turn:
+            return out
+        if norm is not None:
+            out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
+        first, second = out.chunk(2, dim=-1)
+        return out * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
+
+    return by_blocks(split, x, *(turn or ()))
 
 
 def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
@@ -83,10 +100,15 @@ def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
 
 def finish(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """The rest of a layer: states [N, H], and what their heads attended to [N, heads * D]."""
-    x = x + layer.self_attn.o_proj(attended)
-    y = normed(x, layer.post_attention_layernorm)
-    out: torch.Tensor = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(y)) * layer.mlp.up_proj(y))
-    return out
+    mlp = layer.mlp
+
+    def rest(x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        x = x + layer.self_attn.o_proj(attended)
+        y = normed(x, layer.post_attention_layernorm)
+        out: torch.Tensor = x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
+        return out
+
+    return by_blocks(rest, x, attended)
 
 
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
@@ -143,6 +165,48 @@ def forward(
             query = heads(attention, "q", y, (cos.index_select(0, some), sin.index_select(0, some)))
             attended = asking(query, key, value)
         x = finish(layer, x, attended)
+    return last_logits(model, x)
+
+
+class Layer(Protocol):
+    """Where one layer's keys and values are kept."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take new ones [R, kv_heads, Q, D]; return all those of these rows [R, kv_heads, W, D]."""
+        ...
+
+
+def go_on(
+    model: Any, cache: Sequence[Layer], ids: torch.Tensor, position: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Logits [R, V] after the last of the tokens ``ids`` [R, Q] that go on rows of a cache.
+
+    ``mask`` [R, 1, Q, W] is added to the scores.
+    """
+    inner = model.model
+    rows, size = ids.shape
+    cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
+    turn = cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
+    x = F.embedding(ids.reshape(-1), inner.embed_tokens.weight)
+    ends = torch.arange(size - 1, rows * size, size)
+
+    def by_row(values: torch.Tensor) -> torch.Tensor:
+        return values.view(rows, -1, *values.shape[1:]).transpose(1, 2)
+
+    for layer, kept in zip(inner.layers, cache, strict=True):
+        attention = layer.self_attn
+        y = normed(x, layer.input_layernorm)
+        key, value = kept.update(
+            by_row(heads(attention, "k", y, turn)), by_row(heads(attention, "v", y, None))
+        )
+        if layer is inner.layers[-1] and size > 1:
+            x, y, mask = x[ends], y[ends], mask[:, :, -1:]
+            turn = turn[0][ends], turn[1][ends]
+        query = by_row(heads(attention, "q", y, turn))
+        attended = attend(query, key, value, mask)
+        x = finish(layer, x, attended.reshape(len(x), -1))
     return last_logits(model, x)
 
 
