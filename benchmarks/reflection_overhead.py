@@ -6,9 +6,10 @@ rehearsal; judged by the frozen warm start, with none trained on; and RePro whol
 while acting too. One thread, no GPU; processor seconds by part.
 
 ``--paper`` takes the papers' proportions instead of a recipe for tiny models: Sokoban's full prompts with
-thoughts, history 2, 15 steps, answers of up to ``--answer`` tokens and reflections of up to ``--reflection``,
-every one of them trained on; in one more run an eighth of them, as in the recipes for tiny models. The model
-is untrained, so that no episode ends early; a word is a token.
+thoughts, history 2, 15 steps, answers of up to ``--answer`` tokens and reflections of up to ``--reflection``
+(132: what 15 lines of values take in Qwen's tokens, see prompt_tokens.py), every one of them trained on; in
+one more run an eighth of them, as in the recipes for tiny models. The model is untrained, so that no episode
+ends early; a word is a token. With ``prompt.context=chat`` acting holds the reflection too.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def main() -> None:
     )
     parser.add_argument("--answer", type=int, default=128, help="with --paper: longest answer, in tokens")
     parser.add_argument(
-        "--reflection", type=int, default=256, help="with --paper: longest reflection, in tokens"
+        "--reflection", type=int, default=132, help="with --paper: longest reflection, in tokens"
     )
     parser.add_argument("--init", type=Path, help="a warm start of the recipe  [default: made here, minutes]")
     parser.add_argument("--demos", type=Path, help="its demonstrations, where it does not know them")

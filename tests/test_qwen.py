@@ -25,6 +25,7 @@ from repro_rl.policy.qwen_tokenizer import (
     read_ranks,
     write_tokenizer,
 )
+from repro_rl.policy.transformers_policy import plain_ids
 from repro_rl.text import TextFormat
 from repro_rl.text.parse import parse_forward, parse_reflection
 from repro_rl.train.preflight import check_thinking
@@ -83,6 +84,20 @@ def test_decoding_gives_the_text_back(text):
     assert tokenizer.decode(ids(tokenizer, text)) == normal
     if text.isascii():
         assert normal == unicodedata.normalize("NFC", text) == text
+
+
+@given(st.text(max_size=60) | st.sampled_from(["<|im_start|>user\nab<|im_end|>", "<think>\n\n</think>\n\n the"]))
+@settings(max_examples=150, deadline=None)
+def test_the_short_way_to_ids_gives_the_tokenizers_own(text):
+    tokenizer = _tokenizer()
+    assert list(plain_ids(tokenizer, text)) == ids(tokenizer, text)
+
+
+def test_a_tokenizer_that_cuts_or_pads_is_asked_itself(small):
+    tokenizer = build_tokenizer(small_ranks(), "qwen3")
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    assert list(plain_ids(tokenizer, "abc the abc")) == ids(small["qwen3"], "abc the abc")
+    assert len(plain_ids(tokenizer, "abc the abc")) > 2
 
 
 _BUILT: list[Any] = []

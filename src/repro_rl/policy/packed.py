@@ -72,7 +72,7 @@ def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> t
     """
     if len(values[0]) <= BLOCK or torch.is_grad_enabled():
         return function(*values)
-    parts = zip(*(value.split(BLOCK) for value in values), strict=True)
+    parts = zip(*(torch.split(value, BLOCK) for value in values), strict=True)
     return torch.cat([function(*part) for part in parts])
 
 

@@ -197,7 +197,7 @@ class TransformersPolicy:
         ids = self._encoded.get(prompt)
         if ids is None:
             text = self.render(prompt, self.thinking) if self.chat else prompt
-            ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            ids = plain_ids(self.tokenizer, text)
             if not ids:
                 raise ConfigError("A prompt has no tokens; check the prompt template and the tokenizer.")
             if self._encoded_tokens > CACHE_TOKENS:
@@ -220,7 +220,7 @@ class TransformersPolicy:
 
     def encode_target(self, text: str) -> Ids:
         """Ids of a completion to imitate, with the end-of-text token."""
-        return (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self._end_id())
+        return (*plain_ids(self.tokenizer, text), self._end_id())
 
     def decode(self, ids: Ids) -> str:
         """Text of sampled ids.
@@ -353,6 +353,18 @@ class TransformersPolicy:
             chosen = draw(weights, node, uniform)
         picked = logp[rows, chosen]
         return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
+
+
+def plain_ids(tokenizer: Any, text: str) -> Ids:
+    """Ids of a text, nothing added.
+
+    A fast tokenizer's core is asked directly: for a short prompt what transformers wraps around it takes
+    longer. One that would cut or pad is left to transformers, which switches that off.
+    """
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None or core.truncation is not None or core.padding is not None:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(core.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def quiet() -> None:
