@@ -86,7 +86,7 @@ def test_decoding_gives_the_text_back(text):
         assert normal == unicodedata.normalize("NFC", text) == text
 
 
-@given(st.text(max_size=60) | st.sampled_from(["<|im_start|>user\nab<|im_end|>", "<think>\n\n</think>\n\n the"]))
+@given(st.text(max_size=60) | st.sampled_from(["<|im_start|>user\nab<|im_end|>", "<think>\n\n</think> the"]))
 @settings(max_examples=150, deadline=None)
 def test_the_short_way_to_ids_gives_the_tokenizers_own(text):
     tokenizer = _tokenizer()
