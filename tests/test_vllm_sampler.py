@@ -147,6 +147,14 @@ def test_prompts_that_do_not_fit_are_data(make, server):
 # Failures -------------------------------------------------------------------------------------------
 
 
+def test_a_server_that_names_no_limit_has_the_models(make, server, policy, monkeypatch):
+    server.limit = None
+    assert make().limit == policy.positions
+    monkeypatch.setattr(policy.model.config, "max_position_embeddings", 0)
+    with pytest.raises(ConfigError, match="does not say its max_model_len"):
+        make()
+
+
 def spoiled(change):
     """A completion with something wrong in it."""
 

@@ -24,7 +24,7 @@ def answer(**content: Any) -> Reply:
 class VllmServer(Server):
     """Samples with ``model``'s weights until it is told others; ``fail`` may answer in its place."""
 
-    def __init__(self, model: Path, limit: int = 200) -> None:
+    def __init__(self, model: Path, limit: int | None = 200) -> None:
         super().__init__()
         self.url = self.url.removesuffix("/v1")
         self.model_folder, self.limit = model, limit

@@ -146,7 +146,13 @@ class ServerSampler:
         """Model name, longest sequence, vLLM's version and dtype; the server must have what we need."""
         models = self._ask("/v1/models")["data"]
         name = str(models[0]["id"])
-        limit = int(models[0].get("max_model_len") or self.text.model.config.max_position_embeddings)
+        limit = models[0].get("max_model_len") or self.text.positions
+        if limit is None:
+            raise ConfigError(
+                f"{self.server.url} does not say its max_model_len, nor does the model's config.json "
+                "(max_position_embeddings); start the server with --max-model-len."
+            )
+        limit = int(limit)
         try:
             info = self._ask("/server_info?config_format=json", once=True)["vllm_config"]
         except ApiError as error:
