@@ -16,6 +16,7 @@ from command import run_command
 from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.encode import plain_ids
 from repro_rl.policy.qwen_shapes import SHAPES, Shape, find_shape, model_config
 from repro_rl.policy.qwen_tokenizer import (
     CONTROL,
@@ -25,7 +26,6 @@ from repro_rl.policy.qwen_tokenizer import (
     read_ranks,
     write_tokenizer,
 )
-from repro_rl.policy.transformers_policy import plain_ids
 from repro_rl.text import TextFormat
 from repro_rl.text.parse import parse_forward, parse_reflection
 from repro_rl.train.preflight import check_thinking

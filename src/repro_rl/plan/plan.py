@@ -16,6 +16,7 @@ from repro_rl.plan.network import Network, network_of
 from repro_rl.plan.probe import SMALL_MODEL, Played, measure_rates, memory_now, play_small
 from repro_rl.plan.tokens import TokenTable, count_tokens
 from repro_rl.plan.workload import Workload, workload_of
+from repro_rl.policy.encode import plain_ids
 from repro_rl.train.build import build_pool, build_prompts, initial_model, load_policy, tiny_words
 from repro_rl.train.contexts import need_window
 from repro_rl.types import Ids
@@ -71,7 +72,7 @@ class Counter:
     def target(self, text: str) -> Ids:
         if self.tokenizer is None:
             return (0,) * round(len(text) / CHARACTERS)
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return plain_ids(self.tokenizer, text)
 
 
 def find_counter(config: RunConfig, given: Path | None, notes: list[str]) -> Counter:

@@ -341,6 +341,9 @@ class CachedChat(TokenChat):
             columns[i, gap:] = np.arange(length, length + len(block))
             columns[i, :gap] = length + len(block) + np.arange(gap)
         here, place = policy.device, self._place
+        asked = None  # rows of the wanted slots, where some are idle or in another order
+        if begin is not None and slots != list(wanted):
+            asked = torch.tensor(list(wanted), device=here) - begin
         place.slots = torch.tensor(slots, device=here)
         place.begin = begin
         place.columns = torch.as_tensor(columns, device=here)
@@ -351,15 +354,14 @@ class CachedChat(TokenChat):
         mask = torch.zeros(unseen.shape, dtype=kind, device=here).masked_fill_(unseen, torch.finfo(kind).min)
         tokens = torch.as_tensor(ids, device=here)
         if self._packs:
-            logits = packed.go_on(policy.model, self._layers, tokens, place.columns, mask)
-        else:
-            logits = policy.model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=place.columns,
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-        order = {slot: i for i, slot in enumerate(slots)}
-        return logits[torch.tensor([order[slot] for slot in wanted], device=here)]
+            turn = packed.rotation_at(policy.model, place.columns)
+            return packed.go_on(policy.model, self._layers, tokens, turn, mask, asked)
+        logits: torch.Tensor = policy.model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=place.columns,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits if asked is None else logits[asked]

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from repro_rl.policy import packed
@@ -124,6 +123,21 @@ class HubDecoder:
         return self.prefix.entry[1]
 
 
+@dataclass(slots=True)
+class _Column:
+    """A layer's buffers [B, kv_heads, C, D] at the column that one more token of every row goes to."""
+
+    buffers: packed.Pair
+    column: int
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor) -> packed.Pair:
+        """See packed.Layer."""
+        keys, values = self.buffers
+        keys[:, :, self.column : self.column + 1] = key_states
+        values[:, :, self.column : self.column + 1] = value_states
+        return keys[:, :, : self.column + 1], values[:, :, : self.column + 1]
+
+
 class PackedDecoder:
     """A model that ``packed.packable`` accepts."""
 
@@ -160,25 +174,17 @@ class PackedDecoder:
         turn = self._turn[0].index_select(0, place), self._turn[1].index_select(0, place)
         self._unseen[:, column] = 0
         mask = self._unseen[:, None, None, : column + 1]
-        inner = self.model.model
-        x = F.embedding(torch.from_numpy(tokens), inner.embed_tokens.weight)
-        for layer, (keys, values) in zip(inner.layers, self._buffers, strict=True):
-            attention = layer.self_attn
-            y = packed.normed(x, layer.input_layernorm)
-            keys[:, :, column] = packed.heads(attention, "k", y, turn)
-            values[:, :, column] = packed.heads(attention, "v", y, None)
-            attended = packed.attend(
-                packed.heads(attention, "q", y, turn)[:, :, None],
-                keys[:, :, : column + 1],
-                values[:, :, : column + 1],
-                mask,
-            )
-            x = packed.finish(layer, x, attended.reshape(rows, -1))
+        logits = packed.go_on(
+            self.model,
+            [_Column(pair, column) for pair in self._buffers],
+            torch.from_numpy(tokens)[:, None],
+            turn,
+            mask,
+            torch.from_numpy(self._slots) if len(self._slots) < rows else None,
+        )
         self._column += 1
         self._length += 1
-        if len(self._slots) < rows:
-            x = x[torch.from_numpy(self._slots)]
-        return packed.last_logits(self.model, x)
+        return logits
 
     def _allocate(self, rows: Sequence[int] | NDArray[np.int64]) -> None:
         """Buffers for ``rows`` of the prompts, which may repeat, filled with the prompts' keys and values."""

@@ -59,10 +59,15 @@ class KeysValues:
 
 def rotation(model: Any, positions: int) -> Pair:
     """cos and sin [positions, 1, D] of the rotary embedding."""
-    inner = model.model
     with torch.no_grad():
-        cos, sin = inner.rotary_emb(inner.embed_tokens.weight, torch.arange(positions)[None])
-    return cos[0, :, None], sin[0, :, None]
+        return rotation_at(model, torch.arange(positions)[None])
+
+
+def rotation_at(model: Any, position: torch.Tensor) -> Pair:
+    """cos and sin [R * Q, 1, D] at the positions [R, Q]."""
+    inner = model.model
+    cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
+    return cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
 
 
 def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
@@ -179,16 +184,20 @@ class Layer(Protocol):
 
 
 def go_on(
-    model: Any, cache: Sequence[Layer], ids: torch.Tensor, position: torch.Tensor, mask: torch.Tensor
+    model: Any,
+    cache: Sequence[Layer],
+    ids: torch.Tensor,
+    turn: Pair,
+    mask: torch.Tensor,
+    wanted: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logits [R, V] after the last of the tokens ``ids`` [R, Q] that go on rows of a cache.
+    """Logits [S, V] after the last of the tokens ``ids`` [R, Q] that go on rows of a cache.
 
-    ``mask`` [R, 1, Q, W] is added to the scores.
+    ``turn``: cos, sin [R * Q, 1, D] of their positions. ``mask`` [R, 1, Q, W] is added to the scores.
+    ``wanted`` [S]: rows; None: all of them.
     """
     inner = model.model
     rows, size = ids.shape
-    cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
-    turn = cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
     x = F.embedding(ids.reshape(-1), inner.embed_tokens.weight)
     ends = torch.arange(size - 1, rows * size, size)
 
@@ -205,8 +214,10 @@ def go_on(
             x, y, mask = x[ends], y[ends], mask[:, :, -1:]
             turn = turn[0][ends], turn[1][ends]
         query = by_row(heads(attention, "q", y, turn))
-        attended = attend(query, key, value, mask)
-        x = finish(layer, x, attended.reshape(len(x), -1))
+        attended = attend(query, key, value, mask).reshape(len(x), -1)
+        if layer is inner.layers[-1] and wanted is not None:
+            x, attended = x[wanted], attended[wanted]
+        x = finish(layer, x, attended)
     return last_logits(model, x)
 
 

@@ -21,6 +21,7 @@ from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import lora as adapters
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.decode import Decoder, HubDecoder, PackedDecoder, PrefixCache
+from repro_rl.policy.encode import plain_ids
 from repro_rl.policy.packed import packable
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.random_streams import uniforms
@@ -353,18 +354,6 @@ class TransformersPolicy:
             chosen = draw(weights, node, uniform)
         picked = logp[rows, chosen]
         return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
-
-
-def plain_ids(tokenizer: Any, text: str) -> Ids:
-    """Ids of a text, nothing added.
-
-    A fast tokenizer's core is asked directly: for a short prompt what transformers wraps around it takes
-    longer. One that would cut or pad is left to transformers, which switches that off.
-    """
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is None or core.truncation is not None or core.padding is not None:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return tuple(core.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def quiet() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro_rl.errors import ConfigError
+from repro_rl.policy.encode import plain_ids
 from repro_rl.types import Ids
 
 REMEMBERED = 1_000_000  # tokens of encoded turns: about 40 MB of Python integers
@@ -54,7 +55,7 @@ class Turns:
         policy = self._policy
         tokenizer = policy.tokenizer
         if not policy.chat:
-            return (*policy.encode_target("")[-1:], *_plain(tokenizer, text))
+            return (*policy.encode_target("")[-1:], *plain_ids(tokenizer, text))
         written = str(
             tokenizer.apply_chat_template(
                 [
@@ -68,17 +69,13 @@ class Turns:
             )
         )
         place = written.find(_ANSWER)
-        ids = _plain(tokenizer, written[place + len(_ANSWER) :])
+        ids = plain_ids(tokenizer, written[place + len(_ANSWER) :])
         if place < 0 or not ids:
             raise ConfigError(
                 "The tokenizer's chat template does not show earlier answers, so a conversation cannot grow; "
                 "use prompt.context=window or policy.chat=off."
             )
         return ids
-
-
-def _plain(tokenizer: Any, text: str) -> Ids:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from repro_rl.config import RunConfig
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.encode import plain_ids
 from repro_rl.policy.turns import Turns
 from repro_rl.rollout.chat import fit_turn, reserved
 from repro_rl.rollout.fit import Fitted, fitting_prompt
@@ -60,9 +61,7 @@ def check_prompt(
         )
     unknown = policy.tokenizer.unk_token_id
     if unknown is not None and unknown in ids:
-        words = [
-            w for w in text.split() if unknown in policy.tokenizer(w, add_special_tokens=False)["input_ids"]
-        ]
+        words = [w for w in text.split() if unknown in plain_ids(policy.tokenizer, w)]
         raise PreflightError(
             f"The tokenizer does not know {', '.join(map(repr, words[:5]))} in the first prompt of {task}: "
             f"the model was built for other env or prompt settings. Use the settings of its warmup, "
