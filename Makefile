@@ -38,9 +38,10 @@ study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  #
 	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks docs/data
-	$(BIN)/ruff format --check src tests benchmarks docs/data
+	$(BIN)/ruff check src tests benchmarks examples docs/data
+	$(BIN)/ruff format --check src tests benchmarks examples docs/data
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 verl-setup: $(VERL_VENV)/.ready  ## an environment of its own for verl: its pins are not ours (docs/verl.md)
 
@@ -56,8 +57,8 @@ $(VERL_VENV)/.ready: pyproject.toml constraints-verl.txt
 	@touch $@
 
 verl-smoke: verl-setup  ## verl's real trainer on CPU: RePro, then GiGPO, and a check of all they should have written
-	$(VERL_BIN)/python -m pytest tests/test_verl_installed.py
-	$(VERL_BIN)/python tests/verl_smoke.py --out $(VERL_OUT)
+	$(VERL_BIN)/python -m pytest tests/integrations/verl/test_installed.py
+	PYTHONPATH=tests $(VERL_BIN)/python -m support.verl_smoke --out $(VERL_OUT)
 
 vllm-setup: $(VLLM_VENV)/.ready  ## an environment of its own for vLLM on CPU: it pins torch and transformers (docs/vllm.md)
 
@@ -69,7 +70,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	@touch $@
 
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
-	$(VLLM_BIN)/python -m pytest tests/test_vllm_installed.py
+	$(VLLM_BIN)/python -m pytest tests/policy/vllm
 
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py

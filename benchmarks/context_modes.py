@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,24 +30,24 @@ import numpy as np
 import torch
 
 from repro_rl import make
-from repro_rl.config import RunConfig, load_config
+from repro_rl.config import DemosSection, RunConfig, TinySection, load_config
 from repro_rl.demos import collect_demos, save_demos
 from repro_rl.demos.collect import play
+from repro_rl.envs import TextEnv
 from repro_rl.policy import build_tiny, packed
-from repro_rl.policy.decode import PackedDecoder
 from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
-from repro_rl.policy.tiny import TinySize
+from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.policy.tree import TokenTree
-from repro_rl.policy.turns import Conversation, Turns
 from repro_rl.report.plots import PALETTE
 from repro_rl.rollout import read_trajectories
-from repro_rl.study.evaluate import evaluate
-from repro_rl.text import PromptBuilder, TextFormat
-from repro_rl.text.chat import ChatPrompts
-from repro_rl.train.build import build_prompts
-from repro_rl.train.checkpoint import find_model
-from repro_rl.train.loop import RLRun, run_training
-from repro_rl.train.warmup import run_warmup
+from repro_rl.rollout.context.window import first_inputs, replayed
+from repro_rl.run.model_paths import find_model
+from repro_rl.run.setup import build_prompts, set_up
+from repro_rl.study.evaluate import EvalRequest, evaluate
+from repro_rl.text import PromptBuilder, StepInputs, TextFormat
+from repro_rl.text.turns import TurnPrompts
+from repro_rl.train import RLRun, run_training, run_warmup
+from repro_rl.types import Trajectory
 
 MODES = ("window", "chat")
 
@@ -71,54 +72,36 @@ def cost_settings(mode: str, steps: int, model: Path, tasks: int, history: int) 
 def word_model(folder: Path, think: str = "'off'") -> Path:
     """An untrained tiny model that knows the words of the full prompts; others become ``<unk>``."""
     env = make("sokoban", style="grid")
-    observation, info = env.reset(options={"task": env.panel("train").ids[0]})
-    text = ""
-    for method in ("gigpo", "repro"):  # without and with progress while acting
-        form = ["prompt.style=full", "prompt.report=before", f"prompt.think={think}"]
-        prompts = build_prompts(load_config(None, [*form, f"method={method}"]))
-        chat = ChatPrompts(prompts)
-        text += "\n" + prompts.forward(
-            instructions=env.instructions, goal=info["goal"], observation=observation,
-            admissible=info["admissible"], history=[], step=1, max_steps=9,
-        )  # fmt: skip
-    for step in (1, 2):
-        text += "\n" + chat.act(
-            instructions="", goal="", observation="", admissible=(), step=step, max_steps=9
-        )
-    for won in (True, False):
-        text += "\n" + chat.reflect(goal="", observation="", length=9, won=won, score=0.0)
-    words = {*text.split(), *"#_OXPS√", "up", "down", "left", "right", *map(str, range(101))}
+    first = replace(first_inputs(env, env.panel("train").ids[0]), max_steps=9)
+    section = load_config(None, ["prompt.style=full", "prompt.report=before", f"prompt.think={think}"]).prompt
+    texts = [build_prompts(section, progress).act(first) for progress in (False, True)]
+    turns = TurnPrompts(build_prompts(section, progress=True))
+    texts += [turns.act(StepInputs("", "", "", (), step, 9)) for step in (1, 2)]
+    texts += [turns.reflect(goal="", observation="", length=9, won=won, score=0.0) for won in (True, False)]
+    words = {*" ".join(texts).split(), *"#_OXPS√", "up", "down", "left", "right", *map(str, range(101))}
     words |= {f"{number}{sign}" for number in range(101) for sign in ".]:,;"}
-    return build_tiny(folder, words, TinySize(positions=16_384))
+    return build_tiny(folder, words, TinySection(positions=16_384))
 
 
 @contextmanager
 def cells_of(model: Any) -> Iterator[list[int]]:
     """The cells of every forward pass inside the block: the model's own, and those over token trees."""
     counted: list[int] = []
-    forward, go_on, advance = packed.forward, packed.go_on, PackedDecoder.advance
+    forward, extend = packed.forward, packed.extend
 
     def over_tree(model: Any, tree: TokenTree, *rest: Any) -> torch.Tensor:
         counted.append(len(tree.token))
         return forward(model, tree, *rest)
 
-    def next_turn(model: Any, cache: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
-        counted.append(ids.numel())
-        return go_on(model, cache, ids, *rest)
-
-    def one_more(decoder: PackedDecoder, *rest: Any) -> torch.Tensor:
-        logits = advance(decoder, *rest)
-        counted.append(len(decoder._length))  # ended rows that stay in the buffers are computed too
-        return logits
+    def over_cache(model: Any, cache: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counted.append(ids.numel())  # ended rows that stay in the buffers are computed too
+        return extend(model, cache, ids, *rest)
 
     hook = model.register_forward_pre_hook(
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        with (
-            patch.multiple(packed, forward=over_tree, go_on=next_turn),
-            patch.object(PackedDecoder, "advance", one_more),
-        ):
+        with patch.multiple(packed, forward=over_tree, extend=over_cache):
             yield counted
     finally:
         hook.remove()
@@ -126,9 +109,9 @@ def cells_of(model: Any) -> Iterator[list[int]]:
 
 def measure(config: RunConfig, out: Path) -> dict[str, float]:
     """Cells and CPU seconds of one rollout and one update, per episode."""
-    run = RLRun(config, out)
+    run = RLRun(set_up(config), out)
     parts: dict[str, float] = {}
-    kept: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     episodes = config.train.groups * config.train.group_size
     rollout, update = run.rollout, run.updater.update
 
@@ -136,17 +119,17 @@ def measure(config: RunConfig, out: Path) -> dict[str, float]:
         def wrapped(*args: Any, **more: Any) -> Any:
             with cells_of(run.policy.model) as counted:
                 begin = time.process_time()
-                kept[name] = work(*args, **more)
+                results[name] = work(*args, **more)
                 parts[f"{name} s"] = (time.process_time() - begin) / episodes
             parts[f"{name} cells"] = sum(counted) / episodes
-            return kept[name]
+            return results[name]
 
         return wrapped
 
     run.rollout = timed("rollout", rollout)  # type: ignore[method-assign]
     run.updater.update = timed("update", update)  # type: ignore[method-assign]
     run.step()
-    lengths = {t.length for group in kept["rollout"] for t in group.trajectories}
+    lengths = {t.length for group in results["rollout"] for t in group.trajectories}
     assert lengths == {config.env.settings["max_steps"]}, lengths
     return parts
 
@@ -226,49 +209,26 @@ def draw(lengths: list[int], table: dict[str, list[dict[str, float]]], path: Pat
 # Lengths ------------------------------------------------------------------------------------------
 
 
-class Counter:
-    """What ``Turns`` needs of a policy, without a model."""
-
-    chat, thinking = True, False
-
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
-
-    def plain(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def encode(self, prompt: str) -> tuple[int, ...]:
-        turns = [{"role": "user", "content": prompt}]
-        more = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
-        return self.plain(self.tokenizer.apply_chat_template(turns, **more))
-
-    def encode_target(self, text: str) -> tuple[int, ...]:
-        return (*self.plain(text), self.tokenizer.convert_tokens_to_ids("<|im_end|>"))
-
-
-def conversation_length(env: Any, trajectory: Any, turns: Turns, chat: ChatPrompts) -> int:
+def conversation_length(env: TextEnv, trajectory: Trajectory, text: TextCodec, turns: TurnPrompts) -> int:
     """Tokens of an episode as a conversation, its reflection included; nothing is shortened."""
-    talk, prompts = Conversation(turns), chat.prompts
-    _, info = env.reset(options={"task": trajectory.task_id})
-    for step in trajectory.steps:
-        text = chat.act(
-            instructions=env.instructions, goal=trajectory.goal, observation=step.observation,
-            admissible=info["admissible"], step=step.t, max_steps=env.max_steps,
-        )  # fmt: skip
-        said = prompts.render_forward_target(50, step.action) if step.action.strip() else ""
-        talk.add(talk.turn(text), turns.answer(said))
-        info = env.step(step.action)[4]
-    text = chat.reflect(
+    conversation, prompts = Conversation(text), turns.prompts
+
+    def add(turn: str, answer: str) -> None:
+        conversation.add(conversation.turn(turn), text.encode_target(answer))
+
+    for inputs, step in replayed(env, trajectory):
+        add(turns.act(inputs), prompts.action_target(50, step.action) if step.action.strip() else "")
+    question = turns.reflect(
         goal=trajectory.goal, observation=trajectory.final_observation, length=trajectory.length,
         won=trajectory.won, score=trajectory.score,
     )  # fmt: skip
-    talk.add(talk.turn(text), turns.answer(prompts.render_reflection_target([50] * trajectory.length)))
-    return len(talk.ids)
+    add(question, prompts.reflection_target([50] * trajectory.length))
+    return len(conversation.ids)
 
 
-def tokens(ranks: Path, tasks: int) -> None:
-    known = read_ranks(ranks)
-    chat = ChatPrompts(PromptBuilder(TextFormat("full", progress=True, think="optional")))
+def tokens(ranks_file: Path, tasks: int) -> None:
+    ranks = read_ranks(ranks_file)
+    turns = TurnPrompts(PromptBuilder(TextFormat("full", progress=True, think="optional")))
     print(f"{tasks} tasks x 3 players (expert, half random, random); no thoughts; median / max tokens")
     for name, family, settings in (
         ("webshop", "qwen2.5", {"style": "compact"}),
@@ -276,14 +236,14 @@ def tokens(ranks: Path, tasks: int) -> None:
         ("sokoban", "qwen3", {"style": "grid"}),
         ("sokoban", "qwen3", {"style": "coordinates"}),
     ):
-        env, turns = make(name, **settings), Turns(Counter(build_tokenizer(known, family)))
+        env, text = make(name, **settings), TextCodec(build_tokenizer(ranks, family), chat="on")
         rng = np.random.default_rng(0)
         episodes = [
             play(env, task, noise, rng)
             for task in env.panel("train").ids[:tasks]
             for noise in (0.0, 0.5, 1.0)
         ]
-        lengths = [conversation_length(env, t, turns, chat) for t in episodes]
+        lengths = [conversation_length(env, t, text, turns) for t in episodes]
         steps = [t.length for t in episodes]
         print(
             f"{name:<9} {settings['style']:<12} {int(np.median(lengths)):>6} / {max(lengths):>6}   "
@@ -332,11 +292,8 @@ def learn(out: Path, steps: int, seeds: int) -> None:
     for seed in range(seeds):
         demos = out / f"demos-{seed}"
         if not (demos / "expert.jsonl.gz").exists():
-            save_demos(
-                demos,
-                *collect_demos(env, env.panel("train").ids, expert=48, winning=100, failing=200,
-                               noise=(0.5, 1.0), annotator="oracle", seed=seed),
-            )  # fmt: skip
+            section = DemosSection(expert=48, winning=100, failing=200, noise=(0.5, 1.0), annotator="oracle")
+            save_demos(demos, *collect_demos(env, env.panel("train").ids, section, seed=seed))
         for mode in MODES:
             settings = [*learn_settings(mode, steps), f"seed={seed}"]
             begin = time.process_time()
@@ -346,7 +303,7 @@ def learn(out: Path, steps: int, seeds: int) -> None:
             run = run_training(config, out / f"run-{mode}-{seed}")
             trained = time.process_time()
             for name, model in (("warm", warm), ("trained", find_model(run.out))):
-                result = evaluate(config, model, name=name, out=run.out)
+                result = evaluate(config, model, EvalRequest(name, out=run.out))
                 distance, copied = copying(run.out / "trajectories" / f"eval-{name}.jsonl.gz")
                 print(
                     f"{mode:<7} seed {seed} {name:<8} unseen rooms: success {result['success']:.3f} "
@@ -355,10 +312,10 @@ def learn(out: Path, steps: int, seeds: int) -> None:
                     flush=True,
                 )
             last = run.log.rows[-1]
-            seen = [row["rollout/success"] for row in run.log.rows]
+            success = [row["rollout/success"] for row in run.log.rows]
             print(
-                f"{mode:<7} seed {seed} training rooms: success {np.mean(seen[:2]):.3f} in the first two, "
-                f"{np.mean(seen[-5:]):.3f} in the last five iterations",
+                f"{mode:<7} seed {seed} training rooms: success {np.mean(success[:2]):.3f} in the first two, "
+                f"{np.mean(success[-5:]):.3f} in the last five iterations",
                 flush=True,
             )
             print(

@@ -25,13 +25,12 @@ COUNTED = 2  # iterations that count, after one that fills the caches
 
 def child(recipe: str, overrides: list[str], out: Path) -> None:
     """Train and write each counted iteration's wall and processor seconds, one file a process."""
-    from repro_rl.train.build import set_threads
-    from repro_rl.train.loop import RLRun
+    from repro_rl.run.setup import set_up
+    from repro_rl.train import RLRun
 
-    config = load_config(recipe, overrides)
-    set_threads(config)
-    run = RLRun(config, out / "run")
-    assert run.ranks.world == int(os.environ.get("WORLD_SIZE", "1"))
+    setup = set_up(load_config(recipe, overrides))
+    run = RLRun(setup, out / "run")
+    assert setup.ranks.world == int(os.environ.get("WORLD_SIZE", "1"))
     rows = []
     for _ in range(1 + COUNTED):
         begin, used = time.perf_counter(), time.process_time()
@@ -45,7 +44,7 @@ def child(recipe: str, overrides: list[str], out: Path) -> None:
                 "loss": row["update/loss"],
             }
         )
-    (out / f"rank-{run.ranks.rank}.json").write_text(json.dumps(rows[1:]))
+    (out / f"rank-{setup.ranks.rank}.json").write_text(json.dumps(rows[1:]))
 
 
 def measure(processes: int, recipe: str, overrides: list[str]) -> dict[str, Any]:
@@ -91,23 +90,23 @@ def main() -> None:
     if arguments.child:
         child(arguments.config, arguments.overrides, arguments.child)
         return
-    from repro_rl.train.build import build_pool, initial_model
+    from repro_rl.run.setup import set_up
 
     quick = ["policy.device=cpu", "policy.threads=1", "train.eval_every=0", "train.record_every=0"]
     with tempfile.TemporaryDirectory() as folder:
         settings = [*arguments.overrides, *quick]
-        config = load_config(arguments.config, settings)
-        init = arguments.init or initial_model(config, build_pool(config).first, (), Path(folder) / "model")
+        setup = set_up(load_config(arguments.config, settings))
+        init = arguments.init or setup.initial_model((), Path(folder) / "model")
         settings.append(f"train.init={init}")
-        found: dict[int, list[dict[str, Any]]] = {1: [], arguments.processes: []}
+        measurements: dict[int, list[dict[str, Any]]] = {1: [], arguments.processes: []}
         print(f"{'processes':<11}{'processor s':>12}{'wall s':>9}{'load':>7}")
         for _ in range(arguments.rounds):
-            for processes, measured in found.items():
+            for processes, measured in measurements.items():
                 row = measure(processes, arguments.config, settings)
                 measured.append(row)
                 load = os.getloadavg()[0]
                 print(f"{processes:<11}{row['processor']:>12.2f}{row['wall']:>9.2f}{load:>7.1f}", flush=True)
-    one, many = found[1], found[arguments.processes]
+    one, many = measurements[1], measurements[arguments.processes]
     for name in ("processor", "wall"):
         ratio = min(row[name] for row in one) / min(row[name] for row in many)
         print(f"{name} seconds, 1 over {arguments.processes}: {ratio:.2f}")

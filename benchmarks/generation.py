@@ -17,14 +17,14 @@ import torch
 from side_by_side import alternate, median_ms, ratio, versions
 from warm_start import warm_start
 
-from repro_rl.config import load_config
+from repro_rl.config import PolicySection, TinySection, load_config
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
-from repro_rl.policy.tiny import TinySize
 from repro_rl.random_streams import name_key
-from repro_rl.train.loop import RLRun
+from repro_rl.run.setup import set_up
+from repro_rl.train import RLRun
 from repro_rl.types import Ids
 
-BIG = TinySize(hidden=384, layers=8, heads=6, kv_heads=6, ffn=1280)  # 16.5 million parameters
+BIG = TinySection(hidden=384, layers=8, heads=6, kv_heads=6, ffn=1280)  # 16.5 million parameters
 LOGPROB = 2e-5  # nats: a few last bits of logits of 20 and more
 
 
@@ -50,7 +50,7 @@ def once(batches: list[list[Ids]]) -> list[list[Ids]]:
 def hub(policy: TransformersPolicy, prompts: list[Ids], settings: SamplingSettings) -> torch.Tensor:
     """``model.generate`` on the left-padded batch: new tokens [B, N]."""
     width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), policy.pad_id)
+    ids = torch.full((len(prompts), width), policy.text.pad_id)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
@@ -64,7 +64,7 @@ def hub(policy: TransformersPolicy, prompts: list[Ids], settings: SamplingSettin
             temperature=settings.temperature or None,
             top_k=None,
             top_p=None,
-            pad_token_id=policy.pad_id,
+            pad_token_id=policy.text.pad_id,
         )
     return out[:, width:]
 
@@ -83,11 +83,10 @@ def check(policy: TransformersPolicy, prompts: list[Ids], new_tokens: int) -> tu
     theirs = hub(policy, prompts, greedy).tolist()
     wrong = 0
     for prompt, row, completion in zip(prompts, theirs, ours(policy, prompts, greedy), strict=True):
-        known = len(completion.token_ids)
-        if list(completion.token_ids) != row[:known]:
-            place = next(i for i, token in enumerate(completion.token_ids) if token != row[i])
-            logits = plain(policy, (*prompt, *row[:place]))[-1]
-            gap = float(logits[row[place]] - logits[completion.token_ids[place]])
+        if list(completion.token_ids) != row[: len(completion.token_ids)]:
+            first = next(i for i, token in enumerate(completion.token_ids) if token != row[i])
+            logits = plain(policy, (*prompt, *row[:first]))[-1]
+            gap = float(logits[row[first]] - logits[completion.token_ids[first]])
             wrong += abs(gap) > 1e-5
     worst = 0.0
     for completion in ours(policy, prompts, SamplingSettings(new_tokens))[:64]:
@@ -104,11 +103,11 @@ def plain(policy: TransformersPolicy, ids: Ids) -> torch.Tensor:
     return logits
 
 
-def untrained(like: TransformersPolicy, folder: Path, size: TinySize) -> TransformersPolicy:
+def untrained(like: TransformersPolicy, folder: Path, size: TinySection) -> TransformersPolicy:
     """An untrained model over the same words."""
-    words = set(like.tokenizer.get_vocab())
-    policy = TransformersPolicy.load(build_tiny(folder, words, size), device="cpu")
-    assert policy.tokenizer.get_vocab() == like.tokenizer.get_vocab()
+    words = like.text.tokenizer.get_vocab()
+    policy = TransformersPolicy.load(build_tiny(folder, words, size), PolicySection(device="cpu"))
+    assert policy.text.tokenizer.get_vocab() == words
     return policy
 
 
@@ -128,7 +127,7 @@ def main() -> None:
         init = warm_start(arguments.recipe, folder, arguments.quick, arguments.init)
         settings = [f"train.init={init}", "method=repro", "method.progress=false", "method.alignment=none"]
         config = load_config(arguments.recipe, [*settings, "method.rehearsal=0", *small])
-        run = RLRun(config, folder / "run")
+        run = RLRun(set_up(config), folder / "run")
         steps, reflections = rollout_batches(run)
         answer, judged = config.prompt.action_tokens, config.prompt.reflect_new_tokens
         sample = [steps[i] for i in range(0, len(steps), 4)]
@@ -146,7 +145,7 @@ def main() -> None:
             f"{'batches':<36}{'rows':>7}{'distinct':>9}{'prompt':>8}{'new':>5}{'generate':>10}{'ours':>8}"
             "  ratio (range)"
         )
-        large = untrained(run.policy, folder / "large", TinySize() if arguments.quick else BIG)
+        large = untrained(run.policy, folder / "large", TinySection() if arguments.quick else BIG)
         worst = 0.0
         for title, batches, new_tokens, is_big in cases[arguments.skip :]:
             policy = large if is_big else run.policy
@@ -155,13 +154,13 @@ def main() -> None:
                 worst = max(worst, difference)
                 if wrong:
                     raise SystemExit(f"{title}: greedy tokens of {wrong} of {len(batch)} rows differ")
-            settings_of = SamplingSettings(new_tokens)
+            sampling = SamplingSettings(new_tokens)
 
-            def theirs(p: Any = policy, b: Any = batches, s: Any = settings_of) -> None:
+            def theirs(p: Any = policy, b: Any = batches, s: Any = sampling) -> None:
                 for batch in b:
                     hub(p, batch, s)
 
-            def mine(p: Any = policy, b: Any = batches, s: Any = settings_of) -> None:
+            def mine(p: Any = policy, b: Any = batches, s: Any = sampling) -> None:
                 p.weights_changed()  # nothing from the last repetition
                 for batch in b:
                     ours(p, batch, s)

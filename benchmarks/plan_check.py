@@ -50,34 +50,31 @@ def settings_of(case: str, init: str) -> Any:
 
 
 def plan_child(case: str, init: str) -> dict[str, float]:
-    from repro_rl.plan.plan import make_plan
-    from repro_rl.train.build import set_threads
+    from repro_rl.plan.planner import PlanOptions, make_plan
+    from repro_rl.plan.workload import KnownLengths
 
     config = settings_of(case, init)
-    set_threads(config)
-    known: dict[str, Any] = {}
+    lengths = KnownLengths()
     if case.startswith("0.5B"):  # random weights never end an answer
-        known = {
-            "completion": config.prompt.action_tokens,
-            "reflect_completion": config.prompt.reflect_new_tokens,
-        }
+        lengths = KnownLengths(config.prompt.action_tokens, config.prompt.reflect_new_tokens)
     begin = time.perf_counter()
-    plan = make_plan(config, [], probe=True, **known)
+    plan = make_plan(config, [], PlanOptions(probe=True, lengths=lengths))
     estimate = plan.estimates[-1]
     return {
         "seconds": estimate.iteration,
         "memory": estimate.peak,
         "took": time.perf_counter() - begin,
-        "prompt tokens": plan.work.prompt_tokens,
+        "prompt tokens": plan.run.work.prompt_tokens,
     }
 
 
 def run_child(case: str, init: str) -> dict[str, float]:
-    from repro_rl.plan.probe import clock, memory_peak
-    from repro_rl.train.loop import RLRun
+    from repro_rl.plan.resources import clock, memory_peak
+    from repro_rl.run.setup import set_up
+    from repro_rl.train import RLRun
 
     with tempfile.TemporaryDirectory() as folder:
-        run = RLRun(settings_of(case, init), Path(folder) / "run")
+        run = RLRun(set_up(settings_of(case, init)), Path(folder) / "run")
         run.step()
         times = []
         for _ in range(1 if case.startswith("0.5B") else 2):
@@ -95,10 +92,9 @@ def model_for(case: str, folder: Path, ranks: Path | None) -> Path:
 
         assert ranks is not None, f"{case} needs --ranks"
         return build_untrained(folder, "Qwen/Qwen2.5-0.5B", ranks)
-    from repro_rl.train.build import build_pool, initial_model
+    from repro_rl.run.setup import set_up
 
-    config = load_config(CASES[case][0])
-    return Path(initial_model(config, build_pool(config).first, (), folder))
+    return Path(set_up(load_config(CASES[case][0])).initial_model((), folder))
 
 
 def child(kind: str, case: str, init: Path) -> dict[str, float]:

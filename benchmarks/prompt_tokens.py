@@ -1,4 +1,4 @@
-"""Tokens of forward and reflection prompts, full style, counted with Qwen's own tokenizer.
+"""Tokens of action and reflection prompts, full style, counted with Qwen's own tokenizer.
 
 ``python benchmarks/prompt_tokens.py --ranks qwen.tiktoken [--webshop FOLDER] [--alfworld FOLDER]``: one core,
 no GPU. Plays the expert, a half-random and a random player on every task; nothing is shortened.
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl import make
-from repro_rl.plan.tokens import count_tokens, share_over, spread
+from repro_rl.plan.tokens import count_tokens, quantiles, share_over
 from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
+from repro_rl.policy.text import TextCodec
 from repro_rl.text import PromptBuilder, TextFormat
 
 
@@ -23,12 +24,12 @@ def main() -> None:
     parser.add_argument("--alfworld", type=Path, help="folder with official ALFWorld games")
     parser.add_argument("--tasks", type=int, default=50)
     parser.add_argument("--history", type=int, default=2)
-    parser.add_argument("--forward", type=int, default=2048, help="limit of forward prompts")
+    parser.add_argument("--action", type=int, default=2048, help="limit of action prompts")
     parser.add_argument("--reflect", type=int, default=4096, help="limit of reflection prompts")
     arguments = parser.parse_args()
 
     ranks = read_ranks(arguments.ranks)
-    families = {family: build_tokenizer(ranks, family) for family in ("qwen2.5", "qwen3")}
+    codecs = {family: TextCodec(build_tokenizer(ranks, family), chat="on") for family in ("qwen2.5", "qwen3")}
     prompts = PromptBuilder(TextFormat("full", progress=True, think="optional"), history=arguments.history)
     cases: list[tuple[str, str, str, dict[str, Any]]] = [
         ("WebShop compact, generated", "qwen2.5", "webshop", {"style": "compact"}),
@@ -45,40 +46,23 @@ def main() -> None:
         cases.append(("ALFWorld, official", "qwen2.5", "alfworld", {"data": str(arguments.alfworld)}))
     print(
         f"history {arguments.history}, {arguments.tasks} tasks x 3 players; median / 95 % / max tokens; "
-        f"share over {arguments.forward} and {arguments.reflect}"
+        f"share over {arguments.action} and {arguments.reflect}"
     )
     print(
-        f"{'environment':<28}{'steps':>6}  {'forward':>20}{'over':>7}  {'reflection':>21}{'over':>7}"
+        f"{'environment':<28}{'steps':>6}  {'action':>20}{'over':>7}  {'reflection':>21}{'over':>7}"
         f"  {'answer':>8}"
     )
     for name, family, env_name, settings in cases:
-        tokenizer = families[family]
-        memory: dict[str, tuple[int, ...]] = {}
-
-        def plain(text: str, tokenizer: Any = tokenizer) -> tuple[int, ...]:
-            return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-        def encode(text: str, tokenizer: Any = tokenizer, memory: Any = memory) -> tuple[int, ...]:
-            if text not in memory:
-                turns = [{"role": "user", "content": text}]
-                memory[text] = plain(
-                    tokenizer.apply_chat_template(
-                        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
-                    ),
-                    tokenizer,
-                )
-            return memory[text]
-
         env = make(env_name, **settings)
         split = env.panel("train").ids
         stride = max(1, len(split) // arguments.tasks)
-        table = count_tokens(env, split[::stride][: arguments.tasks], prompts, encode, plain)
-        forward, reflect = spread(table.forward), spread(table.reflect)
+        table = count_tokens(env, split[::stride][: arguments.tasks], prompts, codecs[family])
+        action, reflect = quantiles(table.action), quantiles(table.reflect)
         print(
-            f"{name:<28}{sum(table.lengths) / len(table.lengths):>6.1f}  "
-            f"{' / '.join(map(str, forward)):>20}{share_over(table.forward, arguments.forward):>7.1%}  "
+            f"{name:<28}{sum(table.episode_steps) / len(table.episode_steps):>6.1f}  "
+            f"{' / '.join(map(str, action)):>20}{share_over(table.action, arguments.action):>7.1%}  "
             f"{' / '.join(map(str, reflect)):>21}{share_over(table.reflect, arguments.reflect):>7.1%}  "
-            f"{spread(table.forward_target)[0]:>3} /{spread(table.reflect_target)[1]:>4}"
+            f"{quantiles(table.action_target)[0]:>3} /{quantiles(table.reflect_target)[1]:>4}"
         )
 
 

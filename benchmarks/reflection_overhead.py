@@ -30,9 +30,9 @@ from side_by_side import ratio, versions
 from warm_start import warm_start
 
 from repro_rl.config import load_config
-from repro_rl.train import contexts
-from repro_rl.train.contexts import is_chat
-from repro_rl.train.loop import RLRun
+from repro_rl.rollout.context import ChatContext, window
+from repro_rl.run.setup import set_up
+from repro_rl.train import RLRun
 
 REFLECTING = ["method=gigpo", "method.reflect=true"]
 CASES: dict[str, list[str]] = {
@@ -104,11 +104,15 @@ def main() -> None:
     torch.set_num_threads(1)
     repetitions = 2 if arguments.quick else arguments.repetitions
     clock = Clock()
-    watched = {
-        "run_episodes": clock.wrap("acting", contexts.run_episodes),
-        "reflect": clock.wrap("reflecting", contexts.reflect),
+    timed = {
+        "run_episodes": clock.wrap("acting", window.run_episodes),
+        "reflect": clock.wrap("reflecting", window.reflect),
     }
-    with tempfile.TemporaryDirectory() as name, patch.multiple(contexts, **watched):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.multiple(window, **timed),
+        patch.object(ChatContext, "play", clock.wrap("acting", ChatContext.play)),
+    ):
         folder = Path(name)
         common = ["train.eval_every=0", "train.record_every=0"]
         if arguments.paper:
@@ -126,11 +130,11 @@ def main() -> None:
         if arguments.demos:
             common.append(f"train.demos={arguments.demos}")
         recipe = None if arguments.paper else arguments.recipe
-        if is_chat(load_config(recipe, common)):  # a conversation is its own judge
+        if load_config(recipe, common).prompt.context == "chat":  # a conversation is its own judge
             cases = {title: settings for title, settings in cases.items() if title != "+ frozen judge"}
         runs = {}
         for title, settings in cases.items():
-            run = runs[title] = RLRun(load_config(recipe, [*common, *settings]), folder / title)
+            run = runs[title] = RLRun(set_up(load_config(recipe, [*common, *settings])), folder / title)
             run.updater.update = clock.wrap("update", run.updater.update)  # type: ignore[method-assign]
         seconds: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}
         lengths: dict[str, dict[str, list[float]]] = {title: defaultdict(list) for title in cases}
@@ -150,9 +154,9 @@ def main() -> None:
                 for key, word in LENGTHS.items():
                     lengths[title][word].append(metrics.get(key, 0.0))
             if turn:
-                told = ", ".join(f"{title} {seconds[title]['whole'][-1]:.1f} s" for title in cases)
-                print(f"turn {turn}: {told}", flush=True)
-        config = runs["GiGPO"].config
+                line = ", ".join(f"{title} {seconds[title]['whole'][-1]:.1f} s" for title in cases)
+                print(f"turn {turn}: {line}", flush=True)
+        config = runs["GiGPO"].setup.config
         print(
             f"{recipe or PAPER}, {config.train.groups} x {config.train.group_size} episodes; "
             f"{versions('torch', 'transformers')}; processor seconds an iteration, medians; mean tokens"

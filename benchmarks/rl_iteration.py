@@ -72,9 +72,10 @@ def report(cpu: float, wall: float, steps: int, tokens: int, won: float) -> None
 
 
 def play_ours(config: RunConfig, folder: Path) -> None:
-    from repro_rl.train.loop import RLRun
+    from repro_rl.run.setup import set_up
+    from repro_rl.train import RLRun
 
-    run = RLRun(config, folder / "run")
+    run = RLRun(set_up(config), folder / "run")
     while True:
         wait_for_turn()
         cpu, wall, before = time.process_time(), time.perf_counter(), run.env_steps
@@ -90,13 +91,13 @@ def play_trl(config: RunConfig, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from repro_rl.text.parse import parse_forward
-    from repro_rl.train.build import build_pool, build_prompts
-    from repro_rl.train.loop import task_schedule
+    from repro_rl.run.setup import set_up
+    from repro_rl.text import StepInputs, parse_action
+    from repro_rl.train import task_schedule
 
+    setup = set_up(config)
     torch.set_num_threads(1)
-    train, prompts = config.train, build_prompts(config)
-    pool = build_pool(config)
+    train, prompts, pool = config.train, setup.prompts, setup.pool
     episodes = train.groups * train.group_size
     envs = pool.take(episodes)
     model = AutoModelForCausalLM.from_pretrained(train.init, dtype=torch.float32)
@@ -117,25 +118,18 @@ def play_trl(config: RunConfig, folder: Path) -> None:
     )
     seen = {"steps": 0, "tokens": 0, "won": 0.0}
 
-    def said(env: Any, observation: str, info: dict[str, Any], step: int) -> list[int]:
-        text = prompts.forward(
-            instructions=env.instructions,
-            goal=info["goal"],
-            observation=observation,
-            admissible=info["admissible"],
-            step=step,
-            max_steps=env.max_steps,
-            history=[],
-            demonstrations="",
+    def prompt_ids(env: Any, observation: str, info: dict[str, Any], step: int) -> list[int]:
+        inputs = StepInputs(
+            env.instructions, info["goal"], observation, info["admissible"], step, env.max_steps
         )
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(tokenizer(prompts.act(inputs), add_special_tokens=False)["input_ids"])
 
     def rollout(names: list[str], trainer: Any) -> dict[str, Any]:
         """Every episode to its end: TRL's fields, and the return for the reward function."""
         starts, rows, masks, returns = [], [], [], [0.0] * len(names)
         for env, task in zip(envs, names, strict=False):
             observation, info = env.reset(options={"task": task})
-            starts.append(said(env, observation, info, 1))
+            starts.append(prompt_ids(env, observation, info, 1))
             rows.append([])
             masks.append([])
         seen["steps"] = seen["tokens"] = 0
@@ -149,10 +143,10 @@ def play_trl(config: RunConfig, folder: Path) -> None:
             width = max(len(starts[i]) + len(rows[i]) for i in live)
             ids = torch.full((len(live), width), tokenizer.pad_token_id)
             attention = torch.zeros_like(ids)
-            for place, i in enumerate(live):
-                known = torch.tensor(starts[i] + rows[i])
-                ids[place, width - len(known) :] = known
-                attention[place, width - len(known) :] = 1
+            for row, i in enumerate(live):
+                so_far = torch.tensor(starts[i] + rows[i])
+                ids[row, width - len(so_far) :] = so_far
+                attention[row, width - len(so_far) :] = 1
             with torch.no_grad():
                 out = policy.generate(input_ids=ids, attention_mask=attention, generation_config=sampling)
             still = []
@@ -163,14 +157,14 @@ def play_trl(config: RunConfig, folder: Path) -> None:
                 masks[i] += [1] * len(answer)
                 seen["steps"] += 1
                 seen["tokens"] += len(answer)
-                kept = answer[:-1] if answer[-1] == tokenizer.eos_token_id else answer
-                action = parse_forward(tokenizer.decode(kept), prompts.fmt).action
+                text = answer[:-1] if answer[-1] == tokenizer.eos_token_id else answer
+                action = parse_action(tokenizer.decode(text), prompts.fmt).action
                 observation, reward, terminated, truncated, info = envs[i].step(action)
                 invalid = 0.0 if info["valid"] else config.method.invalid_penalty
                 returns[i] += float(reward) - invalid
                 won += info["won"]
                 if not (terminated or truncated):
-                    more = said(envs[i], observation, info, step + 1)
+                    more = prompt_ids(envs[i], observation, info, step + 1)
                     rows[i] += more
                     masks[i] += [0] * len(more)
                     still.append(i)

@@ -9,7 +9,8 @@ import time
 
 from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.envs.sokoban.board import Room, move
-from repro_rl.envs.sokoban.generator import RoomSource, Settings
+from repro_rl.envs.sokoban.generator import RoomSource
+from repro_rl.envs.sokoban.settings import RoomSettings
 from repro_rl.envs.sokoban.solver import Table
 
 
@@ -55,17 +56,17 @@ def main() -> None:
     arguments = parser.parse_args()
 
     for name, settings, count in (
-        ("6x6, 1 box", Settings(), 2000),
-        ("6x6, 2 boxes", Settings(boxes=2, solution=(6, 15)), 1000),
-        ("8x8, 2 boxes", Settings(rows=8, cols=8, boxes=2, solution=(8, 20)), 200),
-        ("10x10, 3 boxes", Settings(rows=10, cols=10, boxes=3, solution=(15, 40)), 50),
+        ("6x6, 1 box", RoomSettings(), 2000),
+        ("6x6, 2 boxes", RoomSettings(boxes=2, solution=(6, 15)), 1000),
+        ("8x8, 2 boxes", RoomSettings(rows=8, cols=8, boxes=2, solution=(8, 20)), 200),
+        ("10x10, 3 boxes", RoomSettings(rows=10, cols=10, boxes=3, solution=(15, 40)), 50),
     ):
         start = time.perf_counter()
         source = RoomSource(settings)
         source.room("train", count - 1)
         print(f"generate {name:15} {count / (time.perf_counter() - start):8.0f} rooms/s")
 
-    rooms = [RoomSource(Settings(boxes=2, solution=(6, 15))).room("train", i) for i in range(50)]
+    rooms = [RoomSource(RoomSettings(boxes=2, solution=(6, 15))).room("train", i) for i in range(50)]
     start = time.perf_counter()
     tables = sum(bool(Table(room.layout)(room.player, room.boxes)) for room in rooms) / (
         time.perf_counter() - start

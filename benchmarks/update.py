@@ -20,12 +20,19 @@ from side_by_side import alternate, median_ms, ratio, versions
 from warm_start import warm_start
 
 from repro_rl.config import load_config
-from repro_rl.train import update as update_module
-from repro_rl.train.batch import Row, merge, split_rows, split_tree
-from repro_rl.train.forward import trained_logits
-from repro_rl.train.loop import RLRun
-from repro_rl.train.samples import build_samples
-from repro_rl.train.update import Updater
+from repro_rl.run.setup import set_up
+from repro_rl.train import (
+    Batch,
+    RLRun,
+    Row,
+    SampleFormat,
+    Updater,
+    batch as batch_module,
+    merge,
+    reference_values,
+    update as update_module,
+)
+from repro_rl.train.batch import split_rows, split_tree
 from repro_rl.types import Sample
 
 
@@ -45,17 +52,15 @@ def shuffled(rows: list[Row], max_cells: int) -> list[list[Row]]:
     return batches
 
 
-def with_old_pass(known: Callable[..., Any]) -> Callable[..., Any]:
+def with_old_pass(original: Callable[[Updater, Batch], Batch]) -> Callable[[Updater, Batch], Batch]:
     """A no-grad pass of the policy beside every batch, as trainers do that do not keep sampled log-probs."""
 
-    def made(self: Updater, rows: list[Row], scales: dict[str, float], packed: bool) -> Any:
-        batch = known(self, rows, scales, packed)
+    def with_reference(self: Updater, batch: Batch) -> Batch:
         with torch.no_grad():
-            logits, _ = trained_logits(self.model, batch, 1.0, packed)
-            torch.log_softmax(logits, dim=-1)
-        return batch
+            reference_values(self.trained.model, batch, "exact", 1.0)
+        return original(self, batch)
 
-    return made
+    return with_reference
 
 
 def main() -> None:
@@ -74,21 +79,16 @@ def main() -> None:
         if arguments.quick:
             settings += ["train.groups=4", "train.group_size=4", "train.minibatches=2"]
         config = load_config(arguments.recipe, settings)
-        run = RLRun(config, folder / "run")
+        run = RLRun(set_up(config), folder / "run")
         groups = run.rollout(1)
-        run.credit(groups)
-        samples = build_samples(
-            groups,
-            fmt=run.prompts.fmt,
-            decode=run.policy.decode,
-            advantage_on=config.method.advantage_on,
-            reflections=run._trained_reflections(groups, 1),
-        )
+        run.credit(groups, 1)
+        how = SampleFormat(run.setup.prompts.fmt, run.policy.text.decode, config.method.advantage_on)
+        samples = run.context.samples(groups, how)
         updater = run.updater
 
         def work(packed: bool = True, context: Callable[[], Any] = nullcontext) -> Callable[[], Any]:
             def once() -> None:
-                updater.packed = packed
+                updater.trained.packed = packed
                 with context():
                     updater.update(samples, groups=len(groups), iteration=1, seed=config.seed)
 
@@ -106,12 +106,12 @@ def main() -> None:
             (
                 "  and kept together in a batch",
                 everything,
-                work(context=lambda: patch.object(update_module, "split_tree", split_rows)),
+                work(context=lambda: patch.object(batch_module, "split_tree", split_rows)),
             ),
             (
                 "padded rows: sorted by length",
                 padded,
-                work(False, lambda: patch.object(update_module, "split_rows", shuffled)),
+                work(False, lambda: patch.object(batch_module, "split_rows", shuffled)),
             ),
             (
                 "sampled log-probs kept, no old pass",

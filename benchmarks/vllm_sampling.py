@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from repro_rl.config_vllm import VllmSection
+from repro_rl.config import PolicySection, TinySection, VllmSection
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
-from repro_rl.policy.tiny import TinySize
 from repro_rl.policy.vllm.colocated import ColocatedSampler
 from repro_rl.random_streams import name_key
 from repro_rl.types import Completion
@@ -56,9 +55,17 @@ def main() -> None:
     torch.set_num_threads(1)
     words = [f"w{i}" for i in range(500)]
     heads = options.hidden // 32
-    size = TinySize(options.hidden, options.layers, heads, heads, 4 * options.hidden, 1024)
+    size = TinySection(
+        hidden=options.hidden,
+        layers=options.layers,
+        heads=heads,
+        kv_heads=heads,
+        ffn=4 * options.hidden,
+        positions=1024,
+    )
     with tempfile.TemporaryDirectory() as name:
-        policy = TransformersPolicy.load(build_tiny(Path(name) / "model", words, size), device="cpu")
+        model = build_tiny(Path(name) / "model", words, size)
+        policy = TransformersPolicy.load(model, PolicySection(device="cpu"))
     sampler = ColocatedSampler(policy, VllmSection(dtype=options.dtype, cache_gb=0.5), 512)
     parameters = sum(p.numel() for p in policy.model.parameters())
     print(f"{parameters:,} parameters, {options.rows} prompts x {options.length} + {options.new} tokens")

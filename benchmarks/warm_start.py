@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro_rl.cli.commands import make_demos
+from repro_rl.cli.stages import make_demos
 from repro_rl.config import load_config
-from repro_rl.train.warmup import run_warmup
+from repro_rl.train import run_warmup
 
 QUICK = [
     "demos={expert: 20, winning: 20, failing: 20}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
-WORDS = (*"abcdefghijklmnop", "left", "right", "up", "down", "act", "progress", *(f"x{i}" for i in range(30)))
+from support.small import SMALL, WORDS, WarmStart
 
-ROOMS = (
-    "env.settings={style: relative, train_rooms: 16, validation_rooms: 8, test_rooms: 8, solution: [2, 5], "
-    "max_steps: 6}"
-)
-# Whole sections, so that the recipes can change without changing what is tested.
-SMALL = [
-    ROOMS,
-    "policy={model: tiny, device: cpu, tiny: {hidden: 32, heads: 2, kv_heads: 2, ffn: 64, positions: 256}}",
-    "prompt={style: compact, resolution: 50, action_tokens: 3, reflect_new_tokens: 34}",
-    "warmup={updates: 100, forward_from: 0, forward_batch: 16, reflect_batch: 32, lr: 0.01, lr_end: 1.0}",
-    "method=repro",
-    "method.judge_pool=none",
-    "method.judge_temperature=null",
-    "train={epochs: 2, minibatches: 2, lr: 0.001, lr_warmup: 2}",
-    "alarms={}",
-    "eval={validation_tasks: 8}",
-]
+
+def shared_data() -> Path:
+    """Real data of the environments, which tests use where a machine has them."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    return Path(os.environ.get("REPRO_RL_SHARED_DATA", beside))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,6 +29,20 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_registries() -> Iterator[None]:
+    """What a test registers is forgotten after it."""
+    from repro_rl.config import METHODS
+    from repro_rl.credit import CREDIT, SOURCES
+    from repro_rl.demos import ANNOTATORS
+    from repro_rl.envs.base import ENVS
+
+    with ExitStack() as stack:
+        for registry in (ENVS, CREDIT, SOURCES, METHODS, ANNOTATORS):
+            stack.enter_context(registry.isolated())
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,8 +57,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_webshop() -> Path:
     """The real 1,000 products and transcripts of the original program, where this machine has them."""
-    beside = Path(__file__).parents[1].parent / "shared" / "data"
-    folder = Path(os.environ.get("REPRO_RL_SHARED_DATA", beside)) / "webshop"
+    folder = shared_data() / "webshop"
     if not (folder / "episodes.jsonl.gz").is_file():
         pytest.skip(
             "the real WebShop data are not here; set REPRO_RL_SHARED_DATA to the folder that has them"
@@ -66,8 +68,7 @@ def shared_webshop() -> Path:
 @pytest.fixture(scope="session")
 def official(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The official ALFWorld training games that this machine has."""
-    beside = Path(__file__).parents[1].parent / "shared" / "data"
-    archive = Path(os.environ.get("REPRO_RL_SHARED_DATA", beside)) / "alfworld" / "train200.tar.xz"
+    archive = shared_data() / "alfworld" / "train200.tar.xz"
     if not archive.is_file():
         pytest.skip(
             "official ALFWorld games are not here; set REPRO_RL_SHARED_DATA to the folder that has them"
@@ -81,45 +82,26 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained tiny model over ``WORDS``."""
+    from repro_rl.config import TinySection
     from repro_rl.policy import build_tiny
-    from repro_rl.policy.tiny import TinySize
 
-    size = TinySize(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=256)
+    size = TinySection(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=256)
     return build_tiny(tmp_path_factory.mktemp("tiny") / "model", WORDS, size, seed=3)
-
-
-@dataclass
-class WarmStart:
-    """A short warm start on 16 easy rooms: it acts badly, and most of its reflections can be read."""
-
-    settings: list[str]  # overrides for load_config; methods and sizes are added to them
-    demos: Path
-    run: Path
-    model: Path
-    rows: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
     from repro_rl import make
-    from repro_rl.config import load_config
+    from repro_rl.config import DemosSection, load_config
     from repro_rl.demos import collect_demos, save_demos
-    from repro_rl.train.warmup import run_warmup
+    from repro_rl.train import run_warmup
 
     folder = tmp_path_factory.mktemp("warm")
     settings = list(SMALL)
     config = load_config(None, settings)
     env = make("sokoban", **config.env.settings)
-    experts, labelled = collect_demos(
-        env,
-        env.panel("train").ids,
-        expert=8,
-        winning=16,
-        failing=48,
-        noise=(0.5, 1.0),
-        annotator="oracle",
-        seed=0,
-    )
+    section = DemosSection(expert=8, winning=16, failing=48, noise=(0.5, 1.0))
+    experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(folder / "demos", experts, labelled)
     rows: list[dict[str, Any]] = []
     model = run_warmup(config, folder / "demos", folder / "run", on_row=rows.append)

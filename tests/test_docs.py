@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,22 +21,23 @@ import pytest
 import yaml
 
 import repro_rl
-from repro_rl.config import parse_config
+from repro_rl.config import METHODS, DemosSection, parse_config
 from repro_rl.credit import CREDIT, SOURCES
 from repro_rl.credit.reward import REFLECTION_TERMS, TERMS
-from repro_rl.demos import ANNOTATORS, collect_demos, load_demos, save_demos
+from repro_rl.demos import ANNOTATORS, CollectHooks, collect_demos, load_demos, save_demos
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.checker import check_env
 from repro_rl.files import write_json
-from repro_rl.methods import METHODS
 from repro_rl.registry import Registry
 from repro_rl.rollout import read_trajectories
-from repro_rl.text import PromptBuilder, TextFormat
+from repro_rl.text import PromptBuilder, StepInputs, TextFormat
+from repro_rl.types import Status, Step, Trajectory, no_completion
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "repro_rl"
 EXTENDING, METRICS, METHOD = (ROOT / "docs" / f"{name}.md" for name in ("extending", "metrics", "method"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REGISTRIES: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
 SHIPPED_METHODS = METHODS.names()  # before the examples add theirs
 
 
@@ -46,19 +52,15 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def my_rl() -> Iterator[ModuleType]:
     """The page's Python blocks as the module ``my_rl``; what they register is taken back at the end."""
-    registries: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
-    before = [dict(registry._items) for registry in registries]
     module = ModuleType("my_rl")
-    sys.modules["my_rl"] = module
-    try:
+    with ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(registry.isolated())
+        sys.modules["my_rl"] = module
+        stack.callback(sys.modules.pop, "my_rl")
         for number, code in enumerate(blocks(EXTENDING, "python"), 1):
             exec(compile(code, f"{EXTENDING.name}, Python block {number}", "exec"), module.__dict__)
         yield module
-    finally:
-        del sys.modules["my_rl"]
-        for registry, items in zip(registries, before, strict=True):
-            registry._items.clear()
-            registry._items.update(items)
 
 
 def settings(my_rl: ModuleType, comment: str) -> dict[str, Any]:
@@ -73,17 +75,45 @@ def test_the_example_environment_keeps_the_contract(my_rl):
         env = repro_rl.make("errand")
         checks = check_env(env, split, tasks=20, factory=lambda: repro_rl.make("errand"))
         assert [check for check in checks if not check.ok] == []
-    assert [check for check in my_rl.checks if not check.ok] == []
+
+
+def test_the_page_is_a_module_that_checks_itself_only_when_it_is_run(tmp_path):
+    """The blocks as the file ``my_rl.py``: the setting ``plugins`` imports it, and running it checks."""
+    (tmp_path / "my_rl.py").write_text("\n\n".join(blocks(EXTENDING, "python")))
+    (tmp_path / "errand.yaml").write_text(
+        next(text for text in blocks(EXTENDING, "yaml") if text.startswith("# errand.yaml"))
+    )
+    code = (
+        "import repro_rl; config = repro_rl.load_config('errand.yaml', "
+        "['plugins=[my_rl]', 'method=repro-to-go']); "
+        "print(config.method.credit, repro_rl.make('errand').name)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(SOURCE.parent)])
+
+    def output(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert output("-c", code) == "to-go errand\n", "importing the page must print nothing"
+    assert {line[:4] for line in output("my_rl.py").splitlines()} == {"ok  "}
 
 
 def test_the_example_vocabulary_is_complete(my_rl):
     env = repro_rl.make("errand", rooms=4, max_steps=12)
-    known = set(env.vocabulary())
+    vocabulary = set(env.vocabulary())
     for task in env.panel("train"):
         observation, info = env.reset(options={"task": task})
         for action in ("open", "left", "right", "take", "right", "right", "take", "left", "open"):
             words = f"{observation} {info['brief']} {' '.join(info['admissible'])}".split()
-            assert set(words) <= known
+            assert set(words) <= vocabulary
             observation, _, terminated, truncated, info = env.step(action)
             if terminated or truncated:
                 break
@@ -100,8 +130,7 @@ def test_the_example_names_are_found_by_entry_point(my_rl, tmp_path, monkeypatch
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rl\nVersion: 0.1.0\n")
     (folder / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    used: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
-    groups = {registry.group: registry for registry in used}
+    groups = {registry.group: registry for registry in REGISTRIES}
     assert set(announced["entry-points"]) == set(groups)
     for group, points in announced["entry-points"].items():
         fresh: Registry[Any] = Registry("example", group=group)
@@ -121,19 +150,14 @@ def test_the_example_settings_are_valid(my_rl):
 
 
 def test_the_example_source_of_progress_pays_its_gains(my_rl):
-    import numpy as np
-
     from repro_rl.credit import RewardSettings, composite_rewards
-    from repro_rl.types import Completion, Step, Trajectory
 
-    answer = Completion((), (), np.zeros(0, np.float32), "", True)
     steps = [
-        Step(t, "o", "b", "a", "p", answer, "x", None, (), valid, 0.0, None)
+        Step(t, "o", "b", "a", "p", no_completion(), "x", None, (), valid, 0.0, None)
         for t, valid in enumerate((True, False, True, True), 1)
     ]
-    trajectory = Trajectory("task", 0, "goal", steps, won=False, score=0.0, truncated=True)
-    settings_ = RewardSettings(shaping="valid-steps", alignment="none", beta=3.0, format_coef=0.0)
-    rows = composite_rewards(trajectory, settings_, expects_online=False)
+    trajectory = Trajectory("task", 0, "goal", steps, won=False, score=0.0, status=Status.TRUNCATED)
+    rows = composite_rewards(trajectory, RewardSettings(progress=False, shaping="valid-steps", beta=3.0))
     assert [row["shaping"] for row in rows] == pytest.approx([1.0, 0.0, 1.0, 1.0])
 
 
@@ -147,32 +171,22 @@ def test_the_example_credit_rule_by_hand(my_rl):
 def test_the_example_template_renders(tmp_path):
     (tmp_path / "forward.jinja").write_text(blocks(EXTENDING, "jinja")[0])
     prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), template_dir=tmp_path)
-    text = prompts.forward(
-        instructions="Rules.",
-        goal="Goal.",
-        observation="a room",
-        admissible=["up", "down"],
-        history=[],
-        step=2,
-        max_steps=9,
-    )
+    text = prompts.act(StepInputs("Rules.", "Goal.", "a room", ["up", "down"], 2, 9))
     assert text.splitlines()[:4] == ["Rules. Goal.", "Step 2 of 9: a room", "- up", "- down"]
     assert "<progress>" in text
 
 
 def test_template_variables_are_listed():
     """Every variable that the builder gives to a template stands on the page."""
-    page = EXTENDING.read_text()
-    tree = ast.parse((SOURCE / "text" / "prompts.py").read_text())
-    named = {
-        node.name: [argument.arg for argument in node.args.kwonlyargs]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.name in ("forward", "reflect")
+    variables = {
+        "forward": [field.name for field in fields(StepInputs)],
+        "reflect": [*inspect.signature(PromptBuilder.reflect).parameters][1:],
     }
-    assert set(named) == {"forward", "reflect"}
-    for name, variables in named.items():
-        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}.jinja`"))
-        assert [v for v in variables if f"`{v}`" not in row] == []
+    for name, names in variables.items():
+        row = next(
+            line for line in EXTENDING.read_text().splitlines() if line.startswith(f"| `{name}.jinja`")
+        )
+        assert [v for v in names if f"`{v}`" not in row] == []
 
 
 def test_the_example_levels_can_be_played(my_rl, tmp_path, monkeypatch):
@@ -183,17 +197,7 @@ def test_the_example_levels_can_be_played(my_rl, tmp_path, monkeypatch):
     assert len(env.panel("all")) == config.eval.tasks == 2
     assert [check for check in check_env(env, "all") if not check.ok] == []
     assert config.prompt.reflect_new_tokens >= 2 * env.max_steps + 1
-    demos = config.demos
-    experts, labelled = collect_demos(
-        env,
-        env.panel(demos.split).ids,
-        expert=demos.expert,
-        winning=demos.winning,
-        failing=demos.failing,
-        noise=demos.noise,
-        annotator=demos.annotator,
-        seed=0,
-    )
+    experts, labelled = collect_demos(env, env.panel(config.demos.split).ids, config.demos, seed=0)
     assert len(experts) == 2
     assert len(labelled) == 100
 
@@ -204,10 +208,9 @@ def test_the_example_levels_can_be_played(my_rl, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Demonstrations, two warmup updates, one iteration and an evaluation, with all of the page's names."""
-    from repro_rl.study.evaluate import evaluate
-    from repro_rl.train.checkpoint import find_model
-    from repro_rl.train.loop import run_training
-    from repro_rl.train.warmup import run_warmup
+    from repro_rl.run.model_paths import find_model
+    from repro_rl.study.evaluate import EvalRequest, evaluate
+    from repro_rl.train import run_training, run_warmup
 
     folder = tmp_path_factory.mktemp("docs")
     data = settings(my_rl, "errand.yaml")
@@ -218,28 +221,19 @@ def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     }
     data["warmup"] = {"updates": 2, "forward_from": 0, "target_success": 1.0, "check_every": 2}
     data["method"] = {"name": "repro-to-go"}
+    data["demos"] |= {"expert": 3, "winning": 6, "failing": 6, "annotator": "accepted"}
     data["train"] = {"iterations": 1, "groups": 2, "group_size": 2, "minibatches": 1}
     data["train"]["init"] = str(folder / "warmup" / "model")
     data["eval"] = {"tasks": 4, "validation_tasks": 4}
     config = parse_config(data)
     env = repro_rl.make("errand", **config.env.settings)
-    experts, labelled = collect_demos(
-        env,
-        env.panel("train").ids,
-        expert=3,
-        winning=6,
-        failing=6,
-        noise=config.demos.noise,
-        annotator="accepted",
-        seed=0,
-    )
-    save_demos(folder / "demos", experts, labelled)
+    save_demos(folder / "demos", *collect_demos(env, env.panel("train").ids, config.demos, seed=0))
     warmup: list[dict[str, Any]] = []
     run_warmup(config, folder / "demos", folder / "warmup", on_row=warmup.append)
     train: list[dict[str, Any]] = []
     run_training(config, folder / "train", on_row=train.append)
     model = find_model(folder / "train", "last")
-    result = evaluate(config, model, name="last", iteration=1, out=folder / "train")
+    result = evaluate(config, model, EvalRequest("last", iteration=1, out=folder / "train"))
     return {"folder": folder, "warmup": warmup, "train": train, "eval": result}
 
 
@@ -255,24 +249,15 @@ def test_the_example_demonstrations_come_back(run):
 
 def test_the_example_batch_annotator_labels_successes(my_rl):
     env = repro_rl.make("errand", rooms=4, max_steps=12)
-    notes: dict[str, Any] = {}
-    experts, labelled = collect_demos(
-        env,
-        env.panel("train").ids,
-        expert=2,
-        winning=0,
-        failing=2,
-        noise=(1.0,),
-        annotator="relative",
-        seed=0,
-        notes=notes,
-    )
+    hooks = CollectHooks()
+    section = DemosSection(expert=2, winning=0, failing=2, noise=(1.0,), annotator="relative")
+    experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0, hooks=hooks)
     for trajectory in experts:  # the failures are the longest: 12 steps
         values = [round(100 * step.t / 12) for step in trajectory.steps]
         assert trajectory.reflection is not None
         assert trajectory.reflection.values == (*values[:-1], 100)
     assert [t.reflection and t.reflection.defects for t in labelled] == [("failure",)] * 2
-    assert notes["unlabelled"] == 2
+    assert hooks.notes["unlabelled"] == 2
 
 
 # docs/metrics.md ----------------------------------------------------------------------------------
@@ -280,11 +265,11 @@ def test_the_example_batch_annotator_labels_successes(my_rl):
 FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")
 LOGGING = (
     "rollout/counts.py",
-    "rollout/chat.py",
-    "train/loop.py",
+    "rollout/context/chat.py",
+    "train/rl.py",
     "train/update.py",
     "train/mismatch.py",
-    "train/warmup.py",
+    "train/sft.py",
 )
 # Names put together at run time, spelled out. A new one of the kind makes the test below fail.
 COMPOSED = {
@@ -359,15 +344,15 @@ def test_every_file_of_a_run_is_explained(run):
     """Files are named as they are, or with a placeholder in angle brackets."""
     patterns = [re.sub(r"<[^>]+>", "*", name) for name in documented("A run folder")]
     write_json(run["folder"] / "demos" / "demos.json", {})  # the command writes it
-    for place in ("demos", "warmup", "train"):
-        root = run["folder"] / place
+    for stage in ("demos", "warmup", "train"):
+        root = run["folder"] / stage
         for file in (path.relative_to(root) for path in root.rglob("*") if path.is_file()):
             parents = [f"{parent}/" for parent in file.parents if str(parent) != "."]
             explained = any(
                 file.match(pattern) or any(Path(parent).match(pattern) for parent in parents)
                 for pattern in patterns
             )
-            assert explained, f"{place}/{file} is not in docs/metrics.md"
+            assert explained, f"{stage}/{file} is not in docs/metrics.md"
 
 
 # All pages ----------------------------------------------------------------------------------------
@@ -399,3 +384,26 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("name", SHIPPED_METHODS)
 def test_every_method_is_described(name):
     assert f"`{name}`" in METHOD.read_text()
+
+
+DECISIONS = ROOT / "docs" / "decisions.md"
+
+
+def test_every_decision_that_is_named_exists():
+    decisions = set(re.findall(r"^### (D\d+)$", DECISIONS.read_text(), re.MULTILINE))
+    sources = [*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *PAGES]
+    named = {n for file in sources for n in re.findall(r"\b[Dd]ecision\s+(?:# )?(D\d+)\b", file.read_text())}
+    assert sorted(named - decisions) == []
+
+
+def test_the_decisions_name_files_that_exist():
+    files = re.findall(
+        r"`([\w/.-]+\.(?:py|yaml)|[\w/-]+/)`", re.sub(r"`config\.yaml`", "", DECISIONS.read_text())
+    )
+    assert [name for name in files if name != "src/repro_rl/" and not (SOURCE / name).exists()] == []
+
+
+def test_no_page_or_code_points_at_unpublished_pages():
+    phrase = re.compile(r"[Oo]ur (?:decision|convention)|\bMETHOD(?:'s|:|,| \()|\bMICRO\b")
+    files = [*SOURCE.rglob("*.py"), *PAGES]
+    assert [str(file.relative_to(ROOT)) for file in files if phrase.search(file.read_text())] == []

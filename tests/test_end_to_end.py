@@ -16,29 +16,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from repro_rl.config import load_config
+from repro_rl.config import METHODS, load_config
 from repro_rl.credit.reward import TERMS
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError, TrainingStopped
-from repro_rl.methods import METHODS
 from repro_rl.policy import TransformersPolicy
-from repro_rl.rollout import read_trajectories
+from repro_rl.rollout import Actor, PlayOptions, read_trajectories
 from repro_rl.rollout.counts import success_rate
-from repro_rl.train.build import build_pool, build_prompts, forward_sampling, load_policy
-from repro_rl.train.checkpoint import find_model
-from repro_rl.train.contexts import panel_jobs, play_jobs
-from repro_rl.train.loop import RLRun, run_training
-from repro_rl.train.warmup import run_warmup
+from repro_rl.run.model_paths import find_model
+from repro_rl.run.models import load_policy
+from repro_rl.run.setup import set_up
+from repro_rl.run.validation import panel_requests
+from repro_rl.train import RLRun, run_training, run_warmup
 
 TRAIN_SCRIPT = """
 import json, sys
 from pathlib import Path
 from repro_rl.config import load_config
-from repro_rl.train.build import set_threads
-from repro_rl.train.loop import run_training
-from repro_rl.train.warmup import run_warmup
+from repro_rl.train import run_training, run_warmup
 stage, settings, out, demos = json.loads(sys.argv[1])
 config = load_config(None, settings)
-set_threads(config)
 if stage == "train":
     run_training(config, Path(out))
 else:
@@ -197,19 +193,19 @@ def test_more_iterations_may_be_asked_for(warm, tmp_path):
     settings = [*warm.settings, *SMALL_RUN, "train.eval_every=0", f"train.init={warm.run}"]
     first = run_training(load_config(None, [*settings, "train.iterations=2"]), tmp_path / "run")
     assert first.iteration == 2
-    said: list[str] = []
+    texts: list[str] = []
     second = run_training(
-        load_config(None, [*settings, "train.iterations=3"]), tmp_path / "run", on_text=said.append
+        load_config(None, [*settings, "train.iterations=3"]), tmp_path / "run", on_text=texts.append
     )
     assert second.iteration == 3
-    assert said[0] == f"Continuing {tmp_path / 'run'} after iteration 2."
+    assert texts[0] == f"Continuing {tmp_path / 'run'} after iteration 2."
     whole = run_training(load_config(None, [*settings, "train.iterations=3"]), tmp_path / "whole")
     for (name, one), (_, two) in zip(
         whole.policy.model.state_dict().items(), second.policy.model.state_dict().items(), strict=True
     ):
         assert torch.equal(one, two), name
     with pytest.raises(ConfigError, match=r"train\.lr"):
-        RLRun(load_config(None, [*settings, "train.lr=1e-4"]), tmp_path / "run")
+        RLRun(set_up(load_config(None, [*settings, "train.lr=1e-4"])), tmp_path / "run")
     assert find_model(tmp_path / "run", "warm-start") == warm.model
 
 
@@ -230,23 +226,15 @@ def test_a_small_run_learns(warm, tmp_path):
     ]
     model = run_warmup(load_config(None, settings), warm.demos, tmp_path / "warm")
     config = load_config(None, [*settings, f"train.init={model}"])
-    pool = build_pool(config)
+    setup = set_up(config)
+    requests = panel_requests(setup.panel("train").ids, 8)
 
     def success(policy: TransformersPolicy) -> float:
-        return success_rate(
-            play_jobs(
-                config,
-                pool,
-                panel_jobs(pool.first.panel("train"), 8),
-                policy,
-                build_prompts(config),
-                forward_sampling(config, 1.0),
-                None,
-                stream=("panel", 1),
-            )
-        )
+        actor = Actor(policy, setup.prompts, setup.action_sampling(1.0))
+        context = setup.context(policy.text)
+        return success_rate(context.play(requests, actor, None, PlayOptions(("panel", 1))))
 
-    before = success(load_policy(config, model))
+    before = success(load_policy(config.policy, model))
     run = run_training(config, tmp_path / "run")
     after = success(run.policy)
     assert 0.02 < before < 0.75
@@ -256,7 +244,7 @@ def test_a_small_run_learns(warm, tmp_path):
     assert all(row["update/mismatch"] < 1e-4 for row in rows)
     assert all(row["update/skipped"] == 0 for row in rows)
     # what was saved is what was trained
-    assert success(load_policy(config, find_model(tmp_path / "run", "last"))) == after
+    assert success(load_policy(config.policy, find_model(tmp_path / "run", "last"))) == after
 
 
 # Every method -------------------------------------------------------------------------------------
@@ -308,8 +296,7 @@ def test_every_method_runs_and_logs_its_terms_apart(warm, tmp_path, name):
     assert all((record["reflection"] is not None) == method.reflect for record in records)
     if method.reflect:
         assert row["reflect/valid"] > 0  # else retrospective shaping would be untested here
-        kept = [r["reflection"] for r in records]
-        assert any(r["advantage"] for r in kept)
+        assert any(record["reflection"]["advantage"] for record in records)
     if method.shaping == "oracle":
         for record in records:
             total = sum(step["terms"]["shaping"] for step in record["steps"])
@@ -367,19 +354,19 @@ def test_an_alarm_stops_the_run_and_keeps_the_checkpoint_before_it(warm, tmp_pat
         "alarms.min_entropy=50",
         "alarms.patience=2",
     ]
-    said: list[str] = []
+    texts: list[str] = []
     with pytest.raises(TrainingStopped, match=r"after iteration 2: update/entropy.*2 iterations in a row"):
-        run_training(load_config(None, settings), tmp_path, on_text=said.append)
-    assert len(said) == 2
+        run_training(load_config(None, settings), tmp_path, on_text=texts.append)
+    assert len(texts) == 2
     assert [row["iteration"] for row in metric_rows(tmp_path)] == [1, 2]
     assert find_model(tmp_path).name == "00001"
 
 
 def test_what_would_fail_later_fails_at_once(warm, tmp_path):
     with pytest.raises(PreflightError, match=r"train\.init is not set"):
-        RLRun(load_config(None, warm.settings), tmp_path / "run")
+        RLRun(set_up(load_config(None, warm.settings)), tmp_path / "run")
     with pytest.raises(CheckpointError, match="No folder"):
-        RLRun(load_config(None, [*warm.settings, "train.init=/no/such"]), tmp_path / "run")
+        RLRun(set_up(load_config(None, [*warm.settings, "train.init=/no/such"])), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from repro_rl.cli import commands
+from repro_rl.cli.evaluate import run_eval_stage
+from repro_rl.cli.stages import make_demos, run_train_stage, run_warmup_stage
 from repro_rl.config import load_config
 from repro_rl.rollout.record import read_trajectories
 
@@ -25,21 +26,21 @@ SMALL = [
 @pytest.mark.slow
 def test_every_stage_runs_on_a_shop(tmp_path: Path) -> None:
     settings = load_config("webshop-tiny", SMALL)
-    demos = commands.make_demos(settings, tmp_path / "demos")
+    demos = make_demos(settings, tmp_path / "demos")
     experts = list(read_trajectories(demos / "expert.jsonl.gz"))
     assert len(experts) == 30
     assert all(episode["won"] and episode["score"] == 1.0 for episode in experts)
     assert all(episode["steps"][-1]["truth"] == 1.0 for episode in experts)
-    model = commands.run_warmup_stage(settings, demos, tmp_path / "warmup")
+    model = run_warmup_stage(settings, demos, tmp_path / "warmup")
     settings = load_config("webshop-tiny", [*SMALL, f"train.init={model}"])
-    run = commands.run_train_stage(settings, tmp_path / "run")
+    run = run_train_stage(settings, tmp_path / "run")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert all(0 <= row["rollout/score"] <= 1 and row["rollout/errors"] == 0 for row in rows)
     manifest = json.loads((run / "manifest.json").read_text())
     assert "title nouns by" in manifest["environment"]
     assert manifest["panels"]["train"]["label"].startswith("webshop-generated-100-synthetic/train[")
-    result = commands.run_eval_stage(settings, run, "last", "last", run)
+    result = run_eval_stage(settings, run, "last", run)
     assert result["panel"].startswith("webshop-generated-100-synthetic/test[20]@")
     assert result["errors"] == 0
 

@@ -1,6 +1,10 @@
-"""RePro: retrospective progress-aware training of LLM agents (arXiv 2606.14302), in the open."""
+"""RePro: retrospective progress-aware training of LLM agents (arXiv 2606.14302).
 
-from repro_rl.envs import TaskPanel, TextEnv, make, register_env
+The public names are those of ``__init__.pyi``. Each is imported when it is first used, so that ``import
+repro_rl`` is fast and does not need torch. docs/library.md explains the parts with examples.
+"""
 
-__all__ = ["TaskPanel", "TextEnv", "__version__", "make", "register_env"]
+import lazy_loader
+
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

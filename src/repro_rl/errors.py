@@ -54,8 +54,8 @@ class TrainingStopped(ReproError, RuntimeError):
     """An alarm stopped training. The last good checkpoint is kept."""
 
 
-class PeerLostError(ReproError, ConnectionError):
-    """Another process of the same run failed or was lost; the message says which, where that is known."""
+class RankLostError(ReproError, ConnectionError):
+    """Another rank of the same run failed or was lost; the message says which, where that is known."""
 
 
 class ApiError(ReproError, ConnectionError):

@@ -1,8 +1,9 @@
-"""One small registry type for everything that plugs in by name."""
+"""The registry of everything that plugs in by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -12,9 +13,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names to values, with a "did you mean" on a miss.
+    """Maps names to values.
 
-    ``group`` is an entry-point group: installed packages may add names to it without being imported first.
+    ``kind`` is what messages call a value. ``group`` is an entry-point group: installed packages may announce
+    names in it, which are loaded when a name is looked up. A registered name wins over an announced one.
     """
 
     def __init__(self, kind: str, group: str | None = None):
@@ -25,8 +27,10 @@ class Registry(Generic[T]):
     def register(self, name: str, value: T | None = None) -> Callable[[T], T]:
         """Add ``value`` under ``name``; without a value, return a decorator.
 
-        Raises ConfigError when another value already holds the name.
+        Raises ConfigError when the name belongs to another value, or is no string.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f'Register a {self.kind} under a name, e.g. register("mine"); not {name!r}.')
 
         def add(item: T) -> T:
             if self._items.get(name, item) is not item:
@@ -39,7 +43,11 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """Return the value called ``name``. Raises UnknownNameError with the nearest name."""
+        """Return the value called ``name``.
+
+        Raises UnknownNameError with the nearest name, and MissingDependencyError when an announced package
+        cannot be imported.
+        """
         if name not in self._items:
             self._read_entry_points()
         if name not in self._items:
@@ -47,11 +55,21 @@ class Registry(Generic[T]):
         return self._items[name]
 
     def names(self) -> list[str]:
+        """All names, sorted. Raises MissingDependencyError as ``get`` does."""
         self._read_entry_points()
         return sorted(self._items)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Context manager for tests: names registered inside are removed at the end."""
+        items, read = dict(self._items), self._entry_points_read
+        try:
+            yield
+        finally:
+            self._items, self._entry_points_read = items, read
 
     def _read_entry_points(self) -> None:
         if self.group is None or self._entry_points_read:
@@ -61,9 +79,10 @@ class Registry(Generic[T]):
                 continue
             try:
                 self._items[point.name] = point.load()
-            except ImportError as error:
+            except Exception as error:  # whatever the module raises: it is not ours
                 raise MissingDependencyError(
-                    f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: {error}. "
+                    f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: "
+                    f"{type(error).__name__}: {error}. "
                     f"Install what it needs, or uninstall the package that announces it."
                 ) from error
         self._entry_points_read = True

@@ -1,13 +1,14 @@
-"""The records that flow through the package, left to right: Step, Trajectory, Reflection, Group, Sample.
+"""The records of episodes and samples: Completion, Step, Reflection, Trajectory, Group and Sample.
 
-Progress is an integer percentage 0..100. ``P_0 = 0`` before any action; ``P_t`` is the progress *after* step
-t, t = 1..T; the gain of step t is ``P_t - P_{t-1}`` (METHOD: our convention).
+Progress is an integer percentage 0..100 (decision D1). ``P_0 = 0`` before any action. ``P_t`` is the progress
+*after* step t, t = 1..T. The gain of step t is ``P_t - P_{t-1}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +18,30 @@ Ids = tuple[int, ...]
 
 @dataclass(slots=True)
 class Completion:
-    """One generated text, kept as the token ids that were sampled. It is never re-tokenised."""
+    """One generated text, with the token ids that were sampled. It is never tokenised again."""
 
     prompt_ids: Ids  # [P]; in a conversation those that its turn added
     token_ids: Ids  # [N], the end-of-text token included when it was sampled
-    logprobs: NDArray[
-        np.float32
-    ]  # [N], of the sampled ids; full distribution at the temperature, before top-p
+    logprobs: NDArray[np.float32]  # [N], of token_ids; full distribution at the temperature, before top-p
     text: str  # decoded, without the end-of-text token
-    finished: bool  # False: the length limit cut it off
+    finished: bool  # False: cut off at the length limit
     entropy: float = 0.0  # mean over the N tokens, nats
-    counted: tuple[int, int] | None = None  # prompt and completion tokens by a server's count; no ids then
-    error: str | None = None  # a server gave no completion at all
+    counted: tuple[int, int] | None = None  # prompt and completion tokens, where ids are not available
+    error: str | None = None  # why a server gave no completion at all
 
     @property
     def prompt_tokens(self) -> int:
+        """P, also where a server counted tokens without giving their ids."""
         return self.counted[0] if self.counted else len(self.prompt_ids)
 
     @property
     def tokens(self) -> int:
+        """N, also where a server counted tokens without giving their ids."""
         return self.counted[1] if self.counted else len(self.token_ids)
 
 
 def no_completion() -> Completion:
-    """Stands where no policy was asked: in demonstrations, and in records, which keep no token ids."""
+    """An empty completion: for demonstrations, and for records, which keep no token ids."""
     return Completion((), (), np.zeros(0, np.float32), "", True)
 
 
@@ -52,7 +53,7 @@ class Step:
     observation: str  # what the agent saw before acting
     brief: str  # a short form of the observation *after* the action, for compact reflection prompts
     anchor: Hashable  # key of the state before acting, for step groups
-    prompt: str  # text put to the policy
+    prompt: str  # the text that the policy completed
     completion: Completion
     action: str  # what was sent to the environment ("" when none could be parsed)
     online: int | None  # q_t, 0..100; None when absent or broken
@@ -60,24 +61,36 @@ class Step:
     valid: bool  # the environment understood the action and it was possible
     env_reward: float
     truth: float | None  # ground-truth progress after the step, 0..1
-    feedback: str = ""  # what the environment printed after the action
-    shortened: str = ""  # what its prompt lost to fit the limit: "history" or "observation"; "" nothing
-    reached: Hashable | None = None  # key of the state after acting, as ``anchor``; None: not known
-    terms: dict[str, float] = field(default_factory=dict)  # composite reward, each term apart
-    advantage: float = 0.0
+    feedback: str = ""  # the observation after the action
+    shortened: str = ""  # what its prompt lost to fit its token limit: "history", "observation" or ""
+    reached: Hashable | None = None  # key of the state after acting, as ``anchor``; None: unknown
+    terms: dict[str, float] = field(default_factory=dict)  # composite reward by term, set by credit
+    advantage: float = 0.0  # of the action's tokens, set by credit
+    progress_advantage: float = 0.0  # of the other tokens with advantage_on="split", set by credit
 
 
 @dataclass(slots=True)
 class Reflection:
-    """The policy's own judgement of a finished episode."""
+    """The judgement of a finished episode: its retrospective progress."""
 
-    prompt: str
+    prompt: str  # the text that the judge completed
     completion: Completion
     values: tuple[int, ...] | None  # P_1..P_T; None when the text gave no T valid values
-    defects: tuple[str, ...]
-    terms: dict[str, float] = field(default_factory=dict)
-    advantage: float = 0.0
-    shortened: bool = False  # observations were shortened so that the prompt fits
+    defects: tuple[str, ...]  # named parse defects
+    terms: dict[str, float] = field(default_factory=dict)  # its reward by term, set by credit
+    advantage: float = 0.0  # set by credit
+    trained: bool = True  # whether it is a training sample, set by credit
+    shortened: bool = False  # observations were shortened to fit the prompt's token limit
+
+
+class Status(StrEnum):
+    """How an episode ended. Whether it was won is recorded separately (``Trajectory.won``)."""
+
+    RUNNING = "running"
+    TERMINATED = "terminated"  # by the environment: won, or impossible to win
+    TRUNCATED = "truncated"  # by the environment's step limit
+    CONTEXT_FULL = "context_full"  # chat: the conversation had no tokens left for another turn
+    FAILED = "failed"  # an error of environment, server or prompt; ``Trajectory.error`` says which
 
 
 @dataclass(slots=True)
@@ -85,24 +98,39 @@ class Trajectory:
     """One episode: T steps, its outcome, and the reflection on it."""
 
     task_id: str
-    rollout: int  # names the random stream with task_id; numbered through the iteration in training
-    goal: str
-    steps: list[Step]
+    rollout: int  # with task_id the name of its random stream; unique within an iteration of training
+    goal: str  # the task in words
+    steps: list[Step]  # [T]
     won: bool
-    score: float  # 0..1
-    truncated: bool
-    final_observation: str = ""
+    score: float  # of the outcome, 0..1
+    status: Status = Status.RUNNING
+    final_observation: str = ""  # after the last step
     reflection: Reflection | None = None
-    error: str | None = None  # an environment failure is data, not a crash
-    context_full: bool = False  # chat mode: ended because the conversation had no room for another turn
+    error: str | None = None  # why it failed; None otherwise
 
     @property
     def length(self) -> int:
+        """T, the number of steps."""
         return len(self.steps)
 
     @property
     def env_return(self) -> float:
+        """The undiscounted sum of the environment's rewards."""
         return sum(step.env_reward for step in self.steps)
+
+    @property
+    def failed(self) -> bool:
+        """It ended by an error outside the task, so its outcome is unknown."""
+        return self.status is Status.FAILED
+
+    @property
+    def truncated(self) -> bool:
+        """It ended at a limit on steps or tokens, before the task was over."""
+        return self.status in (Status.TRUNCATED, Status.CONTEXT_FULL)
+
+    def fail(self, reason: str) -> None:
+        """End it with an error. Failures are recorded, so that one episode never stops the others."""
+        self.status, self.error = Status.FAILED, reason
 
 
 @dataclass(slots=True)
@@ -110,18 +138,28 @@ class Group:
     """The G rollouts of one task."""
 
     task_id: str
-    trajectories: list[Trajectory]
+    trajectories: list[Trajectory]  # [G]
+
+
+class TokenKind(IntEnum):
+    """What a token of a sample is trained as."""
+
+    CONTEXT = 0  # input only, not trained on
+    ACT = 1  # of an action's completion
+    REFLECT = 2  # of a reflection
 
 
 @dataclass(slots=True)
 class Sample:
-    """A token sequence to train on. One prompt per step and one sequence per trajectory are the same type."""
+    """A token sequence to train on: one prompt with its completion, or a whole conversation."""
 
     ids: NDArray[np.int64]  # [L]
-    trained: NDArray[np.bool_]  # [L], True where the token was sampled by the policy and is trained on
+    kind: NDArray[np.int8]  # [L], TokenKind
     advantage: NDArray[np.float32]  # [L], 0 where not trained
-    logprob: NDArray[np.float32]  # [L], sampled log-prob, 0 where not trained
-    kind: str  # "forward" | "reflect"
-    group: int  # index of the task group, mini-batches are split by it
-    # [L], True for the tokens of a reflection inside a "forward" sample (a packed conversation)
-    reflected: NDArray[np.bool_] | None = None
+    logprob: NDArray[np.float32]  # [L], of the sampled id, 0 where not trained
+    group: int  # index of the task group; mini-batches are split by it
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """[L], True where the token was sampled by the policy and is trained on."""
+        return np.not_equal(self.kind, TokenKind.CONTEXT)

@@ -1,4 +1,4 @@
-"""API models on the command line: how they are named, and what is said about their use."""
+"""API models on the command line: how they are named, and what is printed about their use."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import API
 from repro_rl.errors import ConfigError
-from repro_rl.policy.http.spending import usage_line
 
 
 def api_model(path: Path) -> str | None:
     """MODEL of ``api:MODEL``; None for anything else. Raises ConfigError when it is empty."""
+    from repro_rl.config import API
+
     if not str(path).startswith(API):
         return None
     model = str(path).removeprefix(API)
@@ -28,13 +28,20 @@ def api_run(model: str) -> Path:
 
 def usage_note(result: dict[str, Any]) -> str:
     """What an evaluation used, and what was lost."""
+    from repro_rl.policy.http.spending import usage_line
+
     lost = f"  {result['errors']:.0f} episodes broke off and count as not won." if result["errors"] else ""
     again = " Repeat the command: only what has no answer is asked again." if result["api"]["failed"] else ""
     return f"{usage_line(result['api'])}.{lost}{again}"
 
 
-def annotation_notes(notes: dict[str, Any], done: Path) -> list[str]:
-    """What a batch annotator did; nothing for the others."""
+def annotation_notes(notes: dict[str, Any], written: Path) -> list[str]:
+    """What a batch annotator did, line by line; nothing for the others.
+
+    ``written``: the file that marks the demonstrations as complete.
+    """
+    from repro_rl.policy.http.spending import usage_line
+
     if not notes:
         return []
     lines = []
@@ -47,5 +54,5 @@ def annotation_notes(notes: dict[str, Any], done: Path) -> list[str]:
             "but no reflection is taught on them."
         )
         if notes["defects"].get("no_answer"):
-            lines.append(f"To ask again where there was no answer: delete {done} and repeat the command.")
+            lines.append(f"To ask again where there was no answer: delete {written} and repeat the command.")
     return lines

@@ -1,11 +1,30 @@
-"""The typer application."""
+"""The typer application. The modules of the commands add theirs when they are imported (see ``entry``)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
+
+# The order of `repro-rl --help`, whatever the order of the imports.
+COMMANDS = (
+    *("demos", "warmup", "train", "eval", "report", "doctor", "play", "demo"),
+    *("compare", "pilot", "plan", "progress", "view", "data", "verl"),
+)
+
+
+class CommandGroup(TyperGroup):
+    """The commands in the order of ``COMMANDS``; others behind them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        others = [name for name in super().list_commands(ctx) if name not in COMMANDS]
+        return [name for name in COMMANDS if name in self.commands] + others
+
 
 app = typer.Typer(
     name="repro-rl",
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

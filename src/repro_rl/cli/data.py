@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro_rl.cli import data_qwen
+from repro_rl.cli.app import app
 from repro_rl.cli.data_alfworld import alfworld
 from repro_rl.cli.show import Bar, bar, say
 from repro_rl.errors import DataError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 data_app = typer.Typer(
     no_args_is_help=True, help="Import data sets for the environments, generate them, look at them."
 )
+app.add_typer(data_app, name="data")
 webshop = typer.Typer(no_args_is_help=True, help="WebShop catalogues: products with their search index.")
 data_app.add_typer(webshop, name="webshop")
 data_app.add_typer(alfworld, name="alfworld")
@@ -70,17 +72,17 @@ def import_webshop(
         "limit": limit,
         "reading": report,
     }
-    found = read_products(*files, limit=limit, on_bad="skip" if skip_bad else "error", report=report)
+    records = read_products(*files, limit=limit, on_bad="skip" if skip_bad else "error", report=report)
     start = time.monotonic()
     with _bars(limit) as on_done:
-        catalogue = write_catalogue(found, out, source=source, on_done=on_done)
+        catalogue = write_catalogue(records, out, source=source, on_done=on_done)
     for reason in report["reasons"]:
         say(f"skipped: {reason}")
     if report["bad"] > len(report["reasons"]):
         say(f"skipped: {report['bad'] - len(report['reasons'])} more")
     if not report["with_attributes"]:
         say(f"Careful: none of the products is in {files[1]}; is it the right file?")
-    _finish(catalogue, time.monotonic() - start)
+    _print_catalogue(catalogue, time.monotonic() - start)
 
 
 @webshop.command("generate")
@@ -109,7 +111,7 @@ def generate_webshop(
     source = {"kind": "generated", "products": products, "seed": seed, "reading": report}
     with _bars(products) as on_done:
         catalogue = write_catalogue(products_from_raw(made, report), out, source=source, on_done=on_done)
-    _finish(catalogue, time.monotonic() - start)
+    _print_catalogue(catalogue, time.monotonic() - start)
 
 
 @webshop.command("info")
@@ -134,21 +136,22 @@ def info_webshop(
 def _bars(total: int | None) -> Iterator[Callable[[str, int], None]]:
     """One progress bar after the other, one a phase; the later ones know how many products there are."""
     with ExitStack() as stack:
-        shown: dict[str, Bar] = {}
-        seen: list[int | None] = [total]
+        bars: dict[str, Bar] = {}  # phase -> its bar; only the last one is open
 
         def on_done(phase: str, count: int) -> None:
-            if phase not in shown:
+            nonlocal total
+            if phase not in bars:
                 stack.close()
-                shown[phase] = stack.enter_context(bar(PHASES.get(phase, phase), seen[0]))
-            shown[phase].at(count)
+                bars[phase] = stack.enter_context(bar(PHASES.get(phase, phase), total))
+            bars[phase].at(count)
             if phase == "products":
-                seen[0] = count
+                total = count
 
         yield on_done
 
 
-def _finish(catalogue: Catalogue, seconds: float) -> None:
+def _print_catalogue(catalogue: Catalogue, seconds: float) -> None:
+    """What was written and how long it took, and how to use it."""
     manifest, reading = catalogue.manifest, catalogue.manifest["source"]["reading"]
     left_out = reading["without_asin"] + reading["repeated"] + reading["bad"]
     size = sum(file["bytes"] for file in manifest["files"].values())
@@ -160,6 +163,7 @@ def _finish(catalogue: Catalogue, seconds: float) -> None:
 
 
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a manifest says, as labels and values."""
     source = manifest["source"]
     reading = source.get("reading", {})
     yield "products", f"{manifest['products']:,}"
@@ -194,6 +198,7 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _bytes(size: float) -> str:
+    """ "1.5 MB": a number of bytes with the unit that suits it."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

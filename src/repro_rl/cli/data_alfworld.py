@@ -31,12 +31,12 @@ def generate_alfworld(
     stopped.
     """
     from repro_rl.envs.alfworld.export import write_tree
-    from repro_rl.envs.alfworld.library import split_sizes
+    from repro_rl.envs.alfworld.sources import split_sizes
 
     start = time.monotonic()
     total = sum(split_sizes(games).values())
-    with bar("games", total) as shown:
-        written = write_tree(out, games, seed, on_done=shown.at)
+    with bar("games", total) as progress:
+        written = write_tree(out, games, seed, on_done=progress.at)
     new = sum(written.values())
     say(
         f"{new:,} of {total:,} games written ({total - new:,} were there) in {time.monotonic() - start:.0f} s"
@@ -52,17 +52,17 @@ def info_alfworld(
     ] = None,
 ) -> None:
     """Show what a folder with games holds: games by split and task type, and the digests of the panels."""
-    from repro_rl.envs.alfworld.library import Tree
+    from repro_rl.envs.alfworld.sources import GameFolder
 
-    named = folder or os.environ.get("ALFWORLD_DATA")
-    if not named:
+    path = folder or os.environ.get("ALFWORLD_DATA")
+    if not path:
         raise ConfigError("name a folder with games, or set ALFWORLD_DATA to one")
-    tree = Tree(Path(named))
+    tree = GameFolder(Path(path))
     say(tree.describe())
     for split in tree.splits():
-        found = tree.survey(split)
-        say(f"{split}: {len(found.panel):,} games, panel digest {found.panel.digest}")
-        for kind, count in sorted(found.kinds.items()):
+        survey = tree.survey(split)
+        say(f"{split}: {len(survey.panel):,} games, panel digest {survey.panel.digest}")
+        for kind, count in sorted(survey.kinds.items()):
             say(f"  {kind:<34}{count:>7,}")
-        say(f"  {'not in the panel: unsolvable':<34}{found.unsolvable:>7,}")
-        say(f"  {'not in the panel: movable, sliced':<34}{found.left_out:>7,}")
+        say(f"  {'not in the panel: unsolvable':<34}{survey.unsolvable:>7,}")
+        say(f"  {'not in the panel: movable, sliced':<34}{survey.left_out:>7,}")

@@ -44,11 +44,12 @@ def merge_lora(
     checkpoint: Annotated[str, typer.Option(help="best, last or an iteration")] = "last",
 ) -> None:
     """Add a checkpoint's adapter to the weights it was trained on: an ordinary model folder in float32."""
+    from repro_rl.config import PolicySection
     from repro_rl.files import write_folder
     from repro_rl.policy import TransformersPolicy
-    from repro_rl.train.checkpoint import find_model
+    from repro_rl.run.model_paths import find_model
 
-    found = find_model(path, checkpoint)
-    policy = TransformersPolicy.load(found, device="cpu", dtype="float32")
+    model = find_model(path, checkpoint)
+    policy = TransformersPolicy.load(model, PolicySection(device="cpu", dtype="float32"))
     write_folder(out, policy.save_merged)
-    say(f"{found} as a whole model in {out}")
+    say(f"{model} as a whole model in {out}")

@@ -5,36 +5,45 @@ from __future__ import annotations
 import os
 import sys
 
-import repro_rl.cli.commands  # adds the commands to app
-import repro_rl.cli.compare  # adds compare
-import repro_rl.cli.pilot  # adds pilot
-import repro_rl.cli.plan
-import repro_rl.cli.progress  # adds progress
-import repro_rl.cli.verl  # adds verl
-import repro_rl.cli.view  # noqa: F401
+from repro_rl.cli import (  # noqa: F401  each adds its commands to app
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    pilot,
+    plan,
+    play,
+    progress,
+    report,
+    stages,
+    verl,
+    view,
+)
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
+from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped
-from repro_rl.processes import place
 
-SEVERAL = ("train", "warmup", "eval")  # commands that share their work between processes
+PARALLEL_COMMANDS = ("train", "warmup", "eval")  # those that share their work between processes
 
 
 def main() -> None:
     """Entry point. Errors of the package end with status 2 and no traceback; Ctrl-C with 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    rank, world = place()
-    console.quiet = rank > 0  # the first process speaks; of the others only errors are heard
+    rank, world = rank_and_world()
+    console.quiet = rank > 0  # of the other processes only errors are printed
     try:
-        if world > 1 and (named := sys.argv[1:2]) and named[0] not in SEVERAL:
+        command = sys.argv[1] if len(sys.argv) > 1 else None
+        if world > 1 and command is not None and command not in PARALLEL_COMMANDS:
             raise ConfigError(
-                f"'repro-rl {named[0]}' runs in one process, but {world} were started; "
-                f"{', '.join(SEVERAL)} run in several."
+                f"'repro-rl {command}' runs in one process, but {world} were started; "
+                f"{', '.join(PARALLEL_COMMANDS)} run in several."
             )
         app()
     except ReproError as error:
         if rank and isinstance(error, TrainingStopped):
-            sys.exit(2)  # all processes stop then, and the first one says why
+            sys.exit(2)  # all processes stop then, and the first one prints the reason
         if rank:
             error_console.print(f"process {rank}:", highlight=False)
         error_console.print(f"[bold red]{type(error).__name__}[/]", highlight=False)

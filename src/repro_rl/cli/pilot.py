@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,29 +12,35 @@ import typer
 
 from repro_rl.cli.api import api_model
 from repro_rl.cli.app import app
-from repro_rl.cli.commands import Overrides, make_demos, run_warmup_stage
-from repro_rl.cli.compare import parse_seeds
+from repro_rl.cli.options import Overrides, parse_seeds, read_config
 from repro_rl.cli.show import bar, console, say, table_without, visible
-from repro_rl.policy.http.spending import usage_line
+from repro_rl.cli.stages import make_demos, run_warmup_stage
 
 if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
     from repro_rl.study.pilot import Condition
 
 # Columns that make a table too wide to read in a terminal.
-WIDE = {
-    "broke off",
-    "what the prompt asks and shows",
-    "each seed",
-    "95 % t",
-    "seeds",
-}
-ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0"]  # nothing is trained: only what is shown is needed
+WIDE = {"broke off", "what the prompt asks and shows", "each seed", "95 % t", "seeds"}
+ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0"]  # without a warmup, only prompts need them
+
+
+@dataclass(slots=True, frozen=True)
+class PilotRun:
+    """What all seeds of one command share."""
+
+    config: RunConfig  # with the seed of the settings; see ``study.pilot.seed_config``
+    conditions: Sequence[Condition]  # to play, in the study's order
+    agent: Path | None  # model folder, hub name or api:MODEL; None: each seed warms up its own tiny model
+    agent_name: str  # for the pages
+    demos: Path | None  # folder of demonstrations that the user gave
+    out: Path
 
 
 @app.command()
 def pilot(
     overrides: Overrides = None,
-    config: Annotated[
+    source: Annotated[
         str | None,
         typer.Option("--config", "-c", help="recipe or file  [default: the model's run, else sokoban-tiny]"),
     ] = None,
@@ -60,130 +67,125 @@ def pilot(
     ] = Path("runs/pilot"),
 ) -> None:
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
-    from repro_rl.report.pilot import heading, headline, tables, write_pilot
+    from repro_rl.report.pilot import write_pilot
     from repro_rl.study.pilot import find_conditions, seed_config
-    from repro_rl.study.pilot_results import pilot_data
+    from repro_rl.study.pilot_results import PilotRuns, pilot_data
 
-    wanted = find_conditions(part.strip() for part in conditions.split(",")) if conditions else None
-    chosen = wanted or find_conditions([])
-    base, trains = _settings(overrides or [], config, model, chosen)
+    names = [part.strip() for part in conditions.split(",")] if conditions else []
+    chosen = find_conditions(names)
+    base, warms_up = _read_config(overrides or [], source, model, chosen)
     numbers = list(dict.fromkeys(parse_seeds(seeds)))
+    agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
+    if not warms_up:
+        agent, name = _find_agent(model or base.policy.model, checkpoint)
+    run = PilotRun(base, chosen, agent, name, demos_folder, out)
     left_out: dict[str, str] = {}
     remarks: dict[str, None] = {}
-    name = f"warm starts of {config or 'sokoban-tiny'}"
     for seed in numbers:
-        name, absent, said = _one_seed(name, base, trains, chosen, seed, model, checkpoint, demos_folder, out)
+        absent, of_seed = _play_seed(run, seed)
         left_out |= absent
-        remarks |= dict.fromkeys(said)
+        remarks |= dict.fromkeys(of_seed)
     data = pilot_data(
-        out,
+        PilotRuns(out, chosen, numbers),
         seed_config(base, numbers[0]),
-        chosen,
-        numbers,
         agent=name,
         left_out=left_out,
         remarks=list(remarks),
     )
-    paths = write_pilot(data, out)
+    _print_results(data, write_pilot(data, out))
+
+
+def _print_results(data: dict[str, Any], written: Sequence[Path]) -> None:
+    """The tables of a pilot study that fit a terminal, its sentences, and the pages' paths."""
+    from repro_rl.report.pilot import heading, headline, tables
+
     say(visible(f"\n{heading(data)}"))
     for table in [t for t in tables(data) if t.bars]:
         console.print(table_without(table, WIDE))
     for line in [*headline(data), *(f"Note: {note}" for note in data["notes"])]:
         say(visible(line))
-    say("Written: " + ", ".join(map(str, paths)))
+    say("Written: " + ", ".join(map(str, written)))
 
 
-def _settings(
-    overrides: Sequence[str], config: str | None, model: str | None, chosen: Sequence[Condition]
-) -> tuple[Any, bool]:
-    """Settings, and whether tiny warm starts are trained first. What the user says wins over our defaults."""
+def _read_config(
+    overrides: Sequence[str], source: str | None, model: str | None, conditions: Sequence[Condition]
+) -> tuple[RunConfig, bool]:
+    """Settings, and whether each seed warms up a tiny model first. The user's settings win over ours."""
     from repro_rl.config import load_config
     from repro_rl.study.pilot import warm_start_settings
-    from repro_rl.train.build import set_threads
 
-    source = config
-    if model and not config and (Path(model) / "config.yaml").exists():
+    if model and not source and (Path(model) / "config.yaml").exists():
         source = str(Path(model) / "config.yaml")
-    first = load_config(source, list(overrides))
-    trains = model is None and first.policy.model == "tiny"
-    more = warm_start_settings(load_config(source), chosen) if trains else ONLY_EXPERTS
+    warms_up = model is None and load_config(source, list(overrides)).policy.model == "tiny"
+    defaults = warm_start_settings(load_config(source).warmup, conditions) if warms_up else ONLY_EXPERTS
     name = api_model(Path(model)) if model else None
-    more = [*more, f"api.model={json.dumps(name)}"] if name else more
-    settings = load_config(source, [*more, *overrides])
-    set_threads(settings)
-    return settings, trains
+    defaults = [*defaults, f"api.model={json.dumps(name)}"] if name else defaults
+    return read_config(source, list(overrides), *defaults), warms_up
 
 
-def _one_seed(
-    name: str,
-    base: Any,
-    trains: bool,
-    chosen: Sequence[Condition],
-    seed: int,
-    model: str | None,
-    checkpoint: str,
-    demos_folder: Path | None,
-    out: Path,
-) -> tuple[str, dict[str, str], list[str]]:
-    """Make what is missing and play every condition; the model's name, what was left out, and remarks."""
-    from repro_rl.demos import load_demos
-    from repro_rl.policy.http import HttpPolicy
-    from repro_rl.study.pilot import (
-        check_demos,
-        fingerprint,
-        finished,
-        open_pilot,
-        play_condition,
-        seed_config,
-        split_taught,
-        taught_modes,
-    )
+def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:
+    """The model to play with, and its name for the pages. Raises CheckpointError when there is none."""
+    from repro_rl.run.model_paths import find_agent, is_hub_name
+
+    agent = Path(model) if is_hub_name(model) else find_agent(model, checkpoint)
+    if agent == Path(model) and not agent.exists():  # a hub name or api:MODEL
+        return agent, model
+    return agent, f"{Path(model).name} ({agent.name})"
+
+
+def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
+    """Make what one seed lacks and play its conditions; those left out with the reason, and remarks."""
+    from repro_rl.run.lineage import taught_modes
+    from repro_rl.study.pilot import fingerprint, finished, open_pilot, seed_config, split_taught
     from repro_rl.study.pilot_results import folder
-    from repro_rl.train.build import agent_policy, find_agent
-    from repro_rl.train.checkpoint import is_hub_name
 
-    settings = seed_config(base, seed)
-    place = folder(out, seed)
-    asked = model or base.policy.model
-    agent = None
-    if not trains:
-        agent = Path(asked) if is_hub_name(asked) else find_agent(asked, checkpoint)
-        name = asked if agent == Path(asked) and not agent.exists() else f"{Path(asked).name} ({agent.name})"
-    open_pilot(settings, place, name, fingerprint(agent) if agent else "")
-    if demos_folder is not None:
-        check_demos(demos_folder, base)
-        demos = demos_folder
-    elif trains:
-        demos = make_demos(settings, place / "demos")
-    else:  # one set for all seeds: annotating may cost money
-        demos = make_demos(base, out / "demos")
-    if agent is None:
-        agent = run_warmup_stage(settings, demos, place / "warmup")
-    played, left_out, remarks = split_taught(settings, chosen, taught_modes(agent))
-    api = api_model(agent) is not None
-    waiting = [item for item in played if finished(place, item, api) is None]
+    config = seed_config(run.config, seed)
+    seed_folder = folder(run.out, seed)
+    open_pilot(config, seed_folder, run.agent_name, fingerprint(run.agent) if run.agent else "")
+    demos = _demonstrations(run, config, seed_folder)
+    agent = run.agent or run_warmup_stage(config, demos, seed_folder / "warmup")
+    played, left_out, remarks = split_taught(config.prompt.style, run.conditions, taught_modes(agent))
+    is_api = api_model(agent) is not None
+    waiting = [item for item in played if finished(seed_folder, item, is_api) is None]
     for item in played:
         if item not in waiting:
             say(f"seed {seed}, {item.name}: played before")
-    if not waiting:
-        return name, left_out, remarks
+    if waiting:
+        _play_conditions(config, agent, waiting, demos, seed_folder)
+    return left_out, remarks
+
+
+def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path:
+    """The folder of the demonstrations of one seed, whose settings are ``config``."""
+    from repro_rl.study.pilot import check_demos
+
+    if run.demos is not None:
+        check_demos(run.demos, run.config.env)
+        return run.demos
+    if run.agent is None:
+        return make_demos(config, seed_folder / "demos")
+    return make_demos(run.config, run.out / "demos")  # one set for all seeds: annotating may cost money
+
+
+def _play_conditions(
+    config: RunConfig, agent: Path, conditions: Sequence[Condition], demos: Path, out: Path
+) -> None:
+    """Play the panel once in every condition, with one loaded model."""
+    from repro_rl.demos import load_demos
+    from repro_rl.policy.http import HttpPolicy
+    from repro_rl.policy.http.spending import usage_line
+    from repro_rl.run.setup import set_up
+    from repro_rl.study.evaluate import EvalHooks
+    from repro_rl.study.pilot import PilotAgent, play_condition
+
     experts, _ = load_demos(demos)
-    policy = agent_policy(settings, agent)
+    policy = set_up(config).agent(agent)
     try:
-        for item in waiting:
-            with bar(f"seed {seed} {item.name}") as progress:
-                play_condition(
-                    settings,
-                    agent,
-                    policy,
-                    item,
-                    experts,
-                    place,
-                    on_total=progress.total,
-                    on_done=progress.add,
-                )
+        for item in conditions:
+            with bar(f"seed {config.seed} {item.name}") as progress:
+                hooks = EvalHooks(progress.total, progress.add)
+                play_condition(config, PilotAgent(agent, policy, experts), item, out, hooks)
     finally:
         if isinstance(policy, HttpPolicy):
             say(f"{usage_line(policy.client.spending.summary())}.")
-            policy.client.close()
-    return name, left_out, remarks
+        policy.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +13,12 @@ from rich.table import Table
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, say
 from repro_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro_rl.config import PromptSection
+    from repro_rl.plan.devices import Device
+    from repro_rl.plan.estimate import Estimate, RunOutline
+    from repro_rl.plan.tokens import TokenTable
 
 
 @app.command()
@@ -40,38 +48,29 @@ def plan(
 ) -> None:
     """Before anyone pays: parameters, tokens, memory and hours of a training run."""
     from repro_rl.config import load_config
-    from repro_rl.plan.devices import DEVICES, find_device
-    from repro_rl.plan.plan import make_plan
-    from repro_rl.train.build import set_threads
+    from repro_rl.plan.planner import PlanOptions, make_plan
+    from repro_rl.plan.workload import KnownLengths
 
-    names = [word for word in words or [] if "=" not in word]
-    if len(names) > 1:
-        raise ConfigError(f"One config at a time; got {', '.join(names)}.")
-    config = load_config(names[0] if names else None, [word for word in words or [] if "=" in word])
-    set_threads(config)
-    chosen = gpu or []
+    sources = [word for word in words or [] if "=" not in word]
+    if len(sources) > 1:
+        raise ConfigError(f"One config at a time; got {', '.join(sources)}.")
+    config = load_config(sources[0] if sources else None, [word for word in words or [] if "=" in word])
     local = config.policy.model == "tiny" or Path(config.train.init or config.policy.model).exists()
     if probe is None:
-        probe = "cpu" in chosen or (local and not chosen)
+        probe = "cpu" in (gpu or []) or (local and not gpu)
     if probe and not local:
         raise ConfigError(
             f"{config.policy.model} is not on this machine, so it cannot be measured; give a folder as "
             "policy.model (random weights do: 'repro-rl data qwen-untrained'), or plan with --gpu."
         )
-    devices = [find_device(name) for name in chosen if name != "cpu"]
-    if not chosen and not local:
-        devices = list(DEVICES.values())
-    result = make_plan(
-        config,
-        devices,
+    options = PlanOptions(
         probe=probe,
         tokenizer=tokenizer,
         tasks=tasks,
-        completion=completion,
-        reflect_completion=reflect_completion,
-        say=say,
+        lengths=KnownLengths(completion, reflect_completion),
     )
-    for line in summary_lines(config, result):
+    result = make_plan(config, _devices(gpu or [], local), options, say)
+    for line in summary_lines(result.run, result.table, config.prompt, config.env.name):
         say(line)
     for estimate in result.estimates:
         console.print(estimate_table(estimate))
@@ -79,62 +78,75 @@ def plan(
         say(f"- {note}")
 
 
-def summary_lines(config: Any, plan: Any) -> list[str]:
-    """Model and tokens in a few lines."""
-    from repro_rl.plan.tokens import share_over, spread
-
-    net, work, table, prompt = plan.net, plan.work, plan.table, config.prompt
-    forward, reflect = spread(table.forward), spread(table.reflect)
-    rank = config.policy.lora.rank
-    trained = net.adapter(rank, config.policy.lora.targets) if rank else net.parameters
-    lines = [
-        f"{net.name}: {net.parameters:,} parameters, {trained:,} of them trained"
-        if not rank
-        else f"{net.name}: {net.parameters:,} parameters, frozen; adapter of rank {rank}: {trained:,}",
-        f"{config.env.name}: {work.episodes} episodes of {work.steps:.1f} steps an iteration",
-        f"forward prompt {forward[0]} / {forward[1]} / {forward[2]} tokens (median / 95 % / max), "
-        f"{share_over(table.forward, prompt.max_prompt_tokens):.1%} over {prompt.max_prompt_tokens}",
-        f"reflection prompt {reflect[0]} / {reflect[1]} / {reflect[2]} tokens, "
-        f"{share_over(table.reflect, prompt.max_reflect_tokens):.1%} over {prompt.max_reflect_tokens}",
+def summary_lines(run: RunOutline, table: TokenTable, prompt: PromptSection, env: str) -> list[str]:
+    """Model and tokens in a few lines; ``env``: the environment's name."""
+    shape, work, training = run.shape, run.work, run.training
+    trained = training.trained_parameters(shape)
+    model = f"{shape.name}: {shape.parameters:,} parameters, "
+    if training.adapter:
+        model += f"frozen; adapter of rank {training.adapter_rank}: {trained:,}"
+    else:
+        model += f"{trained:,} of them trained"
+    return [
+        model,
+        f"{env}: {work.episodes} episodes of {work.steps:.1f} steps an iteration",
+        _prompt_line("step prompt", "tokens (median / 95 % / max)", table.action, prompt.max_prompt_tokens),
+        _prompt_line("reflection prompt", "tokens", table.reflect, prompt.max_reflect_tokens),
         f"an iteration: {work.prompt_tokens:,.0f} prompt tokens, {work.completion_tokens:,.0f} generated "
-        f"({work.forward_rows * work.completion:,.0f} forward, "
+        f"({work.action_rows * work.completion:,.0f} acting, "
         f"{work.episodes * work.reflect_completion:,.0f} reflection), "
         f"{work.trained_cells:,.0f} in a pass over the samples",
     ]
-    return lines
 
 
-def estimate_table(estimate: Any) -> Table:
-    room = "" if estimate.room is None else f" of {_size(estimate.room)}"
+def _prompt_line(name: str, unit: str, counts: Sequence[int], limit: int) -> str:
+    from repro_rl.plan.tokens import quantiles, share_over
+
+    median, high, longest = quantiles(counts)
+    return f"{name} {median} / {high} / {longest} {unit}, {share_over(counts, limit):.1%} over {limit}"
+
+
+def estimate_table(estimate: Estimate) -> Table:
+    """Memory by part beside seconds by part."""
+    memory = "" if estimate.memory is None else f" of {_size(estimate.memory)}"
     verdict = "" if estimate.fits else "  DOES NOT FIT"
-    table = Table(title=f"{estimate.device}: {_size(estimate.peak)}{room}{verdict}", title_justify="left")
+    table = Table(title=f"{estimate.device}: {_size(estimate.peak)}{memory}{verdict}", title_justify="left")
     table.add_column("memory")
     table.add_column("", justify="right")
     table.add_column("time of an iteration")
     table.add_column("", justify="right")
-    left = [(name, _size(size)) for name, size in estimate.parts.items() if size]
-    left.append(("peak", _size(estimate.peak)))
-    seconds = estimate.seconds
-    right = (
-        [
-            ("reading prompts", _time(seconds.prefill)),
-            ("generating", _time(seconds.decode)),
-            ("update", _time(seconds.update)),
-            ("reference", _time(seconds.reference)),
+    sizes = [(name, _size(size)) for name, size in estimate.parts.items() if size]
+    sizes.append(("peak", _size(estimate.peak)))
+    for size, time in zip_longest(sizes, _times(estimate), fillvalue=("", "")):
+        table.add_row(*size, *time)
+    return table
+
+
+def _times(estimate: Estimate) -> list[tuple[str, str]]:
+    times = []
+    if estimate.seconds is not None:
+        times = [
+            ("prefill", _time(estimate.seconds.prefill)),
+            ("decoding", _time(estimate.seconds.decode)),
+            ("update", _time(estimate.seconds.update)),
+            ("reference", _time(estimate.seconds.reference)),
         ]
-        if seconds is not None
-        else []
-    )
-    right += [
+    hours = estimate.hours
+    return [
+        *times,
         ("iteration", _time(estimate.iteration)),
         ("a validation", _time(estimate.validation)),
-        ("the run", f"{estimate.hours:.2f} h" if estimate.hours < 10 else f"{estimate.hours:.0f} h"),
+        ("the run", f"{hours:.2f} h" if hours < 10 else f"{hours:.0f} h"),
     ]
-    for row in range(max(len(left), len(right))):
-        table.add_row(
-            *(left[row] if row < len(left) else ("", "")), *(right[row] if row < len(right) else ("", ""))
-        )
-    return table
+
+
+def _devices(names: Sequence[str], local: bool) -> list[Device]:
+    """The named devices; without names all of them, or none for a ``local`` model, which is measured."""
+    from repro_rl.plan.devices import DEVICES, find_device
+
+    if not names and not local:
+        return list(DEVICES.values())
+    return [find_device(name) for name in names if name != "cpu"]
 
 
 def _size(size: float) -> str:

@@ -1,16 +1,58 @@
-"""Playing by hand, and watching."""
+"""``repro-rl play``: play by hand, or watch the expert or a trained agent."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import yaml
+import typer
 
+from repro_rl.cli.app import app
+from repro_rl.cli.options import env_settings
 from repro_rl.cli.show import console, visible
-from repro_rl.envs.base import ENVS, TextEnv, make
-from repro_rl.errors import ConfigError, TaskError
+from repro_rl.errors import TaskError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from repro_rl.envs import TextEnv
+    from repro_rl.types import Trajectory
+
+QUIT = {"q", "quit", "exit"}
+
+
+@app.command()
+def play(
+    env: Annotated[str, typer.Argument(help="environment name, e.g. sokoban")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings")
+    ] = None,
+    split: Annotated[str, typer.Option(help="panel to take the task from")] = "test",
+    task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
+    expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
+    agent: Annotated[Path | None, typer.Option(help="watch a trained agent: a run folder")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="with --agent: best, last, warm-start or an iteration")
+    ] = "last",
+) -> None:
+    """Play a task yourself, or watch the expert or a trained agent, with progress at every step."""
+    if agent is not None:
+        watch_agent(agent, checkpoint, split, task)
+        return
+    played = open_env(env, overrides or [])
+    play_task(played, pick_task(played, split, task), expert)
+
+
+def open_env(name: str, overrides: list[str]) -> TextEnv:
+    """The environment in the style that it has for people, where it has one, with the user's settings."""
+    from repro_rl.envs.base import ENVS, TextEnv, make
+
+    settings = env_settings(overrides)
+    factory = ENVS.get(name)
+    for_people = factory.for_people if isinstance(factory, type) and issubclass(factory, TextEnv) else {}
+    return make(name, **{**for_people, **settings})
 
 
 def pick_task(env: TextEnv, split: str, task: str) -> str:
@@ -25,91 +67,77 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     return task
 
 
-def env_settings(overrides: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts as keyword arguments of ``make``; values are YAML. Raises ConfigError."""
-    settings = {}
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise ConfigError(f"{override!r} is not KEY=VALUE.")
-        settings[key] = yaml.safe_load(value)
-    return settings
-
-
-def run_play(
-    name: str, overrides: list[str], split: str, task: str, expert: bool, agent: Path | None, checkpoint: str
-) -> None:
-    if agent is not None:
-        watch_agent(agent, checkpoint, split, task)
-        return
-    settings = env_settings(overrides)
-    settings = {**getattr(ENVS.get(name), "for_people", {}), **settings}
-    env = make(name, **settings)
-    observation, info = env.reset(options={"task": pick_task(env, split, task)})
-    console.print(visible(f"{info['task_id']}: {info['goal']}"), highlight=False, markup=False)
+def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
+    """Play one task, line by line; ``expert``: its plan chooses the actions, not the keyboard."""
+    observation, info = env.reset(options={"task": task_id})
+    _print(f"{info['task_id']}: {info['goal']}")
     ended = False
     while not ended:
-        console.print(visible(observation), highlight=False, markup=False)
-        actions = ", ".join(info["admissible"])
-        console.print(visible(f"actions: {actions}"), style="dim", highlight=False, markup=False)
-        if expert:
-            action = env.expert()
-            if action is None:
-                console.print("The expert sees no plan from here.")
-                return
-            console.print(visible(f"> {action}"), highlight=False, markup=False)
-        else:
-            console.print("> ", end="")
-            line = sys.stdin.readline()
-            if not line or line.strip() in {"q", "quit", "exit"}:
-                return
-            action = env.shortcuts.get(line.strip(), line.strip())
+        _print(observation)
+        console.print(
+            visible(f"actions: {', '.join(info['admissible'])}"), style="dim", highlight=False, markup=False
+        )
+        action = _expert_action(env) if expert else _typed_action(env)
+        if action is None:
+            return
         observation, reward, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
         progress = "unknown" if info["progress"] is None else f"{100 * info['progress']:.0f} %"
         note = "" if info["valid"] else "   (not possible)"
         console.print(f"reward {reward:g}   true progress {progress}{note}", highlight=False)
-    console.print(visible(observation), highlight=False, markup=False)
+    _print(observation)
     console.print("Solved." if info["won"] else "Not solved.")
+
+
+def _print(text: str) -> None:
+    console.print(visible(text), highlight=False, markup=False)
+
+
+def _expert_action(env: TextEnv) -> str | None:
+    """What the expert does next, printed like a person's line; None when it has no plan."""
+    action = env.expert()
+    if action is None:
+        console.print("The expert sees no plan from here.")
+    else:
+        _print(f"> {action}")
+    return action
+
+
+def _typed_action(env: TextEnv) -> str | None:
+    """The next line of the keyboard, a shortcut written out; None to stop."""
+    console.print("> ", end="")
+    line = sys.stdin.readline()
+    word = line.strip()
+    return None if not line or word in QUIT else env.shortcuts.get(word, word)
 
 
 def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
     """One episode of a trained agent: its actions, and online, retrospective and true progress."""
+    from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
+    from repro_rl.run.loading import load_run
+    from repro_rl.run.model_paths import find_agent
+    from repro_rl.run.setup import set_up
+
+    loaded = load_run(run)
+    setup, section = set_up(loaded.config), loaded.config.eval
+    judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
+    request = RolloutRequest(pick_task(setup.pool.first, split, task), 0)
+    with closing(setup.agent(find_agent(run, checkpoint))) as policy:
+        actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
+        context = setup.context(policy.text)
+        (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))
+    console.print(_step_table(trajectory))
+    if trajectory.error is not None:
+        _print(f"The episode broke off: {trajectory.error}")
+    if trajectory.reflection is not None and trajectory.reflection.defects:
+        console.print(f"The reflection could not be read: {', '.join(trajectory.reflection.defects)}")
+
+
+def _step_table(trajectory: Trajectory) -> Table:
+    """One row a step: what was seen and done, and the three progress values in percent."""
     from rich.table import Table
     from rich.text import Text
 
-    from repro_rl.config import load_config
-    from repro_rl.rollout import Job
-    from repro_rl.train.build import (
-        agent_policy,
-        build_pool,
-        build_prompts,
-        find_agent,
-        forward_sampling,
-        reference_judge,
-        reflect_sampling,
-        set_threads,
-    )
-    from repro_rl.train.contexts import play_jobs
-
-    if not (run / "config.yaml").exists():
-        raise ConfigError(f"{run} is not a run folder: config.yaml is missing.")
-    config = load_config(run / "config.yaml")
-    set_threads(config)
-    pool, prompts = build_pool(config), build_prompts(config)
-    policy = agent_policy(config, find_agent(run, checkpoint))
-    temperature = config.eval.temperature
-    (trajectory,) = play_jobs(
-        config,
-        pool,
-        [Job(pick_task(pool.first, split, task), 0)],
-        policy,
-        prompts,
-        forward_sampling(config, temperature),
-        reflect_sampling(config, temperature),
-        stream=("play", config.eval.seed),
-        judged_by=reference_judge(config),
-    )
     table = Table(
         title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left"
     )
@@ -125,8 +153,4 @@ def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
             str(judged[step.t - 1]) if judged else "–",
             "–" if step.truth is None else f"{100 * step.truth:.0f}",
         )
-    console.print(table)
-    if trajectory.error is not None:
-        console.print(visible(f"The episode broke off: {trajectory.error}"), highlight=False, markup=False)
-    if trajectory.reflection is not None and trajectory.reflection.defects:
-        console.print(f"The reflection could not be read: {', '.join(trajectory.reflection.defects)}")
+    return table

@@ -31,12 +31,15 @@ def progress(
     from repro_rl.report.progress_page import write_progress
     from repro_rl.study.progress_report import analyse
 
-    with bar("progress") as shown:
-
-        def begun(name: str) -> None:
-            shown.at(shown.progress.tasks[0].completed + 1, visible(name))
-
-        data = analyse(runs, evals or [], training=training, resamples=resamples, seed=seed, on_set=begun)
+    with bar("progress") as counter:
+        data = analyse(
+            runs,
+            evals or [],
+            training=training,
+            resamples=resamples,
+            seed=seed,
+            on_set=lambda name: counter.add(note=visible(name)),
+        )
     first = runs[0] if runs[0].is_dir() else runs[0].parent
     for row in data["sets"]:
         say(visible(f"{row['run']}, {row['name']}: {row['episodes']} episodes"))

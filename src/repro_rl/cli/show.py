@@ -1,11 +1,11 @@
-"""What a person sees while waiting: progress bars, short tables, plain numbers."""
+"""Output for a terminal: progress bars, short tables, plain numbers."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -19,6 +19,9 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from repro_rl.report.text_table import Table as ReportTable
 
 console = Console()
 error_console = Console(stderr=True)
@@ -43,24 +46,30 @@ class Bar:
     """One progress bar with a line of numbers behind it."""
 
     def __init__(self, progress: Progress, label: str, total: int | None):
-        self.progress = progress
-        self.task = progress.add_task(label, total=total, note="")
+        self._progress = progress
+        self._task = progress.add_task(label, total=total, note="")
 
     def total(self, count: int) -> None:
-        self.progress.update(self.task, total=count)
+        """Say how much there is to do, where that was not known before."""
+        self._progress.update(self._task, total=count)
 
-    def add(self, count: int = 1) -> None:
-        self.progress.advance(self.task, count)
+    def add(self, count: int = 1, note: str | None = None) -> None:
+        """Move the bar by ``count``; ``note`` replaces the text behind it."""
+        self._progress.advance(self._task, count)
+        if note is not None:
+            self._progress.update(self._task, note=note)
 
     def at(self, count: float, note: str = "") -> None:
-        self.progress.update(self.task, completed=count, note=note)
+        """Move the bar to ``count``; ``note`` replaces the text behind it."""
+        self._progress.update(self._task, completed=count, note=note)
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """One plain line above the bar."""
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def print_state(self) -> None:
         """The state on one plain line; nothing where nothing was done."""
-        task = self.progress.tasks[0]
+        task = self._progress.tasks[0]
         if task.completed:
             of = "" if task.total is None else f"/{task.total:.0f}"
             state = f"{task.description}: {task.completed:.0f}{of} in {task.elapsed or 0:.0f} s"
@@ -81,17 +90,26 @@ def bar(label: str, total: int | None = None) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}", table_column=Column()),
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=plain) as progress:
-        shown = Bar(progress, label, total)
+        current = Bar(progress, label, total)
         try:
-            yield shown
+            yield current
         finally:
             if plain:
-                shown.print_state()
+                current.print_state()
 
 
-def numbers(row: dict[str, Any], names: dict[str, str]) -> str:
-    """ "success .31  KL .02": the named metrics that are there, three digits each."""
-    return "  ".join(f"{label} {_short(row[name])}" for name, label in names.items() if name in row)
+class MetricsNote:
+    """Writes the metrics in ``names`` behind a bar: with their labels, three digits each."""
+
+    def __init__(self, bar: Bar, names: dict[str, str]):
+        self.bar, self.names = bar, names
+        self.latest: dict[str, Any] = {}  # the newest value of every metric: not every row has all
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        self.latest.update(row)
+        shown = [name for name in self.names if name in self.latest]
+        note = "  ".join(f"{self.names[name]} {_short(self.latest[name])}" for name in shown)
+        self.bar.at(row["iteration"], note)
 
 
 def _short(value: float) -> str:
@@ -108,15 +126,15 @@ def eval_table(results: list[dict[str, Any]]) -> RenderableType:
     for column in ("checkpoint", "success", "95 % interval", "steps", "ρ won", "ρ lost", "error"):
         table.add_column(column, justify="left" if column == "checkpoint" else "right", no_wrap=True)
     for result in results:
-        hindsight = result["progress"]["retrospective"]
+        quality = result["progress"]["retrospective"]
         table.add_row(
             result["name"],
             f"{result['success']:.3f}",
             f"{result['low']:.3f} – {result['high']:.3f}",
             f"{result['length']:.1f}",
-            _or_dash(hindsight.get("spearman_success")),
-            _or_dash(hindsight.get("spearman_failure")),
-            f"{hindsight['mae']:.1f}" if hindsight.get("mae") is not None else "–",
+            _or_dash(quality.get("spearman_success")),
+            _or_dash(quality.get("spearman_failure")),
+            f"{quality['mae']:.1f}" if quality.get("mae") is not None else "–",
         )
     kinds = type_table(results)
     return table if kinds is None else Group(table, kinds)
@@ -145,15 +163,15 @@ def type_table(results: list[dict[str, Any]]) -> Table | None:
     return table
 
 
-def table_without(table: Any, drop: Container[str]) -> Table:
-    """A ``report.comparison_tables.Table`` for the terminal, less the columns named in ``drop``."""
-    kept = [place for place, name in enumerate(table.head) if name not in drop]
-    shown = Table(title=escape(table.title), title_justify="left")
-    for place in kept:
-        shown.add_column(table.head[place], justify="left" if place == 0 else "right", no_wrap=True)
+def table_without(table: ReportTable, hidden: Container[str]) -> Table:
+    """A table of a report for the terminal, less the columns named in ``hidden``."""
+    columns = [index for index, name in enumerate(table.head) if name not in hidden]
+    printed = Table(title=escape(table.title), title_justify="left")
+    for index in columns:
+        printed.add_column(table.head[index], justify="left" if index == 0 else "right", no_wrap=True)
     for row in table.rows:
-        shown.add_row(*(escape(visible(row[place])) for place in kept))
-    return shown
+        printed.add_row(*(escape(visible(row[index])) for index in columns))
+    return printed
 
 
 def _or_dash(value: float | None) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from repro_rl.cli.app import app
-from repro_rl.cli.commands import Overrides
+from repro_rl.cli.options import Overrides
 from repro_rl.cli.show import say
+
+if TYPE_CHECKING:
+    from repro_rl.integrations.verl.recipe import VerlRecipe
 
 verl_app = typer.Typer(no_args_is_help=True, help="The same methods inside the verl trainer (docs/verl.md).")
 app.add_typer(verl_app, name="verl")
 
-Recipe = Annotated[
+Source = Annotated[
     str,
     typer.Option(
         "--config", "-c", help="a verl recipe, a recipe of ours, or a YAML file", show_default=False
@@ -24,41 +27,38 @@ Method = Annotated[str | None, typer.Option("--method", "-m", help="repro, grpo,
 
 
 def _recipe(
-    config: str,
+    source: str,
     overrides: list[str] | None,
-    method: str | None,
+    method: str | None = None,
     init: str | None = None,
     hardware: str | None = None,
-) -> Any:
+) -> VerlRecipe:
+    """Settings of both trainers."""
     from repro_rl.integrations.verl.recipe import load_verl_recipe
-    from repro_rl.train.build import set_threads
 
-    more = [f"method.name={method}"] if method else []
-    more += [f"train.init={init}"] if init else []
-    recipe = load_verl_recipe(config, [*more, *(overrides or [])], hardware)
-    set_threads(recipe.config)
-    return recipe
+    defaults = [f"method.name={method}"] if method else []
+    defaults += [f"train.init={init}"] if init else []
+    return load_verl_recipe(source, [*defaults, *(overrides or [])], hardware)
 
 
 @verl_app.command()
 def data(
-    config: Recipe,
+    source: Source,
     overrides: Overrides = None,
     method: Method = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to")] = Path("runs/verl/data"),
 ) -> None:
     """Write the task files: which task is played when, and the validation panel, with their digests."""
     from repro_rl.integrations.verl.data import write_tasks
-    from repro_rl.train.build import build_pool
+    from repro_rl.run.setup import set_up
 
-    settings = _recipe(config, overrides, method).config
-    for line in write_tasks(settings, build_pool(settings), out):
+    for line in write_tasks(set_up(_recipe(source, overrides, method).config), out):
         say(line)
 
 
 @verl_app.command("sft-data")
 def sft_data(
-    config: Recipe,
+    source: Source,
     overrides: Overrides = None,
     demos: Annotated[Path, typer.Option("--demos", help="folder made by 'repro-rl demos'")] = Path(
         "runs/demos"
@@ -67,10 +67,10 @@ def sft_data(
 ) -> None:
     """Write the Retrospection Warmup as rows for verl's supervised trainer: one a step, one a reflection."""
     from repro_rl.integrations.verl.data import sft_rows, write_parquet
-    from repro_rl.train.build import build_pool
+    from repro_rl.run.setup import set_up
 
-    settings = _recipe(config, overrides, None).config
-    rows = sft_rows(settings, demos, build_pool(settings).first)
+    config = _recipe(source, overrides).config
+    rows = sft_rows(set_up(config), demos)
     write_parquet(out, rows)
     kinds = [row["kind"] for row in rows]
     say(f"{out}: {kinds.count('forward')} steps and {kinds.count('reflect')} reflections")
@@ -78,7 +78,7 @@ def sft_data(
 
 @verl_app.command()
 def train(
-    config: Recipe,
+    source: Source,
     overrides: Overrides = None,
     method: Method = None,
     init: Annotated[
@@ -98,7 +98,7 @@ def train(
     """Write data and settings into the run folder and run verl's own trainer on them; repeat to continue."""
     from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
 
-    recipe = _recipe(config, overrides, method, init, hardware)
+    recipe = _recipe(source, overrides, method, init, hardware)
     for line in prepare_run(recipe, out.resolve()):
         say(line)
     command, variables = launch_command(out.resolve(), verl or [])

@@ -1,21 +1,26 @@
-"""Credit: from finished episodes to rewards and advantages. Imports only types, errors, registry, numpy."""
+"""Credit: from finished episodes to rewards and advantages."""
 
 from repro_rl.credit.assign import assign_credit, reflection_advantages
 from repro_rl.credit.gigpo import gigpo_advantages
 from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
-from repro_rl.credit.reward import RewardSettings, composite_rewards, reflection_reward
+from repro_rl.credit.reflections import ReflectionChoice
+from repro_rl.credit.reward import composite_rewards, reflection_reward
 from repro_rl.credit.rloo import rloo_advantages
-from repro_rl.credit.rules import CREDIT, CreditRule, CreditSettings, register_credit
+from repro_rl.credit.rules import CREDIT, Anchors, CreditRule, Rewards, register_credit
+from repro_rl.credit.settings import CreditSettings, RewardSettings
 from repro_rl.credit.sources import SOURCES, ProgressSource, progress_series, register_progress
 
 __all__ = [
     "CREDIT",
     "SOURCES",
+    "Anchors",
     "CreditRule",
     "CreditSettings",
     "ProgressSource",
+    "ReflectionChoice",
     "RewardSettings",
+    "Rewards",
     "assign_credit",
     "composite_rewards",
     "gigpo_advantages",

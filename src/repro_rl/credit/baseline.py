@@ -1,4 +1,4 @@
-"""The one statistic behind every group-relative rule: a value against the mean and spread of its group."""
+"""The statistic behind GRPO and GiGPO: a value relative to the mean and standard deviation of its group."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def finite_array(label: str, values: Iterable[float]) -> Floats:
     """[N] float64. Raises ConfigError when a value is NaN or infinite."""
     array = np.asarray(list(values), dtype=np.float64)
     if not np.isfinite(array).all():
-        where = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ConfigError(f"{label}: value {where} is {array[where]}; every value must be a finite number.")
+        index = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ConfigError(f"{label}: value {index} is {array[index]}; every value must be a finite number.")
     return array
 
 
@@ -52,9 +52,9 @@ def check_steps(name: str, rewards: Sequence[Sequence[float]], anchors: Sequence
 
 def number_keys(label: str, keys: Sequence[Hashable]) -> NDArray[np.intp]:
     """[N] ids 0..K-1, equal where the keys are equal. Raises ConfigError for an unhashable key."""
-    seen: dict[Hashable, int] = {}
+    numbers: dict[Hashable, int] = {}
     try:
-        ids = [seen.setdefault(key, len(seen)) for key in keys]
+        ids = [numbers.setdefault(key, len(numbers)) for key in keys]
     except TypeError as error:
         raise ConfigError(
             f"{label} must be hashable ({error}); use a str, a number or a tuple as the key."
@@ -65,12 +65,12 @@ def number_keys(label: str, keys: Sequence[Hashable]) -> NDArray[np.intp]:
 def normalise(
     values: Floats, ids: NDArray[np.intp], counts: Floats, normalize: Normalize, *, lone_keeps_value: bool
 ) -> Floats:
-    """Subtract the mean of each value's group and, for ``"mean_std"``, divide by its spread + 1e-6.
+    """(value - mean) or, for ``"mean_std"``, (value - mean) / (standard deviation + 1e-6), by group; [N].
 
     ``values``, ``ids``, ``counts`` are [N]: value n belongs to group ``ids[n]`` and stands for ``counts[n]``
-    equal values (0: it is measured against the group without being part of it). The spread is the unbiased
-    standard deviation (ddof = 1). A group that holds exactly one value gives 0, or the value itself (mean 0,
-    spread 1) when ``lone_keeps_value``. Source: public GiGPO implementation.
+    equal values. A count of 0 means: compared with the group without being part of it. The standard deviation
+    is the unbiased one (ddof = 1). A group of exactly one value gives 0, or with ``lone_keeps_value`` the
+    value itself. Source: public GiGPO implementation.
     """
     if values.size == 0:
         return values.copy()

@@ -1,4 +1,4 @@
-"""GiGPO (arXiv 2505.10978): the episode's advantage plus omega times the step's, over repeated states."""
+"""GiGPO (arXiv 2505.10978): A_episode + omega * A_step, where steps are compared by state."""
 
 from __future__ import annotations
 
@@ -44,16 +44,19 @@ def gigpo_advantages(
 ) -> list[list[float]]:
     """Return ``A_episode + omega * A_step`` of every step, in the shape of ``rewards``.
 
-    rewards: N lists of T_n step rewards (reward units); anchors: N lists of T_n state keys; groups: N task
+    rewards: N lists of T_n step rewards (reward units). anchors: N lists of T_n state keys. groups: N task
     names.
 
-    Episode part: the trajectory's return (``episode_returns``, else the undiscounted sum of its rewards)
-    against its group. ``"steps"`` takes mean and spread over all step rows of the group, so a long trajectory
-    weighs more (the default of the public implementation); ``"trajectories"`` counts each trajectory with a
-    step once. A group of exactly one value keeps the raw return. Step part: the return-to-go, discounted with
-    ``gamma``, against all steps of the same (group, anchor); a step alone there gets 0. ``"mean_std"``
-    divides by the unbiased standard deviation + 1e-6. Source: the paper, and the public GiGPO implementation
-    for each detail.
+    A_episode: the trajectory's return minus the mean of its group. The return is ``episode_returns``, or the
+    undiscounted sum of its rewards. ``episode_baseline="steps"`` takes the mean over all steps of the group,
+    so a long trajectory weighs more (the public implementation's default). ``"trajectories"`` counts each
+    trajectory that has a step once. A group of exactly one value keeps the raw return.
+
+    A_step: the return-to-go, discounted with ``gamma``, minus its mean over all steps with the same group and
+    anchor. A step alone there gets 0. Assumption: equal anchors are equal states.
+
+    ``normalize="mean_std"`` divides each part by the unbiased standard deviation + 1e-6. Decision D16: "mean"
+    is the default. Source: the paper, and the public GiGPO implementation for each detail.
     Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))

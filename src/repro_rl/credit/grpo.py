@@ -1,4 +1,4 @@
-"""GRPO: one advantage per trajectory, its return against the rollouts of the same task."""
+"""GRPO (arXiv 2402.03300): a trajectory's return minus the mean return of its task."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from repro_rl.credit.baseline import (
 def grpo_advantages(
     returns: Sequence[float], groups: Sequence[Hashable], *, normalize: Normalize = "mean"
 ) -> list[float]:
-    """Return the advantage of each trajectory, [N], from its return [N] and its group's name [N].
+    """Return ``R_i - mean(R)`` for each trajectory, [N], from returns [N] and the names of their groups [N].
 
-    ``"mean"`` subtracts the group's mean; ``"mean_std"`` also divides by the unbiased standard deviation +
-    1e-6. A group of exactly one keeps its raw return (mean 0, spread 1), as the public implementations do.
+    ``"mean_std"`` also divides by the unbiased standard deviation + 1e-6, as the paper does; decision D16
+    makes "mean" the default. A group of exactly one keeps its raw return, as the public implementations do.
     Raises ConfigError for unequal lengths, a NaN or infinite return, or an unknown ``normalize``.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))

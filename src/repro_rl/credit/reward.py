@@ -1,69 +1,35 @@
-"""The composite reward of RePro, each term apart, and the reward of the reflection itself.
+"""The composite reward of RePro as separate terms, and the reward of the reflection itself.
 
-Units: every coefficient is in reward units, and the environments here pay 10 for a win. With ``beta = 1``
-going from no progress to a win adds 1 in all, a tenth of the win; ``beta = 10`` would pay as much as the win
-itself.
+Every coefficient is in reward units (decision D11), and the environments here pay 10 for a win. With
+``beta = 1`` an episode from no progress to a win gains 1 in all, a tenth of the win.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
-
-from repro_rl.credit.baseline import check_choice
-from repro_rl.credit.sources import SOURCES, Anchor, progress_series
-from repro_rl.errors import ConfigError
+from repro_rl.credit.settings import RewardSettings
+from repro_rl.credit.sources import progress_series
 from repro_rl.types import Trajectory
 
 TERMS = ("env", "shaping", "alignment", "format", "boundary", "invalid")
 REFLECTION_TERMS = ("format", "anchor", "boundary")
 
 
-@dataclass(frozen=True, slots=True)
-class RewardSettings:
-    """Which terms the composite reward has and their weights, in reward units. Raises ConfigError."""
-
-    shaping: str = "retrospective"  # where P_t comes from in beta * (P_t - P_(t-1)), or "none"
-    beta: float = 1.0  # reward units for 0 -> 100 % progress
-    alignment: str = "retrospective"  # what q_t is compared with, or "none"
-    alpha: float = 0.5  # reward units for being wrong by 100 %
-    align_to: Literal["after", "before"] = "after"  # q_t against P_t, or against P_(t-1)
-    format_coef: float = 0.1  # paid for a completion with any parse defect
-    boundary_coef: float = 0.0  # paid for q_t = 100 anywhere but at the last step of a success
-    invalid_penalty: float = 0.1  # paid for an action the environment refused (GiGPO recipes)
-    anchor: Anchor = "clip"  # what the known outcome does to retrospective values
-
-    def __post_init__(self) -> None:
-        sources = SOURCES.names()
-        check_choice("method.shaping", self.shaping, ("none", *sources))
-        check_choice("method.alignment", self.alignment, ("none", *(s for s in sources if s != "online")))
-        check_choice("method.align_to", self.align_to, ("after", "before"))
-        check_choice("method.anchor", self.anchor, ("none", "clip", "outcome"))
-        for name in ("beta", "alpha", "format_coef", "boundary_coef", "invalid_penalty"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(
-                    f"method.{name} is {value}; give a finite number >= 0 (penalties are subtracted)."
-                )
-
-
 def composite_rewards(
-    trajectory: Trajectory,
-    settings: RewardSettings,
-    *,
-    expects_online: bool,
-    retrospective: list[float] | None = None,
+    trajectory: Trajectory, settings: RewardSettings, retrospective: list[float] | None = None
 ) -> list[dict[str, float]]:
     """Return the reward terms of every step, T dicts with the keys ``TERMS``; they sum to r_t (paper).
 
-    - env: what the environment paid
+    - env: the environment's reward
     - shaping: ``beta * (P_t - P_(t-1))``; 0 without a progress series
-    - alignment: ``-alpha * |q_t - P_t|`` (``P_(t-1)`` with ``align_to="before"``); a missing q_t costs the
-      full alpha when the prompt asked for progress (``expects_online``); 0 without a progress series
-    - format, boundary, invalid: the penalties of RewardSettings
+    - alignment: ``-alpha * |q_t - P_t|``, with ``align_to="before"`` against ``P_(t-1)`` (decision D2). A
+      missing q_t costs alpha when the prompt asked for one (``settings.progress``; decision D12). 0 without a
+      progress series
+    - format: ``-format_coef`` for a completion with any parse defect
+    - boundary: ``-boundary_coef`` for q_t = 100 anywhere but at the last step of a success (decision D13)
+    - invalid: ``-invalid_penalty`` for an action that the environment refused
 
-    ``retrospective``: P_0..P_T in place of the trajectory's own judgement (``credit.pool``).
+    P_t and q_t are fractions 0..1 here. ``retrospective``: P_0..P_T, [T + 1], to use instead of the
+    trajectory's own judgement (``credit.pool``).
     """
     gains = _series(trajectory, settings, settings.shaping, retrospective)
     aligned = _series(trajectory, settings, settings.alignment, retrospective)
@@ -78,7 +44,7 @@ def composite_rewards(
             target = aligned[index + 1 if settings.align_to == "after" else index]
             if step.online is not None:
                 terms["alignment"] = -settings.alpha * abs(step.online / 100 - target)
-            elif expects_online:
+            elif settings.progress:
                 terms["alignment"] = -settings.alpha
         if step.defects:
             terms["format"] = -settings.format_coef
@@ -93,6 +59,7 @@ def composite_rewards(
 def _series(
     trajectory: Trajectory, settings: RewardSettings, source: str, retrospective: list[float] | None
 ) -> list[float] | None:
+    """P_0..P_T, [T + 1]; None without a source, or where it gives no values."""
     if source == "none":
         return None
     if source == "retrospective" and retrospective is not None:
@@ -103,12 +70,12 @@ def _series(
 def reflection_reward(trajectory: Trajectory) -> dict[str, float]:
     """Return the terms (``REFLECTION_TERMS``, each 0..1) of the reflection's reward; it is their sum.
 
-    Only what is *known* is rewarded (our decision), from the values as the policy wrote them, before any
-    anchor:
+    Only agreement with the known outcome is rewarded (decision D21). The values are those that the policy
+    wrote, before any anchor:
 
     - format: 1 when there are T valid values
-    - anchor: success: P_T; failure: 1 when P_T < 100, else 0; a failure with a score strictly between 0 and 1
-      and P_T < 100: ``1 - |P_T - score|``
+    - anchor: on success P_T / 100. On failure 0 when P_T = 100, otherwise 1; with a score strictly between
+      0 and 1, otherwise ``1 - |P_T / 100 - score|``
     - boundary: 1 when no P_t before the end is 100
 
     All 0 when there is no valid reflection.

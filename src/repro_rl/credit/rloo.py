@@ -1,4 +1,4 @@
-"""RLOO: one advantage per trajectory, its return against the mean of the *other* ones of the task."""
+"""RLOO (arXiv 2402.14740): a trajectory's return minus the mean return of the *others* of its task."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from repro_rl.credit.baseline import check_pairs, finite_array, number_keys
 
 
 def rloo_advantages(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
-    """Return ``R_i - mean of R_j over j != i of the group`` for each trajectory, [N], from returns [N].
+    """Return ``R_i - mean(R_j, j != i)`` for each trajectory, [N], from returns [N] and group names [N].
 
-    The baseline does not contain the trajectory's own return, so it is independent of it and the gradient is
-    unbiased (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740). For a group of n it is n / (n - 1)
-    times the deviation from the group's mean. A group of exactly one keeps its raw return, as in
-    ``grpo_advantages`` and the public implementations.
+    The baseline does not contain the trajectory's own return, so the gradient estimate is unbiased (Kool et
+    al. 2019; Ahmadian et al. 2024, arXiv 2402.14740). In a group of n the advantage is n / (n - 1) times the
+    deviation from the group's mean. A group of exactly one keeps its raw return, as in ``grpo_advantages``.
     Raises ConfigError for unequal lengths or a NaN or infinite return.
     """
     check_pairs("rloo_advantages", returns, groups)

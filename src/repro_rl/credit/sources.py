@@ -1,12 +1,13 @@
 """Where a progress series comes from, by name.
 
-A package adds its own with ``@register_progress`` or the entry-point group below; ``method.shaping`` and
-``method.alignment`` then take the name.
+A package adds its own with ``@register_progress``, or as an entry point. The name is then a value of
+``method.shaping`` and ``method.alignment``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Literal
 
 from repro_rl.credit.baseline import check_choice
@@ -15,10 +16,10 @@ from repro_rl.registry import Registry
 from repro_rl.types import Trajectory
 
 Anchor = Literal["none", "clip", "outcome"]
-# P_1..P_T of a finished episode as fractions 0..1, [T]; None where there is nothing to say.
+# P_1..P_T of a finished episode as fractions 0..1, [T]; None where it has no values.
 ProgressSource = Callable[[Trajectory], list[float] | None]
 
-FAILURE_CAP = 0.99  # METHOD: P_T < 100 on a failure (our decision)
+FAILURE_CAP = 0.99  # P_T < 100 on a failure (decision D10)
 
 SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.progress")
 
@@ -54,25 +55,26 @@ def online(trajectory: Trajectory) -> list[float] | None:
 
 @register_progress("oracle")
 def oracle(trajectory: Trajectory) -> list[float] | None:
-    """The environment's ground truth; None when any step lacks it."""
+    """The environment's true progress (decision D4); None when any step lacks it."""
     truth = [step.truth for step in trajectory.steps if step.truth is not None]
     return truth if len(truth) == len(trajectory.steps) else None
 
 
 @register_progress("linear")
 def linear(trajectory: Trajectory) -> list[float]:
-    """t/T on a success, else all 0: the control that knows only the outcome."""
+    """t/T on a success, else all 0: a control that knows only the outcome (decision D39)."""
     count = len(trajectory.steps)
     return [t / count if trajectory.won else 0.0 for t in range(1, count + 1)]
 
 
 def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "clip") -> list[float] | None:
-    """Return P_0..P_T as fractions 0..1, [T + 1] with P_0 = 0, or None where ``source`` has nothing to say.
+    """Return P_0..P_T as fractions 0..1, [T + 1] with P_0 = 0, or None where ``source`` has no values.
 
-    ``anchor`` uses the known outcome, on retrospective values only (paper: P_T = 100 on success; the rest is
-    our decision). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
-    sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: as the policy said.
-    Raises ConfigError for an unknown ``source`` or ``anchor``, and for a source that miscounts the steps.
+    ``anchor`` corrects retrospective values by the known outcome (paper: P_T = 100 on success; decision D10
+    for failures). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
+    sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: the values as they were written.
+    Raises ConfigError for an unknown ``source`` or ``anchor``, and for a source that gives other than a
+    fraction a step.
     """
     check_choice("progress source", source, SOURCES.names())
     check_choice("anchor", anchor, ("none", "clip", "outcome"))
@@ -84,6 +86,12 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
             f"The progress source {source!r} gave {len(values)} values for the {len(trajectory.steps)} steps "
             f"of {trajectory.task_id}; it must give one a step, or None."
         )
+    for t, value in enumerate(values, start=1):
+        if not isinstance(value, Real) or not 0 <= value <= 1:
+            raise ConfigError(
+                f"The progress source {source!r} gave {value!r} at step {t} of {trajectory.task_id}; "
+                "progress is a fraction from 0 to 1."
+            )
     if source == "retrospective" and values and anchor != "none":
         if trajectory.won:
             values[-1] = 1.0

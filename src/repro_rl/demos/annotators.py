@@ -1,62 +1,23 @@
-"""Annotators: who says how far each step of a demonstration had brought the agent.
+"""Annotators: they label the steps of demonstrations with progress.
 
-An annotator maps a finished trajectory and a random generator to P_1..P_T (integers 0..100). Whatever it
-says, the known outcome anchors the end: 100 on success, at most 99 on failure. A batch annotator sees all
-episodes at once, may leave some unlabelled, and says why.
+An annotator maps a finished trajectory and a random generator to P_1..P_T (integers 0..100). The known
+outcome then anchors the end: 100 on success, at most 99 on failure (decision D32). A batch annotator gets all
+episodes at once and may leave some unlabelled, naming the defects.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from repro_rl.config import RunConfig
-from repro_rl.errors import DataError
+from repro_rl.demos.annotation import AnnotationContext, Annotator, BatchAnnotator
+from repro_rl.errors import ConfigError, DataError
 from repro_rl.registry import Registry
 from repro_rl.types import Reflection, Trajectory, no_completion
-
-
-@dataclass(slots=True)
-class AnnotationContext:
-    """What a batch annotator may need beside the episodes."""
-
-    instructions: str  # the environment's rules
-    rng: np.random.Generator
-    config: RunConfig | None = None  # all settings of the command; None when called without any
-    on_done: Callable[[int], None] | None = None  # to be told how many episodes are settled
-    notes: dict[str, Any] = field(default_factory=dict)  # for demos.json, such as what it cost
-
-
-class Annotator(Protocol):
-    """Labels one episode: P_1..P_T."""
-
-    def __call__(self, trajectory: Trajectory, rng: np.random.Generator, /) -> Sequence[int]: ...
-
-
-class BatchFunction(Protocol):
-    """Labels episodes: one Reflection each; where ``values`` are None, ``defects`` say why."""
-
-    def __call__(
-        self, trajectories: Sequence[Trajectory], context: AnnotationContext, /
-    ) -> list[Reflection]: ...
-
-
-@dataclass(slots=True, frozen=True)
-class BatchAnnotator:
-    """A batch function as a registered annotator.
-
-    ``settings``: what of the config decides its labels. ``check`` raises what would fail for certain, before
-    anything is played.
-    """
-
-    label: BatchFunction
-    settings: Callable[[RunConfig], dict[str, Any]] = lambda config: {}
-    check: Callable[[RunConfig | None], None] = lambda config: None
-
 
 ANNOTATORS: Registry[Annotator | BatchAnnotator] = Registry("annotator", group="repro_rl.annotators")
 
@@ -88,7 +49,7 @@ def oracle(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
 
 @register_annotator("linear")
 def linear(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
-    """t/T on success, 0 on failure: a judge that only counts steps."""
+    """100 t/T on success, 0 on failure: a judge that only counts steps (decision D39)."""
     total = len(trajectory.steps)
     return [round(100 * t / total) if trajectory.won else 0 for t in range(1, total + 1)]
 
@@ -106,7 +67,7 @@ def uniform(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
 
 
 def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
-    from repro_rl.demos.http import annotate_by_api  # the HTTP client only when it is used
+    from repro_rl.demos.http import annotate_by_api  # loads the HTTP client only when it is used
 
     return annotate_by_api(trajectories, context)
 
@@ -114,13 +75,16 @@ def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> lis
 def _http_settings(config: RunConfig) -> dict[str, Any]:
     from repro_rl.demos.http import deciding_settings
 
-    return deciding_settings(config)
+    return deciding_settings(config.api)
 
 
 def _http_check(config: RunConfig | None) -> None:
-    from repro_rl.demos.http import open_client
+    from repro_rl.demos.http import NEEDS_API
+    from repro_rl.policy.http import ChatClient
 
-    open_client(config).close()
+    if config is None:
+        raise ConfigError(NEEDS_API)
+    ChatClient(config.api).close()
 
 
 ANNOTATORS.register("http", BatchAnnotator(_http, _http_settings, _http_check))
@@ -137,9 +101,9 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     return anchored(trajectory, annotator(trajectory, rng), name)
 
 
-def anchored(trajectory: Trajectory, given: Sequence[int], name: str) -> tuple[int, ...]:
-    """``given`` within 0..100, its end as the outcome demands. Raises DataError for another count."""
-    values = [min(100, max(0, int(value))) for value in given]
+def anchored(trajectory: Trajectory, labels: Sequence[int], name: str) -> tuple[int, ...]:
+    """``labels`` within 0..100, their end as the outcome demands. Raises DataError for another count."""
+    values = [min(100, max(0, int(value))) for value in labels]
     if len(values) != len(trajectory.steps):
         raise DataError(
             f"annotator {name!r} gave {len(values)} values for {len(trajectory.steps)} steps",
@@ -153,10 +117,10 @@ def anchored(trajectory: Trajectory, given: Sequence[int], name: str) -> tuple[i
 
 
 def annotate_all(trajectories: Sequence[Trajectory], name: str, context: AnnotationContext) -> None:
-    """Label every episode: its reflection, and each step's online target (``values`` None: unlabelled).
+    """Label every episode: its reflection, and the same values as each step's online target (decision D31).
 
-    The online estimate is taught what hindsight says (our decision). An unlabelled episode is kept; its
-    reflection names the defects and its steps have no online value. Counts go to ``context.notes``.
+    An unlabelled episode is kept; its reflection names the defects and its steps have no online value. Counts
+    of a batch annotator go to ``context.notes``. Raises DataError for another number of labels than episodes.
     """
     annotator = ANNOTATORS.get(name)
     if not isinstance(annotator, BatchAnnotator):

@@ -1,8 +1,9 @@
-"""The annotator ``http``: an external model writes the progress (METHOD: DeepSeek-V4 in the paper).
+"""The annotator ``http``: an external model writes the progress (paper: DeepSeek-V4; decision D32).
 
-It gets the reflection prompt in full style, whatever style the agent uses. An answer that cannot be read is
-asked for again in the same conversation with a note of what was wrong; what stays unreadable leaves the
-episode unlabelled. Every answer is kept as it arrives, so a killed annotation goes on where it was.
+It gets the reflection prompt in full style, whatever style the agent uses. After an answer that cannot be
+parsed it is asked again in the same conversation, with a note of what was wrong. An episode without a
+readable answer stays unlabelled. Every answer is stored as it arrives, so a repeated annotation asks only for
+what is missing.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from repro_rl.config import RunConfig
-from repro_rl.demos.annotators import AnnotationContext
+from repro_rl.config import ApiSection, PromptSection
+from repro_rl.demos.annotation import AnnotationContext
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient, Failure, Question
-from repro_rl.policy.http.policy import completion_of
-from repro_rl.rollout.reflect import CUT_OFF, NO_ANSWER, reflection_prompt
+from repro_rl.policy.http.policy import Messages, completion_of
+from repro_rl.rollout.reflection import CUT_OFF, NO_ANSWER, reflection_prompt
 from repro_rl.text.parse import TextFormat, parse_reflection
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Reflection, Trajectory
 
-Talk = tuple[tuple[str, str], ...]  # (role, content)
-SHOWN = 2_000  # characters of an unreadable answer that are shown to the model again
+NEEDS_API = "The annotator 'http' needs the settings api.base_url and api.model."
+MAX_QUOTED = 2_000  # characters of an unreadable answer that are sent back to the model
 
 NOTES = {
     CUT_OFF: "it was too long and was cut off",
@@ -38,55 +39,52 @@ NOTES = {
 }
 
 
-def deciding_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide what the annotator says; demonstrations made with others are not continued."""
+def deciding_settings(api: ApiSection) -> dict[str, Any]:
+    """The settings that the labels depend on; demonstrations made with others are not continued."""
     names = {
         *("model", "reasoning_tokens", "extra", "limit_field", "send_seed"),
         *("annotate_tries", "annotate_temperature", "annotate_tokens"),
     }
-    return {"api": config.api.model_dump(mode="json", include=names)}
+    return {"api": api.model_dump(mode="json", include=names)}
 
 
-def annotation_prompts(config: RunConfig) -> PromptBuilder:
+def annotation_prompts(prompt: PromptSection) -> PromptBuilder:
     """The full-style reflection prompt; templates of the user's own count when they are of that style."""
-    full = config.prompt.style == "full"
+    full = prompt.style == "full"
     return PromptBuilder(
         TextFormat("full", progress=True, think="optional"),
-        template_dir=config.prompt.template_dir if full else None,
+        template_dir=prompt.template_dir if full else None,
     )
 
 
-def open_client(config: RunConfig | None) -> ChatClient:
-    """The client of the section ``api``. Raises ConfigError when address, model or key are missing."""
-    if config is None:
-        raise ConfigError("The annotator 'http' needs the settings api.base_url and api.model.")
-    return ChatClient(config.api)
-
-
 def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
-    """One Reflection an episode, in order. Raises ApiError and BudgetError; what was answered is kept."""
-    client = open_client(context.config)
-    section, prompts = client.settings, annotation_prompts(context.config or RunConfig())
+    """One Reflection an episode, in order. Raises ApiError and BudgetError; answers so far stay stored."""
+    if context.config is None:
+        raise ConfigError(NEEDS_API)
+    client = ChatClient(context.config.api)
+    section, prompts = client.settings, annotation_prompts(context.config.prompt)
     texts = [reflection_prompt(t, prompts, context.instructions) for t in trajectories]
-    talks: dict[int, Talk] = {index: (("user", text),) for index, text in enumerate(texts)}
+    conversations: dict[int, Messages] = {index: (("user", text),) for index, text in enumerate(texts)}
     done: dict[int, Reflection] = {}
     with client:
         for attempt in range(section.annotate_tries):
-            waiting = sorted(talks)
+            waiting = sorted(conversations)
             questions = [
-                Question(talks[index], section.annotate_tokens, section.annotate_temperature)
+                Question(conversations[index], section.annotate_tokens, section.annotate_temperature)
                 for index in waiting
             ]
-            # The bar moves with the first answers; asking again happens at its end.
+            # Each episode counts once, at its first answer, however often it is asked again.
             answers = client.ask(questions, context.on_done if attempt == 0 else None)
             for index, answer in zip(waiting, answers, strict=True):
                 reflection = _read(texts[index], answer, prompts, len(trajectories[index].steps))
                 done[index] = reflection
                 if reflection.values is not None or isinstance(answer, Failure):
-                    del talks[index]
+                    del conversations[index]
                 else:
-                    talks[index] = _asked_again(talks[index], reflection, len(trajectories[index].steps))
-            if not talks:
+                    conversations[index] = _ask_again(
+                        conversations[index], reflection, len(trajectories[index].steps)
+                    )
+            if not conversations:
                 break
         context.notes |= {"model": section.model, "usage": client.spending.summary()}
     return [done[index] for index in range(len(trajectories))]
@@ -102,15 +100,15 @@ def _read(prompt: str, answer: Answer | Failure, prompts: PromptBuilder, length:
     return Reflection(prompt, completion, parsed.values, parsed.defects)
 
 
-def _asked_again(talk: Talk, reflection: Reflection, length: int) -> Talk:
+def _ask_again(messages: Messages, reflection: Reflection, length: int) -> Messages:
     """The conversation with the unreadable answer and a note of what is wrong with it."""
     wrong = "; ".join(NOTES.get(name, name.replace("_", " ")) for name in reflection.defects)
     note = (
         f"That answer cannot be used: {wrong}. Answer again: exactly {length} lines, step 1 to "
         f"step {length}, inside <progress> and </progress>, and nothing after it."
     )
-    answer = reflection.completion.text.strip()[:SHOWN]
+    answer = reflection.completion.text.strip()[:MAX_QUOTED]
     if not answer:  # some servers refuse an empty turn
-        (role, text) = talk[-1]
-        return (*talk[:-1], (role, f"{text}\n\n{note}"))
-    return (*talk, ("assistant", answer), ("user", note))
+        (role, text) = messages[-1]
+        return (*messages[:-1], (role, f"{text}\n\n{note}"))
+    return (*messages, ("assistant", answer), ("user", note))

@@ -1,8 +1,9 @@
-"""Demonstrations in the prompt: which are shown with which task, with what progress, and in how much room.
+"""Demonstrations in the prompt: which episodes for which task, with which progress, at which length.
 
-The pilot study's three kinds show the same episodes and differ in the numbers alone: ``retrospective`` (the
-annotator's), ``random`` (uniform 0..100 for every step; not anchored by the outcome, since a number that is
-always right would be information: our decision) and ``plain`` (none; our control).
+The pilot study's three kinds show the same episodes (decision D46) and differ in the numbers alone:
+``retrospective`` (the annotator's), ``random`` (uniform 0..100 for every step; not anchored by the outcome,
+since a number that is always right would be information: decision D44) and ``plain`` (none; a control,
+decision D43).
 """
 
 from __future__ import annotations
@@ -18,40 +19,38 @@ import numpy as np
 from repro_rl.demos.annotators import uniform
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.random_streams import name_key
-from repro_rl.text.prompts import PromptBuilder, ShownEpisode, ShownStep
+from repro_rl.text.prompts import DemoEpisode, DemoStep, PromptBuilder
 from repro_rl.types import Trajectory
 
 Labels = Literal["plain", "random", "retrospective"]
 LABELS: tuple[Labels, ...] = ("plain", "random", "retrospective")
-CUTS = (300, 100)  # characters of an observation, full style, where the whole does not fit
-WHOLE, NONE = "whole", "none"
+CUTS = (300, 100)  # most characters of an observation, in full style, where whole ones do not fit
+WHOLE, NONE = "whole", "none"  # names of the first and of the last block
 
 
-class Block(NamedTuple):
-    """Demonstrations as text, and what had to be left out."""
+class DemoBlock(NamedTuple):
+    """Demonstrations as text."""
 
-    name: str
+    name: str  # what was cut or left out
     text: str
 
 
-def _no_type(task_id: str) -> str | None:
-    return None
-
-
 @dataclass(slots=True)
-class Shelf:
-    """Expert episodes to show, ``count`` with each task. Raises DataError when there are too few.
+class InContextDemos:
+    """Expert episodes as demonstrations in prompts, ``count`` with each task.
 
-    ``task_type``: as TextEnv's; demonstrations of the task's own type come first. Which are shown depends on
-    ``seed`` and the task only, so every kind of labels shows the same ones.
+    The choice depends on ``seed`` and the task only, so every kind of labels gives the same episodes. Raises
+    ConfigError for unknown labels, DataError when there are too few episodes.
     """
 
     experts: Sequence[Trajectory]
     labels: Labels
-    count: int = 2
+    count: int = 2  # demonstrations a task
     seed: int = 0
-    task_type: Callable[[str], str | None] = _no_type
-    _pool: list[Trajectory] = field(init=False)
+    task_type: Callable[[str], str | None] = lambda task_id: (
+        None
+    )  # as TextEnv's; the task's own type comes first
+    _usable: list[Trajectory] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
@@ -65,25 +64,25 @@ class Shelf:
                 f"expert episodes of different tasks; there are {len(usable)}. Raise demos.expert, or lower "
                 "prompt.demonstrations."
             )
-        self._pool = list(usable.values())
+        self._usable = list(usable.values())
 
     def choose(self, task_id: str, goal: str, first_observation: str) -> list[Trajectory]:
         """At most ``count`` demonstrations for a task: never of itself, nor of one that looks the same."""
-        kind = self.task_type(task_id)
+        own_type = self.task_type(task_id)
         others = [
             t
-            for t in self._pool
+            for t in self._usable
             if t.task_id != task_id and (t.goal, t.steps[0].observation) != (goal, first_observation)
         ]
 
         def rank(trajectory: Trajectory) -> tuple[bool, int]:
-            other = kind is not None and self.task_type(trajectory.task_id) != kind
-            return other, name_key("shown", self.seed, task_id, trajectory.task_id)
+            other_type = own_type is not None and self.task_type(trajectory.task_id) != own_type
+            return other_type, name_key("shown", self.seed, task_id, trajectory.task_id)
 
         return sorted(others, key=rank)[: self.count]
 
     def progress(self, trajectory: Trajectory, task_id: str) -> Sequence[int | None]:
-        """The numbers shown behind the steps of a demonstration, when shown with ``task_id``."""
+        """The progress [T] of a demonstration in the prompts of ``task_id``; None where it has none."""
         if self.labels == "retrospective":
             return cast(Sequence[int], _values(trajectory))
         if self.labels == "random":
@@ -91,7 +90,9 @@ class Shelf:
             return uniform(trajectory, np.random.default_rng(key))
         return [None] * len(trajectory.steps)
 
-    def blocks(self, prompts: PromptBuilder, task_id: str, goal: str, first_observation: str) -> list[Block]:
+    def blocks(
+        self, prompts: PromptBuilder, task_id: str, goal: str, first_observation: str
+    ) -> list[DemoBlock]:
         """The demonstrations for a task, from whole to nothing: a prompt takes the first one that fits.
 
         Full style: all of them with observations cut to 300, then to 100 characters, then fewer of those.
@@ -99,31 +100,31 @@ class Shelf:
         """
         chosen = self.choose(task_id, goal, first_observation)
         cuts: list[int | None] = [None] if prompts.fmt.style == "compact" else [None, *CUTS]
-        wanted = [(len(chosen), cut) for cut in cuts] + [(n, cuts[-1]) for n in range(len(chosen) - 1, 0, -1)]
+        sizes = [(len(chosen), cut) for cut in cuts] + [(n, cuts[-1]) for n in range(len(chosen) - 1, 0, -1)]
 
         @cache
-        def shown(number: int, cut: int | None) -> str:
-            return prompts.demonstrations([self._shown(t, task_id, cut) for t in chosen[:number]])
+        def render(number: int, cut: int | None) -> str:
+            return prompts.demonstrations([self._episode(t, task_id, cut) for t in chosen[:number]])
 
-        found: dict[str, str] = {}  # text -> name; observations that are short anyway give equal texts
-        for number, cut in wanted:
-            text = shown(number, cut)
+        names: dict[str, str] = {}  # text -> name; observations that are short anyway give equal texts
+        for number, cut in sizes:
+            text = render(number, cut)
             parts = [f"{number} of {len(chosen)}"] if number < len(chosen) else []
-            parts += [f"observations cut to {cut} characters"] if cut and text != shown(number, None) else []
-            found.setdefault(text, ", ".join(parts) or WHOLE if text else NONE)
-        found.setdefault("", NONE)
-        return [Block(name, text) for text, name in found.items()]
+            parts += [f"observations cut to {cut} characters"] if cut and text != render(number, None) else []
+            names.setdefault(text, ", ".join(parts) or WHOLE if text else NONE)
+        names.setdefault("", NONE)
+        return [DemoBlock(name, text) for text, name in names.items()]
 
     def texts(self, prompts: PromptBuilder) -> Callable[[str, str, str], list[str]]:
-        """What ``run_episodes`` asks for: the texts of ``blocks`` of a task."""
+        """As ``rollout.act.Demonstrations``: the texts of ``blocks`` of a task."""
         return lambda *task: [block.text for block in self.blocks(prompts, *task)]
 
-    def census(
-        self, trajectories: Iterable[Trajectory], prompts: PromptBuilder, *, first_turns: bool = False
+    def count_steps(
+        self, trajectories: Iterable[Trajectory], prompts: PromptBuilder, *, shown_once: bool = False
     ) -> dict[str, int]:
-        """How many steps were played with which block, by name: what the room had taken away.
+        """Number of steps played with each block, by its name: how far token limits shortened demonstrations.
 
-        ``first_turns``: the episodes are conversations, which show it in their first turn for good.
+        ``shown_once``: the first prompt of an episode holds it for all steps (chat mode).
         """
         counts: Counter[str] = Counter()
         for trajectory in trajectories:
@@ -133,29 +134,29 @@ class Shelf:
                 counts.update(
                     next(block.name for block in blocks if block.text in step.prompt)
                     for step in (
-                        trajectory.steps[:1] * len(trajectory.steps) if first_turns else trajectory.steps
+                        trajectory.steps[:1] * len(trajectory.steps) if shown_once else trajectory.steps
                     )
                 )
         return dict(counts)
 
-    def _shown(self, trajectory: Trajectory, task_id: str, cut: int | None) -> ShownEpisode:
-        def short(text: str) -> str:
+    def _episode(self, trajectory: Trajectory, task_id: str, cut: int | None) -> DemoEpisode:
+        def shortened(text: str) -> str:
             return text if cut is None or len(text) <= cut else f"{text[:cut].rstrip()} …"
 
-        steps = trajectory.steps
+        steps, progress = trajectory.steps, self.progress(trajectory, task_id)
         before = [steps[0].observation, *(step.brief for step in steps[:-1])]
-        return ShownEpisode(
+        return DemoEpisode(
             trajectory.goal,
-            short(before[0]),
+            shortened(before[0]),
             tuple(
-                ShownStep(step.t, short(seen), step.action, short(step.brief), value)
-                for step, seen, value in zip(steps, before, self.progress(trajectory, task_id), strict=True)
+                DemoStep(step.t, shortened(observation), step.action, shortened(step.brief), value)
+                for step, observation, value in zip(steps, before, progress, strict=True)
             ),
         )
 
 
 def mode_labels(mode: str) -> Labels | None:
-    """The labels that a prompt mode of ``warmup.forward_modes`` shows; None where it shows nothing."""
+    """The labels in the demonstrations of a mode of ``warmup.forward_modes``; None for a mode without any."""
     return next((labels for labels in LABELS if mode == f"demos-{labels}"), None)
 
 

@@ -8,23 +8,29 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories, write_trajectories
-from repro_rl.types import Reflection, Step, Trajectory, no_completion
+from repro_rl.types import Reflection, Status, Step, Trajectory, no_completion
 
 EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
+# Fields of a step that are read as they were written.
+STEP_FIELDS = (
+    *("t", "observation", "brief", "anchor", "prompt", "action", "online", "valid", "env_reward", "truth"),
+    *("feedback", "advantage"),
+)
 
 
-def save_demos(folder: Path, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> None:
+def save_demos(folder: str | Path, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> None:
     """Write both sets as gzipped JSON lines, each file whole or not at all."""
+    folder = Path(folder)
     write_trajectories(folder / LABELLED_FILE, labelled, iteration=0)
     write_trajectories(folder / EXPERT_FILE, experts, iteration=0)
 
 
-def load_demos(folder: Path) -> tuple[list[Trajectory], list[Trajectory]]:
+def load_demos(folder: str | Path) -> tuple[list[Trajectory], list[Trajectory]]:
     """Read what save_demos wrote: expert episodes, labelled episodes.
 
     Raises DataError naming file, record and field.
     """
-    return _load(folder / EXPERT_FILE), _load(folder / LABELLED_FILE)
+    return _load(Path(folder) / EXPERT_FILE), _load(Path(folder) / LABELLED_FILE)
 
 
 def _load(path: Path) -> list[Trajectory]:
@@ -34,28 +40,24 @@ def _load(path: Path) -> list[Trajectory]:
     for number, record in enumerate(read_trajectories(path), start=1):
         try:
             demos.append(trajectory_from_record(record))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 "is missing or of the wrong type", file=path, record=f"line {number}", field=str(error)
             ) from error
     return demos
 
 
-def labels_of(trajectory: Trajectory) -> tuple[int, ...]:
-    """P_1..P_T of a labelled episode. Raises DataError without T of them."""
-    values = trajectory.reflection.values if trajectory.reflection is not None else None
-    if values is None or len(values) != len(trajectory.steps):
-        raise DataError(
-            f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
-            "again",
-            record=trajectory.task_id,
-            field="reflection.values",
-        )
-    return values
+def is_labelled(trajectory: Trajectory) -> bool:
+    """False for an episode that its annotator left unlabelled, naming the defects."""
+    reflection = trajectory.reflection
+    return reflection is None or reflection.values is not None or not reflection.defects
 
 
 def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
-    """A Trajectory without token ids (records keep texts and counts). Raises KeyError for a missing field."""
+    """A Trajectory without token ids: records keep texts and counts.
+
+    Raises KeyError for a missing field, TypeError or ValueError for a value that cannot be read.
+    """
     nothing = no_completion()
     reflection = record["reflection"]
     return Trajectory(
@@ -64,28 +66,17 @@ def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
         goal=record["goal"],
         steps=[
             Step(
-                t=step["t"],
-                observation=step["observation"],
-                brief=step["brief"],
-                anchor=step["anchor"],
-                prompt=step["prompt"],
+                **{name: step[name] for name in STEP_FIELDS},
                 completion=nothing,
-                action=step["action"],
-                online=step["online"],
                 defects=tuple(step["defects"]),
-                valid=step["valid"],
-                env_reward=step["env_reward"],
-                truth=step["truth"],
-                feedback=step["feedback"],
                 reached=step.get("reached"),  # records of older versions lack it
                 terms=dict(step["terms"]),
-                advantage=step["advantage"],
             )
             for step in record["steps"]
         ],
         won=record["won"],
         score=record["score"],
-        truncated=record["truncated"],
+        status=_status(record),
         final_observation=record["final_observation"],
         reflection=None
         if reflection is None
@@ -97,3 +88,14 @@ def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
         ),
         error=record["error"],
     )
+
+
+def _status(record: dict[str, Any]) -> Status:
+    """How the episode ended; records of older versions hold three fields instead."""
+    if "status" in record:
+        return Status(record["status"])
+    if record["error"] is not None:
+        return Status.FAILED
+    if record.get("context_full"):
+        return Status.CONTEXT_FULL
+    return Status.TRUNCATED if record["truncated"] else Status.TERMINATED

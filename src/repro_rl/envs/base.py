@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, get_args
 
 import gymnasium
 from gymnasium import spaces
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import TaskError
+from repro_rl.errors import ConfigError, TaskError, did_you_mean
 from repro_rl.registry import Registry
+from repro_rl.settings import Section
 
-PLACEHOLDER = re.compile(r"<[^<>]*>")  # what an admissible action leaves open, as in search[<your query>]
+S = TypeVar("S", bound=Section)
+PLACEHOLDER = re.compile(r"<[^<>]*>")  # free text in an admissible action, as in search[<your query>]
 
 
 class StepInfo(TypedDict, total=False):
@@ -23,8 +28,8 @@ class StepInfo(TypedDict, total=False):
 
     task_id: str
     goal: str  # one sentence
-    admissible: list[str]  # actions in the exact form the environment takes
-    anchor: Hashable  # key of the state, for step groups
+    admissible: list[str]  # actions in the exact form that ``step`` accepts
+    anchor: Hashable  # key of the state; equal keys form a step group
     valid: bool  # the last action was understood and possible (True after reset)
     won: bool
     score: float  # 0..1
@@ -43,9 +48,9 @@ class TextEnv(gymnasium.Env[str, str]):
 
     name: str = ""
     max_steps: int = 0
-    instructions: str = ""  # what the agent is told about the rules, full style (plain text)
-    for_people: Mapping[str, Any] = MappingProxyType({})  # settings that ``play`` uses unless told otherwise
-    shortcuts: Mapping[str, str] = MappingProxyType({})  # what ``play`` lets people type for an action
+    instructions: str = ""  # the rules as plain text, for prompts in the full style
+    for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
+    shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command
     observation_space: gymnasium.Space[str] = spaces.Text(max_length=1_000_000, min_length=0)
     action_space: gymnasium.Space[str] = spaces.Text(max_length=10_000, min_length=0)
 
@@ -68,11 +73,11 @@ class TextEnv(gymnasium.Env[str, str]):
         return str(task)
 
     def describe(self) -> str:
-        """One line on the data behind the tasks, for ``doctor`` and manifests. Empty: nothing to say."""
+        """One line on the data behind the tasks, for ``doctor`` and manifests. Empty (the default): none."""
         return ""
 
     def task_type(self, task_id: str) -> str | None:
-        """The kind of task that ``task_id`` names, for success per type; None (the default): no kinds."""
+        """The type of the task, for success rates per type; None (the default): the tasks have no types."""
         return None
 
     def vocabulary(self) -> Iterable[str]:
@@ -81,6 +86,31 @@ class TextEnv(gymnasium.Env[str, str]):
         The tiny policy builds its tokenizer from it. Empty (the default): words come from the demonstrations.
         """
         return ()
+
+
+def read_settings(env: str, schema: type[S], values: Mapping[str, Any]) -> S:
+    """The checked settings of an environment.
+
+    Raises ConfigError that names the environment, the setting and the nearest known name.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(env, schema, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from error
+
+
+def _problem(env: str, schema: type[Section], problem: ErrorDetails) -> str:
+    name, value = ".".join(map(str, problem["loc"])), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"{env} has no setting {name!r}{did_you_mean(name, schema.model_fields)}"
+    if problem["type"] == "literal_error":
+        choices = get_args(schema.model_fields[name].annotation)
+        return f"{env}: {name}={value!r} is unknown{did_you_mean(str(value), choices)}"
+    if problem["type"] == "greater_than_equal":
+        return f"{env}: {name}={value!r}; use {problem['ctx']['ge']} or more."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{env}: {name}={value!r}: {message}" if name else f"{env}: {message}"
 
 
 EnvFactory = Callable[..., TextEnv]
@@ -97,11 +127,6 @@ def make(name: str, **kwargs: Any) -> TextEnv:
 
     Raises UnknownNameError (with the nearest name) and ConfigError for an unknown keyword.
     """
-    import inspect
-
-    import repro_rl.envs  # noqa: F401  registers the built-in environments
-    from repro_rl.errors import ConfigError, did_you_mean
-
     factory = ENVS.get(name)
     parameters = inspect.signature(factory).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

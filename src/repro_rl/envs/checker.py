@@ -1,4 +1,4 @@
-"""``check_env``: does an environment keep the contract of ``base.py``? Used by the ``doctor`` command."""
+"""``check_env`` tests an environment against the contract of ``base.py``; the ``doctor`` command uses it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import TaskError
 
 BAD_ACTIONS: tuple[str, ...] = ("", "   ", "x" * 10_000, "\x00\x07\x1b[31m\r\n\t", "🧱📦🎯", "{}[]()<action>")
-_STEPS = 12  # steps of the walks that are compared
+_STEPS = 12  # most steps of an episode that is compared
 
 
 @dataclass(slots=True, frozen=True)
 class Check:
-    """One finding. ``detail`` says what was seen: a figure when ok, what is wrong and where when not."""
+    """The result of one check. ``detail``: a count when ok; else what is wrong, with task and step."""
 
     name: str
     ok: bool
     detail: str
 
 
-class _Broken(Exception):
-    """The contract is broken; the message becomes the detail of the check."""
+class _ContractError(Exception):
+    """The environment breaks the contract; the message becomes the detail of the check."""
 
 
 def check_env(
@@ -35,7 +35,7 @@ def check_env(
     """Check ``env`` on the first ``tasks`` tasks of ``split``.
 
     ``factory`` builds a fresh instance with the same settings; with it, panels and observations are compared
-    across instances. Never raises: whatever goes wrong, exceptions included, is a Check with ``ok=False``.
+    across instances. Never raises: every problem, exceptions included, is a Check with ``ok=False``.
     """
     run = _Run(env, split, tasks, factory)
     checks = [
@@ -57,15 +57,15 @@ def check_env(
 def _guarded(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
-    except _Broken as broken:
-        return Check(name, False, str(broken))
+    except _ContractError as error:
+        return Check(name, False, str(error))
     except Exception as error:  # the environment under test may raise anything
         return Check(name, False, f"raised {type(error).__name__}: {error}")
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise _Broken(message)
+        raise _ContractError(message)
 
 
 def _info_problem(info: Any, task: str) -> str | None:
@@ -89,10 +89,10 @@ def _info_problem(info: Any, task: str) -> str | None:
         ("progress", progress is None or _within(progress), "None or a number within 0..1"),
         ("brief", isinstance(info.get("brief", ""), str), "str"),
     )
-    for key, ok, wanted in tests:
+    for key, ok, expected in tests:
         if not ok:
-            seen = repr(info[key])[:80] if key in info else "missing"
-            return f"info[{key!r}] is {seen}; it must be {wanted}"
+            actual = repr(info[key])[:80] if key in info else "missing"
+            return f"info[{key!r}] is {actual}; it must be {expected}"
     return None
 
 
@@ -101,8 +101,8 @@ def _within(value: Any) -> bool:
 
 
 class _Run:
-    """The checks of one call. Each method returns its detail, or raises _Broken or whatever the env
-    raises."""
+    """The checks of one call. Each method returns its detail, or raises _ContractError or what the
+    environment raises."""
 
     def __init__(self, env: TextEnv, split: str, tasks: int, factory: Callable[[], TextEnv] | None) -> None:
         self.env, self.split, self.count, self.factory = env, split, tasks, factory
@@ -140,26 +140,27 @@ class _Run:
         return f"max_steps {self.env.max_steps}"
 
     def info(self) -> str:
-        seen = 0
+        count = 0
         for task in self.ids:
             for number, (_, _, info) in enumerate(self._walk(self.env, task)):
                 problem = _info_problem(info, task)
                 _require(problem is None, f"task {task}, step {number}: {problem}")
                 _require(number > 0 or info["valid"], f"task {task}: valid must be True after reset")
-                seen += 1
-        return f"{seen} info dicts of {len(self.ids)} tasks"
+                count += 1
+        return f"{count} info dicts of {len(self.ids)} tasks"
 
     def deterministic(self) -> str:
-        return self._same(self.env)
+        return self._compare(self.env)
 
     def fresh_instance(self) -> str:
         assert self.factory is not None
         other = self.factory()
-        mine, theirs = self.env.panel(self.split).digest, other.panel(self.split).digest
-        _require(mine == theirs, f"panel digest {mine[:12]} here, {theirs[:12]} in a fresh instance")
-        return self._same(other)
+        digest, fresh = self.env.panel(self.split).digest, other.panel(self.split).digest
+        _require(digest == fresh, f"panel digest {digest[:12]} here, {fresh[:12]} in a fresh instance")
+        return self._compare(other)
 
-    def _same(self, other: TextEnv) -> str:
+    def _compare(self, other: TextEnv) -> str:
+        """The same actions must give the same episodes in both environments."""
         steps = 0
         for task in self.ids:
             first, second = self._walk(self.env, task), self._walk(other, task)
@@ -172,14 +173,14 @@ class _Run:
 
     def bad_actions(self) -> str:
         for action in BAD_ACTIONS:
-            shown = repr(action if len(action) < 30 else action[:10] + "...")
+            label = repr(action if len(action) < 30 else action[:10] + "...")
             self.env.reset(options={"task": self.ids[0]})
             try:
                 observation, _, _, _, info = self.env.step(action)
             except Exception as error:
-                raise _Broken(f"action {shown} raised {type(error).__name__}: {error}") from error
-            _require(info["valid"] is False, f"action {shown} gives valid={info['valid']!r}, not False")
-            _require(isinstance(observation, str), f"action {shown} gives no text")
+                raise _ContractError(f"action {label} raised {type(error).__name__}: {error}") from error
+            _require(info["valid"] is False, f"action {label} gives valid={info['valid']!r}, not False")
+            _require(isinstance(observation, str), f"action {label} gives no text")
         return f"{len(BAD_ACTIONS)} bad actions give valid=False"
 
     def unknown_names(self) -> str:
@@ -192,16 +193,16 @@ class _Run:
             except TaskError:
                 continue
             except Exception as error:
-                raise _Broken(f"{label} raises {type(error).__name__}, not TaskError") from error
-            raise _Broken(f"{label} is accepted; it must raise TaskError")
+                raise _ContractError(f"{label} raises {type(error).__name__}, not TaskError") from error
+            raise _ContractError(f"{label} is accepted; it must raise TaskError")
         return "TaskError for an unknown split and an unknown task"
 
     def expert_wins(self) -> str:
-        lengths, unknown = [], 0
+        lengths, without_plan = [], 0
         for task in self.ids:
             trace = self._expert(task)
             if trace is None:
-                unknown += 1
+                without_plan += 1
                 continue
             progress, won = trace
             _require(
@@ -209,11 +210,11 @@ class _Run:
             )
             lengths.append(len(progress) - 1)
         _require(bool(lengths), f"expert() has no plan for any of {len(self.ids)} tasks")
-        without = f", no plan for {unknown}" if unknown else ""
+        without = f", no plan for {without_plan}" if without_plan else ""
         return f"{len(lengths)} of {len(self.ids)} won in {min(lengths)} to {max(lengths)} steps{without}"
 
     def progress(self) -> str:
-        known = 0
+        tasks = 0  # with known progress
         for task in self.ids:
             trace = self._expert(task)
             values = [value for value in trace[0] if value is not None] if trace else []
@@ -226,8 +227,8 @@ class _Run:
                 _require(
                     abs(trace[0][-1] - 1) < 1e-9, f"task {task}: progress {trace[0][-1]} when won, not 1"
                 )
-            known += bool(values)
-        return f"known for {known} of {len(self.ids)} tasks, rising to 1 on the expert's path"
+            tasks += bool(values)
+        return f"known for {tasks} of {len(self.ids)} tasks, rising to 1 on the expert's path"
 
     def truncation(self) -> str:
         limit = self.env.max_steps

@@ -12,12 +12,15 @@ from repro_rl.errors import TaskError
 
 @dataclass(slots=True, frozen=True)
 class TaskPanel:
-    """An ordered, fixed set of tasks. The same panel has the same digest in every process and machine."""
+    """An ordered, fixed set of tasks.
+
+    The same panel has the same digest in every process and machine (decision D41).
+    """
 
     env: str
     split: str
     ids: tuple[str, ...]
-    contents: tuple[str, ...]  # canonical text of each task, what the digest is taken over
+    contents: tuple[str, ...]  # canonical text of each task; input of the digest
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.contents):
@@ -51,11 +54,11 @@ class TaskPanel:
         return TaskPanel(self.env, self.split, self.ids[:count], self.contents[:count])
 
     def label(self) -> str:
-        """What stands beside every figure: environment, split, size and the first 12 digits of the digest."""
+        """Printed beside every result: environment, split, size and the first 12 digits of the digest."""
         return f"{self.env}/{self.split}[{len(self.ids)}]@{self.digest[:12]}"
 
     def manifest(self) -> dict[str, Any]:
-        """What a run's manifest says of it."""
+        """The panel's entry in a run's manifest."""
         return {"label": self.label(), "digest": self.digest, "size": len(self)}
 
 

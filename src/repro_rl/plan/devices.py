@@ -1,4 +1,4 @@
-"""Devices that a run may be planned for: published peaks, and how much of them we assume is reached.
+"""Devices that a run may be planned for: published peaks, and the shares of them that are assumed.
 
 The shares are assumptions about this trainer on eager transformers, not measurements: nothing here was run on
 a GPU by us. ``--probe`` measures instead, on the machine at hand.
@@ -13,14 +13,16 @@ from repro_rl.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Device:
+    """An accelerator, and which share of its peaks this trainer is assumed to reach."""
+
     name: str
     memory: float  # bytes
     flops: float  # dense bfloat16 FLOP/s, published peak
     bandwidth: float  # bytes/s, published peak
-    train_share: float = 0.35  # of the FLOP/s, forward and backward
-    prefill_share: float = 0.40
-    decode_share: float = 0.50  # of the bandwidth
-    launch: float = 0.6e-3  # seconds a layer of one forward pass takes at least, in eager mode
+    train_share: float = 0.35  # of the FLOP/s, in forward and backward passes
+    prefill_share: float = 0.40  # of the FLOP/s, in forward passes over prompts
+    decode_share: float = 0.50  # of the bandwidth, in decode steps
+    layer_latency: float = 0.6e-3  # least seconds of one layer in a forward pass, in eager mode
 
 
 DEVICES = {
@@ -32,7 +34,7 @@ DEVICES = {
 
 
 def find_device(name: str) -> Device:
-    """Raises ConfigError for an unknown name."""
+    """The device of that name in ``DEVICES``. Raises ConfigError for an unknown name."""
     if name not in DEVICES:
         raise ConfigError(f"Unknown GPU {name!r}{did_you_mean(name, [*DEVICES, 'cpu'])}")
     return DEVICES[name]

@@ -3,81 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from repro_rl.config import RunConfig
-from repro_rl.plan.network import Network
+from repro_rl.plan.model_shape import ModelShape
+from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.plan.workload import Workload
 
-# Bytes a vocabulary entry needs at one trained position, float32 throughout (train/loss.py): log-probs and
-# probabilities are kept; their gradients and that of the logits exist together in the backward pass.
+# Bytes of a vocabulary entry at one trained position, all float32: log-probabilities and probabilities are
+# kept; in the backward pass their gradients and that of the logits exist together.
 LOGIT_BYTES = 20
-SAMPLING_BYTES = 16  # a sampled row's logits, scaled copy, log-probs, probabilities
-PREFILL_LIVE = 3  # feed-forward results that exist together in a forward pass without gradient
+EXACT_KL_BYTES = 8  # more of them where whole distributions are compared
+SAMPLING_BYTES = 16  # of an entry at a sampled row: logits, scaled copy, log-probabilities, probabilities
+PREFILL_COPIES = 3  # feed-forward results that exist together in a forward pass without gradient
+
+AUTOCAST, ACTIVATIONS, LOGITS = "autocast copies", "activations", "logits"
+KV_CACHE, GENERATION = "KV cache", "generation"
+UPDATE_ONLY = (ACTIVATIONS, LOGITS, AUTOCAST)
+ROLLOUT_ONLY = (KV_CACHE, GENERATION)
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    weights: int  # bytes of a trained (or, with an adapter, frozen) weight
-    act: int  # bytes of an activation
-    mixed: bool  # float32 weights under bfloat16 autocast
-    reference: int  # bytes of a weight of the reference
-
-
-def precision_of(config: RunConfig, gpu: bool) -> Precision:
-    """As policy.choose_precision decides."""
-    dtype = config.policy.dtype
-    if dtype != "auto":
-        size = 4 if dtype == "float32" else 2
-        return Precision(size, size, False, size)
-    if not gpu:
-        return Precision(4, 4, False, 4)
-    if config.policy.lora.rank:
-        return Precision(2, 2, False, 2)
-    return Precision(4, 2, True, 2)
-
-
-def memory_parts(config: RunConfig, net: Network, work: Workload, gpu: bool) -> dict[str, float]:
-    """Bytes by part. The peak is ``peak(parts)``: playing and updating do not need their room together."""
-    kind = precision_of(config, gpu)
-    total, lora = net.parameters, config.policy.lora
-    trained = net.adapter(lora.rank, lora.targets) if lora.rank else total
-    each = 4 if lora.rank else kind.weights  # adapters are float32
-    moments = 2 * (1 if config.train.optimizer == "adamw8bit" else each)
-    second_copy = config.needs_reference and not lora.rank
-    parts = {
-        "weights": float(total * kind.weights + (trained * each if lora.rank else 0)),
-        "gradients": float(trained * each),
-        "optimizer": float(trained * moments),
-        "reference": float(total * kind.reference) if second_copy else 0.0,
-        "copies for autocast": float(2 * net.layers * net.layer_weights) if kind.mixed else 0.0,
-    }
-    cells = work.update_batch_cells
-    layer = net.activation_bytes(kind.weights, kind.mixed)
-    if lora.rank:
-        layer += 4 * 7 * lora.rank
-        if kind.weights == 2:  # every adapter keeps its own float32 copy of its input
-            layer += 4 * (5 * net.hidden + net.q + net.ffn)
-    if config.train.gradient_checkpointing:
-        parts["activations"] = cells * (net.layers * net.hidden * kind.act + layer)
-    else:
-        parts["activations"] = cells * net.layers * layer
-    exact = 8 if config.train.kl.form == "exact" and config.train.kl.active and not lora.rank else 0
-    parts["logits"] = float(work.update_batch_logits * net.vocab * (LOGIT_BYTES + exact))
-    parts["cache of keys and values"] = float(work.decode_batch_cells * net.cache_bytes(kind.act))
-    live = net.hidden * 4 + net.ffn * PREFILL_LIVE + net.q * 2
-    parts["playing"] = float(
-        work.prefill_batch_cells * live * kind.act + work.decode_rows * net.vocab * SAMPLING_BYTES
+def memory_parts(shape: ModelShape, work: Workload, training: TrainingSetup, gpu: bool) -> dict[str, float]:
+    """Bytes by part; the most that is needed at once is ``peak(parts)``."""
+    precision = training.precision(gpu)
+    parts = _weight_parts(shape, training, gpu)
+    parts[ACTIVATIONS] = _activations(shape, work, training, gpu)
+    exact = EXACT_KL_BYTES if training.exact_kl and not training.adapter else 0
+    parts[LOGITS] = float(work.update_batch_logits * shape.vocab * (LOGIT_BYTES + exact))
+    parts[KV_CACHE] = float(work.decode_batch_cells * shape.cache_bytes(precision.activation))
+    width = shape.hidden * 4 + shape.ffn * PREFILL_COPIES + shape.query_width * 2
+    parts[GENERATION] = float(
+        work.prefill_batch_cells * width * precision.activation
+        + work.decode_rows * shape.vocab * SAMPLING_BYTES
     )
     return parts
 
 
-UPDATE_ONLY = ("activations", "logits", "copies for autocast")
-PLAY_ONLY = ("cache of keys and values", "playing")
-
-
 def peak(parts: Mapping[str, float]) -> float:
-    """The larger of the two phases. Gradients stay while playing: they are dropped at the next update."""
-    update = sum(size for name, size in parts.items() if name not in PLAY_ONLY)
-    playing = sum(size for name, size in parts.items() if name not in UPDATE_ONLY)
-    return max(update, playing)
+    """Bytes of the larger phase, update or rollout: what only one of them needs is freed in the other.
+
+    Gradients stay during the rollout: they are freed at the next update.
+    """
+    update = sum(size for name, size in parts.items() if name not in ROLLOUT_ONLY)
+    rollout = sum(size for name, size in parts.items() if name not in UPDATE_ONLY)
+    return max(update, rollout)
+
+
+def _weight_parts(shape: ModelShape, training: TrainingSetup, gpu: bool) -> dict[str, float]:
+    """What the number of weights decides."""
+    precision = training.precision(gpu)
+    total, trained = shape.parameters, training.trained_parameters(shape)
+    trained_bytes = 4 if training.adapter else precision.weight  # adapters are float32
+    moments = 2 * (1 if training.optimizer == "adamw8bit" else trained_bytes)
+    adapter = trained * trained_bytes if training.adapter else 0
+    return {
+        "weights": float(total * precision.weight + adapter),
+        "gradients": float(trained * trained_bytes),
+        "optimizer": float(trained * moments),
+        "reference": float(total * precision.reference) if training.reference_copy else 0.0,
+        AUTOCAST: float(2 * shape.layers * shape.layer_weights) if precision.autocast else 0.0,
+    }
+
+
+def _activations(shape: ModelShape, work: Workload, training: TrainingSetup, gpu: bool) -> float:
+    """Of the largest micro-batch."""
+    precision = training.precision(gpu)
+    layer = shape.activation_bytes(precision.weight, precision.autocast)
+    if training.adapter:
+        layer += 4 * 7 * training.adapter_rank
+        if precision.weight == 2:  # every adapter keeps its own float32 copy of its input
+            layer += 4 * (5 * shape.hidden + shape.query_width + shape.ffn)
+    if training.checkpointing:
+        kept = shape.layers * shape.hidden * precision.activation
+        return work.update_batch_cells * (kept + layer)
+    return work.update_batch_cells * shape.layers * layer

@@ -7,115 +7,177 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repro_rl.config import RunConfig
+from repro_rl.config import MethodSection, PromptSection, TrainSection
 from repro_rl.plan.tokens import TokenTable
 
 THOUGHT_SHARE = 0.5  # of the token limit: a completion's assumed length where thoughts are allowed
 
 
 @dataclass(frozen=True, slots=True)
+class KnownLengths:
+    """Mean tokens of completions, where they are known; None: a length is assumed."""
+
+    action: float | None = None
+    reflect: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePhase:
+    """The decode steps of acting, or of reflecting, in one iteration."""
+
+    steps: float  # forward passes with one new token a row
+    rows: float  # in each of them
+    context: float  # positions that a row attends to, on average
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """Of one iteration; validation apart. Lengths are means over prompts as cut to their limits."""
+    """Of one iteration, without validation. Lengths are means over prompts as cut to their limits."""
 
     episodes: int
-    steps: float  # an episode
-    prompt: float  # tokens of a forward prompt
-    completion: float
-    reflect_prompt: float  # 0 without reflection
-    reflect_completion: float
-    shared: float  # of a forward prompt, computed once: the instructions
+    steps: float  # of an episode
+    prompt: float  # tokens of a step prompt
+    completion: float  # tokens of a step completion
+    reflect_prompt: float  # tokens; 0 without reflection
+    reflect_completion: float  # tokens; 0 without reflection
+    shared_prefix: float  # tokens of a step prompt that are computed once: the instructions
     longest: int  # tokens of the longest row
     trained_reflections: float
     epochs: int
-    reference: bool
-    update_batch_cells: float  # largest micro-batch
+    optimizer_steps: int
+    reference: bool  # every row is also read by the reference model
+    update_batch_cells: float  # positions in the largest micro-batch
     update_batch_logits: float  # trained positions in it, from the first trained column on
-    decode_batch_cells: float  # positions in the cache of the largest generation batch
-    prefill_batch_cells: float
-    decode_rows: float
+    decode_batch_cells: float  # positions in the KV cache of the largest generation batch
+    prefill_batch_cells: float  # positions of its prompts
+    decode_rows: float  # rows of a common generation batch
+    decode_phases: tuple[DecodePhase, ...]  # acting; reflecting, if the method does
 
     @property
-    def forward_rows(self) -> float:
+    def action_rows(self) -> float:
+        """Forward prompts."""
         return self.episodes * self.steps
 
     @property
     def prompt_tokens(self) -> float:
-        return self.forward_rows * self.prompt + self.episodes * self.reflect_prompt
+        return self.action_rows * self.prompt + self.episodes * self.reflect_prompt
 
     @property
     def completion_tokens(self) -> float:
-        return self.forward_rows * self.completion + self.episodes * self.reflect_completion
+        return self.action_rows * self.completion + self.episodes * self.reflect_completion
 
     @property
     def trained_cells(self) -> float:
         """Positions of one epoch over the samples, nothing merged."""
-        forward = self.forward_rows * (self.prompt + self.completion)
-        return forward + self.trained_reflections * (self.reflect_prompt + self.reflect_completion)
+        acting = self.action_rows * (self.prompt + self.completion)
+        return acting + self.trained_reflections * (self.reflect_prompt + self.reflect_completion)
 
     @property
     def trained_tokens(self) -> float:
-        return self.forward_rows * self.completion + self.trained_reflections * self.reflect_completion
+        return self.action_rows * self.completion + self.trained_reflections * self.reflect_completion
 
 
-def expected_completion(target: float, cap: int, thinks: bool) -> float:
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """Prompts of one kind, cut to their limit, and their completions."""
+
+    counts: list[int]  # tokens of each prompt
+    completion: float  # mean tokens
+    limit: int  # most tokens of a completion
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.counts))
+
+    @property
+    def width(self) -> float:
+        """Mean positions of a row: a prompt with a completion of mean length."""
+        return float(np.mean([count + self.completion for count in self.counts]))
+
+    @property
+    def longest(self) -> float:
+        """With a completion of mean length."""
+        return max(self.counts) + self.completion
+
+    @property
+    def widest(self) -> int:
+        """With the longest completion."""
+        return max(self.counts) + self.limit
+
+    def decode_phase(self, calls: float, rows: int, max_batch_tokens: int) -> DecodePhase:
+        """``calls``: batches of ``rows`` prompts, each split where it exceeds ``max_batch_tokens``."""
+        batches = max(1.0, rows * (self.mean + self.limit) / max_batch_tokens)
+        return DecodePhase(
+            steps=calls * batches * max(self.completion - 1, 0.0),  # prefill gives the first token
+            rows=rows / batches,
+            context=self.mean + self.completion / 2,
+        )
+
+
+def allows_thoughts(prompt: PromptSection) -> bool:
+    """Whether completions may hold thoughts, whose length nobody knows before."""
+    return prompt.style == "full" and prompt.think != "off"
+
+
+def expected_completion(target: float, limit: int, thinks: bool) -> float:
     """Without thoughts the demonstrated answer; with them half the limit (an assumption, until measured)."""
-    return max(target, THOUGHT_SHARE * cap) if thinks else min(target, cap)
+    return max(target, THOUGHT_SHARE * limit) if thinks else min(target, limit)
 
 
-def workload_of(
-    config: RunConfig,
+def iteration_work(
     table: TokenTable,
-    *,
-    shared: float = 0.0,
-    completion: float | None = None,
-    reflect_completion: float | None = None,
+    prompt: PromptSection,
+    train: TrainSection,
+    method: MethodSection,
+    max_batch_tokens: int,
+    known: KnownLengths = KnownLengths(),
 ) -> Workload:
-    """The work of one iteration. ``completion`` and ``reflect_completion`` replace the assumed lengths."""
-    prompt, train, method = config.prompt, config.train, config.method
-    thinks = prompt.style == "full" and prompt.think != "off"
-    forward = _cut(table.forward, prompt.max_prompt_tokens)
-    reflect = _cut(table.reflect, prompt.max_reflect_tokens)
-    answer = expected_completion(float(np.mean(table.forward_target)), prompt.action_tokens, thinks)
-    judged = expected_completion(float(np.mean(table.reflect_target)), prompt.reflect_new_tokens, thinks)
-    answer = answer if completion is None else completion
-    judged = judged if reflect_completion is None else reflect_completion
-    episodes = train.groups * train.group_size
-    rows = [value + answer for value in forward]
+    """The work of one iteration; ``max_batch_tokens``: positions of a generation batch."""
+    thinks, most, limit = allows_thoughts(prompt), prompt.max_prompt_tokens, prompt.action_tokens
+    act = _prompts(table.action, most, table.action_target, limit, known.action, thinks)
+    most, limit = prompt.max_reflect_tokens, prompt.reflect_new_tokens
+    reflect = _prompts(table.reflect, most, table.reflect_target, limit, known.reflect, thinks)
+    episodes, steps = train.groups * train.group_size, float(np.mean(table.episode_steps))
     trained = episodes * method.reflect_share if method.trains_reflections else 0.0
-    longest = float(max(rows))
-    if trained:
-        longest = max(longest, max(reflect) + judged)
-    shortest = float(np.mean(rows))
+    longest = max(act.longest, reflect.longest) if trained else act.longest
     cells = max(train.micro_tokens, longest)
-    at_once = cells / shortest  # rows in a micro-batch of common rows
-    logits = max(at_once * min(answer, shortest), cells / longest * judged if trained else 0.0)
-    widest = max(
-        max(forward) + prompt.action_tokens,
-        max(reflect) + prompt.reflect_new_tokens if method.reflect else 0,
-    )
-    playing = float(np.mean(forward)) + prompt.action_tokens
-    rows_at_once = min(max(1.0, config.policy.max_batch_tokens / playing), float(episodes))
+    logits = cells / act.width * min(act.completion, act.width)  # of common step rows
+    if trained:
+        logits = max(logits, cells / longest * reflect.completion)
+    widest = max(act.widest, reflect.widest if method.reflect else 0)
+    decode_cells = min(max(max_batch_tokens, widest), episodes * widest)
+    decode_rows = min(max(1.0, max_batch_tokens / (act.mean + act.limit)), float(episodes))
+    phases = [act.decode_phase(steps, episodes, max_batch_tokens)]
+    if method.reflect:
+        phases.append(reflect.decode_phase(1.0, episodes, max_batch_tokens))
     return Workload(
         episodes=episodes,
-        steps=float(np.mean(table.lengths)),
-        prompt=float(np.mean(forward)),
-        completion=answer,
-        reflect_prompt=float(np.mean(reflect)) if method.reflect else 0.0,
-        reflect_completion=judged if method.reflect else 0.0,
-        shared=shared,
+        steps=steps,
+        prompt=act.mean,
+        completion=act.completion,
+        reflect_prompt=reflect.mean if method.reflect else 0.0,
+        reflect_completion=reflect.completion if method.reflect else 0.0,
+        shared_prefix=table.shared_prefix,
         longest=int(longest),
         trained_reflections=trained,
         epochs=train.epochs,
+        optimizer_steps=train.epochs * train.minibatches,
         reference=train.kl.active,
-        update_batch_cells=min(cells, episodes * float(np.mean(table.lengths)) * shortest),
+        update_batch_cells=min(cells, episodes * steps * act.width),
         update_batch_logits=logits,
-        decode_batch_cells=min(max(config.policy.max_batch_tokens, widest), episodes * widest),
-        prefill_batch_cells=min(max(config.policy.max_batch_tokens, widest), episodes * widest)
-        - rows_at_once * prompt.action_tokens,
-        decode_rows=rows_at_once,
+        decode_batch_cells=decode_cells,
+        prefill_batch_cells=decode_cells - decode_rows * act.limit,
+        decode_rows=decode_rows,
+        decode_phases=tuple(phases),
     )
 
 
-def _cut(counts: Sequence[int], limit: int) -> list[int]:
-    """Prompts over the limit are shortened to about it."""
-    return [min(count, limit) for count in counts]
+def _prompts(
+    counts: Sequence[int], most: int, targets: Sequence[int], limit: int, known: float | None, thinks: bool
+) -> _Prompts:
+    """Prompts of ``counts`` tokens, those over ``most`` shortened to about it.
+
+    ``targets``, ``limit``: tokens of demonstrated completions, and the most of one. ``known``: their mean.
+    """
+    completion = expected_completion(float(np.mean(targets)), limit, thinks) if known is None else known
+    return _Prompts([min(count, most) for count in counts], completion, limit)

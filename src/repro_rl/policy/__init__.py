@@ -1,7 +1,34 @@
-"""Policies: text in, sampled token ids with log-probs out."""
+"""Policies: prompts in, sampled token ids with their log-probabilities out.
 
-from repro_rl.policy.base import Policy, SamplingSettings
-from repro_rl.policy.tiny import build_tiny
-from repro_rl.policy.transformers_policy import TransformersPolicy
+Importing this package loads neither torch nor transformers; the names that need them are loaded on first use.
+"""
 
-__all__ = ["Policy", "SamplingSettings", "TransformersPolicy", "build_tiny"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from repro_rl.policy.base import ChatSession, Policy, PromptText, Sampler, SamplingSettings
+from repro_rl.policy.text import TextCodec, load_text
+from repro_rl.policy.token_policy import TokenPolicy
+
+if TYPE_CHECKING:
+    from repro_rl.policy.tiny import build_tiny
+    from repro_rl.policy.transformers_policy import TransformersPolicy
+
+__all__ = [
+    "ChatSession",
+    "Policy",
+    "PromptText",
+    "Sampler",
+    "SamplingSettings",
+    "TextCodec",
+    "TokenPolicy",
+    "TransformersPolicy",
+    "build_tiny",
+    "load_text",
+]
+
+_LAZY = {"transformers_policy": ["TransformersPolicy"], "tiny": ["build_tiny"]}
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs=_LAZY)

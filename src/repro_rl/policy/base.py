@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from repro_rl.types import Completion, Ids
 
+Keys = NDArray[np.uint64]  # [N] the random streams that the N rows of a batch are sampled with
+
 
 @dataclass(slots=True, frozen=True)
 class SamplingSettings:
@@ -26,21 +28,64 @@ class SamplingSettings:
     top_p: float = 1.0
 
 
+class PromptText(Protocol):
+    """How long texts are for a model."""
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model can hold; None where that is not known, as behind an API."""
+        ...
+
+    def encode(self, prompt: str) -> Ids:
+        """Token ids of a prompt as one user turn, template applied; () where only a server knows them."""
+        ...
+
+
+class ChatSession(Protocol):
+    """Conversations of several episodes, each named by an integer, with one set of weights.
+
+    A completion's ``prompt_ids`` are those its turn added, so a conversation is the ``prompt_ids`` and
+    ``token_ids`` of its completions one after another.
+    """
+
+    def used(self, row: int) -> int:
+        """Tokens of a conversation so far; 0 where only a server knows."""
+        ...
+
+    def size(self, text: str, *, first: bool = False) -> int:
+        """The most tokens that a user turn can add; 0 where only a server knows."""
+        ...
+
+    def answer(
+        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        """Append a user turn to each of ``rows`` (all different), return the answers; see Policy.generate."""
+        ...
+
+    def close(self, row: int) -> None:
+        """Forget a conversation and free what is stored for it."""
+        ...
+
+
 class Policy(Protocol):
     """A language model that completes prompts."""
 
-    def encode(self, prompt: str) -> Ids:
-        """Token ids the model is given for this prompt (chat template applied)."""
+    @property
+    def text(self) -> PromptText:
+        """How long texts are for this model."""
         ...
 
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
+    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
         """One completion for each prompt.
 
         ``keys[i]`` names the random stream of row i: the same key and prompt give the same text whatever else
-        is in the batch (up to the last bits of floating point).
+        is in the batch (up to the last bits of floating point). A prompt that the model cannot take gives a
+        completion with ``error``.
         """
+        ...
+
+    def open_chat(self) -> ChatSession:
+        """Conversations with this model; valid until the weights change."""
         ...
 
 
@@ -48,7 +93,7 @@ class Sampler(Policy, Protocol):
     """A policy whose weights follow a trainer's."""
 
     def before_update(self) -> None:
-        """Rollouts are over for now: room may be made for the update."""
+        """Rollouts are over for now: the sampler may free memory for the update."""
         ...
 
     def weights_changed(self) -> None:

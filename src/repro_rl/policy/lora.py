@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from repro_rl.config import LoraSection
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
-from repro_rl.policy.base import SamplingSettings
-from repro_rl.types import Completion, Ids
+from repro_rl.policy.hub import first_line
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """``alpha`` None: 2 * rank. ``targets``: layer names, or "all-linear" (all but the output layer)."""
-
-    rank: int
-    alpha: float | None = None
-    targets: str | tuple[str, ...] = "all-linear"
-    dropout: float = 0.0
 
 
 def _peft() -> Any:
@@ -60,29 +45,29 @@ def base_of(folder: Path) -> str:
     return base
 
 
-def attach(model: Any, settings: LoraSettings, base: str | Path, seed: int) -> Any:
+def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> Any:
     """``model`` with a new adapter, which changes nothing yet. Only the adapter's weights (float32) train.
 
     ``base`` is written into its checkpoints. Raises ConfigError for targets that the model lacks.
     """
+    import torch
+
     peft = _peft()
-    known = Path(base).expanduser()
+    folder = Path(base).expanduser()
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank if settings.alpha is None else settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+        target_modules=settings.targets,
         task_type="CAUSAL_LM",
     )
-    state = torch.random.get_rng_state()
     try:
-        torch.manual_seed(seed)
-        adapted = peft.get_peft_model(model, config)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            adapted = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"policy.lora.targets: {error}") from error
-    finally:
-        torch.random.set_rng_state(state)
-    config.base_model_name_or_path = str(known.resolve()) if known.exists() else str(base)
+    config.base_model_name_or_path = str(folder.resolve()) if folder.exists() else str(base)
     return adapted.eval()
 
 
@@ -93,15 +78,15 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
     try:
         adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
     except Exception as error:  # safetensors, peft and torch each raise their own
-        raise CheckpointError(
-            f"Cannot load the adapter in {folder}: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise CheckpointError(f"Cannot load the adapter in {folder}: {first_line(error)}") from error
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted.eval()
 
 
 def has_adapter(model: Any) -> bool:
-    return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
+    """Whether ``model`` is one of peft's."""
+    peft = sys.modules.get("peft")  # nobody can have made such a model without importing it
+    return peft is not None and isinstance(model, peft.PeftModel)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -124,24 +109,3 @@ class AdapterOff:
     def __call__(self, **inputs: Any) -> Any:
         with self.model.disable_adapter():
             return self.model(**inputs)
-
-
-class WithoutAdapter:
-    """The policy of ``policy``'s model without its adapter: the frozen reference, as one that writes."""
-
-    def __init__(self, policy: Any):
-        self.policy = policy
-
-    def encode(self, prompt: str) -> Ids:
-        return self.policy.encode(prompt)  # type: ignore[no-any-return]
-
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
-        """See Policy.generate."""
-        self.policy.weights_changed()  # what is remembered of prompts was computed with the adapter
-        try:
-            with self.policy.model.disable_adapter():
-                return self.policy.generate(prompts, keys, settings)  # type: ignore[no-any-return]
-        finally:
-            self.policy.weights_changed()

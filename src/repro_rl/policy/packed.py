@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.tree import TokenTree
 
-BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the caches
-KNOWN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
+ARCHITECTURES = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the rotary embedding, [N, 1, D] each
+KV = tuple[torch.Tensor, torch.Tensor]  # keys (rotary embedding applied) and values of one layer
+
+
+def use_packed(enabled: bool, *models: Any) -> bool:
+    """Whether the packed forward pass stands in for that of ``models``: all of them, or none."""
+    return enabled and all(map(packable, models))
 
 
 def packable(model: Any) -> bool:
@@ -30,7 +36,7 @@ def packable(model: Any) -> bool:
 
     False as well where it was not measured to pay: on a GPU, and in half precision.
     """
-    if type(model).__name__ not in KNOWN:
+    if type(model).__name__ not in ARCHITECTURES:
         return False
     config, inner = model.config, model.model
     return bool(
@@ -51,20 +57,20 @@ def packable(model: Any) -> bool:
 
 
 @dataclass(slots=True)
-class KeysValues:
-    """Rotated keys and values [N, kv_heads, D] of a tree's nodes, one pair a layer."""
+class TreeKV:
+    """Keys and values of a tree's nodes, [N, kv_heads, D] each, one pair a layer."""
 
-    layers: list[Pair] = field(default_factory=list)
+    layers: list[KV] = field(default_factory=list)
 
 
-def rotation(model: Any, positions: int) -> Pair:
-    """cos and sin [positions, 1, D] of the rotary embedding."""
+def rotary_table(model: Any, positions: int) -> Rotary:
+    """The rotary embedding of the positions 0..positions-1, [positions, 1, D]."""
     with torch.no_grad():
-        return rotation_at(model, torch.arange(positions)[None])
+        return rotary_embedding(model, torch.arange(positions)[None])
 
 
-def rotation_at(model: Any, position: torch.Tensor) -> Pair:
-    """cos and sin [R * Q, 1, D] at the positions [R, Q]."""
+def rotary_embedding(model: Any, position: torch.Tensor) -> Rotary:
+    """The rotary embedding at the positions [R, Q], as [R * Q, 1, D]."""
     inner = model.model
     cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
     return cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
@@ -81,21 +87,23 @@ def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> t
     return torch.cat([function(*part) for part in parts])
 
 
-def heads(attention: Any, name: str, x: torch.Tensor, turn: Pair | None) -> torch.Tensor:
-    """Queries, keys or values ("q", "k", "v") [N, heads, D] of normed states [N, H]; ``turn``: cos, sin."""
+def project_heads(
+    attention: Any, name: Literal["q", "k", "v"], x: torch.Tensor, rotary: Rotary | None
+) -> torch.Tensor:
+    """Queries, keys or values [N, heads, D] of normed states [N, H]. Values take no rotary embedding."""
     project = getattr(attention, f"{name}_proj")
-    norm = getattr(attention, f"{name}_norm", None)  # Qwen3
+    norm = getattr(attention, f"{name}_norm", None)  # only Qwen3 has them
 
-    def split(x: torch.Tensor, *turn: torch.Tensor) -> torch.Tensor:
+    def split(x: torch.Tensor, *rotary: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = project(x).view(len(x), -1, attention.head_dim)
-        if not turn:
+        if not rotary:
             return out
         if norm is not None:
             out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
         first, second = out.chunk(2, dim=-1)
-        return out * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
+        return out * rotary[0] + torch.cat([-second, first], dim=-1) * rotary[1]
 
-    return by_blocks(split, x, *(turn or ()))
+    return by_blocks(split, x, *(rotary or ()))
 
 
 def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
@@ -103,8 +111,8 @@ def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def finish(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """The rest of a layer: states [N, H], and what their heads attended to [N, heads * D]."""
+def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """Output projection and MLP of a layer, for states [N, H] and the attention's result [N, heads * D]."""
     mlp = layer.mlp
 
     def rest(x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
@@ -141,106 +149,106 @@ def gather(values: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor
     return picked.view(rows, -1, *values.shape[1:]).transpose(1, 2)
 
 
-def forward(
-    model: Any, tree: TokenTree, wanted: NDArray[np.int64], kept: KeysValues | None = None
-) -> torch.Tensor:
-    """Logits [S, V] at the distinct nodes ``wanted`` [S]. ``kept`` receives the keys and values."""
+def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | None = None) -> torch.Tensor:
+    """Logits [S, V] at the distinct ``nodes`` [S] of a tree. ``kv`` receives all keys and values."""
     inner = model.model
     rows, width = tree.path.shape
     path = torch.from_numpy(tree.path).reshape(-1)
     back = torch.from_numpy(tree.owner * width + tree.depth)
-    depth, some = torch.from_numpy(tree.depth), torch.from_numpy(wanted)
-    cos, sin = (table.index_select(0, depth) for table in rotation(model, width))
-    asking = _asking(tree, wanted)
+    depth, chosen = torch.from_numpy(tree.depth), torch.from_numpy(nodes)
+    cos, sin = (table.index_select(0, depth) for table in rotary_table(model, width))
+    attend_last = last_layer_attention(tree, nodes)
     x = F.embedding(torch.from_numpy(tree.token), inner.embed_tokens.weight)
     for layer in inner.layers:
         last = layer is inner.layers[-1]
         attention = layer.self_attn
         y = normed(x, layer.input_layernorm)
-        key, value = heads(attention, "k", y, (cos, sin)), heads(attention, "v", y, None)
-        if kept is not None:
-            kept.layers.append((key, value))
+        key = project_heads(attention, "k", y, (cos, sin))
+        value = project_heads(attention, "v", y, None)
+        if kv is not None:
+            kv.layers.append((key, value))
         if not last:
-            query = heads(attention, "q", y, (cos, sin))
-            spread = [gather(values, path, rows) for values in (query, key, value)]
-            attended = attend(spread[0], spread[1], spread[2], None)
+            query = project_heads(attention, "q", y, (cos, sin))
+            by_row = [gather(values, path, rows) for values in (query, key, value)]
+            attended = attend(by_row[0], by_row[1], by_row[2], None)
             attended = attended.reshape(rows * width, -1).index_select(0, back)
         else:
-            x, y = x.index_select(0, some), y.index_select(0, some)
-            query = heads(attention, "q", y, (cos.index_select(0, some), sin.index_select(0, some)))
-            attended = asking(query, key, value)
-        x = finish(layer, x, attended)
+            x, y = x.index_select(0, chosen), y.index_select(0, chosen)
+            rotary = cos.index_select(0, chosen), sin.index_select(0, chosen)
+            attended = attend_last(project_heads(attention, "q", y, rotary), key, value)
+        x = rest_of_layer(layer, x, attended)
     return last_logits(model, x)
 
 
-class Layer(Protocol):
-    """Where one layer's keys and values are kept."""
+class LayerKV(Protocol):
+    """The KV cache of one layer for R rows."""
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take new ones [R, kv_heads, Q, D]; return all those of these rows [R, kv_heads, W, D]."""
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor) -> KV:
+        """Append keys and values [R, kv_heads, Q, D]; return all those of the rows, [R, kv_heads, W, D]."""
         ...
 
 
-def go_on(
+def extend(
     model: Any,
-    cache: Sequence[Layer],
+    cache: Sequence[LayerKV],
     ids: torch.Tensor,
-    turn: Pair,
+    rotary: Rotary,
     mask: torch.Tensor,
-    wanted: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logits [S, V] after the last of the tokens ``ids`` [R, Q] that go on rows of a cache.
+    """Append the tokens ``ids`` [R, Q] to the R rows of a KV cache; logits [S, V] after the last of them.
 
-    ``turn``: cos, sin [R * Q, 1, D] of their positions. ``mask`` [R, 1, Q, W] is added to the scores.
-    ``wanted`` [S]: rows; None: all of them.
+    ``rotary`` [R * Q, 1, D]: of the tokens' positions. ``mask`` [R, 1, Q, W] is added to the scores. ``rows``
+    [S]: whose logits are needed; None: those of all R.
     """
     inner = model.model
-    rows, size = ids.shape
+    count, size = ids.shape
     x = F.embedding(ids.reshape(-1), inner.embed_tokens.weight)
-    ends = torch.arange(size - 1, rows * size, size)
+    ends = torch.arange(size - 1, count * size, size)
 
     def by_row(values: torch.Tensor) -> torch.Tensor:
-        return values.view(rows, -1, *values.shape[1:]).transpose(1, 2)
+        return values.view(count, -1, *values.shape[1:]).transpose(1, 2)
 
-    for layer, kept in zip(inner.layers, cache, strict=True):
+    for layer, kv in zip(inner.layers, cache, strict=True):
         attention = layer.self_attn
         y = normed(x, layer.input_layernorm)
-        key, value = kept.update(
-            by_row(heads(attention, "k", y, turn)), by_row(heads(attention, "v", y, None))
+        key, value = kv.update(
+            by_row(project_heads(attention, "k", y, rotary)), by_row(project_heads(attention, "v", y, None))
         )
         if layer is inner.layers[-1] and size > 1:
             x, y, mask = x[ends], y[ends], mask[:, :, -1:]
-            turn = turn[0][ends], turn[1][ends]
-        query = by_row(heads(attention, "q", y, turn))
+            rotary = rotary[0][ends], rotary[1][ends]
+        query = by_row(project_heads(attention, "q", y, rotary))
         attended = attend(query, key, value, mask).reshape(len(x), -1)
-        if layer is inner.layers[-1] and wanted is not None:
-            x, attended = x[wanted], attended[wanted]
-        x = finish(layer, x, attended)
+        if layer is inner.layers[-1] and rows is not None:
+            x, attended = x[rows], attended[rows]
+        x = rest_of_layer(layer, x, attended)
     return last_logits(model, x)
 
 
-def _asking(
-    tree: TokenTree, wanted: NDArray[np.int64]
+def last_layer_attention(
+    tree: TokenTree, nodes: NDArray[np.int64]
 ) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Attention [S, heads * D] of the ``wanted`` nodes' queries over all keys and values."""
-    owners, block, counts = np.unique(tree.owner[wanted], return_inverse=True, return_counts=True)
-    place = np.zeros(len(wanted), dtype=np.int64)  # of a node among the wanted ones of its owner
+    """Attention [S, heads * D] of the queries of ``nodes`` [S] alone over the keys and values of all nodes.
+
+    Nodes with the same owner are queries of one row, so its keys are gathered once.
+    """
+    owners, block, counts = np.unique(tree.owner[nodes], return_inverse=True, return_counts=True)
+    column = np.zeros(len(nodes), dtype=np.int64)  # index of a node among those of its owner
     by_owner = np.argsort(block, kind="stable")
-    place[by_owner] = np.arange(len(wanted)) - np.repeat(np.cumsum(counts) - counts, counts)
+    column[by_owner] = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = len(owners), int(counts.max())
-    width = int(tree.depth[wanted].max()) + 1
-    which, reach = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    which[block, place] = np.arange(len(wanted))  # an empty cell asks for the first and is dropped
-    reach[block, place] = tree.depth[wanted]
-    mask = torch.from_numpy(np.arange(width) <= reach[:, :, None])[:, None]
+    width = int(tree.depth[nodes].max()) + 1
+    index, depth = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    index[block, column] = np.arange(len(nodes))  # an empty cell repeats the first query and is dropped
+    depth[block, column] = tree.depth[nodes]
+    mask = torch.from_numpy(np.arange(width) <= depth[:, :, None])[:, None]
     path = torch.from_numpy(np.ascontiguousarray(tree.path[owners, :width])).reshape(-1)
-    asked, cell = torch.from_numpy(which).reshape(-1), torch.from_numpy(block * shape[1] + place)
+    queries, cell = torch.from_numpy(index).reshape(-1), torch.from_numpy(block * shape[1] + column)
 
     def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         count = len(owners)
-        parts = gather(query, asked, count), gather(key, path, count), gather(value, path, count)
+        parts = gather(query, queries, count), gather(key, path, count), gather(value, path, count)
         return attend(*parts, mask).reshape(count * shape[1], -1).index_select(0, cell)
 
     return attention

@@ -1,69 +1,46 @@
 """The Qwen family's tokenizer from its published BPE ranks, without a download.
 
 The ranks file (``qwen.tiktoken``: one base64 token and its rank a line) is the user's. Vocabulary and merges
-are recovered from it; pre-tokenizer, control tokens and chat templates are facts about the models, written
-here in our own words. Qwen2, 2.5 and 3 share ranks and pre-tokenizer; they differ in control tokens and chat
-template.
+are recovered from it; pre-tokenizer, control tokens and chat templates are facts about the models, kept in
+``qwen_tokenizer.yaml``. Qwen2, 2.5 and 3 share ranks and pre-tokenizer; they differ in control tokens and
+chat template.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from repro_rl.errors import ConfigError, DataError, did_you_mean
-
-Family = Literal["qwen2.5", "qwen3"]
-FAMILIES: tuple[Family, ...] = get_args(Family)
+from repro_rl.yaml_data import TABLE, read_yaml
 
 BASE_TOKENS = 151_643  # the rank file of the family; control tokens follow
-# How text is cut before merging: contractions, words with one leading sign, single digits, runs of signs,
-# line breaks, white space.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-# Ids from 151643 on, in order. Only the first fourteen count as special (left out by skip_special_tokens).
-CONTROL = (
-    *(END_OF_TEXT, TURN_START, TURN_END),
-    *(f"<|{name}_{side}|>" for name in ("object_ref", "box", "quad", "vision") for side in ("start", "end")),
-    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-    *("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
-    *("<|repo_name|>", "<|file_sep|>"),
-    *("<tool_response>", "</tool_response>", "<think>", "</think>"),  # from Qwen3 on
-)
-SPECIAL = 14
-QWEN3_ONLY = 4
+END_OF_TEXT, TURN_END = "<|endoftext|>", "<|im_end|>"
 
-# Turns of text only (no tools), as one string: the same token sequences as the models' own templates give.
-# ``keep_thoughts`` is ours: every assistant turn stays as it was sampled, so that a conversation only grows.
-_QWEN25_CHAT = (
-    "{% if not messages or messages[0].role != 'system' %}<|im_start|>system\n"
-    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n{% endif %}"
-    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_QWEN3_CHAT = (
-    "{% set quiet = enable_thinking is defined and enable_thinking is false %}"
-    "{% set asked = namespace(last=messages | length - 1) %}"
-    "{% for turn in messages %}{% if turn.role == 'user' %}{% set asked.last = loop.index0 %}{% endif %}"
-    "{% endfor %}"
-    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
-    "{% if turn.role != 'assistant' %}{{ turn.content }}"
-    "{% elif keep_thoughts is defined and keep_thoughts %}"
-    "{% if quiet and '</think>' not in turn.content %}<think>\n\n</think>\n\n{% endif %}{{ turn.content }}"
-    "{% else %}{% set parts = turn.content.split('</think>') %}"
-    "{% set said = parts[-1].lstrip('\n') if parts | length > 1 else turn.content %}"
-    "{% set thought = parts[0].rstrip('\n').split('<think>')[-1].strip('\n') if parts | length > 1 else '' %}"
-    "{% if loop.index0 > asked.last and (loop.last or thought) %}<think>\n{{ thought }}\n</think>\n\n"
-    "{{ said.lstrip('\n') }}{% else %}{{ said }}{% endif %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if quiet %}<think>\n\n</think>\n\n{% endif %}"
-    "{% endif %}"
-)
-CHAT: dict[str, str] = {"qwen2.5": _QWEN25_CHAT, "qwen3": _QWEN3_CHAT}
+
+@dataclass(frozen=True, slots=True)
+class QwenFacts:
+    """What ``qwen_tokenizer.yaml`` says of the family's tokenizers."""
+
+    __pydantic_config__ = TABLE
+    pattern: str  # of the pieces that text is cut into before merging
+    special: tuple[str, ...]  # the first control tokens
+    plain: tuple[str, ...]  # those that follow
+    qwen3_only: tuple[str, ...]  # and those from Qwen3 on
+    chat: dict[str, str]  # family ("qwen2.5", "qwen3") -> chat template (Jinja2)
+
+    def control(self, family: str) -> tuple[str, ...]:
+        """A family's control tokens in the order of their ids, the special ones first."""
+        return self.special + self.plain + (self.qwen3_only if family == "qwen3" else ())
+
+
+@cache
+def qwen_facts() -> QwenFacts:
+    return read_yaml(Path(__file__).with_suffix(".yaml"), QwenFacts)
 
 
 def read_ranks(path: str | Path, expected: int | None = BASE_TOKENS) -> dict[bytes, int]:
@@ -77,20 +54,20 @@ def read_ranks(path: str | Path, expected: int | None = BASE_TOKENS) -> dict[byt
         if not line.strip():
             continue
         try:
-            token, rank = line.split()
+            token, rank_text = line.split()
             value = base64.b64decode(token, validate=True)
-            place = int(rank)
+            rank = int(rank_text)
         except (ValueError, binascii.Error) as error:
             raise DataError(
                 "a base64 token and its rank are needed on every line", file=path, record=f"line {number}"
             ) from error
-        if value in ranks or place != len(ranks):
+        if value in ranks or rank != len(ranks):
             raise DataError(
-                f"rank {len(ranks)} and a new token are expected here, rank {place} stands there",
+                f"rank {len(ranks)} and a new token are expected here, rank {rank} stands there",
                 file=path,
                 record=f"line {number}",
             )
-        ranks[value] = place
+        ranks[value] = rank
     if expected is not None and len(ranks) != expected:
         raise DataError(
             f"{len(ranks):,} tokens; Qwen's file has {expected:,}. Is it cut off, or another model's?",
@@ -119,14 +96,14 @@ def _split(token: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
     """Byte-pair encoding of ``token`` with the tokens of rank smaller than ``below``."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        best, place = below, -1
+        best, index = below, -1
         for i in range(len(parts) - 1):
             rank = ranks.get(parts[i] + parts[i + 1], below)
             if rank < best:
-                best, place = rank, i
-        if place < 0:
+                best, index = rank, i
+        if index < 0:
             break
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        parts[index : index + 2] = [parts[index] + parts[index + 1]]
     return parts
 
 
@@ -149,34 +126,35 @@ def build_tokenizer(ranks: dict[bytes, int], family: str) -> Any:
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
 
-    if family not in FAMILIES:
-        raise ConfigError(f"Unknown Qwen family {family!r}{did_you_mean(family, FAMILIES)}")
+    facts = qwen_facts()
+    if family not in facts.chat:
+        raise ConfigError(f"Unknown Qwen family {family!r}{did_you_mean(family, facts.chat)}")
     letters = byte_letters()
 
-    def written(token: bytes) -> str:
+    def as_letters(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
 
     core = Tokenizer(
         BPE(
-            {written(token): rank for token, rank in ranks.items()},
-            [(written(left), written(right)) for left, right in merges_of(ranks)],
+            {as_letters(token): rank for token, rank in ranks.items()},
+            [(as_letters(left), as_letters(right)) for left, right in merges_of(ranks)],
         )
     )
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.Split(Regex(facts.pattern), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     core.decoder = decoders.ByteLevel()
-    names = CONTROL if family == "qwen3" else CONTROL[:-QWEN3_ONLY]
-    core.add_tokens([AddedToken(name, special=i < SPECIAL, normalized=False) for i, name in enumerate(names)])
+    for names, special in ((facts.special, True), (facts.control(family)[len(facts.special) :], False)):
+        core.add_tokens([AddedToken(name, special=special, normalized=False) for name in names])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=TURN_END,
         pad_token=END_OF_TEXT,
-        chat_template=CHAT[family],
+        chat_template=facts.chat[family],
         clean_up_tokenization_spaces=False,
         model_max_length=32_768,
     )

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from repro_rl.config import TinySection
 from repro_rl.errors import ConfigError
+from repro_rl.policy.hub import hide_progress_bars
 
 SPECIALS = ("<pad>", "<eos>", "<unk>")
 
 
-@dataclass(slots=True, frozen=True)
-class TinySize:
-    """Shape of the embedded model."""
-
-    hidden: int = 64
-    layers: int = 2
-    heads: int = 4
-    kv_heads: int = 4
-    ffn: int = 256
-    positions: int = 1024
-
-
-def build_tiny(folder: Path, words: Iterable[str], size: TinySize = TinySize(), seed: int = 0) -> Path:
+def build_tiny(
+    folder: str | Path, words: Iterable[str], size: TinySection | None = None, seed: int = 0
+) -> Path:
     """Write a freshly initialised Qwen3 and a word-level tokenizer to ``folder``.
 
     The vocabulary is the sorted set of ``words`` after three special tokens; a word outside it becomes
-    ``<unk>``. Anything that loads a Hugging Face causal LM loads the result. Raises ConfigError for a word
-    with white space.
+    ``<unk>``. ``size``: None takes the defaults of ``policy.tiny``. Anything that loads a Hugging Face causal
+    LM loads the result. Raises ConfigError for a word with white space, and for heads that do not divide.
     """
     import torch
     from tokenizers import Tokenizer
@@ -36,9 +27,8 @@ def build_tiny(folder: Path, words: Iterable[str], size: TinySize = TinySize(), 
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    from repro_rl.policy.transformers_policy import quiet
-
-    quiet()
+    hide_progress_bars()
+    size = size or TinySection()
     vocabulary = [*SPECIALS, *sorted(set(words) - set(SPECIALS))]
     for word in vocabulary:
         if not word or word.split() != [word]:
@@ -73,12 +63,10 @@ def build_tiny(folder: Path, words: Iterable[str], size: TinySize = TinySize(), 
         pad_token_id=0,
         initializer_range=0.05,
     )
-    state = torch.random.get_rng_state()
-    try:
+    with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
-    finally:
-        torch.random.set_rng_state(state)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

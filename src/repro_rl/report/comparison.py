@@ -7,25 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
-import yaml
+from matplotlib.figure import Figure as Canvas
 
-from repro_rl.files import write_bytes, write_json, write_text
-from repro_rl.report.comparison_tables import Table, markdown, tables
-from repro_rl.report.plots import DASHES, PALETTE, Figure, Line, band, draw
-from repro_rl.report.template import fill
+from repro_rl.files import write_bytes
+from repro_rl.report.comparison_tables import tables
+from repro_rl.report.load import Json
+from repro_rl.report.plots import DASHES, PALETTE, Axes, Figure, Line, band, draw
+from repro_rl.report.template import dump_yaml, fill, write_pages
+from repro_rl.report.text_table import drawn, join_markdown, markdown
 
-Json = dict[str, Any]
-AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
+TIME_AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
 POINTS = 60
 
 
 def write_comparison(data: Json, out: Path) -> list[Path]:
     """Write comparison.json, .md, .html, and, where there are curves, .svg and .png; return the paths."""
-    paths = [out / f"comparison.{kind}" for kind in ("json", "md", "html")]
-    write_json(paths[0], data)
-    write_text(paths[1], as_markdown(data))
-    write_text(paths[2], as_html(data))
+    paths = write_pages(out / "comparison", data, as_markdown(data), as_html(data))
     if data["curves"]:
         for kind, content in picture(data).items():
             paths.append(out / f"comparison.{kind}")
@@ -34,7 +33,7 @@ def write_comparison(data: Json, out: Path) -> list[Path]:
 
 
 def heading(block: Json) -> str:
-    """Which tasks, how often, how sampled."""
+    """The panel, the checkpoint, the temperature and the number of rollouts."""
     text = f"{block['panel']}, checkpoint {block['name']}, temperature {block['temperature']}"
     rollouts = block["rollouts_per_task"]
     return f"{text}, {rollouts} rollout{'s' if rollouts != 1 else ''} a task"
@@ -49,7 +48,7 @@ def as_markdown(data: Json) -> str:
         parts.append(f"## {heading(block)}")
         parts += [f"- {note}" for note in block["notes"]]
         parts += [markdown(table) for table in tables(block)]
-    return "\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n"
+    return join_markdown(parts)
 
 
 def as_html(data: Json) -> str:
@@ -65,15 +64,15 @@ def as_html(data: Json) -> str:
         made=data["made"],
         headline=headline(data),
         blocks=blocks,
-        curves=[figure for axis in AXES if (figure := together(data, axis))],
+        curves=[figure for axis in TIME_AXES if (figure := together(data, axis))],
         pairs=against_reference(data),
-        study=yaml.safe_dump(data["study"], sort_keys=False, allow_unicode=True, width=110),
-        chosen=yaml.safe_dump(data["chosen"], sort_keys=False, width=110) if data["chosen"] else "",
+        study=dump_yaml(data["study"]),
+        chosen=dump_yaml(data["chosen"]) if data["chosen"] else "",
     )
 
 
 def headline(data: Json) -> list[str]:
-    """One sentence a reference: where it stands, and how many differences exceed their interval."""
+    """One sentence for each reference: its success, and how many differences to it exclude 0."""
     block = data["evaluations"][0]
     lines = []
     for reference in dict.fromkeys(pair["reference"] for pair in block["differences"]):
@@ -100,32 +99,15 @@ def _listed(names: Sequence[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def drawn(table: Table) -> Json:
-    """The table with its bars in the units of the drawing, 0..100."""
-    low, high = table.scale
-    bars = [
-        None
-        if bar is None
-        else [round(100 * (value - low) / (high - low), 2) for value in _clipped(bar, table)]
-        for bar in table.bars
-    ]
-    zero = round(100 * (0 - low) / (high - low), 2)
-    return {"table": table, "bars": bars, "zero": zero}
-
-
-def _clipped(bar: tuple[float, float, float], table: Table) -> list[float]:
-    return [min(max(value, table.scale[0]), table.scale[1]) for value in bar]
-
-
 # Curves -------------------------------------------------------------------------------------------
 
 
-def over_seeds(data: Json, arm: str, axis: str) -> tuple[list[float], np.ndarray[Any, Any]]:
+def curves_over_seeds(data: Json, arm: str, axis: str) -> tuple[list[float], np.ndarray[Any, Any]]:
     """The arm's validations on a common grid: x [n], success [seeds, n]; empty without a common stretch.
 
     Between validations the curve is taken as straight; it is drawn where every seed has it.
     """
-    unit = AXES[axis][1]
+    unit = TIME_AXES[axis][1]
     curves = [c for c in data["curves"] if c["arm"] == arm and len(c[axis]) > 0]
     if not curves:
         return [], np.zeros((0, 0))
@@ -139,23 +121,22 @@ def over_seeds(data: Json, arm: str, axis: str) -> tuple[list[float], np.ndarray
 
 def trained(data: Json) -> list[str]:
     """Arms with a curve, in the order of the study."""
-    known = {curve["arm"] for curve in data["curves"]}
-    return [item["name"] for item in data["study"]["methods"] if item["name"] in known]
+    arms = {curve["arm"] for curve in data["curves"]}
+    return [item["name"] for item in data["study"]["methods"] if item["name"] in arms]
 
 
 def together(data: Json, axis: str) -> Figure | None:
-    """All arms in one figure, means only: a dozen bands would hide each other."""
+    """All arms in one figure, means only, as a dozen bands would hide each other."""
     lines = []
-    for place, name in enumerate(trained(data)):
-        x, rows = over_seeds(data, name, axis)
+    for index, name in enumerate(trained(data)):
+        x, rows = curves_over_seeds(data, name, axis)
         if len(x):
-            color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
+            color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
             lines.append(Line(name, x, rows.mean(0).tolist(), color, dash))
     return draw(
-        f"Validation success by {AXES[axis][0]}",
+        f"Validation success by {TIME_AXES[axis][0]}",
         lines,
-        AXES[axis][0],
-        "success rate",
+        Axes(TIME_AXES[axis][0], "success rate"),
         size=(5.2, 3.2),
         legend="always",
         note="Mean over seeds, drawn where every seed has it; validation panel, not the test panel.",
@@ -174,10 +155,12 @@ def against_reference(data: Json) -> list[Figure]:
         if name == reference:
             continue
         lines = [
-            band(label, *over_seeds(data, label, "env_steps"), color, dash)
+            band(label, *curves_over_seeds(data, label, "env_steps"), color, dash)
             for label, color, dash in ((reference, PALETTE[0], ""), (name, PALETTE[1], "6 3"))
         ]
-        figure = draw(f"{reference} and {name}", lines, "environment steps", "success rate", legend="always")
+        figure = draw(
+            f"{reference} and {name}", lines, Axes("environment steps", "success rate"), legend="always"
+        )
         if figure:
             figures.append(figure)
     return figures
@@ -185,9 +168,6 @@ def against_reference(data: Json) -> list[Figure]:
 
 def picture(data: Json) -> dict[str, bytes]:
     """The curves as one figure file, small multiples: every arm with its band over the reference's mean."""
-    import matplotlib
-    from matplotlib.figure import Figure as Canvas
-
     names = trained(data)
     block = data["evaluations"][0]
     reference = next((pair["reference"] for pair in block["differences"]), names[0])
@@ -196,22 +176,22 @@ def picture(data: Json) -> dict[str, bytes]:
     with matplotlib.rc_context({"svg.hashsalt": "repro-rl", "font.size": 8.5}):
         canvas = Canvas(figsize=(2.7 * columns, 2.2 * rows + 0.3), layout="constrained")
         grid = np.atleast_1d(canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
-        base = over_seeds(data, reference, "env_steps")
-        for axes, name in zip(grid, names, strict=False):
-            line = band(name, *over_seeds(data, name, "env_steps"), PALETTE[0])
+        base = curves_over_seeds(data, reference, "env_steps")
+        for plot, name in zip(grid, names, strict=False):
+            line = band(name, *curves_over_seeds(data, name, "env_steps"), PALETTE[0])
             if len(base[0]) and name != reference:
                 mean = base[1].mean(0)
-                axes.plot(np.array(base[0]) / 1000, mean, color="#777777", linewidth=1, linestyle="--")
+                plot.plot(np.array(base[0]) / 1000, mean, color="#777777", linewidth=1, linestyle="--")
             x = np.array(line.x) / 1000
-            axes.plot(x, line.y, color=line.color, linewidth=1.6)
+            plot.plot(x, line.y, color=line.color, linewidth=1.6)
             if line.low is not None and line.high is not None:
-                axes.fill_between(x, line.low, line.high, color=line.color, alpha=0.18, linewidth=0)
-            # Names are data: a $ must not begin mathematics.
-            axes.set_title(name, fontsize=9, parse_math=False)
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        for axes in grid[len(names) :]:
-            axes.set_visible(False)
+                plot.fill_between(x, line.low, line.high, color=line.color, alpha=0.18, linewidth=0)
+            # A $ in a name must not begin a formula.
+            plot.set_title(name, fontsize=9, parse_math=False)
+            plot.grid(alpha=0.25)
+            plot.spines[["top", "right"]].set_visible(False)
+        for plot in grid[len(names) :]:
+            plot.set_visible(False)
         grid[0].set_ylim(bottom=0)
         canvas.supxlabel("environment steps (thousands)", fontsize=9)
         canvas.supylabel("validation success", fontsize=9)

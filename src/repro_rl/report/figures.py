@@ -8,15 +8,16 @@ import numpy as np
 
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
-from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, band, draw
-from repro_rl.study.progress import Which, by_fraction
+from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Axes, Figure, Line, band, draw
+from repro_rl.report.text_table import series_title
+from repro_rl.study.series import Which, by_fraction
 from repro_rl.study.stats import wilson
 
 MAX_OTHER = 24  # unknown metrics drawn; the rest are named
 
 
 class Style:
-    """Colour and dash of each run: one colour a method, one dash a seed, as long as both last."""
+    """Colour and dash of each run: one colour a method, one dash a seed; both repeat when they run out."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         methods = list(dict.fromkeys(run.method for run in runs))
@@ -38,33 +39,24 @@ def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
     style = Style(runs)
     figures: list[Figure] = []
     notes: list[str] = []
+    shares = "Share of this iteration's rollouts that won; training tasks and temperature."
     for x, name in (("iteration", "iteration"), ("env_steps", "environment steps")):
-        figure = draw(
-            f"Training success by {name}",
-            [style.line(run, "rollout/success", x) for run in runs],
-            name,
-            "success rate",
-            span=(0, 1),
-            size=(4.6, 2.9),
-            note="Share of this iteration's rollouts that won; training tasks and temperature.",
-        )
-        _keep(figure, figures, notes, f"Training success by {name}: not recorded.")
-        figure = draw(
-            f"Held-out success by {name}",
-            [_evaluation(style, run, x) for run in runs],
-            name,
-            "success rate",
-            span=(0, 1),
-            size=(4.6, 2.9),
-            note="Evaluations during training, with 95 % intervals.",
-        )
-        _keep(figure, figures, notes, f"Held-out success by {name}: not recorded.")
+        training = [style.line(run, "rollout/success", x) for run in runs]
+        held_out = [_evaluation(style, run, x) for run in runs]
+        for what, lines, note in (
+            ("Training", training, shares),
+            ("Held-out", held_out, "Evaluations during training, with 95 % intervals."),
+        ):
+            title = f"{what} success by {name}"
+            figure = draw(title, lines, Axes(name, "success rate", (0, 1)), size=(4.6, 2.9), note=note)
+            if figure is None:
+                notes.append(f"{title}: not recorded.")
+            else:
+                figures.append(figure)
     mean = draw(
         "Training success, mean over seeds",
         _over_seeds(runs, style),
-        "iteration",
-        "success rate",
-        span=(0, 1),
+        Axes("iteration", "success rate", (0, 1)),
         size=(4.6, 2.9),
         note="Mean over the seeds of a method, iterations that all have; 95 % t interval from 3 seeds on.",
         legend="always",
@@ -81,10 +73,8 @@ def small_multiples(runs: Sequence[Run], metrics: dict[str, Metric]) -> tuple[li
         figure = draw(
             metric.title,
             [style.line(run, key) for run in runs],
-            "iteration",
-            metric.unit,
+            Axes("iteration", metric.unit, (0, metric.top) if metric.top else None),
             note=metric.meaning,
-            span=(0, metric.top) if metric.top else None,
         )
         if figure is None:
             missing.append(f"{metric.title} ({key})")
@@ -94,20 +84,20 @@ def small_multiples(runs: Sequence[Run], metrics: dict[str, Metric]) -> tuple[li
 
 
 def rewards(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
-    """Every reward term apart, the unknown ones too; for a single run all terms in one figure first."""
-    known = {key: REWARD[key] for key in REWARD}
+    """One figure for each reward term, unknown ones too; of a single run also all terms together, first."""
+    terms = dict(REWARD)
     for key in _keys(runs):
-        if key.startswith("reward/") and key not in known:
-            known[key] = Metric(key.removeprefix("reward/"), "reward per episode", "")
-    figures, notes = small_multiples(runs, known)
+        if key.startswith("reward/") and key not in terms:
+            terms[key] = Metric(key.removeprefix("reward/"), "reward per episode", "")
+    figures, notes = small_multiples(runs, terms)
     if len(runs) == 1:
         lines = []
-        for index, (key, metric) in enumerate(known.items()):
+        for index, (key, metric) in enumerate(terms.items()):
             xs, ys = runs[0].series(key)
             dash = DASHES[index % len(DASHES)] if index else ""
             lines.append(Line(metric.title, xs, ys, PALETTE[index % len(PALETTE)], dash))
-        note = "On one scale, to see which term rules."
-        together = draw("All terms", lines, "iteration", "reward per episode", note=note)
+        note = "On one scale, to see which term is largest."
+        together = draw("All terms", lines, Axes("iteration", "reward per episode"), note=note)
         if together and len(together.legend) > 1:
             figures.insert(0, together)
     return figures, notes
@@ -118,7 +108,7 @@ def health(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
 
 
 def others(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
-    """The folded metrics, those without words last."""
+    """The metrics in the folded part of the page; those without an explanation last."""
     names = [
         key
         for key in _keys(runs)
@@ -143,9 +133,11 @@ def progress_curves(records: Sequence[Json], when: str) -> list[Figure]:
             name = f"{'successes' if won else 'failures'} ({len(rows)})"
             color, dash = (WON, "") if won else (LOST, DASHES[1])
             lines.append(band(name, (100 * grid).tolist(), 100 * rows, color, dash))
-        title = "True progress" if which == "truth" else f"{which.capitalize()} progress"
         figure = draw(
-            f"{title}, {when}", lines, "part of the episode, %", "progress, %", span=(0, 100), legend="always"
+            f"{series_title(which)}, {when}",
+            lines,
+            Axes("part of the episode, %", "progress, %", (0, 100)),
+            legend="always",
         )
         if figure:
             figures.append(figure)
@@ -179,10 +171,3 @@ def _over_seeds(runs: Sequence[Run], style: Style) -> list[Line]:
 def _keys(runs: Sequence[Run]) -> list[str]:
     keys = {key for run in runs for row in run.metrics for key, value in row.items() if finite(value)}
     return sorted(keys)
-
-
-def _keep(figure: Figure | None, figures: list[Figure], notes: list[str], missing: str) -> None:
-    if figure is None:
-        notes.append(missing)
-    else:
-        figures.append(figure)

@@ -1,7 +1,7 @@
 """Read a run folder for the report.
 
 What is absent becomes a note on the page; what is broken raises DataError with the file and the line. The one
-exception is a half-written last line of ``metrics.jsonl``: a run that goes on, or was killed, leaves one.
+exception is a half-written last line of ``metrics.jsonl``, which a run in progress or a killed run leaves.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from repro_rl.errors import DataError
+from repro_rl.files import read_json
+from repro_rl.yaml_data import read_yaml
 
 Json = dict[str, Any]
 
-# Prompts are most of a trajectory file and nothing here reads them.
-HEAVY = ("prompt", "anchor", "brief")
+# Most of a trajectory file, and never on the page.
+PROMPT_FIELDS = ("prompt", "anchor", "brief")
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Run:
     manifest: Json
     metrics: list[Json]  # by iteration, each once
     evaluations: list[Json]  # eval/*.json, with "file", in the order they are shown
-    sources: dict[str, Path]  # name of a trajectory file ("iteration 12", "eval warm-start") -> file
+    trajectory_files: dict[str, Path]  # by name: "iteration 12", "eval warm-start"
     notes: list[str] = field(default_factory=list)
 
     def series(self, key: str, x: str = "iteration") -> tuple[list[float], list[float]]:
@@ -80,34 +80,41 @@ def read_run(path: Path) -> Run:
     seed = _seed(config.get("seed")) or _seed(manifest.get("seeds")) or _seed(manifest.get("seed")) or "?"
     metrics = _read_metrics(path / "metrics.jsonl", notes)
     evaluations = _read_evaluations(path / "eval", notes)
-    sources = _find_sources(path / "trajectories", notes)
+    files = _find_trajectory_files(path / "trajectories", notes)
     return Run(
-        path, method, seed, f"{method} · seed {seed}", config, manifest, metrics, evaluations, sources, notes
+        path, method, seed, f"{method} · seed {seed}", config, manifest, metrics, evaluations, files, notes
     )
 
 
-def read_trajectories(file: Path) -> Iterator[Json]:
+def read_records(file: Path) -> Iterator[Json]:
     """The records of one ``*.jsonl.gz``, without their prompts. Raises DataError with file and line."""
     number = 0
     try:
         with gzip.open(file, "rt", encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _slim(_object(line, file, number))
+                    yield _without_prompts(_object(line, file, number))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"not a whole gzip file ({error}); delete it.", file=file, record=f"line {number + 1}"
         ) from error
 
 
-def _slim(record: Json) -> Json:
-    if not isinstance(record.get("steps"), list):
-        record["steps"] = []
-    record["steps"] = [step for step in record["steps"] if isinstance(step, dict)]
-    if not isinstance(record.get("reflection"), dict):
-        record["reflection"] = None
+def normalised(record: Json) -> Json:
+    """``record`` with lists and objects where the schema has them."""
+    steps, reflection = record.get("steps"), record.get("reflection")
+    record["steps"] = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    record["reflection"] = reflection if isinstance(reflection, dict) else None
+    if isinstance(reflection, dict) and not isinstance(reflection.get("values"), list | None):
+        reflection["values"] = None
+    return record
+
+
+def _without_prompts(record: Json) -> Json:
+    """The ``normalised`` record without its prompts."""
+    normalised(record)
     for part in [*record["steps"], record["reflection"] or {}]:
-        for key in HEAVY:
+        for key in PROMPT_FIELDS:
             part.pop(key, None)
     return record
 
@@ -116,20 +123,14 @@ def _read_config(file: Path, notes: list[str]) -> Json:
     if not file.exists():
         notes.append("config.yaml is missing.")
         return {}
-    try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"not readable as YAML: {error}", file=file) from error
-    if not isinstance(value, dict):
-        raise DataError("a mapping was expected at the top.", file=file)
-    return value
+    return read_yaml(file, dict[str, Any])
 
 
 def _read_manifest(file: Path, notes: list[str]) -> Json:
     if not file.exists():
         notes.append("manifest.json is missing: versions, panel digests and hardware are unknown.")
         return {}
-    return _object(_text(file), file, None)
+    return read_json(file)
 
 
 def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
@@ -138,7 +139,10 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
         return []
     rows: dict[float, Json] = {}
     again = 0
-    lines = _text(file).split("\n")
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", file=file) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -162,45 +166,42 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
 
 
 def _read_evaluations(folder: Path, notes: list[str]) -> list[Json]:
-    found = []
+    rows = []
     for file in sorted(folder.glob("*.json")):
-        row = _object(_text(file), file, None)
+        row = read_json(file)
         row["file"] = file.name
         row["name"] = str(row.get("name") or file.stem)
-        found.append(row)
-    if not found:
+        rows.append(row)
+    if not rows:
         notes.append("eval/ holds no evaluation: no held-out figures with intervals.")
     last = {"best": 1, "last": 2}  # after the iterations that they were chosen from
-    found.sort(key=lambda row: (last.get(row["name"], 0), _number(row.get("iteration")), row["file"]))
-    return found
+    rows.sort(key=lambda row: (last.get(row["name"], 0), _number(row.get("iteration")), row["file"]))
+    return rows
 
 
-def _find_sources(folder: Path, notes: list[str]) -> dict[str, Path]:
-    sources = {}
+def file_title(stem: str) -> str:
+    """What people call a trajectory file: "iteration 12", "eval best"."""
+    match = re.fullmatch(r"iteration-(\d+)", stem)
+    return f"iteration {int(match[1])}" if match else re.sub(r"^eval-", "eval ", stem)
+
+
+def _find_trajectory_files(folder: Path, notes: list[str]) -> dict[str, Path]:
+    files = {}
     for file in sorted(folder.glob("*.jsonl.gz")):
         stem = file.name.removesuffix(".jsonl.gz")
-        match = re.fullmatch(r"iteration-(\d+)", stem)
-        sources[f"iteration {int(match[1])}" if match else re.sub(r"^eval-", "eval ", stem)] = file
-    if not sources:
+        files[file_title(stem)] = file
+    if not files:
         notes.append("trajectories/ holds no file: nothing to browse.")
-    return sources
+    return files
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"cannot be read: {error}", file=file) from error
-
-
-def _object(text: str, file: Path, record: int | None) -> Json:
-    where = None if record is None else f"line {record}"
+def _object(text: str, file: Path, record: int) -> Json:
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"not readable as JSON: {error}", file=file, record=where) from error
+        raise DataError(f"not readable as JSON: {error}", file=file, record=f"line {record}") from error
     if not isinstance(value, dict):
-        raise DataError("a JSON object was expected.", file=file, record=where)
+        raise DataError("a JSON object was expected.", file=file, record=f"line {record}")
     return value
 
 

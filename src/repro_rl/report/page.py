@@ -1,4 +1,4 @@
-"""Put the report together: read, choose, draw, fill the template, write whole or not at all."""
+"""The report page: read the runs, choose episodes, draw, fill the template, write the file atomically."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from repro_rl.files import write_text
-from repro_rl.report import figures, pick, tables
-from repro_rl.report.load import Json, Run, read_runs, read_trajectories
+from repro_rl.report.figures import curves, health, others, progress_curves, rewards
+from repro_rl.report.load import Json, Run, read_records, read_runs
+from repro_rl.report.pick import LIMIT, choose_records, embedded, json_for_script
 from repro_rl.report.plots import Figure
-from repro_rl.report.template import TEMPLATES, fill
+from repro_rl.report.tables import (
+    QualityTable,
+    before_after,
+    evaluated,
+    headline,
+    panel_warnings,
+    quality_table,
+    seed_means,
+    type_table,
+)
+from repro_rl.report.template import TEMPLATES, dump_yaml, fill
 
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
 
@@ -29,7 +39,7 @@ class Progress:
     """The progress section of one run."""
 
     run: str
-    table: tables.QualityTable
+    table: QualityTable
     figures: list[Figure]
     basis: list[str]  # where each moment's figures come from
 
@@ -38,7 +48,7 @@ def build_report(runs: Sequence[Path], out: Path | None = None, *, seed: int = 0
     """Write one self-contained HTML page about ``runs`` and return its path.
 
     ``out`` defaults to ``report.html`` in the (first) run. ``seed`` decides which trajectories are carried
-    where there are more than 60. Raises DataError for what is no folder and for broken files, naming them.
+    where there are more than 60. Raises DataError for a path that is no folder and for a broken file.
     """
     paths = [Path(path) for path in runs]
     read = read_runs(paths)
@@ -53,14 +63,18 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     browsed: list[Json] = []
     progress: list[Progress] = []
     for index, run in enumerate(runs):
-        share = pick.LIMIT // len(runs) + (index < pick.LIMIT % len(runs))
+        share = LIMIT // len(runs) + (index < LIMIT % len(runs))
         section, chosen = _trajectories(run, max(1, share), random.Random(f"{seed}/{run.label}"))
         progress.append(section)
         browsed.extend(chosen)
-    curves, curve_notes = figures.curves(runs)
-    rewards, reward_notes = figures.rewards(runs)
-    health, health_notes = figures.health(runs)
-    others, other_notes = figures.others(runs)
+    sections: dict[str, Any] = {}  # template variables of the sections with figures
+    for name, note, drawn in (
+        ("curves", "curve_notes", curves(runs)),
+        ("rewards", "reward_notes", rewards(runs)),
+        ("health", "health_notes", health(runs)),
+        ("others", "other_notes", others(runs)),
+    ):
+        sections[name], sections[note] = drawn
     headers = [_header(run) for run in runs]
     panels: dict[tuple[str, ...], list[str]] = {}  # a panel is listed once, with the runs that used it
     for header in headers:
@@ -73,37 +87,30 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         title=_title(runs),
         built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         script=Markup(script),
-        # Only this script may run, so markup that slips in stays dead.
+        # Only this script may run: injected markup has no effect.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         runs=headers,
         panels=panels,
-        warnings=tables.panel_warnings(runs),
-        seeds=tables.over_seeds(runs),
-        evaluations=[row for run in runs for row in tables.evaluated(run)],
-        types=tables.by_type(runs),
-        curves=curves,
-        curve_notes=curve_notes,
-        rewards=rewards,
-        reward_notes=reward_notes,
-        health=health,
-        health_notes=health_notes,
-        others=others,
-        other_notes=other_notes,
+        warnings=panel_warnings(runs),
+        seeds=seed_means(runs),
+        evaluations=[row for run in runs for row in evaluated(run)],
+        types=type_table(runs),
+        **sections,
         progress=progress,
         browsed=len(browsed),
-        data=pick.json_for_script(browsed),
+        data=json_for_script(browsed),
     )
 
 
 def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, list[Json]]:
-    """Read the files worth showing: start and end evaluation, first, middle and last iteration."""
-    before, after = tables.before_after(run)
-    iterations = [name for name in run.sources if name.startswith("iteration ")]
-    evaluations = [name for name in run.sources if not name.startswith("iteration ")]
+    """Measure and choose from the start and end evaluation and the first, middle and last iteration."""
+    before, after = before_after(run)
+    iterations = [name for name in run.trajectory_files if name.startswith("iteration ")]
+    evaluations = [name for name in run.trajectory_files if not name.startswith("iteration ")]
     start, end = _source(before, evaluations), _source(after, evaluations)
-    wanted = [start, *iterations[:1], *iterations[len(iterations) // 2 :][:1], *iterations[-1:], end]
-    names = list(dict.fromkeys(name for name in wanted if name is not None)) or evaluations[:2]
-    records = {name: list(read_trajectories(run.sources[name])) for name in names}
+    candidates = [start, *iterations[:1], *iterations[len(iterations) // 2 :][:1], *iterations[-1:], end]
+    names = list(dict.fromkeys(name for name in candidates if name is not None)) or evaluations[:2]
+    records = {name: list(read_records(run.trajectory_files[name])) for name in names}
 
     moments: list[tuple[str, Json | None, list[Json]]] = []
     basis = []
@@ -114,20 +121,20 @@ def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, l
         source = source or next(iter(fallback), None)
         if row is None and source is None:
             continue
-        shown = records.get(source, []) if source else []
-        moments.append((when, row, shown))
+        measured = records.get(source, []) if source else []
+        moments.append((when, row, measured))
         parts = [f"evaluation {row['name']} ({row['file']})"] if row and row.get("progress") else []
         if source:
-            parts.append(f"{len(shown)} trajectories of {source}")
+            parts.append(f"{len(measured)} trajectories of {source}")
         basis.append(f"{when}: {', '.join(parts) or 'no progress recorded'}")
-    drawn = [figure for when, _, shown in moments for figure in figures.progress_curves(shown, when)]
-    section = Progress(run.label, tables.quality_table(moments), drawn, basis)
+    drawn = [figure for when, _, measured in moments for figure in progress_curves(measured, when)]
+    section = Progress(run.label, quality_table(moments), drawn, basis)
 
     chosen: list[Json] = []
     for position, name in enumerate(names):
         quota = (limit - len(chosen)) // (len(names) - position)
-        picked = pick.choose(records[name], quota, rng)
-        chosen += [pick.embedded(record, run.label, name) for record in picked]
+        records_of_file = choose_records(records[name], quota, rng)
+        chosen += [embedded(record, run.label, name) for record in records_of_file]
     return section, chosen
 
 
@@ -154,23 +161,15 @@ def _header(run: Run) -> dict[str, Any]:
         ("Wall time", _duration(seconds[-1]) if seconds else "–"),
         ("Started", str(manifest.get("started") or "–")),
         ("Hardware", _flat(hardware) or "–"),
-        (
-            "Revision",
-            _flat(revision),
-        ),
+        ("Revision", _flat(revision)),
         ("Folder", str(run.path)),
     ]
     return {
         "label": run.label,
-        "headline": tables.headline(run),
+        "headline": headline(run),
         "facts": facts,
         "panels": [
-            (
-                str(name),
-                str(panel.get("label", "–")),
-                str(panel.get("digest", "–")),
-                str(panel.get("size", "–")),
-            )
+            (str(name), *(str(panel.get(key, "–")) for key in ("label", "digest", "size")))
             for name, panel in (panels if isinstance(panels, dict) else {}).items()
             if isinstance(panel, dict)
         ],
@@ -185,11 +184,11 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _dump(value: Json) -> str:
-    return yaml.safe_dump(_masked(value), sort_keys=False, allow_unicode=True, width=110) if value else ""
+    return dump_yaml(_masked(value)) if value else ""
 
 
 def _masked(value: Any) -> Any:
-    """Without secrets: a report is made to be handed on."""
+    """The value without secrets, as a report is made to be passed on."""
     if isinstance(value, dict):
         hidden = {key for key, item in value.items() if SECRET.search(str(key)) and item}
         return {key: "(hidden)" if key in hidden else _masked(item) for key, item in value.items()}

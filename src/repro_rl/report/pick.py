@@ -1,4 +1,4 @@
-"""Which trajectories the page carries, and in what form."""
+"""Which trajectories the page holds, and in what form."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from typing import Any
 from markupsafe import Markup
 
 from repro_rl.report.load import Json
-from repro_rl.study.progress import Series, Which, series_of
+from repro_rl.study.series import SERIES, Series, Which, series_of
 
 LIMIT = 60
 NEARLY_DONE = 0.8
+TEXTS = ("observation", "feedback", "text", "action")  # of a step
 MAX_TEXT = 6_000  # characters of one text on the page
 
-# Control characters and the marks that reorder text: a reader must see them, not their effect.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters and the marks that reorder text: shown as symbols, so that they have no effect.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def choose(records: Sequence[Json], count: int, rng: random.Random) -> list[Json]:
-    """Up to ``count`` records: failures believed done, largest gaps, then wins and losses in turn."""
+def choose_records(records: Sequence[Json], count: int, rng: random.Random) -> list[Json]:
+    """Up to ``count`` records: failures believed done, largest gaps, then wins and losses alternately."""
     usable = [record for record in records if record["steps"]]
     if len(usable) <= count:
         return usable
-    pool = rng.sample(usable, len(usable))  # ties and the remainder fall to the seed, not to file order
+    pool = rng.sample(usable, len(usable))  # the seed, not the file order, decides ties
     chosen: dict[int, Json] = {}
 
     def take(candidates: Sequence[Json], number: int) -> None:
@@ -48,7 +49,7 @@ def choose(records: Sequence[Json], count: int, rng: random.Random) -> list[Json
 
 
 def believed_done(record: Json) -> bool:
-    """A failure that online or in retrospect was once called at least 80 % done."""
+    """A failure with a progress of at least 80 % at some step, online or retrospective."""
     if record.get("won"):
         return False
     both: tuple[Which, Which] = ("online", "retrospective")
@@ -83,23 +84,16 @@ def embedded(record: Json, run: str, source: str, limit: int = MAX_TEXT) -> Json
         "final": clean(record.get("final_observation"), limit),
         "believed": believed_done(record),
         "gap": None if distance is None else round(100 * distance),
-        "online": _percent(series_of(record, "online")),
-        "retrospective": _percent(retrospective),
-        "truth": _percent(series_of(record, "truth")),
+        **{which: _percent(series_of(record, which)) for which in SERIES},
         "steps": [
             {
-                "observation": clean(step.get("observation"), limit),
-                "feedback": clean(step.get("feedback"), limit),
-                "text": clean(step.get("text"), limit),
-                "action": clean(step.get("action"), limit),
+                **{name: clean(step.get(name), limit) for name in TEXTS},
+                **{name: step.get(name) for name in ("tokens", "advantage", "entropy")},
                 "valid": bool(step.get("valid")),
-                "tokens": step.get("tokens"),
                 "finished": bool(step.get("finished", True)),
                 "defects": _names(step.get("defects")),
                 "terms": _terms(step.get("terms")),
                 "reward": step.get("env_reward"),
-                "advantage": step.get("advantage"),
-                "entropy": step.get("entropy"),
             }
             for step in record["steps"]
         ],
@@ -115,7 +109,7 @@ def embedded(record: Json, run: str, source: str, limit: int = MAX_TEXT) -> Json
 
 
 def clean(value: Any, limit: int = MAX_TEXT) -> str:
-    """Text with unseen characters made visible, cut at a length that no honest text reaches."""
+    """Text with invisible characters shown as symbols, cut after ``limit`` characters."""
     text = "" if value is None else str(value)
     if len(text) > limit:
         text = f"{text[:limit]}\n… ({len(text) - limit} more characters)"
@@ -124,13 +118,13 @@ def clean(value: Any, limit: int = MAX_TEXT) -> str:
 
 def visible(text: str) -> str:
     """``text`` with control characters and direction marks shown as symbols."""
-    return _UNSEEN.sub(_symbol, text.replace("\r\n", "\n"))
+    return _INVISIBLE.sub(_symbol, text.replace("\r\n", "\n"))
 
 
 def json_for_script(value: Any, limit: int = MAX_TEXT) -> Markup:
     """JSON that is safe inside ``<script>``: ASCII only, no ``<``, ``>`` or ``&``; nan becomes null."""
     text = json.dumps(_strict(value, limit), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    # ASCII escapes cover U+2028/9 as well; these three could end or open markup.
+    # ASCII escapes cover U+2028 and U+2029 as well; these three characters could begin or end markup.
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

@@ -1,7 +1,7 @@
 """Figures as SVG text, in one restrained style.
 
-Text stays text (crisp, selectable, in the page's font) and takes the page's colours, so one figure serves the
-light and the dark page. Legends are HTML beside the figure: they wrap, and never cover data. Nothing from a
+Text stays text (selectable, in the page's font) and takes the page's colours, so one figure serves the light
+and the dark page. Legends are HTML beside the figure: they wrap, and never cover data. Nothing from a
 run folder is drawn as text here except numbers, so no label can break the SVG.
 """
 
@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -21,36 +22,18 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from repro_rl.report.pick import visible
-from repro_rl.study.stats import mean_interval
+from repro_rl.study.stats import column_intervals
 
-# Okabe and Ito (2008): apart for every common colour blindness; black and yellow left out for the two pages.
+# Okabe and Ito (2008): distinct for every common colour blindness. Black and yellow are left out, as they
+# cannot be seen on the dark and the light page.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "10 4", "1 3")
 WON, LOST = PALETTE[0], PALETTE[1]
 
-# Drawn in these, then replaced by the page's own.
-_INK, _GRID = "#0a0b0c", "#0a0b0d"
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "repro-rl",  # the same figure is the same text
-    "font.family": "DejaVu Sans",  # wide, so whatever font the page has fits
-    "font.size": 9.0,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.5,
-    "axes.formatter.useoffset": False,
-    "axes.formatter.limits": (-3, 5),
-}
+_STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("figures.mplstyle"), use_default_template=False
+)
+_INK, _GRID = _STYLE["text.color"], _STYLE["grid.color"]  # placeholders, replaced by the page's own colours
 
 
 @dataclass(slots=True)
@@ -65,7 +48,18 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     bars: bool = False
-    faint: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Axes:
+    """Labels of the axes. The x axis starts at 0.
+
+    ``span`` fixes the y axis; without one it includes 0, so that small changes look small.
+    """
+
+    x: str
+    y: str
+    span: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -81,48 +75,31 @@ class Figure:
 def draw(
     title: str,
     lines: Sequence[Line],
-    x: str,
-    y: str,
+    axes: Axes,
     *,
     note: str = "",
-    span: tuple[float, float] | None = None,
     size: tuple[float, float] = (4.3, 2.6),
     legend: bool | str = True,
 ) -> Figure | None:
     """Draw ``lines``; None when none has a point.
 
-    ``span`` fixes the y axis; otherwise it holds 0, so that a small wiggle looks small. The x axis
-    starts at 0.
-    ``legend``: False for none, "always" for one even beside a single line.
+    ``size``: width and height in inches. ``legend``: False for none, "always" for one beside a single line
+    too.
     """
     lines = [line for line in lines if len(line.y)]
     if not lines:
         return None
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=size)
-        width, height = size  # margins in inches, alike in all; a constrained layout would draw all twice
+        width, height = size  # margins in inches, equal in all figures; a constrained layout draws twice
         canvas.subplots_adjust(0.8 / width, 0.48 / height, 1 - 0.16 / width, 1 - 0.18 / height)
-        axes = canvas.subplots()
+        plot = canvas.subplots()
         for line in lines:
-            _plot(axes, line)
-        low, high = axes.get_ylim()
-        if span:
-            margin = 0.02 * (span[1] - span[0])
-            axes.set_ylim(span[0] - margin, span[1] + margin)
-        else:
-            axes.set_ylim(min(low, 0), max(high, 0))
-            if low < 0:
-                axes.axhline(0, color=_INK, linewidth=0.7)
-        if min(min(line.x) for line in lines) >= 0:
-            axes.set_xlim(left=0)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        if max(max(line.x) for line in lines) >= 10_000:
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        svg = _svg(canvas, visible(f"{title}: {y} against {x}"))
-    shown = [line for line in lines if line.label] if legend else []
-    return Figure(title, svg, shown if len(shown) > 1 or legend == "always" else [], note)
+            _plot(plot, line)
+        _scale(plot, lines, axes)
+        svg = _svg(canvas, visible(f"{title}: {axes.y} against {axes.x}"))
+    entries = [line for line in lines if line.label] if legend else []
+    return Figure(title, svg, entries if len(entries) > 1 or legend == "always" else [], note)
 
 
 def themed(text: str) -> str:
@@ -133,38 +110,46 @@ def themed(text: str) -> str:
 
 
 def band(label: str, x: Sequence[float], rows: np.ndarray[Any, Any], color: str, dash: str = "") -> Line:
-    """The mean of ``rows`` [n, len(x)] with its 95 % t interval; no band below 3 rows: t of two is a wall."""
-    spans = [mean_interval(column.tolist()) for column in rows.T] if len(rows) else []
-    known = len(rows) > 2
-    return Line(
-        label,
-        list(x) if spans else [],
-        [span.mean for span in spans],
-        color,
-        dash,
-        [span.low for span in spans] if known else None,
-        [span.high for span in spans] if known else None,
-    )
+    """The mean of ``rows`` [n, len(x)] with its 95 % t interval, see ``column_intervals``."""
+    spans = column_intervals(rows)
+    return Line(label, x if len(rows) else [], spans["mean"] or [], color, dash, spans["low"], spans["high"])
 
 
-def _plot(axes: Any, line: Line) -> None:
+def _scale(plot: Any, lines: Sequence[Line], axes: Axes) -> None:
+    low, high = plot.get_ylim()
+    if axes.span:
+        margin = 0.02 * (axes.span[1] - axes.span[0])
+        plot.set_ylim(axes.span[0] - margin, axes.span[1] + margin)
+    else:
+        plot.set_ylim(min(low, 0), max(high, 0))
+        if low < 0:
+            plot.axhline(0, color=_INK, linewidth=0.7)
+    if min(min(line.x) for line in lines) >= 0:
+        plot.set_xlim(left=0)
+    plot.set_xlabel(axes.x)
+    plot.set_ylabel(axes.y)
+    plot.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    if max(max(line.x) for line in lines) >= 10_000:
+        plot.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _plot(plot: Any, line: Line) -> None:
     dash: Any = "-"
     if line.dash:
         dash = (0, tuple(float(part) / 1.5 for part in line.dash.split()))
-    alpha = 0.45 if line.faint else 1.0
     if line.low is not None and line.high is not None and line.bars:
         y = np.asarray(line.y)
-        # The point may lie outside a foreign interval by rounding; a negative bar is an error to matplotlib.
+        # By rounding the point may lie outside a recorded interval; matplotlib refuses negative bars.
         errors = np.maximum(0, [y - np.asarray(line.low), np.asarray(line.high) - y])
-        axes.errorbar(
+        plot.errorbar(
             line.x, y, errors, color=line.color, marker="o", markersize=4, capsize=2.5, elinewidth=1,
             linestyle=dash, linewidth=1,
         )  # fmt: skip
         return
     marker = "o" if len(line.y) <= 3 else None
-    axes.plot(line.x, line.y, color=line.color, linestyle=dash, marker=marker, markersize=3.5, alpha=alpha)
+    plot.plot(line.x, line.y, color=line.color, linestyle=dash, marker=marker, markersize=3.5)
     if line.low is not None and line.high is not None:
-        axes.fill_between(line.x, line.low, line.high, color=line.color, alpha=0.16, linewidth=0)
+        plot.fill_between(line.x, line.low, line.high, color=line.color, alpha=0.16, linewidth=0)
 
 
 def _svg(canvas: Any, description: str) -> Markup:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import repro_rl
-from repro_rl.files import write_json, write_text
-from repro_rl.report import pick
-from repro_rl.report import progress_tables as tables
-from repro_rl.report.comparison_tables import markdown
-from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Figure, Line, draw
-from repro_rl.report.template import fill
+from repro_rl.report.load import Json
+from repro_rl.report.pick import visible
+from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Axes, Figure, Line, draw
+from repro_rl.report.progress_tables import (
+    agreement_table,
+    closeness_table,
+    method_tables,
+    of_set,
+    paired_table,
+    reliability_tables,
+    side_by_side,
+)
+from repro_rl.report.template import fill, write_pages
+from repro_rl.report.text_table import join_markdown, markdown
 
-Json = dict[str, Any]
 COLORS = {"retrospective": PALETTE[0], "online": PALETTE[4]}
 DASH = {"retrospective": "", "online": DASHES[1]}
 GREY = PALETTE[6]
@@ -23,25 +29,22 @@ GREY = PALETTE[6]
 
 def write_progress(data: Json, out: Path) -> list[Path]:
     """Write progress.json, .md and .html of ``study.progress_report.analyse``; return the paths."""
-    paths = [out / f"progress.{kind}" for kind in ("json", "md", "html")]
-    write_json(paths[0], data)
-    write_text(paths[1], as_markdown(data))
-    write_text(paths[2], as_html(data))
-    return paths
+    return write_pages(out / "progress", data, as_markdown(data), as_html(data))
 
 
 def as_markdown(data: Json) -> str:
     """Findings, warnings and every table."""
     parts = [f"Quality of the progress signal, repro-rl {repro_rl.__version__}."]
-    first = [tables.closer(data)] if tables.closer(data).rows else []
-    parts += [markdown(table) for table in (*first, *tables.side_by_side(data), *tables.over_runs(data))]
+    closeness = closeness_table(data)
+    first = [closeness] if closeness.rows else []
+    parts += [markdown(table) for table in (*first, *side_by_side(data), *method_tables(data))]
     for row in data["sets"]:
         parts.append(f"## {_plain(heading(row))}")
         parts.append(_plain(basis(row)))
         parts += [f"- {_plain(line)}" for line in row["findings"]]
-        parts += [f"- Careful: {_plain(line)}" for line in row["warnings"]]
-        parts += [markdown(table) for table in tables.of_set(row)]
-    return pick.visible("\n\n".join(parts).replace("\n\n- ", "\n- ") + "\n")
+        parts += [f"- Warning: {_plain(line)}" for line in row["warnings"]]
+        parts += [markdown(table) for table in of_set(row)]
+    return visible(join_markdown(parts))
 
 
 def as_html(data: Json) -> str:
@@ -51,9 +54,9 @@ def as_html(data: Json) -> str:
         "progress.html.jinja",
         title=", ".join(runs[:4]) + (f" and {len(runs) - 4} more" if len(runs) > 4 else ""),
         resamples=data["settings"]["resamples"],
-        closer=tables.closer(data),
-        overview=tables.side_by_side(data),
-        methods=tables.over_runs(data),
+        closer=closeness_table(data),
+        overview=side_by_side(data),
+        methods=method_tables(data),
         sets=[
             {
                 "heading": heading(row),
@@ -61,8 +64,8 @@ def as_html(data: Json) -> str:
                 "findings": row["findings"],
                 "warnings": row["warnings"],
                 "figures": figures(row),
-                "tables": [tables.paired(row), tables.agreement(row)],
-                "bins": [table for table in tables.reliability(row) if table.rows],
+                "tables": [paired_table(row), agreement_table(row)],
+                "bins": [table for table in reliability_tables(row) if table.rows],
             }
             for row in data["sets"]
         ],
@@ -74,7 +77,7 @@ def heading(row: Json) -> str:
 
 
 def basis(row: Json) -> str:
-    """What the figures of a set rest on."""
+    """The episodes and the resampling behind the figures of a set."""
     return (
         f"Method {row['method']}, seed {row['seed']}. {row['episodes']} finished episodes of {row['tasks']} "
         f"tasks, {row['successes']} won and {row['failures']} lost. Intervals: 95 %, from resampling "
@@ -85,34 +88,35 @@ def basis(row: Json) -> str:
 def figures(row: Json) -> list[Figure]:
     """Reliability, progress over the episode, and rank correlations, where there is something to draw."""
     series = {which: row["series"][which] for which in COLORS if which in row["series"]}
-    found = [
-        _reliability(series, "truth", "True progress when it was said", "true progress, %"),
-        _reliability(series, "success", "What came of it", "episodes won, %"),
+    drawn = [
+        _reliability(series, "truth", "True against reported progress", "true progress, %"),
+        _reliability(series, "success", "Eventual success against reported progress", "episodes won, %"),
         *(_curves(which, block, row["series"].get("truth")) for which, block in series.items()),
         *(_ranks(series, part) for part in ("success", "failure")),
     ]
-    return [figure for figure in found if figure is not None]
+    return [figure for figure in drawn if figure is not None]
 
 
 def _reliability(series: Json, against: str, title: str, y: str) -> Figure | None:
     lines = []
     for which, block in series.items():
         bins = (block["reliability"][against] or {"bins": []})["bins"]
-        met = [bin["met"] for bin in bins]
-        ends = [(m["value"] if m["low"] is None else m["low"]) for m in met]
-        tops = [(m["value"] if m["high"] is None else m["high"]) for m in met]
-        values = [m["value"] for m in met]
-        said = [bin["said"] for bin in bins]
-        lines.append(Line(which, said, values, COLORS[which], DASH[which], ends, tops, bars=True))
+        reached = [bin["met"] for bin in bins]
+        values = [m["value"] for m in reached]
+        low = [m["value"] if m["low"] is None else m["low"] for m in reached]
+        high = [m["value"] if m["high"] is None else m["high"] for m in reached]
+        reported = [bin["said"] for bin in bins]
+        lines.append(Line(which, reported, values, COLORS[which], DASH[which], low, high, bars=True))
     if not any(len(line.y) for line in lines):
         return None
-    exact = Line("said = reached", [0, 100], [0, 100], GREY, DASHES[2])
+    exact = Line("reported = reached", [0, 100], [0, 100], GREY, DASHES[2])
     note = (
-        "Steps in bins of 10 points of what was said, 95 % intervals. On the dotted line what is said holds."
+        "Steps in bins of 10 points of reported progress, 95 % intervals. "
+        "On the dotted line the reported progress is reached exactly."
     )
     if against == "success":
-        note += " Steps before the last. The retrospective judge knows the outcome: for it, no forecast."
-    return draw(title, [*lines, exact], "said progress, %", y, note=note, span=(0, 100))
+        note += " Steps before the last. The retrospective judge knows the outcome: no forecast."
+    return draw(title, [*lines, exact], Axes("reported progress, %", y, (0, 100)), note=note)
 
 
 def _curves(which: str, block: Json, truth: Json | None) -> Figure | None:
@@ -120,9 +124,9 @@ def _curves(which: str, block: Json, truth: Json | None) -> Figure | None:
     lines = []
     for part, color, name in (("success", WON, "won"), ("failure", LOST, "lost")):
         curve = block["curves"][part]
-        label = f"{name}, said ({curve['episodes']})"
-        known = grid if curve["mean"] else []
-        lines.append(Line(label, known, curve["mean"], color, "", curve["low"], curve["high"]))
+        label = f"{name}, reported ({curve['episodes']})"
+        x = grid if curve["mean"] else []
+        lines.append(Line(label, x, curve["mean"], color, "", curve["low"], curve["high"]))
         if truth and truth["curves"][part]["mean"]:
             lines.append(Line(f"{name}, truth", grid, truth["curves"][part]["mean"], color, DASHES[2]))
     if not any(line.label.endswith(")") and len(line.y) for line in lines):
@@ -130,9 +134,7 @@ def _curves(which: str, block: Json, truth: Json | None) -> Figure | None:
     return draw(
         f"{which.capitalize()} progress over the episode",
         lines,
-        "part of the episode, %",
-        "progress, %",
-        span=(0, 100),
+        Axes("part of the episode, %", "progress, %", (0, 100)),
         note="Mean over episodes (number in brackets), each stretched to the same length, with 95 % t "
         "intervals. The truth is over all episodes that have one.",
     )
@@ -150,21 +152,20 @@ def _ranks(series: Json, part: str) -> Figure | None:
         lines.append(Line(f"{which} ({total})", x, y, COLORS[which], DASH[which]))
         constant = block["measures"].get(f"constant_{part}", {}).get("value")
         if constant:
-            notes.append(f"{which}: {100 * constant:.0f} % never change and are not here")
+            notes.append(f"{which}: {100 * constant:.0f} % never change and are left out")
     name = "successes" if part == "success" else "failures"
     note = "Spearman with the truth in each episode with at least 3 steps on which both vary."
     return draw(
         f"Rank correlation within {name}",
         lines,
-        "rank correlation with the truth",
-        "episodes, %",
+        Axes("rank correlation with the truth", "episodes, %"),
         note=f"{note} {'; '.join(notes)}{'.' if notes else ''}".strip(),
         legend="always",
     )
 
 
 def _plain(text: str) -> str:
-    """Data in running Markdown: no markup, one line."""
+    """Text from data for running Markdown: without markup, on one line."""
     for char in "\\`<>*#":
         text = text.replace(char, f"\\{char}")
     return " ".join(text.split())

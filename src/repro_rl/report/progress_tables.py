@@ -1,29 +1,18 @@
-"""The tables of the progress analysis, once: the page and the Markdown file print the same cells."""
+"""The tables of the progress analysis: the page and the Markdown file print the same cells."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from repro_rl.report.comparison_tables import DASH, Table
-from repro_rl.report.metrics import POINTS, QUALITY
+from repro_rl.report.load import Json
+from repro_rl.report.metrics import FURTHER, PAIRED, QUALITY, REFERENCES
+from repro_rl.report.text_table import DASH, Table, make_table, series_title
+from repro_rl.study.findings import span
+from repro_rl.study.progress import POINTS
 
-Json = dict[str, Any]
-NAMES = {
-    "trained": "advantage trained with (contains the gain)",
-    "composite": "step advantage, whole reward (contains the gain)",
-    "outcome": "step advantage, outcome alone",
-    "truth": "gain of the true progress",
-}
-PAIRED = {
-    "mae": "Mean error, points",
-    "mae_success": "… in successes",
-    "mae_failure": "… in failures",
-    "spearman_success": "Rank correlation in successes",
-    "spearman_failure": "… in failures",
-}
-EXTRA = {"constant_success": "Constant series, successes", "constant_failure": "Constant series, failures"}
-_TITLES = {**{key: title for key, (title, _) in QUALITY.items()}, **EXTRA, "step_covered": "Covered steps"}
-# Of the truth against itself: says nothing.
+AGAINST = {"truth": "the truth", "success": "success"}
+_TITLES = {**{key: title for key, (title, _) in QUALITY.items()}, **FURTHER}
+# Left out of the table of the truth: trivial for the truth against itself.
 _SELF = {f"{key}_{part}" for key in ("mae", "spearman", "gain_spearman") for part in ("success", "failure")}
 _SELF |= {"mae", "leakage", "truth_discrimination"}
 
@@ -33,17 +22,10 @@ def cell(value: Json | None, digits: int = 2, *, scale: float = 1.0, sign: bool 
     if not value or value.get("value") is None:
         return DASH
 
-    def one(number: float) -> str:
-        text = f"{scale * number:+.{digits}f}" if sign else f"{scale * number:.{digits}f}"
-        return text.replace("-", "−")
-
-    text = one(value["value"])
-    if value.get("low") is not None and value.get("high") is not None:
-        text += f" [{one(value['low'])}, {one(value['high'])}]"
-    return text
+    return span(value, digits, scale, sign=sign)
 
 
-def closer(data: Json) -> Table:
+def closeness_table(data: Json) -> Table:
     """Is retrospective progress closer to the truth than online progress? One row a set."""
     rows = []
     for row in data["sets"]:
@@ -56,15 +38,7 @@ def closer(data: Json) -> Table:
             cells.append(" / ".join(sides))
             cells.append(f"{cell(value, digits, sign=True)} ({value.get('count', 0)})")
         rows.append(cells)
-    return Table(
-        "Is retrospective progress closer to the truth than online progress?",
-        ["episodes of", "won", "error", "difference", "rank correlation in failures", "difference"],
-        rows,
-        "Online / retrospective, on the same steps of the same episodes; difference: retrospective minus "
-        "online with its 95 % paired bootstrap interval, then the number of episodes. Error in points: "
-        "a difference below 0 is in favour of retrospective progress. Rank correlation: one above 0 is.",
-        words=False,
-    )
+    return make_table("closeness", rows)
 
 
 def side_by_side(data: Json) -> list[Table]:
@@ -75,84 +49,62 @@ def side_by_side(data: Json) -> list[Table]:
         if not sets:
             continue
         blocks = [row["series"][which] for row in sets]
-        rows = []
-        keys = {key for block in blocks for key in block["measures"]} - (_SELF if which == "truth" else set())
-        for key in [key for key in _TITLES if key in keys]:
-            cells = [_measure(key, block["measures"].get(key)) for block in blocks]
-            if any(text != DASH for text in cells):
-                rows.append([_TITLES[key].removesuffix(", points"), *cells])
-        for against in ("truth", "success"):
+        rows = _measure_rows([block["measures"] for block in blocks], _SELF if which == "truth" else ())
+        for against, name in AGAINST.items():
             parts = [block["reliability"][against] for block in blocks]
             if which != "truth" and any(parts):
-                title = f"Calibration error against {'the truth' if against == 'truth' else 'success'}"
-                rows.append([title, *(cell(part and part["ece"], 1) for part in parts)])
-        for name, title in NAMES.items():
+                errors = [cell(part and part["ece"], 1) for part in parts]
+                rows.append([f"Calibration error against {name}", *errors])
+        for name, title in REFERENCES.items():
             parts = [(block["agreement"].get(name) or {}).get("all") for block in blocks]
             if any(parts):
                 cells = [cell(part and part["share"], 1, scale=100) for part in parts]
                 rows.append([f"Sign agreement, %: {title}", *cells])
         columns = [f"{row['run']}, {row['name']}" for row in sets]
-        tables.append(
-            Table(f"{_title(which)}, all measures", ["measure", *columns], rows, _note(), words=False)
-        )
+        tables.append(make_table("measures", rows, columns=columns, series=series_title(which)))
     return tables
 
 
 def of_set(row: Json) -> list[Table]:
     """The tables of one set: paired comparison, sign agreement, reliability."""
-    return [table for table in (paired(row), agreement(row), *reliability(row)) if table.rows]
+    return [
+        table for table in (paired_table(row), agreement_table(row), *reliability_tables(row)) if table.rows
+    ]
 
 
-def paired(row: Json) -> Table:
+def paired_table(row: Json) -> Table:
     rows = []
     for key, title in PAIRED.items():
         value = row["paired"].get(key)
         if value and value["value"] is not None:
-            digits = 1 if key in POINTS else 2
+            digits = _digits(key)
             sides = [cell({"value": value[which]}, digits) for which in ("online", "retrospective")]
             rows.append([title, *sides, cell(value, digits, sign=True), str(value["count"])])
-    return Table(
-        "Online against retrospective, same steps of the same episodes",
-        ["measure", "online", "retrospective", "difference", "episodes"],
-        rows,
-        f"Difference: retrospective minus online, 95 % paired bootstrap interval over {row['resampled']}. "
-        "For errors below 0, for correlations above 0 is in favour of retrospective progress.",
-        words=False,
-    )
+    return make_table("paired", rows, resampled=row["resampled"])
 
 
-def agreement(row: Json) -> Table:
+def agreement_table(row: Json) -> Table:
     rows = []
     for which in ("retrospective", "online", "truth"):
-        for name, title in NAMES.items():
-            for part, words in (("all", ""), ("before_end", ", without last steps")):
+        for name, title in REFERENCES.items():
+            for part, suffix in (("all", ""), ("before_end", ", without last steps")):
                 value = ((row["series"].get(which) or {}).get("agreement", {}).get(name) or {}).get(part)
                 if value:
                     rows.append(
                         [
-                            f"{which}: {title}{words}",
+                            f"{which}: {title}{suffix}",
                             cell(value["share"], 1, scale=100),
                             cell({"value": value["chance"]}, 1, scale=100),
                             cell(value["kappa"], 2),
                             *(str(value[count]) for count in ("compared", "flat", "silent", "steps")),
                         ]
                     )
-    return Table(
-        "Do gains point where the advantages point?",
-        ["gains against", "agree, %", "chance, %", "kappa", "compared", "no gain", "no sign", "steps"],
-        rows,
-        "Agreement is over the compared steps: those whose gain and whose reference are not 0. No gain: the "
-        "series stands still. No sign: the reference is 0, such as the advantage of a state that was seen "
-        "once or whose episodes all ended alike. Chance: what independent signs with the same shares of + "
-        "would give. Kappa: agreement beyond chance. An advantage from a shaped reward contains the gain, so "
-        "its agreement is partly circular; that from the outcome alone is not.",
-        words=False,
-    )
+    return make_table("agreement", rows)
 
 
-def reliability(row: Json) -> list[Table]:
+def reliability_tables(row: Json) -> list[Table]:
     tables = []
-    for against, met in (("truth", "mean truth"), ("success", "success, %")):
+    for against, reached in (("truth", "mean truth"), ("success", "success, %")):
         for which in ("retrospective", "online"):
             part = ((row["series"].get(which) or {}).get("reliability") or {}).get(against)
             rows = [
@@ -165,72 +117,61 @@ def reliability(row: Json) -> list[Table]:
                 ]
                 for bin in (part or {"bins": []})["bins"]
             ]
-            title = f"{_title(which)} against {'the truth' if against == 'truth' else 'eventual success'}"
-            head = ["said", "steps", "episodes", "mean said", met]
-            note = f"Calibration error {cell(part['ece'], 1)} points." if part else ""
-            tables.append(Table(title, head, rows, note, words=False))
+            table = make_table(
+                "reliability",
+                rows,
+                series=series_title(which),
+                against="the truth" if against == "truth" else "eventual success",
+                reached=reached,
+                note=f"Calibration error {cell(part['ece'], 1)} points." if part else "",
+            )
+            tables.append(table)
     return tables
 
 
-def over_runs(data: Json) -> list[Table]:
+def method_tables(data: Json) -> list[Table]:
     """Means over the runs of a method, with t intervals."""
     tables = []
     for method in data["methods"]:
         blocks = {which: block for which, block in method["series"].items() if which != "truth"}
-        rows = []
-        for key, title in _TITLES.items():
-            cells = [_measure(key, block["measures"].get(key)) for block in blocks.values()]
-            if any(text != DASH for text in cells):
-                rows.append([title.removesuffix(", points"), *cells])
-        for against in ("truth", "success"):
+        rows = _measure_rows([block["measures"] for block in blocks.values()])
+        for against, name in AGAINST.items():
             cells = [cell(block["ece"].get(against), 1) for block in blocks.values()]
-            name = "the truth" if against == "truth" else "success"
             rows.append([f"Calibration error against {name}", *cells])
-        for name, title in NAMES.items():
+        for name, title in REFERENCES.items():
             cells = [cell(block["agreement"][name].get("all"), 1, scale=100) for block in blocks.values()]
             rows.append([f"Sign agreement, %: {title}", *cells])
         rows = [row for row in rows if any(text != DASH for text in row[1:])]
-        runs, seeds = len(method["runs"]), method["seeds"]
-        note = f"Seeds {', '.join(seeds)}; 95 % t intervals over runs, each counting once."
-        if len(set(seeds)) < len(seeds):
-            note += " Two of them have the same seed: are they two runs?"
+        seeds = method["seeds"]
+        twice = " Two of them have the same seed: are they two runs?" if len(set(seeds)) < len(seeds) else ""
+        texts = {
+            **{"method": method["method"], "name": method["name"], "runs": len(method["runs"])},
+            **{"seeds": ", ".join(seeds), "warning": twice},
+        }
         differences = [
-            [title, cell(method["paired"].get(key), 1 if key in POINTS else 2, sign=True)]
-            for key, title in PAIRED.items()
+            [title, cell(method["paired"].get(key), _digits(key), sign=True)] for key, title in PAIRED.items()
         ]
-        tables.append(
-            Table(
-                f"{method['method']}, {method['name']}: mean over {runs} runs",
-                ["measure", *blocks],
-                rows,
-                note,
-                words=False,
-            )
-        )
-        tables.append(
-            Table(
-                f"{method['method']}, {method['name']}: retrospective minus online",
-                ["measure", "difference"],
-                [row for row in differences if row[1] != DASH],
-                "Against the truth, on the same steps of the same episodes; mean over runs.",
-                words=False,
-            )
-        )
+        differences = [row for row in differences if row[1] != DASH]
+        tables.append(make_table("over_runs", rows, columns=list(blocks), **texts))
+        tables.append(make_table("over_runs_paired", differences, **texts))
     return [table for table in tables if table.rows]
 
 
+def _measure_rows(measures: Sequence[Json], left_out: Collection[str] = ()) -> list[list[str]]:
+    """One row a measure that any of the series has, one cell a series."""
+    rows = []
+    for key, title in _TITLES.items():
+        cells = [_measure(key, values.get(key)) for values in measures]
+        if key not in left_out and any(text != DASH for text in cells):
+            rows.append([title.removesuffix(", points"), *cells])
+    return rows
+
+
 def _measure(key: str, value: Json | None) -> str:
-    text = cell(value, 1 if key in POINTS else 2)
+    text = cell(value, _digits(key))
     count = (value or {}).get("count")
     return f"{text} ({count})" if count and "spearman" in key and text != DASH else text
 
 
-def _title(which: str) -> str:
-    return "True progress" if which == "truth" else f"{which.capitalize()} progress"
-
-
-def _note() -> str:
-    return (
-        "In brackets 95 % bootstrap intervals; for rank correlations then the number of episodes. Errors, "
-        "discrimination, leakage and last values are points of 0 to 100."
-    )
+def _digits(key: str) -> int:
+    return 1 if key in POINTS else 2

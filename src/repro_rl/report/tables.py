@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro_rl.report.load import Json, Run, finite
-from repro_rl.report.metrics import POINTS, QUALITY, RANKS
-from repro_rl.study.progress import progress_quality
+from repro_rl.report.metrics import QUALITY
+from repro_rl.study.progress import POINTS, progress_quality
 from repro_rl.study.stats import mean_interval, wilson
 from repro_rl.study.task_types import short_name, type_order
 
@@ -34,7 +34,7 @@ def number(value: Any, digits: int = 1) -> str:
 
 @dataclass(slots=True)
 class Evaluated:
-    """One row of the evaluation table, already in words, with the rates for the drawn interval."""
+    """One row of the evaluation table as texts, with the rates of the drawn interval."""
 
     run: str
     name: str
@@ -52,10 +52,10 @@ class Evaluated:
 
     @property
     def text(self) -> str:
-        return interval(self.success, self.low, self.high)
+        return rate_with_interval(self.success, self.low, self.high)
 
 
-def interval(success: Any, low: Any, high: Any) -> str:
+def rate_with_interval(success: Any, low: Any, high: Any) -> str:
     return f"{rate(success)} [{rate(low)}, {rate(high)}]" if finite(success) else "–"
 
 
@@ -96,19 +96,19 @@ class TypeTable:
     rows: list[tuple[str, str, list[str]]] = field(default_factory=list)  # run, evaluation, cells
 
 
-def by_type(runs: Sequence[Run]) -> TypeTable:
+def type_table(runs: Sequence[Run]) -> TypeTable:
     """The evaluations that hold success per type, in the papers' order of types; broken parts are dashes."""
     table = TypeTable()
     own = [(run, row, row["by_type"]) for run in runs for row in run.evaluations if _typed(row)]
     kinds = sorted({str(kind) for _, _, types in own for kind in types}, key=type_order)
     for kind in kinds:
         counts = {types[kind].get("episodes") for _, _, types in own if kind in types}
-        known = sorted(int(count) for count in counts if finite(count))
-        table.kinds.append(f"{short_name(kind)} ({' / '.join(map(str, known)) or '–'})")
+        episodes = sorted(int(count) for count in counts if finite(count))
+        table.kinds.append(f"{short_name(kind)} ({' / '.join(map(str, episodes)) or '–'})")
     for run, row, types in own:
         cells = [types.get(kind, {}) for kind in kinds]
-        shown = [interval(cell.get("success"), cell.get("low"), cell.get("high")) for cell in cells]
-        table.rows.append((run.label, row["name"], shown))
+        rates = [rate_with_interval(cell.get("success"), cell.get("low"), cell.get("high")) for cell in cells]
+        table.rows.append((run.label, row["name"], rates))
     return table
 
 
@@ -155,8 +155,8 @@ def headline(run: Run) -> str:
     """One sentence with the numbers, the panel and the intervals."""
     before, after = before_after(run)
     if before is not None:
-        text = f"success on {before.get('panel') or 'an unnamed panel'}: {_said(before)}"
-        return f"{text} → {_said(after)}" if after is not None else f"{text} (nothing to compare with yet)"
+        text = f"success on {before.get('panel') or 'an unnamed panel'}: {_success(before)}"
+        return f"{text} → {_success(after)}" if after is not None else f"{text} (nothing to compare with yet)"
     _, validation = run.series("eval/success")
     if validation:
         return (
@@ -172,7 +172,7 @@ def headline(run: Run) -> str:
     return "no success was recorded yet"
 
 
-def over_seeds(runs: Sequence[Run]) -> list[str]:
+def seed_means(runs: Sequence[Run]) -> list[str]:
     """One sentence a method with two seeds or more: mean of the final success with its t interval."""
     groups: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
@@ -186,13 +186,13 @@ def over_seeds(runs: Sequence[Run]) -> list[str]:
             mean = mean_interval(values)
             lines.append(
                 f"{method}, {name}, {len(values)} seeds on {panel}: mean success "
-                f"{interval(mean.mean, mean.low, mean.high)} (95 % t interval over seeds)"
+                f"{rate_with_interval(mean.mean, mean.low, mean.high)} (95 % t interval over seeds)"
             )
     return lines
 
 
 def panel_warnings(runs: Sequence[Run]) -> list[str]:
-    """Evaluations of one split with different digests must not be compared."""
+    """Warnings about evaluations of one split with different digests, which must not be compared."""
     seen: dict[str, set[str]] = {}
     for run in runs:
         for row in run.evaluations:
@@ -251,12 +251,12 @@ def _cell(key: str, column: Mapping[str, Any]) -> str:
     if key == "episodes":
         return str(value)
     text = number(value) if key in POINTS else rate(value)
-    count = column.get(f"{key}_episodes") if key in RANKS else None
+    count = column.get(f"{key}_episodes") if "spearman" in key else None
     return f"{text} ({count})" if finite(count) else text
 
 
-def _said(row: Json) -> str:
-    return f"{row['name'].replace('-', ' ')} {interval(row['success'], *bounds(row))}"
+def _success(row: Json) -> str:
+    return f"{row['name'].replace('-', ' ')} {rate_with_interval(row['success'], *bounds(row))}"
 
 
 def _named(rows: Sequence[Json], names: Sequence[str]) -> Json | None:

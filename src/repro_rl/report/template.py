@@ -1,4 +1,4 @@
-"""One way to fill a page's template: everything from data is escaped, and unseen characters are shown."""
+"""Fill a page's template: text from data is escaped, and its invisible characters are shown as symbols."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from markupsafe import Markup
 
 import repro_rl
-from repro_rl.report import pick
+from repro_rl.files import write_json, write_text
+from repro_rl.report.pick import visible
 from repro_rl.report.plots import themed
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -30,6 +32,20 @@ def fill(name: str, **values: Any) -> str:
     return environment.get_template(name).render(style=style, version=repro_rl.__version__, **values)
 
 
+def write_pages(stem: Path, data: Any, markdown: str, html: str) -> list[Path]:
+    """Write ``data`` to ``stem``.json, and its pages to ``stem``.md and ``stem``.html; return the paths."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("json", "md", "html")]
+    write_json(paths[0], data)
+    write_text(paths[1], markdown)
+    write_text(paths[2], html)
+    return paths
+
+
+def dump_yaml(value: Any) -> str:
+    """Settings as YAML text for a page."""
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110))
+
+
 def _printable(value: Any) -> Any:
-    """The template's texts with unseen characters shown; markup of our own is left alone."""
-    return pick.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """Text with invisible characters shown as symbols; the package's own markup is unchanged."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""The plain counts of played episodes that every caller needs."""
+"""Metrics of played episodes and of task groups."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "rollout/truncated_observations": sum(s.shortened == "observation" for s in steps) / total,
         "rollout/tokens": sum(s.completion.tokens for s in steps) / total,
         "rollout/entropy": sum(s.completion.entropy for s in steps) / total,
-        "rollout/errors": float(sum(t.error is not None for t in trajectories)),
+        "rollout/errors": float(sum(t.failed for t in trajectories)),
     }
     if online:
         metrics["rollout/online"] = sum(online) / len(online)
@@ -39,7 +39,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What groups can teach: share with all-equal outcomes, reward terms per episode, reflection quality."""
+    """Shares of groups with all-equal outcomes, reward terms per episode, quality of reflections."""
     trajectories = [t for g in groups for t in g.trajectories]
     count = max(len(trajectories), 1)
     metrics = {
@@ -49,22 +49,14 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     names = sorted({name for t in trajectories for s in t.steps for name in s.terms})
     for name in names:
         metrics[f"reward/{name}"] = sum(s.terms.get(name, 0.0) for t in trajectories for s in t.steps) / count
-    reflected = [t for t in trajectories if t.reflection is not None]
-    if reflected:
-        valid = [t for t in reflected if t.reflection is not None and t.reflection.values]
-        metrics["reflect/valid"] = len(valid) / len(reflected)
-        metrics["reflect/truncated_prompts"] = float(
-            np.mean([t.reflection.shortened for t in reflected if t.reflection is not None])
-        )
-        metrics["reflect/tokens"] = float(
-            np.mean([t.reflection.completion.tokens for t in reflected if t.reflection is not None])
-        )
-        for name, won in (("final_won", True), ("final_lost", False)):
-            last = [
-                t.reflection.values[-1]
-                for t in valid
-                if t.won is won and t.reflection and t.reflection.values
-            ]
-            if last:
-                metrics[f"reflect/{name}"] = float(np.mean(last))
+    reflections = [t.reflection for t in trajectories if t.reflection is not None]
+    if reflections:
+        metrics["reflect/valid"] = sum(bool(r.values) for r in reflections) / len(reflections)
+        metrics["reflect/truncated_prompts"] = float(np.mean([r.shortened for r in reflections]))
+        metrics["reflect/tokens"] = float(np.mean([r.completion.tokens for r in reflections]))
+    for name, won in (("final_won", True), ("final_lost", False)):
+        judged = [t.reflection for t in trajectories if t.reflection is not None and t.won is won]
+        last = [r.values[-1] for r in judged if r.values]
+        if last:
+            metrics[f"reflect/{name}"] = float(np.mean(last))
     return metrics

@@ -1,12 +1,29 @@
-"""What an environment says, as records: the one place where observations and ``info`` become a Trajectory."""
+"""From observations and ``info`` of an environment to steps and trajectories; no other module does this."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from repro_rl.types import Completion, Step, Trajectory
+from repro_rl.errors import DataError
+from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
+
+
+class Decision(NamedTuple):
+    """One decision of an agent: the fields of its ``Step`` that are known before it is played."""
+
+    observation: str  # before acting
+    anchor: Hashable  # key of the state before acting
+    action: str  # as sent to the environment
+    completion: Completion
+    prompt: str = ""  # text put to the policy
+    shortened: str = ""  # what the prompt lost, see ``Step.shortened``
+    online: int | None = None  # q_t, 0..100
+    defects: tuple[str, ...] = ()  # named parse defects of the completion
+
+
+StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
 
 def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[str, Any]) -> Trajectory:
@@ -18,9 +35,43 @@ def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[st
         steps=[],
         won=bool(info["won"]),
         score=float(info["score"]),
-        truncated=False,
         final_observation=observation,
     )
+
+
+def add_step(trajectory: Trajectory, decision: Decision, result: StepResult) -> bool:
+    """Append the step whose ``env.step`` returned ``result``; True when it ended the episode."""
+    observation, reward, terminated, truncated, info = result
+    trajectory.steps.append(
+        Step(
+            t=len(trajectory.steps) + 1,
+            **decision._asdict(),
+            brief=str(info.get("brief", observation)),
+            valid=bool(info["valid"]),
+            env_reward=float(reward),
+            truth=None if info["progress"] is None else float(info["progress"]),
+            feedback=observation,
+            reached=info.get("anchor"),
+        )
+    )
+    trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
+    if terminated or truncated:
+        trajectory.status = Status.TERMINATED if terminated else Status.TRUNCATED
+    trajectory.final_observation = observation
+    return bool(terminated or truncated)
+
+
+def play_actions(env: Any, task_id: str, choose: Callable[[dict[str, Any]], str]) -> Trajectory:
+    """A whole episode of an agent without a language model: ``choose`` maps ``info`` to the next action."""
+    observation, info = env.reset(options={"task": task_id})
+    trajectory = begin_trajectory(task_id, 0, observation, info)
+    nothing, ended = no_completion(), False
+    while not ended:
+        decision = Decision(observation, info["anchor"], choose(info), nothing)
+        result = env.step(decision.action)
+        ended = add_step(trajectory, decision, result)
+        observation, info = result[0], result[4]
+    return trajectory
 
 
 def with_completions(trajectory: Trajectory, change: Callable[[Completion], Completion]) -> Trajectory:
@@ -35,44 +86,22 @@ def with_completions(trajectory: Trajectory, change: Callable[[Completion], Comp
     )
 
 
-def add_step(
-    trajectory: Trajectory,
-    result: tuple[str, Any, bool, bool, dict[str, Any]],
-    *,
-    before: str,
-    anchor: Hashable,
-    action: str,
-    completion: Completion,
-    prompt: str = "",
-    online: int | None = None,
-    defects: tuple[str, ...] = (),
-    shortened: str = "",
-) -> bool:
-    """Append the step whose ``env.step`` returned ``result``; True when it ended the episode.
-
-    ``before`` and ``anchor`` belong to the state the action was chosen in.
-    """
-    observation, reward, terminated, truncated, info = result
-    trajectory.steps.append(
-        Step(
-            t=len(trajectory.steps) + 1,
-            observation=before,
-            brief=str(info.get("brief", observation)),
-            anchor=anchor,
-            prompt=prompt,
-            completion=completion,
-            action=action,
-            online=online,
-            defects=defects,
-            valid=bool(info["valid"]),
-            env_reward=float(reward),
-            truth=None if info["progress"] is None else float(info["progress"]),
-            feedback=observation,
-            shortened=shortened,
-            reached=info.get("anchor"),
-        )
+def completions_of(trajectory: Trajectory) -> list[Completion]:
+    """The completions of an episode in order, its reflection's last."""
+    reflection = trajectory.reflection
+    return [step.completion for step in trajectory.steps] + (
+        [reflection.completion] if reflection is not None else []
     )
-    trajectory.won, trajectory.score = bool(info["won"]), float(info["score"])
-    trajectory.truncated = bool(truncated and not terminated)
-    trajectory.final_observation = observation
-    return bool(terminated or truncated)
+
+
+def labels_of(trajectory: Trajectory) -> tuple[int, ...]:
+    """P_1..P_T of a labelled episode. Raises DataError without T of them."""
+    values = trajectory.reflection.values if trajectory.reflection is not None else None
+    if values is None or len(values) != len(trajectory.steps):
+        raise DataError(
+            f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
+            "again",
+            record=trajectory.task_id,
+            field="reflection.values",
+        )
+    return values

@@ -1,73 +1,75 @@
-"""Making prompts fit their token limit, the least useful part first (our decision; the papers drop history).
+"""Making prompts fit their token limit, the least useful part first (decision D9).
 
-A forward prompt gives up, in this order: demonstrations, the longest first; past observations and actions,
+A step's prompt gives up, in this order: demonstrations, the longest first; past observations and actions,
 the oldest first; the middle of the current observation. Instructions, task and admissible actions always
 stay. A reflection prompt takes the short form of observations where there is one, then shortens all of them
-evenly. Words are only cut in full style: the word tokenizer of compact prompts does not know the mark.
+evenly. Words are cut in full style only: the word tokenizer of compact prompts does not know MARK.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
-from repro_rl.policy.base import Policy
-from repro_rl.text.prompts import PromptBuilder
+from repro_rl.policy.base import PromptText
+from repro_rl.text.prompts import PromptBuilder, StepInputs
 
 Shortened = Literal["", "history", "observation"]
 
 MARK = "[... left out ...]"
-LEAST = 60  # characters of an observation that are always kept
+MIN_OBSERVATION = 60  # characters of an observation that are always kept
 BOUNDARIES = ("\n", " [SEP] ", ". ", ", ", " ")  # where to cut, the best first
-SLACK = 3  # a better boundary may cost one part in so many
+SLACK = 3  # a better boundary may cost at most 1 / SLACK of the part
 
 
-class Fitted(NamedTuple):
+class FittedPrompt(NamedTuple):
     """A prompt that fits, and what it lost: "observation" includes the history."""
 
     text: str
     shortened: Shortened
 
 
-def shorten(text: str, room: int) -> str:
-    """``text`` in at most ``max(room, LEAST)`` characters: two thirds from its head, one from its tail.
+def shorten(text: str, characters: int) -> str:
+    """``text`` in at most ``max(characters, MIN_OBSERVATION)``: two thirds from its head, one from its tail.
 
     Cut at a line, an item, a sentence or a word, whichever is near; MARK stands where something is missing.
     """
-    room = max(room, LEAST)
-    if len(text) <= room:
+    characters = max(characters, MIN_OBSERVATION)
+    if len(text) <= characters:
         return text
-    space = room - len(MARK) - 2
+    space = characters - len(MARK) - 2
     head = _head(text, 2 * space // 3)
     tail = _tail(text, space - len(head))
     gap = "\n" if "\n" in text else " "
     return f"{head.rstrip()}{gap}{MARK}{gap}{tail.lstrip()}"
 
 
-def _head(text: str, room: int) -> str:
-    for sign in BOUNDARIES:
-        place = text.rfind(sign, room - room // SLACK, room)
-        if place > 0:
-            return text[: place + len(sign.rstrip())] if sign != " [SEP] " else text[:place]
-    return text[:room]
+def _head(text: str, characters: int) -> str:
+    for boundary in BOUNDARIES:
+        cut = text.rfind(boundary, characters - characters // SLACK, characters)
+        if cut > 0:
+            return text[:cut] if boundary == " [SEP] " else text[: cut + len(boundary.rstrip())]
+    return text[:characters]
 
 
-def _tail(text: str, room: int) -> str:
-    start = len(text) - room
-    for sign in BOUNDARIES:
-        place = text.find(sign, start, start + room // SLACK + len(sign))
-        if place > 0:
-            return text[place + len(sign) :]
+def _tail(text: str, characters: int) -> str:
+    start = len(text) - characters
+    for boundary in BOUNDARIES:
+        cut = text.find(boundary, start, start + characters // SLACK + len(boundary))
+        if cut > 0:
+            return text[cut + len(boundary) :]
     return text[start:]
 
 
-def largest_room(longest: int, fits: Callable[[int], str | None]) -> str | None:
-    """What ``fits`` gives for the largest room from LEAST to ``longest`` that a bisection finds to fit.
+def largest_fitting(longest: int, fits: Callable[[int], str | None]) -> str | None:
+    """``fits(n)`` for the largest n in MIN_OBSERVATION..``longest`` - 1 that a bisection finds to fit.
 
-    ``fits(room)`` is the text where it fits, else None; None when not even LEAST does.
+    ``fits(n)`` is the text with observations of n characters where it fits, else None. None when not even
+    MIN_OBSERVATION does.
     """
-    best = fits(LEAST)
-    low, high = LEAST, max(longest, LEAST)
+    best = fits(MIN_OBSERVATION)
+    low, high = MIN_OBSERVATION, max(longest, MIN_OBSERVATION)
     while best is not None and high - low > 1:
         middle = (low + high) // 2
         text = fits(middle)
@@ -79,38 +81,35 @@ def largest_room(longest: int, fits: Callable[[int], str | None]) -> str | None:
 
 
 def fitting_prompt(
-    policy: Policy,
-    prompts: PromptBuilder,
-    limit: int,
-    shown: list[str],
-    history: Sequence[tuple[str, str]],
-    *,
-    observation: str,
-    **rest: Any,
-) -> Fitted | None:
-    """The forward prompt, of at most ``limit`` tokens: None when even the shortest is longer.
+    text: PromptText, prompts: PromptBuilder, limit: int, demonstrations: list[str], inputs: StepInputs
+) -> FittedPrompt | None:
+    """A step's prompt of at most ``limit`` tokens: None when even the shortest is longer.
 
-    ``shown``: texts of demonstrations, not empty; those that do not fit are taken off its front, but the
-    last. ``rest``: the other arguments of ``PromptBuilder.forward``.
+    ``demonstrations``: texts, the longest first, at least one; the first that fits replaces
+    ``inputs.demonstrations``. Texts that do not fit are deleted from the list, so that later steps do not
+    try them again.
     """
-    kept = list(history)[-prompts.history :] if prompts.history else []
+    history = list(inputs.history)[-prompts.history :] if prompts.history else []
     shortened: Shortened = ""
 
-    def attempt(seen: str) -> str | None:
-        text = prompts.forward(history=kept, demonstrations=shown[0], observation=seen, **rest)
-        return text if len(policy.encode(text)) <= limit else None
+    def attempt(observation: str) -> str | None:
+        parts = replace(inputs, observation=observation, history=history, demonstrations=demonstrations[0])
+        prompt = prompts.act(parts)
+        return prompt if len(text.encode(prompt)) <= limit else None
 
     while True:
-        text = attempt(observation)
-        if text is not None:
-            return Fitted(text, shortened)
-        if len(shown) > 1:
-            del shown[0]
-        elif kept:
-            kept, shortened = kept[1:], "history"
+        prompt = attempt(inputs.observation)
+        if prompt is not None:
+            return FittedPrompt(prompt, shortened)
+        if len(demonstrations) > 1:
+            del demonstrations[0]
+        elif history:
+            history, shortened = history[1:], "history"
         else:
             break
-    if prompts.fmt.style == "compact" or len(observation) <= LEAST:
+    if prompts.fmt.style == "compact" or len(inputs.observation) <= MIN_OBSERVATION:
         return None
-    text = largest_room(len(observation), lambda room: attempt(shorten(observation, room)))
-    return None if text is None else Fitted(text, "observation")
+    prompt = largest_fitting(
+        len(inputs.observation), lambda characters: attempt(shorten(inputs.observation, characters))
+    )
+    return None if prompt is None else FittedPrompt(prompt, "observation")

@@ -11,7 +11,7 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.files import write_bytes
-from repro_rl.types import Completion, Trajectory
+from repro_rl.types import Completion, Status, Trajectory
 
 
 def _completion_fields(completion: Completion) -> dict[str, Any]:
@@ -33,8 +33,9 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
         "goal": trajectory.goal,
         "won": trajectory.won,
         "score": trajectory.score,
+        "status": trajectory.status.value,
         "truncated": trajectory.truncated,
-        "context_full": trajectory.context_full,
+        "context_full": trajectory.status is Status.CONTEXT_FULL,
         "error": trajectory.error,
         "return": trajectory.env_return,
         "final_observation": trajectory.final_observation,
@@ -79,11 +80,15 @@ def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
     write_bytes(path, gzip.compress(lines.encode(), compresslevel=3, mtime=0))
 
 
-def write_trajectories(path: Path, trajectories: Iterable[Trajectory], iteration: int) -> None:
-    write_records(path, (trajectory_record(trajectory, iteration) for trajectory in trajectories))
+def write_trajectories(path: str | Path, trajectories: Iterable[Trajectory], iteration: int = 0) -> None:
+    """Write trajectories as gzipped JSON lines, whole or not at all.
+
+    ``iteration``: of training, as the records tell it; 0 outside training.
+    """
+    write_records(Path(path), (trajectory_record(trajectory, iteration) for trajectory in trajectories))
 
 
-def read_trajectories(path: Path) -> Iterator[dict[str, Any]]:
+def read_trajectories(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a file written here. Raises DataError naming the file and line."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as handle:

@@ -1,7 +1,8 @@
 """Do the gains of a progress series point where the step advantages point?
 
 The paper reports 91.5 % for retrospective gains against step advantages. An advantage that was computed from
-a reward with shaping *contains* the gain, so such a figure is partly circular. Hence four references, apart.
+a reward with shaping *contains* the gain, so such a figure is partly circular. Hence four references, apart
+(decision D48).
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from repro_rl.credit.gigpo import gigpo_advantages
-from repro_rl.study.judged import Judged
-from repro_rl.study.progress import gains_of
+from repro_rl.study.recorded import RecordedEpisode
 from repro_rl.study.resample import Resampler, interval, ratio
+from repro_rl.study.series import gains_of
 
 REFERENCES = ("trained", "composite", "outcome", "truth")
 SAME = 1e-9  # an advantage this small is rounding: below it there is no sign
 Rows = list[list[float | None]]
 
+_SIGNS = ("++", "+-", "-+", "--")  # of gain and reference
 
-def references(episodes: Sequence[Judged], gamma: float) -> dict[str, Rows]:
+
+def references(episodes: Sequence[RecordedEpisode], gamma: float) -> dict[str, Rows]:
     """The step values whose sign is compared, each [E] lists of T, None where there is none.
 
     - trained: the advantage that the step's tokens were trained with; contains the gain, and the episode part
@@ -38,34 +41,41 @@ def references(episodes: Sequence[Judged], gamma: float) -> dict[str, Rows]:
     }
 
 
-def _step_part(episodes: Sequence[Judged], rewards: Sequence[list[float] | None], gamma: float) -> Rows:
+def _step_part(
+    episodes: Sequence[RecordedEpisode], rewards: Sequence[list[float] | None], gamma: float
+) -> Rows:
     """A_step of every step: the return-to-go against all steps of the same group and state; 0 when alone.
 
-    None where there are no rewards, or where no other episode of the group is known: there only an episode's
-    own returns to a state would be compared.
+    None where there are no rewards, or where the group has no other episode with rewards: there only an
+    episode's own returns to a state would be compared.
     """
     size = Counter(e.group for e, row in zip(episodes, rewards, strict=True) if row is not None)
-    known = [
-        (place, episode, row)
-        for place, (episode, row) in enumerate(zip(episodes, rewards, strict=True))
+    comparable = [
+        (index, episode, row)
+        for index, (episode, row) in enumerate(zip(episodes, rewards, strict=True))
         if row is not None and size[episode.group] > 1
     ]
-    found = gigpo_advantages(
-        [row for _, _, row in known],
-        [episode.group for _, episode, _ in known],
-        [episode.anchors for _, episode, _ in known],
+    advantages = gigpo_advantages(
+        [row for _, _, row in comparable],
+        [episode.group for _, episode, _ in comparable],
+        [episode.anchors for _, episode, _ in comparable],
         gamma=gamma,
         omega=1.0,
-        episode_returns=[0.0] * len(known),  # leaves the step part alone
+        episode_returns=[0.0] * len(comparable),  # leaves the step part alone
     )
     result: Rows = [[None] * len(episode.env) for episode in episodes]
-    for (place, _, _), values in zip(known, found, strict=True):
-        result[place] = [*values]
+    for (index, _, _), values in zip(comparable, advantages, strict=True):
+        result[index] = [*values]
     return result
 
 
 def agreement(
-    episodes: Sequence[Judged], which: str, reference: Rows, sampler: Resampler, *, before_end: bool = False
+    episodes: Sequence[RecordedEpisode],
+    which: str,
+    reference: Rows,
+    sampler: Resampler,
+    *,
+    before_end: bool = False,
 ) -> dict[str, Any] | None:
     """How often the gains of ``which`` have the sign of ``reference``. None when no step has both.
 
@@ -75,35 +85,36 @@ def agreement(
     shares of + would give. ``kappa``: (share - chance) / (1 - chance) (Cohen 1960). ``before_end`` leaves
     each episode's last step out: there the outcome gives both signs away.
     """
-    names = ("steps", "flat", "silent", "++", "+-", "-+", "--")
-    columns: dict[str, list[float]] = {name: [0.0] * len(episodes) for name in names}
-    for place, (episode, values) in enumerate(zip(episodes, reference, strict=True)):
+    columns: dict[str, list[float]] = {
+        name: [0.0] * len(episodes) for name in ("steps", "flat", "silent", *_SIGNS)
+    }
+    for index, (episode, values) in enumerate(zip(episodes, reference, strict=True)):
         pairs = list(zip(gains_of(episode.series[which].series), values, strict=True))
         for gain, value in pairs[:-1] if before_end else pairs:
-            if gain is None or value is None:
-                continue
-            columns["steps"][place] += 1
-            if gain == 0:
-                columns["flat"][place] += 1
-            elif abs(value) <= SAME:
-                columns["silent"][place] += 1
-            else:
-                columns[("+" if gain > 0 else "-") + ("+" if value > 0 else "-")][place] += 1
+            if gain is not None and value is not None:
+                columns["steps"][index] += 1
+                columns[_kind(gain, value)][index] += 1
     totals = sampler.totals(columns)
-    count = {name: int(totals[name][0]) for name in names}
-    if not count["steps"]:
+    if not totals["steps"][0]:
         return None
-    both, compared = totals["++"] + totals["--"], np.sum([totals[name] for name in names[3:]], axis=0)
-    share = ratio(both, compared)
+    agree, compared = totals["++"] + totals["--"], np.sum([totals[name] for name in _SIGNS], axis=0)
+    share = ratio(agree, compared)
     up, positive = ratio(totals["++"] + totals["+-"], compared), ratio(totals["++"] + totals["-+"], compared)
     chance = up * positive + (1 - up) * (1 - positive)
     return {
-        "steps": count["steps"],
-        "flat": count["flat"],
-        "silent": count["silent"],
+        **{name: int(totals[name][0]) for name in ("steps", "flat", "silent")},
         "compared": int(compared[0]),
-        "agree": int(both[0]),
+        "agree": int(agree[0]),
         "share": interval(share),
         "chance": interval(chance)["value"],
         "kappa": interval(ratio(share - chance, 1 - chance)),
     }
+
+
+def _kind(gain: float, value: float) -> str:
+    """Where a step is counted: no gain, no sign of the reference, or the two signs."""
+    if gain == 0:
+        return "flat"
+    if abs(value) <= SAME:
+        return "silent"
+    return ("+" if gain > 0 else "-") + ("+" if value > 0 else "-")

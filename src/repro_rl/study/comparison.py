@@ -15,12 +15,12 @@ import numpy as np
 
 import repro_rl
 from repro_rl.errors import DataError
+from repro_rl.run.folder import git_revision
+from repro_rl.study.definition import Arm, Study
 from repro_rl.study.jobs import evaluation_names
-from repro_rl.study.outcomes import Curve, Result, by_type, check_panel, read_curve, read_result
+from repro_rl.study.outcomes import Curve, Result, check_panel, read_curve, read_result, type_results
 from repro_rl.study.paired import crossed_bootstrap, holm, interquartile_mean, sign_flip_p, smallest_p
-from repro_rl.study.plan import Arm, Study
 from repro_rl.study.stats import Interval, bootstrap_interval, mean_interval
-from repro_rl.train.run_folder import git_revision
 
 QUALITY = (
     *("covered", "discrimination", "truth_discrimination", "leakage", "monotonicity", "mae"),
@@ -55,9 +55,7 @@ def compare(study: Study, out: Path, chosen: dict[str, dict[str, Any]] | None = 
     if not blocks:
         raise DataError(f"No evaluated run in {out / 'runs'}; run the study first.")
     return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": repro_rl.__version__,
-        "git": git_revision(),
+        **provenance(),
         "study": study.model_dump(mode="json"),
         "chosen": chosen or {},
         "evaluations": blocks,
@@ -75,10 +73,39 @@ def compare(study: Study, out: Path, chosen: dict[str, dict[str, Any]] | None = 
     }
 
 
+def provenance() -> dict[str, Any]:
+    """When, and by which version of the code, figures were computed."""
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": repro_rl.__version__,
+        "git": git_revision(),
+    }
+
+
+def compared_metrics(results: Sequence[Result]) -> list[str]:
+    """Success, and the score where it says something else."""
+    graded = any(abs(r.data["score"] - r.data["success"]) > GRADED for r in results if "score" in r.data)
+    return ["success", "score"] if graded else ["success"]
+
+
+def paired_results(
+    results: Sequence[Result], one: str, other: str, seeds: Sequence[int]
+) -> dict[int, tuple[Result, Result]]:
+    """Both results of every seed that has both."""
+    by_run = {(r.arm, r.seed): r for r in results}
+    return {
+        s: (by_run[one, s], by_run[other, s]) for s in seeds if (one, s) in by_run and (other, s) in by_run
+    }
+
+
+def missing_note(name: str, seeds: Sequence[int]) -> str:
+    listed = ", ".join(map(str, seeds))
+    return f"{name}: no result for seed {listed}; its mean rests on the others."
+
+
 def _block(study: Study, name: str, results: list[Result], curves: list[Curve]) -> dict[str, Any]:
     first = results[0].data
-    graded = any(abs(r.data["score"] - r.data["success"]) > GRADED for r in results if "score" in r.data)
-    metrics = ["success", "score"] if graded else ["success"]
+    metrics = compared_metrics(results)
     arms = [_arm(study, item, results, curves, metrics) for item in study.methods]
     arms = [row for row in arms if row["seeds"] or row["missing"]]
     pairs = [
@@ -106,7 +133,7 @@ def _arm(
 ) -> dict[str, Any]:
     own = [result for result in results if result.arm == item.name]
     seeds = [result.seed for result in own]
-    paid = [curve for curve in curves if curve.arm == item.name and curve.seed in seeds]
+    own_curves = [curve for curve in curves if curve.arm == item.name and curve.seed in seeds]
     row: dict[str, Any] = {
         "name": item.name,
         "method": item.method,
@@ -118,9 +145,9 @@ def _arm(
         row[metric] = summary({r.seed: float(r.data[metric]) for r in own if metric in r.data})
     row["length"] = _mean([r.data.get("length") for r in own])
     row["invalid_rate"] = _mean([r.data.get("invalid_rate") for r in own])
-    row["env_steps"] = _spread([curve.total_steps for curve in paid])
-    row["seconds"] = _spread([curve.total_seconds for curve in paid])
-    row["iterations"] = _spread([float(curve.iterations) for curve in paid])
+    row["env_steps"] = _spread([curve.total_steps for curve in own_curves])
+    row["seconds"] = _spread([curve.total_seconds for curve in own_curves])
+    row["iterations"] = _spread([float(curve.iterations) for curve in own_curves])
     row["progress"] = {
         which: {
             key: _mean([(r.data.get("progress") or {}).get(which, {}).get(key) for r in own])
@@ -134,7 +161,7 @@ def _arm(
 
 def types_over_seeds(own: Sequence[Result]) -> dict[str, Any]:
     """Of each task type: the summary of its success over the seeds, and its episodes in one evaluation."""
-    typed = [by_type(r.data) for r in own]
+    typed = [type_results(r.data) for r in own]
     return {
         kind: {
             **summary({r.seed: types[kind][0] for r, types in zip(own, typed, strict=True) if kind in types}),
@@ -151,8 +178,8 @@ def summary(by_seed: dict[int, float]) -> dict[str, Any]:
     resampled = bootstrap_interval(values)
     return {
         "by_seed": {str(seed): value for seed, value in by_seed.items()},
-        "mean": _known(spread.mean),
-        "iqm": _known(interquartile_mean(values)),
+        "mean": _finite(spread.mean),
+        "iqm": _finite(interquartile_mean(values)),
         "best": max(values, default=None),
         "worst": min(values, default=None),
         "t": _ends(spread),
@@ -162,36 +189,33 @@ def summary(by_seed: dict[int, float]) -> dict[str, Any]:
 
 def _family(reference: str, study: Study, results: Sequence[Result], metric: str) -> list[dict[str, Any]]:
     """The reference minus every other arm; Holm's correction is over those that train."""
-    found = {(r.arm, r.seed): r for r in results}
     pairs = []
     for item in study.methods:
-        if item.name == reference:
-            continue
-        seeds = [s for s in study.seeds if (reference, s) in found and (item.name, s) in found]
-        if seeds:
-            both = [(found[reference, s], found[item.name, s]) for s in seeds]
-            pairs.append(_difference(reference, item.name, seeds, both, metric))
+        both = paired_results(results, reference, item.name, study.seeds)
+        if both and item.name != reference:
+            pairs.append(_difference(reference, item.name, both, metric))
     trained = {item.name for item in study.methods if item.train}
-    known = [pair for pair in pairs if pair["p"] is not None and pair["other"] in trained]
-    for pair, adjusted in zip(known, holm([pair["p"] for pair in known]), strict=True):
+    tested = [pair for pair in pairs if pair["p"] is not None and pair["other"] in trained]
+    for pair, adjusted in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
         pair["p_holm"] = adjusted
     return pairs
 
 
 def _difference(
-    reference: str, other: str, seeds: list[int], both: list[tuple[Result, Result]], metric: str
+    reference: str, other: str, both: dict[int, tuple[Result, Result]], metric: str
 ) -> dict[str, Any]:
-    values = [float(a.data[metric]) - float(b.data[metric]) for a, b in both]
+    by_seed = {str(seed): float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
+    values = list(by_seed.values())
     spread = mean_interval(values)
-    table = task_differences(both, metric)
+    table = task_differences(list(both.values()), metric)
     tasks = None if table is None else crossed_bootstrap(table)
     return {
         "metric": metric,
         "reference": reference,
         "other": other,
-        "seeds": seeds,
-        "by_seed": {str(seed): value for seed, value in zip(seeds, values, strict=True)},
-        "mean": _known(spread.mean),
+        "seeds": list(both),
+        "by_seed": by_seed,
+        "mean": _finite(spread.mean),
         "t": _ends(spread),
         "p": sign_flip_p(values) if len(values) > 1 else None,
         "p_smallest": smallest_p(len(values)),
@@ -206,20 +230,16 @@ def task_differences(both: Sequence[tuple[Result, Result]], metric: str) -> np.n
     tables = [(a.tasks.get(metric), b.tasks.get(metric)) for a, b in both]
     if not tables or not all(a and b for a, b in tables):
         return None
-    known = [(a or {}, b or {}) for a, b in tables]
-    shared = [task for task in known[0][0] if all(task in a and task in b for a, b in known)]
+    scored = [(a or {}, b or {}) for a, b in tables]
+    shared = [task for task in scored[0][0] if all(task in a and task in b for a, b in scored)]
     if not shared:
         return None
-    return np.array([[a[task] - b[task] for task in shared] for a, b in known], dtype=np.float64)
+    return np.array([[a[task] - b[task] for task in shared] for a, b in scored], dtype=np.float64)
 
 
 def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
-    """What a reader must know before believing the table."""
-    notes = []
-    for row in arms:
-        if row["missing"]:
-            listed = ", ".join(map(str, row["missing"]))
-            notes.append(f"{row['name']}: no result for seed {listed}; its mean rests on the others.")
+    """What limits the reading of the table."""
+    notes = [missing_note(row["name"], row["missing"]) for row in arms if row["missing"]]
     spent = [row["env_steps"]["mean"] for row in arms if row["env_steps"]]
     if spent and max(spent) > 1.1 * min(spent):
         notes.append(
@@ -240,16 +260,16 @@ def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    known = [value for value in values if value is not None]
-    return {"mean": sum(known) / len(known), "low": min(known), "high": max(known)} if known else None
+    data = [value for value in values if value is not None]
+    return {"mean": sum(data) / len(data), "low": min(data), "high": max(data)} if data else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+    data = [value for value in values if value is not None]
+    return math.fsum(data) / len(data) if data else None
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -10,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import ConfigError, DataError
-from repro_rl.files import write_json
+from repro_rl.errors import ConfigError
+from repro_rl.files import read_json, read_json_if_any, write_json
+from repro_rl.run.folder import flatten, git_revision, versions
+from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
-from repro_rl.study.plan import Study
-from repro_rl.study.runner import portable, read_record, shown
-from repro_rl.train.run_folder import flatten, git_revision, versions
+from repro_rl.study.runner import command_line, portable, read_record
 
 FILE = "study.json"
 
@@ -25,13 +24,7 @@ def read_study(out: Path) -> dict[str, Any] | None:
     path = out / FILE
     if not path.exists():
         return None
-    try:
-        data = json.loads(path.read_text())
-        if isinstance(data["study"], dict):
-            return dict(data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"no study ({error}).", file=path) from error
-    raise DataError("no study in it.", file=path, field="study")
+    return read_json(path, "study", {"study": dict})
 
 
 def check_same(out: Path, study: Study) -> None:
@@ -65,7 +58,7 @@ def check_same(out: Path, study: Study) -> None:
 
 
 def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) -> None:
-    """Write study.json anew; the first start and every continuation stay in it.
+    """Rewrite study.json; it lists the first start and every continuation.
 
     ``commands`` of a job are as typed, with {out} for this folder, so that the folder can be moved.
     """
@@ -76,13 +69,13 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
         "versions": versions(),
         "parallel": parallel,
     }
-    known = dict(old.get("jobs") or {})
+    recorded = dict(old.get("jobs") or {})
     for job in jobs:
         record = read_record(out, job)
-        known[job.name] = {
+        recorded[job.name] = {
             "stage": job.stage,
             "after": list(job.after),
-            "commands": [shown(portable(out, command)) for command in job.commands],
+            "commands": [command_line(portable(out, command)) for command in job.commands],
             "status": record.get("status", "not run"),
             "seconds": record.get("seconds"),
         }
@@ -94,26 +87,18 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": study.model_dump(mode="json"),
             "panels": panels(out),
-            "jobs": known,
+            "jobs": recorded,
         },
     )
 
 
 def panels(out: Path) -> dict[str, list[str]]:
-    """Every task panel that a run of the study used, by digest: its names and labels."""
-    found: dict[str, set[str]] = {}
+    """Every task panel that a run of the study used: {digest: names and labels}."""
+    names: dict[str, set[str]] = {}
     for path in sorted([*out.glob("runs/*/*/manifest.json"), *out.glob("sweep/*/*/*/manifest.json")]):
-        for name, panel in (_object(path).get("panels") or {}).items():
-            found.setdefault(str(panel.get("digest")), set()).add(f"{name}: {panel.get('label')}")
+        for name, panel in (read_json_if_any(path).get("panels") or {}).items():
+            names.setdefault(str(panel.get("digest")), set()).add(f"{name}: {panel.get('label')}")
     for path in sorted(out.glob("runs/*/*/eval/*.json")):
-        data = _object(path)
-        found.setdefault(str(data.get("digest")), set()).add(f"evaluation: {data.get('panel')}")
-    return {digest: sorted(names) for digest, names in sorted(found.items())}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        data = read_json_if_any(path)
+        names.setdefault(str(data.get("digest")), set()).add(f"evaluation: {data.get('panel')}")
+    return {digest: sorted(labels) for digest, labels in sorted(names.items())}

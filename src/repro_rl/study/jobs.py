@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig
-from repro_rl.study.plan import AFTER_WARMUP, Arm, Evaluation, Study, grid, label, resolved, run_config
+from repro_rl.study.definition import AFTER_WARMUP, Arm, Evaluation, Study, grid, label, resolved, run_config
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A few commands, one after another; ``after`` names jobs that must have finished."""
+    """Commands that run one after another; ``after`` names jobs that must have finished."""
 
     name: str  # unique, a file name
     stage: str  # "warm", "sweep" or "final"
@@ -72,14 +72,14 @@ def arm_jobs(
         if item.init == "untrained" and not tiny:
             jobs, init = [], config.policy.model
     steps = study.sweep.env_steps if sweep and study.sweep and study.sweep.env_steps else study.env_steps
-    # Alarms warn but do not stop: leaving out what collapses would flatter. A study can set it otherwise.
+    # Alarms warn but do not stop a run: leaving out runs that collapse would flatter a method.
     settings = ["alarms.patience=0", *_budget(config, steps), *study.arm_settings(item, knobs)]
     if sweep and study.sweep:
         settings += study.sweep.set
     final = resolved(study.recipe, f"method.name={item.method}", *settings)
     settings.insert(0, f"seed={seed}")
-    place = Path("sweep", item.name, label(knobs or {})) if sweep else Path("runs", item.name)
-    folder = out / place / f"seed{seed}"
+    subfolder = Path("sweep", item.name, label(knobs or {})) if sweep else Path("runs", item.name)
+    folder = out / subfolder / f"seed{seed}"
     commands = []
     if item.train:
         head = ("train", "-c", study.recipe, "--method", item.method, "--init", init, "-o", str(folder))
@@ -88,7 +88,7 @@ def arm_jobs(
         commands += _evaluations(study, item, init, folder, settings)
     jobs.append(
         Job(
-            name="-".join(["sweep" if sweep else "run", *place.parts[1:], f"seed{seed}"]),
+            name="-".join(["sweep" if sweep else "run", *subfolder.parts[1:], f"seed{seed}"]),
             stage="sweep" if sweep else "final",
             arm=item.name,
             seed=seed,
@@ -115,16 +115,20 @@ def _evaluations(
 ) -> list[tuple[str, ...]]:
     """An evaluation for every checkpoint and temperature; an untrained arm has one checkpoint."""
     section = study.evaluation
-    more = [
+    panel = [
         f"eval.{key}={value}"
-        for key in ("split", "tasks", "rollouts")
-        if (value := getattr(section, key)) is not None
+        for key, value in (
+            ("split", section.split),
+            ("tasks", section.tasks),
+            ("rollouts", section.rollouts),
+        )
+        if value is not None
     ]
     commands = []
     for checkpoint in section.checkpoints:
         for temperature in temperatures(section):
             name = evaluation_name(section, checkpoint, temperature)
-            overrides = [*more, *([] if temperature is None else [f"eval.temperature={temperature}"])]
+            overrides = [*panel, *([] if temperature is None else [f"eval.temperature={temperature}"])]
             judge = () if section.judge else ("--no-judge",)
             if item.train:
                 head: tuple[str, ...] = ("eval", str(folder), "--checkpoint", checkpoint)

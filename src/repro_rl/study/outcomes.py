@@ -1,8 +1,7 @@
-"""Read what the runs of a study left: evaluations with their episodes, learning curves, cost."""
+"""Read what the runs of a study wrote: evaluations with their episodes, learning curves, cost."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import read_json, whole_rows
 from repro_rl.rollout.record import read_trajectories
 
 METRICS = ("success", "score")
@@ -39,6 +39,12 @@ class Curve:
     iterations: int
 
 
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """The result of one evaluation. Raises DataError for a broken file."""
+    advice = "; delete it and repeat the command"
+    return read_json(path, "evaluation", {"success": (int, float), "digest": str}, advice)
+
+
 def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     """The evaluation ``name`` of a run, None when it is not there. Raises DataError for a broken file.
 
@@ -47,44 +53,31 @@ def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     path = folder / "eval" / f"{name}.json"
     if not path.exists():
         return None
-    try:
-        data = json.loads(path.read_text())
-        float(data["success"]), str(data["digest"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"no evaluation ({error}); delete it and repeat the command.", file=path) from error
-    result = Result(arm, seed, data)
+    result = Result(arm, seed, read_evaluation(path))
     episodes = folder / "trajectories" / f"eval-{name}.jsonl.gz"
     if episodes.exists():
         sums: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for record in read_trajectories(episodes):
             sums[str(record["task_id"])].append((float(record["won"]), float(record["score"])))
-        for place, metric in enumerate(METRICS):
+        for index, metric in enumerate(METRICS):
             result.tasks[metric] = {
-                task: sum(pair[place] for pair in pairs) / len(pairs) for task, pairs in sums.items()
+                task: sum(pair[index] for pair in pairs) / len(pairs) for task, pairs in sums.items()
             }
     return result
 
 
 def read_curve(folder: Path, arm: str, seed: int) -> Curve:
     """The validations of a run; empty when it logged none. A half-written last line is left out."""
-    rows: dict[float, dict[str, Any]] = {}
-    path = folder / "metrics.jsonl"
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("iteration"), int):
-            rows[row["iteration"]] = row
-    ordered = [rows[key] for key in sorted(rows)]
-    known = [row for row in ordered if all(k in row for k in ("eval/success", "env_steps", "seconds"))]
+    rows = {row.get("iteration"): row for row in whole_rows(folder / "metrics.jsonl")}
+    ordered = [rows[key] for key in sorted(key for key in rows if isinstance(key, int))]
+    validated = [row for row in ordered if all(k in row for k in ("eval/success", "env_steps", "seconds"))]
     last = ordered[-1] if ordered else {}
     return Curve(
         arm,
         seed,
-        [float(row["env_steps"]) for row in known],
-        [float(row["seconds"]) for row in known],
-        [float(row["eval/success"]) for row in known],
+        [float(row["env_steps"]) for row in validated],
+        [float(row["seconds"]) for row in validated],
+        [float(row["eval/success"]) for row in validated],
         last.get("env_steps"),
         last.get("seconds"),
         len(ordered),
@@ -92,7 +85,7 @@ def read_curve(folder: Path, arm: str, seed: int) -> Curve:
 
 
 def check_panel(results: Sequence[Result]) -> None:
-    """All results of one table must rest on the same tasks, played alike. Raises DataError naming two."""
+    """Check that all results of a table rest on the same tasks and settings. Raises DataError naming two."""
     for result in results[1:]:
         for key in ("digest", "tasks", "rollouts_per_task", "temperature", "seed"):
             first, other = results[0].data.get(key), result.data.get(key)
@@ -105,14 +98,14 @@ def check_panel(results: Sequence[Result]) -> None:
                 )
 
 
-def by_type(data: dict[str, Any]) -> dict[str, tuple[float, int | None]]:
+def type_results(data: dict[str, Any]) -> dict[str, tuple[float, int | None]]:
     """Success and number of episodes for each task type, where the evaluation has them."""
-    found: dict[str, tuple[float, int | None]] = {}
+    result: dict[str, tuple[float, int | None]] = {}
     types = data.get("by_type")
     for name, value in types.items() if isinstance(types, dict) else ():
         if isinstance(value, dict) and isinstance(value.get("success"), int | float):
             episodes = value.get("episodes")
-            found[str(name)] = (float(value["success"]), episodes if isinstance(episodes, int) else None)
+            result[str(name)] = (float(value["success"]), episodes if isinstance(episodes, int) else None)
         elif isinstance(value, int | float):
-            found[str(name)] = (float(value), None)
-    return found
+            result[str(name)] = (float(value), None)
+    return result

@@ -18,7 +18,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
     """Mean of the middle half of [n] values, nan for none.
 
     A quarter of the *weight* is cut off each end, so a value may count in part: of 5 values the weights are
-    0, .75, 1, .75, 0 (our decision; ``scipy.stats.trim_mean`` rounds the cut to whole values, and of 3 values
+    0, .75, 1, .75, 0 (decision D51; ``scipy.stats.trim_mean`` rounds the cut to whole values, and of 3 values
     would then cut none).
     """
     data = np.sort(np.asarray(values, dtype=np.float64))
@@ -35,7 +35,7 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
 
     The share of patterns whose |sum| is at least the observed one. Its smallest value is 2 / 2^n
     (``smallest_p``), whatever the data: 5 seeds cannot reach 0.05. Assumes that a difference is as likely to
-    have either sign, nothing about its size. None for no values or for more than 20.
+    have either sign, nothing about its size (decision D52). None for no values or for more than 20.
     """
     data = np.asarray(differences, dtype=np.float64)
     if not 0 < data.size <= MAX_EXACT:
@@ -55,11 +55,11 @@ def smallest_p(seeds: int) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values [m] adjusted for m comparisons in one family (Holm 1979), in the order given, at most 1."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, running = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        running = max(running, (len(p_values) - rank) * p_values[place])
-        adjusted[place] = min(1.0, running)
+    for rank, index in enumerate(order):
+        running = max(running, (len(p_values) - rank) * p_values[index])
+        adjusted[index] = min(1.0, running)
     return adjusted
 
 

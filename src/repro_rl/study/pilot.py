@@ -1,42 +1,44 @@
 """The paper's pilot study, by prompting alone: what does a progress estimate in the prompt do to success?
 
-The conditions are METHOD's, and one control of ours (``plain``). All play the same tasks with the same random
-streams. docs/pilot.md explains every decision.
+The conditions are the paper's, and one control (``plain``, decision D43). All play the same tasks with the
+same random streams. docs/pilot.md explains every decision.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import API, RunConfig, read_settings
-from repro_rl.demos.incontext import Shelf, mode_labels
+from repro_rl.config import EnvSection, RunConfig, WarmupSection
+from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.errors import ConfigError, DataError, did_you_mean
+from repro_rl.files import read_json
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
-from repro_rl.study.evaluate import evaluate
-from repro_rl.train.build import build_pool
-from repro_rl.train.run_folder import manifest, open_run, read_manifest, run_of, write_manifest
+from repro_rl.run.folder import manifest, open_run, write_manifest
+from repro_rl.run.model_paths import read_manifest
+from repro_rl.run.setup import build_pool
+from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
+from repro_rl.study.outcomes import read_evaluation
 from repro_rl.types import Trajectory
 
 
 @dataclass(slots=True, frozen=True)
 class Condition:
-    """A way to prompt. ``mode`` is the name that ``warmup.forward_modes`` knows it by."""
+    """A way to prompt."""
 
     name: str
-    mode: str
-    words: str
+    mode: str  # its name in ``warmup.forward_modes``
+    words: str  # what the prompt asks for, for tables
 
 
 CONDITIONS = (
     Condition("base", "action", "act"),
     Condition("meta", "progress", "act, and report progress beside the action"),
-    Condition("plain", "demos-plain", "demonstrations without progress, then act (our control)"),
+    Condition("plain", "demos-plain", "demonstrations without progress, then act (a control)"),
     Condition("random", "demos-random", "demonstrations with random progress, then act"),
     Condition("retrospective", "demos-retrospective", "demonstrations with retrospective progress, then act"),
 )
@@ -44,21 +46,20 @@ CONDITIONS = (
 
 def find_conditions(names: Iterable[str]) -> list[Condition]:
     """Conditions by name, in the study's order; all for no names. Raises ConfigError."""
-    known = {item.name: item for item in CONDITIONS}
-    wanted = set(names)
-    for name in sorted(wanted - set(known)):
-        raise ConfigError(f"Unknown condition {name!r}{did_you_mean(name, known)}")
-    return [item for item in CONDITIONS if not wanted or item.name in wanted]
+    conditions = [item.name for item in CONDITIONS]
+    chosen = set(names)
+    for name in sorted(chosen - set(conditions)):
+        raise ConfigError(f"Unknown condition {name!r}{did_you_mean(name, conditions)}")
+    return [item for item in CONDITIONS if not chosen or item.name in chosen]
 
 
-def warm_start_settings(config: RunConfig, conditions: Sequence[Condition]) -> list[str]:
+def warm_start_settings(section: WarmupSection, conditions: Sequence[Condition]) -> list[str]:
     """Overrides with which a tiny model's warmup teaches the conditions' prompts, each as much as the others.
 
     Each kind of prompt gets as many rows an update as the recipe gives it. No stop at a success rate: it is
-    looked for with one kind of prompt, and would stop at a moment that flatters that kind (our decisions).
+    looked for with one kind of prompt, and would stop at a moment that flatters that kind (decision D45).
     """
-    section, count = config.warmup, len(conditions)
-    rows = round(section.forward_batch * count / max(len(section.forward_modes), 1))
+    rows = round(section.forward_batch * len(conditions) / max(len(section.forward_modes), 1))
     modes = ", ".join(item.mode for item in conditions)
     return [
         f"warmup.forward_modes=[{modes}]",
@@ -67,30 +68,8 @@ def warm_start_settings(config: RunConfig, conditions: Sequence[Condition]) -> l
     ]
 
 
-def taught_modes(model: str | Path) -> frozenset[str] | None:
-    """The prompt modes that the warmup behind a model taught; None for a model that no run here made.
-
-    ``model``: a run folder, a model folder in one, or anything else. A trained run is followed to its warm
-    start.
-    """
-    if str(model).startswith(API):
-        return None
-    run = run_of(model)
-    if run is None:
-        return None
-    settings = read_settings(run / "config.yaml")
-    init = (settings.get("train") or {}).get("init")
-    found = taught_modes(init) if init and Path(init) not in (Path(model), run) else None
-    return _own_modes(settings) if found is None else found
-
-
-def _own_modes(settings: dict[str, Any]) -> frozenset[str]:
-    modes = (settings.get("warmup") or {}).get("forward_modes")
-    return frozenset(modes if modes is not None else RunConfig().warmup.forward_modes)
-
-
 def split_taught(
-    config: RunConfig, conditions: Sequence[Condition], taught: frozenset[str] | None
+    style: str, conditions: Sequence[Condition], taught: frozenset[str] | None
 ) -> tuple[list[Condition], dict[str, str], list[str]]:
     """Conditions to play, those left out with the reason, and remarks on those played.
 
@@ -103,7 +82,7 @@ def split_taught(
     for item in conditions:
         if taught is None or item.mode in taught:
             played.append(item)
-        elif config.prompt.style == "compact":
+        elif style == "compact":
             left_out[item.name] = f"not played: the model's warmup did not teach this prompt ({item.mode})"
         else:
             played.append(item)
@@ -121,14 +100,15 @@ def seed_config(config: RunConfig, seed: int) -> RunConfig:
 
 def fingerprint(model: Path) -> str:
     """Tells model folders apart: sha256 over size, first and last MiB of every weight file; "" for none."""
-    digest, found = hashlib.sha256(), False
-    for path in sorted(model.glob("*.safetensors")) if model.is_dir() else ():
-        size, found = path.stat().st_size, True
+    files = sorted(model.glob("*.safetensors")) if model.is_dir() else []
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
         with open(path, "rb") as handle:
             digest.update(f"{path.name} {size} ".encode() + handle.read(1 << 20))
             handle.seek(max(0, size - (1 << 20)))
             digest.update(handle.read())
-    return digest.hexdigest()[:16] if found else ""
+    return digest.hexdigest()[:16] if files else ""
 
 
 def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> None:
@@ -137,16 +117,16 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
     Raises ConfigError when the folder holds other settings or another model.
     """
     open_run(out, config)
-    known = read_manifest(out)
-    there = known.get("agent")
-    if there is not None and (there, known.get("weights")) != (agent, weights):
+    earlier = read_manifest(out)
+    earlier_agent = earlier.get("agent")
+    if earlier_agent is not None and (earlier_agent, earlier.get("weights")) != (agent, weights):
         raise ConfigError(
-            f"{out} holds a pilot of {there} (weights {known.get('weights') or 'made there'}), not of "
-            f"{agent} (weights {weights or 'to be made there'}); use another folder."
+            f"{out} holds a pilot of {earlier_agent} (weights {earlier.get('weights') or 'made there'}), not "
+            f"of {agent} (weights {weights or 'to be made there'}); use another folder."
         )
-    pool = build_pool(config)
+    pool = build_pool(config.env)
     panel = pool.first.panel(config.eval.split).head(config.eval.tasks)
-    if there is None:
+    if earlier_agent is None:
         write_manifest(
             out,
             manifest(
@@ -159,17 +139,17 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
         )
 
 
-def check_demos(folder: Path, config: RunConfig) -> None:
+def check_demos(folder: Path, env: EnvSection) -> None:
     """Demonstrations must be of this environment. Raises ConfigError; DataError for a broken demos.json."""
     path = folder / "demos.json"
     if not path.exists():
         return  # made elsewhere; load_demos checks the rest
-    try:
-        env = json.loads(path.read_text())["settings"]["env"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"no settings of demonstrations ({error})", file=path) from error
-    if env != config.env.model_dump(mode="json"):
-        raise ConfigError(f"{folder} holds demonstrations of {env}, not of {config.env.model_dump()}.")
+    settings = read_json(path, "settings of demonstrations", {"settings": dict})["settings"]
+    if "env" not in settings:
+        raise DataError("no settings of demonstrations ('env' is missing).", file=path)
+    made_for = settings["env"]
+    if made_for != env.model_dump(mode="json"):
+        raise ConfigError(f"{folder} holds demonstrations of {made_for}, not of {env.model_dump()}.")
 
 
 def finished(out: Path, condition: Condition, api: bool) -> dict[str, Any] | None:
@@ -177,44 +157,52 @@ def finished(out: Path, condition: Condition, api: bool) -> dict[str, Any] | Non
     path = out / "eval" / f"{condition.name}.json"
     if not path.exists():
         return None
-    try:
-        result = dict(json.loads(path.read_text()))
-        return None if api and result["errors"] else result
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"no evaluation ({error}); delete it and repeat the command.", file=path) from error
+    result = read_evaluation(path)
+    return None if api and result.get("errors") else result
+
+
+@dataclass(slots=True, frozen=True)
+class PilotAgent:
+    """The model that plays all conditions of a seed."""
+
+    model: Path  # its folder, or api:MODEL
+    policy: Policy  # that model, loaded
+    experts: Sequence[Trajectory]  # to show in prompts
 
 
 def play_condition(
     config: RunConfig,
-    model: Path,
-    policy: Policy,
+    agent: PilotAgent,
     condition: Condition,
-    experts: Sequence[Trajectory],
     out: Path,
-    *,
-    on_total: Callable[[int], None] | None = None,
-    on_done: Callable[[int], None] | None = None,
+    hooks: EvalHooks | None = None,
 ) -> dict[str, Any]:
-    """Play the panel once in one condition; what is finished is returned as it is. See evaluate."""
-    done = finished(out, condition, isinstance(policy, HttpPolicy))
+    """Play the panel once in one condition; a finished one is not played again.
+
+    Returns the result as ``evaluate`` does. Raises DataError for a broken result in ``out``, and what
+    ``evaluate`` raises.
+    """
+    done = finished(out, condition, isinstance(agent.policy, HttpPolicy))
     if done is not None:
         return done
     labels = mode_labels(condition.mode)
-    shelf = None
+    demonstrations = None
     if labels is not None:
-        kind = build_pool(config).first.task_type
-        shelf = Shelf(experts, labels, count=config.prompt.demonstrations, seed=config.seed, task_type=kind)
+        demonstrations = InContextDemos(
+            agent.experts,
+            labels,
+            count=config.prompt.demonstrations,
+            seed=config.seed,
+            task_type=build_pool(config.env).first.task_type,
+        )
     method = config.method.model_copy(
         update={"name": f"pilot-{condition.name}", "progress": condition.mode == "progress"}
     )
+    request = EvalRequest(condition.name, out=out, judge=False, demonstrations=demonstrations)
     return evaluate(
         config.model_copy(update={"method": method}),
-        model,
-        name=condition.name,
-        out=out,
-        judge=False,
-        policy=policy,
-        shelf=shelf,
-        on_total=on_total,
-        on_done=on_done,
+        agent.model,
+        request,
+        policy=agent.policy,
+        hooks=hooks,
     )

@@ -4,101 +4,114 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import repro_rl
 from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories
-from repro_rl.study.comparison import GRADED, summary, task_differences, types_over_seeds
+from repro_rl.study.comparison import (
+    compared_metrics,
+    missing_note,
+    paired_results,
+    provenance,
+    summary,
+    task_differences,
+    types_over_seeds,
+)
 from repro_rl.study.outcomes import Result, check_panel, read_result
 from repro_rl.study.paired import crossed_bootstrap
 from repro_rl.study.pilot import Condition
 from repro_rl.study.stats import bootstrap_interval
-from repro_rl.train.run_folder import git_revision
 
 RETRO = "retrospective"
 COUNTS = ("length", "invalid_rate", "format_rate", "errors")
 
 
+@dataclass(slots=True, frozen=True)
+class PilotRuns:
+    """Which evaluations a pilot study consists of."""
+
+    out: Path  # holds seed<n>/eval/<condition>.json
+    conditions: Sequence[Condition]  # in the order of the tables
+    seeds: Sequence[int]
+
+    def read(self) -> list[Result]:
+        """Every evaluation that is there. Raises DataError when none is, or when their tasks differ."""
+        results = [
+            result
+            for item in self.conditions
+            for seed in self.seeds
+            if (result := read_result(folder(self.out, seed), item.name, item.name, seed))
+        ]
+        if not results:
+            raise DataError(f"No condition was played in {self.out}.")
+        for seed in self.seeds:
+            check_panel([r for r in results if r.seed == seed])
+        check_panel([replace(r, data={**r.data, "seed": None}) for r in results])
+        return results
+
+
 def pilot_data(
-    out: Path,
+    runs: PilotRuns,
     config: RunConfig,
-    conditions: Sequence[Condition],
-    seeds: Sequence[int],
     *,
     agent: str,
     left_out: dict[str, str],
     remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything ``pilot.json`` holds, from the evaluations in ``out/seed<n>/eval``. Intervals are 95 %.
+    """Everything ``pilot.json`` holds. Intervals are 95 %. Raises DataError as ``PilotRuns.read`` does.
 
-    Raises DataError when nothing was played, or when evaluations do not rest on the same tasks.
+    ``left_out``: the reason for each condition that was not played; ``remarks``: added to the notes.
     """
-    results = [
-        result
-        for item in conditions
-        for seed in seeds
-        if (result := read_result(folder(out, seed), item.name, item.name, seed))
-    ]
-    if not results:
-        raise DataError(f"No condition was played in {out}.")
-    for seed in seeds:
-        check_panel([r for r in results if r.seed == seed])
-    check_panel([replace(r, data={**r.data, "seed": None}) for r in results])
+    results, seeds = runs.read(), runs.seeds
     first = results[0].data
-    graded = any(abs(r.data["score"] - r.data["success"]) > GRADED for r in results)
-    metrics = ["success", "score"] if graded else ["success"]
-    rows = [_row(item, [r for r in results if r.arm == item.name], seeds, metrics) for item in conditions]
-    for row in rows:
-        row["left_out"] = left_out.get(row["name"])
+    metrics = compared_metrics(results)
+    rows = [
+        {
+            **_row(item, [r for r in results if r.arm == item.name], seeds, metrics),
+            "left_out": left_out.get(item.name),
+        }
+        for item in runs.conditions
+    ]
+    played = [row["name"] for row in rows if row["seeds"]]
+    differences = [
+        _difference(results, one, other, seeds, metric) for metric in metrics for one, other in pairs(played)
+    ]
     return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": repro_rl.__version__,
-        "git": git_revision(),
+        **provenance(),
         "agent": agent,
         "seeds": list(seeds),
-        "panel": first["panel"],
-        "digest": first["digest"],
-        "tasks": first["tasks"],
-        "rollouts_per_task": first["rollouts_per_task"],
-        "temperature": first["temperature"],
+        **{key: first[key] for key in ("panel", "digest", "tasks", "rollouts_per_task", "temperature")},
         "shown": config.prompt.demonstrations,
         "annotator": config.demos.annotator,
         "metrics": metrics,
         "conditions": rows,
-        "differences": [
-            pair
-            for metric in metrics
-            for one, other in pairs([row["name"] for row in rows if row["seeds"]])
-            if (pair := _difference(results, one, other, seeds, metric)) is not None
-        ],
+        "differences": [pair for pair in differences if pair is not None],
         "notes": [*_notes(rows, seeds), *remarks],
         "prompts": {
-            row["name"]: first_prompt(out, row["seeds"][0], row["name"]) for row in rows if row["seeds"]
+            row["name"]: first_prompt(runs.out, row["seeds"][0], row["name"]) for row in rows if row["seeds"]
         },
         "config": config.model_dump(mode="json", exclude={"api"}),
     }
 
 
 def folder(out: Path, seed: int) -> Path:
-    """Where one seed's evaluations lie."""
+    """The folder of one seed."""
     return out / f"seed{seed}"
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """What is subtracted: everything from base's point of view, then retrospective minus the others."""
-    found = [(name, "base") for name in names if name != "base" and "base" in names]
+    """The pairs (one, other) to subtract: everything minus base, then retrospective minus the others."""
+    result = [(name, "base") for name in names if name != "base" and "base" in names]
     if RETRO in names:
-        found += [(RETRO, name) for name in ("meta", "random", "plain") if name in names]
-    return found
+        result += [(RETRO, name) for name in ("meta", "random", "plain") if name in names]
+    return result
 
 
 def spread(table: NDArray[np.float64]) -> list[float] | None:
@@ -108,8 +121,8 @@ def spread(table: NDArray[np.float64]) -> list[float] | None:
     """
     if not np.ptp(table):
         return None
-    found = crossed_bootstrap(table) if len(table) > 1 else bootstrap_interval(table[0].tolist())
-    return [found.low, found.high] if np.isfinite(found.low) else None
+    mean = crossed_bootstrap(table) if len(table) > 1 else bootstrap_interval(table[0].tolist())
+    return [mean.low, mean.high] if np.isfinite(mean.low) else None
 
 
 def _row(
@@ -124,17 +137,17 @@ def _row(
     for metric in metrics:
         row[metric] = summary({r.seed: float(r.data[metric]) for r in own})
         tasks = [r.tasks.get(metric) for r in own]
-        table = [list(found.values()) for found in tasks if found]  # every seed plays the panel in its order
+        table = [list(means.values()) for means in tasks if means]  # every seed plays the panel in its order
         row[metric]["tasks"] = spread(np.array(table)) if table else None
         if metric == "success" and len(own) == 1 and own[0].data["rollouts_per_task"] == 1:
             row[metric]["tasks"] = [own[0].data["low"], own[0].data["high"]]  # Wilson: right at 0 and 1 too
     for name in COUNTS:
-        known = [float(r.data[name]) for r in own if r.data.get(name) is not None]
-        row[name] = sum(known) / len(known) if known else None
-    shown: Counter[str] = Counter()
+        values = [float(r.data[name]) for r in own if r.data.get(name) is not None]
+        row[name] = sum(values) / len(values) if values else None
+    fitted: Counter[str] = Counter()  # steps by how much of the demonstrations fitted into the prompt
     for result in own:
-        shown.update(result.data.get("demonstrations") or {})
-    row["demonstrations"] = dict(shown)
+        fitted.update(result.data.get("demonstrations") or {})
+    row["demonstrations"] = dict(fitted)
     row["by_type"] = types_over_seeds(own)
     return row
 
@@ -142,8 +155,7 @@ def _row(
 def _difference(
     results: Sequence[Result], one: str, other: str, seeds: Sequence[int], metric: str
 ) -> dict[str, Any] | None:
-    found = {(r.arm, r.seed): r for r in results}
-    both = {s: (found[one, s], found[other, s]) for s in seeds if (one, s) in found and (other, s) in found}
+    both = paired_results(results, one, other, seeds)
     if not both:
         return None
     by_seed = {seed: float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
@@ -154,20 +166,17 @@ def _difference(
         "one": one,
         "other": other,
         "seeds": list(both),
-        "by_seed": total["by_seed"],
-        "mean": total["mean"],
-        "t": total["t"],
+        **{key: total[key] for key in ("by_seed", "mean", "t")},
         "tasks": None if table is None else spread(table),
     }
 
 
 def _notes(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[str]:
-    """What a reader must know before believing the tables."""
+    """What limits the reading of the tables."""
     notes = [f"{row['name']}: {row['left_out']}." for row in rows if row.get("left_out")]
     for row in rows:
         if row["missing"] and row["seeds"]:
-            listed = ", ".join(map(str, row["missing"]))
-            notes.append(f"{row['name']}: no result for seed {listed}; its mean rests on the others.")
+            notes.append(missing_note(row["name"], row["missing"]))
         total = sum(row["demonstrations"].values())
         short = {name: count for name, count in row["demonstrations"].items() if name != WHOLE}
         if short:

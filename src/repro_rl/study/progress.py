@@ -1,47 +1,37 @@
-"""How good is a progress series? Self-reported progress against the outcome and against the ground truth.
+"""How good is a progress series? Reported progress against the outcome and against the truth.
 
-Works on trajectory records (the dictionaries of ``trajectories/*.jsonl.gz``), so that recorded runs can be
-scored again. Progress is 0..1 here and points (0..100) in the results. ``P_0 = 0`` before any action, for the
-truth as well (METHOD: our convention). "Intermediate" steps are 1..T-1: the outcome gives the last one away.
+Every measure is a quotient of two sums over episodes, and ``_addends`` is the one definition of these sums.
+``progress_quality`` gives the values alone, ``measures`` the same values with cluster bootstrap intervals.
+``compare_series`` compares two series on the same steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from repro_rl.errors import DataError
+from repro_rl.study.recorded import RecordedEpisode
+from repro_rl.study.resample import Floats, Resampler, interval, ratio
+from repro_rl.study.series import MIN_STEPS, EpisodeProgress, Record, Which, spearman
 
-Record = Mapping[str, Any]
-Which = Literal["online", "retrospective", "truth"]
-Series = list[float | None]
 Quality = dict[str, float | int | None]
+Measures = dict[str, dict[str, Any]]  # {measure: {value, low, high, count}}
+Sums = dict[str, tuple[list[float], list[float]]]  # {measure: (numerators [E], denominators [E])}
 
-MIN_STEPS = 3  # a rank correlation of two points is always +1 or -1
-
-
-def series_of(record: Record, which: Which) -> Series:
-    """The progress after steps 1..T, each 0..1 or None where nothing usable was given. Length T.
-
-    "online" is what was said while acting, "retrospective" the reflection's P_1..P_T (all None when it was
-    not valid or does not have T values), "truth" the environment's own. Raises DataError for another name.
-    """
-    steps = record.get("steps") or []
-    if which == "online":
-        return [_unit(step.get("online"), 100) for step in steps]
-    if which == "truth":
-        return [_unit(step.get("truth"), 1) for step in steps]
-    if which == "retrospective":
-        values = (record.get("reflection") or {}).get("values")
-        if values is None or len(values) != len(steps):
-            return [None] * len(steps)
-        return [_unit(value, 100) for value in values]
-    raise DataError(f"Progress series {which!r} is unknown; use online, retrospective or truth.")
+PARTS = (("success", True), ("failure", False))
+# Over all episodes, and over those of one outcome (name_success, name_failure).
+OVERALL = ("covered", "step_covered", "monotonicity", "monotone_episodes", "decay_failures", "mae")
+BY_OUTCOME = ("covered", "mae", "spearman", "constant", "final")
+CONTRASTS = ("discrimination", "truth_discrimination")  # of one outcome, then successes minus failures
+# In points, 0..100; the others are shares or correlations.
+POINTS = frozenset(
+    f"{name}{part}"
+    for name in ("mae", "final", *CONTRASTS, "leakage")
+    for part in ("", "_success", "_failure")
+)
 
 
 def progress_quality(records: Iterable[Record], which: Which) -> Quality:
@@ -51,8 +41,9 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     ``episodes``, ``successes``, ``failures``: without episodes that broke (``error``) or have no step;
     ``covered``, ``covered_*``: share of episodes with at least one value (where it differs between successes
     and failures, the rest rests on a selection); ``step_covered``: share of steps with a value;
-    ``discrimination``: mean intermediate progress, successes minus failures, points (METHOD; mean within the
-    episode first, then over episodes); ``truth_discrimination``: the same for the truth on the same steps;
+    ``discrimination``: mean intermediate progress, successes minus failures, points (paper; decision D47;
+    mean within the episode first, then over episodes);
+    ``truth_discrimination``: the same for the truth on the same steps;
     ``leakage``: their difference, progress that knows the outcome rather than the state;
     ``monotonicity``: share of adjacent pairs (P_0 = 0 included) in successes that do not fall;
     ``monotone_episodes``: share of successes without any fall;
@@ -64,152 +55,175 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     ``gain_spearman_*``: of the step gains, all steps together, which is what shaping pays;
     ``final_*``: mean last value, points.
     """
-    episodes = [
-        EpisodeProgress(record, which)
+    rows = [
+        EpisodeProgress.of(record, which)
         for record in records
         if record.get("steps") and not record.get("error")
     ]
-    won = [episode for episode in episodes if episode.won]
-    lost = [episode for episode in episodes if not episode.won]
-    known = sum(len(episode.known) for episode in episodes)
-    steps = sum(episode.length for episode in episodes)
+    sampler = Resampler(range(len(rows)), resamples=0)
+    quotients = _quotients(rows, sampler)
+    pooled = _pooled_spearman(rows, sampler, "pooled_spearman", EpisodeProgress.pairs)
+    gains = _pooled_spearman(rows, sampler, "gain_spearman", EpisodeProgress.gains)
     quality: Quality = {
-        "episodes": len(episodes),
-        "successes": len(won),
-        "failures": len(lost),
-        "covered": _share([bool(episode.known) for episode in episodes]),
-        "step_covered": known / steps if steps else None,
-        "discrimination": _difference(
-            [episode.middle(episode.series) for episode in won],
-            [episode.middle(episode.series) for episode in lost],
-        ),
-        "truth_discrimination": _difference(
-            [episode.middle(episode.truth) for episode in won],
-            [episode.middle(episode.truth) for episode in lost],
-        ),
+        "episodes": len(rows),
+        "successes": sum(row.won for row in rows),
+        "failures": sum(not row.won for row in rows),
     }
-    said, true = quality["discrimination"], quality["truth_discrimination"]
-    quality["leakage"] = None if said is None or true is None else said - true
-    falls = [episode.falls() for episode in won if episode.known]
-    quality["monotonicity"] = _share([not fall for pairs in falls for fall in pairs])
-    quality["monotone_episodes"] = _share([not any(pairs) for pairs in falls if pairs])
-    quality["decay_failures"] = _share([e.known[-1] < max(e.known) for e in lost if e.known])
-    quality["mae"] = _points(_mean([error for episode in episodes for error in episode.errors()]))
-    for name, part in (("success", won), ("failure", lost)):
-        quality[f"covered_{name}"] = _share([bool(episode.known) for episode in part])
-        quality[f"mae_{name}"] = _points(_mean([error for episode in part for error in episode.errors()]))
-        inner = [value for value in (spearman(episode.pairs()) for episode in part) if value is not None]
-        quality[f"spearman_{name}"] = _mean(inner)
-        quality[f"spearman_{name}_episodes"] = len(inner)
-        quality[f"pooled_spearman_{name}"] = spearman([pair for episode in part for pair in episode.pairs()])
-        quality[f"gain_spearman_{name}"] = spearman([pair for episode in part for pair in episode.gains()])
-        quality[f"final_{name}"] = _points(_mean([episode.known[-1] for episode in part if episode.known]))
+    for name, measure in {**quotients, **pooled, **gains}.items():
+        if not name.startswith("constant"):
+            quality[name] = measure["value"]
+    for part, _ in PARTS:
+        quality[f"spearman_{part}_episodes"] = quotients[f"spearman_{part}"]["count"]
     return quality
 
 
-def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Rank correlation of (x, y) pairs, ties at their mean rank; None below 3 pairs or without spread."""
-    if len(pairs) < MIN_STEPS:
-        return None
-    data = np.asarray(pairs, dtype=np.float64)  # [n, 2]
-    if np.all(data == data[0], axis=0).any():
-        return None
-    x, y = rankdata(data, axis=0).T - (len(pairs) + 1) / 2
-    return float(np.clip(x @ y / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
+def measures(episodes: Sequence[RecordedEpisode], which: str, sampler: Resampler) -> Measures:
+    """{measure: {value, low, high, count}} of one series; None where undefined, {} without episodes.
 
-
-def by_fraction(
-    records: Iterable[Record], which: Which, *, won: bool, points: int = 11
-) -> NDArray[np.float64]:
-    """Progress at ``points`` equal fractions of each episode, [episodes, points], 0..1, linear between steps.
-
-    Episodes without a value are left out; missing steps are bridged by their neighbours (our decision).
+    Names, values and units as in ``progress_quality``; ``count``: the episodes behind it. In addition
+    ``constant_*``: share of the episodes with at least 3 comparable steps on which the series never changes,
+    and which the mean rank correlation therefore leaves out. No correlation of the truth's gains with
+    themselves, and none pooled over the steps of all episodes.
     """
-    grid = np.linspace(0, 1, points)
-    rows = []
-    for record in records:
-        if bool(record.get("won")) != won or record.get("error"):
-            continue
-        row = at_fractions(series_of(record, which), grid)
-        if row is not None:
-            rows.append(row)
-    return np.array(rows, dtype=np.float64).reshape(len(rows), points)
+    rows = [episode.series[which] for episode in episodes]
+    if not rows:
+        return {}
+    result = _quotients(rows, sampler)
+    if which != "truth":
+        result |= _pooled_spearman(rows, sampler, "gain_spearman", EpisodeProgress.gains)
+    return result
 
 
-def at_fractions(series: Series, grid: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """``series`` [T], from 0 at the start, at fractions ``grid`` [n] of the episode; None without values."""
-    known = [(t, value) for t, value in enumerate(series, 1) if value is not None]
-    if not known:
-        return None
-    places = [0.0, *(t / len(series) for t, _ in known)]
-    return np.interp(grid, places, [0.0, *(value for _, value in known)])
+def compare_series(
+    episodes: Sequence[RecordedEpisode],
+    sampler: Resampler,
+    first: str = "online",
+    second: str = "retrospective",
+) -> Measures:
+    """Which series is closer to the truth? Differences ``second - first`` with paired intervals.
+
+    Only steps on which both series and the truth have a value, and for rank correlations only episodes on
+    which both have one: the same steps of the same episodes on both sides, in every resample.
+    ``mae*``: points, below 0 is in favour of ``second``; ``spearman_*``: above 0 is. Each with the ``first``
+    and ``second`` values on these steps and ``count``, the episodes behind it. {} without such a step.
+    """
+    sides = {
+        which: _sums([_restricted(e.series[which], e.series[other]) for e in episodes])
+        for which, other in ((first, second), (second, first))
+    }
+    result: Measures = {}
+    for name in ("mae", *(f"{kind}_{part}" for kind in ("mae", "spearman") for part, _ in PARTS)):
+        shared = np.minimum(sides[first][name][1], sides[second][name][1])  # [E]
+        columns = {which: np.where(shared > 0, sums[name][0], 0.0).tolist() for which, sums in sides.items()}
+        totals = sampler.totals({**columns, "shared": shared.tolist()})
+        if not totals["shared"][0] and name == "mae":
+            return {}
+        one, other = (ratio(totals[which], totals["shared"]) for which in (first, second))
+        scale = _scale(name)
+        result[name] = {
+            **interval(other - one, scale),
+            first: interval(one, scale)["value"],
+            second: interval(other, scale)["value"],
+            "count": int(np.count_nonzero(shared)),
+        }
+    return result
 
 
-class EpisodeProgress:
-    """One record's series beside its truth. ``known`` holds the given values in order."""
+def _addends(row: EpisodeProgress) -> dict[str, tuple[float, float]]:
+    """{measure: (addend of the numerator, addend of the denominator)} of one episode.
 
-    def __init__(self, record: Record, which: Which) -> None:
-        self.won = bool(record.get("won"))
-        self.series = series_of(record, which)
-        self.truth = series_of(record, "truth")
-        self.length = len(self.series)
-        self.known = [value for value in self.series if value is not None]
+    A mean over episodes has the denominator 1 where the episode counts, a mean over steps their number.
+    """
+    reported, pairs, falls = row.reported(), row.pairs(), row.falls() if row.won else []
+    decays = bool(reported) and reported[-1] < max(reported)
+    eligible = len(pairs) >= MIN_STEPS
+    constant = eligible and len({value for value, _ in pairs}) == 1
+    covered = float(bool(reported)), 1.0
+    error = math.fsum(abs(value - true) for value, true in pairs), float(len(pairs))
+    part = "success" if row.won else "failure"
+    return {
+        "covered": covered,
+        "step_covered": (float(len(reported)), float(len(row.series))),
+        "monotonicity": (float(falls.count(False)), float(len(falls))),
+        "monotone_episodes": (float(bool(falls) and not any(falls)), float(bool(falls))),
+        "decay_failures": (float(decays and not row.won), float(bool(reported) and not row.won)),
+        "mae": error,
+        f"covered_{part}": covered,
+        f"mae_{part}": error,
+        f"spearman_{part}": _one(spearman(pairs)),
+        f"constant_{part}": (float(constant), float(eligible)),
+        f"final_{part}": _one(reported[-1] if reported else None),
+        f"discrimination_{part}": _one(row.intermediate_mean(row.series)),
+        f"truth_discrimination_{part}": _one(row.intermediate_mean(row.truth)),
+    }
 
-    def middle(self, values: Series) -> float | None:
-        """Mean over the intermediate steps on which the series has a value: the truth must be comparable."""
-        return _mean(
-            [
-                value
-                for value, said in zip(values[:-1], self.series[:-1], strict=True)
-                if value is not None and said is not None
-            ]
+
+def _one(value: float | None) -> tuple[float, float]:
+    """The addends of a mean over the episodes that have a value."""
+    return (0.0, 0.0) if value is None else (value, 1.0)
+
+
+def _sums(rows: Sequence[EpisodeProgress]) -> Sums:
+    """The addends of every measure as columns; 0 where an episode has the other outcome."""
+    addends = [_addends(row) for row in rows]
+    split = [f"{name}_{part}" for name in (*BY_OUTCOME, *CONTRASTS) for part, _ in PARTS]
+    return {
+        name: (
+            [row.get(name, (0.0, 0.0))[0] for row in addends],
+            [row.get(name, (0.0, 0.0))[1] for row in addends],
         )
-
-    def pairs(self) -> list[tuple[float, float]]:
-        both = zip(self.series, self.truth, strict=True)
-        return [(said, true) for said, true in both if said is not None and true is not None]
-
-    def errors(self) -> list[float]:
-        return [abs(said - true) for said, true in self.pairs()]
-
-    def falls(self) -> list[bool]:
-        """For each adjacent pair with both values known: did it fall?"""
-        return [gain < 0 for gain in gains_of(self.series) if gain is not None]
-
-    def gains(self) -> list[tuple[float, float]]:
-        both = zip(gains_of(self.series), gains_of(self.truth), strict=True)
-        return [(said, true) for said, true in both if said is not None and true is not None]
+        for name in (*OVERALL, *split)
+    }
 
 
-def gains_of(values: Series) -> Series:
-    """The gain of each step, [T], from 0 before the first; None where either end is not known."""
-    before: Series = [0.0, *values[:-1]]
-    # Rounded: .3 - .2 and .2 - .1 must tie in the ranks.
-    return [
-        None if now is None or then is None else round(now - then, 9)
-        for then, now in zip(before, values, strict=True)
-    ]
+def _quotients(rows: Sequence[EpisodeProgress], sampler: Resampler) -> Measures:
+    """Every measure that is a quotient of sums, with its interval and the number of episodes behind it."""
+    sums = _sums(rows)
+    totals = sampler.totals(
+        {f"{name}/{side}": column for name, pair in sums.items() for side, column in enumerate(pair)}
+    )
+    quotient = {name: ratio(totals[f"{name}/0"], totals[f"{name}/1"]) for name in sums}
+    count = {name: sum(value > 0 for value in below) for name, (_, below) in sums.items()}
+    result: Measures = {}
+
+    def add(name: str, values: Floats, episodes: int) -> None:
+        result[name] = {**interval(values, _scale(name)), "count": episodes}
+
+    for name in OVERALL[:2]:
+        add(name, quotient[name], count[name])
+    contrast = {name: quotient[f"{name}_success"] - quotient[f"{name}_failure"] for name in CONTRASTS}
+    contrast["leakage"] = contrast["discrimination"] - contrast["truth_discrimination"]
+    for name, values in contrast.items():
+        counted = "truth_discrimination" if name == "leakage" else name
+        add(name, values, sum(count[f"{counted}_{part}"] for part, _ in PARTS))
+    for name in OVERALL[2:]:
+        add(name, quotient[name], count[name])
+    for part, _ in PARTS:
+        for name in BY_OUTCOME:
+            add(f"{name}_{part}", quotient[f"{name}_{part}"], count[f"{name}_{part}"])
+    return result
 
 
-def _unit(value: Any, scale: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) / scale if math.isfinite(value) else None
+def _pooled_spearman(
+    rows: Sequence[EpisodeProgress],
+    sampler: Resampler,
+    name: str,
+    pairs_of: Callable[[EpisodeProgress], list[tuple[float, float]]],
+) -> Measures:
+    """Rank correlation over the steps of all episodes of one outcome together."""
+    result: Measures = {}
+    for part, won in PARTS:
+        owned = [(owner, pair) for owner, row in enumerate(rows) if row.won is won for pair in pairs_of(row)]
+        values = sampler.spearman([owner for owner, _ in owned], [pair for _, pair in owned])
+        result[f"{name}_{part}"] = {**interval(values), "count": len({owner for owner, _ in owned})}
+    return result
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+def _restricted(row: EpisodeProgress, other: EpisodeProgress) -> EpisodeProgress:
+    """The series on the steps that ``other`` has a value for."""
+    both = zip(row.series, other.series, strict=True)
+    return EpisodeProgress(row.won, [None if b is None else a for a, b in both], row.truth)
 
 
-def _share(flags: Sequence[bool]) -> float | None:
-    return sum(flags) / len(flags) if flags else None
-
-
-def _points(value: float | None) -> float | None:
-    return None if value is None else 100 * value
-
-
-def _difference(won: Sequence[float | None], lost: Sequence[float | None]) -> float | None:
-    high = _mean([value for value in won if value is not None])
-    low = _mean([value for value in lost if value is not None])
-    return None if high is None or low is None else 100 * (high - low)
+def _scale(name: str) -> float:
+    return 100.0 if name in POINTS else 1.0

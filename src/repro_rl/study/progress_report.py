@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.study.agreement import REFERENCES, agreement, references
-from repro_rl.study.judged import SERIES, Judged, Source, clusters, find_sources, read_episodes
-from repro_rl.study.progress import at_fractions, spearman
-from repro_rl.study.progress_measures import PARTS, compare_series, measures
-from repro_rl.study.progress_words import findings
+from repro_rl.study.agreement import REFERENCES, Rows, agreement, references
+from repro_rl.study.findings import findings
+from repro_rl.study.progress import PARTS, compare_series, measures
+from repro_rl.study.recorded import EpisodeSet, RecordedEpisode, clusters, find_episode_sets, read_episodes
 from repro_rl.study.reliability import reliability
 from repro_rl.study.resample import Resampler
-from repro_rl.study.stats import mean_interval
+from repro_rl.study.series import SERIES, Which, at_fractions, spearman
+from repro_rl.study.stats import column_intervals, mean_interval
 
 POINTS = 11  # of the curves over the episode
 RANK_BINS = 20  # of the histograms of rank correlations, -1..1
@@ -35,13 +35,15 @@ def analyse(
 
     ``sets``: one a run and evaluation (or "training"), each as ``measure_set`` gives it; ``methods``: means
     over runs with 95 % t intervals where several runs of one method have the same evaluation. ``evals`` and
-    ``training`` as in ``find_sources``. ``on_set`` is told each set as it begins. Raises DataError.
+    ``training`` as in ``find_episode_sets``. ``on_set`` is called with the name of each set as it begins.
+    Raises DataError.
     """
     sets = []
-    for source in find_sources(paths, evals, training=training):
+    for episode_set in find_episode_sets(paths, evals, training=training):
         if on_set is not None:
-            on_set(f"{source.run}, {source.name}")
-        sets.append(measure_set(source, read_episodes(source), resamples=resamples, seed=seed))
+            on_set(f"{episode_set.run}, {episode_set.name}")
+        episodes = read_episodes(episode_set)
+        sets.append(measure_set(episode_set, episodes, resamples=resamples, seed=seed))
     return {
         "settings": {"resamples": resamples, "seed": seed, "confidence": 0.95},
         "sets": sets,
@@ -50,53 +52,60 @@ def analyse(
 
 
 def measure_set(
-    source: Source, episodes: Sequence[Judged], *, resamples: int = 1000, seed: int = 0
+    episode_set: EpisodeSet, episodes: Sequence[RecordedEpisode], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """All measures of one set of episodes, as plain JSON values."""
     names, unit = clusters(episodes)
     sampler = Resampler(names, resamples=resamples, seed=seed)
-    compared = references(episodes, source.gamma)
-    series: dict[str, Any] = {}
-    for which in SERIES:
-        if not any(episode.series[which].known for episode in episodes):
-            continue
-        series[which] = {
-            "measures": measures(episodes, which, sampler),
-            "reliability": {
-                "truth": reliability(episodes, which, "truth", sampler),
-                "success": reliability(episodes, which, "success", sampler),
-            },
-            "agreement": {
-                name: {
-                    "all": agreement(episodes, which, compared[name], sampler),
-                    "before_end": agreement(episodes, which, compared[name], sampler, before_end=True),
-                }
-                for name in REFERENCES
-                if name != which
-            },
-            "curves": {part: _curve(episodes, which, won) for part, won in PARTS},
-            "ranks": {part: _ranks(episodes, which, won) for part, won in PARTS},
-        }
+    settings = episode_set.settings
+    compared = references(episodes, settings.gamma)
+    successes = sum(episode.won for episode in episodes)
     row: dict[str, Any] = {
-        "run": source.run,
-        "method": source.method,
-        "seed": source.seed,
-        "name": source.name,
-        "files": [file.name for file in source.files],
-        "gamma": source.gamma,
+        "run": episode_set.run,
+        "method": settings.method,
+        "seed": settings.seed,
+        "name": episode_set.name,
+        "files": [file.name for file in episode_set.files],
+        "gamma": settings.gamma,
         "episodes": len(episodes),
-        "successes": sum(episode.won for episode in episodes),
-        "failures": sum(not episode.won for episode in episodes),
-        "won_share": sum(episode.won for episode in episodes) / len(episodes) if episodes else None,
+        "successes": successes,
+        "failures": len(episodes) - successes,
+        "won_share": successes / len(episodes) if episodes else None,
         "tasks": len({episode.task for episode in episodes}),
         "resampled": unit,
         "clusters": sampler.clusters,
-        "series": series,
+        "series": {
+            which: _measure_series(episodes, which, compared, sampler)
+            for which in SERIES
+            if any(episode.series[which].reported() for episode in episodes)
+        },
         "paired": compare_series(episodes, sampler),
-        "notes": list(source.notes),
+        "notes": list(settings.notes),
     }
     row["findings"], row["warnings"] = findings(row)
     return row
+
+
+def _measure_series(
+    episodes: Sequence[RecordedEpisode], which: Which, compared: dict[str, Rows], sampler: Resampler
+) -> dict[str, Any]:
+    return {
+        "measures": measures(episodes, which, sampler),
+        "reliability": {
+            "truth": reliability(episodes, which, "truth", sampler),
+            "success": reliability(episodes, which, "success", sampler),
+        },
+        "agreement": {
+            name: {
+                "all": agreement(episodes, which, compared[name], sampler),
+                "before_end": agreement(episodes, which, compared[name], sampler, before_end=True),
+            }
+            for name in REFERENCES
+            if name != which
+        },
+        "curves": {part: _curve(episodes, which, won) for part, won in PARTS},
+        "ranks": {part: _ranks(episodes, which, won) for part, won in PARTS},
+    }
 
 
 def over_runs(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -166,7 +175,7 @@ def _errors(row: dict[str, Any], which: str) -> dict[str, Any]:
     return {against: value["ece"] for against, value in parts.items() if value is not None}
 
 
-def _curve(episodes: Sequence[Judged], which: str, won: bool) -> dict[str, Any]:
+def _curve(episodes: Sequence[RecordedEpisode], which: str, won: bool) -> dict[str, Any]:
     """Mean progress at equal fractions of the episode, points, with 95 % t intervals over episodes."""
     grid = np.linspace(0, 1, POINTS)
     rows = [
@@ -174,17 +183,10 @@ def _curve(episodes: Sequence[Judged], which: str, won: bool) -> dict[str, Any]:
         for episode in episodes
         if episode.won is won and (row := at_fractions(episode.series[which].series, grid)) is not None
     ]
-    spans = [mean_interval((100 * column).tolist()) for column in np.array(rows).T] if rows else []
-    known = len(rows) > 2  # t of two is a wall
-    return {
-        "episodes": len(rows),
-        "mean": [span.mean for span in spans],
-        "low": [span.low for span in spans] if known else None,
-        "high": [span.high for span in spans] if known else None,
-    }
+    return {"episodes": len(rows), **column_intervals(100 * np.array(rows))}
 
 
-def _ranks(episodes: Sequence[Judged], which: str, won: bool) -> dict[str, Any]:
+def _ranks(episodes: Sequence[RecordedEpisode], which: str, won: bool) -> dict[str, Any]:
     """Histogram of the rank correlations within an episode, ``counts`` in equal bins from -1 to 1."""
     values = [
         value

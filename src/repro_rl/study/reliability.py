@@ -1,4 +1,4 @@
-"""Is 70 % said also 70 %? Said progress in bins against the truth and against what came of it."""
+"""Does a reported 70 % mean 70 %? Reported progress in bins, against the truth and against the outcome."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from repro_rl.study.judged import Judged
+from repro_rl.study.recorded import RecordedEpisode
 from repro_rl.study.resample import Resampler, interval, ratio
 
 Against = Literal["truth", "success"]
@@ -20,47 +20,49 @@ def bin_of(value: float, bins: int = BINS) -> int:
 
 
 def reliability(
-    episodes: Sequence[Judged], which: str, against: Against, sampler: Resampler, bins: int = BINS
+    episodes: Sequence[RecordedEpisode],
+    which: str,
+    against: Against,
+    sampler: Resampler,
+    bins: int = BINS,
 ) -> dict[str, Any] | None:
-    """Bins of said progress with counts, mean said and mean reached, and the calibration error.
+    """Bins of reported progress with counts, mean reported, mean reached, and the calibration error.
 
     Against "truth": all steps that have both; against "success": the steps before the last (1..T-1), and the
-    outcome of their episode as 0 or 100. ``ece``: mean over steps of |mean said - mean reached| of the step's
-    bin, points. The error of a finite sample is biased upwards: chance alone makes bins differ.
-    None when there is no such step.
+    outcome of their episode as 0 or 100. Of a bin ``said`` is the mean reported and ``met`` the mean reached.
+    ``ece``: mean over steps of |mean reported - mean reached| of the step's bin, points. The error of a
+    finite sample is biased upwards: chance alone makes bins differ. None when there is no such step.
     """
-    size = len(episodes)
-    columns: dict[str, list[float]] = {
-        f"{name}{place}": [0.0] * size for place in range(bins) for name in ("n", "said", "met")
-    }
+    steps, reported, reached = (np.zeros((bins, len(episodes))) for _ in range(3))
     for owner, episode in enumerate(episodes):
         series = episode.series[which]
         if against == "truth":
             pairs = series.pairs()
         else:
             pairs = [(value, float(episode.won)) for value in series.series[:-1] if value is not None]
-        for said, met in pairs:
-            place = bin_of(said, bins)
-            columns[f"n{place}"][owner] += 1
-            columns[f"said{place}"][owner] += said
-            columns[f"met{place}"][owner] += met
-    totals = sampler.totals(columns)
-    count = np.sum([totals[f"n{place}"] for place in range(bins)], axis=0)
+        for value, outcome in pairs:
+            number = bin_of(value, bins)
+            steps[number, owner] += 1
+            reported[number, owner] += value
+            reached[number, owner] += outcome
+    columns = {"steps": steps, "reported": reported, "reached": reached}
+    totals = sampler.totals(
+        {f"{name}{number}": row.tolist() for name, rows in columns.items() for number, row in enumerate(rows)}
+    )
+    count = np.sum([totals[f"steps{number}"] for number in range(bins)], axis=0)
     if not count[0]:
         return None
-    gaps = [np.abs(totals[f"said{place}"] - totals[f"met{place}"]) for place in range(bins)]
-    rows = []
-    for place in range(bins):
-        number = totals[f"n{place}"]
-        if number[0]:
-            rows.append(
-                {
-                    "low": 100 * place / bins,
-                    "high": 100 * (place + 1) / bins,
-                    "steps": int(number[0]),
-                    "episodes": sum(value > 0 for value in columns[f"n{place}"]),
-                    "said": interval(ratio(totals[f"said{place}"], number), 100)["value"],
-                    "met": interval(ratio(totals[f"met{place}"], number), 100),
-                }
-            )
+    gaps = [np.abs(totals[f"reported{number}"] - totals[f"reached{number}"]) for number in range(bins)]
+    rows = [
+        {
+            "low": 100 * number / bins,
+            "high": 100 * (number + 1) / bins,
+            "steps": int(size[0]),
+            "episodes": int(np.count_nonzero(steps[number])),
+            "said": interval(ratio(totals[f"reported{number}"], size), 100)["value"],
+            "met": interval(ratio(totals[f"reached{number}"], size), 100),
+        }
+        for number in range(bins)
+        if (size := totals[f"steps{number}"])[0]
+    ]
     return {"steps": int(count[0]), "bins": rows, "ece": interval(ratio(np.sum(gaps, axis=0), count), 100)}

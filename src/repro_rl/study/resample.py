@@ -1,7 +1,8 @@
 """Cluster bootstrap: every measure of one set of episodes from the same resamples, so that they pair.
 
 Clusters (tasks where each has several rollouts, else episodes) are drawn with replacement, and each measure
-is computed again from the sums over what was drawn. Arrays of resamples are [B + 1]: place 0 is the sample.
+is computed again from the sums over what was drawn. Arrays of resamples are [B + 1]; index 0 is the sample
+itself.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Resampler:
             self.counts[begin : begin + size].astype(np.float64) @ table
             for begin in range(0, len(self.counts), size)
         ]
-        return dict(zip(columns, np.concatenate(sums).T, strict=True))
+        totals = np.concatenate(sums)
+        # The sample's own sums are rounded once, whatever the order of its episodes.
+        totals[0] = [math.fsum(column) for column in columns.values()]
+        return dict(zip(columns, totals.T, strict=True))
 
     def spearman(self, owners: Sequence[int], pairs: Sequence[tuple[float, float]]) -> Floats:
         """Rank correlation of ``pairs`` [n] that belong to the episodes ``owners`` [n], in every resample.
@@ -84,11 +88,11 @@ def interval(values: Floats, scale: float = 1.0, confidence: float = 0.95) -> di
     No ends when the measure exists on fewer than nine of ten resamples (too few successes, say).
     """
     drawn = values[1:]
-    known = drawn[np.isfinite(drawn)]
+    defined = drawn[np.isfinite(drawn)]
     low = high = None
-    if math.isfinite(values[0]) and known.size and known.size >= _DEFINED * drawn.size:
+    if math.isfinite(values[0]) and defined.size and defined.size >= _DEFINED * drawn.size:
         tail = (1 - confidence) / 2
-        ends = np.quantile(known, [tail, 1 - tail])
+        ends = np.quantile(defined, [tail, 1 - tail])
         low, high = scale * float(ends[0]), scale * float(ends[1])
     value = scale * float(values[0]) if math.isfinite(values[0]) else None
     return {"value": value, "low": low, "high": high}

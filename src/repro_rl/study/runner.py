@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from repro_rl.errors import PreflightError
-from repro_rl.files import write_json
+from repro_rl.files import read_json_if_any, write_json
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -28,9 +28,8 @@ TAIL = 25  # lines of a log that a failure shows
 POLL = 0.2  # seconds
 
 Done = dict[str, Any]  # a job's record
-OnEvent = Callable[
-    [str, Job, str], None
-]  # ("started" | "finished" | "failed" | "skipped" | "kept", job, text)
+# ("started" | "finished" | "failed" | "skipped" | "kept", job, text)
+OnEvent = Callable[[str, Job, str], None]
 
 
 @dataclass(slots=True)
@@ -40,7 +39,7 @@ class Running:
     job: Job
     begin: float
     log: IO[bytes]
-    number: int = 0  # of the command
+    number: int = 0  # index of the command that runs
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -54,7 +53,7 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)  # name -> the job it needed
 
 
-def shown(command: Sequence[str]) -> str:
+def command_line(command: Sequence[str]) -> str:
     """The command as a person would type it."""
     return f"repro-rl {shlex.join(command)}"
 
@@ -75,15 +74,11 @@ def portable(out: Path, command: Sequence[str]) -> list[str]:
 
 def read_record(out: Path, job: Job) -> Done:
     """The job's record, empty when there is none that can be read."""
-    try:
-        value = json.loads(record_file(out, job).read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_json_if_any(record_file(out, job))
 
 
 def is_finished(out: Path, job: Job) -> bool:
-    """The same commands have finished."""
+    """Have the job's commands, exactly these, finished?"""
     record = read_record(out, job)
     commands = [portable(out, command) for command in job.commands]
     return record.get("status") == "finished" and record.get("commands") == commands
@@ -130,35 +125,29 @@ def run_jobs(
     if one of them failed it is skipped. On an interruption the processes are ended, and the call can be
     repeated.
     """
-    outcome, tell = Outcome(), on_event or (lambda kind, job, text: None)
+    outcome, notify = Outcome(), on_event or (lambda kind, job, text: None)
     names = {job.name for job in jobs}
     waiting: list[Job] = []
     for job in jobs:
         if is_finished(out, job):
             outcome.kept.append(job.name)
-            tell("kept", job, "finished before")
+            notify("kept", job, "finished before")
         else:
             waiting.append(job)
     running: list[Running] = []
     try:
         while waiting or running:
             for entry in list(running):
-                _advance(entry, out, outcome, tell, lock)
+                _advance(entry, out, outcome, notify, lock)
                 if entry.process is None:
                     running.remove(entry)
-            ready = {*outcome.finished, *outcome.kept}
-            lost = {*outcome.failed, *outcome.skipped}
+            _skip(waiting, outcome, notify)
+            finished = {*outcome.finished, *outcome.kept}
             for job in list(waiting):
-                broken = next((name for name in job.after if name in lost), None)
-                if broken is not None:
-                    waiting.remove(job)
-                    outcome.skipped[job.name] = broken
-                    lost.add(job.name)
-                    tell("skipped", job, f"{broken} failed")
-                elif len(running) < parallel and all(n in ready or n not in names for n in job.after):
+                if len(running) < parallel and all(n in finished or n not in names for n in job.after):
                     waiting.remove(job)
                     running.append(_start(job, out, lock))
-                    tell("started", job, "")
+                    notify("started", job, "")
             if on_tick is not None:
                 on_tick(running)
             if running:
@@ -168,6 +157,18 @@ def run_jobs(
         for entry in running:
             entry.log.close()
     return outcome
+
+
+def _skip(waiting: list[Job], outcome: Outcome, notify: OnEvent) -> None:
+    """Take the jobs out of ``waiting`` that need one which failed or was skipped."""
+    lost = {*outcome.failed, *outcome.skipped}
+    for job in list(waiting):
+        cause = next((name for name in job.after if name in lost), None)
+        if cause is not None:
+            waiting.remove(job)
+            outcome.skipped[job.name] = cause
+            lost.add(job.name)
+            notify("skipped", job, f"{cause} failed")
 
 
 def _start(job: Job, out: Path, lock: int | None) -> Running:
@@ -191,16 +192,19 @@ def launch(command: Sequence[str], log: IO[bytes], lock: int | None) -> subproce
 
 
 def _spawn(entry: Running, lock: int | None) -> None:
-    """Start the command whose turn it is."""
+    """Start the command that ``entry.number`` points to."""
     command = entry.job.commands[entry.number]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    entry.log.write(f"\n# {stamp}\n$ {shown(command)}\n".encode())
+    entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     entry.log.flush()
     entry.process = launch(command, entry.log, lock)
 
 
-def _advance(entry: Running, out: Path, outcome: Outcome, tell: OnEvent, lock: int | None) -> None:
-    """Look at the process; start the next command, or write the record and leave ``process`` None."""
+def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, lock: int | None) -> None:
+    """Poll the process. When it has ended, start the next command, or write the record.
+
+    After the last command ``process`` is None.
+    """
     assert entry.process is not None
     code = entry.process.poll()
     if code is None:
@@ -223,14 +227,14 @@ def _advance(entry: Running, out: Path, outcome: Outcome, tell: OnEvent, lock: i
         "commands": [portable(out, command) for command in job.commands],
     }
     if code:
-        command = shown(job.commands[entry.number])
+        command = command_line(job.commands[entry.number])
         reason = f"exit status {code}: {command}\n{_tail(log_file(out, job))}"
         record |= {"exit_status": code, "command": command}
         outcome.failed[job.name] = reason
     else:
         outcome.finished.append(job.name)
     write_json(record_file(out, job), record)
-    tell("failed" if code else "finished", job, outcome.failed.get(job.name, f"{seconds:.0f} s"))
+    notify("failed" if code else "finished", job, outcome.failed.get(job.name, f"{seconds:.0f} s"))
 
 
 def _tail(path: Path) -> str:
@@ -246,7 +250,7 @@ def _tail(path: Path) -> str:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask, wait a little, then end: checkpoints are written whole or not at all, so nothing breaks."""
+    """Terminate, wait up to ten seconds, then kill. Checkpoints are written whole or not at all."""
     for process in processes:
         with suppress(OSError):
             process.terminate()
@@ -260,7 +264,7 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def job_progress(job: Job) -> tuple[float, str]:
-    """How far a running job is, 0..1, and a few words; from the last line of its metrics."""
+    """How far a running job is, 0..1, and a description; from the last line of its metrics."""
     row = last_row(job.folder / "metrics.jsonl")
     iteration = int(row.get("iteration") or 0)
     if job.stage == "warm":
@@ -269,10 +273,10 @@ def job_progress(job: Job) -> tuple[float, str]:
         return 0.5, "evaluating"
     steps = float(row.get("env_steps") or 0)
     share = max(iteration / job.iterations, steps / job.env_steps if job.env_steps else 0.0)
-    words = f"iteration {iteration}, {steps / 1000:.0f}k steps"
+    text = f"iteration {iteration}, {steps / 1000:.0f}k steps"
     if isinstance(row.get("rollout/success"), float):
-        words += f", success {row['rollout/success']:.3f}"
-    return min(1.0, share), words if share < 1 else "evaluating"
+        text += f", success {row['rollout/success']:.3f}"
+    return min(1.0, share), text if share < 1 else "evaluating"
 
 
 def last_row(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Intervals that stand beside every figure. Plain functions of numbers, no state."""
+"""Confidence intervals of rates, means and other statistics. Functions of numbers, without state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a success rate, both ends in 0..1 (Wilson 1927).
 
-    No trials know nothing: (0, 1). The trials are taken as independent; several rollouts of one task are not,
+    Without trials (0, 1). The trials are taken as independent; several rollouts of one task are not,
     so with a few tasks and many rollouts use `bootstrap_interval` over the per-task rates instead.
     Raises DataError when successes are not within 0..trials.
     """
@@ -51,7 +51,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     """Mean with a Student t interval, meant for a handful of seeds. ``values``: [n], any unit, finite.
 
     n = 1 gives the value with a nan interval, n = 0 nan throughout. The ends are not clipped to 0..1: an
-    interval that leaves the range says that there are too few seeds (our decision).
+    interval that leaves the range says that there are too few seeds (decision D49).
     """
     _check_confidence(confidence)
     data = _finite(values)
@@ -61,6 +61,20 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     error = float(data.std(ddof=1)) / math.sqrt(data.size)
     half = float(stats.t.ppf(0.5 + confidence / 2, data.size - 1)) * error
     return Interval(mean, mean - half, mean + half, int(data.size))
+
+
+def column_intervals(rows: NDArray[np.float64]) -> dict[str, list[float] | None]:
+    """``mean``, and ``low`` and ``high`` of its 95 % t interval, of every column of ``rows`` [n, columns].
+
+    No ends below 3 rows, where the interval is too wide to say anything; no means without rows.
+    """
+    spans = [mean_interval(column.tolist()) for column in rows.T] if len(rows) else []
+    enough = len(rows) > 2
+    return {
+        "mean": [span.mean for span in spans],
+        "low": [span.low for span in spans] if enough else None,
+        "high": [span.high for span in spans] if enough else None,
+    }
 
 
 def bootstrap_interval(
@@ -75,7 +89,7 @@ def bootstrap_interval(
 
     ``values``: [n], resampled one by one, so each must be an independent unit (a task, a seed).
     ``statistic`` maps an array to a number along ``axis``. Percentile rather than BCa, which is undefined
-    on data without spread (our decision). Raises DataError for values that are not finite.
+    on data without spread (decision D50). Raises DataError for values that are not finite.
     """
     _check_confidence(confidence)
     data = _finite(values)

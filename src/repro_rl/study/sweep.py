@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
-from repro_rl.files import write_json
+from repro_rl.files import read_json, write_json
+from repro_rl.study.definition import Arm, Study, grid, label, unused_knobs
 from repro_rl.study.jobs import arm_jobs
 from repro_rl.study.outcomes import read_curve
-from repro_rl.study.plan import Arm, Study, grid, label, unused_knobs
 from repro_rl.study.runner import is_finished
 
 
@@ -19,15 +18,11 @@ def read_choices(out: Path) -> dict[str, Any]:
     path = out / "sweep.json"
     if not path.exists():
         return {"arms": {}}
-    try:
-        value = json.loads(path.read_text())
-        return {"arms": dict(value["arms"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a sweep's result ({error}); delete it to choose again.", file=path) from error
+    return {"arms": read_json(path, "sweep", {"arms": dict}, "; delete it to choose again")["arms"]}
 
 
 def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
-    """The best point of every arm whose whole grid has finished; written to sweep.json and then kept.
+    """The best point of every arm whose whole grid has finished; written to sweep.json, and not chosen again.
 
     A point's score is the mean of its last ``sweep.last`` validations, averaged over the sweep's seeds; a tie
     goes to the earlier point of the grid. The test panel plays no part. Arms that do not train, and arms of
@@ -35,10 +30,10 @@ def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
     """
     if study.sweep is None:
         return {}
-    state = read_choices(out)
+    choices = read_choices(out)
     for item in study.methods:
         points = grid(study, item)
-        tried = [entry["knobs"] for entry in state["arms"].get(item.name, {}).get("scores", [])]
+        tried = [entry["knobs"] for entry in choices["arms"].get(item.name, {}).get("scores", [])]
         if not points or tried == points:
             continue
         scores: list[dict[str, Any]] = []
@@ -58,10 +53,10 @@ def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
             scores.append({"knobs": knobs, "score": sum(by_seed) / len(by_seed), "by_seed": by_seed})
         else:
             best = max(scores, key=lambda entry: entry["score"])
-            state["arms"][item.name] = {"chosen": best["knobs"], "scores": scores}
-            write_json(out / "sweep.json", {"seeds": study.sweep.seeds, "last": study.sweep.last, **state})
+            choices["arms"][item.name] = {"chosen": best["knobs"], "scores": scores}
+            write_json(out / "sweep.json", {"seeds": study.sweep.seeds, "last": study.sweep.last, **choices})
     names = {item.name for item in study.methods}
-    chosen = {name: dict(entry["chosen"]) for name, entry in state["arms"].items() if name in names}
+    chosen = {name: dict(entry["chosen"]) for name, entry in choices["arms"].items() if name in names}
     for item in study.methods:
         if item.train and item.tuned_as in chosen:
             idle = unused_knobs(study, item)
@@ -70,6 +65,6 @@ def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_chosen(study: Study, item: Arm, chosen: dict[str, dict[str, Any]]) -> bool:
-    """The arm's settings stand: it has no sweep to wait for, or it is over."""
+    """Are the arm's settings final: it is not swept, or its sweep has finished?"""
     waits = bool(grid(study, item)) or (study.sweep is not None and item.train and item.tuned_as is not None)
     return not waits or item.name in chosen

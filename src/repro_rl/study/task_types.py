@@ -16,7 +16,7 @@ SHORT_NAMES = {
     "pick_cool_then_place_in_recep": "Cool",
     "pick_two_obj_and_place": "Pick2",
 }
-_ORDER = {name: place for place, name in enumerate(SHORT_NAMES)}
+_ORDER = {name: index for index, name in enumerate(SHORT_NAMES)}
 
 
 def short_name(task_type: str) -> str:
@@ -37,14 +37,14 @@ def success_by_type(
     ``low``, ``high``: 95 % Wilson interval over episodes. Tasks without a type (``task_type`` gives None) are
     left out; {} when none has one.
     """
-    found: dict[str, list[bool]] = {}
+    by_kind: dict[str, list[bool]] = {}
     for task, success in outcomes:
         kind = task_type(task)
         if kind is not None:
-            found.setdefault(kind, []).append(success)
+            by_kind.setdefault(kind, []).append(success)
     result: dict[str, dict[str, Any]] = {}
-    for kind in sorted(found, key=type_order):
-        won, episodes = sum(found[kind]), len(found[kind])
+    for kind in sorted(by_kind, key=type_order):
+        won, episodes = sum(by_kind[kind]), len(by_kind[kind])
         low, high = wilson(won, episodes)
         result[kind] = {
             "episodes": episodes,

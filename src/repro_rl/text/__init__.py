@@ -1,16 +1,19 @@
-"""Text: prompts from template files, and total parsers for action, progress and reflection."""
+"""Prompts from template files, and total parsers for action, progress and reflection."""
 
-from repro_rl.text.parse import ForwardParse, ReflectionParse, TextFormat, parse_forward, parse_reflection
-from repro_rl.text.prompts import PromptBuilder, ReflectStep, ShownEpisode, ShownStep
+from repro_rl.text.parse import ActionParse, ReflectionParse, TextFormat, parse_action, parse_reflection
+from repro_rl.text.prompts import DemoEpisode, DemoStep, PromptBuilder, ReflectStep, StepInputs
+from repro_rl.text.turns import TurnPrompts
 
 __all__ = [
-    "ForwardParse",
+    "ActionParse",
+    "DemoEpisode",
+    "DemoStep",
     "PromptBuilder",
     "ReflectStep",
     "ReflectionParse",
-    "ShownEpisode",
-    "ShownStep",
+    "StepInputs",
     "TextFormat",
-    "parse_forward",
+    "TurnPrompts",
+    "parse_action",
     "parse_reflection",
 ]

@@ -1,11 +1,13 @@
 """Prompts from template files, and the target texts of supervised training.
 
-Template files (Jinja2): ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``; a folder
-of the user's own may hold a file of the same name, which then replaces it. Variables in forward:
-instructions, demonstrations (the text that demos made, "" for none), goal, observation, admissible, history,
-step, max_steps; in reflect: instructions, goal, steps, won, score, first_observation; in demos: episodes,
-judged (bool: steps have progress); in all: progress (bool), think ("required", "optional", "off") and report
-("before" or "after" the action). An unknown variable is an error.
+Template files (Jinja2) are ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``. A file
+of the same name in ``template_dir`` replaces one. Their variables, of which an unknown one is an error:
+
+- forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
+  observation, admissible, history, step, max_steps
+- reflect: instructions, goal, steps, won, score, first_observation
+- demos: episodes, judged (bool: steps have progress)
+- all: progress (bool), think ("required", "optional", "off"), report ("before" or "after" the action)
 """
 
 from __future__ import annotations
@@ -17,42 +19,56 @@ from pathlib import Path
 import jinja2
 
 from repro_rl.errors import ConfigError
-from repro_rl.text.parse import TAG, TextFormat, parse_forward
+from repro_rl.text.parse import TAG, TextFormat, parse_action
 
 TEMPLATES = Path(__file__).parent / "templates"
-FORWARD, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
-CHAT = ("chat_first.jinja", "chat_next.jinja", "chat_reflect.jinja")  # turns of a conversation, see text.chat
+ACT, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
+CHAT = ("chat_first.jinja", "chat_next.jinja", "chat_reflect.jinja")  # turns of a conversation: text.turns
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """The inputs of the prompt of one step."""
+
+    instructions: str  # the environment's rules
+    goal: str  # the task in words
+    observation: str  # the current one
+    admissible: Sequence[str]  # actions that are possible now, in the environment's words
+    step: int  # 1-based
+    max_steps: int
+    history: Sequence[tuple[str, str]] = ()  # past (observation, action), oldest first
+    demonstrations: str = ""  # the text that ``PromptBuilder.demonstrations`` made
 
 
 @dataclass(frozen=True, slots=True)
 class ReflectStep:
-    """One step as the reflection prompt shows it."""
+    """One step in the reflection prompt."""
 
     t: int  # 1-based
     observation_before: str
-    action: str  # "" is written as "none"
+    action: str  # "" is rendered as "none"
     feedback: str  # the observation after the action
-    brief: str  # its short form, for the compact style
+    brief: str  # a short form of the feedback, for the compact style
 
 
 @dataclass(frozen=True, slots=True)
-class ShownStep:
+class DemoStep:
     """One step of a demonstration in a prompt."""
 
     t: int  # 1-based
     observation: str  # before the action
-    action: str
+    action: str  # "" is rendered as "none"
     brief: str  # short form of the observation after the action
-    progress: int | None  # after the step, 0..100; None: not shown
+    progress: int | None  # after the step, 0..100; None: left out
 
 
 @dataclass(frozen=True, slots=True)
-class ShownEpisode:
+class DemoEpisode:
     """A demonstration in a prompt."""
 
-    goal: str
+    goal: str  # the task in words
     first_observation: str
-    steps: tuple[ShownStep, ...]
+    steps: tuple[DemoStep, ...]  # [T]
 
 
 def one_line(text: str) -> str:
@@ -61,32 +77,34 @@ def one_line(text: str) -> str:
 
 
 class PromptBuilder:
-    """Renders prompts and target texts in one format. Templates are compiled once, here.
+    """Renders prompts and target texts in one format. Templates are compiled once, when it is built.
 
-    ``history``: how many past (observation, action) pairs a forward prompt shows; the compact style shows
-    none. ``template_dir``: a folder with replacements for either template file. ``resolution``: progress in
-    *targets* is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
-    Raises ConfigError for a bad setting, and for a missing or broken template, naming the file.
+    ``history``: the largest number of past (observation, action) pairs in a prompt; the compact style has
+    none. ``template_dir``: a folder with replacements for template files. ``resolution``: progress in
+    *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
+    Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
     """
 
     def __init__(
         self, fmt: TextFormat, history: int = 2, template_dir: Path | None = None, *, resolution: int = 1
     ) -> None:
         if history < 0:
-            raise ConfigError(f"text.history is {history}; give 0 or more past steps to show.")
+            raise ConfigError(f"prompt.history is {history}; give 0 or more past steps.")
         if not 1 <= resolution <= 50 or 100 % resolution:
             raise ConfigError(
-                f"text.resolution is {resolution}; give a divisor of 100 up to 50, such as 1 or 10."
+                f"prompt.resolution is {resolution}; give a divisor of 100 up to 50, such as 1 or 10."
             )
         self.fmt, self.resolution = fmt, resolution
         self.history = 0 if fmt.style == "compact" else history
+        # Only the package's own compact templates leave the admissible actions out.
+        self.shows_admissible = fmt.style == "full" or template_dir is not None
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
-            if not any((folder / name).is_file() for name in (FORWARD, REFLECT, DEMOS, *CHAT)):
+            if not any((folder / name).is_file() for name in (ACT, REFLECT, DEMOS, *CHAT)):
                 raise ConfigError(
-                    f"The template folder {folder} holds neither {FORWARD} nor {REFLECT} nor {DEMOS}; add "
-                    f"one of them or of {', '.join(CHAT)}, or leave the setting out to use the templates in "
+                    f"The template folder {folder} holds neither {ACT} nor {REFLECT} nor {DEMOS}; add one of "
+                    f"them or of {', '.join(CHAT)}, or leave prompt.template_dir out to use the templates in "
                     f"{folders[0]}."
                 )
             folders.insert(0, folder)
@@ -98,13 +116,14 @@ class PromptBuilder:
             autoescape=False,
             auto_reload=False,
         )
-        self._forward = self._compile(environment, FORWARD, folders)
+        self._act = self._compile(environment, ACT, folders)
         self._reflect = self._compile(environment, REFLECT, folders)
         self._demos = self._compile(environment, DEMOS, folders)
         self.chat = {name: self._compile(environment, name, folders) for name in CHAT}
 
     @staticmethod
     def _compile(environment: jinja2.Environment, name: str, folders: list[Path]) -> jinja2.Template:
+        """The template ``name``. Raises ConfigError naming the file."""
         path = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
         try:
             return environment.get_template(name)
@@ -118,67 +137,63 @@ class PromptBuilder:
             raise ConfigError(f"The template {path} cannot be read as UTF-8 text: {error}") from error
 
     def render(self, template: jinja2.Template, **variables: object) -> str:
-        """A template of this builder with its format's variables. Raises ConfigError when it fails."""
+        """Render a template with ``variables`` and those of the format. Raises ConfigError when it fails."""
         try:
             return template.render(
                 progress=self.fmt.progress, think=self.fmt.think, report=self.fmt.report, **variables
             )
-        except Exception as error:  # a template is foreign code: whatever it raises is its own fault
+        except Exception as error:  # a template is code of the user, so it may raise anything
             raise ConfigError(f"The template {template.filename} cannot be rendered: {error}") from error
 
-    def forward(
-        self,
-        *,
-        instructions: str,
-        goal: str,
-        observation: str,
-        admissible: Sequence[str],
-        history: Sequence[tuple[str, str]],
-        step: int,
-        max_steps: int,
-        demonstrations: str = "",
-    ) -> str:
-        """The prompt for step ``step`` (1-based). ``history``: past (observation, action), oldest first.
+    def act(self, inputs: StepInputs) -> str:
+        """The prompt that asks for an action, as one text.
 
-        ``demonstrations``: what ``PromptBuilder.demonstrations`` made. Full style: what does not change
-        during an episode comes first. Compact style: exactly one line, demonstrations, the observation and
-        then the word ``act``, or ``progress`` when progress is to be reported.
+        Full style: the part that is constant during an episode comes first, so that its keys and values can
+        be reused. Compact style, one line: demonstrations, observation, then ``progress`` when progress is
+        to be reported, otherwise ``act``. At most the last ``history`` pairs of the inputs are in it.
         Raises ConfigError when the template fails, or leaves the demonstrations out.
         """
+        history = list(inputs.history)[-self.history :] if self.history else []
+        return self.render_step(self._act, inputs, history)
+
+    def render_step(
+        self, template: jinja2.Template, inputs: StepInputs, history: Sequence[tuple[str, str]] = ()
+    ) -> str:
+        """Render ``template`` with the variables of a step. Raises ConfigError as ``act`` does."""
         compact = self.fmt.style == "compact"
         text = self.render(
-            self._forward,
-            instructions=instructions,
-            goal=goal,
-            observation=one_line(observation) if compact else observation,
-            admissible=admissible,
-            history=list(history)[-self.history :] if self.history else [],
-            step=step,
-            max_steps=max_steps,
-            demonstrations=demonstrations,
+            template,
+            instructions=inputs.instructions,
+            goal=inputs.goal,
+            observation=one_line(inputs.observation) if compact else inputs.observation,
+            admissible=inputs.admissible,
+            history=history,
+            step=inputs.step,
+            max_steps=inputs.max_steps,
+            demonstrations=inputs.demonstrations,
         )
-        if demonstrations not in text:
+        if inputs.demonstrations not in text:
             raise ConfigError(
-                f"The template {self._forward.filename} leaves out the demonstrations; write "
+                f"The template {template.filename} leaves out the demonstrations; write "
                 "{{ demonstrations }} where they belong."
             )
         return text
 
-    def demonstrations(self, episodes: Sequence[ShownEpisode]) -> str:
-        """The block of demonstrations that a forward prompt shows; "" for none.
+    def demonstrations(self, episodes: Sequence[DemoEpisode]) -> str:
+        """The text of demonstrations for ``StepInputs.demonstrations``; "" for no episodes.
 
         Compact style: ``demo <first observation> (<action> <brief> [p<progress>])... now``. Progress is
-        written as targets write it. Raises ConfigError when the template fails.
+        rounded as in targets. Raises ConfigError when the template fails.
         """
         if not episodes:
             return ""
         line = one_line if self.fmt.style == "compact" else str.strip
-        shown = [
-            ShownEpisode(
+        written = [
+            DemoEpisode(
                 line(episode.goal),
                 line(episode.first_observation),
                 tuple(
-                    ShownStep(
+                    DemoStep(
                         step.t,
                         line(step.observation),
                         line(step.action),
@@ -190,8 +205,8 @@ class PromptBuilder:
             )
             for episode in episodes
         ]
-        judged = any(step.progress is not None for episode in shown for step in episode.steps)
-        return self.render(self._demos, episodes=shown, judged=judged).strip()
+        judged = any(step.progress is not None for episode in written for step in episode.steps)
+        return self.render(self._demos, episodes=written, judged=judged).strip()
 
     def reflect(
         self,
@@ -203,10 +218,10 @@ class PromptBuilder:
         score: float,
         first_observation: str,
     ) -> str:
-        """The prompt that shows a finished episode with its outcome and asks for P_1..P_T.
+        """The prompt with a finished episode and its outcome that asks for P_1..P_T.
 
         Compact style: one line, ``reflect won|lost <first observation> (<action> <brief> t<t>)... judge``.
-        The first observation is given in full: what does not change, such as walls, stands only there.
+        The first observation is complete, because the short forms leave out what is constant, such as walls.
         Raises ConfigError when the template fails.
         """
         if self.fmt.style == "compact":
@@ -226,28 +241,29 @@ class PromptBuilder:
         )
 
     def round_progress(self, value: int) -> int:
-        """``value`` (0..100) as targets write it: the nearest multiple of ``resolution``, halves up.
+        """``value`` (0..100) rounded to the nearest multiple of ``resolution``, halves up, as in targets.
 
-        0 and 100 are kept for exactly 0 and 100: with resolution 10, 95..99 become 90 and 1..4 become 10
-        (our decision: "finished" and "nothing yet" are claims, not roundings). Raises ConfigError outside
-        0..100.
+        Only 0 becomes 0, and only 100 becomes 100 (decision D6): with resolution 10, 1..4 become 10 and
+        95..99 become 90. Raises ConfigError outside 0..100.
         """
         if not 0 <= value <= 100:
-            raise ConfigError(f"Progress {value} is outside 0..100; a target text cannot hold it.")
+            raise ConfigError(f"Progress {value} is outside 0..100; it cannot be written in a target.")
         if value in (0, 100):
             return value
         nearest = (2 * value + self.resolution) // (2 * self.resolution) * self.resolution
         return min(max(nearest, self.resolution), 100 - self.resolution)
 
-    def render_forward_target(self, online: int | None, action: str, think: str = "") -> str:
+    def action_target(self, online: int | None, action: str, think: str = "") -> str:
         """The completion that parses back to ``round_progress(online)`` and ``action`` without a defect.
 
-        ``online`` is left out when the format has no progress, ``think`` where it has no thoughts. The action
-        comes back stripped, in compact style with single spaces.
-        Raises ConfigError for what cannot be written in this format.
+        ``online`` is left out when the format has no progress, ``think`` when it has no thoughts. The action
+        is parsed back stripped, in compact style with single spaces.
+        Raises ConfigError for an action, value or thought that the format cannot express.
         """
         if self.fmt.progress and online is None:
-            raise ConfigError("A forward target in a format with progress needs a progress value; got None.")
+            raise ConfigError(
+                "A target that acts, in a format with progress, needs a progress value; got None."
+            )
         number = self.round_progress(online) if self.fmt.progress and online is not None else None
         if self.fmt.style == "compact":
             action = one_line(action)
@@ -258,16 +274,19 @@ class PromptBuilder:
             report = "" if number is None else f"<progress>{number}</progress>"
             parts = [report, f"<action>{action}</action>"]
             text = self._thought(think) + "".join(parts if self.fmt.report == "before" else reversed(parts))
-        parsed = parse_forward(text, self.fmt)
+        parsed = parse_action(text, self.fmt)
         if parsed.defects or parsed.action != action:
             raise ConfigError(
                 f"The action {action[:80]!r} cannot be a training target: it reads back with "
-                f"{', '.join(parsed.defects) or 'another action'}. It must not be empty or hold the tags."
+                f"{', '.join(parsed.defects) or 'another action'}. It must not be empty or contain the tags."
             )
         return text
 
-    def render_reflection_target(self, values: Sequence[int], think: str = "") -> str:
-        """The completion that parses back to the rounded ``values`` P_1..P_T. ConfigError when empty."""
+    def reflection_target(self, values: Sequence[int], think: str = "") -> str:
+        """The completion that parses back to the rounded ``values`` P_1..P_T.
+
+        Raises ConfigError for no values, for a value outside 0..100, and for a thought with tags in it.
+        """
         if not values:
             raise ConfigError("A reflection target needs at least one value; the episode has no steps.")
         numbers = list(enumerate(map(self.round_progress, values), 1))
@@ -277,21 +296,23 @@ class PromptBuilder:
         return f"{self._thought(think)}<progress>\n{lines}\n</progress>"
 
     def _thought(self, think: str) -> str:
-        """The thought with its tags; nothing where it is off, or empty and not required."""
+        """The thought with its tags; "" when thoughts are off, or when it is empty and optional."""
         if self.fmt.think == "off" or (self.fmt.think == "optional" and not think.strip()):
             return ""
         if TAG.search(think):
-            raise ConfigError("A thought in a training target must not hold <think>, <progress> or <action>.")
+            raise ConfigError(
+                "A thought in a training target must not contain <think>, <progress> or <action>."
+            )
         return f"<think>{think}</think>"
 
     def words(self, max_steps: int, *, demonstrations: bool = False) -> set[str]:
         """Compact style: every word that the shipped templates and targets add to the environment's own.
 
-        ``max_steps`` is the longest episode: it bounds t1..tT. ``demonstrations``: prompts may show some; a
-        model that never meets them does without their words. Raises ConfigError in full style.
+        ``max_steps``: length of the longest episode, which bounds t1..tT. ``demonstrations``: include the
+        words of demos.jinja. Raises ConfigError in full style.
         """
         if self.fmt.style != "compact":
-            raise ConfigError("Only the compact style has a closed set of words; text.style is 'full'.")
+            raise ConfigError("Only the compact style has a closed set of words; prompt.style is 'full'.")
         words = {"act", "progress", "reflect", "won", "lost", "judge", "none"}
         words |= {"demo", "now"} if demonstrations else set()
         words |= {f"t{t}" for t in range(1, max_steps + 1)}

@@ -1,1 +1,41 @@
+"""Training: the two stages, and the parts of another loop. Other packages import from here only."""
 
+from repro_rl.rollout.samples import SampleFormat, make_sample
+from repro_rl.train.batch import Batch, Collation, Row, merge, single_row, split_rows, trained_tokens
+from repro_rl.train.imitation import ImitationData, PromptModes, imitation_data
+from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
+from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.rl import RLRun, run_training
+from repro_rl.train.schedule import ReflectionSampling, minibatch_order, task_schedule
+from repro_rl.train.sft import WarmupRun, run_warmup
+from repro_rl.train.update import TrainedModel, Updater
+
+__all__ = [
+    "Batch",
+    "Collation",
+    "ImitationData",
+    "LossSettings",
+    "LossTerms",
+    "PromptModes",
+    "RLRun",
+    "ReflectionSampling",
+    "Row",
+    "SampleFormat",
+    "TrainedModel",
+    "Updater",
+    "WarmupRun",
+    "build_optimizer",
+    "imitation_data",
+    "imitation_loss",
+    "make_sample",
+    "merge",
+    "minibatch_order",
+    "policy_loss",
+    "reference_values",
+    "run_training",
+    "run_warmup",
+    "single_row",
+    "split_rows",
+    "task_schedule",
+    "trained_tokens",
+]

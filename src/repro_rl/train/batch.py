@@ -1,26 +1,27 @@
-"""Merging equal samples, and padding what remains.
+"""Merging equal samples into rows, and rows into batches for one forward and backward pass.
 
 In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ
 only in their advantages, and the objective of one token is piecewise linear in A: min(rA, clip(r)A) is
 A*min(r, 1+e) for A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative
 advantages are all that the update needs; training on merged rows gives the same gradient as training on
-every copy.
+every copy (decision D55).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.train.forward import Forest, Targets
-from repro_rl.types import Sample
+from repro_rl.policy.tree import TokenTree, build_tree
+from repro_rl.types import Sample, TokenKind
 
-RowKey = tuple[bytes, bytes, bytes, str]
-SPREAD = 4  # cells of attention for each node of a tree
+RowKey = tuple[bytes, bytes]
+Scales = Mapping[TokenKind, float]  # weight of a token of each kind in the loss
+PADDING_RATIO = 4  # most cells of attention for each node of a tree
 
 
 @dataclass(slots=True)
@@ -28,59 +29,83 @@ class Row:
     """All equal samples of a mini-batch as one row."""
 
     ids: NDArray[np.int64]  # [L]
-    trained: NDArray[np.bool_]  # [L]
-    positive: NDArray[np.float32]  # [L] sum of the advantages >= 0
-    negative: NDArray[np.float32]  # [L] sum of the advantages < 0
-    logprob: NDArray[np.float32]  # [L] sampled log-prob (mean over the copies; they differ in the last bits)
-    count: int
-    kind: str
-    reflected: NDArray[np.bool_] | None = None  # [L], see Sample
-
-
-@dataclass(slots=True)
-class Batch:
-    """Right-padded rows. [B, L] unless said otherwise; targets are the ids shifted left by one."""
-
-    ids: torch.Tensor
-    target: torch.Tensor  # [B, L-1]
-    weight: torch.Tensor  # [B, L-1] copies of the row where the target is trained on, else 0
-    positive: torch.Tensor  # [B, L-1]
-    negative: torch.Tensor  # [B, L-1]
-    logprob: torch.Tensor  # [B, L-1]
-    scale: torch.Tensor  # [B, L-1] what a token of this kind counts
-    reference: torch.Tensor | None = None  # see loss.reference_values
-    targets: Targets | None = None  # these two are made by the first forward pass
-    forest: Forest | None = None
+    kind: NDArray[np.int8]  # [L], TokenKind
+    positive: NDArray[np.float32]  # [L], sum of the advantages >= 0
+    negative: NDArray[np.float32]  # [L], sum of the advantages < 0
+    logprob: NDArray[np.float32]  # [L], sampled log-prob: mean of the copies, which differ in the last bits
+    count: int  # of copies
 
     @property
-    def columns(self) -> torch.Tensor:
-        """[K] target columns that any row trains on; other logits are not needed."""
-        return (self.weight > 0).any(dim=0).nonzero().squeeze(-1)
+    def trained(self) -> NDArray[np.bool_]:
+        """[L], True where the token is trained on."""
+        return np.not_equal(self.kind, TokenKind.CONTEXT)
+
+
+@dataclass(slots=True, frozen=True)
+class Targets:
+    """The T trained tokens of a batch, row by row. Everything is [T]."""
+
+    token: torch.Tensor
+    weight: torch.Tensor  # copies of the row
+    positive: torch.Tensor  # see Row
+    negative: torch.Tensor
+    logprob: torch.Tensor
+    scale: torch.Tensor  # weight of a token of this kind, see Scales
+
+
+@dataclass(slots=True, frozen=True)
+class PaddedInputs:
+    """Right-padded rows for any causal model: it never looks right, so no attention mask is needed."""
+
+    ids: torch.Tensor  # [B, L]
+    columns: torch.Tensor  # [K], the columns whose logits any row needs
+    row: torch.Tensor  # [T]
+    column: torch.Tensor  # [T], index into ``columns``
+
+
+@dataclass(slots=True, frozen=True)
+class TreeInputs:
+    """The rows as a token tree, up to their last trained token, which itself is only predicted."""
+
+    tree: TokenTree
+    nodes: NDArray[np.int64]  # [U], the nodes whose logits are needed
+    index: torch.Tensor  # [T], index into ``nodes``
+
+
+@dataclass(slots=True, frozen=True)
+class Batch:
+    """One micro-batch. It is never changed: ``dataclasses.replace`` makes another one."""
+
+    inputs: PaddedInputs | TreeInputs
+    targets: Targets
+    reference: torch.Tensor | None = None  # see loss.reference_values
 
 
 def row_key(row: Row | Sample) -> RowKey:
     """Rows and samples with equal keys can be one row."""
-    reflected = b"" if row.reflected is None else row.reflected.tobytes()
-    return row.ids.tobytes(), row.trained.tobytes(), reflected, row.kind
+    return row.ids.tobytes(), row.kind.tobytes()
+
+
+def single_row(sample: Sample) -> Row:
+    """A row of one sample, with arrays of its own where ``merge`` adds to them."""
+    return Row(
+        ids=sample.ids,
+        kind=sample.kind,
+        positive=np.maximum(sample.advantage, 0),
+        negative=np.minimum(sample.advantage, 0),
+        logprob=sample.logprob.copy(),
+        count=1,
+    )
 
 
 def merge(samples: Sequence[Sample]) -> list[Row]:
-    """Merge equal samples (same ids, trained positions and kind). Order of first appearance is kept."""
+    """Merge equal samples (same ids and kinds). Order of first appearance is kept."""
     rows: dict[RowKey, Row] = {}
     for sample in samples:
         key = row_key(sample)
         row = rows.get(key)
         if row is None:
-            rows[key] = Row(
-                ids=sample.ids,
-                trained=sample.trained,
-                positive=np.maximum(sample.advantage, 0),
-                negative=np.minimum(sample.advantage, 0),
-                logprob=sample.logprob.copy(),
-                count=1,
-                kind=sample.kind,
-                reflected=sample.reflected,
-            )
+            rows[key] = single_row(sample)
         else:
             row.positive += np.maximum(sample.advantage, 0)
             row.negative += np.minimum(sample.advantage, 0)
@@ -91,22 +116,16 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
     return list(rows.values())
 
 
-def trained_tokens(rows: Sequence[Row], kind: str) -> int:
-    """Tokens of a kind that are trained on, in all copies; packed reflections' are among "reflect"."""
-    total = 0
-    for row in rows:
-        inside = 0 if row.reflected is None else int((row.trained & row.reflected).sum())
-        total += row.count * inside if kind == "reflect" else 0
-        total += row.count * (int(row.trained.sum()) - inside) if row.kind == kind else 0
-    return total
+def trained_tokens(rows: Sequence[Row], kind: TokenKind) -> int:
+    """Tokens of a kind, in all copies."""
+    return sum(row.count * int((row.kind == kind).sum()) for row in rows)
 
 
 def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
     """Sort by length and cut so that no padded batch exceeds ``max_cells`` cells (a single row may)."""
-    ordered = sorted(rows, key=lambda row: len(row.ids))
     batches: list[list[Row]] = []
     current: list[Row] = []
-    for row in ordered:
+    for row in sorted(rows, key=lambda row: len(row.ids)):
         if current and (len(current) + 1) * len(row.ids) > max_cells:
             batches.append(current)
             current = []
@@ -119,7 +138,8 @@ def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
 def split_tree(rows: Sequence[Row], max_nodes: int) -> list[list[Row]]:
     """Cut so that no batch, as a token tree, has more than ``max_nodes`` nodes (a single row may).
 
-    Rows that begin alike stay together. Attention pads them, to at most ``SPREAD`` times as many cells.
+    Rows that begin alike stay together. Attention pads them, to at most ``PADDING_RATIO`` times as many
+    cells.
     """
     keyed = sorted(((row.ids.tobytes(), row) for row in rows), key=lambda pair: pair[0])
     batches: list[list[Row]] = []
@@ -134,7 +154,7 @@ def split_tree(rows: Sequence[Row], max_nodes: int) -> list[list[Row]]:
             differ = np.nonzero(last[:size] != ids[:size])[0]
             fresh -= int(differ[0]) if len(differ) else size
         wide = max(width, len(ids))
-        if current and (nodes + fresh > max_nodes or (len(current) + 1) * wide > SPREAD * max_nodes):
+        if current and (nodes + fresh > max_nodes or (len(current) + 1) * wide > PADDING_RATIO * max_nodes):
             batches.append(current)
             current, nodes, wide, fresh = [], 0, len(ids), len(ids)
         current.append(row)
@@ -144,30 +164,64 @@ def split_tree(rows: Sequence[Row], max_nodes: int) -> list[list[Row]]:
     return batches
 
 
-def collate(rows: Sequence[Row], scales: dict[str, float], pad_id: int, device: torch.device) -> Batch:
-    """Pad rows on the right. A causal model never looks right, so no attention mask is needed."""
-    size, width = len(rows), max(len(row.ids) for row in rows)
-    ids = np.full((size, width), pad_id, dtype=np.int64)
-    weight, positive, negative, logprob, scale = (np.zeros((size, width), dtype=np.float32) for _ in range(5))
-    for i, row in enumerate(rows):
-        length = len(row.ids)
-        ids[i, :length] = row.ids
-        weight[i, :length] = row.trained * row.count
-        positive[i, :length], negative[i, :length] = row.positive, row.negative
-        logprob[i, :length] = row.logprob
-        scale[i] = scales[row.kind]
-        if row.reflected is not None:
-            scale[i, :length][row.reflected] = scales["reflect"]
+@dataclass(slots=True, frozen=True)
+class Collation:
+    """How rows become batches: for which device, and as padded rows or as a token tree."""
 
-    def send(values: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    pad_id: int
+    device: torch.device
+    as_tree: bool = False  # for the packed engine; see policy.packed
 
-    return Batch(
-        ids=send(ids),
-        target=send(ids[:, 1:]),
-        weight=send(weight[:, 1:]),
-        positive=send(positive[:, 1:]),
-        negative=send(negative[:, 1:]),
-        logprob=send(logprob[:, 1:]),
-        scale=send(scale[:, 1:]),
-    )
+    def split(self, rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
+        """Micro-batches of at most ``max_cells`` cells or nodes."""
+        return (split_tree if self.as_tree else split_rows)(rows, max_cells)
+
+    def collate(self, rows: Sequence[Row], scales: Scales) -> Batch:
+        """A batch of ``rows``; a token of a kind counts ``scales[kind]`` times its row's copies."""
+        size, width = len(rows), max(len(row.ids) for row in rows)
+        ids = np.full((size, width), self.pad_id, dtype=np.int64)
+        kind = np.zeros((size, width), dtype=np.int8)
+        positive, negative, logprob = (np.zeros((size, width), dtype=np.float32) for _ in range(3))
+        for i, row in enumerate(rows):
+            length = len(row.ids)
+            ids[i, :length], kind[i, :length] = row.ids, row.kind
+            positive[i, :length], negative[i, :length] = row.positive, row.negative
+            logprob[i, :length] = row.logprob
+        # The first token of a row is never predicted.
+        row_index, column = np.nonzero(kind[:, 1:])
+        cells = row_index, column + 1
+        copies = np.array([row.count for row in rows], dtype=np.float32)
+        table = np.zeros(len(TokenKind), dtype=np.float32)
+        for name, scale in scales.items():
+            table[name] = scale
+        targets = Targets(
+            token=self._tensor(ids[cells]),
+            weight=self._tensor(copies[row_index]),
+            positive=self._tensor(positive[cells]),
+            negative=self._tensor(negative[cells]),
+            logprob=self._tensor(logprob[cells]),
+            scale=self._tensor(table[kind[cells]]),
+        )
+        if self.as_tree and len(row_index):
+            return Batch(tree_inputs(ids, row_index, column), targets)
+        return Batch(self._padded(ids, row_index, column), targets)
+
+    def _padded(
+        self, ids: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]
+    ) -> PaddedInputs:
+        columns, index = np.unique(column, return_inverse=True)
+        return PaddedInputs(
+            self._tensor(ids), self._tensor(columns), self._tensor(row), self._tensor(index.reshape(-1))
+        )
+
+    def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def tree_inputs(ids: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> TreeInputs:
+    """The tree of the rows ``ids`` [B, L]; target t is predicted at ``column[t]`` of ``row[t]``."""
+    length = np.ones(len(ids), dtype=np.int64)
+    np.maximum.at(length, row, column + 1)
+    tree = build_tree([ids[i, :size] for i, size in enumerate(length)])
+    nodes, index = np.unique(tree.path[row, column], return_inverse=True)
+    return TreeInputs(tree, nodes, torch.from_numpy(index))

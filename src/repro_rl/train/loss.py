@@ -8,9 +8,22 @@ from typing import Any
 
 import torch
 
+from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
 from repro_rl.train.batch import Batch
-from repro_rl.train.forward import trained_logits
+from repro_rl.train.logits import target_logits, target_logprobs
+
+KL_FORMS = ("exact", "k1", "k2", "k3")
+
+
+@dataclass(slots=True, frozen=True)
+class LossSettings:
+    """The objective of one token; the fields are those of the section ``train``."""
+
+    clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e
+    kl: KlSection
+    entropy_coef: float  # weight of the entropy bonus
+    temperature: float  # that the samples were drawn at
 
 
 @dataclass(slots=True)
@@ -26,22 +39,16 @@ class LossTerms:
     tokens: float
 
 
-def reference_values(
-    reference: Any, batch: Batch, form: str, temperature: float, use_packed: bool = True
-) -> torch.Tensor:
-    """What the KL of this form needs of the reference: log-distributions [U, V] or log-probs [T]."""
-    logits, place = trained_logits(reference, batch, temperature, use_packed)
+def reference_values(reference: Any, batch: Batch, form: str, temperature: float) -> torch.Tensor:
+    """What the KL of this form needs of the reference: log-distributions [U, V] or log-probs [T].
+
+    Raises ConfigError for an unknown form.
+    """
+    if form not in KL_FORMS:
+        raise ConfigError(f"Unknown KL form {form!r}; known: {', '.join(KL_FORMS)}, none.")
+    logits, index = target_logits(reference, batch, temperature)
     logp = torch.log_softmax(logits, dim=-1)
-    return logp if form == "exact" else pick(logp, batch, place)
-
-
-def pick(logp: torch.Tensor, batch: Batch, place: torch.Tensor | None) -> torch.Tensor:
-    """Log-probs [T] of the targets under log-distributions [U, V]."""
-    assert batch.targets is not None
-    token = batch.targets.token
-    if place is None:
-        return logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    return logp.flatten().index_select(0, place * logp.shape[-1] + token)
+    return logp if form == "exact" else target_logprobs(logp, batch, index)
 
 
 def kl_terms(
@@ -50,8 +57,8 @@ def kl_terms(
     """KL(policy || reference) for each token [T].
 
     "exact" sums over the vocabulary (logp and reference [T, V]); "k1", "k2", "k3" are Schulman's estimators
-    on the sampled token (reference [T]) with the log-ratio clamped, since k3 explodes from a sharp start
-    (MICRO).
+    on the sampled token ("Approximating KL Divergence", 2020; reference [T]) with the log-ratio clamped,
+    since k3 explodes from a sharp start (decision D54). Raises ConfigError for another form.
     """
     if form == "exact":
         return (logp.exp() * (logp - reference)).sum(-1)
@@ -62,70 +69,64 @@ def kl_terms(
         return 0.5 * ratio.square()
     if form == "k3":
         return ratio.exp() - 1 - ratio
-    raise ConfigError(f"Unknown KL form {form!r}; known: exact, k1, k2, k3, none.")
+    raise ConfigError(f"Unknown KL form {form!r}; known: {', '.join(KL_FORMS)}, none.")
 
 
-def policy_loss(
-    model: Any,
-    batch: Batch,
-    *,
-    clip: float,
-    kl_form: str,
-    kl_coef: float,
-    kl_clamp: float,
-    entropy_coef: float,
-    temperature: float,
-    use_packed: bool = True,
-) -> LossTerms:
-    """PPO-clip + KL - entropy bonus.
+def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
+    """PPO-clip (Schulman et al. 2017, equation 7) + KL - entropy bonus, summed over the trained tokens.
 
-    Each token counts ``batch.scale`` (1 / tokens of its kind in the mini-batch). ``use_packed`` must be what
-    ``reference_values`` had.
+    Each token weighs ``targets.scale``, as often as its row was sampled. ``batch.reference``: what
+    ``reference_values`` gave for this form of the KL. Raises ConfigError when the KL needs it and it is None.
     """
-    logits, place = trained_logits(model, batch, temperature, use_packed)
-    cells = batch.targets
-    assert cells is not None
+    logits, index = target_logits(model, batch, settings.temperature)
+    targets, clip = batch.targets, settings.clip
 
-    def each(values: torch.Tensor) -> torch.Tensor:
+    def per_target(values: torch.Tensor) -> torch.Tensor:
         """[T] from [U]."""
-        return values if place is None else values.index_select(0, place)
+        return values if index is None else values.index_select(0, index)
 
     logp = torch.log_softmax(logits, dim=-1)
-    weight, old = cells.weight, cells.logprob
-    chosen = pick(logp, batch, place)
-    ratio = (chosen - old).exp()
+    weight = targets.weight
+    chosen = target_logprobs(logp, batch, index)
+    ratio = (chosen - targets.logprob).exp()
     gain = (
-        torch.clamp(ratio, max=1 + clip) * cells.positive + torch.clamp(ratio, min=1 - clip) * cells.negative
+        torch.clamp(ratio, max=1 + clip) * targets.positive
+        + torch.clamp(ratio, min=1 - clip) * targets.negative
     )
-    with nullcontext() if entropy_coef else torch.no_grad():
-        entropy = each(-(logp.exp() * logp).sum(-1))
+    with nullcontext() if settings.entropy_coef else torch.no_grad():
+        entropy = per_target(-(logp.exp() * logp).sum(-1))
     per_token = -gain
-    if entropy_coef:
-        per_token = per_token - entropy_coef * weight * entropy
+    if settings.entropy_coef:
+        per_token = per_token - settings.entropy_coef * weight * entropy
     kl_sum = 0.0
-    if kl_form != "none" and batch.reference is not None:
-        kl = kl_terms(kl_form, logp, chosen, batch.reference, kl_clamp)
-        if kl_form == "exact":
-            kl = each(kl)
-        per_token = per_token + kl_coef * weight * kl
+    if settings.kl.active and batch.reference is None:
+        raise ConfigError(
+            f"The loss has a KL term of form {settings.kl.form!r}, but the batch has no reference: set "
+            "batch.reference to reference_values(...), or the form to 'none'."
+        )
+    if settings.kl.form != "none" and batch.reference is not None:
+        kl = kl_terms(settings.kl.form, logp, chosen, batch.reference, settings.kl.clamp)
+        if settings.kl.form == "exact":
+            kl = per_target(kl)
+        per_token = per_token + settings.kl.coef * weight * kl
         kl_sum = float((weight * kl).sum().detach())
-    total = (per_token * cells.scale).sum()
+    total = (per_token * targets.scale).sum()
     with torch.no_grad():
-        clipped = ((ratio > 1 + clip) & (cells.positive > 0)) | ((ratio < 1 - clip) & (cells.negative < 0))
+        above, below = ratio > 1 + clip, ratio < 1 - clip
+        clipped = (above & (targets.positive > 0)) | (below & (targets.negative < 0))
         return LossTerms(
             total=total,
-            policy=float(-(gain * cells.scale).sum()),
+            policy=float(-(gain * targets.scale).sum()),
             kl=kl_sum,
             entropy=float((weight * entropy).sum()),
             clipped=float((clipped * weight).sum()),
-            mismatch=float(((chosen - old).abs() * weight).sum()),
+            mismatch=float(((chosen - targets.logprob).abs() * weight).sum()),
             tokens=float(weight.sum()),
         )
 
 
-def imitation_loss(model: Any, batch: Batch, use_packed: bool = True) -> torch.Tensor:
-    """Cross-entropy of the trained tokens, each counted ``batch.scale``."""
-    logits, place = trained_logits(model, batch, 1.0, use_packed)
-    assert batch.targets is not None
-    chosen = pick(torch.log_softmax(logits, dim=-1), batch, place)
+def imitation_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of the trained tokens in nats, each weighed ``targets.scale``, copies included."""
+    logits, index = target_logits(model, batch, 1.0)
+    chosen = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index)
     return -(chosen * batch.targets.weight * batch.targets.scale).sum()

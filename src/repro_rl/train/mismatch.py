@@ -9,26 +9,25 @@ update,
 - with a cap C, truncated importance sampling (Ionides 2008; for samplers of RL: Yao et al. 2025, "Your
   efficient RL framework secretly brings you off-policy RL training") weighs the token's advantage by
   min(r, C), and PPO's ratio is taken to the trainer's own log-prob, so that its clip measures the update
-  alone. Without a cap, PPO's ratio is taken to the sampler's log-prob and its clip has to do for both.
+  alone. Without a cap, PPO's ratio is taken to the sampler's log-prob, so its clip bounds both.
 
-C = 2 with vLLM is our decision (verl's default too); samples of the trained model itself need none.
+C = 2 with vLLM is decision D56 (and verl's default); samples of the trained model itself need none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from repro_rl.train.batch import Batch
-from repro_rl.train.forward import trained_logits
-from repro_rl.train.loss import pick
+from repro_rl.train.logits import target_logits, target_logprobs
 
-CAP = 2.0  # of "auto"
-WIDEST = 20.0  # log-ratios are cut off here before they become ratios
+DEFAULT_CAP = 2.0  # of "auto"
+MAX_LOG_RATIO = 20.0  # log-ratios are clamped here before they become ratios
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ class MismatchSums:
             return
         count = weight[inside].double()
         difference = (trainer - sampler)[inside].double()
-        bounded = difference.clamp(-WIDEST, WIDEST)
+        bounded = difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
         ratio = bounded.exp()
         self.tokens += float(count.sum())
         self.absolute += float((count * difference.abs()).sum())
@@ -85,7 +84,7 @@ class MismatchSums:
 
 def importance_weights(trainer: torch.Tensor, sampler: torch.Tensor, cap: float) -> torch.Tensor:
     """min(p_trainer / p_sampler, ``cap``) for each token, from log-probs of any shape."""
-    return (trainer - sampler).clamp(-WIDEST, WIDEST).exp().clamp(max=cap)
+    return (trainer - sampler).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,32 +100,48 @@ class Correction:
         parts: Sequence[Sequence[Batch]],
         temperature: float,
         precision: Callable[[], AbstractContextManager[Any]],
-        use_packed: bool = True,
-    ) -> dict[str, float]:
-        """One forward pass over all batches, whose ``targets`` are changed when there is a cap.
+    ) -> tuple[list[list[Batch]], dict[str, float]]:
+        """One forward pass over all batches: the batches to train on, and the figures to log.
 
-        Both sums of advantages of a row take the same weight: PPO's objective is linear in each (see
-        ``batch``). Returns the figures to log.
+        With a cap the batches are corrected copies. Both sums of advantages of a row take the same weight:
+        PPO's objective is linear in each (see ``batch``).
         """
         sums = MismatchSums()
-        for batch in (batch for part in parts for batch in part):
-            with precision():
-                logits, place = trained_logits(model, batch, temperature, use_packed)
-            cells = batch.targets
-            assert cells is not None
-            trainer = pick(torch.log_softmax(logits, dim=-1), batch, place).to(cells.logprob.dtype)
-            sums.add(trainer, cells.logprob, cells.weight, self.cap)
-            if self.cap is not None:
-                factor = importance_weights(trainer, cells.logprob, self.cap)
-                cells.positive, cells.negative = cells.positive * factor, cells.negative * factor
-                cells.logprob = trainer
-        return sums.row()
+        corrected = [
+            [self._corrected(model, batch, temperature, precision, sums) for batch in part] for part in parts
+        ]
+        return corrected, sums.row()
+
+    def _corrected(
+        self,
+        model: Any,
+        batch: Batch,
+        temperature: float,
+        precision: Callable[[], AbstractContextManager[Any]],
+        sums: MismatchSums,
+    ) -> Batch:
+        """The batch to train on; its tokens are added to ``sums``."""
+        with precision():
+            logits, index = target_logits(model, batch, temperature)
+        targets = batch.targets
+        trainer = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index).to(targets.logprob.dtype)
+        sums.add(trainer, targets.logprob, targets.weight, self.cap)
+        if self.cap is None:
+            return batch
+        factor = importance_weights(trainer, targets.logprob, self.cap)
+        changed = replace(
+            targets,
+            positive=targets.positive * factor,
+            negative=targets.negative * factor,
+            logprob=trainer,
+        )
+        return replace(batch, targets=changed)
 
 
 def build_correction(cap: float | str, backend: str) -> Correction | None:
-    """From ``train.importance_cap``. None: the sampler is the trainer, and nobody asked for a comparison."""
+    """From ``train.importance_cap``. None: sampler and trainer are one model, and no cap is set."""
     if cap == "off":
         return None if backend == "transformers" else Correction(None)
     if cap == "auto":
-        return None if backend == "transformers" else Correction(CAP)
+        return None if backend == "transformers" else Correction(DEFAULT_CAP)
     return Correction(float(cap))

@@ -3,70 +3,76 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from repro_rl.config import MethodSection, TrainSection
+from repro_rl.config import TrainSection
+from repro_rl.dist.ranks import ALONE, Ranks
+from repro_rl.dist.sharding import whole_tensor
 from repro_rl.errors import PreflightError
-from repro_rl.policy.packed import packable
+from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
-from repro_rl.train.batch import Batch, Row, collate, merge, split_rows, split_tree, trained_tokens
-from repro_rl.train.loss import imitation_loss, policy_loss, reference_values
+from repro_rl.train.batch import Batch, Collation, Row, Scales, merge, trained_tokens
+from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
 from repro_rl.train.mismatch import Correction
 from repro_rl.train.optimizers import build_optimizer
-from repro_rl.train.parallel import ALONE, Ranks
-from repro_rl.train.sharded import whole_tensor
-from repro_rl.types import Sample
+from repro_rl.train.rank_rows import equal_counts, merge_over_ranks, share_rows
+from repro_rl.train.schedule import minibatch_order
+from repro_rl.types import Sample, TokenKind
 
-EXACT_KL_VOCABULARY = 16_384  # the reference distribution of every trained token is kept in memory
+EXACT_KL_VOCABULARY = 16_384  # of the exact KL every trained token keeps a whole distribution (decision D54)
+Precision = Callable[[], AbstractContextManager[Any]]
 
 
-def check_kl(train: TrainSection, vocabulary: int) -> None:
-    """Raises PreflightError when the exact KL would not fit."""
-    if train.kl.form == "exact" and vocabulary > EXACT_KL_VOCABULARY:
+def check_kl(form: str, vocabulary: int) -> None:
+    """Raises PreflightError when the distributions of the exact KL would not fit in memory."""
+    if form == "exact" and vocabulary > EXACT_KL_VOCABULARY:
         raise PreflightError(
             f"train.kl.form is 'exact' but the vocabulary has {vocabulary:,} tokens "
             f"(limit {EXACT_KL_VOCABULARY:,}); set train.kl.form=k3."
         )
 
 
-def minibatch_order(groups: int, iteration: int, seed: int) -> list[int]:
-    """The task groups of an iteration in the order that fills its mini-batches: they are never split."""
-    order = np.random.default_rng(name_key(seed, "minibatch", iteration)).permutation(groups)
-    return [int(group) for group in order]
+@dataclass(slots=True)
+class TrainedModel:
+    """The model in training, with what its forward passes need."""
+
+    model: Any  # the weights that are trained, or this rank's shard of them
+    reference: Any  # the frozen reference model, or None
+    pad_id: int
+    precision: Precision = nullcontext  # context of every forward pass
+    packed: bool = True  # the packed engine may be used where it can
 
 
 class Updater:
-    """Holds the optimizer, the reference and the settings; ``update`` changes the model in place."""
+    """The optimizer and the settings of an RL update; ``update`` changes the model in place."""
 
     def __init__(
         self,
-        model: Any,
-        reference: Any,
-        pad_id: int,
+        trained: TrainedModel,
         train: TrainSection,
-        method: MethodSection,
+        reflect_coef: float,
         accelerator: Accelerator,
-        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        rehearse: Callable[[int, int], list[Batch]] | None = None,
         ranks: Ranks = ALONE,
-        packed: bool = True,
-        correction: Correction | None = None,
     ):
-        self.ranks = ranks
-        self.packed = packed
-        self.correction = correction  # of samples that another program drew
-        self.rehearse = rehearse  # (iteration, optimizer step) -> rows to imitate
-        self.precision = precision
-        self.train, self.method, self.accelerator, self.pad_id = train, method, accelerator, pad_id
-        self.model, self.reference = model, reference
+        self.trained, self.train, self.reflect_coef = trained, train, reflect_coef
+        self.accelerator, self.ranks = accelerator, ranks
+        self.loss = LossSettings(train.clip, train.kl, train.entropy_coef, train.temperature)
+        self.rehearse: Callable[[int, int, Collation], list[Batch]] | None = None  # see Rehearsal.batches
+        self.correction: Correction | None = None  # of samples that another program drew
         self.optimizer = build_optimizer(
-            train.optimizer, model, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay
+            train.optimizer,
+            trained.model,
+            lr=train.lr,
+            betas=train.betas,
+            weight_decay=train.weight_decay,
         )
 
     def learning_rate(self, iteration: int) -> float:
@@ -78,135 +84,151 @@ class Updater:
     ) -> dict[str, float]:
         """Run all epochs. Returns the logged means over the applied mini-batches.
 
-        ``samples``: those of this process's groups; ``groups``: how many there are in all processes. A
-        non-finite loss or gradient is never applied: its mini-batch is skipped and counted in
-        ``update/skipped``.
+        ``samples``: those of this rank's groups; ``groups``: how many there are on all ranks. A non-finite
+        loss or gradient is never applied: its mini-batch is skipped and counted in ``update/skipped``.
         """
         rate = self.learning_rate(iteration)
         for param_group in self.optimizer.param_groups:
             param_group["lr"] = rate
-        packed = self._packs()
+        collation = self._collation()
         rows = self._rows(samples, groups, iteration, seed)
-        parts = [self._batches(part, packed) for part in rows]
-        compared = (
-            self.correction.apply(self.model, parts, self.train.temperature, self.precision, packed)
-            if self.correction is not None
-            else {}
-        )
-        sums: dict[str, float] = {}
-        norms: list[float] = []
-        skipped = steps = 0
-        self.model.train()
+        parts = [self._batches(part, collation) for part in rows]
+        compared: dict[str, float] = {}
+        model = self.trained.model
+        if self.correction is not None:
+            parts, compared = self.correction.apply(
+                model, parts, self.train.temperature, self.trained.precision
+            )
+        log = UpdateLog()
+        model.train()
         for epoch in range(self.train.epochs):
             order = np.random.default_rng(name_key(seed, "order", iteration, epoch)).permutation(len(parts))
             for index in order:
-                if not rows[index]:
-                    continue
-                batches = parts[index]
-                steps += 1
-                self.optimizer.zero_grad(set_to_none=True)
-                finite = True
-                part: dict[str, float] = {}
-                for batch in batches:
-                    with self.precision():
-                        terms = policy_loss(
-                            self.model,
-                            batch,
-                            clip=self.train.clip,
-                            kl_form=self.train.kl.form,
-                            kl_coef=self.train.kl.coef,
-                            kl_clamp=self.train.kl.clamp,
-                            entropy_coef=self.train.entropy_coef,
-                            temperature=self.train.temperature,
-                            use_packed=packed,
-                        )
-                    finite = finite and bool(torch.isfinite(terms.total))
-                    self.accelerator.backward(terms.total * self.ranks.loss_factor)
-                    _add(part, "loss", float(terms.total.detach()))
-                    for name in ("policy", "kl", "entropy", "clipped", "tokens"):
-                        _add(part, name, getattr(terms, name))
-                    if steps == 1:  # before the first step the weights are still the sampler's
-                        _add(part, "mismatch", terms.mismatch)
-                        _add(part, "mismatch_tokens", terms.tokens)
-                for batch in self.rehearse(iteration, steps) if self.rehearse is not None else ():
-                    with self.precision():
-                        loss = imitation_loss(self.model, batch, packed)
-                    finite = finite and bool(torch.isfinite(loss))
-                    self.accelerator.backward(loss * self.ranks.loss_factor)
-                    _add(part, "rehearsal", float(loss.detach()))
-                part["broken"] = float(not finite)
-                part = self.ranks.sums(part)
-                finite = part.pop("broken") == 0
-                self.ranks.sum_gradients(self.model.parameters())
-                clipped = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.grad_clip)
-                norm = float(whole_tensor(clipped))
-                if finite and math.isfinite(norm):
-                    self.optimizer.step()
-                    norms.append(norm)
-                    for name, value in part.items():
-                        _add(sums, name, value)
-                else:
-                    skipped += 1
-        self.model.eval()
-        tokens = max(sums.get("tokens", 0.0), 1.0)
+                if rows[index]:
+                    log.steps += 1
+                    extra = self._rehearsal(iteration, log.steps, collation)
+                    self._step(parts[index], extra, log)
+        model.eval()
         distinct = sum(len(part) for part in rows)
         copies = sum(row.count for part in rows for row in part)
-        rehearsed = {"update/rehearsal_loss": sums.get("rehearsal", 0.0) / max(len(norms), 1)}
         return {
-            "update/loss": sums.get("loss", 0.0) / max(len(norms), 1),
-            "update/policy_loss": sums.get("policy", 0.0) / max(len(norms), 1),
-            "update/kl": sums.get("kl", 0.0) / tokens,
-            "update/entropy": sums.get("entropy", 0.0) / tokens,
-            "update/clip_fraction": sums.get("clipped", 0.0) / tokens,
-            "update/mismatch": sums.get("mismatch", 0.0) / max(sums.get("mismatch_tokens", 0.0), 1.0),
-            "update/grad_norm": float(np.mean(norms)) if norms else 0.0,
+            **log.row(rehearsed=self.rehearse is not None),
             "update/lr": rate,
-            "update/skipped": float(skipped),
             "update/distinct_rows": distinct / max(copies, 1),
-            **(rehearsed if self.rehearse is not None else {}),
             **compared,
         }
 
-    def _packs(self) -> bool:
-        """Whether every forward pass runs over token trees: policy and reference must be alike."""
-        models = (self.model,) if self.reference is None else (self.model, self.reference)
-        with self.precision():
-            return self.packed and all(map(packable, models))
+    def _step(self, batches: Sequence[Batch], rehearsed: Sequence[Batch], log: UpdateLog) -> None:
+        """One optimizer step on a mini-batch, or none where a loss or gradient is not finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: defaultdict[str, float] = defaultdict(float)
+        finite = True
+        for batch in batches:
+            with self.trained.precision():
+                terms = policy_loss(self.trained.model, batch, self.loss)
+            finite = finite and bool(torch.isfinite(terms.total))
+            self.accelerator.backward(terms.total * self.ranks.loss_factor)
+            log.add_terms(sums, terms)
+        for batch in rehearsed:
+            with self.trained.precision():
+                loss = imitation_loss(self.trained.model, batch)
+            finite = finite and bool(torch.isfinite(loss))
+            self.accelerator.backward(loss * self.ranks.loss_factor)
+            sums["rehearsal"] += float(loss.detach())
+        sums["broken"] += float(not finite)
+        total = self.ranks.sums(dict(sums))
+        finite = total.pop("broken") == 0
+        parameters = list(self.trained.model.parameters())
+        self.ranks.sum_gradients(parameters)
+        norm = float(whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip)))
+        if finite and math.isfinite(norm):
+            self.optimizer.step()
+            log.applied(total, norm)
+        else:
+            log.skipped += 1
+
+    def _rehearsal(self, iteration: int, step: int, collation: Collation) -> list[Batch]:
+        return [] if self.rehearse is None else self.rehearse(iteration, step, collation)
+
+    def _collation(self) -> Collation:
+        """Token trees where policy and reference both run in the packed engine: they must be alike."""
+        trained = self.trained
+        models = [trained.model] if trained.reference is None else [trained.model, trained.reference]
+        as_tree = use_packed(trained.packed, *models)
+        return Collation(trained.pad_id, self.accelerator.device, as_tree)
 
     def _rows(self, samples: Sequence[Sample], groups: int, iteration: int, seed: int) -> list[list[Row]]:
-        """The distinct rows of every mini-batch, those of all processes together."""
+        """The distinct rows of every mini-batch, those of all ranks together."""
         count = self.train.minibatches
         buckets: list[list[Sample]] = [[] for _ in range(count)]
         order = minibatch_order(groups, iteration, seed)
-        part_of = {group: position * count // groups for position, group in enumerate(order)}
+        bucket_of = {group: position * count // groups for position, group in enumerate(order)}
         for sample in samples:
-            buckets[part_of[sample.group]].append(sample)
-        return self.ranks.merged([merge(bucket) for bucket in buckets])
+            buckets[bucket_of[sample.group]].append(sample)
+        return merge_over_ranks(self.ranks, [merge(bucket) for bucket in buckets])
 
-    def _batches(self, rows: list[Row], packed: bool = False) -> list[Batch]:
-        """This process's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
+    def _batches(self, rows: list[Row], collation: Collation) -> list[Batch]:
+        """This rank's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
         if not rows:
             return []
-        tokens = {kind: max(trained_tokens(rows, kind), 1) for kind in ("forward", "reflect")}
-        scales = {
-            "forward": 1 / tokens["forward"],
-            "reflect": self.method.reflect_coef / tokens["reflect"],
+        scales: Scales = {
+            TokenKind.ACT: 1 / max(trained_tokens(rows, TokenKind.ACT), 1),
+            TokenKind.REFLECT: self.reflect_coef / max(trained_tokens(rows, TokenKind.REFLECT), 1),
         }
-        split = split_tree if packed else split_rows
-        chunks = split(self.ranks.share_rows(rows), self.train.micro_tokens)
-        return [self._with_reference(chunk, scales, packed) for chunk in self.ranks.even(chunks)]
+        chunks = collation.split(share_rows(self.ranks, rows), self.train.micro_tokens)
+        return [
+            self._with_reference(collation.collate(chunk, scales))
+            for chunk in equal_counts(self.ranks, chunks)
+        ]
 
     @torch.no_grad()
-    def _with_reference(self, rows: list[Row], scales: dict[str, float], packed: bool) -> Batch:
-        batch = collate(rows, scales, self.pad_id, self.accelerator.device)
-        form = self.train.kl.form
-        if self.reference is not None and form != "none":
-            with self.precision():
-                batch.reference = reference_values(
-                    self.reference, batch, form, self.train.temperature, packed
-                )
-        return batch
+    def _with_reference(self, batch: Batch) -> Batch:
+        form, reference = self.loss.kl.form, self.trained.reference
+        if reference is None or form == "none":
+            return batch
+        with self.trained.precision():
+            values = reference_values(reference, batch, form, self.loss.temperature)
+        return replace(batch, reference=values)
 
 
-def _add(sums: dict[str, float], name: str, value: float) -> None:
-    sums[name] = sums.get(name, 0.0) + value
+class UpdateLog:
+    """What an update logs: sums over the mini-batches that were applied."""
+
+    def __init__(self) -> None:
+        self.steps = self.skipped = 0
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.norms: list[float] = []
+
+    def add_terms(self, sums: defaultdict[str, float], terms: LossTerms) -> None:
+        """Add the terms of a micro-batch to the ``sums`` of its mini-batch."""
+        sums["loss"] += float(terms.total.detach())
+        sums["policy"] += terms.policy
+        sums["kl"] += terms.kl
+        sums["entropy"] += terms.entropy
+        sums["clipped"] += terms.clipped
+        sums["tokens"] += terms.tokens
+        if self.steps == 1:  # before the first step the weights are still the sampler's
+            sums["mismatch"] += terms.mismatch
+            sums["mismatch_tokens"] += terms.tokens
+
+    def applied(self, sums: dict[str, float], norm: float) -> None:
+        """An optimizer step was taken, with this norm of the gradient."""
+        self.norms.append(norm)
+        for name, value in sums.items():
+            self.sums[name] += value
+
+    def row(self, *, rehearsed: bool) -> dict[str, float]:
+        """The metrics; docs/metrics.md explains each."""
+        sums, steps = self.sums, max(len(self.norms), 1)
+        tokens = max(sums["tokens"], 1.0)
+        row = {
+            "update/loss": sums["loss"] / steps,
+            "update/policy_loss": sums["policy"] / steps,
+            "update/kl": sums["kl"] / tokens,
+            "update/entropy": sums["entropy"] / tokens,
+            "update/clip_fraction": sums["clipped"] / tokens,
+            "update/mismatch": sums["mismatch"] / max(sums["mismatch_tokens"], 1.0),
+            "update/grad_norm": float(np.mean(self.norms)) if self.norms else 0.0,
+            "update/skipped": float(self.skipped),
+        }
+        return row | ({"update/rehearsal_loss": sums["rehearsal"] / steps} if rehearsed else {})

@@ -1,4 +1,4 @@
-"""ALFWorld: official games and generated households, played natively."""
+"""ALFWorld: official games and generated households, played by a native engine."""
 
 from repro_rl.envs.alfworld.env import AlfworldEnv
 

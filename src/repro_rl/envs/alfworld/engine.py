@@ -1,4 +1,4 @@
-"""The rules and texts of ALFWorld, played natively: what the real engine prints, allows and counts as won."""
+"""A native engine for ALFWorld: the rules, texts and win condition of the original one (TextWorld)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from repro_rl.envs.alfworld.game import Game
 
-VERSIONS = ("0.4", "0.3")  # generations of ALFWorld that print and ask for different words
 WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
 NOTHING = "Nothing happens."
 HELP = """Available commands:
@@ -25,12 +24,12 @@ HELP = """Available commands:
   cool (object) with (receptacle):  cool an object using a receptacle
   slice (object) with (object):     slice an object using a sharp object
 """
-APPLIANCES = {  # verb: (receptacle types, what the object must be, what it becomes, what it stops being)
+APPLIANCES = {  # verb: (receptacle types, property required, property gained, property lost)
     "heat": (("Microwave",), "heatable", "isHot", "isCool"),
     "clean": (("Sink", "SinkBasin"), "cleanable", "isClean", None),
     "cool": (("Fridge",), "coolable", "isCool", "isHot"),
 }
-_PLACING = re.compile(r"(?:move (.+) to|put (.+) (?:in/on|in|on)) (.+)")
+_PUT = re.compile(r"(?:move (.+) to|put (.+) (?:in/on|in|on)) (.+)")
 _KNIVES = ("Knife", "ButterKnife")
 
 
@@ -43,31 +42,43 @@ def listed(names: Iterable[str]) -> str:
 
 
 class Play:
-    """One game being played. ``act`` changes it; everything else only looks.
+    """The state of one game in progress. Only ``act`` changes it.
 
-    ``version`` "0.3": to put something somewhere is called ``put O in/on R`` and not ``move O to R``, one
-    arrives at ``loc N`` and not at ``R``, and there is no ``help``. All else is the same in both.
+    ``version`` "0.3" differs in three points: the command ``put O in/on R`` instead of ``move O to R``, the
+    text ``You arrive at loc N`` instead of ``You arrive at R``, and no ``help``.
     """
 
-    __slots__ = ("_flags", "_left", "_moves", "_places", "at", "game", "held", "inside", "older", "opened")
+    __slots__ = (
+        "_commands",
+        "_flags",
+        "_object_locations",
+        "_taken_from",
+        "at",
+        "game",
+        "held",
+        "inside",
+        "older",
+        "opened",
+    )
 
-    def __init__(self, game: Game, version: str = VERSIONS[0]):
+    def __init__(self, game: Game, version: str = "0.4"):
         self.game = game
-        self.older = version == "0.3"
-        self.at = game.start
-        self.held = -1  # the object in the hand, -1 none
-        self.opened = set(game.opened)
-        self.inside = [set(receptacles) for receptacles in game.inside]
-        self._places = [set(places) for places in game.object_places]
-        self._left: set[tuple[int, int]] = set()  # (object, receptacle it was taken from), not put back there
-        self._moves: dict[str, tuple[str, int, int]] | None = None  # of this state, once they were asked for
+        self.older = version == "0.3"  # texts and commands of version 0.3
+        self.at = game.start  # the agent's location
+        self.held = -1  # the held object, -1 none
+        self.opened = set(game.opened)  # receptacles
+        self.inside = [set(receptacles) for receptacles in game.inside]  # per object: receptacles
+        self._object_locations = [set(locations) for locations in game.object_locations]
+        # (object, receptacle it was taken from), until it is put back there
+        self._taken_from: set[tuple[int, int]] = set()
+        self._commands: dict[str, tuple[str, int, int]] | None = None  # computed once per state
         self._flags = {predicate: set(objects) for predicate, objects in game.flags.items()}
 
-    # What is there
+    # State
 
     def here(self) -> list[int]:
         """Receptacles at the agent's location."""
-        return [r for r, place in enumerate(self.game.places) if place == self.at]
+        return [r for r, location in enumerate(self.game.receptacle_locations) if location == self.at]
 
     def is_open(self, receptacle: int) -> bool:
         return receptacle not in self.game.openable or receptacle in self.opened
@@ -79,10 +90,10 @@ class Play:
         return item in self._flags[predicate]
 
     def state(self) -> str:
-        """All that can change, as text: equal texts are equal states."""
+        """The state as text: equal texts are equal states."""
         flags = {name: sorted(items) for name, items in self._flags.items()}
         inside = [sorted(receptacles) for receptacles in self.inside]
-        return f"{self.at} {self.held} {sorted(self.opened)} {inside} {flags} {sorted(self._left)}"
+        return f"{self.at} {self.held} {sorted(self.opened)} {inside} {flags} {sorted(self._taken_from)}"
 
     def won(self) -> bool:
         goal, game = self.game.goal, self.game
@@ -91,91 +102,92 @@ class Play:
                 game.object_types[o] == goal.receptacle_type
                 and self.has("toggleable", o)
                 and self.has("isToggled", o)
-                and any(game.places[r] == self.at for r in self.inside[o])
+                and any(game.receptacle_locations[r] == self.at for r in self.inside[o])
                 for o in range(len(game.objects))
             )
             return lit and self.held >= 0 and game.object_types[self.held] == goal.object_type
         changed: tuple[str, ...] = ()
         if goal.kind in APPLIANCES:
-            _, needs, becomes, _ = APPLIANCES[goal.kind]
-            changed = (needs, becomes)
-        wanted = [
+            _, required, gained, _ = APPLIANCES[goal.kind]
+            changed = (required, gained)
+        candidates = [
             o
             for o, kind in enumerate(game.object_types)
             if kind == goal.object_type and all(self.has(p, o) for p in changed)
         ]
         count = 2 if goal.kind == "two" else 1
         return any(
-            sum(r in self.inside[o] for o in wanted) >= count
+            sum(r in self.inside[o] for o in candidates) >= count
             for r, kind in enumerate(game.receptacle_types)
             if kind == goal.receptacle_type
         )
 
-    # What can be done
+    # Commands
 
-    def moves(self) -> dict[str, tuple[str, int, int]]:
+    def possible_commands(self) -> dict[str, tuple[str, int, int]]:
         """Every possible command -> (verb, object or -1, receptacle or -1)."""
-        if self._moves is not None:
-            return self._moves
+        if self._commands is not None:
+            return self._commands
         game, held = self.game, self.held
-        moves: dict[str, tuple[str, int, int]] = {
+        possible: dict[str, tuple[str, int, int]] = {
             "look": ("look", -1, -1),
             "inventory": ("inventory", -1, -1),
         }
         if not self.older:
-            moves["help"] = ("help", -1, -1)
+            possible["help"] = ("help", -1, -1)
         for r, name in enumerate(game.receptacles):
-            if game.places[r] != self.at:
-                moves[f"go to {name}"] = ("go", -1, r)
+            if game.receptacle_locations[r] != self.at:
+                possible[f"go to {name}"] = ("go", -1, r)
                 continue
-            moves[f"examine {name}"] = ("examine", -1, r)
+            possible[f"examine {name}"] = ("examine", -1, r)
             if r in game.openable:
                 verb = "close" if r in self.opened else "open"
-                moves[f"{verb} {name}"] = (verb, -1, r)
+                possible[f"{verb} {name}"] = (verb, -1, r)
             for o in self.contents(r):
                 if self.has("toggleable", o):
-                    moves[f"use {game.objects[o]}"] = ("use", o, r)
+                    possible[f"use {game.objects[o]}"] = ("use", o, r)
                 if held < 0 and self.has("pickupable", o) and self.is_open(r):
-                    moves[f"take {game.objects[o]} from {name}"] = ("take", o, r)
+                    possible[f"take {game.objects[o]} from {name}"] = ("take", o, r)
             if held < 0:
                 continue
             if self.is_open(r) and (game.receptacle_types[r], game.object_types[held]) in game.fits:
-                moves[self.placing(held, r)] = ("move", held, r)
-            for verb, (kinds, needs, _, _) in APPLIANCES.items():
-                if game.receptacle_types[r] in kinds and self.has(needs, held):
-                    moves[f"{verb} {game.objects[held]} with {name}"] = (verb, held, r)
+                possible[self.put_command(held, r)] = ("move", held, r)
+            for verb, (kinds, required, _, _) in APPLIANCES.items():
+                if game.receptacle_types[r] in kinds and self.has(required, held):
+                    possible[f"{verb} {game.objects[held]} with {name}"] = (verb, held, r)
         if held >= 0:
-            moves[f"examine {game.objects[held]}"] = ("examine", held, -1)
+            possible[f"examine {game.objects[held]}"] = ("examine", held, -1)
             if game.object_types[held] in _KNIVES:
                 for o in range(len(game.objects)):
-                    if self.has("sliceable", o) and self.at in self._places[o]:
-                        moves[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
-        self._moves = moves
-        return moves
+                    if self.has("sliceable", o) and self.at in self._object_locations[o]:
+                        possible[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
+        self._commands = possible
+        return possible
 
-    def placing(self, item: int, receptacle: int) -> str:
+    def put_command(self, item: int, receptacle: int) -> str:
         """The command that puts ``item`` into or onto ``receptacle``."""
-        thing, place = self.game.objects[item], self.game.receptacles[receptacle]
-        return f"put {thing} in/on {place}" if self.older else f"move {thing} to {place}"
+        return self._put_text(self.game.objects[item], self.game.receptacles[receptacle])
 
-    def understood(self, command: str) -> str:
-        """``command`` as this version has it: the other version's word for putting is taken as well."""
-        found = _PLACING.fullmatch(command)
-        if found is None:
-            return command
-        thing = found[1] or found[2]
-        return f"put {thing} in/on {found[3]}" if self.older else f"move {thing} to {found[3]}"
+    def _put_text(self, object_name: str, receptacle_name: str) -> str:
+        if self.older:
+            return f"put {object_name} in/on {receptacle_name}"
+        return f"move {object_name} to {receptacle_name}"
+
+    def normalized(self, command: str) -> str:
+        """``command`` in this version's form: the other version's put command is accepted as well."""
+        match = _PUT.fullmatch(command)
+        return command if match is None else self._put_text(match[1] or match[2], match[3])
 
     def admissible(self) -> list[str]:
-        return sorted(self.moves())
+        return sorted(self.possible_commands())
 
     def act(self, command: str) -> str | None:
-        """Do ``command`` and return what is printed; None when it is not possible (nothing changes)."""
-        move = self.moves().get(command.strip())
-        if move is None:
+        """Execute ``command`` and return the printed text; None when it is not possible (nothing changes)."""
+        parsed = self.possible_commands().get(command.strip())
+        if parsed is None:
             return None
-        self._moves = None
-        verb, item, receptacle = move
+        self._commands = None
+        verb, item, receptacle = parsed
         game = self.game
         if verb == "look":
             return self.look()
@@ -184,9 +196,9 @@ class Play:
         if verb == "help":
             return HELP
         if verb == "go":
-            self.at = game.places[receptacle]
-            where = game.place_names[self.at] if self.older else game.receptacles[receptacle]
-            return f"You arrive at {where}. {self._inside_text(receptacle)}"
+            self.at = game.receptacle_locations[receptacle]
+            arrival = game.location_names[self.at] if self.older else game.receptacles[receptacle]
+            return f"You arrive at {arrival}. {self._inside_text(receptacle)}"
         if verb == "open":
             self.opened.add(receptacle)
             return f"You open the {game.receptacles[receptacle]}. {self._inside_text(receptacle)}"
@@ -201,43 +213,43 @@ class Play:
         if verb == "take":
             self.held = item
             self.inside[item].discard(receptacle)
-            self._left.add((item, receptacle))
-            self._places[item].discard(self.at)
+            self._taken_from.add((item, receptacle))
+            self._object_locations[item].discard(self.at)
             return f"You pick up the {game.objects[item]} from the {game.receptacles[receptacle]}."
         if verb == "move":
             self.held = -1
             self.inside[item].add(receptacle)
-            self._left.discard((item, receptacle))
-            self._places[item].add(self.at)
+            self._taken_from.discard((item, receptacle))
+            self._object_locations[item].add(self.at)
             verb, to = ("put", "in/on") if self.older else ("move", "to")
             return f"You {verb} the {game.objects[item]} {to} the {game.receptacles[receptacle]}."
         if verb == "slice":
             self._flags["isSliced"].add(item)
             return f"You sliced the {game.objects[item]} with the {game.objects[receptacle]}."
-        _, _, becomes, stops = APPLIANCES[verb]
-        self._flags[becomes].add(item)
-        if stops:
-            self._flags[stops].discard(item)
+        _, _, gained, lost = APPLIANCES[verb]
+        self._flags[gained].add(item)
+        if lost:
+            self._flags[lost].discard(item)
         return f"You {verb} the {game.objects[item]} using the {game.receptacles[receptacle]}."
 
-    # What is printed
+    # Texts
 
     def intro(self) -> str:
-        """What the real engine prints first: welcome, room, task."""
-        seen = listed(self.game.receptacles)
-        room = f"You are in the middle of a room. Looking quickly around you, you see {seen}."
+        """The first text: welcome, room, task."""
+        names = listed(self.game.receptacles)
+        room = f"You are in the middle of a room. Looking quickly around you, you see {names}."
         return f"{WELCOME}\n\n{room}\n\n{self.game.task}"
 
     def look(self) -> str:
         here = self.here()
         if not here:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
-        # Meant is the floor; what the real engine finds is what was moved between receptacles of one place.
-        # One that was taken from two of them is named twice.
-        beside = sorted(o for o, r in self._left if r in here and self.at in self._places[o])
+        # The text means objects on the floor. The original engine lists objects that were moved between
+        # receptacles of one location, and lists an object twice that was taken from two of them.
+        beside = sorted(o for o, r in self._taken_from if r in here and self.at in self._object_locations[o])
         facing = _and([self.game.receptacles[r] for r in here])
-        seen = listed(self.game.objects[o] for o in beside)
-        return f"You are facing the {facing}. Next to it, you see {seen}."
+        names = listed(self.game.objects[o] for o in beside)
+        return f"You are facing the {facing}. Next to it, you see {names}."
 
     def _carrying(self) -> str:
         return f"You are carrying: a {self.game.objects[self.held]}."
@@ -246,10 +258,10 @@ class Play:
         name = self.game.receptacles[receptacle]
         if not self.is_open(receptacle):
             return f"The {name} is closed."
-        seen = listed(self.game.objects[o] for o in self.contents(receptacle))
+        contents = listed(self.game.objects[o] for o in self.contents(receptacle))
         if receptacle in self.game.openable:
-            return f"The {name} is open. In it, you see {seen}."
-        return f"On the {name}, you see {seen}."
+            return f"The {name} is open. In it, you see {contents}."
+        return f"On the {name}, you see {contents}."
 
     def _object_text(self, item: int) -> str:
         name = self.game.objects[item]

@@ -1,7 +1,7 @@
-"""Generated households as files in the official layout, for both engines and for the original packages.
+"""Writes generated households as files in the official layout, for both engines and the original packages.
 
 ``<folder>/json_2.1.1/<split>/<task folder>/<trial folder>/`` holds ``game.tw-pddl`` (the game) and
-``traj_data.json`` (the facts by which the original package finds it and its experts play it).
+``traj_data.json`` (the fields by which the original package finds the game and its experts play it).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.envs.alfworld.game import MADE_BY, read_data, task_sentence
-from repro_rl.envs.alfworld.household_tables import LAMP
+from repro_rl.envs.alfworld.household_tables import tables
 from repro_rl.envs.alfworld.households import SPLITS, Household, household
-from repro_rl.envs.alfworld.library import FILE, MANIFEST, split_sizes
+from repro_rl.envs.alfworld.sources import FILE, MANIFEST, split_sizes
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import sweep_temporaries, write_json
 
@@ -21,12 +21,11 @@ from repro_rl.files import sweep_temporaries, write_json
 def write_tree(
     folder: Path, games: int, seed: int = 0, on_done: Callable[[int], None] = lambda count: None
 ) -> dict[str, int]:
-    """Write ``games`` training games and a quarter of that (at least 10) for each other split; returns how
-    many were written anew, by split.
+    """Write ``games`` training games and a quarter of that (at least 10) for each other split.
 
-    Every file is written whole or not at all, and files that are there already stay, so that a repeated call
-    goes on where the last one stopped; more games can be added later. ``on_done`` is called with the number
-    of games that are there. Raises ConfigError when ``games`` < 10, DataError when the folder holds others.
+    Returns the number of new files by split. Each file is written atomically, and existing files stay: a
+    repeated call resumes, and a call with more games adds to the folder. ``on_done`` gets the number of games
+    written so far. Raises ConfigError when ``games`` < 10, DataError when the folder holds other games.
     """
     if games < 10:
         raise ConfigError(f"ALFWorld: games={games}; write 10 or more.")
@@ -43,15 +42,15 @@ def write_tree(
 
 
 def trajectory(home: Household) -> dict[str, Any]:
-    """What the original package reads in ``traj_data.json`` when it collects and plays text games."""
+    """The content of ``traj_data.json``: the fields that the original package reads for text games."""
     _, folder, trial = home.id.split("/")
-    _, wanted, _, target, _ = folder.split("-")
-    lamp = target == LAMP
+    _, object_type, _, target, _ = folder.split("-")
+    lamp = target == tables().lamp
     return {
         "task_id": trial,
         "task_type": home.task_type,
         "pddl_params": {
-            "object_target": wanted,
+            "object_target": object_type,
             "object_sliced": False,
             "parent_target": "" if lamp else target,
             "toggle_target": target if lamp else "",
@@ -72,18 +71,18 @@ def _write(inner: Path, home: Household) -> bool:
 
 
 def _claim(inner: Path, games: int, seed: int) -> None:
-    """Note what the folder is for. Raises DataError when it is for something else."""
-    store = inner / MANIFEST
-    if store.is_file():
-        known = read_data(store)
-        before = known if isinstance(known, dict) else {}
+    """Write the folder's manifest. Raises DataError when the folder holds other games."""
+    manifest = inner / MANIFEST
+    if manifest.is_file():
+        content = read_data(manifest)
+        before = content if isinstance(content, dict) else {}
         if before.get("made_by") != MADE_BY or before.get("seed") != seed or before.get("games", 0) > games:
             raise DataError(
                 f"says the folder is for {before.get('games')} games of seed {before.get('seed')} by "
                 f"{before.get('made_by')}, which is not {games} of seed {seed} by {MADE_BY}; choose another "
                 "folder",
-                file=store,
+                file=manifest,
             )
     elif any((inner / split).exists() for split in SPLITS):
         raise DataError("holds games that were not generated here; choose another folder", file=inner)
-    write_json(store, {"made_by": MADE_BY, "games": games, "seed": seed})
+    write_json(manifest, {"made_by": MADE_BY, "games": games, "seed": seed})

@@ -1,7 +1,7 @@
 """Reading official ALFWorld game files (``game.tw-pddl``).
 
-A file is JSON: a PDDL domain and a grammar (the same in every game), and a PDDL problem that says what there
-is and what is wanted. Only the facts that the rules use are kept.
+A file is JSON: a PDDL domain and a grammar (the same in every game), and a PDDL problem with the initial
+facts and the goal. Facts that no rule uses are ignored.
 """
 
 from __future__ import annotations
@@ -20,40 +20,25 @@ _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 _TASK = re.compile(r'"(Your task is to: [^"]*)"')
 MANGLED = (("_minus_", "-"), ("_bar_", "|"), ("_plus_", "+"), ("_dot_", "."))
-MADE_BY = "repro-rl households 1"  # stands in generated files under "made_by"
+MADE_BY = "repro-rl households 1"  # value of "made_by" in generated files
 _PROPERTIES = {"isClean": "clean", "isHot": "heat", "isCool": "cool"}
-# Facts by predicate: how many arguments they have. What is not listed changes nothing and is passed over.
-_FACTS = {
-    "receptacleType": 2,
-    "objectType": 2,
-    "receptacleAtLocation": 2,
-    "objectAtLocation": 2,
-    "inReceptacle": 2,
-    "inReceptacleObject": 2,
-    "canContain": 2,
-    "atLocation": 2,
-    "openable": 1,
-    "opened": 1,
-    "pickupable": 1,
-    "cleanable": 1,
-    "heatable": 1,
-    "coolable": 1,
-    "toggleable": 1,
-    "sliceable": 1,
-    "isReceptacleObject": 1,
-    "isClean": 1,
-    "isHot": 1,
-    "isCool": 1,
-    "isSliced": 1,
-    "isToggled": 1,
-}
+_FLAGS = (  # predicates of one object
+    *("pickupable", "cleanable", "heatable", "coolable", "toggleable", "sliceable", "isReceptacleObject"),
+    *("isClean", "isHot", "isCool", "isSliced", "isToggled"),
+)
+_RELATIONS = (
+    *("receptacleType", "objectType", "receptacleAtLocation", "objectAtLocation", "inReceptacle"),
+    *("inReceptacleObject", "canContain", "atLocation"),
+)
+# Number of arguments per predicate. Facts of other predicates are ignored.
+_FACTS = dict.fromkeys(_RELATIONS, 2) | dict.fromkeys(("openable", "opened", *_FLAGS), 1)
 
 Expression = str | list["Expression"]
 
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """What has to be true at the end."""
+    """The condition that ends the game."""
 
     kind: str  # place, two, clean, heat, cool or look
     object_type: str  # such as "Apple"
@@ -64,23 +49,24 @@ class Goal:
 class Game:
     """One game. Receptacles and objects are numbered 0.. in the order of their raw ids."""
 
-    name: str  # where it comes from, for messages
+    name: str  # file or task id, for messages
     task: str  # "Your task is to: ..."
     goal: Goal
-    start: int  # location the agent stands at
+    start: int  # the agent's location at the start
     receptacles: tuple[str, ...]  # names as printed, such as "cabinet 3"
     receptacle_types: tuple[str, ...]
-    places: tuple[int, ...]  # location of each receptacle
-    place_names: tuple[str, ...]  # of each location, such as "loc 12"; printed by the older version
+    receptacle_locations: tuple[int, ...]  # location of each receptacle
+    location_names: tuple[str, ...]  # name of each location, such as "loc 12"; printed by version 0.3
     openable: frozenset[int]
     opened: frozenset[int]
     objects: tuple[str, ...]  # names as printed, such as "apple 1"
     object_types: tuple[str, ...]
-    object_places: tuple[frozenset[int], ...]  # locations each object is recorded at
-    inside: tuple[frozenset[int], ...]  # receptacles each object is in; there may be two
-    contents: tuple[tuple[int, ...], ...]  # objects inside an object that is a receptacle itself
-    flags: dict[str, frozenset[int]]  # predicate -> objects it holds of
+    object_locations: tuple[frozenset[int], ...]  # locations of each object
+    inside: tuple[frozenset[int], ...]  # receptacles that hold each object; there may be two
+    contents: tuple[tuple[int, ...], ...]  # objects inside each object that is a receptacle itself
+    flags: dict[str, frozenset[int]]  # predicate -> objects for which it is true
     fits: frozenset[tuple[str, str]]  # (receptacle type, object type)
+    # state -> (commands still needed, next command); a cache that AlfworldEnv fills
     plans: dict[str, tuple[int | None, str | None]] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -106,12 +92,12 @@ def read_data(path: Path) -> Any:
 
 def task_sentence(grammar: str) -> str | None:
     """The sentence "Your task is to: ..." in a grammar; None when it has none."""
-    found = _TASK.search(grammar)
-    return None if found is None else found[1]
+    match = _TASK.search(grammar)
+    return None if match is None else match[1]
 
 
 def game_from(data: Any, name: str) -> Game:
-    """The game in the JSON value of a game file."""
+    """The game in the JSON value of a game file. Raises DataError naming ``name`` and the field."""
     for key in ("pddl_problem", "grammar"):
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
             raise DataError("is missing or no text", file=name, field=key)
@@ -123,7 +109,8 @@ def game_from(data: Any, name: str) -> Game:
     for key in (":init", ":goal"):
         if key not in sections:
             raise DataError(f"has no {key} section", file=name, field="pddl_problem")
-    return _build(name, task, _facts(sections[":init"], name), sections[":goal"])
+    facts = _facts(sections[":init"], name)
+    return _Builder(name, facts).game(task, sections[":goal"])
 
 
 def _parse(text: str, name: str) -> list[Expression]:
@@ -135,8 +122,8 @@ def _parse(text: str, name: str) -> list[Expression]:
         elif token == ")":
             if len(stack) < 2:
                 raise DataError("closes a bracket that was never opened", file=name, field="pddl_problem")
-            done = stack.pop()
-            stack[-1].append(done)
+            closed = stack.pop()
+            stack[-1].append(closed)
         else:
             stack[-1].append(token)
     if len(stack) != 1 or len(stack[0]) != 1 or not isinstance(stack[0][0], list):
@@ -175,95 +162,116 @@ def _names(types: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return order, names
 
 
-def _build(
-    name: str,
-    task: str,
-    facts: dict[str, list[tuple[str, ...]]],
-    goal: Sequence[Expression],
-) -> Game:
-    def kinds(predicate: str) -> dict[str, str]:
-        return {raw: kind.removesuffix("Type") for raw, kind in facts[predicate]}
+class _Builder:
+    """Turns the facts of one problem into a Game: mangled ids become numbers."""
 
-    def number(table: dict[str, int], raw: str, predicate: str) -> int:
-        found = table.get(raw)
-        if found is None:
-            raise DataError(
-                f"{predicate} names {demangle(raw)!r}, which has no type", file=name, field=":init"
-            )
-        return found
+    def __init__(self, name: str, facts: dict[str, list[tuple[str, ...]]]):
+        self._name, self._facts = name, facts
+        self._receptacle_types = self._types("receptacleType")  # mangled id -> type
+        self._object_types = self._types("objectType")
+        receptacles, self._receptacle_names = _names(self._receptacle_types)
+        objects, self._object_names = _names(self._object_types)
+        self._receptacles = {raw: i for i, raw in enumerate(receptacles)}  # mangled id -> number, in order
+        self._objects = {raw: i for i, raw in enumerate(objects)}
+        self._locations: dict[str, int] = {}  # mangled id -> number, in order of first mention
 
-    receptacle_types, object_types = kinds("receptacleType"), kinds("objectType")
-    receptacle_order, receptacle_names = _names(receptacle_types)
-    object_order, object_names = _names(object_types)
-    receptacles = {raw: i for i, raw in enumerate(receptacle_order)}
-    objects = {raw: i for i, raw in enumerate(object_order)}
-    locations: dict[str, int] = {}
-    places = [-1] * len(receptacles)
-    for raw, place in facts["receptacleAtLocation"]:
-        places[number(receptacles, raw, "receptacleAtLocation")] = locations.setdefault(place, len(locations))
-    for raw, found in zip(receptacle_order, places, strict=True):
-        if found < 0:
-            raise DataError(f"the receptacle {raw!r} has no location", file=name, field=":init")
-    if len(facts["atLocation"]) != 1:
-        raise DataError(
-            f"the agent is at {len(facts['atLocation'])} locations, not at one", file=name, field=":init"
-        )
-    inside: list[set[int]] = [set() for _ in objects]
-    for raw, receptacle in facts["inReceptacle"]:
-        inside[number(objects, raw, "inReceptacle")].add(number(receptacles, receptacle, "inReceptacle"))
-    at: list[set[int]] = [set() for _ in objects]
-    for raw, place in facts["objectAtLocation"]:
-        at[number(objects, raw, "objectAtLocation")].add(locations.setdefault(place, len(locations)))
-    contents: list[list[int]] = [[] for _ in objects]
-    for inner, outer in facts["inReceptacleObject"]:
-        contents[number(objects, outer, "inReceptacleObject")].append(
-            number(objects, inner, "inReceptacleObject")
+    def game(self, task: str, goal: Sequence[Expression]) -> Game:
+        # The order matters: locations are numbered in the order in which facts mention them.
+        receptacle_locations = self._receptacle_locations()
+        inside = self._inside()
+        object_locations = self._object_locations()
+        contents = self._contents()
+        start = self._location(self._facts["atLocation"][0][1])
+        _, location_names = _names(self._locations)
+        return Game(
+            name=self._name,
+            task=task,
+            goal=_goal(goal, self._name),
+            start=start,
+            receptacles=tuple(self._receptacle_names[raw] for raw in self._receptacles),
+            receptacle_types=tuple(self._receptacle_types[raw] for raw in self._receptacles),
+            receptacle_locations=tuple(receptacle_locations),
+            location_names=tuple(location_names[raw] for raw in self._locations),
+            openable=self._having("openable", self._receptacles),
+            opened=self._having("opened", self._receptacles),
+            objects=tuple(self._object_names[raw] for raw in self._objects),
+            object_types=tuple(self._object_types[raw] for raw in self._objects),
+            object_locations=tuple(map(frozenset, object_locations)),
+            inside=tuple(map(frozenset, inside)),
+            contents=tuple(tuple(sorted(inner)) for inner in contents),
+            flags={predicate: self._having(predicate, self._objects) for predicate in _FLAGS},
+            fits=frozenset(
+                (r.removesuffix("Type"), o.removesuffix("Type")) for r, o in self._facts["canContain"]
+            ),
         )
 
-    def holding(predicate: str, table: dict[str, int]) -> frozenset[int]:
-        return frozenset(number(table, raw, predicate) for (raw,) in facts[predicate])
+    def _error(self, message: str) -> DataError:
+        return DataError(message, file=self._name, field=":init")
 
-    flags = {
-        predicate: holding(predicate, objects)
-        for predicate, count in _FACTS.items()
-        if count == 1 and predicate not in ("openable", "opened")
-    }
-    start = locations.setdefault(facts["atLocation"][0][1], len(locations))
-    _, place_names = _names(locations)
-    return Game(
-        name=name,
-        task=task,
-        goal=_goal(goal, name),
-        start=start,
-        receptacles=tuple(receptacle_names[raw] for raw in receptacle_order),
-        receptacle_types=tuple(receptacle_types[raw] for raw in receptacle_order),
-        places=tuple(places),
-        place_names=tuple(place_names[raw] for raw in locations),
-        openable=holding("openable", receptacles),
-        opened=holding("opened", receptacles),
-        objects=tuple(object_names[raw] for raw in object_order),
-        object_types=tuple(object_types[raw] for raw in object_order),
-        object_places=tuple(map(frozenset, at)),
-        inside=tuple(map(frozenset, inside)),
-        contents=tuple(tuple(sorted(inner)) for inner in contents),
-        flags=flags,
-        fits=frozenset((r.removesuffix("Type"), o.removesuffix("Type")) for r, o in facts["canContain"]),
-    )
+    def _types(self, predicate: str) -> dict[str, str]:
+        return {raw: kind.removesuffix("Type") for raw, kind in self._facts[predicate]}
+
+    def _number(self, numbers: dict[str, int], raw: str, predicate: str) -> int:
+        number = numbers.get(raw)
+        if number is None:
+            raise self._error(f"{predicate} names {demangle(raw)!r}, which has no type")
+        return number
+
+    def _location(self, raw: str) -> int:
+        return self._locations.setdefault(raw, len(self._locations))
+
+    def _having(self, predicate: str, numbers: dict[str, int]) -> frozenset[int]:
+        return frozenset(self._number(numbers, raw, predicate) for (raw,) in self._facts[predicate])
+
+    def _receptacle_locations(self) -> list[int]:
+        """The location of each receptacle; checks that the agent has one, too."""
+        locations = [-1] * len(self._receptacles)
+        for raw, location in self._facts["receptacleAtLocation"]:
+            number = self._number(self._receptacles, raw, "receptacleAtLocation")
+            locations[number] = self._location(location)
+        for raw, number in zip(self._receptacles, locations, strict=True):
+            if number < 0:
+                raise self._error(f"the receptacle {raw!r} has no location")
+        agents = len(self._facts["atLocation"])
+        if agents != 1:
+            raise self._error(f"the agent is at {agents} locations, not at one")
+        return locations
+
+    def _inside(self) -> list[set[int]]:
+        inside: list[set[int]] = [set() for _ in self._objects]
+        for raw, receptacle in self._facts["inReceptacle"]:
+            number = self._number(self._objects, raw, "inReceptacle")
+            inside[number].add(self._number(self._receptacles, receptacle, "inReceptacle"))
+        return inside
+
+    def _object_locations(self) -> list[set[int]]:
+        locations: list[set[int]] = [set() for _ in self._objects]
+        for raw, location in self._facts["objectAtLocation"]:
+            locations[self._number(self._objects, raw, "objectAtLocation")].add(self._location(location))
+        return locations
+
+    def _contents(self) -> list[list[int]]:
+        contents: list[list[int]] = [[] for _ in self._objects]
+        for inner, outer in self._facts["inReceptacleObject"]:
+            number = self._number(self._objects, outer, "inReceptacleObject")
+            contents[number].append(self._number(self._objects, inner, "inReceptacleObject"))
+        return contents
 
 
 def _goal(expression: Sequence[Expression], name: str) -> Goal:
-    """The goal behind the six forms that the official games have."""
+    """The goal, from one of the six forms that the official games have."""
     atoms = [atom for atom in _atoms(list(expression)) if atom[0] != "="]
-    found = {atom[0] for atom in atoms}
+    predicates = {atom[0] for atom in atoms}
     objects = [atom[2].removesuffix("Type") for atom in atoms if atom[0] == "objectType"]
     receptacles = [atom[2].removesuffix("Type") for atom in atoms if atom[0] == "receptacleType"]
-    if "isToggled" in found and "holds" in found and len(objects) == 2:
+    if "isToggled" in predicates and "holds" in predicates and len(objects) == 2:
         lamp = next(atom[1] for atom in atoms if atom[0] == "isToggled")
         first = next(atom for atom in atoms if atom[0] == "objectType")
         if first[1] == lamp:
             return Goal("look", objects[1], objects[0])
-    if "inReceptacle" in found and objects and receptacles and len({*objects}) == len({*receptacles}) == 1:
-        kinds = [kind for predicate, kind in _PROPERTIES.items() if predicate in found]
+    one_type_each = len({*objects}) == len({*receptacles}) == 1
+    if "inReceptacle" in predicates and one_type_each:
+        kinds = [kind for predicate, kind in _PROPERTIES.items() if predicate in predicates]
         if not kinds and len(objects) in (1, 2):
             return Goal("place" if len(objects) == 1 else "two", objects[0], receptacles[0])
         if len(kinds) == 1 and len(objects) == 1:

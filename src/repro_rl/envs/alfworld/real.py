@@ -1,4 +1,4 @@
-"""The real engine (textworld and alfworld, extra ``repro-rl[alfworld]``): oracle and optional backend."""
+"""The original engine (extra ``repro-rl[alfworld]``): an optional backend, and the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from repro_rl.envs.alfworld.engine import NOTHING
 from repro_rl.envs.alfworld.game import read_data
 from repro_rl.errors import DataError, MissingDependencyError
 
-_PLACING = "move {o} to {r}"
+_PUT_FORM = "move {o} to {r}"
 
 
 class RealPlay:
-    """One official game in the real engine, with the methods of ``engine.Play`` that print and judge."""
+    """One game in the original engine, with Play's ``intro``, ``admissible``, ``won`` and ``act``."""
 
     def __init__(self, path: Path):
         try:
@@ -29,9 +29,9 @@ class RealPlay:
                 "on Python 3.11 or 3.12, or use engine='native', which plays the same."
             ) from error
         data = read_data(path)
-        if not isinstance(data, dict) or _PLACING not in str(data.get("grammar")):
+        if not isinstance(data, dict) or _PUT_FORM not in str(data.get("grammar")):
             raise DataError(
-                f"does not know the command {_PLACING!r}: a file of ALFWorld 0.3 or before; play it with "
+                f"does not know the command {_PUT_FORM!r}: a file of ALFWorld 0.3 or before; play it with "
                 "engine='native', or download the files again with alfworld 0.4",
                 file=path,
                 field="grammar",
@@ -56,7 +56,7 @@ class RealPlay:
         return bool(self._state["won"])
 
     def act(self, command: str) -> str | None:
-        """What is printed; None when the engine says that nothing happens."""
+        """The printed text; None when the command had no effect."""
         self._state, _, _ = self._env.step(command)
-        said = str(self._state["feedback"])
-        return None if said == NOTHING else said
+        feedback = str(self._state["feedback"])
+        return None if feedback == NOTHING else feedback

@@ -1,5 +1,4 @@
-"""Sokoban: generated rooms of any size or level files, with an exact solver behind ``expert`` and
-``progress``."""
+"""Sokoban: generated rooms of any size, or level files. An exact solver gives ``expert`` and ``progress``."""
 
 from repro_rl.envs.sokoban.env import SokobanEnv
 

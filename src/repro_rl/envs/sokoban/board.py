@@ -16,7 +16,7 @@ State = tuple[int, tuple[int, ...]]  # (player, boxes)
 
 
 class Layout:
-    """Walls and targets of a room: everything that never changes. Compared by identity; build with ``of``.
+    """Walls and targets of a room: the part that no move changes. Compared by identity; build with ``of``.
 
     ``text``: rows of ``#``, space and ``.``, joined by newlines. ``floor``: N pairs (row, column).
     ``targets``: floor indices, ascending. ``moves``: 4 tuples (up, down, left, right) of N floor indices, -1
@@ -49,18 +49,18 @@ class Layout:
         return Layout(text)
 
     def connected(self) -> bool:
-        """Whether every floor cell can be walked to from every other one when no box stands in the way."""
+        """Whether every floor cell can be reached from every other one, boxes ignored."""
         if not self.size:
             return False
-        seen, stack = {0}, [0]
+        reached, stack = {0}, [0]
         while stack:
             cell = stack.pop()
             for row in self.moves:
                 to = row[cell]
-                if to >= 0 and to not in seen:
-                    seen.add(to)
+                if to >= 0 and to not in reached:
+                    reached.add(to)
                     stack.append(to)
-        return len(seen) == self.size
+        return len(reached) == self.size
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,15 +110,15 @@ def move(layout: Layout, player: int, boxes: tuple[int, ...], direction: int) ->
 def symmetries(text: str) -> list[str]:
     """The 8 rotations and reflections of a rectangular text (with repeats where the text is symmetric)."""
     lines = text.split("\n")
-    found = []
+    texts = []
     for _ in range(4):
         lines = ["".join(column) for column in zip(*lines[::-1], strict=True)]
-        found.append("\n".join(lines))
-        found.append("\n".join([line[::-1] for line in lines]))
-    return found
+        texts.append("\n".join(lines))
+        texts.append("\n".join([line[::-1] for line in lines]))
+    return texts
 
 
 def canonical(text: str) -> str:
-    """The smallest of the 8 symmetries: equal for two rooms exactly when one is the other turned or
-    mirrored."""
+    """The smallest of the 8 symmetries: equal for two rooms exactly when one is the other rotated or
+    reflected."""
     return min(symmetries(text))

@@ -7,38 +7,34 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
-from repro_rl.envs.base import TextEnv, register_env
+from repro_rl.envs.base import TextEnv, read_settings, register_env
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.sokoban import text
 from repro_rl.envs.sokoban.board import ACTIONS, Room, move
-from repro_rl.envs.sokoban.generator import SPLITS, Settings, room_source
+from repro_rl.envs.sokoban.generator import SPLITS, room_source
 from repro_rl.envs.sokoban.levels import LevelSet, read_level_set
+from repro_rl.envs.sokoban.settings import RoomSettings, SokobanSettings
 from repro_rl.envs.sokoban.solver import best_move, distances
-from repro_rl.errors import ConfigError, TaskError, did_you_mean
+from repro_rl.errors import TaskError, did_you_mean
 
 GOAL = "Push every box onto a target."
 NOTHING = "Nothing happened."
 _DIRECTIONS = {action: i for i, action in enumerate(ACTIONS)}
-_PANELS: dict[tuple[Settings, str, int], TaskPanel] = {}
+_PANELS: dict[tuple[RoomSettings, str, int], TaskPanel] = {}
 
 
 @register_env("sokoban")
 class SokobanEnv(TextEnv):
-    """Sokoban in text.
+    """Sokoban in text. ``SokobanSettings`` describes the settings.
 
-    Rooms come from a seeded generator (``rows``, ``cols`` with border, ``boxes``, ``walls`` = range of inner
-    walls, ``solution`` = range of the fewest moves to solve, ``seed``; ``*_rooms`` = size of each split) or
-    from ``levels``, a level file or folder (XSB or Boxoban). ``max_steps``: an episode is truncated after
-    that many steps. ``style``: "relative" (``encoding`` "fused" or "split"), "grid" or "coordinates", see
-    ``text.py``. ``reward``: "win" = 10 on solving, else 0; "gym" = gym-sokoban's -0.1 a step, +1 for a box
-    pushed onto a target, -1 for one pushed off, +10 on solving.
+    Rooms come from a seeded generator, or from a level file or folder.
 
     An action is one of up, down, left, right (any case, surrounding space allowed). Anything else, and a
     move that a wall or a blocked box stops, changes nothing and gives ``valid=False``, but costs a step.
     ``score`` is the share of boxes on targets; ``progress`` is 1 - (moves still needed) / (moves needed at
     the start), not below 0: 1 when solved, 0 in a state that cannot be solved any more, None where the
-    solver's budget does not suffice (only in rooms with more than ``solver.TABLE_LIMIT`` states;
-    ``expert()`` is None there too).
+    solver runs out of nodes (only in rooms with more than ``solver.TABLE_LIMIT`` states; ``expert()`` is
+    None there too).
 
     Raises ConfigError for settings that contradict each other and DataError for a broken level file.
     """
@@ -47,61 +43,26 @@ class SokobanEnv(TextEnv):
     for_people = MappingProxyType({"style": "grid"})
     shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})
 
-    def __init__(
-        self,
-        rows: int = 6,
-        cols: int = 6,
-        boxes: int = 1,
-        walls: tuple[int, int] = (1, 3),
-        solution: tuple[int, int] = (4, 10),
-        max_steps: int = 15,
-        style: str = "relative",
-        reward: str = "win",
-        seed: int = 0,
-        train_rooms: int = 3000,
-        validation_rooms: int = 500,
-        test_rooms: int = 500,
-        levels: str | None = None,
-        encoding: str = "fused",
-    ):
-        for setting, value, known in (
-            ("style", style, text.STYLES),
-            ("reward", reward, ("win", "gym")),
-            ("encoding", encoding, text.ENCODINGS),
-        ):
-            if value not in known:
-                raise ConfigError(f"Sokoban: {setting}={value!r} is unknown{did_you_mean(str(value), known)}")
-        if max_steps < 1:
-            raise ConfigError(f"Sokoban: max_steps={max_steps}; use 1 or more.")
-        self.style, self.encoding, self.reward, self.max_steps = style, encoding, reward, max_steps
-        self.instructions = text.instructions(style, encoding)
+    def __init__(self, **settings: Any):
+        self.settings = chosen = read_settings("Sokoban", SokobanSettings, settings)
+        self.max_steps = chosen.max_steps
+        self.instructions = text.instructions(chosen.style, chosen.encoding)
+        self._generated = chosen.rooms
         self._levels: LevelSet | None = None
-        self._counts: dict[str, int]
-        if levels is not None:
-            self._levels = read_level_set(levels)
+        if chosen.levels is not None:
+            self._levels = read_level_set(chosen.levels)
             self._counts = {split: len(rooms) for split, rooms in self._levels.splits.items()}
             self.set_name = self._levels.name
         else:
-            self._settings = Settings(
-                rows, cols, boxes, _pair("walls", walls), _pair("solution", solution), seed
-            )
-            if self._settings.solution[1] > max_steps:
-                raise ConfigError(
-                    f"Sokoban: rooms may need {self._settings.solution[1]} moves but max_steps is "
-                    f"{max_steps}; raise max_steps or lower the upper end of solution."
-                )
-            counts = dict(zip(SPLITS, (train_rooms, validation_rooms, test_rooms), strict=True))
-            for split, count in counts.items():
-                if count < 0:
-                    raise ConfigError(f"Sokoban: {split}_rooms={count}; use 0 or more.")
-            self._counts = counts
-            self.set_name = self._settings.name
+            counts = (chosen.train_rooms, chosen.validation_rooms, chosen.test_rooms)
+            self._counts = dict(zip(SPLITS, counts, strict=True))
+            self.set_name = self._generated.name
         self._room: Room | None = None
         self._over = True
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits ``panel`` knows."""
+        """Names of the splits, as ``panel`` takes them."""
         return tuple(self._counts)
 
     def panel(self, split: str) -> TaskPanel:
@@ -109,11 +70,13 @@ class SokobanEnv(TextEnv):
         split."""
         self._check_split(split)
         count = self._counts[split]
-        key = (self._settings, split, count) if self._levels is None else None
+        key = (self._generated, split, count) if self._levels is None else None
         panel = _PANELS.get(key) if key else None
         if panel is None:
             ids = tuple(f"{self.set_name}/{split}/{i}" for i in range(count))
-            panel = TaskPanel(self.name, split, ids, tuple(self._find(split, i).text for i in range(count)))
+            panel = TaskPanel(
+                self.name, split, ids, tuple(self._room_of(split, i).text for i in range(count))
+            )
             if key:
                 _PANELS[key] = panel
         return panel
@@ -137,12 +100,12 @@ class SokobanEnv(TextEnv):
                 f"Sokoban task {task_id!r}: number {number!r} is not within 0..{self._counts[split] - 1} of "
                 f"{split}."
             )
-        return self._find(split, int(number))
+        return self._room_of(split, int(number))
 
-    def _find(self, split: str, number: int) -> Room:
+    def _room_of(self, split: str, number: int) -> Room:
         if self._levels is not None:
             return self._levels.splits[split][number]
-        return room_source(self._settings).room(split, number)
+        return room_source(self._generated).room(split, number)
 
     def _check_split(self, split: str) -> None:
         if split not in self._counts:
@@ -160,13 +123,15 @@ class SokobanEnv(TextEnv):
         if task is None:
             split = next((split for split, count in self._counts.items() if count), None)
             if split is None:
-                raise TaskError(f"{self.set_name} has no rooms at all; ask for some (train_rooms and so on).")
+                raise TaskError(
+                    f"{self.set_name} has no rooms; set train_rooms, validation_rooms or test_rooms above 0."
+                )
             task = f"{self.set_name}/{split}/{int(self.np_random.integers(self._counts[split]))}"
         room = self.room(task)
         self._task, self._room = task, room
         self._player, self._boxes = room.player, room.boxes
         self._targets = room.layout.targets
-        self._render = text.renderer(room.layout, self.style, self.encoding)
+        self._render = text.renderer(room.layout, self.settings.style, self.settings.encoding)
         self._distances = distances(room.layout)
         self._start_distance = self._distances(room.player, room.boxes)
         self._steps, self._over = 0, False
@@ -183,9 +148,9 @@ class SokobanEnv(TextEnv):
             direction = _DIRECTIONS.get(action.strip().lower())
         after = None if direction is None else move(self._room.layout, self._player, self._boxes, direction)
         self._steps += 1
-        reward = -0.1 if self.reward == "gym" else 0.0
+        reward = -0.1 if self.settings.reward == "gym" else 0.0
         if after is not None:
-            if self.reward == "gym" and after[1] is not self._boxes:
+            if self.settings.reward == "gym" and after[1] is not self._boxes:
                 reward += self._on_target(after[1]) - self._on_target(self._boxes)
             self._player, self._boxes = after
         won = self._boxes == self._targets
@@ -194,7 +159,7 @@ class SokobanEnv(TextEnv):
         if won:
             reward += 10.0
         observation, brief = self._render(self._player, self._boxes)
-        if after is None and self.style != "relative":
+        if after is None and self.settings.style != "relative":
             observation = f"{NOTHING}\n{observation}"
         return observation, reward, won, truncated, self._info(after is not None, brief)
 
@@ -233,8 +198,8 @@ class SokobanEnv(TextEnv):
         return max(0.0, 1.0 - here / start)
 
     def expert(self) -> str | None:
-        """The next move of a shortest plan; None when solved, not solvable, before reset, or beyond the
-        budget."""
+        """The next move of a shortest plan; None when solved, not solvable, before reset, or when the solver
+        runs out of nodes."""
         if self._room is None:
             return None
         return best_move(self._room.layout, self._distances, self._player, self._boxes)
@@ -242,15 +207,8 @@ class SokobanEnv(TextEnv):
     def vocabulary(self) -> Iterable[str]:
         """Every word of the style with these settings, and the four actions. See ``text.vocabulary``."""
         if self._levels is None:
-            rows, cols = self._settings.rows, self._settings.cols
+            rows, cols = self._generated.rows, self._generated.cols
         else:
             layouts = [room.layout for rooms in self._levels.splits.values() for room in rooms]
             rows, cols = max(item.rows for item in layouts), max(item.cols for item in layouts)
-        return text.vocabulary(rows, cols, self.style, self.encoding)
-
-
-def _pair(setting: str, value: Any) -> tuple[int, int]:
-    """A range from a pair of integers (also a list, as YAML gives). Raises ConfigError otherwise."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(type(v) is int for v in value):
-        raise ConfigError(f"Sokoban: {setting}={value!r} must be two integers [low, high].")
-    return value[0], value[1]
+        return text.vocabulary(rows, cols, self.settings.style, self.settings.encoding)

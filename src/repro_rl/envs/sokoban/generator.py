@@ -1,106 +1,48 @@
 """Seeded room generator.
 
-Two ways to lay out a room and two ways to place its start, chosen by the settings alone:
+The settings alone decide between two kinds of layout and two ways to draw the start state:
 
 * open room (interior up to 36 cells): a few random inner walls and random targets;
   carved room (larger): a random walk with the stamps of gym-sokoban (github.com/mpSchrader/gym-sokoban)
   through rock;
-* start drawn from the exact distance table of the layout, among the states whose solution has the wanted
-  length; or, where the table would be too large, reverse play (random pulls from the solved room), checked
-  by A*.
+* start drawn from the exact distance table of the layout, among the states whose shortest
+  solution has a length within ``solution``; or, where the table would be too large, reverse play (random
+  pulls from the solved room), checked by A*.
 
-A room is a pure function of (settings, split, number). A layout belongs to one split for ever: the sha256 of
-its canonical text decides, whatever the seed, so splits share no layout up to rotation and reflection.
+A room is a pure function of (settings, split, number). The sha256 of a layout's canonical text decides
+its split, whatever the seed, so splits share no layout up to rotation and reflection.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 
+from repro_rl.envs.draws import IntegerDraws
 from repro_rl.envs.sokoban.board import Layout, Room, State, canonical
+from repro_rl.envs.sokoban.settings import RoomSettings
 from repro_rl.envs.sokoban.solver import Search, Table, distances, state_count, walk
 from repro_rl.errors import ConfigError
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SPLIT_SHARES: tuple[float, ...] = (0.70, 0.82, 1.0)  # cumulative
-OPEN_CELLS = 36  # largest interior laid out as an open room
 _TABLE_STATES = 150_000  # states of a layout up to which starts are drawn from a distance table
-_CHECK_NODES = 5_000  # A* budget when a reverse-played room is checked
-_PATIENCE = 20_000  # draws in a row without a new room before giving up
+_CHECK_NODES = 5_000  # nodes that A* may expand when a reverse-played room is checked
+_MAX_DRAWS = 20_000  # draws without a new room after which the settings count as exhausted
 
 
-@dataclass(slots=True, frozen=True)
-class Settings:
-    """What a generated room depends on. Sizes include the border; ``walls`` and ``solution`` are inclusive
-    ranges."""
-
-    rows: int = 6
-    cols: int = 6
-    boxes: int = 1
-    walls: tuple[int, int] = (1, 3)
-    solution: tuple[int, int] = (4, 10)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("rows", 4), ("cols", 4), ("boxes", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"Sokoban: {name}={getattr(self, name)} is too small; use {least} or more.")
-        for name, least in (("walls", 0), ("solution", 1)):
-            low, high = getattr(self, name)
-            if not least <= low <= high:
-                raise ConfigError(f"Sokoban: {name}=({low}, {high}) must hold {least} <= low <= high.")
-        if self.open and self.cells - self.walls[1] < 2 * self.boxes + 1:
-            raise ConfigError(
-                f"Sokoban: {self.boxes} boxes, their targets, the player and {self.walls[1]} inner walls do "
-                f"not fit into {self.cells} inner cells; take fewer boxes or walls, or a larger room."
-            )
-
-    @property
-    def cells(self) -> int:
-        """Cells inside the border."""
-        return (self.rows - 2) * (self.cols - 2)
-
-    @property
-    def open(self) -> bool:
-        """Whether rooms are open with a few walls (else carved; ``walls`` is not used then)."""
-        return self.cells <= OPEN_CELLS
-
-    @property
-    def name(self) -> str:
-        """First part of the task ids."""
-        return (
-            f"gen-{self.rows}x{self.cols}-b{self.boxes}-w{self.walls[0]}-{self.walls[1]}"
-            f"-s{self.solution[0]}-{self.solution[1]}-seed{self.seed}"
-        )
-
-
-class Stream:
+class Stream(IntegerDraws):
     """Random integers by splitmix64, the same on every machine and in every version of every library."""
 
     def __init__(self, *parts: str):
         self._state = int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:8], "little")
 
     def below(self, bound: int) -> int:
-        """An integer in 0..bound-1."""
         self._state = state = (self._state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         return ((state ^ (state >> 31)) * bound) >> 64
-
-    def between(self, low: int, high: int) -> int:
-        """An integer in low..high."""
-        return low + self.below(high - low + 1)
-
-    def sample(self, count: int, picks: int) -> list[int]:
-        """``picks`` distinct integers in 0..count-1, in random order."""
-        items = list(range(count))
-        for i in range(picks):
-            j = i + self.below(count - i)
-            items[i], items[j] = items[j], items[i]
-        return items[:picks]
 
 
 def split_of(layout_text: str) -> str:
@@ -111,10 +53,10 @@ def split_of(layout_text: str) -> str:
 
 
 class RoomSource:
-    """The rooms of one Settings, made when first asked for. Thread-safe; shared by all environments of a
+    """The rooms of one RoomSettings, generated on first access. Thread-safe; shared by all environments of a
     process."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: RoomSettings):
         self.settings = settings
         self._rooms: dict[str, list[Room]] = {split: [] for split in SPLITS}
         self._streams = {split: Stream("sokoban-1", settings.name, split) for split in SPLITS}
@@ -137,7 +79,7 @@ class RoomSource:
 
     def _next(self, split: str) -> Room:
         stream = self._streams[split]
-        for _ in range(0 if split in self._exhausted else _PATIENCE):
+        for _ in range(0 if split in self._exhausted else _MAX_DRAWS):
             layout = self._layout(stream, split)
             if layout is None:
                 continue
@@ -149,25 +91,25 @@ class RoomSource:
             if key not in self._seen:
                 self._seen.add(key)
                 return room
-        self._exhausted.add(split)  # for good: what exists must not depend on how often one asks
-        found = len(self._rooms[split])
+        self._exhausted.add(split)  # permanent: the set of rooms must not depend on the number of requests
+        count = len(self._rooms[split])
         raise ConfigError(
-            f"Sokoban: {self.settings.name} yields no more than about {found} different {split} rooms. Ask "
+            f"Sokoban: {self.settings.name} yields no more than about {count} different {split} rooms. Ask "
             f"for fewer ({split}_rooms), widen walls or solution, enlarge the room, or change the number of "
             f"boxes."
         )
 
     def _layout(self, stream: Stream, split: str) -> Layout | None:
-        """A random layout, or None when it belongs to another split or is in pieces."""
+        """A random layout, or None when it belongs to another split or is not connected."""
         text = self._open(stream) if self.settings.open else self._carved(stream)
         if text is None:
             return None
-        where = self._split_of.get(text)
-        if where is None:
-            where = split_of(text)
+        layout_split = self._split_of.get(text)
+        if layout_split is None:
+            layout_split = split_of(text)
             if self.settings.open:  # carved layouts hardly ever repeat
-                self._split_of[text] = where
-        if where != split:
+                self._split_of[text] = layout_split
+        if layout_split != split:
             return None
         layout = Layout.of(text)
         return layout if layout.connected() else None
@@ -175,7 +117,7 @@ class RoomSource:
     def _open(self, stream: Stream) -> str:
         settings = self.settings
         walls = stream.between(*settings.walls)
-        picks = stream.sample(settings.cells, walls + settings.boxes)
+        picks = stream.sample(range(settings.cells), walls + settings.boxes)
         symbols = [" "] * settings.cells
         for i, cell in enumerate(picks):
             symbols[cell] = "#" if i < walls else "."
@@ -195,34 +137,33 @@ class RoomSource:
                 direction = stream.below(4)
             dr, dc = ((1, 0), (-1, 0), (0, 1), (0, -1))[direction]
             r, c = min(max(r + dr, 1), rows - 2), min(max(c + dc, 1), cols - 2)
-            for sr, sc in _STAMPS[stream.below(len(_STAMPS))]:
+            for sr, sc in stream.pick(_STAMPS):
                 if 1 <= r + sr <= rows - 2 and 1 <= c + sc <= cols - 2:
                     cells[r + sr][c + sc] = " "
         floor = [(y, x) for y in range(rows) for x in range(cols) if cells[y][x] == " "]
         if len(floor) < 2 * settings.boxes + 1:
             return None
-        for i in stream.sample(len(floor), settings.boxes):
-            y, x = floor[i]
+        for y, x in stream.sample(floor, settings.boxes):
             cells[y][x] = "."
         return "\n".join("".join(line) for line in cells)
 
     def _from_table(self, layout: Layout, stream: Stream) -> State | None:
-        """A uniformly drawn state with the wanted distance and no box on a target."""
+        """A uniformly drawn state whose distance lies within ``solution``, with no box on a target."""
         count = state_count(layout.size, len(layout.targets))
         shared = distances(layout) if count < 5_000 else None  # large ones only as deep as needed
         table = shared if isinstance(shared, Table) else Table(layout, limit=self.settings.solution[1])
-        places = table.states_between(*self.settings.solution)
-        for _ in range(8 if len(places) else 0):
-            player, boxes = table.state_at(int(places[stream.below(len(places))]))
+        indices = table.states_between(*self.settings.solution)
+        for _ in range(8 if len(indices) else 0):
+            player, boxes = table.state_at(int(indices[stream.below(len(indices))]))
             if not any(box in layout.targets for box in boxes):
                 return player, boxes
         return None
 
     def _reverse_play(self, layout: Layout, stream: Stream) -> State | None:
-        """A state reached by random pulls from the solved room; solvable within the wanted length by
-        construction.
+        """A state reached by random pulls from the solved room.
 
-        The lower bound of the length is checked by A* where its budget suffices.
+        By construction it is solvable within the upper end of ``solution``. A* checks the lower end, unless
+        it runs out of nodes.
         """
         low, high = self.settings.solution
         search = Search(layout, _CHECK_NODES)
@@ -246,11 +187,10 @@ _STAMPS: tuple[tuple[tuple[int, int], ...], ...] = (
 
 
 def _play_backwards(layout: Layout, stream: Stream, length: int) -> State | None:
-    """Undo moves from the solved room until ``length`` of them are spent. None when nothing could be
-    pulled."""
+    """Undo up to ``length`` moves from the solved room. None when no box could be pulled."""
     boxes = layout.targets
     free = [cell for cell in range(layout.size) if cell not in boxes]
-    player, spent, pulled_any = free[stream.below(len(free))], 0, False
+    player, spent, pulled_any = stream.pick(free), 0, False
     while True:
         reach = walk(layout, player, boxes)
         pulls = [
@@ -264,7 +204,7 @@ def _play_backwards(layout: Layout, stream: Stream, length: int) -> State | None
         ]
         if not pulls:
             break
-        steps, cell, direction = pulls[stream.below(len(pulls))]
+        steps, cell, direction = stream.pick(pulls)
         spent += steps
         for _ in range(stream.between(1, 4)):
             back = layout.moves[direction ^ 1][cell]
@@ -277,10 +217,10 @@ def _play_backwards(layout: Layout, stream: Stream, length: int) -> State | None
     if not pulled_any:
         return None
     rest = [cell for cell, steps in walk(layout, player, boxes).items() if steps <= length - spent]
-    return rest[stream.below(len(rest))], boxes
+    return stream.pick(rest), boxes
 
 
 @lru_cache(maxsize=32)
-def room_source(settings: Settings) -> RoomSource:
+def room_source(settings: RoomSettings) -> RoomSource:
     """The one RoomSource of these settings in this process."""
     return RoomSource(settings)

@@ -52,23 +52,22 @@ def read_level_set(path: str | Path) -> LevelSet:
             )
         if split is not None and folder.is_dir():
             folders[split] = folder
-    places = folders or {"all": root}
     splits = {}
-    for split, place in places.items():
+    for split, split_path in (folders or {"all": root}).items():
         rooms: list[Room] = []
-        for file in _files(place):
+        for file in _files(split_path):
             stat = file.stat()
             rooms.extend(_read_cached(file, stat.st_mtime_ns, stat.st_size))
         splits[split] = tuple(rooms)
     return LevelSet(root.stem if root.is_file() else root.resolve().name, splits)
 
 
-def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    files = sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in (".txt", ".xsb", ".sok"))
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in (".txt", ".xsb", ".sok"))
     if not files:
-        raise DataError("the folder holds no level file (*.txt, *.xsb, *.sok).", file=place)
+        raise DataError("the folder holds no level file (*.txt, *.xsb, *.sok).", file=path)
     return files
 
 
@@ -100,69 +99,90 @@ def read_levels(file: Path) -> list[Room]:
     return rooms
 
 
+@dataclass(slots=True, frozen=True)
+class _Location:
+    """Where a level stands, for error messages."""
+
+    file: object
+    level: str | None  # such as "level 3"
+    first_line: int  # from 1
+    lines: int
+
+    def error(self, message: str, row: int | None = None) -> DataError:
+        """``row``: row of the level, from 0; None: the whole level."""
+        last = self.first_line + self.lines - 1
+        lines = f"lines {self.first_line} to {last}" if row is None else f"line {self.first_line + row}"
+        return DataError(message, file=self.file, record=self.level, field=lines)
+
+
 def parse_room(text: str, *, file: object = None, record: object = None, first_line: int = 1) -> Room:
     """One level in XSB symbols. Floor outside the room becomes wall.
 
     Raises DataError for an unknown character, no or several players, boxes and targets of different number,
     a level without boxes or already solved, and a room that is not closed; ``record`` and line say where.
     """
-
-    def wrong(message: str, row: int | None = None) -> DataError:
-        level = None if record is None else f"level {record}"
-        lines = (
-            f"line {first_line + row}"
-            if row is not None
-            else f"lines {first_line} to {first_line + len(rows) - 1}"
-        )
-        return DataError(message, file=file, record=level, field=lines)
-
     rows = text.translate(_FLOOR).split("\n")
+    location = _Location(file, None if record is None else f"level {record}", first_line, len(rows))
     for r, line in enumerate(rows):
         for c, symbol in enumerate(line):
             if symbol not in "#@+$*. ":
-                raise wrong(
+                raise location.error(
                     f"unknown character {symbol!r} in column {c + 1}; a level uses # @ + $ * . - _ space.", r
                 )
     width = max(map(len, rows))
     grid = [list(line.ljust(width)) for line in rows]
-    places = {
-        symbol: [(r, c) for r, line in enumerate(grid) for c, s in enumerate(line) if s in symbol]
-        for symbol in ("@+", "$*", ".+*")
-    }
-    players, boxes, targets = places["@+"], places["$*"], places[".+*"]
+    players, boxes, targets = (_cells(grid, symbols) for symbols in ("@+", "$*", ".+*"))
     if len(players) != 1:
-        raise wrong(f"{len(players) or 'no'} player; a level needs exactly one @ (or + on a target).")
+        raise location.error(
+            f"{len(players) or 'no'} player; a level needs exactly one @ (or + on a target)."
+        )
     if len(boxes) != len(targets) or not boxes:
-        raise wrong(
+        raise location.error(
             f"{len(boxes)} boxes ($ *) and {len(targets)} targets (. + *); both must be equal, at least 1."
         )
     if set(boxes) == set(targets):
-        raise wrong("every box stands on a target already; there is nothing to do.")
+        raise location.error("every box stands on a target already; there is nothing to do.")
     outside = _outside(grid)
     for r, c in (*players, *boxes, *targets):
         if (r, c) in outside:
-            raise wrong(
+            raise location.error(
                 "the room is not closed: there is a gap in the walls, or something stands outside.", r
             )
-    for r, c in outside:
-        grid[r][c] = "#"
-    walls_and_targets = "\n".join(
-        "".join("." if s in ".+*" else "#" if s == "#" else " " for s in line) for line in grid
-    )
-    layout = Layout.of(walls_and_targets)
+    return _room(grid, outside, players[0], boxes)
+
+
+def _cells(grid: list[list[str]], symbols: str) -> list[tuple[int, int]]:
+    """(row, column) of every cell that holds one of ``symbols``, in reading order."""
+    return [(r, c) for r, line in enumerate(grid) for c, symbol in enumerate(line) if symbol in symbols]
+
+
+def _room(
+    grid: list[list[str]],
+    outside: set[tuple[int, int]],
+    player: tuple[int, int],
+    boxes: list[tuple[int, int]],
+) -> Room:
+    def static(r: int, c: int) -> str:
+        """Wall, target or floor: the cell without player and boxes."""
+        if (r, c) in outside:
+            return "#"
+        return "." if grid[r][c] in ".+*" else "#" if grid[r][c] == "#" else " "
+
+    lines = ["".join(static(r, c) for c in range(len(line))) for r, line in enumerate(grid)]
+    layout = Layout.of("\n".join(lines))
     index = {cell: i for i, cell in enumerate(layout.floor)}
-    return Room(layout, index[players[0]], tuple(sorted(index[box] for box in boxes)))
+    return Room(layout, index[player], tuple(sorted(index[box] for box in boxes)))
 
 
 def _outside(grid: list[list[str]]) -> set[tuple[int, int]]:
-    """Cells that are not wall and connected with the edge of the map."""
+    """Cells that are not wall and are connected with the edge of the map."""
     rows, cols = len(grid), len(grid[0])
     stack = [(r, c) for r in range(rows) for c in range(cols) if r in (0, rows - 1) or c in (0, cols - 1)]
-    seen = set()
+    outside = set()
     while stack:
         r, c = stack.pop()
-        if (r, c) in seen or not (0 <= r < rows and 0 <= c < cols) or grid[r][c] == "#":
+        if (r, c) in outside or not (0 <= r < rows and 0 <= c < cols) or grid[r][c] == "#":
             continue
-        seen.add((r, c))
+        outside.add((r, c))
         stack += [(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)]
-    return seen
+    return outside

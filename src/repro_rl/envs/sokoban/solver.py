@@ -1,8 +1,8 @@
 """Exact distances to the goal, in player moves.
 
 Small state spaces: one backward breadth-first search from every solved state gives the distance of every
-state of a layout. Large ones: an A* search over pushes for each room, with dead-square pruning and a node
-budget.
+state of a layout. Large ones: an A* search over pushes for each room, with dead-cell pruning and a node
+limit.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from repro_rl.envs.sokoban.board import ACTIONS, Layout, State, move
 TABLE_LIMIT = 400_000  # states of a layout up to which all distances are tabulated
 SEARCH_NODES = 20_000  # nodes one A* search may expand
 _NUMPY_FROM = 1_500  # states from which the vectorised search is the faster one
-_CACHE_BYTES = 64 << 20
-_MEMO_STATES = 100_000
+_CACHE_BYTES = 64 << 20  # estimated size of all cached Distances
+_MEMO_STATES = 100_000  # states with a stored distance, per Search
 
 
 class Distances(Protocol):
     """Moves to the goal for the states of one layout."""
 
     def __call__(self, player: int, boxes: tuple[int, ...]) -> float | None:
-        """Fewest moves to a solved state; ``inf`` when there is none; None when the budget did not
-        suffice."""
+        """Fewest moves to a solved state; ``inf`` when there is none; None when the search ran out of
+        nodes."""
 
-    def known(self, player: int, boxes: tuple[int, ...]) -> float | None:
-        """The same, without starting a search."""
+    def stored(self, player: int, boxes: tuple[int, ...]) -> float | None:
+        """The same, without starting a search; None also when the distance was not computed yet."""
 
 
 def state_count(cells: int, boxes: int) -> int:
@@ -44,14 +44,15 @@ def state_count(cells: int, boxes: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _binomials(cells: int, boxes: int) -> tuple[tuple[int, ...], ...]:
+def binomial_table(cells: int, boxes: int) -> tuple[tuple[int, ...], ...]:
+    """(boxes, cells): C(cell, i + 1), the summands of the rank of a box set."""
     return tuple(tuple(math.comb(c, i + 1) for c in range(cells)) for i in range(boxes))
 
 
 class Table:
     """Distances of all states of a layout. ``values``: int16, N * C(N, k); -1 = no solution (or not a state).
 
-    The place of a state is ``rank(boxes) * N + player``, rank = sum of C(box_i, i + 1) over the ascending
+    The index of a state is ``rank(boxes) * N + player``, rank = sum of C(box_i, i + 1) over the ascending
     boxes.
     """
 
@@ -59,9 +60,9 @@ class Table:
 
     def __init__(self, layout: Layout, limit: int | None = None):
         self._size = layout.size
-        self._binomials = _binomials(layout.size, len(layout.targets))
+        self._binomials = binomial_table(layout.size, len(layout.targets))
         count = state_count(layout.size, len(layout.targets))
-        fill = _fill_vectorised if count >= _NUMPY_FROM else _fill_plain
+        fill = fill_vectorised if count >= _NUMPY_FROM else fill_plain
         self.values: array[int] = fill(layout, self._binomials, count, limit)
 
     def __call__(self, player: int, boxes: tuple[int, ...]) -> float | None:
@@ -71,16 +72,16 @@ class Table:
         value = self.values[rank * self._size + player]
         return value if value >= 0 else math.inf
 
-    known = __call__
+    stored = __call__
 
     def states_between(self, low: int, high: int) -> npt.NDArray[np.int64]:
-        """Places of the states whose distance lies within low..high, ascending."""
+        """Indices of the states whose distance lies within low..high, ascending."""
         values = np.frombuffer(self.values, dtype=np.int16)
         return np.flatnonzero((values >= low) & (values <= high))
 
-    def state_at(self, place: int) -> State:
-        """The state at a place of the table."""
-        rank, player = divmod(place, self._size)
+    def state_at(self, index: int) -> State:
+        """The state at an index of the table."""
+        rank, player = divmod(index, self._size)
         boxes = []
         for row in reversed(self._binomials):
             box = next(c for c in range(self._size - 1, -1, -1) if row[c] <= rank)
@@ -89,13 +90,13 @@ class Table:
         return player, tuple(reversed(boxes))
 
 
-def _fill_plain(
+def fill_plain(
     layout: Layout, binomials: tuple[tuple[int, ...], ...], count: int, limit: int | None
 ) -> array[int]:
     """Backward breadth-first search in plain Python; the faster one for a few hundred states."""
     size = layout.size
     values = array("h", [-1]) * count
-    # For a player at p: (where it came from, where a box pushed on the way would stand now).
+    # Per player cell p: (cell the player came from, cell of a box that it would have pushed).
     up, down, left, right = layout.moves
     pulls = [
         [
@@ -133,7 +134,7 @@ def _fill_plain(
     return values
 
 
-def _fill_vectorised(
+def fill_vectorised(
     layout: Layout, binomials: tuple[tuple[int, ...], ...], count: int, limit: int | None
 ) -> array[int]:
     """The same search, one frontier at a time in numpy."""
@@ -156,10 +157,10 @@ def _fill_vectorised(
             pull = free & hit.any(1)
             pulled = np.sort(np.where(hit[pull], player[pull][:, None], boxes[pull]), axis=1)
             for before, after in ((back[free], boxes[free]), (back[pull], pulled)):
-                places = ranks[kinds, after].sum(1) * size + before
-                places, first = np.unique(places, return_index=True)
-                new = values[places] < 0
-                values[places[new]] = depth
+                indices = ranks[kinds, after].sum(1) * size + before
+                indices, first = np.unique(indices, return_index=True)
+                new = values[indices] < 0
+                values[indices[new]] = depth
                 players.append(before[first[new]])
                 box_sets.append(after[first[new]])
         player, boxes = np.concatenate(players), np.concatenate(box_sets)
@@ -169,18 +170,18 @@ def _fill_vectorised(
 
 
 class Search:
-    """Distances by A* from the asked state; the distances along every plan found are remembered.
+    """Distances by A* from the requested state; the distances along every plan are stored.
 
     The cost is the number of moves, so plans are optimal. A search that expands more than ``nodes`` nodes
-    gives None (unknown). A box on a square from which no target can be reached gives ``inf`` at once.
+    gives None (unknown). A box on a cell from which no target can be reached gives ``inf`` without a search.
     """
 
     def __init__(self, layout: Layout, nodes: int = SEARCH_NODES):
         self.layout, self.nodes = layout, nodes
-        self._pushes = _push_distances(layout)  # per cell: pushes to the nearest target, inf = dead square
+        self._pushes = _push_distances(layout)  # per cell: pushes to the nearest target, inf = dead cell
         self._memo: dict[State, float | None] = {}
 
-    def known(self, player: int, boxes: tuple[int, ...]) -> float | None:
+    def stored(self, player: int, boxes: tuple[int, ...]) -> float | None:
         if boxes == self.layout.targets:
             return 0
         return self._memo.get((player, boxes))
@@ -215,7 +216,7 @@ class Search:
             closed[state] = so_far
             player, boxes = state
             if boxes == self.layout.targets:
-                self._remember(start, state, parent)
+                self._store_plan(start, state, parent)
                 return
             expanded += 1
             if expanded > self.nodes:
@@ -239,14 +240,14 @@ class Search:
                             heapq.heappush(heap, (total + bound, order, total, pushed))
         self._memo[start] = math.inf
 
-    def _remember(self, start: State, end: State, parent: dict[State, State]) -> None:
+    def _store_plan(self, start: State, end: State, parent: dict[State, State]) -> None:
         """Store the distance of every state, walking steps included, on the plan from start to end."""
         self._memo[end] = distance = 0.0
         while end != start:
             before = parent[end]
             player, boxes = before
             (origin,) = set(boxes) - set(end[1])
-            # the player now stands where the pushed box was; it pushed from the cell before it
+            # the player stands on the box's old cell; it pushed from the cell behind that
             (arrived,) = set(end[1]) - set(boxes)
             direction = next(d for d in range(4) if self.layout.moves[d][origin] == arrived)
             cell = self.layout.moves[direction ^ 1][origin]
@@ -275,7 +276,7 @@ def walk(layout: Layout, player: int, boxes: tuple[int, ...]) -> dict[int, int]:
 
 
 def _push_distances(layout: Layout) -> list[float]:
-    """Per cell, the pushes a lone box needs to the nearest target; ``inf`` marks a dead square."""
+    """Per cell, the pushes a lone box needs to the nearest target; ``inf`` marks a dead cell."""
     pushes = [math.inf] * layout.size
     queue = list(layout.targets)
     for target in queue:
@@ -295,8 +296,8 @@ _cache_lock = threading.Lock()
 
 
 def distances(layout: Layout) -> Distances:
-    """The distances of a layout: a Table up to TABLE_LIMIT states, else a Search. Cached, least recently
-    used out."""
+    """The distances of a layout: a Table up to TABLE_LIMIT states, else a Search. In a process-wide LRU
+    cache."""
     global _cache_bytes
     with _cache_lock:
         hit = _cache.get(layout.text)
@@ -315,13 +316,16 @@ def distances(layout: Layout) -> Distances:
         return _cache[layout.text][0]
 
 
-def best_move(layout: Layout, known: Distances, player: int, boxes: tuple[int, ...]) -> str | None:
-    """The first move (order: up, down, left, right) of an optimal plan; None when solved, lost or unknown."""
-    here = known(player, boxes)
+def best_move(layout: Layout, moves_left: Distances, player: int, boxes: tuple[int, ...]) -> str | None:
+    """The first move (order: up, down, left, right) of an optimal plan.
+
+    None when the state is solved, cannot be solved, or its distance is unknown.
+    """
+    here = moves_left(player, boxes)
     if not here or here == math.inf:
         return None
     for direction, action in enumerate(ACTIONS):
         after = move(layout, player, boxes, direction)
-        if after is not None and known.known(*after) == here - 1:
+        if after is not None and moves_left.stored(*after) == here - 1:
             return action
     return None

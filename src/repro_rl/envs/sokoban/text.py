@@ -1,11 +1,11 @@
-"""How a state is written: three styles and the words they use.
+"""Renders a state as text: three styles and their vocabularies.
 
 ``relative`` (for tiny models; one whitespace-separated word a feature)::
 
     at:2,3 box:+1,+0 goal:-1,+2 wall:+0,-1
 
-player (row, column) from the top left of the room with its border; for every box in reading order its place
-relative to the player, followed by every target relative to that box; then the inner walls relative to the
+player (row, column) from the top left of the room with its border; for every box in reading order its offset
+from the player, then the offset of every target from that box; last the offsets of the inner walls from the
 player. With ``encoding="split"``: ``at:r2 at:c3 box:down1 box:right0 goal:up1 goal:right2 wall:d0l1``.
 """
 
@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from pathlib import Path
 
+from repro_rl.envs.instructions import read_instructions
 from repro_rl.envs.sokoban.board import ACTIONS, Layout
-
-STYLES: tuple[str, ...] = ("grid", "coordinates", "relative")
-ENCODINGS: tuple[str, ...] = ("fused", "split")
 
 Rendered = tuple[str, str]  # observation, brief
 Renderer = Callable[[int, tuple[int, ...]], Rendered]
@@ -25,13 +24,13 @@ Renderer = Callable[[int, tuple[int, ...]], Rendered]
 
 @cache
 def at_words(row: int, col: int, encoding: str) -> str:
-    """The player's place: 1 word fused, 2 words split."""
+    """The player's position: 1 word fused, 2 words split."""
     return f"at:{row},{col}" if encoding == "fused" else f"at:r{row} at:c{col}"
 
 
 @cache
 def offset_words(kind: str, dr: int, dc: int, encoding: str) -> str:
-    """A place relative to another: 1 word fused, 2 split (``box``, ``goal``); a ``wall`` is always 1 word."""
+    """A relative position: 1 word fused, 2 split (``box``, ``goal``); a ``wall`` is always 1 word."""
     if encoding == "fused":
         return f"{kind}:{dr:+d},{dc:+d}"
     if kind == "wall":
@@ -40,7 +39,7 @@ def offset_words(kind: str, dr: int, dc: int, encoding: str) -> str:
 
 
 class _Relative:
-    """Writes the states of one layout; the words of each part are computed once."""
+    """Renders the states of one layout; the words of each part are computed once."""
 
     __slots__ = ("_at", "_box", "_encoding", "_goals", "_layout", "_walls")
 
@@ -129,10 +128,10 @@ def renderer(layout: Layout, style: str, encoding: str) -> Renderer:
 
 
 def vocabulary(rows: int, cols: int, style: str, encoding: str) -> tuple[str, ...]:
-    """Every word a style can write for rooms up to ``rows`` x ``cols`` (border included), and the four
+    """Every word of a style for rooms up to ``rows`` x ``cols`` (border included), and the four
     actions.
 
-    For ``coordinates`` (free text) only the actions: its words are collected by playing.
+    For ``coordinates`` (free text) only the actions: its words come from the demonstrations.
     """
     words: dict[str, None] = dict.fromkeys(ACTIONS)
     if style == "grid":
@@ -149,38 +148,7 @@ def vocabulary(rows: int, cols: int, style: str, encoding: str) -> tuple[str, ..
     return tuple(words)
 
 
-_RULES = (
-    "You are solving a Sokoban puzzle. You stand in a room with walls, boxes and targets; there are as many "
-    "targets as boxes. The puzzle is solved when every box stands on a target.\n"
-    "- Each turn you take one of four actions: up, down, left, right. You then walk one cell that way.\n"
-    "- If a box is in that cell, you push it one cell further, provided the cell behind it is free.\n"
-    "- You can push only one box at a time, and you can never pull. You cannot walk into walls.\n"
-    "- A box pushed into a corner that is not a target is stuck for good, so look ahead before you push."
-)
-_HOW_TO_READ = {
-    "grid": (
-        "The room is drawn row by row, from top to bottom: # wall, _ empty floor, O target, X box, √ box on "
-        "a target, P you, S you standing on a target."
-    ),
-    "coordinates": (
-        "The state lists positions as (row, column). Rows grow downward, columns grow to the right: up "
-        "lowers the row by 1, left lowers the column by 1."
-    ),
-    "fused": (
-        "The state is a list of words. at:R,C is your row and column (rows grow downward, columns to the "
-        "right). box:+1,-2 is a box 1 row below and 2 columns left of you; the goal: words that follow it "
-        "give each target relative to that box (goal:+0,+0 means the box is on it). wall:-1,+0 is an inner "
-        "wall just above you; the border of the room is wall too."
-    ),
-    "split": (
-        "The state is a list of words. at:r2 at:c3 is your row and column (rows grow downward, columns to "
-        "the right). box:down1 box:left2 is a box 1 row below and 2 columns left of you; the goal: words "
-        "that follow it give each target relative to that box. wall:u1r0 is an inner wall just above you; "
-        "the border of the room is wall too."
-    ),
-}
-
-
 def instructions(style: str, encoding: str) -> str:
     """Rules and legend for a prompt."""
-    return f"{_RULES}\n{_HOW_TO_READ[encoding if style == 'relative' else style]}"
+    texts = read_instructions(Path(__file__).parent)
+    return f"{texts.rules}\n{texts.styles[encoding if style == 'relative' else style]}"

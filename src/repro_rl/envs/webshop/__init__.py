@@ -1,4 +1,4 @@
-"""WebShop: the original's pages, search and rewards, without Java, in one process."""
+"""WebShop in one process, without Java: pages, search and rewards of the original program."""
 
 from repro_rl.envs.webshop.env import WebShopEnv
 

@@ -9,13 +9,13 @@ _FORM = re.compile(r"(.+)\[(.+)\]")
 
 
 def parse(action: str) -> tuple[str, str]:
-    """(verb, argument in lower case) of an action; ("", "") when it has not the form ``verb[argument]``.
+    """(verb, argument in lower case) of an action; ("", "") when it is not of the form ``verb[argument]``.
 
-    As the original: the verb is case-sensitive and taken as it is, text after the last ``]`` is ignored, a
-    line break is never part of verb or argument.
+    As in the original: the verb is case-sensitive, text after the last ``]`` is ignored, and neither verb nor
+    argument can hold a line break.
     """
-    found = _FORM.match(action)
-    return (found[1], found[2].lower()) if found else ("", "")
+    match = _FORM.match(action)
+    return (match[1], match[2].lower()) if match else ("", "")
 
 
 def click(name: str) -> str:
@@ -23,5 +23,5 @@ def click(name: str) -> str:
 
 
 def clickable(name: str) -> bool:
-    """Whether ``click[name]`` reads back to ``name``; the original's search button never does anything."""
+    """Whether ``click[name]`` parses to ``name``; the original's search button has no effect."""
     return name != "search" and parse(click(name)) == ("click", name)

@@ -8,16 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from repro_rl.envs.base import TextEnv, register_env
+from repro_rl.envs.base import TextEnv, read_settings, register_env
+from repro_rl.envs.instructions import read_instructions
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.webshop import pages, words
-from repro_rl.envs.webshop.data.catalogue import locate, open_catalogue
+from repro_rl.envs.webshop.data.catalogue import generated_folder, locate, open_catalogue
 from repro_rl.envs.webshop.expert import next_action, plain_query, progress
 from repro_rl.envs.webshop.frozen import FrozenGoals, read_goals, read_prices
-from repro_rl.envs.webshop.goals import TYPES, DrawnGoals, Goal, GoalList
-from repro_rl.envs.webshop.instructions import instructions
+from repro_rl.envs.webshop.goals import DrawnGoals, Goal, GoalList
 from repro_rl.envs.webshop.reward import Parts
 from repro_rl.envs.webshop.session import Session
+from repro_rl.envs.webshop.settings import WebShopSettings
 from repro_rl.envs.webshop.shop import Shop
 from repro_rl.envs.webshop.splits import SPLITS_BY, split_positions
 from repro_rl.errors import ConfigError, TaskError, did_you_mean
@@ -34,7 +35,7 @@ def _shop(
     seed: int,
     show_attributes: bool,
 ) -> Shop:
-    """One per process and setting, so that a hundred environments cost little more than one."""
+    """One per process and setting: all environments with the same data share it."""
     catalogue = open_catalogue(folder)
     frozen = None if prices is None else read_prices(prices)
     chosen: GoalList
@@ -49,20 +50,12 @@ def _shop(
 class WebShopEnv(TextEnv):
     """WebShop: find and buy the product an instruction describes.
 
-    Data: ``data`` is a folder with the original files (``products``, ``attributes``, ``human``: their names
-    there, found by the original's names when left out) or one written by ``repro-rl data webshop import``;
-    without it a generated catalogue of ``generated`` = (products, seed). ``limit``: only the first so many
-    products. Goals: drawn from the data (``goal_type`` "synthetic" or "human", ``seed`` decides prices, caps
-    and order), or frozen: ``goals`` and ``prices``, JSON lines. ``max_goals``: a list is cut to so many.
-    ``splits``: "product" (no product is the target of two splits) or "position" (0-500 test, 500-1500 eval,
-    rest train, as the field does). ``style``: "text" and "text_rich" (the original's), "compact" (the RL
-    papers': what follows the instruction, each piece quoted) or "words" (for tiny models, ``words.py``).
-    ``reward``: "win" (10 for a purchase of score 1.0, else 0) or "score" (the score of the purchase).
-    ``show_attributes``: item pages get the original's optional "Attributes" button.
+    ``WebShopSettings`` describes the settings: catalogue, goals (drawn from it, or frozen in files), splits,
+    style of the pages and reward.
 
-    Actions are ``search[<query>]`` and ``click[<name>]``; anything else, and what the page does not have,
-    changes nothing and gives ``valid=False``, but costs a step. ``info["parts"]`` holds the reward's parts
-    after the purchase.
+    Actions are ``search[<query>]`` and ``click[<name>]``. Anything else, and a name that the page does not
+    have, changes nothing and gives ``valid=False``, but costs a step. ``info["parts"]`` holds the reward's
+    parts after the purchase.
 
     Raises ConfigError for bad settings, DataError for broken data, naming file, record and field.
     """
@@ -70,78 +63,37 @@ class WebShopEnv(TextEnv):
     name = "webshop"
     for_people = MappingProxyType({"style": "text_rich"})
 
-    def __init__(
-        self,
-        data: str | None = None,
-        products: str | None = None,
-        attributes: str | None = None,
-        human: str | None = None,
-        goals: str | None = None,
-        prices: str | None = None,
-        limit: int | None = None,
-        generated: tuple[int, int] = (1200, 0),
-        goal_type: str = "synthetic",
-        seed: int = 0,
-        max_goals: int = 100_000,
-        splits: str = "product",
-        style: str = "text",
-        reward: str = "win",
-        max_steps: int = 15,
-        show_attributes: bool = False,
-    ):
-        for setting, value, known in (
-            ("style", style, pages.STYLES),
-            ("reward", reward, ("win", "score")),
-            ("goal_type", goal_type, TYPES),
-            ("splits", splits, tuple(SPLITS_BY)),
-        ):
-            if value not in known:
-                raise ConfigError(f"WebShop: {setting}={value!r} is unknown{did_you_mean(str(value), known)}")
-        for setting, number in (("max_steps", max_steps), ("max_goals", max_goals), ("limit", limit)):
-            if number is not None and number < 1:
-                raise ConfigError(f"WebShop: {setting}={number}; use 1 or more.")
-        count, catalogue_seed = generated
-        folder = locate(
-            None if data is None else Path(data),
-            products,
-            attributes,
-            human,
-            limit=limit,
-            generated=(int(count), int(catalogue_seed)),
-        )
-        self.style, self.reward, self.max_steps = style, reward, max_steps
-        self.instructions = instructions(style)
-        self._splits, self._max_goals = splits, max_goals
-        goals_path, prices_path = _file(data, goals), _file(data, prices)
-        self._key = (folder, goal_type, goals_path, prices_path, seed)
-        self.shop = _shop(*self._key, show_attributes)
-        if not len(self.shop.goals):
-            raise ConfigError(
-                f"WebShop: the catalogue in {folder} gives no {goal_type} goals; its files hold no "
-                f"{'human instructions' if goal_type == 'human' else 'instructions'}. Import them, or use "
-                "the other goal_type."
-            )
-        made = "generated-" if self.shop.catalogue.manifest["source"].get("kind") == "generated" else ""
-        # Small or full, synthetic or human: it stands in the name of every figure.
-        self._panel_name = f"webshop-{made}{len(self.shop.catalogue)}-{self.shop.goals.name}"
+    def __init__(self, **settings: Any):
+        self.settings = chosen = read_settings("WebShop", WebShopSettings, settings)
+        if chosen.is_generated:
+            folder = generated_folder(*chosen.generated)
+        else:
+            files = (chosen.products, chosen.attributes, chosen.human)
+            folder = locate(chosen.folder, *files, limit=chosen.limit)
+        self.max_steps = chosen.max_steps
+        texts = read_instructions(Path(__file__).parent)
+        self.instructions = f"{texts.rules}\n{texts.styles[chosen.style]}"
+        goals, prices = chosen.file(chosen.goals), chosen.file(chosen.prices)
+        self._key = (folder, chosen.goal_type, goals, prices, chosen.seed)
+        self.shop = _shop(*self._key, chosen.show_attributes)
+        _check_goals(self.shop, chosen.goal_type)
+        self._panel_name = _panel_name(self.shop)
         self._goal: Goal | None = None
         self._over = True
 
     def panel(self, split: str) -> TaskPanel:
         """The tasks of a split; contents hold goal, catalogue and prices. Raises TaskError on an unknown
         split."""
-        known = SPLITS_BY[self._splits]
-        if split not in known:
-            raise TaskError(
-                f"WebShop has no split {split!r} by {self._splits}{did_you_mean(str(split), known)}"
-            )
-        key = (*self._key, self._splits, self._max_goals, split)
+        by, limit = self.settings.splits, self.settings.max_goals
+        names = SPLITS_BY[by]
+        if split not in names:
+            raise TaskError(f"WebShop has no split {split!r} by {by}{did_you_mean(str(split), names)}")
+        key = (*self._key, by, limit, split)
         panel = _PANELS.get(key)
         if panel is None:
             goals = self.shop.goals
             chosen = [
-                goals.goal(position)
-                for position in split_positions(goals, split, self._splits, self._max_goals, self.shop.seed)
+                goals.goal(position) for position in split_positions(goals, split, by, limit, self.shop.seed)
             ]
             panel = TaskPanel(
                 self._panel_name, split, tuple(goal.id for goal in chosen), tuple(map(self._content, chosen))
@@ -150,11 +102,11 @@ class WebShopEnv(TextEnv):
         return panel
 
     def _content(self, goal: Goal) -> str:
-        """A task is its goal and the shop it is shopped in: the same goal among other products is another."""
+        """A task is its goal, catalogue and prices: the same goal among other products is another task."""
         return f"{goal.content()} {self.shop.catalogue.digest} {self.shop.goals.price_key}"
 
     def goal(self, task_id: str) -> Goal:
-        """What a task wants. Raises TaskError on an unknown id."""
+        """The goal of a task. Raises TaskError on an unknown id."""
         return self.shop.goals.goal(self.shop.goals.position(str(task_id)))
 
     def reset(
@@ -167,8 +119,8 @@ class WebShopEnv(TextEnv):
         super().reset(seed=seed)
         goal = self.goal(self.chosen_task(options, "train", "all"))
         self._goal = goal
-        self._session = Session(lambda query: self.shop.search(query, goal), self.shop.item)
-        self._words = words.Words(self.shop, goal, self._session) if self.style == "words" else None
+        self.session = Session(lambda query: self.shop.search(query, goal), self.shop.item)
+        self._words = words.Words(self.shop, goal, self.session) if self.settings.style == "words" else None
         self._steps, self._over = 0, False
         observation, brief = self._observe()
         return observation, self._info(True, brief)
@@ -178,32 +130,32 @@ class WebShopEnv(TextEnv):
         TaskError."""
         if self._over or self._goal is None:
             raise TaskError("The episode is over (or has not begun); call reset before step.")
-        real = self._words.real(str(action)) if self._words is not None else str(action)
-        valid = self._session.act(real)
+        full = self._words.full_action(str(action)) if self._words is not None else str(action)
+        valid = self.session.act(full)
         self._steps += 1
-        done = self._session.kind == "done"
+        done = self.session.kind == "done"
         truncated = not done and self._steps >= self.max_steps
         self._over = done or truncated
         observation, brief = self._observe()
         info = self._info(valid, brief)
-        reward = info["score"] if self.reward == "score" else 10.0 * info["won"]
+        reward = info["score"] if self.settings.reward == "score" else 10.0 * info["won"]
         return observation, float(reward), done, truncated, info
 
     def available_actions(self) -> dict[str, Any]:
         """``has_search_bar`` and ``clickables``, as the original lists them."""
         return {
-            "has_search_bar": self._session.kind == "search",
-            "clickables": list(self._session.clickables()),
+            "has_search_bar": self.session.kind == "search",
+            "clickables": list(self.session.clickables()),
         }
 
     def parts(self) -> Parts:
-        """The reward's parts if the product in hand were bought now. Raises TaskError with none in hand."""
-        if self._goal is None or self._session.product < 0:
-            raise TaskError("No product is in hand; open one first.")
-        return self.shop.appraisal(self._goal, self._session.product).parts(self._session.options)
+        """The reward's parts if the open product were bought now. Raises TaskError when none is open."""
+        if self._goal is None or self.session.product < 0:
+            raise TaskError("No product is open; open one first.")
+        return self.shop.appraisal(self._goal, self.session.product).parts(self.session.options)
 
     def _info(self, valid: bool, brief: str) -> dict[str, Any]:
-        session, goal = self._session, self._goal
+        session, goal = self.session, self._goal
         assert goal is not None
         parts = self.parts() if session.kind == "done" else None
         score = parts.reward if parts else 0.0
@@ -223,10 +175,12 @@ class WebShopEnv(TextEnv):
         return info
 
     def _anchor(self) -> str:
-        """What the state shows and holds; two ways to it are one state."""
-        session = self._session
+        """Key of the state: what the page shows and which options are chosen, not how it was reached."""
+        session = self.session
         if session.kind == "results":
-            return f"results {session.page} {len(session.results)} {' '.join(map(str, session.shown()))}"
+            return (
+                f"results {session.page} {len(session.results)} {' '.join(map(str, session.page_products()))}"
+            )
         if session.kind == "search":
             return "search"
         chosen = " ".join(f"{name}={value}" for name, value in sorted(session.options.items()))
@@ -235,32 +189,32 @@ class WebShopEnv(TextEnv):
     def _observe(self) -> tuple[str, str]:
         if self._words is not None:
             return self._words.observe()
-        if self.style == "text_rich":
-            text = pages.rich_text(self._nodes(), self._session.address(), self._session.visited)
+        if self.settings.style == "text_rich":
+            text = pages.rich_text(self._nodes(), self.session.address(), self.session.visited)
             return text, text
         text = self._text()
-        if self.style == "compact":
+        if self.settings.style == "compact":
             assert self._goal is not None
             text = pages.compact_text(text, self._goal.instruction)
         return text, text
 
     def _text(self) -> str:
-        session, goal = self._session, self._goal
+        session, goal = self.session, self._goal
         assert goal is not None
         if session.kind == "results":
-            items = [self.shop.item(number) for number in session.shown()]
+            items = [self.shop.item(number) for number in session.page_products()]
             return pages.results_text(goal.instruction, session.page, len(session.results), items)
         if session.kind == "item":
             return pages.item_text(goal.instruction, self.shop.item(session.product))
         return pages.text_of(self._nodes())
 
     def _nodes(self) -> list[pages.Node]:
-        session, goal = self._session, self._goal
+        session, goal = self.session, self._goal
         assert goal is not None
         if session.kind == "search":
             return pages.start_nodes(goal.instruction)
         if session.kind == "results":
-            items = [self.shop.item(number) for number in session.shown()]
+            items = [self.shop.item(number) for number in session.page_products()]
             return pages.results_nodes(goal.instruction, session.page, len(session.results), items)
         item = self.shop.item(session.product)
         if session.kind == "item":
@@ -275,17 +229,17 @@ class WebShopEnv(TextEnv):
             return None
         if self._words is None:
             queries = map(plain_query, self.shop.queries(self._goal))
-            return next_action(self.shop, self._goal, self._session, queries)
+            return next_action(self.shop, self._goal, self.session, queries)
         slots = {self._words.expand(query): query for query in reversed(self._words.queries())}
-        action = next_action(self.shop, self._goal, self._session, list(slots)[::-1])
+        action = next_action(self.shop, self._goal, self.session, list(slots)[::-1])
         if action is None:
             return None
         if action.startswith("search["):
             return f"search[ {slots[action[len('search[') : -1]]} ]"
-        return self._words.short(action)
+        return self._words.short_name(action)
 
     def describe(self) -> str:
-        """The catalogue, its goals, and who tagged the title nouns."""
+        """The catalogue, its goals, and the tagger of the title nouns."""
         catalogue = self.shop.catalogue
         return (
             f"{self._panel_name}: {len(catalogue)} products (digest {catalogue.digest[:12]}), "
@@ -293,13 +247,20 @@ class WebShopEnv(TextEnv):
         )
 
     def vocabulary(self) -> Iterable[str]:
-        """Every word of the ``words`` style; of the others only what demonstrations hold is known."""
-        return words.vocabulary() if self.style == "words" else ()
+        """Every word of the ``words`` style; empty for the others: words come from the demonstrations."""
+        return words.vocabulary() if self.settings.style == "words" else ()
 
 
-def _file(data: str | None, name: str | None) -> Path | None:
-    """A file name as given, or within ``data`` when it is there."""
-    if name is None:
-        return None
-    inside = Path(data or ".") / name
-    return inside if inside.is_file() else Path(name)
+def _check_goals(shop: Shop, goal_type: str) -> None:
+    if not len(shop.goals):
+        raise ConfigError(
+            f"WebShop: the catalogue in {shop.catalogue.folder} gives no {goal_type} goals; its files hold "
+            f"no {'human instructions' if goal_type == 'human' else 'instructions'}. Import them, or use the "
+            "other goal_type."
+        )
+
+
+def _panel_name(shop: Shop) -> str:
+    """Environment name of the panels: it says generated or not, number of products, and kind of goals."""
+    generated = shop.catalogue.manifest["source"].get("kind") == "generated"
+    return f"webshop-{'generated-' if generated else ''}{len(shop.catalogue)}-{shop.goals.name}"

@@ -1,4 +1,4 @@
-"""Frozen goal and price lists: JSON lines, so that anybody's panel can be fixed and played."""
+"""Frozen goal and price lists: JSON lines, so that the panels of other programs can be played."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ class FrozenGoals:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, record) for each line of a JSON lines file, gzip or not. Raises DataError naming the line."""
+    """("line <n>", record) per line of a JSON lines file, gzip or not. Raises DataError naming the line."""
     if not path.is_file():
         raise DataError("no such file", file=path)
     with open(path, "rb") as probe:
-        packed = probe.read(2) == GZIP_MAGIC
+        compressed = probe.read(2) == GZIP_MAGIC
     try:
-        with gzip.open(path, "rb") if packed else open(path, "rb") as handle:
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
             for number, line in enumerate(handle, start=1):
                 if not line.strip():
                     continue
@@ -97,51 +98,63 @@ def read_goals(path: Path, catalogue: Products) -> list[Goal]:
     """
     goals: list[Goal] = []
     for where, record in read_lines(path):
-        for key in ("asin", "name", "category", "query", "product_category", "instruction_text"):
-            if not isinstance(record.get(key), str):
-                raise DataError("must be text", file=path, record=where, field=key)
-        if catalogue.number(record["asin"]) is None:
-            raise DataError(
-                f"{record['asin']!r} is no product of this catalogue ({len(catalogue)} products); "
-                "import the products the goals were made for",
-                file=path,
-                record=where,
-                field="asin",
-            )
-        if not _is_text_list(record.get("attributes")) or not record["attributes"]:
-            raise DataError(
-                "must be a list of texts, at least one", file=path, record=where, field="attributes"
-            )
-        cap, weight = record.get("price_upper"), record.get("weight")
-        if not isinstance(cap, (int, float)) or not _is_number(cap) or cap <= 0:
-            raise DataError("must be a number above 0", file=path, record=where, field="price_upper")
-        wanted = record.get("goal_options")
-        pairs: tuple[tuple[str, str], ...] | None = None
-        if isinstance(wanted, dict) and _is_text_list(list(wanted.values())):
-            pairs = tuple(wanted.items())
-        elif not isinstance(wanted, list) or not _is_text_list(wanted):
-            raise DataError(
-                "must be an object of texts or a list of texts",
-                file=path,
-                record=where,
-                field="goal_options",
-            )
-        goals.append(
-            Goal(
-                id=f"{record['asin']}/frozen/{len(goals)}",
-                asin=record["asin"],
-                name=record["name"],
-                category=record["category"],
-                query=record["query"],
-                product_category=record["product_category"],
-                instruction=record["instruction_text"],
-                attributes=tuple(record["attributes"]),
-                price_upper=float(cap),
-                named_options=pairs,
-                options=tuple(wanted if pairs is None else (value for _, value in pairs)),
-                weight=float(weight) if isinstance(weight, (int, float)) and _is_number(weight) else 1.0,
-            )
-        )
+        goals.append(_goal(_Line(path, where, record), catalogue, len(goals)))
     if not goals:
         raise DataError("holds no goal", file=path)
     return goals
+
+
+@dataclass(slots=True, frozen=True)
+class _Line:
+    """One record of a goal list."""
+
+    file: Path
+    where: str  # such as "line 3"
+    record: dict[str, Any]
+
+    def error(self, field: str, message: str) -> DataError:
+        return DataError(message, file=self.file, record=self.where, field=field)
+
+
+def _goal(line: _Line, catalogue: Products, position: int) -> Goal:
+    """The checked goal of one line. Raises DataError naming the field."""
+    record = line.record
+    for key in ("asin", "name", "category", "query", "product_category", "instruction_text"):
+        if not isinstance(record.get(key), str):
+            raise line.error(key, "must be text")
+    if catalogue.number(record["asin"]) is None:
+        raise line.error(
+            "asin",
+            f"{record['asin']!r} is no product of this catalogue ({len(catalogue)} products); "
+            "import the products the goals were made for",
+        )
+    if not _is_text_list(record.get("attributes")) or not record["attributes"]:
+        raise line.error("attributes", "must be a list of texts, at least one")
+    cap, weight = record.get("price_upper"), record.get("weight")
+    if not isinstance(cap, (int, float)) or not _is_number(cap) or cap <= 0:
+        raise line.error("price_upper", "must be a number above 0")
+    named, options = _goal_options(line)
+    return Goal(
+        id=f"{record['asin']}/frozen/{position}",
+        asin=record["asin"],
+        name=record["name"],
+        category=record["category"],
+        query=record["query"],
+        product_category=record["product_category"],
+        instruction=record["instruction_text"],
+        attributes=tuple(record["attributes"]),
+        price_upper=float(cap),
+        named_options=named,
+        options=options,
+        weight=float(weight) if isinstance(weight, (int, float)) and _is_number(weight) else 1.0,
+    )
+
+
+def _goal_options(line: _Line) -> tuple[tuple[tuple[str, str], ...] | None, tuple[str, ...]]:
+    """((group, value) pairs or None, values)."""
+    options = line.record.get("goal_options")
+    if isinstance(options, dict) and _is_text_list(list(options.values())):
+        return tuple(options.items()), tuple(options.values())
+    if isinstance(options, list) and _is_text_list(options):
+        return None, tuple(options)
+    raise line.error("goal_options", "must be an object of texts or a list of texts")

@@ -1,7 +1,7 @@
-"""Goals: instruction, wanted attributes, options and price cap. Pure functions of the data and one seed.
+"""Goals: instruction, attributes, options and price cap. Pure functions of the data and one seed.
 
-The original draws prices and caps unseeded and lets every worker shuffle; here a price depends on (seed,
-ASIN), a cap on (seed, ASIN, instruction), the order on (seed, number of goals) and nothing else.
+The original draws prices and caps without a seed, and every worker shuffles the goals. Here a price depends
+only on (seed, ASIN), a cap on (seed, ASIN, instruction), and the order on (seed, number of goals).
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from repro_rl.random_streams import name_key
 
 CAPS = tuple(10.0 * i for i in range(1, 100))
 NO_CAP = 1_000_000.0  # the original's cap when no two multiples of ten lie above the price
-TYPES = ("synthetic", "human")
 
 
 class Products(Protocol):
-    """What goals need of a catalogue."""
+    """The part of a catalogue that goals use."""
 
     digest: str
     folder: Path
@@ -45,7 +44,7 @@ class Products(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Goal:
-    """What the shopper wants."""
+    """What the agent has to buy."""
 
     id: str  # the task id
     asin: str
@@ -53,25 +52,25 @@ class Goal:
     category: str
     query: str
     product_category: str
-    instruction: str  # the text shown, price included
+    instruction: str  # the text on the pages, price included
     attributes: tuple[str, ...]
     price_upper: float
     named_options: tuple[tuple[str, str], ...] | None  # (group, value) of synthetic goals
-    options: tuple[str, ...]  # the wanted values
+    options: tuple[str, ...]  # the option values to choose
     weight: float = field(default=1.0, compare=False)
 
     def content(self) -> str:
-        """Canonical text of everything that decides an episode's reward; what panels are hashed over."""
-        wanted = self.options if self.named_options is None else [list(pair) for pair in self.named_options]
+        """Canonical text of everything that decides an episode's reward; input of the panel digests."""
+        options = self.options if self.named_options is None else [list(pair) for pair in self.named_options]
         parts = [self.asin, self.name, self.category, self.query, self.product_category, self.instruction]
-        return json.dumps([*parts, self.attributes, self.price_upper, wanted], ensure_ascii=True)
+        return json.dumps([*parts, self.attributes, self.price_upper, options], ensure_ascii=True)
 
 
 class GoalList(Protocol):
     """All goals of one setting, in order: drawn (here) or frozen (``frozen.py``)."""
 
     name: str  # synthetic, human or frozen
-    price_key: str  # names the price of every product
+    price_key: str  # equal keys: every product has the same price
 
     def __len__(self) -> int: ...
 
@@ -80,15 +79,15 @@ class GoalList(Protocol):
         ...
 
     def position(self, task_id: str) -> int:
-        """Where a task stands. Raises TaskError on an unknown id."""
+        """The position of a task. Raises TaskError on an unknown id."""
         ...
 
     def asin(self, position: int) -> str:
-        """The target's ASIN, without making the goal."""
+        """The target's ASIN, without building the goal."""
         ...
 
     def price(self, product: Product) -> float:
-        """What the product costs in this setting."""
+        """The product's price in dollars in this setting."""
         ...
 
 
@@ -107,7 +106,7 @@ class DrawnGoals:
         total = int(self._starts[-1])
         rng = np.random.Generator(np.random.PCG64(name_key(seed, "webshop goals", kind)))
         self._order = rng.permutation(total).astype(np.int32 if total < 2**31 else np.int64)
-        self._places: np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None
+        self._positions: np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None  # inverse of _order
 
     def __len__(self) -> int:
         return len(self._order)
@@ -126,17 +125,17 @@ class DrawnGoals:
     def position(self, task_id: str) -> int:
         asin, kind, part = [*task_id.rsplit("/", 2), "", ""][:3]
         number = self._catalogue.number(asin)
-        known = number is not None and kind == self._kind and part.isascii() and part.isdigit()
-        if number is None or not known or len(part) > 9 or int(part) >= self._counts[number]:
+        valid = number is not None and kind == self._kind and part.isascii() and part.isdigit()
+        if number is None or not valid or len(part) > 9 or int(part) >= self._counts[number]:
             raise TaskError(
                 f"WebShop has no task {task_id!r} among its {len(self)} {self._kind} goals; ids look like "
                 f"{self.goal(0).id if len(self) else '<asin>/' + self._kind + '/0'}."
             )
-        if self._places is None:  # inverse of the order, only for those who ask
-            places = np.empty_like(self._order)
-            places[self._order] = np.arange(len(self._order), dtype=self._order.dtype)
-            self._places = places
-        return int(self._places[int(self._starts[number]) + int(part)])
+        if self._positions is None:  # on first use only: it takes as much memory as the order
+            positions = np.empty_like(self._order)
+            positions[self._order] = np.arange(len(self._order), dtype=self._order.dtype)
+            self._positions = positions
+        return int(self._positions[int(self._starts[number]) + int(part)])
 
     def price(self, product: Product) -> float:
         return drawn_price(product, self._seed, self._prices)
@@ -179,7 +178,7 @@ def _uniform(*names: object) -> float:
 
 
 def price_key(seed: int, frozen: dict[str, float] | None) -> str:
-    """What all prices of a setting are a function of, besides the products."""
+    """The arguments, besides the products, that decide all prices of a setting."""
     listed = "" if frozen is None else content_digest(f"{asin} {frozen[asin]!r}" for asin in sorted(frozen))
     return f"{seed} {listed}"
 
@@ -209,8 +208,8 @@ def _combination(groups: Sequence[Sequence[str]], number: int) -> list[str]:
     """Combination ``number`` of one value per group, in itertools.product's order."""
     values = []
     for group in reversed(groups):
-        number, place = divmod(number, len(group))
-        values.append(group[place])
+        number, index = divmod(number, len(group))
+        values.append(group[index])
     return values[::-1]
 
 
@@ -222,18 +221,18 @@ _COUNTS: dict[tuple[str, str], tuple[np.ndarray[Any, Any], Counter[str]]] = {}
 
 
 def goal_counts(catalogue: Products, kind: str) -> tuple[np.ndarray[Any, Any], Counter[str]]:
-    """Goals per product [products], and how many goals want each attribute (synthetic goals only).
+    """Goals per product [products], and the number of goals with each attribute (synthetic goals only).
 
-    Counted once a catalogue: over a million products it takes a minute, so the result is kept beside them.
+    Counted once per catalogue and stored in its folder: a million products take a minute.
     """
     key = (catalogue.digest, kind)
     if key not in _COUNTS:
         path = catalogue.folder / f"goals-{kind}-{catalogue.digest[:16]}.npz"
-        found = _load_counts(path, len(catalogue))
-        if found is None:
-            found = _count(catalogue, kind)
-            _save_counts(path, *found)
-        _COUNTS[key] = found
+        counts = _load_counts(path, len(catalogue))
+        if counts is None:
+            counts = _count(catalogue, kind)
+            _save_counts(path, *counts)
+        _COUNTS[key] = counts
     return _COUNTS[key]
 
 
@@ -254,15 +253,16 @@ def _count(catalogue: Products, kind: str) -> tuple[np.ndarray[Any, Any], Counte
 def _load_counts(path: Path, products: int) -> tuple[np.ndarray[Any, Any], Counter[str]] | None:
     try:
         with np.load(path, allow_pickle=False) as data:
-            counts, wanted = data["counts"], json.loads(data["attributes"].tobytes())
+            counts, attributes = data["counts"], json.loads(data["attributes"].tobytes())
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return None  # not there yet, or half a file: counted again
-    return (counts, Counter(wanted)) if counts.shape == (products,) and isinstance(wanted, dict) else None
+        return None  # no file, or an incomplete one: counted again
+    valid = counts.shape == (products,) and isinstance(attributes, dict)
+    return (counts, Counter(attributes)) if valid else None
 
 
 def _save_counts(path: Path, counts: np.ndarray[Any, Any], attributes: Counter[str]) -> None:
     memory = io.BytesIO()
     text = np.frombuffer(json.dumps(attributes).encode(), np.uint8)
     np.savez_compressed(memory, counts=counts, attributes=text)
-    with contextlib.suppress(OSError):  # a read-only catalogue is counted anew each time
+    with contextlib.suppress(OSError):  # a read-only catalogue is counted in each process
         write_bytes(path, memory.getvalue())

@@ -1,7 +1,7 @@
-"""What a page says and what can be clicked on it, without HTML.
+"""The texts of a page and what can be clicked on it, without HTML.
 
-The original renders a template and parses it again; only these traces of that are left here: a text of
-white space alone shrinks to one character, and a line break alone vanishes.
+The original renders a template and parses the HTML. Two effects of that are reproduced here: a text of white
+space alone becomes one character, and a line break alone is dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import cached_property
 from repro_rl.envs.webshop.actions import click, clickable
 from repro_rl.envs.webshop.data.products import Product
 
-STYLES = ("text", "text_rich", "compact", "words")
 JOIN = " [SEP] "
 WINDOW = 10  # products on a page
 BACK, PREVIOUS, NEXT, BUY, SEARCH = "Back to Search", "< Prev", "Next >", "Buy Now", "Search"
@@ -27,16 +26,16 @@ Node = tuple[str, str]  # (kind: plain, button, option or product; text as the p
 
 
 def collapsed(text: str) -> str:
-    """``text`` as the HTML parser keeps it: white space alone becomes one line break or one space."""
+    """``text`` as the HTML parser returns it: white space alone becomes one line break or one space."""
     if not text or text.strip(_SPACES):
         return text
     return "\n" if "\n" in text else " "
 
 
 def _nodes(*pairs: Node) -> list[Node]:
-    """The nodes that are visible: empty texts and lone line breaks leave none."""
-    kept = ((kind, collapsed(text)) for kind, text in pairs)
-    return [(kind, text) for kind, text in kept if text and text != "\n"]
+    """The visible nodes: without empty texts and lone line breaks."""
+    nodes = ((kind, collapsed(text)) for kind, text in pairs)
+    return [(kind, text) for kind, text in nodes if text and text != "\n"]
 
 
 def text_of(nodes: Iterable[Node]) -> str:
@@ -50,7 +49,7 @@ def _lower(nodes: Iterable[Node], *kinds: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Item:
-    """Everything the pages show of one product, worked out once."""
+    """The page contents of one product, each computed once."""
 
     product: Product
     show_attributes: bool
@@ -108,7 +107,7 @@ class Item:
                 ("plain", product.query),
                 ("plain", product.product_category),
             )
-        return []  # reviews: the data sets hold none
+        return []  # reviews: the data sets have none
 
 
 SUB_CLICKABLES = (BACK.lower(), PREVIOUS.lower())
@@ -159,7 +158,7 @@ def done_nodes(asin: str, options: Mapping[str, str], reward: float) -> list[Nod
 
 
 def results_text(instruction: str, page: int, total: int, items: Sequence[Item]) -> str:
-    """``text_of(results_nodes(...))`` from ready-made pieces."""
+    """``text_of(results_nodes(...))`` from cached pieces."""
     head = text_of(_head(instruction))
     buttons = JOIN.join(result_buttons(page)[1:])
     rows = "".join([item.row_text for item in items])
@@ -167,7 +166,7 @@ def results_text(instruction: str, page: int, total: int, items: Sequence[Item])
 
 
 def item_text(instruction: str, item: Item) -> str:
-    """``text_of(item_nodes(...))`` from ready-made pieces."""
+    """``text_of(item_nodes(...))`` from cached pieces."""
     return text_of(_head(instruction)) + item.page_text
 
 
@@ -198,9 +197,8 @@ def rich_text(nodes: Iterable[Node], address: str, visited: Iterable[str]) -> st
 
 def compact_text(text: str, instruction: str) -> str:
     """The RL papers' form of a ``text`` page: what follows the instruction, each piece in single quotes."""
-    shown = collapsed(instruction).strip()
-    mark = f"Instruction:{JOIN}{shown}{JOIN}"
-    place = text.find(mark)
-    if place < 0:
+    head = f"Instruction:{JOIN}{collapsed(instruction).strip()}{JOIN}"
+    start = text.find(head)
+    if start < 0:
         return text
-    return JOIN.join([f"'{piece}'" for piece in text[place + len(mark) :].split(JOIN)])
+    return JOIN.join([f"'{piece}'" for piece in text[start + len(head) :].split(JOIN)])

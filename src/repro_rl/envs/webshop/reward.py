@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from rapidfuzz import fuzz, utils
 
 from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal
+from repro_rl.yaml_data import read_yaml
 
 MATCH = 85  # a fuzzy score above this is a match
-# Colour words in the original's order: the first that occurs in a value stands for the whole value.
-# fmt: off
-COLORS = (
-    "alabaster", "apricot", "aqua", "ash", "asphalt", "azure", "banana", "beige", "black", "blue", "blush",
-    "bordeaux", "bronze", "brown", "burgundy", "camel", "camo", "caramel", "champagne", "charcoal",
-    "cheetah", "chestnut", "chocolate", "christmas", "coffee", "cognac", "copper", "coral",
-    "cranberry", "cream", "crystal", "dark", "denim", "eggplant", "elephant", "espresso", "fuchsia",
-    "gold", "granite", "grape", "graphite", "grass", "gray", "green", "grey", "heather", "indigo", "ivory",
-    "ivy", "khaki", "lavender", "lemon", "leopard", "light", "lilac", "lime", "magenta", "maroon", "mauve",
-    "merlot", "midnight", "mint", "mocha", "multicolor", "mushroom", "mustard", "natural", "navy", "nude",
-    "olive", "orange", "peach", "pewter", "pink", "plum", "purple", "rainbow", "red", "rose", "royal", "rust",
-    "sand", "sapphire", "seashell", "silver", "skull", "slate", "steel", "stone", "stonewash",
-    "sunflower", "tan", "taupe", "teal", "tiger", "turquoise", "violet", "walnut", "wheat", "white", "wine",
-    "yellow",
-)
-# fmt: on
-_LATIN_1 = dict.fromkeys(range(128, 256))  # the fuzzy library drops these before it compares
+_LATIN_1 = dict.fromkeys(range(128, 256))  # the original's fuzzy library drops these before it compares
 
 
 @dataclass(slots=True, frozen=True)
 class Parts:
-    """What a purchase earned, part by part."""
+    """The reward of a purchase and its parts."""
 
     reward: float  # 0..1, the score of the purchase
     base: float  # before the type factor
@@ -46,9 +32,14 @@ class Parts:
     title_score: float
 
 
+@cache
+def _colors() -> tuple[str, ...]:
+    return read_yaml(Path(__file__).with_name("colors.yaml"), tuple[str, ...])
+
+
 def normal_color(value: str) -> str:
     """The first colour word that occurs in ``value``, else ``value`` itself."""
-    for color in COLORS:
+    for color in _colors():
         if color in value:
             return color
     return value
@@ -67,7 +58,7 @@ def similar(one: str, other: str) -> bool:
 
 
 @lru_cache(maxsize=16_384)
-def wanted_options(goal: Goal) -> tuple[str, ...]:
+def comparable_options(goal: Goal) -> tuple[str, ...]:
     """The goal's options as the original compares them.
 
     Human goals list values, reduced to colours. Synthetic goals hold (group, value) pairs: a pair that has a
@@ -76,14 +67,15 @@ def wanted_options(goal: Goal) -> tuple[str, ...]:
     """
     if goal.named_options is None:
         return tuple(normal_color(value) for value in goal.options)
-    return tuple(next((color for color in COLORS if color in pair), str(pair)) for pair in goal.named_options)
+    colors = _colors()
+    return tuple(next((color for color in colors if color in pair), str(pair)) for pair in goal.named_options)
 
 
-def attributes_matched(product: Product, wanted: Sequence[str]) -> int:
-    """How many wanted attributes are among the product's, or occur in its title, bullets or description."""
+def attributes_matched(product: Product, attributes: Sequence[str]) -> int:
+    """How many of ``attributes`` the product has: in its list, or in its title, bullets or description."""
     count = 0
     texts: tuple[str, str, str] | None = None
-    for attribute in wanted:
+    for attribute in attributes:
         if any(similar(own, attribute) for own in product.attributes):
             count += 1
             continue
@@ -96,7 +88,7 @@ def attributes_matched(product: Product, wanted: Sequence[str]) -> int:
 def options_matched(goal: Goal, chosen: Iterable[str]) -> int:
     """How many of the goal's options some chosen value matches."""
     values = [normal_color(value) for value in chosen]
-    return sum(any(similar(value, wanted) for value in values) for wanted in wanted_options(goal))
+    return sum(any(similar(value, option) for value in values) for option in comparable_options(goal))
 
 
 def _categories(path: str) -> set[str]:
@@ -106,10 +98,10 @@ def _categories(path: str) -> set[str]:
 def type_factor(
     product: Product, goal: Goal, product_nouns: Sequence[str], goal_nouns: Sequence[str]
 ) -> tuple[float, bool, bool, float]:
-    """(factor, same query, two shared categories, title score): is it the kind of thing that was wanted?
+    """(factor, same query, two shared categories, title score): does the product have the goal's type?
 
-    ``*_nouns``: lower-case nouns of the two titles, duplicates kept; the title score is the share of the
-    goal's that the product has.
+    ``*_nouns``: lower-case nouns of the two titles, duplicates included; the title score is the share of
+    the goal's nouns that the product's title has.
     """
     query_match = product.query == goal.query
     category_match = len(_categories(product.product_category) & _categories(goal.product_category)) >= 2
@@ -125,12 +117,12 @@ def type_factor(
 
 @dataclass(slots=True)
 class Appraisal:
-    """One product against one goal: what does not depend on the chosen options, worked out once."""
+    """One product compared with one goal: all that does not depend on the chosen options."""
 
     goal: Goal
-    attributes: int
-    price: bool
-    type: tuple[float, bool, bool, float]
+    attributes: int  # goal attributes matched
+    price: bool  # not above the cap
+    type: tuple[float, bool, bool, float]  # the result of ``type_factor``
 
     def parts(self, options: Mapping[str, str]) -> Parts:
         """The reward of buying with ``options`` (group -> chosen value)."""

@@ -1,4 +1,4 @@
-"""One shopper's visit: where they are and what every click does. No texts, no reward."""
+"""The state of one shopping session and the effect of every action. No texts, no reward."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATHS = {"results": "search_results", "item": "item_page", "sub": "item_sub_pag
 
 @dataclass(slots=True)
 class Session:
-    """``search``: query -> product numbers, best first; ``item``: number -> what its pages show."""
+    """``search``: query -> product numbers, best first; ``item``: number -> its page contents."""
 
     search: Callable[[str], Sequence[int]]
     item: Callable[[int], Item]
@@ -34,14 +34,14 @@ class Session:
     query: str = ""
     page: int = 0
     results: Sequence[int] = ()  # of the whole search
-    product: int = -1  # the product in hand, -1 none
+    product: int = -1  # the open product, -1 none
     sub_page: str = ""
     options: dict[str, str] = field(default_factory=dict)
-    read: dict[int, set[str]] = field(default_factory=dict)  # sub-pages seen, by product, in this episode
+    pages_read: dict[int, set[str]] = field(default_factory=dict)  # product -> sub-pages opened so far
     visited: set[str] = field(default_factory=set)  # ASINs opened since the last "Back to Search"
 
     def act(self, action: str) -> bool:
-        """Do ``action``; False when it is not understood or not possible here (nothing changes)."""
+        """Execute ``action``; False when it is not understood or not possible here (nothing changes)."""
         verb, argument = parse(action)
         if verb == "search":
             self._search(argument, 1)
@@ -51,7 +51,7 @@ class Session:
         self._click(argument)
         return True
 
-    def shown(self) -> Sequence[int]:
+    def page_products(self) -> Sequence[int]:
         """Product numbers on the results page."""
         return self.results[(self.page - 1) * WINDOW : self.page * WINDOW]
 
@@ -60,14 +60,14 @@ class Session:
         if self.kind == "search":
             return (SEARCH.lower(),)
         if self.kind == "results":
-            names = [*result_buttons(self.page), *(self.item(n).product.asin for n in self.shown())]
+            names = [*result_buttons(self.page), *(self.item(n).product.asin for n in self.page_products())]
             return list(dict.fromkeys([name.lower() for name in names]))
         if self.kind == "item":
             return self.item(self.product).clickables
         return SUB_CLICKABLES if self.kind == "sub" else ()
 
     def admissible(self) -> list[str]:
-        """Actions in the form ``act`` takes; with the search hint where the page has a search bar."""
+        """Actions in the form that ``act`` accepts; the search hint where the page has a search bar."""
         if self.kind == "search":
             return [SEARCH_HINT]
         if self.kind == "item":
@@ -77,20 +77,20 @@ class Session:
         return [click(name) for name in self.clickables() if clickable(name)]
 
     def address(self) -> str:
-        """The part of the page's URL that the original looks into: path, ASIN, query, page, options."""
+        """The part of the page's URL that the original inspects: path, ASIN, query, page, options."""
         if self.kind == "search":
             return ""
-        where = f"{'+'.join(self.query.split(' '))}/{self.page}"
+        query = f"{'+'.join(self.query.split(' '))}/{self.page}"
         if self.kind == "results":
-            return f"{_PATHS[self.kind]}/{where}"
+            return f"{_PATHS[self.kind]}/{query}"
         asin = self.item(self.product).product.asin.upper()
         options = json.dumps(self.options)
         if self.kind == "sub":
             options = f"{self.sub_page.title()}/{self.options}"
-        return f"{_PATHS[self.kind]}/{asin}/{where}/{options}"
+        return f"{_PATHS[self.kind]}/{asin}/{query}/{options}"
 
     def _path(self) -> str:
-        """The original asks which path name occurs anywhere in the URL, the query included."""
+        """As in the original: the first path name that occurs anywhere in the URL, query included."""
         address = self.address()
         return next(
             (name for name in ("search_results", "item_page", "item_sub_page") if name in address), ""
@@ -115,14 +115,14 @@ class Session:
             self._search(self.query, self.page)
         elif name in SUB_PAGES and self.product >= 0:
             self.kind, self.sub_page = "sub", name
-            self.read.setdefault(self.product, set()).add(name)
+            self.pages_read.setdefault(self.product, set()).add(name)
         else:
             self._open(name)
 
     def _open(self, name: str) -> None:
-        """The item page: of a product on the results page, or again, with an option chosen."""
+        """Open a product of the results page, or choose an option on the item page."""
         if self.kind == "results":
-            asins = {self.item(number).product.asin.lower(): number for number in self.shown()}
+            asins = {self.item(number).product.asin.lower(): number for number in self.page_products()}
             self.product = asins[name]
             self.visited.add(name.upper())
         elif self.kind == "item" and (group := self.item(self.product).group_of.get(name)) is not None:

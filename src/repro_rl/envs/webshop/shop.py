@@ -1,4 +1,4 @@
-"""What all environments of a process share, each thing worked out once: pages, appraisals, solutions."""
+"""Shared by all environments of a process, and computed once: pages, appraisals, solutions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from repro_rl.envs.webshop.data.catalogue import Catalogue
 from repro_rl.envs.webshop.data.nouns import nouns
 from repro_rl.envs.webshop.goals import Goal, GoalList
 from repro_rl.envs.webshop.pages import BUTTONS, WINDOW, Item
-from repro_rl.envs.webshop.reward import Appraisal, appraise, normal_color, similar, wanted_options
+from repro_rl.envs.webshop.reward import Appraisal, appraise, comparable_options, normal_color, similar
 from repro_rl.random_streams import name_key
 
-RESULTS = 50  # of a random query; a real one is cut by the search engine
+RESULTS = 50  # of a random query; the search engine limits the others
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,7 +28,7 @@ class Solution:
 
 
 class Shop:
-    """A catalogue with one goal list. Pure: nothing here depends on any episode."""
+    """A catalogue with one goal list. Nothing here depends on the state of an episode."""
 
     def __init__(self, catalogue: Catalogue, goals: GoalList, seed: int, show_attributes: bool):
         self.catalogue, self.goals, self.seed = catalogue, goals, seed
@@ -83,11 +83,11 @@ class Shop:
         return appraise(product, price, goal, self.catalogue.nouns(number), self._nouns(goal))
 
     def queries(self, goal: Goal) -> Iterator[str]:
-        """Queries a shopper would try, the plainest first; the target's title last."""
-        wanted = " ".join(goal.attributes)
-        yield f"{wanted} {goal.query}"
+        """Plausible queries for a goal, the simplest first; the target's title last."""
+        attributes = " ".join(goal.attributes)
+        yield f"{attributes} {goal.query}"
         yield goal.query
-        yield f"{wanted} {goal.query} {' '.join(goal.options)}"
+        yield f"{attributes} {goal.query} {' '.join(goal.options)}"
         yield goal.instruction
         yield goal.name
 
@@ -97,8 +97,8 @@ class Shop:
         solution = self._perfect(goal, target)
         if solution is not None:
             return solution
-        found = dict.fromkeys(itertools.chain.from_iterable(map(self.catalogue.search, self.queries(goal))))
-        others = (self._perfect(goal, number) for number in found if number != target)
+        results = dict.fromkeys(itertools.chain.from_iterable(map(self.catalogue.search, self.queries(goal))))
+        others = (self._perfect(goal, number) for number in results if number != target)
         return next((other for other in others if other is not None), None)
 
     def _perfect(self, goal: Goal, number: int) -> Solution | None:
@@ -111,8 +111,8 @@ class Shop:
 
 
 def _choose(goal: Goal, groups: dict[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...] | None:
-    """One value for some groups, so that every wanted option is matched; None where that cannot be."""
-    wanted = wanted_options(goal)
+    """One value each for some groups, so that every goal option is matched; None when that is impossible."""
+    targets = comparable_options(goal)
     own = dict(goal.named_options or ())
     group_of = {value: group for group, values in groups.items() for value in values}
     choices: list[list[tuple[str, str, frozenset[int]]]] = []
@@ -120,15 +120,15 @@ def _choose(goal: Goal, groups: dict[str, tuple[str, ...]]) -> tuple[tuple[str, 
         matches = []
         for value in dict.fromkeys(values):
             if group_of[value] != group or value in BUTTONS or not clickable(value):
-                continue  # a click on it would do something else
+                continue  # a click on it would have another effect
             normal = normal_color(value)
-            hits = frozenset(i for i, want in enumerate(wanted) if similar(normal, want))
+            hits = frozenset(i for i, target in enumerate(targets) if similar(normal, target))
             if hits:
                 matches.append((group, value, hits))
-        # The wanted value itself first, then what matches most; one of each kind of match is enough.
+        # The goal's own value first, then by the number of matches; one value per set of matches is enough.
         matches.sort(key=lambda match: (own.get(match[0]) != match[1], -len(match[2])))
         choices.append(list({match[2]: match for match in reversed(matches)}.values())[::-1])
-    return _cover(choices, frozenset(range(len(wanted))))
+    return _cover(choices, frozenset(range(len(targets))))
 
 
 def _cover(choices: list[Any], missing: frozenset[int]) -> tuple[tuple[str, str], ...] | None:

@@ -1,21 +1,21 @@
-"""The ``words`` style: pages as few, closed words for tiny models, and short names for actions.
+"""The ``words`` style: observations from a small closed vocabulary, and short names for actions.
 
-A tiny model cannot read product texts, so the page is compared with the instruction for it. Only what the
-pages of this episode have shown is used, never the target or hidden fields:
+For tiny models, which cannot read product texts: the page is compared with the instruction. Only the pages
+opened in this episode are used, never the target or hidden fields:
 
-- search page: ``search-page a<wanted attributes> o<wanted options>``
+- search page: ``search-page a<goal attributes> o<goal options>``
 - results page: ``results:<page>`` and a word per row, ``r<row>:k<k>a<a>p<p>v<v>``: kind of product named in
-  the title (0 not, 1 some of its words, 2 all), wanted attributes in the title, price within the cap, opened
+  the title (0 not, 1 some of its words, 2 all), goal attributes in the title, price within the cap, opened
   before
-- item page and sub-pages: ``item``, ``features`` or ``description``, then ``k<k>``, ``a<seen>/<wanted>``
-  (attributes in what has been read of this item), ``f<0|1>`` ``d<0|1>`` (features, description read),
-  ``p<0|1>`` and for each option group ``g<group>:none`` (nothing there is wanted), ``g<group>:v<value>``
-  (that value is wanted and not chosen), ``g<group>:ok`` (chosen)
+- item page and sub-pages: ``item``, ``features`` or ``description``, then ``k<k>``, ``a<seen>/<all>`` (goal
+  attributes in the pages read of this item), ``f<0|1>`` ``d<0|1>`` (features, description read), ``p<0|1>``
+  and for each option group ``g<group>:none`` (no value is in the goal), ``g<group>:v<value>`` (this value is
+  in the goal and not chosen), ``g<group>:ok`` (chosen)
 - after the purchase: ``bought:<score in tenths>``
 
 Actions: ``search[ <slots> ]`` with any of ``$kind $a1 $a2 ... $o1 $o2 ...`` (pieces of the instruction),
 ``click[r<row>]``, ``click[g<group>v<value>]``, ``click[next]``, ``click[prev]``, ``click[back]``,
-``click[features]``, ``click[description]``, ``click[buy]``. The real actions are understood too.
+``click[features]``, ``click[description]``, ``click[buy]``. The full actions are accepted too.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from repro_rl.envs.webshop.reward import normal_color
 from repro_rl.envs.webshop.session import Session
 from repro_rl.envs.webshop.shop import Shop
 
-ATTRIBUTES, OPTIONS = 4, 3  # slots of each kind that words name; further ones are out of reach
+ATTRIBUTES, OPTIONS = 4, 3  # slots of each kind in the vocabulary; a goal's further ones have no word
 GROUPS, VALUES, PAGES = 3, 8, 6
 _NAMES = {"next": NEXT.lower(), "prev": PREVIOUS.lower(), "back": BACK.lower(), "buy": BUY.lower()}
-_ALIASES = {real: name for name, real in _NAMES.items()}
+_SHORT_NAMES = {full: name for name, full in _NAMES.items()}
 _SLOTS = (
     "$kind",
     *(f"$a{i}" for i in range(1, ATTRIBUTES + 1)),
@@ -69,32 +69,35 @@ def vocabulary() -> Iterator[str]:
 
 
 class Words:
-    """The codec of one episode; it remembers what the agent has read."""
+    """Translates pages and actions of one episode; stores which products were opened."""
 
     def __init__(self, shop: Shop, goal: Goal, session: Session):
         self._shop, self._goal, self._session = shop, goal, session
-        self._wanted = [attribute.lower() for attribute in goal.attributes][:ATTRIBUTES]
+        self._attributes = [attribute.lower() for attribute in goal.attributes][:ATTRIBUTES]
         self._options = {normal_color(value) for value in goal.options}
         self._slots = {"$kind": goal.query}
         self._slots |= {f"$a{i}": value for i, value in enumerate(goal.attributes[:ATTRIBUTES], 1)}
         self._slots |= {f"$o{i}": value for i, value in enumerate(goal.options[:OPTIONS], 1)}
-        self._titles: dict[int, tuple[int, frozenset[int], int]] = {}
+        self._titles: dict[int, tuple[int, frozenset[int], int]] = {}  # product -> the result of _title
         self._opened: set[int] = set()
 
     # Actions
 
-    def real(self, action: str) -> str:
-        """The action a short name stands for; what is no short name comes back as it is."""
+    def full_action(self, action: str) -> str:
+        """The full action of a short name; any other text is returned unchanged."""
         verb, name = parse(action)
         if verb == "search" and "$" in name:
             return f"search[{self._query(name)}]"
         if verb != "click":
             return action
-        if found := _ROW.fullmatch(name):
-            shown, row = self._session.shown() if self._session.kind == "results" else (), int(found[1])
-            return click(self._asin(shown[row - 1])) if 1 <= row <= len(shown) else ""
-        if found := _VALUE.fullmatch(name):
-            return self._value(int(found[1]), int(found[2]))
+        if match := _ROW.fullmatch(name):
+            numbers, row = (
+                self._session.page_products() if self._session.kind == "results" else (),
+                int(match[1]),
+            )
+            return click(self._asin(numbers[row - 1])) if 1 <= row <= len(numbers) else ""
+        if match := _VALUE.fullmatch(name):
+            return self._value(int(match[1]), int(match[2]))
         return click(_NAMES.get(name, name))
 
     def _query(self, text: str) -> str:
@@ -110,13 +113,13 @@ class Words:
                 return click(groups[group - 1][value - 1])
         return ""
 
-    def short(self, action: str) -> str | None:
-        """The short name of a real action on this page; None when it has none."""
+    def short_name(self, action: str) -> str | None:
+        """The short name of a full action on this page; None when it has none."""
         verb, name = parse(action)
         if verb != "click":
             return action
         if self._session.kind == "results":
-            rows = [self._asin(number) for number in self._session.shown()]
+            rows = [self._asin(number) for number in self._session.page_products()]
             if name in rows:
                 return click(f"r{rows.index(name) + 1}")
         elif self._session.kind == "item" and name in self._shop.item(self._session.product).group_of:
@@ -127,17 +130,17 @@ class Words:
             return None
         if name in ("reviews", "attributes"):
             return None
-        return click(_ALIASES.get(name, name))
+        return click(_SHORT_NAMES.get(name, name))
 
     def admissible(self) -> list[str]:
-        """Short names of what can be done here; on the search page a few sensible queries."""
+        """Short names of the actions that are possible here; on the search page a few slot queries."""
         if self._session.kind == "search":
             return [f"search[ {query} ]" for query in self.queries()]
         names = [click(name) for name in self._session.clickables()]
-        return [short for name in names if (short := self.short(name)) is not None]
+        return [short for name in names if (short := self.short_name(name)) is not None]
 
     def queries(self) -> list[str]:
-        """Slot queries, the expert's order of preference: attributes and kind, kind, all, each piece."""
+        """Slot queries in the expert's order of preference: attributes and kind, kind, all, each piece."""
         attributes = [slot for slot in self._slots if slot.startswith("$a")]
         options = [slot for slot in self._slots if slot.startswith("$o")]
         every = [["$kind", *attributes], ["$kind"], ["$kind", *attributes, *options], ["$kind", *options]]
@@ -151,10 +154,13 @@ class Words:
     # Observations
 
     def observe(self) -> tuple[str, str]:
-        """(observation, its short form) of the page; call once after every step."""
+        """(observation, brief) of the page; call once after every step."""
         session = self._session
         if session.kind == "search":
-            return f"search-page a{len(self._wanted)} o{min(len(self._goal.options), OPTIONS)}", "search-page"
+            return (
+                f"search-page a{len(self._attributes)} o{min(len(self._goal.options), OPTIONS)}",
+                "search-page",
+            )
         if session.kind == "results":
             return self._results()
         if session.kind == "done":
@@ -164,22 +170,22 @@ class Words:
         return text, text
 
     def _title(self, number: int) -> tuple[int, frozenset[int], int]:
-        """(kind named, indices of wanted attributes in the title, price within the cap) of a product."""
-        seen = self._titles.get(number)
-        if seen is None:
+        """(kind named, indices of goal attributes in the title, price within the cap) of a product."""
+        features = self._titles.get(number)
+        if features is None:
             product = self._shop.item(number).product
             title = product.title.lower()
             words = self._goal.query.split()
             named = sum(word in title for word in words)
             kind = 2 if named == len(words) else 1 if named else 0
-            hits = frozenset(i for i, attribute in enumerate(self._wanted) if attribute in title)
+            hits = frozenset(i for i, attribute in enumerate(self._attributes) if attribute in title)
             low = product.prices[0] if product.prices else DEFAULT_PRICE
-            seen = self._titles[number] = kind, hits, int(low <= self._goal.price_upper)
-        return seen
+            features = self._titles[number] = kind, hits, int(low <= self._goal.price_upper)
+        return features
 
     def _results(self) -> tuple[str, str]:
         words, best = [f"results:{max(0, min(self._session.page, PAGES))}"], (-1, -1, -1)
-        for row, number in enumerate(self._session.shown(), 1):
+        for row, number in enumerate(self._session.page_products(), 1):
             kind, hits, price = self._title(number)
             best = max(best, (kind, len(hits), price))
             words.append(f"r{row}:k{kind}a{len(hits)}p{price}v{int(number in self._opened)}")
@@ -192,21 +198,21 @@ class Words:
         self._opened.add(number)
         item = self._shop.item(number)
         kind, hits, price = self._title(number)
-        read = session.read.get(number, ())
+        read = session.pages_read.get(number, ())
         texts = [" ".join(item.product.bullets).lower()] if "features" in read else []
         texts += [item.product.description.lower()] if "description" in read else []
-        seen = sum(i in hits or any(a in text for text in texts) for i, a in enumerate(self._wanted))
-        words = [session.sub_page or "item", f"k{kind}", f"a{seen}/{len(self._wanted)}"]
+        seen = sum(i in hits or any(a in text for text in texts) for i, a in enumerate(self._attributes))
+        words = [session.sub_page or "item", f"k{kind}", f"a{seen}/{len(self._attributes)}"]
         words += [f"f{int('features' in read)}", f"d{int('description' in read)}", f"p{price}"]
         groups = itertools.islice(item.product.options.items(), GROUPS)
         return " ".join(words + [f"g{g}:{self._choice(*group)}" for g, group in enumerate(groups, 1)])
 
     def _choice(self, group: str, values: tuple[str, ...]) -> str:
-        wanted = [i for i, v in enumerate(values[:VALUES], 1) if normal_color(v) in self._options]
-        if not wanted:
+        matching = [i for i, v in enumerate(values[:VALUES], 1) if normal_color(v) in self._options]
+        if not matching:
             return "none"
         chosen = self._session.options.get(group)
-        exact = [i for i in wanted if values[i - 1] in self._goal.options] or wanted
+        exact = [i for i in matching if values[i - 1] in self._goal.options] or matching
         if chosen is not None and normal_color(chosen) in self._options:
             return "ok"
         return f"v{exact[0]}"

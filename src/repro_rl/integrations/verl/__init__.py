@@ -2,5 +2,5 @@
 
 ``recipe`` turns our settings into verl's, ``data`` writes its data files, ``session`` plays one episode with
 our own rollout, ``credit`` computes the advantages of a batch with our own credit rules. None of these needs
-verl. ``agent_loop``, ``trainer`` and ``plugin`` are what verl loads; ``cpu_platform`` is for tests only.
+verl. ``agent_loop``, ``trainer`` and ``plugin`` are what verl loads.
 """

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -20,22 +21,22 @@ from verl.experimental.agent_loop.agent_loop import (
     register,
 )
 
-from repro_rl.config import RunConfig
-from repro_rl.integrations.verl.credit import is_trained
+from repro_rl.dist.ranks import ALONE
+from repro_rl.integrations.verl.credit import NAMES
 from repro_rl.integrations.verl.data import AGENT, FIELD
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
 from repro_rl.integrations.verl.session import (
     Answer,
     ServerPolicy,
     Task,
-    light,
+    is_trained,
     play_session,
-    session_prompts,
     session_samples,
-    text_of,
+    without_prompt_ids,
 )
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.rollout import EnvPool
+from repro_rl.policy.text import load_text
+from repro_rl.run.setup import Setup, build_pool, set_up
 from repro_rl.types import Ids, Trajectory
 
 THREADS = 512  # sessions of a worker under way at once; each mostly waits for the server
@@ -46,24 +47,24 @@ class WorkerState:
     """What the sessions of one worker process share."""
 
     def __init__(self, section: dict[str, Any], model: str):
-        self.config: RunConfig = our_settings(section)[0]
-        self.prompts = session_prompts(self.config)
-        self.text = text_of(self.config, model)
+        self.setup = set_up(our_settings(section)[0], ALONE)
+        policy = self.setup.config.policy
+        self.text = load_text(model, chat=policy.chat, thinking=policy.thinking)
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="episode")
-        self._free: list[EnvPool] = []
+        self._free: list[Setup] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def pool(self) -> Iterator[EnvPool]:
-        """An environment of this session's own, used again by later ones."""
+    def own_setup(self) -> Iterator[Setup]:
+        """The setup with environments of this session's own, used again by later ones."""
         with self._lock:
-            found = self._free.pop() if self._free else None
-        pool = found or EnvPool(self.config.env.name, self.config.env.settings)
+            free = self._free.pop() if self._free else None
+        setup = free or replace(self.setup, pool=build_pool(self.setup.config.env))
         try:
-            yield pool
+            yield setup
         finally:
             with self._lock:
-                self._free.append(pool)
+                self._free.append(setup)
 
 
 _state: WorkerState | None = None
@@ -101,14 +102,14 @@ class ReproAgentLoop(AgentLoopBase):
         begin = time.perf_counter()
 
         async def generate(ids: Ids, settings: SamplingSettings, seed: int) -> Answer:
-            asked = {
+            params = {
                 **sampling_params,
                 "temperature": settings.temperature,
                 "max_tokens": settings.max_new_tokens,
-                **self._more(seed),
+                **self._seed_and_stop(seed),
             }
             output = await self.server_manager.generate(
-                request_id=request, prompt_ids=list(ids), sampling_params=asked
+                request_id=request, prompt_ids=list(ids), sampling_params=params
             )
             return Answer(tuple(output.token_ids), output.log_probs, dict(output.extra_fields))
 
@@ -120,20 +121,20 @@ class ReproAgentLoop(AgentLoopBase):
             stage=str(kwargs["stage"]),
             task_id=str(kwargs["task"]),
             iteration=int(kwargs["iteration"]),
-            place=int(kwargs["place"]),
+            group=int(kwargs["group"]),
             session=int(kwargs["session_id"]),
         )
 
         def play() -> Trajectory:
-            with state.pool() as pool:
-                return play_session(state.config, pool, state.prompts, policy, task)
+            with state.own_setup() as setup:
+                return play_session(setup, policy, task)
 
         trajectory = await loop.run_in_executor(state.executor, play)
         outputs = self._outputs(task, trajectory, policy, int(kwargs["global_steps"]))
         outputs[-1].metrics.generate_sequences = time.perf_counter() - begin
         return outputs
 
-    def _more(self, seed: int) -> dict[str, Any]:
+    def _seed_and_stop(self, seed: int) -> dict[str, Any]:
         """A seed of its own and every token that ends a text, where the server takes them."""
         if self.rollout_config.name not in SEEDED:
             return {}
@@ -142,35 +143,30 @@ class ReproAgentLoop(AgentLoopBase):
     def _outputs(
         self, task: Task, trajectory: Trajectory, policy: ServerPolicy, global_steps: int
     ) -> list[AgentLoopOutput]:
-        config = self.state.config
-        reflected = task.stage == "train" and is_trained(config, task.iteration, task.place, task.session)
+        def output(
+            prompt: Ids, answer: Ids, logprobs: list[float], fields: dict[str, Any]
+        ) -> AgentLoopOutput:
+            empty = fields[FIELD]["kind"] == "empty"
+            return AgentLoopOutput(
+                prompt_ids=list(prompt),
+                response_ids=list(answer),
+                response_mask=[int(not empty)] * len(answer),
+                response_logprobs=logprobs,
+                num_turns=0 if empty else trajectory.length,
+                metrics=AgentLoopMetrics(),
+                extra_fields=fields,
+            )
+
+        reflected = task.stage == "train" and is_trained(self.state.setup, task)
         outputs = []
         for kind, completion in session_samples(trajectory, reflected):
-            outputs.append(
-                AgentLoopOutput(
-                    prompt_ids=list(completion.prompt_ids),
-                    response_ids=list(completion.token_ids),
-                    response_mask=[1] * len(completion.token_ids),
-                    response_logprobs=[float(value) for value in completion.logprobs],
-                    num_turns=trajectory.length,
-                    metrics=AgentLoopMetrics(),
-                    extra_fields={**policy.extras[id(completion)], FIELD: {"kind": kind}},
-                )
-            )
+            fields = {**policy.extras[id(completion)], FIELD: {"kind": NAMES[kind]}}
+            logprobs = [float(value) for value in completion.logprobs]
+            outputs.append(output(completion.prompt_ids, completion.token_ids, logprobs, fields))
         if not outputs:  # nothing was sampled; verl would take the session for one that never was
-            end = min(self.state.text.eos_ids)
+            end = (min(self.state.text.eos_ids),)
             versions = {"min_global_steps": global_steps, "max_global_steps": global_steps}
-            outputs.append(
-                AgentLoopOutput(
-                    prompt_ids=[end],
-                    response_ids=[end],
-                    response_mask=[0],
-                    response_logprobs=[0.0],
-                    num_turns=0,
-                    metrics=AgentLoopMetrics(),
-                    extra_fields={**versions, FIELD: {"kind": "empty"}},
-                )
-            )
+            outputs.append(output(end, end, [0.0], {**versions, FIELD: {"kind": "empty"}}))
         last = outputs[-1]
         last.reward_score = trajectory.env_return
         last.extra_fields["reward_extra_info"] = {
@@ -179,5 +175,8 @@ class ReproAgentLoop(AgentLoopBase):
             "length": float(trajectory.length),
         }
         # As bytes: verl's records turn a dataclass into a plain mapping.
-        last.extra_fields[FIELD] = {**last.extra_fields[FIELD], "trajectory": pickle.dumps(light(trajectory))}
+        last.extra_fields[FIELD] = {
+            **last.extra_fields[FIELD],
+            "trajectory": pickle.dumps(without_prompt_ids(trajectory)),
+        }
         return outputs

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import mode_labels
-from repro_rl.demos.store import labels_of, load_demos
+from repro_rl.demos.store import is_labelled, load_demos
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
 from repro_rl.files import replacing
-from repro_rl.rollout import EnvPool
-from repro_rl.rollout.reflect import reflection_prompt
+from repro_rl.rollout.context.base import replayed
+from repro_rl.rollout.episode import labels_of
+from repro_rl.rollout.reflection import reflection_prompt
+from repro_rl.run.setup import Setup
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.build import build_prompts, validation_panel
-from repro_rl.train.loop import task_schedule
-from repro_rl.train.warmup import is_labelled
+from repro_rl.train import task_schedule
 from repro_rl.types import Trajectory
 
 AGENT = "repro_rl"  # the agent loop's name in verl
@@ -30,38 +29,38 @@ SFT_FILE = "sft.parquet"
 Row = dict[str, Any]
 
 
-def task_rows(config: RunConfig, pool: EnvPool) -> tuple[list[Row], list[Row]]:
+def task_rows(setup: Setup) -> tuple[list[Row], list[Row]]:
     """Rows of the training and of the validation file.
 
-    Training rows are in the order of play, ``train.groups`` an iteration, by the schedule of ``train.loop``:
+    Training rows are in the order of play, ``train.groups`` an iteration, by the schedule of our own trainer:
     verl must not shuffle them. ``data_source`` is the panel's label, so that verl's validation figures carry
     the panel's digest in their names.
     """
-    train = config.train
-    panel = pool.first.panel(train.split)
+    config = setup.config
+    train, panel = config.train, setup.panel(config.train.split)
     rows = [
-        _task_row(config, panel, "train", task, iteration, place)
+        _task_row(setup, panel, "train", task, iteration, group)
         for iteration in range(1, train.iterations + 1)
-        for place, task in enumerate(task_schedule(panel.ids, config.seed, iteration, train.groups))
+        for group, task in enumerate(task_schedule(panel.ids, config.seed, iteration, train.groups))
     ]
-    held_out = validation_panel(config, pool)
+    held_out = setup.validation_panel()
     return rows, [
-        _task_row(config, held_out, "validation", task, 0, place) for place, task in enumerate(held_out)
+        _task_row(setup, held_out, "validation", task, 0, position) for position, task in enumerate(held_out)
     ]
 
 
-def _task_row(config: RunConfig, panel: TaskPanel, stage: str, task: str, iteration: int, place: int) -> Row:
-    index = (max(iteration, 1) - 1) * config.train.groups + place
+def _task_row(setup: Setup, panel: TaskPanel, stage: str, task: str, iteration: int, position: int) -> Row:
+    config = setup.config
     return {
         "prompt": [{"role": "user", "content": task}],  # verl wants one; the agent loop builds its own
         "data_source": panel.label(),
         "agent_name": AGENT,
         "reward_model": {"style": "environment", "ground_truth": task},
-        "extra_info": {"index": index},
+        "extra_info": {"index": (max(iteration, 1) - 1) * config.train.groups + position},
         "stage": stage,
         "task": task,
         "iteration": iteration,
-        "place": place,
+        "group": position,
         "env": config.env.name,
         "settings": json.dumps(config.env.settings, sort_keys=True, default=str),
         "split": panel.split,
@@ -69,12 +68,12 @@ def _task_row(config: RunConfig, panel: TaskPanel, stage: str, task: str, iterat
     }
 
 
-def check_rows(config: RunConfig, pool: EnvPool, train: Row, validation: Row) -> list[str]:
+def check_rows(setup: Setup, train: Row, validation: Row) -> list[str]:
     """Labels of the panels that ``train`` and ``validation``, one row of each file, were written from.
 
     Raises DataError when these are not the panels that the settings and the data give here.
     """
-    panels = (pool.first.panel(config.train.split), validation_panel(config, pool))
+    panels = (setup.panel(setup.config.train.split), setup.validation_panel())
     for row, panel in zip((train, validation), panels, strict=True):
         if row["digest"] != panel.digest:
             raise DataError(
@@ -86,7 +85,7 @@ def check_rows(config: RunConfig, pool: EnvPool, train: Row, validation: Row) ->
     return [panel.label() for panel in panels]
 
 
-def sft_rows(config: RunConfig, demos: Path, env: TextEnv) -> list[Row]:
+def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     """One row a step, in each of ``warmup.forward_modes``, and one a labelled reflection, as chat messages.
 
     verl's supervised trainer trains on every assistant turn, so every row has one. Prompts are not cut to a
@@ -94,51 +93,38 @@ def sft_rows(config: RunConfig, demos: Path, env: TextEnv) -> list[Row]:
     demonstrations and ConfigError for prompts that show demonstrations, which belong to the pilot study.
     """
     experts, labelled = load_demos(demos)
+    env, thinking = setup.pool.first, setup.config.policy.thinking
     rows: list[Row] = []
-    for mode in config.warmup.forward_modes:
+    for mode in setup.config.warmup.forward_modes:
         if mode_labels(mode) is not None:
             raise ConfigError(f"warmup.forward_modes has {mode!r}; verl's rows take 'action' and 'progress'.")
-        prompts = build_prompts(config, progress=mode == "progress")
+        prompts = setup.prompts_with(progress=mode == "progress")
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
             rows += [
-                _sft_row(config, "forward", trajectory, prompt, target)
-                for prompt, target in _forward_texts(trajectory, prompts, env)
+                _sft_row("forward", trajectory, prompt, target, thinking)
+                for prompt, target in _action_texts(trajectory, prompts, env)
             ]
-    prompts = build_prompts(config, progress=True)
+    prompts = setup.prompts_with(progress=True)
     for trajectory in filter(is_labelled, (*experts, *labelled)):
         values = labels_of(trajectory)
         prompt = reflection_prompt(trajectory, prompts, env.instructions)
-        target = prompts.render_reflection_target(values)
-        rows.append(_sft_row(config, "reflect", trajectory, prompt, target))
+        rows.append(_sft_row("reflect", trajectory, prompt, prompts.reflection_target(values), thinking))
     return rows
 
 
-def _forward_texts(trajectory: Trajectory, prompts: PromptBuilder, env: TextEnv) -> Iterator[tuple[str, str]]:
+def _action_texts(trajectory: Trajectory, prompts: PromptBuilder, env: TextEnv) -> Iterator[tuple[str, str]]:
     """(prompt, target) of every step, the demonstration played again for what was admissible."""
-    history: list[tuple[str, str]] = []
-    _, info = env.reset(options={"task": trajectory.task_id})
-    for step in trajectory.steps:
-        prompt = prompts.forward(
-            instructions=env.instructions,
-            goal=trajectory.goal,
-            observation=step.observation,
-            admissible=info["admissible"],
-            history=history,
-            step=step.t,
-            max_steps=env.max_steps,
-        )
-        yield prompt, prompts.render_forward_target(step.online, step.action)
-        history.append((step.observation, step.action))
-        info = env.step(step.action)[4]
+    for inputs, step in replayed(env, trajectory):
+        yield prompts.act(inputs), prompts.action_target(step.online, step.action)
 
 
-def _sft_row(config: RunConfig, kind: str, trajectory: Trajectory, prompt: str, target: str) -> Row:
+def _sft_row(kind: str, trajectory: Trajectory, prompt: str, target: str, thinking: bool) -> Row:
     return {
         "messages": [
             {"role": "user", "content": prompt},
             {"role": "assistant", "content": target},
         ],
-        "enable_thinking": config.policy.thinking,
+        "enable_thinking": thinking,
         "kind": kind,
         "task": trajectory.task_id,
         "won": trajectory.won,
@@ -161,11 +147,9 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), handle)
 
 
-def write_tasks(config: RunConfig, pool: EnvPool, folder: Path) -> list[str]:
+def write_tasks(setup: Setup, folder: Path) -> list[str]:
     """Write both task files into ``folder``. Returns a line on each."""
-    files: Iterable[tuple[str, list[Row]]] = zip(
-        (TRAIN_FILE, VALIDATION_FILE), task_rows(config, pool), strict=True
-    )
+    files: Iterable[tuple[str, list[Row]]] = zip((TRAIN_FILE, VALIDATION_FILE), task_rows(setup), strict=True)
     lines = []
     for name, rows in files:
         write_parquet(folder / name, rows)

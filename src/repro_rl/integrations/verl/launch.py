@@ -14,9 +14,9 @@ import yaml
 from repro_rl.errors import MissingDependencyError, PreflightError
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
-from repro_rl.train.build import build_pool, validation_panel
-from repro_rl.train.checkpoint import start_model
-from repro_rl.train.run_folder import manifest, open_run, write_manifest
+from repro_rl.run.folder import manifest, open_run, write_manifest
+from repro_rl.run.model_paths import start_model
+from repro_rl.run.setup import set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
 FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
@@ -36,17 +36,19 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     model = str(start_model(config.train.init))
     if Path(model).exists():
         model = str(Path(model).resolve())
-    pool = build_pool(config)
+    setup = set_up(config)
     open_run(out, config, free=FREE_ON_CONTINUE)
     panels = {
-        "train": pool.first.panel(config.train.split).manifest(),
-        "validation": validation_panel(config, pool).manifest(),
+        "train": setup.panel(config.train.split).manifest(),
+        "validation": setup.validation_panel().manifest(),
     }
     write_manifest(
         out,
-        manifest(config, panels=panels, environment=pool.first.describe(), trainer="verl", verl=recipe.verl),
+        manifest(
+            config, panels=panels, environment=setup.pool.first.describe(), trainer="verl", verl=recipe.verl
+        ),
     )
-    lines = write_tasks(config, pool, out / "data")
+    lines = write_tasks(setup, out / "data")
     lines.append(f"{write_verl_config(recipe, model, out)}: the settings of verl")
     return lines
 
@@ -56,7 +58,7 @@ def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str
 
     The variables are those that verl.yaml gives to Ray's workers: this process needs the same.
     """
-    settings = yaml.safe_load((out / f"{CONFIG_NAME}.yaml").read_text())
+    settings = yaml.safe_load((out / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8"))
     variables = settings["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(out)]
     return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}

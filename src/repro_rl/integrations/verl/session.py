@@ -1,4 +1,4 @@
-"""One episode for verl: our own rollout and reflection, asked of verl's generation server."""
+"""One episode for verl: our own rollout and reflection, sampled by verl's generation server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from repro_rl.config import RunConfig
-from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.rollout import EnvPool, Job, reflect, run_episodes
+from repro_rl.policy.text import TextCodec
+from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
 from repro_rl.rollout.episode import with_completions
-from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.build import build_prompts, forward_sampling
-from repro_rl.train.loop import reflection_sampling
-from repro_rl.types import Completion, Ids, Trajectory
+from repro_rl.run.setup import Setup
+from repro_rl.train import ReflectionSampling
+from repro_rl.types import Completion, Ids, TokenKind, Trajectory
 
 SEED_BITS = (1 << 63) - 1  # servers take a signed 64-bit seed; our keys have 64 bits
 
@@ -37,28 +36,24 @@ class Answer:
 Ask = Callable[[Ids, SamplingSettings, int], Answer]
 
 
-class ServerPolicy:
-    """A ``Policy`` whose completions come from a token-in, token-out server.
+class ServerPolicy(TokenPolicy):
+    """A policy whose completions come from a token-in, token-out server.
 
-    ``text`` encodes and decodes as everywhere in repro_rl. ``extras`` keeps the server's notes by ``id`` of
-    the completion, for as long as this object lives.
+    ``extras`` keeps the server's notes by ``id`` of the completion, for as long as this object lives.
     """
 
-    def __init__(self, text: TransformersPolicy, ask: Ask):
+    def __init__(self, text: TextCodec, ask: Ask):
         self.text, self.ask = text, ask
         self.extras: dict[int, dict[str, Any]] = {}
-        self._kept: list[Completion] = []  # so that no id is used twice
+        self._completions: list[Completion] = []  # keeps them alive, so that no id is used twice
 
-    def encode(self, prompt: str) -> Ids:
-        return self.text.encode(prompt)
-
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
     ) -> list[Completion]:
-        """See Policy.generate. An answer without tokens gives a completion with ``error`` set."""
+        """See TokenPolicy. An answer without tokens gives a completion with ``error`` set."""
         return [
-            self._complete(self.encode(prompt), settings, int(key) & SEED_BITS)
-            for prompt, key in zip(prompts, keys, strict=True)
+            self._complete(prompt, settings, int(key) & SEED_BITS)
+            for prompt, key in zip(encoded, keys, strict=True)
         ]
 
     def _complete(self, prompt: Ids, settings: SamplingSettings, seed: int) -> Completion:
@@ -73,7 +68,7 @@ class ServerPolicy:
             finished=bool(ids) and ids[-1] in self.text.eos_ids,
             error=None if ids else "the generation server gave no tokens",
         )
-        self._kept.append(completion)
+        self._completions.append(completion)
         self.extras[id(completion)] = answer.extra
         return completion
 
@@ -85,84 +80,54 @@ class Task:
     stage: str  # "train" | "validation"
     task_id: str
     iteration: int  # 1-based; 0 in validation
-    place: int  # index of the task in its iteration, or in the panel
+    group: int  # index of the task in its iteration, or in the panel
     session: int  # 0..G-1
 
 
-def play_session(
-    config: RunConfig,
-    pool: EnvPool,
-    prompts: PromptBuilder,
-    policy: ServerPolicy,
-    task: Task,
-) -> Trajectory:
+def is_trained(setup: Setup, task: Task) -> bool:
+    """Whether this session's reflection is a training sample."""
+    size = setup.config.train.group_size
+    return task.session in setup.reflection_choice().chosen(task.iteration, task.group, size)
+
+
+def play_session(setup: Setup, policy: ServerPolicy, task: Task) -> Trajectory:
     """Play and, in training and where the method asks for it, reflect.
 
-    Named as in ``train.loop`` and ``rollout.counts``: the same seed, task and weights give the same
-    random streams there and here.
+    Random streams are named as in our own trainer and validation: the same seed, task and weights give the
+    same streams there and here.
     """
-    train, method = config.train, config.method
-    training = task.stage == "train"
-    stream: object = ("train", config.seed, task.iteration) if training else ("panel", config.eval.seed)
-    rollout = task.place * train.group_size + task.session if training else task.session
-    temperature = train.temperature if training else config.eval.validation_temperature
-    trajectories = run_episodes(
-        pool,
-        [Job(task.task_id, rollout)],
-        policy,
-        prompts,
-        forward_sampling(config, temperature),
-        stream=stream,
-        max_prompt_tokens=config.prompt.max_prompt_tokens,
-    )
-    if training and method.reflect:
-        reflect(
-            trajectories,
-            policy,
-            prompts,
-            reflection_sampling(config, task.iteration, task.place, task.session),
-            instructions=pool.first.instructions,
-            stream=stream,
-            max_prompt_tokens=config.prompt.max_reflect_tokens,
-        )
-    return trajectories[0]
+    config = setup.config
+    train = config.train
+    if task.stage == "train":
+        stream: object = ("train", config.seed, task.iteration)
+        request = RolloutRequest(task.task_id, task.group * train.group_size + task.session)
+        actor = Actor(policy, setup.prompts, setup.action_sampling(train.temperature))
+        reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
+        sampling = reflections.settings(task.iteration, task.group, task.session)
+        judge = Judge(sampling) if config.method.reflect else None
+    else:
+        stream = ("panel", config.eval.seed)
+        request = RolloutRequest(task.task_id, task.session)
+        actor = Actor(policy, setup.prompts, setup.action_sampling(config.eval.validation_temperature))
+        judge = None
+    (trajectory,) = setup.context(policy.text).play([request], actor, judge, PlayOptions(stream))
+    return trajectory
 
 
-def session_samples(trajectory: Trajectory, with_reflection: bool) -> list[tuple[str, Completion]]:
-    """What is trained on, in the order of ``train.samples.build_samples``: (kind, completion)."""
-    rows = [("forward", step.completion) for step in trajectory.steps if step.completion.token_ids]
+def session_samples(trajectory: Trajectory, with_reflection: bool) -> list[tuple[TokenKind, Completion]]:
+    """What is trained on, in the order of ``Context.samples``: (kind, completion)."""
+    rows = [(TokenKind.ACT, step.completion) for step in trajectory.steps if step.completion.token_ids]
     reflection = trajectory.reflection
     if with_reflection and reflection is not None and reflection.completion.token_ids:
-        rows.append(("reflect", reflection.completion))
+        rows.append((TokenKind.REFLECT, reflection.completion))
     return rows
 
 
-def light(trajectory: Trajectory) -> Trajectory:
+def without_prompt_ids(trajectory: Trajectory) -> Trajectory:
     """A copy to send to the trainer: its completions without prompt ids, which the batch holds already."""
-    return with_completions(trajectory, _light)
 
+    def strip(completion: Completion) -> Completion:
+        counted = (completion.prompt_tokens, completion.tokens)
+        return replace(completion, prompt_ids=(), counted=counted)
 
-def _light(completion: Completion) -> Completion:
-    counted = (completion.prompt_tokens, completion.tokens)
-    return replace(completion, prompt_ids=(), counted=counted)
-
-
-def text_of(config: RunConfig, path: str) -> TransformersPolicy:
-    """The tokenizer side of a policy: encodes, decodes, knows the end-of-text tokens; it has no weights."""
-    from types import SimpleNamespace
-
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-    try:
-        generation = GenerationConfig.from_pretrained(path)
-    except OSError:  # a model folder need not have one
-        generation = None
-    shell = SimpleNamespace(config=AutoConfig.from_pretrained(path), generation_config=generation)
-    return TransformersPolicy(
-        shell, AutoTokenizer.from_pretrained(path), chat=config.policy.chat, thinking=config.policy.thinking
-    )
-
-
-def session_prompts(config: RunConfig) -> PromptBuilder:
-    """The prompts of training and validation alike: the method's."""
-    return build_prompts(config)
+    return with_completions(trajectory, strip)

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
-from tensordict import TensorDict
+from tensordict import NonTensorData, TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from repro_rl.dist.ranks import ALONE
 from repro_rl.errors import TrainingStopped
-from repro_rl.integrations.verl.credit import RowKey, Session, credit_batch
+from repro_rl.integrations.verl.credit import BatchCredit, SampleKey, Session
 from repro_rl.integrations.verl.data import AGENT, FIELD, check_rows
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
-from repro_rl.integrations.verl.session import text_of
-from repro_rl.rollout import EnvPool, write_trajectories
-from repro_rl.train.build import build_prompts
-from repro_rl.train.run_folder import MetricsLog
+from repro_rl.policy.text import load_text
+from repro_rl.rollout import write_trajectories
+from repro_rl.rollout.samples import SampleFormat
+from repro_rl.run.folder import MetricsLog
+from repro_rl.run.setup import set_up
 from repro_rl.types import Trajectory
 
 # What our own run folders call verl's figures, for the report.
@@ -45,16 +47,24 @@ class ReproTrainer(PPOTrainerSync):
         section = OmegaConf.to_container(config[SECTION], resolve=True)
         assert isinstance(section, dict)
         self.ours, self.out = our_settings({str(k): v for k, v in section.items()})
-        self.text = text_of(self.ours, str(config.actor_rollout_ref.model.path))
-        self.prompts = build_prompts(self.ours)
+        self.setup = set_up(self.ours, ALONE)
+        policy, method = self.ours.policy, self.ours.method
+        model = str(config.actor_rollout_ref.model.path)
+        text = load_text(model, chat=policy.chat, thinking=policy.thinking)
+        self.credit = BatchCredit(
+            method,
+            self.setup.reflection_choice(),
+            self.ours.train.group_size,
+            self.setup.context(text),
+            SampleFormat(self.setup.prompts.fmt, text.decode, method.advantage_on),
+        )
         self._log: MetricsLog | None = None
         self._begin = time.perf_counter()
         super().__init__(config)
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
-        pool = EnvPool(self.ours.env.name, self.ours.env.settings)
-        labels = check_rows(self.ours, pool, self.train_dataset.dataframe[0], self.val_dataset.dataframe[0])
+        labels = check_rows(self.setup, self.train_dataset.dataframe[0], self.val_dataset.dataframe[0])
         print("repro_rl panels: train {}, validation {}".format(*labels))
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
@@ -70,7 +80,7 @@ class ReproTrainer(PPOTrainerSync):
         return super()._update_actor(batch, metrics)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        """verl's own first, for its rollout correction and its figures; then ours in its place."""
+        """verl's own first, for its rollout correction and its figures; ours then replaces it."""
         batch = super()._compute_advantage(batch, metrics)
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask", "extra_fields"]
@@ -78,21 +88,22 @@ class ReproTrainer(PPOTrainerSync):
         keys = [_row_key(key) for key in batch.keys]
         sessions: dict[Session, Trajectory] = {}
         for key, tag, extra in zip(keys, batch.tags, list(data["extra_fields"]), strict=True):
-            ours = getattr(extra, "data", extra)[FIELD]  # some backends wrap what is no tensor
-            if "trajectory" in ours and not tag.get("is_padding", False):
-                sessions[key[:2]] = pickle.loads(ours["trajectory"])
+            # Some backends wrap what is no tensor.
+            record = (extra.data if isinstance(extra, NonTensorData) else extra)[FIELD]
+            if "trajectory" in record and not tag.get("is_padding", False):
+                sessions[key[:2]] = pickle.loads(record["trajectory"])
         if not sessions:
             raise TrainingStopped(f"No session of iteration {self.global_steps} came back; see verl's log.")
-        credited = credit_batch(self.ours, sessions, self.global_steps, self.prompts.fmt, self.text.decode)
-        rows, found = [], 0
+        credited = self.credit.credit(sessions, self.global_steps)
+        rows, matched = [], 0
         for key, mask in zip(keys, data["response_mask"].unbind(), strict=True):
             values = credited.advantages.get(key)
-            found += values is not None
+            matched += values is not None
             row = torch.zeros(len(mask)) if values is None else torch.from_numpy(values.copy())
             rows.append(row * mask)
-        if found != len(credited.advantages):
+        if matched != len(credited.advantages):
             raise TrainingStopped(
-                f"verl returned {found} of {len(credited.advantages)} samples of iteration "
+                f"verl returned {matched} of {len(credited.advantages)} samples of iteration "
                 f"{self.global_steps}; see verl's log for failed sessions."
             )
         nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
@@ -128,7 +139,7 @@ class ReproTrainer(PPOTrainerSync):
         self._log.add(row)
 
 
-def _row_key(key: str) -> RowKey:
+def _row_key(key: str) -> SampleKey:
     """``uid_session_index``, verl's key of a sample."""
     uid, session, index = key.rsplit("_", 2)
     return uid, int(session), int(index)

@@ -21,16 +21,16 @@ from repro_rl.errors import DataError
 
 FILE, LOCKS = "answers.sqlite", "answers.locks"
 POLL = 0.2  # seconds between looks at a question that another process is asking
-PATIENCE = 60.0  # seconds for another process to let go of the file
+LOCK_TIMEOUT = 60.0  # seconds for another process to let go of the file
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said, and what the server counted for it."""
+    """A model's answer, and the tokens that the server counted for it."""
 
     text: str  # without the reasoning that servers return apart; "" when there was none
-    finish: str  # "stop", "length", ... as the server said; "length": the limit cut it off
+    finish: str  # "stop", "length", ... as the server reports it; "length": the limit cut it off
     prompt_tokens: int
     completion_tokens: int  # reasoning included
     reasoning_tokens: int = 0
@@ -49,7 +49,7 @@ class AnswerStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
-                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             self._prepare()
             # Never closed before the store is: closing any handle of the file would drop all its locks.
@@ -59,7 +59,7 @@ class AnswerStore:
 
     def _prepare(self) -> None:
         """Tables and settings. Switching a new file to the log does not wait for others that do the same."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 # A file system without shared memory keeps its own mode.
@@ -76,10 +76,12 @@ class AnswerStore:
                 time.sleep(POLL / 10)
 
     def close(self) -> None:
+        """Close the file and drop all locks."""
         self._db.close()
         self._locks.close()
 
     def get(self, key: str) -> Answer | None:
+        """The stored answer to the question ``key``. Raises DataError for a broken record."""
         try:
             with self._lock:
                 row = self._db.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
@@ -93,7 +95,7 @@ class AnswerStore:
             raise DataError(f"not an answer ({error})", file=self.path, record=key) from error
 
     def put(self, key: str, model: str, answer: Answer) -> None:
-        """Keep ``answer``; on disk when this returns. A key that is there already stays as it is."""
+        """Store ``answer``; on disk when this returns. A key that is there already stays as it is."""
         row = (
             key,
             model,
@@ -112,7 +114,7 @@ class AnswerStore:
 
     @contextlib.contextmanager
     def asking(self, key: str, stop: threading.Event) -> Iterator[None]:
-        """Hold the question ``key`` (a hex digest) against other processes; wait while one of them has it.
+        """Lock the question ``key`` (a hex digest) against other processes; wait while one of them has it.
 
         Returns without the lock once ``stop`` is set.
         """
@@ -121,23 +123,23 @@ class AnswerStore:
         except ImportError:  # Windows: two processes at the same moment may ask the same twice
             yield
             return
-        place = int(key[:12], 16)  # one byte of a file that stays empty
-        held = False
+        offset = int(key[:12], 16)  # one byte of a file that stays empty
+        locked = False
         while not stop.is_set():
             try:
-                fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
             except (BlockingIOError, PermissionError):
                 stop.wait(POLL)
             except OSError:  # a file system without locks
                 break
             else:
-                held = True
+                locked = True
                 break
         try:
             yield
         finally:
-            if held:
-                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+            if locked:
+                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, offset)
 
     def _broken(self, error: Exception) -> DataError:
         return DataError(

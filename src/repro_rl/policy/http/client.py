@@ -54,7 +54,7 @@ class _Stopped(Exception):
 
 
 class _Batch:
-    """What the threads of one ``ask`` share: when to stop, and why."""
+    """Shared by the threads of one ``ask``: when to stop, and why."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -65,10 +65,6 @@ class _Batch:
         self.stop.set()
 
 
-def _pause(seconds: float, stop: threading.Event) -> object:
-    return stop.wait(seconds)
-
-
 class ChatClient:
     """A client of ``settings.base_url``. Thread-safe; close it, or use it in a ``with`` statement.
 
@@ -77,7 +73,7 @@ class ChatClient:
     ``wait(seconds, stop)``: how to wait between repetitions (tests replace it).
     """
 
-    def __init__(self, settings: ApiSection, *, wait: Wait = _pause):
+    def __init__(self, settings: ApiSection, *, wait: Wait = lambda seconds, stop: stop.wait(seconds)):
         if urlsplit(settings.base_url).scheme not in ("http", "https"):
             raise ConfigError(
                 f"api.base_url is {settings.base_url!r}; give what stands before /chat/completions, "
@@ -91,7 +87,7 @@ class ChatClient:
         self.store = AnswerStore(settings.cache or cache_root() / "api")
         self.spending = Spending(settings.budget, settings.prices, self.store.path)
         self._http = open_client(self._key, settings.timeout, settings.concurrency)
-        self._lost_in_a_row, self._reached = 0, False
+        self._unanswered_in_a_row, self._reached = 0, False
         self._lock = threading.Lock()
 
     def __enter__(self) -> ChatClient:
@@ -188,14 +184,14 @@ class ChatClient:
                 self.store.put(key, self.settings.model, answer)
                 self.spending.add(key, answer, new=True)
         except (PassingError, RefusedPrompt) as error:
-            return self._lost(error, batch)
+            return self._unanswered(error, batch)
         except _Stopped:
             raise
         except BaseException as error:
             batch.end(error)
             raise
         with self._lock:
-            self._lost_in_a_row = 0
+            self._unanswered_in_a_row = 0
         return answer
 
     def _call(self, question: Question, stop: threading.Event) -> Answer:
@@ -213,7 +209,7 @@ class ChatClient:
             except RefusedAll as error:
                 raise ApiError(
                     f"{self.url} refuses to answer as {settings.model!r}: {self._hide(str(error))}. "
-                    f"Check api.base_url, api.model, api.extra and the key ({self._key_place()}). "
+                    f"Check api.base_url, api.model, api.extra and the key ({self._key_source()}). "
                     f"What was answered is kept; repeat the command to go on."
                 ) from None
             except PassingError as error:
@@ -229,7 +225,7 @@ class ChatClient:
                 self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
                 attempt += 1
 
-    def _lost(self, error: Exception, batch: _Batch) -> Failure:
+    def _unanswered(self, error: Exception, batch: _Batch) -> Failure:
         """A question that stays without an answer; too many in a row mean that the server is gone.
 
         A server that nobody ever reached is a wrong address: the first such question ends the batch.
@@ -240,21 +236,21 @@ class ChatClient:
             self._reached = True
             return failure
         with self._lock:
-            self._lost_in_a_row += 1
-            lost = self._lost_in_a_row
-        if self.settings.give_up and (lost >= self.settings.give_up or not self._reached):
-            gone = ApiError(
-                f"{self.url} left {lost} questions in a row without an answer, each after "
+            self._unanswered_in_a_row += 1
+            count = self._unanswered_in_a_row
+        if self.settings.give_up and (count >= self.settings.give_up or not self._reached):
+            unreachable = ApiError(
+                f"{self.url} left {count} questions in a row without an answer, each after "
                 f"{self.settings.retries} repetitions; the last: {failure.reason}. What was answered is "
                 f"kept; repeat the command when the server is back (api.give_up sets how many it takes)."
             )
-            batch.end(gone)
-            raise gone
+            batch.end(unreachable)
+            raise unreachable
         return failure
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, HIDDEN) if self._key else text
 
-    def _key_place(self) -> str:
+    def _key_source(self) -> str:
         name = self.settings.key_env
         return f"in the environment variable {name}" if name else "none is sent; api.key_env is not set"

@@ -50,7 +50,7 @@ def read_key(name: str | None, setting: str) -> str:
     if name and not key:
         raise ConfigError(f"The environment variable {name} ({setting}) is not set; put the key there.")
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"The key in {name} ({setting}) holds signs that no HTTP header can.")
+        raise ConfigError(f"The key in {name} ({setting}) holds characters that no HTTP header can.")
     return key
 
 
@@ -86,7 +86,7 @@ def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: 
 def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
     """POST ``body``, or GET when it is None. ``timeout`` is for the whole call, however slowly bytes drip in.
 
-    Raises the three errors above; their messages hold what the server said, never the request's headers.
+    Raises the three errors above; their messages hold what the server answered, never the request's headers.
     """
     end = time.monotonic() + timeout
     try:
@@ -121,12 +121,12 @@ def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeo
 def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> None:
     code, message = _server_error(data)
     reason = f"status {status}: {message}"
-    said = f"{code} {message}".lower()
+    error = f"{code} {message}".lower()
     if status == 429 and any(word in code.lower() for word in NO_MONEY):
         raise RefusedAll(reason)
     if status in PASSING or status >= 500:
         raise PassingError(reason, retry_after(headers.get("retry-after")))
-    if status == 413 or (status in (400, 422) and any(words in said for words in OF_ONE_PROMPT)):
+    if status == 413 or (status in (400, 422) and any(words in error for words in OF_ONE_PROMPT)):
         raise RefusedPrompt(reason)
     raise RefusedAll(reason)
 
@@ -136,8 +136,8 @@ def _server_error(data: bytes) -> tuple[str, str]:
     text = data.decode(errors="replace")
     code: Any = ""
     try:
-        found = json.loads(text)
-        error = found.get("error", found) if isinstance(found, dict) else found
+        content = json.loads(text)
+        error = content.get("error", content) if isinstance(content, dict) else content
         if isinstance(error, dict):
             code, text = error.get("code") or error.get("type") or "", str(error.get("message", error))
         else:
@@ -170,13 +170,13 @@ def read_answer(data: bytes, body: Mapping[str, Any]) -> Answer:
     No content is an empty text: a model may have spent its tokens on reasoning, or called a tool.
     """
     try:
-        found = json.loads(data)
+        body_json = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise PassingError(f"the answer is not JSON ({error})") from error
-    if isinstance(found, dict) and found.get("error"):
+    if isinstance(body_json, dict) and body_json.get("error"):
         raise PassingError(f"the answer holds an error: {_server_error(data)[1]}")
     try:
-        choice = found["choices"][0]
+        choice = body_json["choices"][0]
         message = choice["message"]
         content = message.get("content")
         reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
@@ -190,16 +190,16 @@ def read_answer(data: bytes, body: Mapping[str, Any]) -> Answer:
         raise PassingError(f"the answer has not the shape of a chat completion ({shape})") from error
     # JSON may hold half a character, which no file can.
     text = (content or "").encode(errors="replace").decode()
-    usage = found.get("usage")
+    usage = body_json.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("completion_tokens_details")
     thought = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    asked = sum(len(str(part.get("content"))) for part in body.get("messages", ()))
+    prompt_characters = sum(len(str(part.get("content"))) for part in body.get("messages", ()))
     return Answer(
         text=text,
         finish=finish,
-        prompt_tokens=_estimate(asked) if prompt is None else prompt,
+        prompt_tokens=_estimate(prompt_characters) if prompt is None else prompt,
         completion_tokens=_estimate(len(text) + len(str(reasoning))) if completion is None else completion,
         reasoning_tokens=(_estimate(len(str(reasoning))) if reasoning else 0) if thought is None else thought,
         estimated=prompt is None or completion is None,

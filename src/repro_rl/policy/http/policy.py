@@ -1,17 +1,30 @@
-"""A model behind an API as an agent: it satisfies ``Policy``, but has neither token ids nor log-probs."""
+"""A model behind an API as an agent, for single prompts and for conversations.
+
+It satisfies ``Policy``, but has neither token ids nor log-probs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.chat import ChatSession
+from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient, Failure, Question
 from repro_rl.types import Completion, Ids
+
+Messages = tuple[tuple[str, str], ...]  # (role, content)
+
+
+class ServerText:
+    """The text side of a model behind an API: only the server knows its tokens. See PromptText."""
+
+    positions: int | None = None
+
+    def encode(self, prompt: str) -> Ids:
+        """Always empty; the server refuses what is too long for it."""
+        return ()
 
 
 class HttpPolicy:
@@ -22,29 +35,58 @@ class HttpPolicy:
     """
 
     def __init__(self, client: ChatClient):
-        self.client = client
+        self.client, self.text = client, ServerText()
 
-    def encode(self, prompt: str) -> Ids:
-        """Always empty: only the server knows its tokens, and refuses what is too long for it."""
-        return ()
-
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
+    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
         """See Policy.generate. What was asked before, under the same key, comes from the store."""
-        questions = [
-            Question(
-                (("user", prompt),), settings.max_new_tokens, settings.temperature, settings.top_p, int(key)
-            )
-            for prompt, key in zip(prompts, keys.tolist(), strict=True)
-        ]
-        return [completion_of(answer) for answer in self.client.ask(questions)]
+        return ask_all(self.client, [(("user", prompt),) for prompt in prompts], keys, settings)
 
     def open_chat(self) -> ChatSession:
-        """Conversations as messages; see policy.chat."""
-        from repro_rl.policy.http.chat import MessageChat
+        """Conversations as messages."""
+        return MessageSession(self.client)
 
-        return MessageChat(self.client)
+    def close(self) -> None:
+        """Close the client's connections and its store of answers."""
+        self.client.close()
+
+
+class MessageSession:
+    """A ChatSession through ``client``, which gets all messages again at every turn. All sizes are 0."""
+
+    def __init__(self, client: ChatClient):
+        self.client = client
+        self._messages: dict[int, Messages] = {}
+
+    def used(self, row: int) -> int:
+        return 0
+
+    def size(self, text: str, *, first: bool = False) -> int:
+        return 0
+
+    def answer(
+        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        """See ChatSession. A turn without an answer is not part of its conversation."""
+        sent = [(*self._messages.get(row, ()), ("user", text)) for row, text in zip(rows, texts, strict=True)]
+        completions = ask_all(self.client, sent, keys, settings)
+        for row, messages, completion in zip(rows, sent, completions, strict=True):
+            if completion.error is None:
+                self._messages[row] = (*messages, ("assistant", completion.text))
+        return completions
+
+    def close(self, row: int) -> None:
+        self._messages.pop(row, None)
+
+
+def ask_all(
+    client: ChatClient, messages: Sequence[Messages], keys: Keys, settings: SamplingSettings
+) -> list[Completion]:
+    """A completion for each list of messages."""
+    questions = [
+        Question(content, settings.max_new_tokens, settings.temperature, settings.top_p, int(key))
+        for content, key in zip(messages, keys.tolist(), strict=True)
+    ]
+    return [completion_of(answer) for answer in client.ask(questions)]
 
 
 def completion_of(answer: Answer | Failure) -> Completion:

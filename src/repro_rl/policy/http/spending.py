@@ -14,12 +14,12 @@ from repro_rl.policy.http.answers import Answer
 class Spending:
     """Counts of one command. Answers found in the store count like new ones, once each: they were paid for.
 
-    So the same command repeated stops at the same place, and a larger budget lets it go on. Answers in the
+    So the same command repeated stops at the same question, and a larger budget lets it go on. Answers in the
     store are never refused.
     """
 
-    def __init__(self, budget: ApiBudget, prices: ApiPrices | None, kept: object):
-        self.budget, self.prices, self.kept = budget, prices, kept
+    def __init__(self, budget: ApiBudget, prices: ApiPrices | None, store: object):
+        self.budget, self.prices, self.store = budget, prices, store
         self.sent = self.new = self.found = self.failed = 0
         self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = self.estimated = 0
         self._seen: set[str] = set()
@@ -41,12 +41,13 @@ class Spending:
                 if limit is not None and used is not None and used >= limit:
                     raise BudgetError(
                         f"The budget of {limit:g} {name} is used up ({used:g} used). Every answer so "
-                        f"far is kept in {self.kept}. Repeat the same command with a larger "
+                        f"far is kept in {self.store}. Repeat the same command with a larger "
                         f"api.budget.{name} to go on."
                     )
             self.sent += 1
 
     def add(self, key: str, answer: Answer, new: bool) -> None:
+        """Count an answer, once a key; ``new``: the server gave it now."""
         with self._lock:
             if key in self._seen:
                 return
@@ -59,6 +60,7 @@ class Spending:
             self.estimated += answer.estimated
 
     def fail(self) -> None:
+        """Count a question without an answer."""
         with self._lock:
             self.failed += 1
 

@@ -5,43 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from repro_rl.config_vllm import VllmSection
-from repro_rl.policy.base import SamplingSettings
+from repro_rl.config import VllmSection
+from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.lora import merged
+from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.engine import engine_for
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.types import Completion, Ids
 
 
-class ColocatedSampler:
-    """Samples with vLLM what ``text``, the trainer's policy, encodes and decodes. See Sampler.
+class ColocatedSampler(TokenPolicy):
+    """Samples with vLLM from the weights of ``trainer``. See Sampler.
 
     ``longest``: tokens of the longest prompt and completion together.
     """
 
-    def __init__(self, text: TransformersPolicy, settings: VllmSection, longest: int):
-        self.text, self.settings, self.longest = text, settings, longest
+    def __init__(self, trainer: TransformersPolicy, settings: VllmSection, longest: int):
+        self.trainer, self.text = trainer, trainer.text
+        self.settings, self.longest = settings, longest
         self.asleep = False
-        self.engine = engine_for(text, settings, longest)
+        self.engine = engine_for(trainer, settings, longest)
         self.weights_changed()
 
-    def encode(self, prompt: str) -> Ids:
-        return self.text.encode(prompt)
-
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
-        """See Policy.generate. A prompt that is too long for the engine gives a completion with ``error``."""
-        return self.generate_ids([self.encode(prompt) for prompt in prompts], keys, settings)
-
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
     ) -> list[Completion]:
-        """As ``generate``, for prompts that are token ids already."""
+        """See TokenPolicy. A prompt that is too long for the engine gives a completion with ``error``."""
         from vllm import SamplingParams
 
         if self.engine.owner is not self or self.asleep:  # another sampler used the engine meanwhile
@@ -66,7 +56,7 @@ class ColocatedSampler:
         for row, answer in zip(rows, answers, strict=True):
             [sampled] = answer.outputs
             ids = list(sampled.token_ids)
-            logprobs = [place[i].logprob for place, i in zip(sampled.logprobs, ids, strict=True)]
+            logprobs = [position[i].logprob for position, i in zip(sampled.logprobs, ids, strict=True)]
             out[row] = completion_of(self.text, encoded[row], ids, logprobs)
         return out
 
@@ -81,13 +71,13 @@ class ColocatedSampler:
 
         Cached prefixes belong to the old weights and are dropped.
         """
-        self.text.weights_changed()
-        self.engine = engine_for(self.text, self.settings, self.longest)
+        self.trainer.weights_changed()
+        self.engine = engine_for(self.trainer, self.settings, self.longest)
         llm = self.engine.llm
         if self.asleep:
             llm.wake_up()
             self.asleep = False
-        model = merged(self.text.model) if self.text.adapted else self.text.model
+        model = merged(self.trainer.model) if self.trainer.adapted else self.trainer.model
         weights = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
         llm.collective_rpc("repro_rl_load", kwargs={"weights": weights})
         if not llm.reset_prefix_cache():
@@ -95,7 +85,6 @@ class ColocatedSampler:
         self.engine.owner = self
 
     def describe(self) -> dict[str, Any]:
-        """See Sampler."""
         import vllm
 
         return {"backend": "vllm", "vllm": vllm.__version__, "dtype": self.engine.dtype}

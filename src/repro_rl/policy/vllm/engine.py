@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from repro_rl.config_vllm import VllmSection
+from repro_rl.config import VllmSection
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.installed import check_head, import_vllm, on_cpu
@@ -34,8 +34,8 @@ class Engine:
 _current: Engine | None = None
 
 
-def engine_for(text: TransformersPolicy, settings: VllmSection, longest: int) -> Engine:
-    """The running engine when it fits ``text``'s model and ``settings``, else a new one in its place.
+def engine_for(trainer: TransformersPolicy, settings: VllmSection, longest: int) -> Engine:
+    """The running engine when it fits ``trainer``'s model and ``settings``, else a new one in its place.
 
     ``longest``: tokens of the longest prompt and completion together. The engine starts with weights of no
     meaning: its owner loads the trainer's, so nothing is read from disk and adapters need no special case.
@@ -44,17 +44,17 @@ def engine_for(text: TransformersPolicy, settings: VllmSection, longest: int) ->
     """
     global _current
     vllm = import_vllm()
-    config = text.model.config
+    config = trainer.model.config
     check_head(config)
     cpu = on_cpu()
     if settings.sleep and cpu:
         raise ConfigError("policy.vllm.sleep frees GPU memory; this vLLM runs on CPU. Set it to false.")
-    if text.device.type == "cuda" and text.device.index not in (None, 0):
+    if trainer.device.type == "cuda" and trainer.device.index not in (None, 0):
         raise ConfigError(
-            f"policy.device is {text.device}: vLLM takes the first visible GPU. Use policy.device=cuda, and "
-            f"CUDA_VISIBLE_DEVICES={text.device.index}."
+            f"policy.device is {trainer.device}: vLLM takes the first visible GPU. Use policy.device=cuda, "
+            f"and CUDA_VISIBLE_DEVICES={trainer.device.index}."
         )
-    dtype = settings.dtype if settings.dtype != "auto" else sampling_dtype(text)
+    dtype = settings.dtype if settings.dtype != "auto" else sampling_dtype(trainer)
     length = settings.max_model_len or longest
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -97,11 +97,11 @@ def engine_for(text: TransformersPolicy, settings: VllmSection, longest: int) ->
     return _current
 
 
-def sampling_dtype(text: TransformersPolicy) -> str:
+def sampling_dtype(trainer: TransformersPolicy) -> str:
     """The dtype that the trainer's forward passes compute in."""
-    if text.mixed:
+    if trainer.mixed:
         return "bfloat16"
-    return str(next(text.model.parameters()).dtype).removeprefix("torch.")
+    return str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
 
 
 def shut_down() -> None:

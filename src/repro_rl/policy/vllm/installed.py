@@ -57,14 +57,11 @@ def check_head(config: Any) -> None:
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
+    supported = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in supported:
+        heads = max(1, int(config.hidden_size) // 32)
         raise ConfigError(
             f"The model's attention heads have {size} dimensions; vLLM on CPU takes "
-            f"{', '.join(map(str, known))}. A tiny model fits with policy.tiny.heads={heads_for(config)} "
+            f"{', '.join(map(str, supported))}. A tiny model fits with policy.tiny.heads={heads} "
             f"(hidden / heads = 32 or 64; needs a new warmup), or use policy.backend=transformers."
         )
-
-
-def heads_for(config: Any) -> int:
-    return max(1, int(config.hidden_size) // 32)

@@ -1,18 +1,18 @@
-"""What both vLLM samplers share: how a completion is asked for, and what becomes of the answer."""
+"""What both vLLM samplers share: the fields of a request, and the completion made of its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.policy.text import TextCodec
 from repro_rl.types import Completion, Ids
 
 
-def sampling_fields(settings: SamplingSettings, key: int, eos_ids: set[int]) -> dict[str, Any]:
+def sampling_fields(settings: SamplingSettings, key: int, eos_ids: Iterable[int]) -> dict[str, Any]:
     """Sampling parameters of one request, under the names that vLLM's engine and server share.
 
     All that shapes the distribution is named, since a server fills in what is left out from the model's
@@ -35,14 +35,12 @@ def sampling_fields(settings: SamplingSettings, key: int, eos_ids: set[int]) -> 
     }
 
 
-def completion_of(
-    text: TransformersPolicy, prompt: Ids, ids: Sequence[int], logprobs: Sequence[float]
-) -> Completion:
+def completion_of(text: TextCodec, prompt: Ids, ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
     """A completion of sampled ids. Its entropy is an estimate: minus the mean log-prob of what was drawn.
 
     Raises ValueError naming what cannot be trained on.
     """
-    vocabulary = int(text.model.config.vocab_size)
+    vocabulary = text.vocabulary_size
     if not ids or len(ids) != len(logprobs):
         raise ValueError(f"{len(ids)} token ids and {len(logprobs)} log-probs came back")
     if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
@@ -62,14 +60,14 @@ def completion_of(
 
 
 def too_long(prompt: Ids, limit: int) -> Completion:
-    """Stands for a prompt that leaves no room for an answer: data, not a crash."""
+    """Stands for a prompt that leaves no tokens for an answer: data, not a crash."""
     reason = f"the prompt has {len(prompt)} tokens, the sampler takes fewer than {limit} (max_model_len)"
     return Completion(prompt, (), np.zeros(0, np.float32), "", False, error=reason)
 
 
 def fitting(prompt: Ids, settings: SamplingSettings, limit: int) -> SamplingSettings:
-    """``settings`` with at most the new tokens that ``limit`` leaves room for."""
-    room = limit - len(prompt)
-    if room >= settings.max_new_tokens:
+    """``settings`` with at most the new tokens that ``limit`` leaves for an answer."""
+    budget = limit - len(prompt)
+    if budget >= settings.max_new_tokens:
         return settings
-    return SamplingSettings(room, settings.temperature, settings.top_p)
+    return SamplingSettings(budget, settings.temperature, settings.top_p)

@@ -1,8 +1,8 @@
 """Sampling from a vLLM server: prompts and completions are token ids, weights go through a folder.
 
-The server holds whatever it was told last, and forgets it when it is started again. So every set of weights
-gets a version, which the server is asked for after every batch: with another one (a restart, another run)
-the weights are sent again and the batch is sampled again.
+The server has the weights that were sent last, and loses them when it is started again. So every set of
+weights gets a version, which the server is asked for after every batch. With another version (a restart,
+another run) the weights are sent again and the batch is sampled again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from repro_rl.config_vllm import VllmSection
+from repro_rl.config import VllmSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import write_folder
-from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.http.exchange import (
     PassingError,
     RefusedAll,
@@ -34,6 +33,8 @@ from repro_rl.policy.http.exchange import (
     pause,
     read_key,
 )
+from repro_rl.policy.text import TextCodec
+from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.policy.vllm.worker import EXTENSION
@@ -43,40 +44,38 @@ SYNC_ROUNDS = 3  # a server that loses its weights more often during one batch i
 LOGPROBS_MODE = "processed_logprobs"  # at the temperature, as our own sampler's
 
 
-class ServerSampler:
-    """Samples from the vLLM server at ``settings.server.url`` with the weights of ``text``. See Sampler.
+class ServerSampler(TokenPolicy):
+    """Samples from the vLLM server at ``settings.server.url`` with the weights of ``trainer``. See Sampler.
 
     Raises ConfigError when the server was started without what is needed, ApiError when it cannot be reached.
     ``wait``: how to wait between repetitions (tests replace it).
     """
 
     def __init__(
-        self, text: TransformersPolicy, settings: VllmSection, *, wait: Callable[[float], object] = time.sleep
+        self,
+        trainer: TransformersPolicy,
+        settings: VllmSection,
+        *,
+        wait: Callable[[float], object] = time.sleep,
     ):
-        self.text, self.settings, self.server, self._wait = text, settings, settings.server, wait
+        self.trainer, self.text = trainer, trainer.text
+        self.server, self._wait = settings.server, wait
         self._key = read_key(self.server.key_env, "policy.vllm.server.key_env")
         self._http = open_client(self._key, self.server.timeout, self.server.concurrency)
-        self._own = (
+        self._temporary = (
             tempfile.TemporaryDirectory(prefix="repro-rl-weights-") if self.server.weights is None else None
         )
-        self.folder = Path(self._own.name) if self._own else Path(self.server.weights or "").absolute()
-        self._token, self._count = uuid.uuid4().hex[:12], 0
-        self.model, self.limit, self.version, self.dtype = self._look()
+        self.folder = (
+            Path(self._temporary.name) if self._temporary else Path(self.server.weights or "").absolute()
+        )
+        self._run_id, self._updates = uuid.uuid4().hex[:12], 0
+        self.model, self.limit, self.version, self.dtype = self._inspect()
         self.weights_changed()
 
-    def encode(self, prompt: str) -> Ids:
-        return self.text.encode(prompt)
-
-    def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
-        """See Policy.generate. A prompt that the server refuses gives a completion with ``error``."""
-        return self.generate_ids([self.encode(prompt) for prompt in prompts], keys, settings)
-
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
     ) -> list[Completion]:
-        """As ``generate``, for prompts that are token ids already.
+        """See TokenPolicy. A prompt that the server refuses gives a completion with ``error``.
 
         A request that fails is repeated alone, with growing pauses; what was answered is kept. Raises
         ApiError, naming the address and what to do, when one stays without an answer.
@@ -85,7 +84,7 @@ class ServerSampler:
             return []
         for _ in range(SYNC_ROUNDS):
             done = self._round(encoded, keys, settings)
-            if self._held() == self._wanted:
+            if self._served_weights_version() == self._weights_version:
                 return done
             self._send()
         raise ApiError(
@@ -98,8 +97,8 @@ class ServerSampler:
 
     def weights_changed(self) -> None:
         """Send the trainer's weights (an adapter added) to the server, which reloads them in place."""
-        self.text.weights_changed()
-        self._count += 1
+        self.trainer.weights_changed()
+        self._updates += 1
         self._send()
 
     def describe(self) -> dict[str, Any]:
@@ -107,24 +106,25 @@ class ServerSampler:
 
     def close(self) -> None:
         self._http.close()
-        if self._own is not None:
-            self._own.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     # Weights --------------------------------------------------------------------------------------
 
     @property
-    def _wanted(self) -> str:
-        return f"{self._token}-{self._count}"
+    def _weights_version(self) -> str:
+        """The version of the trainer's weights."""
+        return f"{self._run_id}-{self._updates}"
 
-    def _held(self) -> str:
-        """The version of the weights in the server."""
+    def _served_weights_version(self) -> str:
+        """The version of the weights that the server has."""
         return str(self._ask("/weight_info")["weight_version"])
 
     def _send(self) -> None:
-        place = self.folder / self._wanted
-        write_folder(place, self.text.save_merged)
+        folder = self.folder / self._weights_version
+        write_folder(folder, self.trainer.save_merged)
         try:
-            body = {"method": "repro_rl_load", "kwargs": {"folder": str(place)}}
+            body = {"method": "repro_rl_load", "kwargs": {"folder": str(folder)}}
             results = self._ask("/collective_rpc", body)["results"]
             wrong = [result for result in results or ["no worker answered"] if result != "loaded"]
             if wrong:
@@ -138,11 +138,11 @@ class ServerSampler:
                     f"{self.server.url} did not drop its prefix cache: it is answering somebody else's "
                     "requests. Give the run a server of its own."
                 )
-            self._ask("/update_weight_version", {"new_version": self._wanted})
+            self._ask("/update_weight_version", {"new_version": self._weights_version})
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _look(self) -> tuple[str, int, str, str]:
+    def _inspect(self) -> tuple[str, int, str, str]:
         """Model name, longest sequence, vLLM's version and dtype; the server must have what we need."""
         models = self._ask("/v1/models")["data"]
         name = str(models[0]["id"])
@@ -186,15 +186,13 @@ class ServerSampler:
 
     # Requests -------------------------------------------------------------------------------------
 
-    def _round(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
-    ) -> list[Completion]:
+    def _round(self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
         """One completion for each row, in parallel; the first error that concerns all ends the round."""
         stop = threading.Event()
 
         def one(row: int) -> Completion:
             if stop.is_set():
-                return too_long((), 0)  # nobody will see it: the round is over
+                return too_long((), 0)  # never returned: the round is over
             try:
                 return self._complete(encoded[row], int(keys[row]), settings, stop)
             except BaseException:
@@ -219,7 +217,7 @@ class ServerSampler:
             "add_special_tokens": False,
         }
         try:
-            completion: Completion = self._patiently(
+            completion: Completion = self._request(
                 "/v1/completions", body, lambda data: read_completion(data, self.text, prompt), stop
             )
             return completion
@@ -230,11 +228,11 @@ class ServerSampler:
     def _ask(self, path: str, body: dict[str, Any] | None = None, once: bool = False) -> Any:
         """The JSON behind ``path``."""
         try:
-            return self._patiently(path, body, _json, None, once=once)
+            return self._request(path, body, _json, None, once=once)
         except RefusedPrompt as error:
             raise ApiError(f"{self.server.url}{path}: {self._hide(str(error))}") from None
 
-    def _patiently(
+    def _request(
         self,
         path: str,
         body: dict[str, Any] | None,
@@ -267,23 +265,23 @@ class ServerSampler:
 def _json(data: bytes) -> Any:
     """The object in ``data``; some of the server's answers are empty."""
     try:
-        found = json.loads(data) if data.strip() else {}
+        content = json.loads(data) if data.strip() else {}
     except (ValueError, RecursionError) as error:
         raise PassingError(f"the answer is not JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise PassingError("the answer is not a JSON object")
-    return found
+    return content
 
 
-def read_completion(data: bytes, text: TransformersPolicy, prompt: Ids) -> Completion:
+def read_completion(data: bytes, text: TextCodec, prompt: Ids) -> Completion:
     """The completion in an answer of /v1/completions. Raises PassingError naming what is wrong with it."""
-    found = _json(data)
+    content = _json(data)
     try:
-        choice = found["choices"][0]
+        choice = content["choices"][0]
         if choice.get("finish_reason") not in ("stop", "length"):
             raise ValueError(f"finish_reason is {choice.get('finish_reason')!r}")
-        asked = choice.get("prompt_token_ids")
-        if asked is not None and tuple(asked) != prompt:
+        seen = choice.get("prompt_token_ids")
+        if seen is not None and tuple(seen) != prompt:
             raise ValueError("the server saw another prompt")
         return completion_of(text, prompt, choice["token_ids"], choice["logprobs"]["token_logprobs"])
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:

@@ -1,6 +1,6 @@
-// One episode as nodes: what the report's viewer and `repro-rl view` share.
-// Everything from a run is written as text, never as markup; colours are classes, so that a strict
-// Content-Security-Policy holds.
+// One episode as DOM nodes: shared by the report's viewer and `repro-rl view`.
+// Text from a run is written as text, never as markup. Colours are classes, as a strict
+// Content-Security-Policy forbids inline styles.
 const Episode = (() => {
   "use strict";
   const SERIES = [["online", "online (while acting)"], ["retrospective", "retrospective"], ["truth", "truth"]];
@@ -64,8 +64,8 @@ const Episode = (() => {
     if (typeof step.tokens === "number") rows.push(["sampled tokens", number(step.tokens)]);
     for (const [key, name] of SERIES) {
       const now = item[key][t - 1], before = t > 1 ? item[key][t - 2] : 0;
-      const known = typeof now === "number" && typeof before === "number";
-      const gain = known ? ` (${now >= before ? "+" : "−"}${Math.abs(now - before)})` : "";
+      const complete = typeof now === "number" && typeof before === "number";
+      const gain = complete ? ` (${now >= before ? "+" : "−"}${Math.abs(now - before)})` : "";
       rows.push([`progress, ${name}`, percent(now) + gain]);
     }
     return table(rows);
@@ -80,8 +80,8 @@ const Episode = (() => {
     });
     return path;
   }
-  function tracks(item, at, space, go) {
-    const width = Math.max(280, space), height = 220;
+  function tracks(item, at, available, go) {
+    const width = Math.max(280, available), height = 220;
     const left = 44, right = 14, top = 12, bottom = 40;
     const count = item.online.length;
     const x = (t) => left + ((width - left - right) * t) / count;

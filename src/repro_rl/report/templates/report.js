@@ -8,7 +8,7 @@
 
   const { make, number, block, tags, numbers, tracks, legend, reflected } = Episode;
   const byId = (id) => document.getElementById(id);
-  const state = { shown: [], at: null, t: 1 };
+  const state = { passing: [], current: null, t: 1 };
 
   function fill(select, key) {
     for (const name of new Set(data.map((item) => item[key])))
@@ -21,17 +21,17 @@
   function filter() {
     const outcome = byId("by-outcome").value, source = byId("by-source").value;
     const run = byId("by-run").value, kind = byId("by-kind").value;
-    state.shown = data.filter((item) =>
+    state.passing = data.filter((item) =>
       (!outcome || item.won === (outcome === "won")) && (!source || item.source === source) &&
       (!run || item.run === run) && (kind !== "believed" || item.believed) && (kind !== "gap" || item.gap !== null));
-    if (kind === "gap") state.shown.sort((a, b) => b.gap - a.gap);
-    const number = state.shown.length;
+    if (kind === "gap") state.passing.sort((a, b) => b.gap - a.gap);
+    const number = state.passing.length;
     byId("count").textContent = `${number} of ${data.length} episodes`;
-    byId("list").replaceChildren(...state.shown.map(entry));
-    if (number) choose(state.shown.includes(state.at) ? state.at : state.shown[0], state.shown.includes(state.at));
+    byId("list").replaceChildren(...state.passing.map(entry));
+    if (number) choose(state.passing.includes(state.current) ? state.current : state.passing[0], state.passing.includes(state.current));
     else {
-      state.at = null;
-      byId("detail").replaceChildren(make("p", { class: "note", text: "No embedded episode passes these filters." }));
+      state.current = null;
+      byId("detail").replaceChildren(make("p", { class: "note", text: "No episode on this page passes these filters." }));
     }
   }
 
@@ -48,13 +48,13 @@
 
   function choose(item, keepStep) {
     if (!keepStep) state.t = 1;
-    state.at = item;
-    for (const other of state.shown) other.button.setAttribute("aria-current", String(other === item));
+    state.current = item;
+    for (const other of state.passing) other.button.setAttribute("aria-current", String(other === item));
     show();
   }
   function go(t) {
-    if (!state.at) return;
-    const next = Math.min(Math.max(t, 1), state.at.steps.length);
+    if (!state.current) return;
+    const next = Math.min(Math.max(t, 1), state.current.steps.length);
     if (next === state.t) return;
     const focused = document.activeElement && document.activeElement.dataset.go;
     state.t = next;
@@ -66,7 +66,7 @@
   }
 
   function show() {
-    const item = state.at, step = item.steps[state.t - 1], last = state.t === item.steps.length;
+    const item = state.current, step = item.steps[state.t - 1], last = state.t === item.steps.length;
     const outcome = [`score ${number(item.score)}`, `return ${number(item.return)}`];
     if (item.rollout !== null) outcome.unshift(`rollout ${item.rollout}`);
     if (item.truncated) outcome.push(item.context_full ? "conversation full" : "step limit reached");
@@ -106,7 +106,7 @@
   let waiting = 0;
   window.addEventListener("resize", () => {  // the chart is drawn in real pixels
     cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(() => state.at && show());
+    waiting = requestAnimationFrame(() => state.current && show());
   });
   filter();
 })();

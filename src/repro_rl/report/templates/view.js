@@ -11,21 +11,21 @@
     ["invalid", "invalid actions"], ["malformed", "broken completions"], ["outcome", "outcome"], ["task", "task"]];
   const PRESETS = [
     ["Believed nearly done, lost", "Failures that claimed at least 80 %, online or in retrospect", { outcome: "lost", believed: "80", sort: "believed", down: "1" }],
-    ["Said ≠ judged", "Largest gap between online and retrospective progress", { sort: "gap", down: "1" }],
-    ["Judged ≠ true", "Largest gap between retrospective progress and the truth", { sort: "retrospective_error", down: "1" }],
-    ["Said ≠ true", "Largest gap between online progress and the truth", { sort: "online_error", down: "1" }],
-    ["Nearly won", "Failures that came furthest by the truth at their end", { outcome: "lost", sort: "truth", down: "1" }],
-    ["Broken reflections", "Reflections without one usable value a step", { trouble: "reflection" }],
+    ["Online ≠ retrospective", "Largest gap between online and retrospective progress", { sort: "gap", down: "1" }],
+    ["Retrospective ≠ truth", "Largest gap between retrospective progress and the truth", { sort: "retrospective_error", down: "1" }],
+    ["Online ≠ truth", "Largest gap between online progress and the truth", { sort: "online_error", down: "1" }],
+    ["Nearly won", "Failures with the highest true progress after their last step", { outcome: "lost", sort: "truth", down: "1" }],
+    ["Broken reflections", "Reflections that do not give one usable value for each step", { trouble: "reflection" }],
     ["Invalid actions", "Most refused actions first", { trouble: "invalid", sort: "invalid", down: "1" }],
-    ["Broken form", "Completions with a defect", { trouble: "form", sort: "malformed", down: "1" }],
+    ["Broken form", "Completions with a defect of form", { trouble: "form", sort: "malformed", down: "1" }],
     ["Environment errors", "Episodes that broke off", { outcome: "error" }],
   ];
-  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "c-spark", "Online, retrospective, true (wide grey)"],
-    ["length", "Steps", "c-number n", "Steps"], ["online", "Said", "c-number n", "Last online progress"],
-    ["retrospective", "Judged", "c-number n", "Last retrospective progress"], ["truth", "True", "c-number n", "Last true progress"],
+  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "c-spark", "Online and retrospective progress; the truth as a wide grey line"],
+    ["length", "Steps", "c-number n", "Steps"], ["online", "Online", "c-number n", "Last online progress"],
+    ["retrospective", "Retro.", "c-number n", "Last retrospective progress"], ["truth", "Truth", "c-number n", "Last true progress"],
     ["gap", "Gap", "c-number n", "Largest online–retrospective gap"], [null, "", "c-flags", "i: invalid actions, f: broken form, r: broken reflection"]];
   const UP_FIRST = new Set(["file", "task", "outcome"]);
-  const state = { query: {}, at: "", beside: "", t: 1, offset: 0, data: null, choices: { version: -1, runs: [] }, item: null, other: null, asked: 0, shown: 0 };
+  const state = { query: {}, at: "", beside: "", t: 1, offset: 0, data: null, choices: { version: -1, runs: [] }, item: null, other: null, listRequest: 0, episodeRequest: 0 };
 
   async function ask(path, fields) {
     const answer = await fetch(`${path}?${new URLSearchParams(fields)}`);
@@ -41,11 +41,11 @@
     if (state.beside) fields.set("beside", state.beside);
     return `#${fields}`;
   }
-  function remember(push = false) {
+  function saveAddress(push = false) {
     const next = address();
     if (next !== location.hash) history[push ? "pushState" : "replaceState"](null, "", next);
   }
-  function follow() {  // the address was given, or changed by hand or by "back"
+  function readAddress() {  // when the page opens, and when the address is edited or the reader goes back
     const fields = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     state.query = {};
     for (const key of FILTERS) if (fields[key] !== undefined && (fields[key] !== "" || key === "kind")) state.query[key] = fields[key];
@@ -60,23 +60,23 @@
   let timer = 0;
   async function load({ offset = null, pick = "keep", t = null, quiet = false } = {}) {
     clearTimeout(timer);
-    const asked = ++state.asked, fields = { ...state.query };
+    const request = ++state.listRequest, fields = { ...state.query };
     if (offset === null && state.at && pick === "keep") fields.around = state.at;
     fields.offset = offset === null ? (quiet ? state.offset : 0) : offset;
     if (!quiet) byId("episodes").classList.add("busy");
     let data;
     try {
       data = await ask("/api/list", fields);
-      if (asked !== state.asked) return;
+      if (request !== state.listRequest) return;
       if (data.version !== state.choices.version && !(data.waiting && state.choices.version >= 0)) {
         const choices = await ask("/api/choices", {});
-        if (asked !== state.asked) return;
+        if (request !== state.listRequest) return;
         state.choices = choices;
       }
       byId("episodes").classList.remove("busy");
     } catch (error) {
-      if (asked !== state.asked) return;
-      byId("notes").replaceChildren(make("p", { class: "note", text: error instanceof TypeError ? "The server does not answer; was it ended?" : error.message }));
+      if (request !== state.listRequest) return;
+      byId("notes").replaceChildren(make("p", { class: "note", text: error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message }));
       if (error instanceof TypeError) timer = setTimeout(() => load({ quiet: true }), 5000);
       return;
     }
@@ -86,7 +86,7 @@
     controls();
     status();
     if (changed) list();
-    // While files wait, go on at once; afterwards look for new ones now and then (a run may still train).
+    // While files are left to read, ask again at once; then look for new ones now and then (a run may still train).
     if (data.waiting || data.searching) timer = setTimeout(() => load({ quiet: true, pick }), 50);
     else timer = setTimeout(() => (document.hidden ? (timer = 0) : load({ quiet: true })), 10000);
     if (quiet && state.item) return;
@@ -135,15 +135,15 @@
     if (query.task) byId("task-chip").replaceChildren(`task ${query.task}`, make("button", { type: "button", text: "×", "aria-label": "All tasks", click: () => set({ task: "" }, true) }));
     byId("runs").textContent = choices.runs.map((run) => run.label).join(", ");
     byId("runs").title = choices.runs.map((run) => `${run.label}: ${run.folder}`).join("\n");
-    byId("presets").replaceChildren(...PRESETS.map(([text, title, wanted]) => {
-      const same = Object.keys({ ...wanted, ...query }).every((key) => (wanted[key] || "") === (query[key] || "") || key === "run" || key === "source");
+    byId("presets").replaceChildren(...PRESETS.map(([text, title, filters]) => {
+      const same = Object.keys({ ...filters, ...query }).every((key) => (filters[key] || "") === (query[key] || "") || key === "run" || key === "source");
       return make("button", { type: "button", text, title, "aria-pressed": String(same), click: () => {
         const { run, source } = state.query;
-        state.query = same ? {} : { ...wanted };
+        state.query = same ? {} : { ...filters };
         if (run !== undefined) state.query.run = run;
         if (source !== undefined) state.query.source = source;
         state.at = ""; state.beside = ""; state.item = null;
-        load({ pick: "first" }).then(() => remember(true));
+        load({ pick: "first" }).then(() => saveAddress(true));
       } });
     }));
     byId("columns").replaceChildren(...COLUMNS.map(([key, text, kind, title]) => make("th", { class: kind, title, scope: "col" }, key === null ? text :
@@ -158,7 +158,7 @@
       if (value === "" && key !== "kind" || value === undefined) delete state.query[key];
       else state.query[key] = value;
     }
-    load().then(() => remember(push));
+    load().then(() => saveAddress(push));
   }
 
   function spark(row) {
@@ -171,7 +171,7 @@
     return svg;
   }
   const outcome = (row) => make("span", { class: row.outcome, text: row.outcome });
-  // Of an ALFWorld id the task folder tells more than the trial.
+  // Of an ALFWorld id, show the task folder rather than the trial.
   const short = (task) => { const parts = task.split("/"); return parts.length === 3 && parts[2].startsWith("trial_") ? parts[1] : task; };
   const end = (values) => { const value = values[values.length - 1]; return typeof value === "number" ? String(value) : "–"; };
   const where = (row) => `${row.source}${row.rollout === null ? "" : `, rollout ${row.rollout}`}`;
@@ -199,17 +199,17 @@
     if (line.top < box.top + 30) byId("episodes").scrollTop -= box.top + 30 - line.top;
     else if (line.bottom > box.bottom) byId("episodes").scrollTop += line.bottom - box.bottom;
   }
-  // The step that the order of the list is about.
-  function telling(row) {
+  // The step at which the value that the list is sorted by occurs.
+  function sortedStep(row) {
     const worst = row[state.query.sort];
     return worst && typeof worst === "object" ? worst.step : null;
   }
-  function choose(row) { open(row.key, telling(row) || 1); }
+  function choose(row) { open(row.key, sortedStep(row) || 1); }
   function next(way) {
     const { rows, offset, page, count } = state.data || { rows: [] };
-    const place = rows.findIndex((row) => row.key === state.at);
-    if (place < 0) { if (rows.length) choose(rows[0]); return; }
-    if (rows[place + way]) choose(rows[place + way]);
+    const index = rows.findIndex((row) => row.key === state.at);
+    if (index < 0) { if (rows.length) choose(rows[0]); return; }
+    if (rows[index + way]) choose(rows[index + way]);
     else if (way > 0 && offset + page < count) load({ offset: offset + page, pick: "first" });
     else if (way < 0 && offset > 0) load({ offset: offset - page, pick: "last" });
   }
@@ -220,37 +220,37 @@
     state.beside = beside === key ? "" : beside;
     for (const line of byId("rows").children) line.setAttribute("aria-current", String(line.dataset.key === key));
     reveal();
-    const shown = ++state.shown;
+    const request = ++state.episodeRequest;
     let item, other = null;
     try {
       [item, other] = await Promise.all([ask("/api/episode", { key }), state.beside ? ask("/api/episode", { key: state.beside }).catch(() => null) : null]);
     } catch (error) {
-      if (shown === state.shown) { state.item = null; byId("detail").replaceChildren(make("p", { class: "note", text: error.message })); }
+      if (request === state.episodeRequest) { state.item = null; byId("detail").replaceChildren(make("p", { class: "note", text: error.message })); }
       return;
     }
-    if (shown !== state.shown) return;
+    if (request !== state.episodeRequest) return;
     if (other && other.task !== item.task) { other = null; state.beside = ""; }
     state.item = item;
     state.other = other;
-    const hit = needle() ? item.steps.findIndex((step) => holds(step)) + 1 : 0;
+    const hit = needle() ? item.steps.findIndex((step) => matches(step)) + 1 : 0;
     state.t = Math.min(Math.max(hit && (t === null || t === 1) ? hit : t || 1, 1), Math.max(1, item.steps.length));
     show();
     byId("detail").scrollTop = 0;
-    remember();
+    saveAddress();
   }
   const needle = () => (state.query.text || "").trim().toLowerCase();
-  const holds = (step) => [step.observation, step.text, step.action, step.feedback].some((text) => text.toLowerCase().includes(needle()));
+  const matches = (step) => [step.observation, step.text, step.action, step.feedback].some((text) => text.toLowerCase().includes(needle()));
   function go(t) {
     if (!state.item) return;
     const longest = Math.max(state.item.steps.length, state.other ? state.other.steps.length : 0);
-    const wanted = Math.min(Math.max(t, 1), longest);
-    if (wanted === state.t) return;
+    const target = Math.min(Math.max(t, 1), longest);
+    if (target === state.t) return;
     const focused = document.activeElement && document.activeElement.dataset.go, top = byId("detail").scrollTop;
-    state.t = wanted;
+    state.t = target;
     show();
     byId("detail").scrollTop = top;
     if (focused) { const again = byId("detail").querySelector(`[data-go="${focused}"]`); if (again && !again.disabled) again.focus({ preventScroll: true }); }
-    remember();
+    saveAddress();
   }
 
   function timeline(item, t) {
@@ -261,14 +261,14 @@
         return make("td", { class: `n ${change > 0 ? "up" : change < 0 ? "fall" : ""}`, text: typeof now === "number" ? String(now) : "–" });
       });
       const flags = [...(step.valid ? [] : ["invalid"]), ...step.defects, ...(step.finished || step.defects.includes("cut_off") ? [] : ["cut off"])];
-      const row = make("tr", { class: needle() && holds(step) ? "hit" : "", click: () => go(i + 1) }, make("td", { text: String(i + 1) }),
+      const row = make("tr", { class: needle() && matches(step) ? "hit" : "", click: () => go(i + 1) }, make("td", { text: String(i + 1) }),
         make("td", { class: "what" }, step.action === "" ? make("small", { text: "(no action)" }) : step.action.slice(0, 160), " ", ...flags.map((text) => make("span", { class: "flag", text }))),
         ...cells, make("td", { class: "n", text: number(step.reward) }), make("td", { class: "n", text: number(step.advantage, 2) }));
       row.setAttribute("aria-current", String(i + 1 === t));
       return row;
     };
     return make("div", { class: "timeline scroll" }, make("table", {}, make("thead", {}, make("tr", {},
-      ...[["Step", ""], ["Action", ""], ["Said", "n"], ["Judged", "n"], ["True", "n"], ["Reward", "n"], ["Advantage", "n"]].map(([text, kind]) => make("th", { text, class: kind, scope: "col" })))),
+      ...[["Step", ""], ["Action", ""], ["Online", "n"], ["Retro.", "n"], ["Truth", "n"], ["Reward", "n"], ["Advantage", "n"]].map(([text, kind]) => make("th", { text, class: kind, scope: "col" })))),
       make("tbody", {}, ...item.steps.map(line))));
   }
 
@@ -305,7 +305,7 @@
     };
     const parts = [make("h3", { text: `Rollouts of this task in ${item.source} (${item.group_size})` }), make("ul", { class: "group" }, ...item.group.map(entry))];
     if (item.elsewhere_size) parts.push(make("h3", {}, `The same task in other files (${item.elsewhere_size}) `, make("button", { type: "button", text: "list them all",
-      click: () => { state.query = { task: item.task }; load().then(() => remember(true)); } })), make("ul", { class: "group" }, ...item.elsewhere.map(entry)));
+      click: () => { state.query = { task: item.task }; load().then(() => saveAddress(true)); } })), make("ul", { class: "group" }, ...item.elsewhere.map(entry)));
     return parts;
   }
 
@@ -330,7 +330,7 @@
       step.prompt ? fold("prompt", make("details", {}, make("summary", { text: "Prompt of this step" }), make("pre", { text: step.prompt }))) : make("div"),
       fold("reflection", reflected(item, needle())));
   }
-  const folds = { prompt: false, reflection: true };  // what is unfolded stays so from step to step
+  const folds = { prompt: false, reflection: true };  // open or closed, kept from step to step
   function fold(name, node) {
     if (node.tagName === "DETAILS") { node.open = folds[name]; node.addEventListener("toggle", () => { folds[name] = node.open; }); }
     return node;
@@ -363,7 +363,7 @@
   });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("down").addEventListener("click", () => set({ down: state.query.down ? "" : "1" }));
-  byId("reset").addEventListener("click", () => { state.query = {}; state.beside = ""; load().then(() => remember(true)); });
+  byId("reset").addEventListener("click", () => { state.query = {}; state.beside = ""; load().then(() => saveAddress(true)); });
   byId("previous-page").addEventListener("click", () => load({ offset: Math.max(0, state.offset - state.data.page), pick: "first" }));
   byId("next-page").addEventListener("click", () => load({ offset: state.offset + state.data.page, pick: "first" }));
   document.addEventListener("keydown", (event) => {
@@ -374,9 +374,9 @@
       "/": () => { byId("f-text").focus(); byId("f-text").select(); } }[event.key];
     if (act) { act(); event.preventDefault(); }
   });
-  window.addEventListener("hashchange", () => { if (address() !== location.hash) follow(); });
+  window.addEventListener("hashchange", () => { if (address() !== location.hash) readAddress(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !timer) load({ quiet: true }); });
   let waiting = 0;
   window.addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => state.item && show()); });
-  follow();
+  readAddress();
 })();

@@ -7,20 +7,20 @@ from typing import Any
 
 from repro_rl.report.load import Json
 from repro_rl.report.pick import clean, embedded
-from repro_rl.report.view.episodes import Episode, Worst, unpack
-from repro_rl.report.view.library import Library, Source
-from repro_rl.report.view.query import PAGE, Found, Query, Search, choose
+from repro_rl.report.view.episodes import Episode, Extreme, unpack
+from repro_rl.report.view.library import Library, TrajectoryFile
+from repro_rl.report.view.query import PAGE, Entry, Query, Search, select_episodes
 
 MAX_TEXT = 200_000  # characters of one text; a browser still shows it
 MAX_GROUP = 64
 
 
-def row(source: Source, episode: Episode) -> Json:
+def row(file: TrajectoryFile, episode: Episode) -> Json:
     """An episode in the list; progress in points."""
     return {
-        "key": source.key(episode),
-        "run": source.run,
-        "source": source.name,
+        "key": file.key(episode),
+        "run": file.run,
+        "source": file.name,
         "task": episode.task,
         "rollout": episode.rollout,
         "outcome": episode.outcome,
@@ -31,11 +31,11 @@ def row(source: Source, episode: Episode) -> Json:
         "online": unpack(episode.online),
         "retrospective": unpack(episode.retrospective),
         "truth": unpack(episode.truth),
-        "believed": _worst(episode.believed),
-        "gap": _worst(episode.gap),
-        "online_error": _worst(episode.online_error),
-        "retrospective_error": _worst(episode.retrospective_error),
-        "judged": episode.judged,
+        "believed": _extreme(episode.believed),
+        "gap": _extreme(episode.gap),
+        "online_error": _extreme(episode.online_error),
+        "retrospective_error": _extreme(episode.retrospective_error),
+        "judged": episode.reflection,
         "invalid": episode.invalid,
         "malformed": episode.malformed,
         "defects": list(episode.defects),
@@ -50,20 +50,20 @@ def list_page(
     ``waiting``: files not indexed yet, ``searching``: files not searched yet; ask again while they are not 0.
     """
     library.refresh(seconds)
-    found, left = choose(library, query, search, seconds)
-    place = next((i for i, (s, e) in enumerate(found) if s.key(e) == around), None) if around else None
-    if place is not None:
-        offset = place // PAGE * PAGE
-    elif offset >= len(found):
+    entries, left = select_episodes(library, query, search, seconds)
+    index = next((i for i, (f, e) in enumerate(entries) if f.key(e) == around), None) if around else None
+    if index is not None:
+        offset = index // PAGE * PAGE
+    elif offset >= len(entries):
         offset = 0
     return {
-        "count": len(found),
-        "won": sum(episode.outcome == "won" for _, episode in found),
-        "total": sum(len(source.episodes) for source in library.sources),
+        "count": len(entries),
+        "won": sum(episode.outcome == "won" for _, episode in entries),
+        "total": sum(len(file.episodes) for file in library.files),
         "offset": offset,
         "page": PAGE,
-        "rows": [row(source, episode) for source, episode in found[offset : offset + PAGE]],
-        "files": len(library.sources),
+        "rows": [row(file, episode) for file, episode in entries[offset : offset + PAGE]],
+        "files": len(library.files),
         "waiting": library.waiting,
         "searching": left,
         "version": library.version,
@@ -76,9 +76,9 @@ def choices(library: Library) -> Json:
     kinds: Counter[str] = Counter()
     defects: Counter[str] = Counter()
     sources: dict[str, int] = {}
-    for source in library.sources:
-        sources[source.name] = sources.get(source.name, 0) + len(source.episodes)
-        for episode in source.episodes:
+    for file in library.files:
+        sources[file.name] = sources.get(file.name, 0) + len(file.episodes)
+        for episode in file.episodes:
             kinds[episode.kind] += 1
             defects.update(episode.defects)
     return {
@@ -95,22 +95,22 @@ def choices(library: Library) -> Json:
 
 def episode_page(library: Library, key: str) -> Json:
     """One episode whole, with the other rollouts of its task in the same file. Raises DataError."""
-    source, episode, record = library.read(key)
+    file, episode, record = library.read(key)
     reflection: dict[str, Any] = record["reflection"] or {}
-    value = embedded(record, library.labels[source.run], source.name, MAX_TEXT)
-    for shown, step in zip(value["steps"], record["steps"], strict=True):
-        shown["prompt"] = clean(step.get("prompt"), MAX_TEXT)
+    value = embedded(record, library.labels[file.run], file.name, MAX_TEXT)
+    for page_step, step in zip(value["steps"], record["steps"], strict=True):
+        page_step["prompt"] = clean(step.get("prompt"), MAX_TEXT)
     if value["reflection"]:
         value["reflection"]["prompt"] = clean(reflection.get("prompt"), MAX_TEXT)
         value["reflection"]["finished"] = bool(reflection.get("finished", True))
-    same: list[Found] = [
-        (other, e) for other in library.sources for e in other.episodes if e.task == episode.task
+    same: list[Entry] = [
+        (other, e) for other in library.files for e in other.episodes if e.task == episode.task
     ]
-    group = [row(other, e) for other, e in same if other is source]
-    elsewhere = [row(other, e) for other, e in reversed(same) if other is not source]  # the newest first
+    group = [row(other, e) for other, e in same if other is file]
+    elsewhere = [row(other, e) for other, e in reversed(same) if other is not file]  # the newest first
     return {
         **value,
-        **row(source, episode),
+        **row(file, episode),
         "group": group[:MAX_GROUP],
         "group_size": len(group),
         "elsewhere": elsewhere[:MAX_GROUP],
@@ -118,5 +118,5 @@ def episode_page(library: Library, key: str) -> Json:
     }
 
 
-def _worst(worst: Worst | None) -> Json | None:
-    return None if worst is None else {"points": worst[0], "step": worst[1]}
+def _extreme(value: Extreme | None) -> Json | None:
+    return None if value is None else {"points": value[0], "step": value[1]}

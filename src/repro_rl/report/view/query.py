@@ -1,7 +1,7 @@
 """Filters and orders of the episode list, and the text search.
 
-A text is searched for in the files, not in memory: that takes as long as reading them, so a search works for
-some time, keeps what it has, and goes on when it is asked again.
+A text is searched for in the files, not in memory, which takes as long as reading them. So a search works for
+a limited time, keeps its results, and continues with the next request.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro_rl.errors import ConfigError, did_you_mean
-from repro_rl.report.load import Json
-from repro_rl.report.view.episodes import Episode, last, normal
-from repro_rl.report.view.library import Library, Source, Stamp, raw_lines
+from repro_rl.report.load import Json, normalised
+from repro_rl.report.view.episodes import Episode, Extreme, last_value
+from repro_rl.report.view.library import Library, Stamp, TrajectoryFile, raw_lines
 
-Found = tuple[Source, Episode]
+Entry = tuple[TrajectoryFile, Episode]
 
 OUTCOMES = ("won", "lost", "error", "truncated")
 TROUBLES = ("reflection", "invalid", "form")  # or "defect:NAME"
 PAGE = 100
 REMEMBERED = 8  # searches
-_PLAIN = re.compile(r"[ -!#-.0-\[\]-~]+")  # written in JSON as it stands, whoever wrote it
+_PLAIN = re.compile(r"[ -!#-.0-\[\]-~]+")  # characters that JSON never escapes
 
 SORTS: dict[str, Callable[[Episode], float | str | None]] = {
     "file": lambda episode: 0.0,  # the order of the files
@@ -35,9 +35,9 @@ SORTS: dict[str, Callable[[Episode], float | str | None]] = {
     "outcome": lambda episode: episode.outcome,
     "score": lambda episode: episode.score,
     "length": lambda episode: episode.length,
-    "online": lambda episode: last(episode.online),
-    "retrospective": lambda episode: last(episode.retrospective),
-    "truth": lambda episode: last(episode.truth),
+    "online": lambda episode: last_value(episode.online),
+    "retrospective": lambda episode: last_value(episode.retrospective),
+    "truth": lambda episode: last_value(episode.truth),
     "believed": lambda episode: episode.believed and episode.believed[0],
     "gap": lambda episode: episode.gap and episode.gap[0],
     "online_error": lambda episode: episode.online_error and episode.online_error[0],
@@ -64,16 +64,16 @@ class Query:
     down: bool = False
 
     def __post_init__(self) -> None:
-        _known("outcome", self.outcome, ("", *OUTCOMES))
-        _known("sort", self.sort, SORTS)
+        _check("outcome", self.outcome, ("", *OUTCOMES))
+        _check("sort", self.sort, SORTS)
         if not self.trouble.startswith("defect:"):
-            _known("trouble", self.trouble, ("", *TROUBLES))
+            _check("trouble", self.trouble, ("", *TROUBLES))
 
-    def passes(self, source: Source, episode: Episode) -> bool:
-        """Everything but the text."""
+    def passes(self, file: TrajectoryFile, episode: Episode) -> bool:
+        """Does the episode pass every filter but the text?"""
         return (
-            self.run in (None, source.run)
-            and self.source in ("", source.name)
+            self.run in (None, file.run)
+            and self.source in ("", file.name)
             and self.kind in (None, episode.kind)
             and self.task in ("", episode.task)
             and (
@@ -91,7 +91,7 @@ def parse_query(fields: Mapping[str, str]) -> Query:
     """The query of URL fields. Raises ConfigError for an unknown field, a bad number or an unknown value."""
     given = {key: value for key, value in fields.items() if value != "" or key == "kind"}
     for key in given:
-        _known("filter", key, Query.__dataclass_fields__)
+        _check("filter", key, Query.__dataclass_fields__)
     values: dict[str, str | int | bool] = dict(given)
     for key in ("run", "believed", "gap"):
         if key in given:
@@ -107,21 +107,23 @@ def whole(name: str, value: str) -> int:
     return int(value)
 
 
-def choose(library: Library, query: Query, search: Search, seconds: float) -> tuple[list[Found], int]:
+def select_episodes(
+    library: Library, query: Query, search: Search, seconds: float
+) -> tuple[list[Entry], int]:
     """The episodes in order, and how many files the text search has still to read."""
-    sources = library.sources
-    found = [(s, e) for s in sources for e in s.episodes if query.passes(s, e)]
+    entries = [(f, e) for f in library.files for e in f.episodes if query.passes(f, e)]
     left = 0
     if query.text.strip():
-        needed = list({id(source): source for source, _ in found}.values())
+        needed = list({id(file): file for file, _ in entries}.values())
         hits, left = search.run(query.text.strip(), needed, seconds)
-        found = [(s, e) for s, e in found if e.line in hits.get(id(s), ())]
+        entries = [(f, e) for f, e in entries if e.line in hits.get(id(f), ())]
     if query.sort == "file":
-        return found[::-1] if query.down else found, left
+        return entries[::-1] if query.down else entries, left
     key = SORTS[query.sort]
-    valued = [(value, pair) for pair in found if (value := key(pair[1])) is not None]
+    valued = [(value, entry) for entry in entries if (value := key(entry[1])) is not None]
     valued.sort(key=lambda item: item[0], reverse=query.down)  # type: ignore[arg-type, return-value]
-    return [pair for _, pair in valued] + [pair for pair in found if key(pair[1]) is None], left
+    without = [entry for entry in entries if key(entry[1]) is None]
+    return [entry for _, entry in valued] + without, left
 
 
 class Search:
@@ -131,8 +133,10 @@ class Search:
         self._done: OrderedDict[str, dict[tuple[Path, Stamp | None], set[int]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def run(self, text: str, sources: Sequence[Source], seconds: float) -> tuple[dict[int, set[int]], int]:
-        """``id(source)`` → lines, of files read so far, and how many are left. Reads at least one file."""
+    def run(
+        self, text: str, files: Sequence[TrajectoryFile], seconds: float
+    ) -> tuple[dict[int, set[int]], int]:
+        """``id(file)`` → lines, of files read so far, and how many are left. Reads at least one file."""
         end = time.monotonic() + seconds
         needle = text.lower()
         hits: dict[int, set[int]] = {}
@@ -142,15 +146,15 @@ class Search:
             while len(self._done) > REMEMBERED:
                 self._done.popitem(last=False)
             read = 0
-            for source in sources:
-                key = (source.file, source.stamp)
+            for file in files:
+                key = (file.path, file.stamp)
                 if key not in done:
                     if read and time.monotonic() > end:
                         continue
-                    done[key] = _matches(source.file, needle)
+                    done[key] = _matches(file.path, needle)
                     read += 1
-                hits[id(source)] = done[key]
-        return hits, len(sources) - len(hits)
+                hits[id(file)] = done[key]
+        return hits, len(files) - len(hits)
 
 
 def texts(record: Json) -> Iterator[str]:
@@ -162,27 +166,30 @@ def texts(record: Json) -> Iterator[str]:
     yield str(reflection.get("text") or "")
 
 
-def _matches(file: Path, needle: str) -> set[int]:
+def _matches(path: Path, needle: str) -> set[int]:
     plain = _PLAIN.fullmatch(needle) is not None
     lines: set[int] = set()
     try:
-        for line, _, raw in raw_lines(file):
+        for line, _, raw in raw_lines(path):
             if plain and needle not in raw.decode("utf-8", "replace").lower():
-                continue  # cheaper than parsing; the prompt may still be all that holds it
+                continue  # cheaper than parsing; a match may still lie in the prompt alone
             try:
-                record = normal(json.loads(raw))
+                record = json.loads(raw)
             except (ValueError, RecursionError):
                 continue
-            if record is not None and any(needle in text.lower() for text in texts(record)):
+            found = isinstance(record, dict) and any(
+                needle in text.lower() for text in texts(normalised(record))
+            )
+            if found:
                 lines.add(line)
     except (OSError, EOFError, zlib.error):
-        pass  # the index has a note on it
+        pass  # the library notes it
     return lines
 
 
 def _troubled(episode: Episode, trouble: str) -> bool:
     if trouble == "reflection":
-        return episode.judged == "broken"
+        return episode.reflection == "broken"
     if trouble == "invalid":
         return episode.invalid > 0
     if trouble == "form":
@@ -190,10 +197,10 @@ def _troubled(episode: Episode, trouble: str) -> bool:
     return trouble.removeprefix("defect:") in episode.defects
 
 
-def _reaches(worst: tuple[int, int] | None, least: int | None) -> bool:
-    return least is None or (worst is not None and worst[0] >= least)
+def _reaches(value: Extreme | None, least: int | None) -> bool:
+    return least is None or (value is not None and value[0] >= least)
 
 
-def _known(name: str, value: str, known: Mapping[str, object] | Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"Unknown {name} {value[:80]!r}{did_you_mean(value, [k for k in known if k])}")
+def _check(name: str, value: str, allowed: Mapping[str, object] | Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"Unknown {name} {value[:80]!r}{did_you_mean(value, [k for k in allowed if k])}")

@@ -1,13 +1,14 @@
-"""The local server: some static files, the list and one episode. It only reads, and only for this machine.
+"""The local server: static files, the list and one episode. It only reads, and serves this machine alone.
 
-A page of another site must not reach it: the Host header has to name this machine (a foreign name that was
-made to point here is refused), other sites' requests are refused, and answers carry a strict
-Content-Security-Policy. URL paths are looked up in a fixed table and never become file names.
+Pages of other sites must not reach it. The Host header has to name this machine, which stops DNS rebinding.
+Cross-site requests are refused, and answers carry a strict Content-Security-Policy. URL paths are looked up
+in a fixed table and never become file names.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,16 +68,14 @@ class ViewServer(ThreadingHTTPServer):
         self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no error."""
-        import sys
-
+        """A browser that closed the connection is no error."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 def make_server(runs: Sequence[Path], port: int = 0) -> ViewServer:
-    """A bound server; port 0 takes a free one. Raises DataError for what is no run, ConfigError for a port
-    that cannot be had."""
+    """A bound server; port 0 takes a free one. Raises DataError for a folder that is no run, ConfigError
+    for a port that cannot be used."""
     try:
         return ViewServer(runs, port)
     except OSError as error:
@@ -96,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             url = urlsplit(self.path)
             asked_by = self.headers.get("Sec-Fetch-Site", "none")
-            # A link to the page may stand anywhere; what the page loads, only the page may ask for.
+            # Any site may link to the page; everything else only the page itself may request.
             if host not in NAMES or (asked_by not in ("none", "same-origin") and url.path != "/"):
                 self._send(HTTPStatus.FORBIDDEN, "Only pages of this server on this machine may ask.")
                 return
@@ -120,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet: the terminal belongs to the command."""
+        """No log: the terminal belongs to the command."""
 
     def _json(self, status: HTTPStatus, value: Json) -> None:
         self._send(status, str(json_for_script(value, MAX_TEXT * 2)), "application/json")

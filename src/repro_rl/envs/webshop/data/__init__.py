@@ -1,1 +1,1 @@
-"""The shop's data: records, the original's files, the generated catalogue, the cache on disk."""
+"""WebShop's data: records, the original's files, the generated catalogue, the cache on disk."""

@@ -1,8 +1,8 @@
-"""The catalogue on disk, and the one object that all environments of a process share.
+"""The catalogue on disk, and the object that all environments of a process share.
 
 A folder holds the products (compressed JSON, one row each), the search index, title nouns, and lists of
-products by query, category and attribute. Everything is memory-mapped, so opening costs milliseconds at any
-size. It is written once, whole or not at all.
+products by query, category and attribute. Everything is memory-mapped, so opening takes milliseconds at any
+size. A catalogue is written atomically and never changed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from repro_rl.errors import DataError
 from repro_rl.files import cache_root
 
 RESULTS = 50  # products that a search returns at most
-KEPT_PRODUCTS = 5_000  # decoded products kept in memory
-KEPT_QUERIES = 2_048  # search results kept in memory
-CHECKED = 64 << 20  # catalogues up to this many bytes are checked bit by bit when opened
+CACHED_PRODUCTS = 5_000  # decoded products in memory
+CACHED_QUERIES = 2_048  # search results in memory
+CHECKED = 64 << 20  # bytes of a catalogue up to which opening verifies all checksums
 
 # Names of the original's files: for its small set and for the full one.
 SMALL = ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins_1000.json")
@@ -55,7 +55,7 @@ FULL = ("items_shuffle.json", "items_ins_v2.json", "items_human_ins.json")
 
 
 class Catalogue:
-    """The products, numbered 0 .. n-1 in the order of the file, and what is found in them. Immutable.
+    """The products, numbered 0 .. n-1 in file order, with search and look-ups. Immutable.
 
     ``manifest`` holds counts, where the products came from, and the size and checksum of every file.
     """
@@ -68,7 +68,6 @@ class Catalogue:
         self._nouns = Rows(folder, "nouns")
         self._asins = Rows(folder, "asins")
         self._exact = Names(folder, "asin", self.asin)
-        self._folded = Names(folder, "asin_folded", lambda number: self.asin(number).lower())
         self._by_query = Postings(folder, "query")
         self._by_category = Postings(folder, "category")
         self._by_attribute = Postings(folder, "attribute")
@@ -80,16 +79,16 @@ class Catalogue:
             self._index = SearchIndex.load(folder / "index")
         except Exception as problem:  # whatever reading damaged arrays may raise
             raise damaged(folder / "index", str(problem)) from problem
-        self._kept_products = lru_cache(KEPT_PRODUCTS)(self._product)
-        self._kept_results = lru_cache(KEPT_QUERIES)(self._search)
+        self._cached_product = lru_cache(CACHED_PRODUCTS)(self._product)
+        self._cached_search = lru_cache(CACHED_QUERIES)(self._search)
 
     @classmethod
     def open(cls, folder: Path) -> Catalogue:
         """Open what ``write_catalogue`` wrote.
 
-        Raises DataError when there is no catalogue, it has another format version, or a file of it is missing
-        or damaged. In a large one only sizes are checked here, rows when they are read (``verify`` checks
-        all).
+        Raises DataError when there is no catalogue, it has another format version, or one of its files is
+        missing or damaged. In a large catalogue only file sizes are checked here, and rows when they are read
+        (``verify`` checks all).
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -113,8 +112,8 @@ class Catalogue:
         return len(self._rows)
 
     def product(self, number: int) -> Product:
-        """Product ``number``; the last 5,000 are kept. Raises IndexError, and DataError for a damaged row."""
-        return self._kept_products(number)
+        """Product ``number``, from an LRU cache. Raises IndexError, and DataError for a damaged row."""
+        return self._cached_product(number)
 
     def _product(self, number: int) -> Product:
         self._check(number)
@@ -124,8 +123,8 @@ class Catalogue:
             raise damaged(self.folder / "products.bin", str(problem), number) from problem
 
     def search(self, query: str) -> tuple[int, ...]:
-        """Numbers of the products found, best first, at most 50; the last 2,048 answers are kept."""
-        return self._kept_results(query)
+        """Numbers of at most 50 matching products, best first, from an LRU cache."""
+        return self._cached_search(query)
 
     def _search(self, query: str) -> tuple[int, ...]:
         return tuple(int(self._order[position]) for position in self._index.search(query, RESULTS))
@@ -138,10 +137,6 @@ class Catalogue:
     def number(self, asin: str) -> int | None:
         """The product with exactly this ASIN."""
         return self._exact.find(asin)
-
-    def number_folded(self, asin: str) -> int | None:
-        """The first product whose ASIN equals ``asin`` when both are lower-cased."""
-        return self._folded.find(asin.lower())
 
     def nouns(self, number: int) -> tuple[str, ...]:
         """The nouns of the product's title. Raises IndexError."""
@@ -165,7 +160,7 @@ class Catalogue:
             raise IndexError(f"product {number} of {len(self)}")
 
 
-_open: dict[Path, tuple[tuple[int, ...], Catalogue]] = {}
+_opened: dict[Path, tuple[tuple[int, ...], Catalogue]] = {}  # folder -> (stamp of its manifest, catalogue)
 _lock = threading.Lock()
 
 
@@ -176,58 +171,51 @@ def open_catalogue(folder: Path) -> Catalogue:
         try:
             stat = (folder / MANIFEST).stat()
         except OSError:
-            _open.pop(folder, None)
-            return Catalogue.open(folder)  # raises, saying what is wrong
+            _opened.pop(folder, None)
+            return Catalogue.open(folder)  # raises DataError
         stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        known = _open.get(folder)
-        if known is None or known[0] != stamp:
-            known = _open[folder] = (stamp, Catalogue.open(folder))
-        return known[1]
+        entry = _opened.get(folder)
+        if entry is None or entry[0] != stamp:
+            entry = _opened[folder] = (stamp, Catalogue.open(folder))
+        return entry[1]
 
 
 def write_catalogue(
     products: Iterable[Product], folder: Path, *, source: dict[str, Any], on_done: OnDone | None = None
 ) -> Catalogue:
-    """Write the products to ``folder`` and open it. An older catalogue there is replaced, whole.
+    """Write the products to ``folder`` and open it. An older catalogue there is replaced atomically.
 
-    source: where the products come from, for the manifest; read when the last product was. on_done: called
-    with ("products" or "index", products done in this phase). Memory: the ids and what the index needs, not
-    the products. Raises DataError when there are no products, an ASIN repeats, or the folder holds anything
-    but a catalogue.
+    source: origin of the products, for the manifest; read after the last product. on_done: called with
+    ("products" or "index", products done in this phase). Memory holds the ids and the index data, not the
+    products. Raises DataError when there are no products, an ASIN repeats, or the folder holds anything but a
+    catalogue.
     """
     folder = Path(folder)
     write_files(products, folder, source, on_done)
     for _ in range(5):
         try:
             return Catalogue.open(folder)
-        except DataError:  # another process may be replacing it just now
+        except DataError:  # another process may be replacing it
             time.sleep(0.05)
     return Catalogue.open(folder)
 
 
 def locate(
-    data: Path | None = None,
+    data: Path | None,
     products: str | Path | None = None,
     attributes: str | Path | None = None,
     human: str | Path | None = None,
     *,
     limit: int | None = None,
-    generated: tuple[int, int] = (1200, 0),
     on_done: OnDone | None = None,
 ) -> Path:
-    """The folder of the catalogue that is meant, made first where it is not there yet.
+    """The folder of the catalogue of these data, which are imported first if necessary.
 
-    data: None for the generated catalogue (``generated``: products, seed), a folder that holds a catalogue,
-    or a folder with the original's files, which are imported once to ``cache_root()``. products, attributes,
-    human: names in ``data`` where they are not the usual ones. Several processes may ask at the same time:
-    one imports. Raises DataError when nothing is found or the files are broken.
+    data: a folder that holds a catalogue, or one with the original's files (None: the working directory),
+    which are imported once to ``cache_root()``. products, attributes, human: file names in ``data`` that
+    differ from the usual ones. Of several concurrent processes one imports. Raises DataError when nothing is
+    found or the files are broken.
     """
-    if data is None and products is None:
-        if attributes or human or limit:
-            raise DataError(
-                "the generated catalogue takes no attributes, human or limit: name your data as well"
-            )
-        return _generated(*generated, on_done)
     if data is not None and (data := Path(data)).is_file():
         data, products = data.parent, products or data.name
     if data is not None and is_catalogue(data):
@@ -250,10 +238,10 @@ def locate(
 def find_files(
     folder: Path, products: str | Path | None, attributes: str | Path | None, human: str | Path | None
 ) -> tuple[Path, Path, Path | None]:
-    """The original's three files, resolved; a file that is not named is looked for under its usual names.
+    """Paths of the original's three files; a file that is not named is searched under its usual names.
 
-    Files of the small set go with each other; the full products never go with the attributes of the small
-    set. Raises DataError saying what was looked for. Only the human file may be absent.
+    The small products go with the small other files first; the full products never go with the attributes of
+    the small set. Raises DataError with the names tried. Only the human file may be absent.
     """
     if not folder.is_dir():
         raise DataError("there is no such folder", file=folder)
@@ -270,13 +258,13 @@ def find_files(
     return first, second, third
 
 
-def _find(folder: Path, given: str | Path | None, usual: Sequence[str], what: str) -> Path:
+def _find(folder: Path, given: str | Path | None, usual: Sequence[str], content: str) -> Path:
     names = [str(given)] if given is not None else [name + end for name in usual for end in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
             return (folder / name).resolve()
     raise DataError(
-        f"no {what} file; looked for {', '.join(names)}. Get WebShop's data files, or name yours",
+        f"no {content} file; looked for {', '.join(names)}. Get WebShop's data files, or name yours",
         file=folder.resolve(),
     )
 
@@ -286,19 +274,23 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return str(file), stat.st_size, stat.st_mtime_ns
 
 
-def _generated(count: int, seed: int, on_done: OnDone | None) -> Path:
-    """The generated catalogue; its key holds the code that makes it, so new code makes it anew."""
+def generated_folder(products: int, seed: int, on_done: OnDone | None = None) -> Path:
+    """The folder of a generated catalogue, which is made first if necessary.
+
+    The cache key holds the code that makes it: other code makes another catalogue.
+    """
     code = hashlib.sha256()
     here = Path(__file__).parent
-    for folder in (here, here.parent / "search"):
-        for file in sorted(folder.glob("*.py")):
+    sources = [file for folder in (here, here.parent / "search") for file in folder.iterdir()]
+    for file in (*sorted(sources), here.parents[1] / "draws.py"):
+        if file.suffix in (".py", ".yaml"):
             code.update(file.read_bytes())
-    source = {"kind": "generated", "products": count, "seed": seed}
+    source = {"kind": "generated", "products": products, "seed": seed}
     return _cached(
-        f"generated-{count}-{seed}",
+        f"generated-{products}-{seed}",
         {**source, "code": code.hexdigest()},
         source,
-        lambda report: products_from_raw(generate_catalogue(count, seed), report),
+        lambda report: products_from_raw(generate_catalogue(products, seed), report),
         on_done,
     )
 
@@ -318,11 +310,11 @@ def _cached(
     root = _writable(cache_root()) / "webshop"
     root.mkdir(exist_ok=True)
     folder = root / name
-    with _alone(root / f".{name}.lock") as alone:
+    with _process_lock(root / f".{name}.lock") as locked:
         if _usable(folder):
             return folder
-        shutil.rmtree(folder, ignore_errors=True)  # broken, or not there
-        if alone:  # then these are leftovers of a killed process
+        shutil.rmtree(folder, ignore_errors=True)  # broken, or absent
+        if locked:  # then these were left by a killed process
             for path in root.glob(f".{name}.*.tmp"):
                 shutil.rmtree(path, ignore_errors=True)
         report = new_report()
@@ -339,29 +331,29 @@ def _usable(folder: Path) -> bool:
 
 
 def _writable(root: Path) -> Path:
-    """``root``, or where nothing can be written there, a folder of this user among the temporary files."""
+    """``root`` if it is writable, else a folder of this user among the temporary files, with a warning."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
             return root
     except OSError as problem:
         reason = problem.strerror or str(problem)
-    spare = Path(tempfile.gettempdir()) / f"repro-rl-{getpass.getuser()}"
-    spare.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and spare.lstat().st_uid != os.getuid():
-        spare = Path(tempfile.mkdtemp(prefix="repro-rl-"))
+    fallback = Path(tempfile.gettempdir()) / f"repro-rl-{getpass.getuser()}"
+    fallback.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and fallback.lstat().st_uid != os.getuid():
+        fallback = Path(tempfile.mkdtemp(prefix="repro-rl-"))
     warnings.warn(
-        f"Cannot write to the cache folder {root} ({reason}); using {spare}. "
+        f"Cannot write to the cache folder {root} ({reason}); using {fallback}. "
         "Set REPRO_RL_CACHE to another folder.",
         RuntimeWarning,
         stacklevel=2,
     )
-    return spare
+    return fallback
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Hold a lock between processes; False where the platform or file system has none."""
+def _process_lock(path: Path) -> Iterator[bool]:
+    """Hold a lock between processes; yields False where the platform or file system has none."""
     if sys.platform == "win32":
         yield False
         return

@@ -1,4 +1,4 @@
-"""The files of a catalogue: how they are written, whole or not at all, and checked when they are opened."""
+"""The files of a catalogue: written atomically, checked when opened."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def write_files(
 ) -> None:
     """Write a catalogue to ``folder``; see ``catalogue.write_catalogue``.
 
-    replace: whether a catalogue that is already there when all is written gives way, or stays.
+    replace: whether a catalogue that exists when all files are written is replaced, or stays.
     """
-    if _is_strange(folder):
+    if _holds_other_files(folder):
         raise DataError("holds something else than a catalogue; choose another folder", file=folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -67,8 +67,46 @@ def write_files(
 
 
 def _fill(folder: Path, products: Iterable[Product], source: dict[str, Any], on_done: OnDone) -> None:
-    rows, noun_rows, asin_rows = (RowsWriter(folder, name) for name in ("products", "nouns", "asins"))
     postings = {name: PostingsWriter() for name in ("query", "category", "attribute")}
+    asins, digest = _write_rows(folder, products, postings, on_done)
+    on_done("products", len(asins))
+    if not asins:
+        raise DataError("there is no product to write")
+    order = sorted(range(len(asins)), key=asins.__getitem__)
+    for first, second in itertools.pairwise(order):
+        if asins[first] == asins[second]:
+            raise DataError("two products have this ASIN", record=asins[first], field="asin")
+    save_array(folder, "order.u4", order)
+    save_hashes(folder, "asin", asins)
+    for name, lists in postings.items():
+        lists.save(folder, name)
+    index = SearchIndex.build(_texts(Rows(folder, "products"), order, on_done))
+    (folder / "index").mkdir()
+    index.save(folder / "index")
+    on_done("index", len(asins))
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "products": len(asins),
+        "digest": digest,
+        "tagger": tagger_name(),
+        **{f"{name}_count": len(lists.numbers) for name, lists in postings.items()},
+        "index_bytes": int(index.nbytes),
+        "source": source,
+        "files": {
+            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "crc32": _checksum(file)}
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        },
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def _write_rows(
+    folder: Path, products: Iterable[Product], postings: dict[str, PostingsWriter], on_done: OnDone
+) -> tuple[list[str], str]:
+    """Write products, nouns and ASINs, and fill ``postings``; returns (ASINs, the catalogue's digest)."""
+    rows, noun_rows, asin_rows = (RowsWriter(folder, name) for name in ("products", "nouns", "asins"))
     asins: list[str] = []
     digest = hashlib.sha256()
     try:
@@ -88,42 +126,11 @@ def _fill(folder: Path, products: Iterable[Product], source: dict[str, Any], on_
     finally:
         for writer in (rows, noun_rows, asin_rows):
             writer.close()
-    on_done("products", len(asins))
-    if not asins:
-        raise DataError("there is no product to write")
-    order = sorted(range(len(asins)), key=asins.__getitem__)
-    for first, second in itertools.pairwise(order):
-        if asins[first] == asins[second]:
-            raise DataError("two products have this ASIN", record=asins[first], field="asin")
-    save_array(folder, "order.u4", order)
-    save_hashes(folder, "asin", asins)
-    save_hashes(folder, "asin_folded", (asin.lower() for asin in asins))
-    for name, lists in postings.items():
-        lists.save(folder, name)
-    index = SearchIndex.build(_texts(Rows(folder, "products"), order, on_done))
-    (folder / "index").mkdir()
-    index.save(folder / "index")
-    on_done("index", len(asins))
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "products": len(asins),
-        "digest": digest.hexdigest(),
-        "tagger": tagger_name(),
-        **{f"{name}_count": len(lists.numbers) for name, lists in postings.items()},
-        "index_bytes": int(index.nbytes),
-        "source": source,
-        "files": {
-            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "crc32": _checksum(file)}
-            for file in sorted(folder.rglob("*"))
-            if file.is_file()
-        },
-    }
-    write_json(folder / MANIFEST, manifest)
+    return asins, digest.hexdigest()
 
 
 def _texts(rows: Rows, order: list[int], on_done: OnDone) -> Iterator[str]:
-    """What the index is built over: the texts by ascending ASIN, so that ties keep that order."""
+    """The indexed texts, by ascending ASIN, which is the order of ties."""
     for count, number in enumerate(order):
         yield document_text(unpack(zlib.decompress(rows[number])))
         if count % EVERY == 0:
@@ -138,6 +145,7 @@ def pack(product: Product) -> bytes:
 
 
 def unpack(row: bytes) -> Product:
+    """The inverse of ``pack``. Raises ValueError, KeyError or TypeError for a damaged row."""
     fields = json.loads(row)
     for name in ("bullets", "prices", "attributes", "instruction_attributes"):
         fields[name] = tuple(fields[name])
@@ -150,7 +158,7 @@ def unpack(row: bytes) -> Product:
 
 
 def _checksum(file: Path, write: bool = True) -> int:
-    """CRC-32 of a file; when it was just written, it is also made to reach the disk."""
+    """CRC-32 of a file. ``write``: also flush the file to the disk."""
     total = 0
     with open(file, "rb") as handle:
         while chunk := handle.read(1 << 20):
@@ -160,9 +168,9 @@ def _checksum(file: Path, write: bool = True) -> int:
     return total
 
 
-def _is_strange(folder: Path) -> bool:
-    """Whether something else than a catalogue or an empty folder is there, for longer than a moment."""
-    for _ in range(5):
+def _holds_other_files(folder: Path) -> bool:
+    """Whether the path holds anything but a catalogue or an empty folder."""
+    for _ in range(5):  # another process may be replacing a catalogue
         try:
             if is_catalogue(folder) or not os.listdir(folder):
                 return False
@@ -175,7 +183,7 @@ def _is_strange(folder: Path) -> bool:
 
 
 def _publish(temporary: Path, folder: Path, replace: bool) -> None:
-    """Put the finished folder in its place in one rename; a catalogue already there steps aside, or stays."""
+    """Rename the finished folder to its final path; a catalogue that exists there is moved away, or stays."""
     old = temporary.with_name(f"{temporary.name}.old.tmp")
     for _ in range(100):
         try:
@@ -201,17 +209,18 @@ def _publish(temporary: Path, folder: Path, replace: bool) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
+    """The checked manifest of a catalogue. Raises DataError."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        ours = manifest["format"] == FORMAT
+        is_format = manifest["format"] == FORMAT
     except FileNotFoundError as problem:
         raise DataError(
             "there is no WebShop catalogue here; make one with 'repro-rl data webshop import'", file=folder
         ) from problem
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise damaged(path, str(problem)) from problem
-    if not ours:
+    if not is_format:
         raise DataError("this is the manifest of something else than a WebShop catalogue", file=path)
     if manifest.get("version") != VERSION:
         raise DataError(
@@ -219,16 +228,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             file=path,
         )
     try:
-        whole = isinstance(manifest["digest"], str) and isinstance(manifest["products"], int)
-        whole = whole and all(isinstance(file["bytes"], int) for file in manifest["files"].values())
+        complete = isinstance(manifest["digest"], str) and isinstance(manifest["products"], int)
+        complete = complete and all(isinstance(file["bytes"], int) for file in manifest["files"].values())
     except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         raise damaged(path, "fields are missing")
     return dict(manifest)
 
 
 def check_files(folder: Path, manifest: dict[str, Any], contents: bool) -> None:
+    """Check the size of every file, with ``contents`` also its checksum. Raises DataError."""
     for name, expected in manifest["files"].items():
         path = folder / name
         try:
@@ -241,6 +251,7 @@ def check_files(folder: Path, manifest: dict[str, Any], contents: bool) -> None:
             raise damaged(path, problem.strerror or str(problem)) from problem
 
 
-def damaged(path: Path, what: str, record: object = None) -> DataError:
-    message = f"this part of the catalogue is damaged or missing ({what}): import it again"
+def damaged(path: Path, problem: str, record: object = None) -> DataError:
+    """The error for a damaged part of a catalogue."""
+    message = f"this part of the catalogue is damaged or missing ({problem}): import it again"
     return DataError(message, file=path, record=record)

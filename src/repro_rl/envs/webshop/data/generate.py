@@ -1,47 +1,37 @@
 """Seeded generated WebShop catalogue, in the schema of the original's data files.
 
-What makes its tasks worth solving: products of one type share brands, option groups and attributes, so the
-first search result is often the wrong one; about half of a product's attributes stand in its title, the
-others only in its bullets or description, so reading pays; and the attributes of an instruction are chosen so
-that few products of the section hold them all (a section's types share two categories, so the reward takes
-one for the other). Every attribute of a product occurs in its text, and no other attribute of its section
-does, so every goal can be met in full and is rarely met by accident.
+The tasks are built to need search and reading. Products of one type share brands, option groups and
+attributes, so the first search result is often wrong. About half of a product's attributes are in its title,
+the others only in its bullets or description. The attributes of an instruction are chosen so that few
+products of the section have them all; the types of a section share two categories, so the reward does not
+tell them apart. Every attribute of a product occurs in its text, and no other attribute of its section does:
+every goal can reach score 1.0, and rarely does so by chance.
 
-A catalogue is a pure function of (products, seed), the same on every machine: only ``Random.random`` is drawn
-(Python promises its sequence), and prices are integer cents.
+A catalogue is a pure function of (products, seed), the same on every machine; prices are integer cents.
 """
 
 from __future__ import annotations
 
-import random
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from repro_rl.envs.webshop.data import generate_words as words
+from repro_rl.envs.draws import Draws
+from repro_rl.envs.webshop.data.generate_words import Kind, catalogue_words
 from repro_rl.errors import ConfigError
 
-T = TypeVar("T")
-Kind = Literal["adjective", "noun", "purpose"]
-
-FEW = 3  # products of a section that may hold all attributes of an instruction, where that can be had
+FEW = 3  # most products of a section with all attributes of an instruction, where possible
 _LONGEST = 3  # attributes in an instruction
 _COUNTS = (2, 3, 3, 4, 4, 5)  # attributes of a product
 _GROUPS = ((0.35, 0), (0.70, 1), (1.00, 2))  # cumulative share -> option groups of a product
-_CARE = 12  # draws for a set of attributes that no product of the type holds yet
+_MAX_DRAWS = 12  # draws for a set of attributes that no product of the type has yet
 _ENDINGS = (99, 99, 95, 49, 50, 0)  # cents
 _ASIN = string.digits + string.ascii_uppercase
 _UPPER = frozenset({"gb", "uv", "bpa", "gmo", "xl", "xxl"})
-_SERIES = tuple(words.SERIES.split())
-_LINES: dict[Kind, tuple[str, ...]] = {
-    "adjective": words.ADJECTIVE_LINES,
-    "noun": words.NOUN_LINES,
-    "purpose": words.PURPOSE_LINES,
-}
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,90 +45,54 @@ class RawCatalogue:
 
 @dataclass(slots=True, frozen=True)
 class _Type:
-    """A product type with everything its products draw from."""
+    """A product type with the values that its products are drawn from."""
 
     query: str
     section: str
     category: str
-    path: str
-    low: int  # cents
-    high: int
+    path: str  # of categories
+    low: int  # lowest price in cents
+    high: int  # highest price in cents
     brands: tuple[str, ...]
-    attributes: dict[str, Kind]
-    options: tuple[tuple[str, tuple[str, ...]], ...]
+    attributes: dict[str, Kind]  # attribute -> its part of speech
+    options: tuple[tuple[str, tuple[str, ...]], ...]  # (group name, values)
 
 
 @dataclass(slots=True, frozen=True)
 class _Draft:
-    """A product before it is written down."""
+    """A product before its texts are written."""
 
     kind: _Type
     attributes: tuple[str, ...]  # sorted
-    options: dict[str, tuple[str, ...]]
-    record: dict[str, Any] = field(default_factory=dict)
-
-
-class _Draw:
-    """Random choices from ``Random.random`` alone."""
-
-    def __init__(self, name: str):
-        self._random = random.Random(name).random
-
-    def below(self, bound: int) -> int:
-        """An integer in 0..bound-1."""
-        return int(self._random() * bound)
-
-    def between(self, low: int, high: int) -> int:
-        """An integer in low..high."""
-        return low + self.below(high - low + 1)
-
-    def chance(self, share: float) -> bool:
-        """True in this share of the calls."""
-        return self._random() < share
-
-    def pick(self, items: Sequence[T]) -> T:
-        """One of the items."""
-        return items[self.below(len(items))]
-
-    def sample(self, items: Iterable[T], count: int) -> list[T]:
-        """``count`` of the items, in random order."""
-        rest = list(items)
-        for i in range(count):
-            j = i + self.below(len(rest) - i)
-            rest[i], rest[j] = rest[j], rest[i]
-        return rest[:count]
-
-    def shuffled(self, items: Iterable[T]) -> list[T]:
-        """All items, in random order."""
-        rest = list(items)
-        return self.sample(rest, len(rest))
+    options: dict[str, tuple[str, ...]]  # group name -> values
+    record: dict[str, Any] = field(default_factory=dict)  # filled by ``_write``
 
 
 def generate_catalogue(products: int = 1200, seed: int = 0) -> RawCatalogue:
     """Make a catalogue of ``products`` products.
 
-    Catalogues of different size or seed have nothing in common but the words they are made of.
+    Catalogues of different size or seed share no product, only the words of the tables.
     """
     if products < 1:
         raise ConfigError(f"WebShop: products={products} makes an empty catalogue; use 1 or more.")
-    draw = _Draw(f"webshop-catalogue-1/{products}/{seed}")
-    kinds = draw.shuffled(_types())
+    draws = Draws(f"webshop-catalogue-1/{products}/{seed}")
+    kinds = draws.shuffled(_types())
     seen: set[_Key] = set()
-    drafts = draw.shuffled([_draft(kinds[i % len(kinds)], draw, seen) for i in range(products)])
+    drafts = draws.shuffled([_draft(kinds[i % len(kinds)], draws, seen) for i in range(products)])
     titles: set[str] = set()
     asins: set[str] = set()
     for draft in drafts:
-        _write(draft, draw, titles, asins)
+        _write(draft, draws, titles, asins)
     holders = Counter(
         (draft.kind.section, part) for draft in drafts for part in _parts(draft.attributes, _LONGEST)
     )
     catalogue = RawCatalogue([draft.record for draft in drafts], {}, {})
     for position, draft in enumerate(drafts):
         asin = draft.record["asin"]
-        catalogue.attributes[asin] = _annotation(draft, draw, holders, position)
+        catalogue.attributes[asin] = _annotation(draft, draws, holders, position)
         if position % 10 == 4:
             catalogue.human[asin] = [
-                _human(draft, draw, holders) for _ in range(2 if draw.chance(0.2) else 1)
+                _human(draft, draws, holders) for _ in range(2 if draws.chance(0.2) else 1)
             ]
     return catalogue
 
@@ -147,114 +101,95 @@ def vocabulary() -> tuple[str, ...]:
     """Every word of the product types, attributes, option names and option values, lower case, sorted."""
     phrases = [kind.query for kind in _types()]
     phrases += [attribute for kind in _types() for attribute in kind.attributes]
-    for name, values in words.OPTIONS.values():
-        phrases += [name, *_split(values)]
+    for group in catalogue_words().options.values():
+        phrases += [group.name, *group.values]
     return tuple(sorted({word for phrase in phrases for word in phrase.lower().split()}))
 
 
-# ----------------------------------------------------------------------------------------------------
 # The tables
 
 
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-@lru_cache(maxsize=1)
+@cache
 def _types() -> tuple[_Type, ...]:
-    brands = words.BRANDS.split()
-    departments = {department.category: (i, department) for i, department in enumerate(words.DEPARTMENTS)}
-    sections = {section.name: section for section in words.SECTIONS}
-    types = []
-    for row in words.TYPES:
-        section = sections[row.section]
-        number, department = departments[section.department]
-        attributes: dict[str, Kind] = {}
-        for table in (department, section):
-            for kind, part in zip(_LINES, table.attributes.split(";"), strict=False):
-                attributes.update(dict.fromkeys(_split(part), kind))
-        options = [words.OPTIONS[key] for key in _split(section.options)]
-        types.append(
-            _Type(
-                query=row.query,
-                section=section.name,
-                category=department.category,
-                path=f"{department.name} › {section.name} › {row.leaf}",
-                low=100 * row.low,
-                high=100 * row.high,
-                # Eight brands a department; neighbours have four of them in common.
-                brands=tuple(brands[(4 * number + i) % len(brands)] for i in range(8)),
-                attributes=attributes,
-                options=tuple((name, tuple(_split(values))) for name, values in options),
-            )
-        )
+    words, types = catalogue_words(), []
+    for number, department in enumerate(words.departments):
+        # Eight brands a department; neighbours have four of them in common.
+        brands = tuple(words.brands[(4 * number + i) % len(words.brands)] for i in range(8))
+        for section in department.sections:
+            attributes: dict[str, Kind] = {}
+            for table in (department.attributes, section.attributes):
+                for kind, names in table.items():
+                    attributes.update(dict.fromkeys(names, kind))
+            groups = [words.options[key] for key in section.options]
+            types += [
+                _Type(
+                    query=row.query,
+                    section=section.name,
+                    category=department.category,
+                    path=f"{department.name} › {section.name} › {row.leaf}",
+                    low=100 * row.price[0],
+                    high=100 * row.price[1],
+                    brands=brands,
+                    attributes=attributes,
+                    options=tuple((group.name, group.values) for group in groups),
+                )
+                for row in section.types
+            ]
     return tuple(types)
 
 
-# ----------------------------------------------------------------------------------------------------
 # One product
 
 _Key = tuple[str, tuple[str, ...]]  # query or section, and sorted attributes
 
 
-def _draft(kind: _Type, draw: _Draw, seen: set[_Key]) -> _Draft:
-    """Attributes (new within the type, if some draws find such) and options."""
-    for _ in range(_CARE):
-        attributes = tuple(sorted(draw.sample(kind.attributes, draw.pick(_COUNTS))))
+def _draft(kind: _Type, draws: Draws, seen: set[_Key]) -> _Draft:
+    """Draw attributes (a new set within the type, if possible) and options."""
+    for _ in range(_MAX_DRAWS):
+        attributes = tuple(sorted(draws.sample(kind.attributes, draws.pick(_COUNTS))))
         if (kind.query, attributes) not in seen:
             break
     seen.add((kind.query, attributes))
-    share = draw.below(1000) / 1000
+    share = draws.below(1000) / 1000
     groups = next(count for bound, count in _GROUPS if share < bound)
-    chosen = sorted(draw.sample(range(len(kind.options)), min(groups, len(kind.options))))
+    chosen = sorted(draws.sample(range(len(kind.options)), min(groups, len(kind.options))))
     options = {}
     for name, values in (kind.options[i] for i in chosen):
-        count = draw.between(2, min(6 if groups == 1 else 5, len(values)))
+        count = draws.between(2, min(6 if groups == 1 else 5, len(values)))
         # In the order of the table, so that sizes are listed from small to large.
-        options[name] = tuple(values[i] for i in sorted(draw.sample(range(len(values)), count)))
+        options[name] = tuple(values[i] for i in sorted(draws.sample(range(len(values)), count)))
     return _Draft(kind, attributes, options)
 
 
-def _write(draft: _Draft, draw: _Draw, titles: set[str], asins: set[str]) -> None:
+def _write(draft: _Draft, draws: Draws, titles: set[str], asins: set[str]) -> None:
     """Fill the record, in the schema of the original."""
-    kind, record = draft.kind, draft.record
-    order = draw.shuffled(draft.attributes)
-    visible = order[: (len(order) + draw.below(2)) // 2]
+    kind, record, words = draft.kind, draft.record, catalogue_words()
+    order = draws.shuffled(draft.attributes)
+    visible = order[: (len(order) + draws.below(2)) // 2]
     hidden = order[len(visible) :]
     while True:
-        brand, series, number = draw.pick(kind.brands), draw.pick(_SERIES), draw.between(100, 999)
-        model = draw.pick((f"{series} {number}", f"{series[:2].upper()}{number}", series))
-        title = _title(kind, visible, brand, model, draw)
+        brand, series, number = draws.pick(kind.brands), draws.pick(words.series), draws.between(100, 999)
+        model = draws.pick((f"{series} {number}", f"{series[:2].upper()}{number}", series))
+        title = _title(kind, visible, brand, model, draws)
         if title not in titles:
             break
     titles.add(title)
     while True:
-        asin = "G" + "".join(draw.pick(_ASIN) for _ in range(9))
+        asin = "G" + "".join(draws.pick(_ASIN) for _ in range(9))
         if asin not in asins:
             break
     asins.add(asin)
 
-    facts = {"brand": brand, "series": series, "query": kind.query, "days": str(draw.between(12, 90))}
-    in_bullets = [attribute for attribute in hidden if draw.chance(0.65)]
-    in_description = [attribute for attribute in hidden if attribute not in in_bullets]
-    fillers = draw.sample(words.FILLERS, 5)
-    bullets = [_line(kind, attribute, draw) for attribute in in_bullets]
-    bullets += [_line(kind, attribute, draw) for attribute in visible if draw.chance(0.4)]
-    bullets += [line.format(**facts) for line in fillers[: draw.between(1, 3)]]
-    sentences = [draw.pick(words.INTROS).format(**facts)]
-    sentences += [_line(kind, attribute, draw) for attribute in in_description]
-    sentences += [line.format(**facts) for line in fillers[3 : 3 + draw.below(3)]]
-    if not in_description and draw.chance(0.1):
-        sentences = []
-
+    facts = {"brand": brand, "series": series, "query": kind.query, "days": str(draws.between(12, 90))}
+    bullets, sentences = _texts(kind, visible, hidden, facts, draws)
     record.update(
         name=title,
         full_description=" ".join(sentences),
-        pricing=_pricing(kind, draw),
+        pricing=_pricing(kind, draws),
         images=[f"{asin}.jpg"],
         product_category=kind.path,
-        average_rating=draw.between(31, 50) / 10 if draw.chance(0.6) else "",
-        small_description=draw.shuffled(bullets),
+        average_rating=draws.between(31, 50) / 10 if draws.chance(0.6) else "",
+        small_description=draws.shuffled(bullets),
         customization_options={
             _capital(name): [
                 {"is_selected": False, "is_available": True, "value": _capital(value), "asin": asin}
@@ -266,14 +201,32 @@ def _write(draft: _Draft, draw: _Draw, titles: set[str], asins: set[str]) -> Non
         asin=asin,
         category=kind.category,
         query=kind.query,
-        page=draw.between(1, 400),
+        page=draws.between(1, 400),
         model=model,
     )
 
 
-def _title(kind: _Type, attributes: Sequence[str], brand: str, model: str, draw: _Draw) -> str:
+def _texts(
+    kind: _Type, visible: Sequence[str], hidden: Sequence[str], facts: dict[str, str], draws: Draws
+) -> tuple[list[str], list[str]]:
+    """(bullets, sentences of the description). ``hidden``: the attributes that the title does not name."""
+    in_bullets = [attribute for attribute in hidden if draws.chance(0.65)]
+    in_description = [attribute for attribute in hidden if attribute not in in_bullets]
+    fillers = draws.sample(catalogue_words().fillers, 5)
+    bullets = [_line(kind, attribute, draws) for attribute in in_bullets]
+    bullets += [_line(kind, attribute, draws) for attribute in visible if draws.chance(0.4)]
+    bullets += [line.format(**facts) for line in fillers[: draws.between(1, 3)]]
+    sentences = [draws.pick(catalogue_words().intros).format(**facts)]
+    sentences += [_line(kind, attribute, draws) for attribute in in_description]
+    sentences += [line.format(**facts) for line in fillers[3 : 3 + draws.below(3)]]
+    if not in_description and draws.chance(0.1):
+        sentences = []
+    return bullets, sentences
+
+
+def _title(kind: _Type, attributes: Sequence[str], brand: str, model: str, draws: Draws) -> str:
     lead, tail = _around(kind, attributes, " and ")
-    return draw.pick(words.TITLES).format(
+    return draws.pick(catalogue_words().titles).format(
         brand=brand,
         model=model,
         type=_capital(kind.query),
@@ -284,7 +237,7 @@ def _title(kind: _Type, attributes: Sequence[str], brand: str, model: str, draw:
 
 
 def _around(kind: _Type, attributes: Sequence[str], glue: str) -> tuple[str, str]:
-    """What stands before the type (adjectives) and behind it (`` with <nouns> for <purposes>``)."""
+    """The text before the type (adjectives) and after it (`` with <nouns> for <purposes>``)."""
     parts: dict[Kind, list[str]] = {"adjective": [], "noun": [], "purpose": []}
     for attribute in attributes:
         parts[kind.attributes[attribute]].append(attribute)
@@ -296,8 +249,8 @@ def _around(kind: _Type, attributes: Sequence[str], glue: str) -> tuple[str, str
     return ", ".join(parts["adjective"]), tail
 
 
-def _line(kind: _Type, attribute: str, draw: _Draw) -> str:
-    line = draw.pick(_LINES[kind.attributes[attribute]]).format(attribute=attribute)
+def _line(kind: _Type, attribute: str, draws: Draws) -> str:
+    line = draws.pick(catalogue_words().lines[kind.attributes[attribute]]).format(attribute=attribute)
     return line[0].upper() + line[1:]
 
 
@@ -309,26 +262,25 @@ def _capital(text: str, leave: Sequence[str] = ()) -> str:
     )
 
 
-def _pricing(kind: _Type, draw: _Draw) -> str:
-    """``$12.99``, ``$12.99$18.5`` (a range), or nothing. Cheap prices are likelier (each doubling alike)."""
+def _pricing(kind: _Type, draws: Draws) -> str:
+    """``$12.99``, ``$12.99$18.5`` (a range), or nothing. Each doubling of the price is equally likely."""
     edges = [kind.low]
     while 2 * edges[-1] < kind.high:
         edges.append(2 * edges[-1])
     edges.append(kind.high)
-    step = draw.below(len(edges) - 1)
-    ending = draw.pick(_ENDINGS)
-    low = draw.between(edges[step], edges[step + 1] - 100) // 100 * 100 + ending
-    kind_of_price = draw.below(100)
+    step = draws.below(len(edges) - 1)
+    ending = draws.pick(_ENDINGS)
+    low = draws.between(edges[step], edges[step + 1] - 100) // 100 * 100 + ending
+    kind_of_price = draws.below(100)
     if kind_of_price < 2:
         return ""
     if kind_of_price < 11:
-        high = low * draw.between(115, 160) // 10_000 * 100 + ending
+        high = low * draws.between(115, 160) // 10_000 * 100 + ending
         if low < high <= 30_000:
             return f"${low / 100}${high / 100}"
     return f"${low / 100}"
 
 
-# ----------------------------------------------------------------------------------------------------
 # Instructions
 
 
@@ -338,8 +290,8 @@ def _parts(attributes: tuple[str, ...], longest: int) -> Iterator[tuple[str, ...
         yield from combinations(attributes, size)
 
 
-def _wanted(draft: _Draft, draw: _Draw, holders: Counter[_Key], longest: int) -> list[str]:
-    """Attributes for an instruction, held together by few products of the section where possible."""
+def _instruction_attributes(draft: _Draft, draws: Draws, holders: Counter[_Key], longest: int) -> list[str]:
+    """Attributes for an instruction, which few products of the section have together, where possible."""
     section = draft.kind.section
     parts = list(_parts(draft.attributes, longest))
     few = [part for part in parts if holders[section, part] <= FEW]
@@ -347,34 +299,34 @@ def _wanted(draft: _Draft, draw: _Draw, holders: Counter[_Key], longest: int) ->
         fewest = min(holders[section, part] for part in parts)
         few = [part for part in parts if holders[section, part] == fewest]
     sizes = sorted({len(part) for part in few})
-    size = draw.pick(sizes)
-    return draw.shuffled(draw.pick([part for part in few if len(part) == size]))
+    size = draws.pick(sizes)
+    return draws.shuffled(draws.pick([part for part in few if len(part) == size]))
 
 
-def _annotation(draft: _Draft, draw: _Draw, holders: Counter[_Key], position: int) -> dict[str, Any]:
-    """The record of items_ins_v2.json. As there, a few have no instruction, and a few of those nothing."""
+def _annotation(draft: _Draft, draws: Draws, holders: Counter[_Key], position: int) -> dict[str, Any]:
+    """The record of items_ins_v2.json. As there, some have no instruction, and some have nothing."""
     if position % 100 == 99:
         return {"attributes": []}
-    attributes = draw.shuffled(draft.attributes)
+    attributes = draws.shuffled(draft.attributes)
     if position % 100 == 49:
         return {"attributes": attributes}
-    wanted = _wanted(draft, draw, holders, _LONGEST)
-    lead, tail = _around(draft.kind, wanted, ", ")
+    instruction_attributes = _instruction_attributes(draft, draws, holders, _LONGEST)
+    lead, tail = _around(draft.kind, instruction_attributes, ", ")
     return {
         "attributes": attributes,
         "instruction": f"Find me {lead}{' ' * bool(lead)}{draft.kind.query}{tail}",
-        "instruction_attributes": wanted,
+        "instruction_attributes": instruction_attributes,
     }
 
 
-def _human(draft: _Draft, draw: _Draw, holders: Counter[_Key]) -> dict[str, Any]:
+def _human(draft: _Draft, draws: Draws, holders: Counter[_Key]) -> dict[str, Any]:
     """One record of items_human_ins.json."""
-    wanted = _wanted(draft, draw, holders, 2)
-    chosen = {name: draw.pick(values) for name, values in draft.options.items()}
-    named = [name for name in chosen if draw.chance(0.8)] or list(chosen)[:1]
-    lead, tail = _around(draft.kind, wanted, " and ")
-    spoken = [words.SPOKEN_OPTIONS[name].format(chosen[name]) for name in named]
-    text = draw.pick(words.HUMAN).format(
+    instruction_attributes = _instruction_attributes(draft, draws, holders, 2)
+    chosen = {name: draws.pick(values) for name, values in draft.options.items()}
+    named = [name for name in chosen if draws.chance(0.8)] or list(chosen)[:1]
+    lead, tail = _around(draft.kind, instruction_attributes, " and ")
+    spoken = [catalogue_words().spoken_options[name].format(chosen[name]) for name in named]
+    text = draws.pick(catalogue_words().human).format(
         wish=f"{lead}{' ' * bool(lead)}{draft.kind.query}{tail}",
         options="".join(f", {phrase}" for phrase in spoken),
     )
@@ -383,6 +335,6 @@ def _human(draft: _Draft, draw: _Draw, holders: Counter[_Key]) -> dict[str, Any]
         "instruction": text,
         "attributes": list(draft.attributes),
         "options": [f"{name}: {value}" for name, value in chosen.items()] or [""],
-        "instruction_attributes": wanted,
+        "instruction_attributes": instruction_attributes,
         "instruction_options": [chosen[name] for name in named],
     }

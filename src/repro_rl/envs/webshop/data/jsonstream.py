@@ -1,7 +1,7 @@
-"""One value after another out of a JSON file of any size, plain or gzip, with memory for one value.
+"""Streams the values of a JSON file of any size, plain or gzip; memory holds one value.
 
-The values are decoded by the standard library's scanner, so they are what ``json.load`` would give: NaN,
-integers of any length and lone surrogates included, and of a repeated key the last value counts.
+The standard library's scanner decodes the values, so they equal those of ``json.load``: NaN, integers of any
+length and lone surrogates included, and of a repeated key the last value counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from repro_rl.errors import DataError
 
 CHUNK = 1 << 20  # bytes read at once
-EDGE = 16  # a syntax error this near to the end of what was read may just be a value cut in two
+EDGE = 16  # characters: a syntax error this near to the buffer's end may be an incomplete value
 GZIP_MAGIC = b"\x1f\x8b"
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -70,14 +70,14 @@ def object_members(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class _Text:
-    """What is left of a file's text: a buffer that grows at its end and is consumed at its start."""
+    """The unread text of a file: a buffer that grows at its end and is consumed at its start."""
 
     def __init__(self, path: Path):
         self.path = path
         self.buffer = ""
-        self.at = 0  # first character of the buffer that is not consumed
-        self.before = 0  # characters consumed and dropped
-        self.taken = 0  # bytes decoded
+        self.at = 0  # index of the first unconsumed character of the buffer
+        self.before = 0  # characters consumed and dropped from the buffer
+        self.decoded = 0  # bytes
         self.finished = False
         self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self.read = self._open()
@@ -100,7 +100,7 @@ class _Text:
         )
 
     def more(self, record: object) -> bool:
-        """Read on. The amount doubles with a value that does not end, so a long value costs linear time."""
+        """Read the next chunk. Its size grows with an incomplete value, so a long value takes linear time."""
         if self.finished:
             return False
         try:
@@ -114,9 +114,9 @@ class _Text:
         try:
             new = self.utf8.decode(data, final=self.finished)
         except UnicodeDecodeError as problem:
-            position = self.taken + problem.start
+            position = self.decoded + problem.start
             raise DataError(f"not UTF-8 near byte {position:,}", file=self.path, record=record) from problem
-        self.taken += len(data)
+        self.decoded += len(data)
         self.before += self.at
         self.buffer = self.buffer[self.at :] + new
         self.at = 0
@@ -133,31 +133,31 @@ class _Text:
                 return ""
 
     def opening(self, mark: str, expected: str) -> None:
-        found = self.peek()
-        if not found:
+        character = self.peek()
+        if not character:
             raise DataError(f"the file is empty; expected {expected}", file=self.path)
-        if found != mark:
-            raise self.error(f"expected {expected}, which starts with {mark!r}; found {found!r}")
+        if character != mark:
+            raise self.error(f"expected {expected}, which starts with {mark!r}; found {character!r}")
         self.at += 1
 
     def literal(self, mark: str, record: object) -> None:
-        found = self.peek(record)
-        if found != mark:
-            raise self.error(f"expected {mark!r}, found {found or 'the end of the file'!r}", record)
+        character = self.peek(record)
+        if character != mark:
+            raise self.error(f"expected {mark!r}, found {character or 'the end of the file'!r}", record)
         self.at += 1
 
     def another(self, closing: str, first: bool, record: object) -> bool:
-        """Step over the comma, or the closing bracket: whether another value follows."""
+        """Consume the comma or the closing bracket; returns whether another value follows."""
         after = None if first else f"after {record}"
-        found = self.peek(after)
-        if found == closing:
+        character = self.peek(after)
+        if character == closing:
             self.at += 1
             return False
         if first:
             return True
-        if found != ",":
-            what = repr(found) if found else "the end of the file: it is cut off"
-            raise self.error(f"expected ',' or {closing!r}, found {what}", after)
+        if character != ",":
+            actual = repr(character) if character else "the end of the file: it is cut off"
+            raise self.error(f"expected ',' or {closing!r}, found {actual}", after)
         self.at += 1
         return True
 
@@ -180,21 +180,21 @@ class _Text:
                 cut = problem.msg.startswith("Unterminated string") or left <= EDGE
                 if cut and self.more(record):
                     continue
-                what = f"the file is cut off ({problem.msg})" if cut else f"not JSON: {problem.msg}"
-                raise self.error(what, record, len(self.buffer) - left) from problem
+                message = f"the file is cut off ({problem.msg})" if cut else f"not JSON: {problem.msg}"
+                raise self.error(message, record, len(self.buffer) - left) from problem
             except RecursionError as problem:
                 raise self.error("nested too deeply", record) from problem
             except ValueError as problem:  # such as an integer of more digits than Python converts
                 raise self.error(f"not usable: {problem}", record) from problem
             left = len(self.buffer) - end
             if left < EDGE and self.more(record):
-                continue  # a number may go on: 1 and then .5
+                continue  # the number may be incomplete: 1 and then .5
             end = len(self.buffer) - left
             text = self.buffer[self.at : end]
             self.at = end
             return value, text
 
     def end(self) -> None:
-        found = self.peek()
-        if found:
-            raise self.error(f"the value is complete, but {found!r} follows")
+        character = self.peek()
+        if character:
+            raise self.error(f"the value is complete, but {character!r} follows")

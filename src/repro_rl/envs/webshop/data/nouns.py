@@ -1,7 +1,7 @@
 """The nouns of a product title, which decide whether a purchase is of the right type.
 
-The original tags titles with spaCy's English model. That model is used when it is installed. Without it,
-titles are cut by the rules below, which follow spaCy's English tokenizer, and TextBlob's word list tags them.
+The original tags titles with spaCy's English model. That model is used when it is installed. Otherwise the
+rules below, which follow spaCy's English tokenizer, split the title, and TextBlob's word list tags it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import MissingDependencyError
+from repro_rl.yaml_data import TABLE, read_yaml
 
 LONGEST = 10_000  # characters of a title that are read; the rest is ignored
 SPACY_MODELS = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm")  # the first that loads is used
-RULES = 1  # version of the token rules below; raise it when they change, so that caches notice
+RULES = 1  # version of the token rules below; a part of cache keys, so raise it when the rules change
 
 Tagger = Callable[[str], tuple[str, ...]]
 
 
 def nouns(title: str) -> tuple[str, ...]:
-    """The nouns and proper nouns of ``title``, lower case, in order. Any text will do.
+    """The nouns and proper nouns of ``title``, lower case, in order. Total: never raises for any text.
 
-    Duplicates are kept: the original divides by the number of nouns, duplicates included.
+    Duplicates are included, because the original divides by the number of nouns with duplicates.
     """
     # Lone surrogates, which spaCy cannot hash, become question marks.
     return _nouns(title[:LONGEST].encode("utf-8", "replace").decode("utf-8"))
 
 
 def tagger_name() -> str:
-    """Which tagger this process uses, with its version. It belongs in manifests and cache keys."""
+    """Name and version of this process's tagger, for manifests and cache keys."""
     return _tagger()[0]
 
 
@@ -49,7 +53,7 @@ _loaded: list[tuple[str, Tagger]] = []
 
 
 def _tagger() -> tuple[str, Tagger]:
-    """The tagger's name and the tagger, loaded once a process."""
+    """(name, tagger), loaded once per process."""
     if not _loaded:
         with _lock:
             if not _loaded:
@@ -62,7 +66,7 @@ def _spacy_tagger() -> tuple[str, Tagger] | None:
         if importlib.util.find_spec(name) is None:
             continue
         try:
-            # Only what cannot change a part of speech is left out; tag rules may read the parser's output.
+            # Exclude only what cannot change a part of speech; tag rules may read the parser's output.
             model = importlib.import_module(name).load(exclude=["ner", "lemmatizer"])
             label = f"spacy {name} {model.meta['version']}"
         except Exception as error:  # a model made for another spaCy fails in many ways
@@ -85,8 +89,8 @@ def _bundled_tagger() -> tuple[str, Tagger]:
             f"Install it: pip install textblob"
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # TextBlob leaves the file to be closed on its own
-        len(parser.lexicon)  # read the word list now: at first use, another thread could see half of it
+        warnings.simplefilter("ignore", ResourceWarning)  # TextBlob does not close the file
+        len(parser.lexicon)  # loads the word list now: another thread could see an incomplete one
     return f"textblob {version('textblob')}, token rules {RULES}", partial(_by_word_list, parser)
 
 
@@ -94,8 +98,8 @@ def _by_word_list(parser: Any, title: str) -> tuple[str, ...]:
     return tuple(str(word).lower() for word, tag in parser.find_tags(tokens(title)) if tag.startswith("NN"))
 
 
-# Tokens. A title is cut at white space. Punctuation is taken off both ends of a piece until none is left or
-# the rest is a fixed word. The rest is cut at hyphens, slashes and the like between letters. Time is linear.
+# Tokens. A title is split at white space. Punctuation is split off both ends of a piece until none is left or
+# the rest is a fixed word. The rest is split at hyphens, slashes and so on between letters. Time is linear.
 
 _LETTER = r"[^\W\d_]|[\u3000-\u303f]"  # the marks of Chinese and Japanese count as letters
 _CAPITAL = "A-ZÀ-ÖØ-Þ"
@@ -103,7 +107,7 @@ _SMALL = rf"[^\W\d_{_CAPITAL}]"  # letters of scripts without case included
 _QUOTE = "',\"`´‘’‚“”„«»「」『』（）〔〕【】《》〈〉⟦⟧"
 _MARK = r",:;!?()\[\]{}<>_#*&¡¿…·，：；！？。、～،؛؟٪۔।"
 _MONEY = "$£¥฿₠-₿﷼"
-_SIGN = (  # symbols that stand alone, such as © ° ™ ★, and emoji
+_SIGN = (  # symbols that are a token each, such as © ° ™ ★, and emoji
     "¦©®°\u2100-\u214f\u2195-\u21cd\u21d5-\u21f3\u2300-\u23db\u23e2-\u245f\u249c-\u24e9\u2500-\u2775"
     "\u2794-\u27bf\u2800-\u28ff\u2b00-\u2bff\ufffc\ufffd\U0001f000-\U0001faff"
 )
@@ -111,9 +115,9 @@ _UNIT = (
     "k?m[²³]?|[dcm]m[²³]?|[nµ]m|ha|in|ft|yd|[kmµ]?g|lb|oz|t|m/s|km/h|kmh|mph|(?:h|k)?Pa|mbar|"
     "mb|MB|kb|KB|gb|GB|tb|TB|[TGMK%]"
 )
-_SHORT = 32  # pieces up to this length are remembered: titles share most of their words
+_SHORT = 32  # pieces up to this length are cached: titles share most of their words
 _FIXED = 12  # no fixed word is longer
-_WINDOW = 8  # no ending but a run of periods is longer, with what has to stand before it
+_WINDOW = 8  # no ending (except periods) is longer, its left context included
 
 _START = re.compile(rf"[§%=—–{_MARK}{_QUOTE}{_MONEY}{_SIGN}]|\+(?![0-9])|\.\.+|(?:US|C|A)\$")
 _END = re.compile(
@@ -129,10 +133,10 @@ _CUT = re.compile(
 
 def tokens(title: str) -> list[str]:
     """The tokens of ``title``: words, numbers and punctuation, without white space."""
-    found: list[str] = []
+    result: list[str] = []
     for piece in title.split():
-        found.extend(_short(piece) if len(piece) <= _SHORT else _tokens(piece))
-    return found
+        result.extend(_short(piece) if len(piece) <= _SHORT else _tokens(piece))
+    return result
 
 
 @lru_cache(maxsize=16_384)
@@ -146,8 +150,8 @@ def _tokens(piece: str) -> list[str]:
     parts = _cut(piece, fixed)
     if len(parts) < 2:
         return parts
-    # A fixed word may have been cut apart; the longest, then the first, is put together again.
-    found = [
+    # A fixed word may have been split; join the longest first, then the leftmost.
+    candidates = [
         (start - end, start, end)
         for start in range(len(parts))
         for end in range(start + 1, min(start + _FIXED, len(parts)) + 1)
@@ -155,7 +159,7 @@ def _tokens(piece: str) -> list[str]:
     ]
     whole: dict[int, tuple[int, tuple[str, ...]]] = {}
     taken: set[int] = set()
-    for _, start, end in sorted(found):
+    for _, start, end in sorted(candidates):
         if start not in taken and end - 1 not in taken:
             whole[start] = end, joined[tuple(parts[start:end])]
         taken.update(range(start, end))
@@ -168,7 +172,7 @@ def _tokens(piece: str) -> list[str]:
 
 
 def _cut(piece: str, fixed: dict[str, tuple[str, ...]]) -> list[str]:
-    """Takes punctuation off both ends, then cuts inside."""
+    """Splits punctuation off both ends, then splits the rest."""
     start, end = 0, len(piece)
 
     def is_fixed(a: int, b: int) -> bool:
@@ -177,9 +181,9 @@ def _cut(piece: str, fixed: dict[str, tuple[str, ...]]) -> list[str]:
     before: list[str] = []
     after: list[str] = []
     while start < end and not is_fixed(start, end):
-        found = _START.match(piece, start, end)
-        head = found.end() if found else start
-        if found and is_fixed(head, end):
+        prefix = _START.match(piece, start, end)
+        head = prefix.end() if prefix else start
+        if prefix and is_fixed(head, end):
             before.append(piece[start:head])
             start = head
             break
@@ -190,7 +194,7 @@ def _cut(piece: str, fixed: dict[str, tuple[str, ...]]) -> list[str]:
             break
         if head == start and tail == end:
             break
-        if found:
+        if prefix:
             before.append(piece[start:head])
         if tail < end:
             after.append(piece[tail:end])
@@ -208,22 +212,22 @@ def _tail(piece: str, start: int, end: int) -> int:
     if piece.endswith("..", start, end):
         return start + len(piece[start:end].rstrip("."))
     window = max(start, end - _WINDOW)
-    found = _END.search(piece[window:end])
-    return window + found.start() if found else end
+    ending = _END.search(piece[window:end])
+    return window + ending.start() if ending else end
 
 
 def _inside(text: str) -> Iterator[str]:
     at = 0
-    for found in _CUT.finditer(text):
-        if found.start():  # what starts a word stays with it
-            yield text[at : found.start()]
-            yield found[0]
-            at = found.end()
+    for separator in _CUT.finditer(text):
+        if separator.start():  # at the start of a word it belongs to the word
+            yield text[at : separator.start()]
+            yield separator[0]
+            at = separator.end()
     yield text[at:]
 
 
 def _is_address(text: str) -> bool:
-    """Whether ``text`` looks like a web or mail address, which is never cut: shop.example/a-b."""
+    """Whether ``text`` looks like a web or mail address, which is never split: shop.example/a-b."""
     scheme, slashes, rest = text.partition("://")
     if slashes and re.fullmatch(r"[\w+\-.]{2,}", scheme):
         text = rest
@@ -237,51 +241,47 @@ def _is_address(text: str) -> bool:
     )
 
 
+@dataclass(slots=True, frozen=True)
+class _Contractions:
+    """Each stem with each ending is a fixed word."""
+
+    __pydantic_config__ = TABLE
+    stems: tuple[str, ...]
+    endings: tuple[str, ...]  # tokens separated by a space
+
+
+@dataclass(slots=True, frozen=True)
+class _FixedWords:
+    """The whole file ``nouns.yaml``; each key is explained there."""
+
+    __pydantic_config__ = TABLE
+    contractions: tuple[_Contractions, ...]
+    not_contractions: tuple[str, ...]
+    two_tokens: tuple[str, ...]
+    one_token: tuple[str, ...]
+
+
 @lru_cache(maxsize=1)
 def _fixed_words() -> tuple[dict[str, tuple[str, ...]], dict[tuple[str, ...], tuple[str, ...]]]:
-    """Fixed words with their tokens; then those tokens by what the other rules would make of the word."""
+    """(fixed word -> its tokens, result of the other rules for a fixed word -> its tokens)."""
+    words = read_yaml(Path(__file__).with_suffix(".yaml"), _FixedWords)
     fixed: dict[str, tuple[str, ...]] = {}
-
-    def contract(stems: str, *endings: str) -> None:
-        """I'll, I’ll and Ill, for each stem (also with a capital) and ending."""
-        for stem in stems.split():
-            for word in (stem, stem.title()):
-                for ending in endings:
-                    pieces = ending.split()
-                    for mark in ("'", "’", ""):
-                        words = (word, *(part.replace("'", mark) for part in pieces))
-                        fixed["".join(words)] = words
-
-    persons, asking = "i you he she it we they", "who what when where why how there"
-    contract(f"{persons} {asking} that this these those", "'ll", "'ll 've", "'d", "'d 've")
-    contract(f"i you we they {asking} these those could might must should would not", "'ve")
-    contract(f"you we they {asking} these those", "'re")
-    contract(f"he she it {asking} that this let", "'s")
-    contract("i", "'m", "'m a")
-    contract("ca could do does did had may might must need ought sha should wo would", "n't", "n't 've")
-    contract("ai are is was were have has dare", "n't")
-    words_of_their_own = "ill its hell shell shed were well lets whore"
-    for word in words_of_their_own.split():
+    for group in words.contractions:
+        stems = [word for stem in group.stems for word in (stem, stem.title())]
+        for stem, ending, mark in product(stems, group.endings, ("'", "’", "")):
+            pieces = (stem, *ending.replace("'", mark).split())
+            fixed["".join(pieces)] = pieces
+    for word in words.not_contractions:
         fixed.pop(word, None)
         fixed.pop(word.title(), None)
-    for cut in ("can not", "gon na", "got ta", "c'm on", "c’m on"):
-        for words in (cut, cut.capitalize()):
-            fixed[words.replace(" ", "")] = tuple(words.split())
+    for pair in words.two_tokens:
+        for pieces in (tuple(pair.split()), tuple(pair.capitalize().split())):
+            fixed["".join(pieces)] = pieces
     fixed.update((f"°{unit}.", ("°", unit, ".")) for unit in "CFKcfk")
-    for hour in range(1, 13):
-        for half in ("am", "pm", "a.m.", "p.m."):
-            fixed[f"{hour}{half}"] = (str(hour), half)
-    single = (
-        "and/or w/o a.m. p.m. e.g. E.g. i.e. I.e. v.s. vs. co. Co. Corp. Inc. Ltd. Bros. Dr. Jr. Mr. Mrs. "
-        "Ms. Messrs. Mt. St. Prof. Ph.D. Gen. Gov. Adm. Rep. Rev. Sen. Jan. Feb. Mar. Apr. Jun. Jul. Aug. "
-        "Sep. Sept. Oct. Nov. Dec. Ak. Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Id. Ill. Ind. "
-        "Kan. Kans. Ky. La. Mass. Md. Mich. Minn. Miss. Mo. Mont. Neb. Nebr. Nev. Okla. Ore. Pa. Tenn. "
-        "Va. Wash. Wis. '' ’’ 's 'S ’s ’S 'll 're 'd 'em 'cause ol' Ol' doin' Doin' goin' Goin' lovin' "
-        "Lovin' <3 </3 8) 8-) 8-D :') :'( :) :-) :( :-( :] :-] ;) ;-) =) =] =( :D :-D ;D =D :P :-P :p :-p "
-        ":O :-O :o :-o :/ :-/ :| :-| :0 :1 :3 :-3 =3 :* :-* :> :x :X :} (: (; (= [: [= ): ]="
-    )
-    fixed.update((word, (word,)) for word in single.split())
+    for hour, half in product(range(1, 13), ("am", "pm", "a.m.", "p.m.")):
+        fixed[f"{hour}{half}"] = (str(hour), half)
+    fixed.update((word, (word,)) for word in words.one_token)
     fixed.update((f"{letter}.", (f"{letter}.",)) for letter in "abcdefghijklmnopqrstuvwxyzäöü")
-    joined = {tuple(_cut(word, {})): words for word, words in fixed.items()}
-    joined = {parts: words for parts, words in joined.items() if len(parts) > 1 and parts != words}
+    joined = {tuple(_cut(word, {})): pieces for word, pieces in fixed.items()}
+    joined = {parts: pieces for parts, pieces in joined.items() if len(parts) > 1 and parts != pieces}
     return fixed, joined

@@ -1,11 +1,11 @@
-"""One product, as the engine needs it, and the text the search engine indexes."""
+"""The product record, and the text that the search engine indexes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-DEFAULT_PRICE = 100.0  # what the original assumes for a product without a price
-NO_ATTRIBUTE = "DUMMY_ATTR"  # what the original writes for a product without attributes
+DEFAULT_PRICE = 100.0  # the original's price of a product without one
+NO_ATTRIBUTE = "DUMMY_ATTR"  # the original's attribute of a product without any
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,7 +26,7 @@ class Product:
     description: str
     bullets: tuple[str, ...]
     category: str  # coarse, such as "garden"
-    query: str  # what shoppers call this kind of product, lower case
+    query: str  # usual name of this kind of product, lower case
     product_category: str  # path such as "Home › Furniture › Tables"
     price_tag: str  # as the pages print it, such as "$9.99 to $11.99"
     prices: tuple[float, ...]  # none (unknown), one, or the two ends of a range

@@ -1,8 +1,7 @@
-"""Read WebShop's own data files, check every record, and clean it the way the original does.
+"""Reads WebShop's own data files, checks every record, and cleans it as the original does.
 
-Text passes through as it is (HTML, control characters, emoji, any length) with one exception: a lone
-surrogate, which no UTF-8 file can hold, becomes U+FFFD. NaN and Infinity are taken where JSON numbers are
-ignored anyway.
+Text is not changed (HTML, control characters, emoji, any length), with one exception: a lone surrogate, which
+no UTF-8 file can hold, becomes U+FFFD. NaN and Infinity are accepted where JSON numbers are ignored anyway.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import re
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from repro_rl.envs.webshop.data.generate import RawCatalogue
 
 ASIN_LENGTH = 10  # longer ids are left out, as in the original
-REASONS = 20  # bad records that are reported one by one
+REASONS = 20  # bad records whose errors are reported
 OnBad = Literal["error", "skip"]
 T = TypeVar("T")
 _NOT_PRICE = re.compile(r"[^\d.]")
@@ -32,15 +32,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ReadReport(TypedDict):
-    """What became of the records; filled in while ``read_products`` is consumed."""
+    """Counts of the records; filled while ``read_products`` is consumed."""
 
-    records: int
-    products: int
+    records: int  # read so far
+    products: int  # yielded so far
     without_asin: int  # "nan", or longer than an ASIN
     repeated: int  # ASIN seen before
-    with_attributes: int  # products that the attributes file knows
-    bad: int  # with on_bad="skip"
-    reasons: list[str]  # of the first 20 bad ones
+    with_attributes: int  # products with an entry in the attributes file
+    bad: int  # skipped records, with on_bad="skip"
+    reasons: list[str]  # error messages of the first 20 bad records
 
 
 def new_report() -> ReadReport:
@@ -59,11 +59,11 @@ def read_products(
     """The products of the original's files, in file order, one at a time.
 
     products, attributes, human: ``.json`` files, plain or gzip whatever their names say. limit: how many
-    records of the products file are looked at. on_bad: "error" raises at the first bad record, "skip" leaves
-    it out and counts it in ``report``. The attributes of all products lie in a temporary file meanwhile,
-    about 0.2 KB a product in memory.
+    records of the products file are read. on_bad: "error" raises at the first bad record, "skip" omits it and
+    counts it in ``report``. The attributes of all products are buffered in a temporary file; memory holds
+    about 0.2 KB per product.
 
-    Raises DataError naming file, record and field. A file that is not whole JSON is an error in either case.
+    Raises DataError naming file, record and field. A file that is not complete JSON is always an error.
     """
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; it must be at least 1")
@@ -83,7 +83,7 @@ def products_from_raw(raw: RawCatalogue, report: ReadReport | None = None) -> It
 
 
 class _AttributeFile:
-    """asin -> entry of the attributes file; the entries wait in a temporary file until they are asked for."""
+    """ASIN -> entry of the attributes file; a temporary file holds the entries."""
 
     def __init__(self, path: Path | None):
         self.path = path
@@ -121,29 +121,25 @@ def _human_entries(path: Path | None) -> Mapping[str, Any]:
     return {_without_surrogates(asin): value for asin, value in entries.items()}
 
 
+@dataclass(slots=True, frozen=True)
 class _Source:
-    """The names of the files, for messages, and how to look up what belongs to a product."""
+    """The names of the files, for messages, and the look-ups of a product's attributes and instructions."""
 
-    def __init__(
-        self,
-        products: object,
-        attributes: object,
-        human: object,
-        attributes_of: Callable[[str], Any],
-        human_of: Callable[[str], Any],
-    ):
-        self.products, self.attributes, self.human = products, attributes, human
-        self.attributes_of, self.human_of = attributes_of, human_of
+    products: object
+    attributes: object
+    human: object
+    attributes_of: Callable[[str], Any]  # ASIN -> entry of the attributes file
+    human_of: Callable[[str], Any]  # ASIN -> entry of the human file
 
 
 def _products(
     records: Iterable[Any], source: _Source, limit: int | None, on_bad: OnBad, report: ReadReport
 ) -> Iterator[Product]:
-    seen: set[str] = set()
+    asins: set[str] = set()
     for number, record in enumerate(records, start=1):
         report["records"] = number
         try:
-            product = _product(record, number, source, seen, report)
+            product = _product(record, number, source, asins, report)
         except DataError as problem:
             if on_bad == "error":
                 raise
@@ -159,7 +155,7 @@ def _products(
 
 
 class _Fields:
-    """Typed access to the fields of one record; every complaint names file, record and field."""
+    """Typed access to the fields of one record; every error names file, record and field."""
 
     def __init__(self, values: Any, file: object, record: str):
         self.file, self.record = file, record
@@ -189,8 +185,10 @@ class _Fields:
         return tuple(self.as_text(item, f"{field}[{i}]") for i, item in enumerate(value))
 
 
-def _product(record: Any, number: int, source: _Source, seen: set[str], report: ReadReport) -> Product | None:
-    """The product of a record, None where the original leaves the record out."""
+def _product(
+    record: Any, number: int, source: _Source, asins: set[str], report: ReadReport
+) -> Product | None:
+    """The product of a record; None where the original omits the record. ``asins``: those read so far."""
     fields = _Fields(record, source.products, str(number))
     asin = fields.text("asin")
     fields.record = f"{number} (ASIN {_short(asin)})"
@@ -199,10 +197,10 @@ def _product(record: Any, number: int, source: _Source, seen: set[str], report: 
     if asin == "nan" or len(asin) > ASIN_LENGTH:
         report["without_asin"] += 1
         return None
-    if asin in seen:
+    if asin in asins:
         report["repeated"] += 1
         return None
-    seen.add(asin)
+    asins.add(asin)
     bullets = fields.required("small_description")
     tag, prices = _price(fields)
     entry = source.attributes_of(asin)
@@ -251,8 +249,8 @@ def _price(fields: _Fields) -> tuple[str, tuple[float, ...]]:
         raise fields.error(
             "pricing", f"expected a price such as '$9.99' or '$9.99 - $11.99', found {_short(text)}"
         )
-    shown = tuple(prices[:2])
-    return " to ".join(f"${price}" for price in shown), shown
+    ends = tuple(prices[:2])
+    return " to ".join(f"${price}" for price in ends), ends
 
 
 def _options(fields: _Fields) -> dict[str, tuple[str, ...]]:
@@ -283,22 +281,23 @@ def _options(fields: _Fields) -> dict[str, tuple[str, ...]]:
 
 
 def _human(entries: Any, file: object, record: str) -> tuple[HumanInstruction, ...]:
-    """Human instructions of a product; one without attributes is never used, so the rest is not checked."""
+    """Human instructions of a product. One without attributes is never used, so its rest is not checked."""
     if entries is None:
         return ()
     if not isinstance(entries, list):
         raise DataError(f"expected a list of instructions, found {_kind(entries)}", file=file, record=record)
-    found = []
+    instructions = []
     for i, entry in enumerate(entries, start=1):
         fields = _Fields(entry, file, f"{record}, instruction {i}")
         attributes = fields.as_texts(fields.required("instruction_attributes"), "instruction_attributes")
         if attributes:
             options = fields.as_texts(fields.required("instruction_options"), "instruction_options")
-            found.append(HumanInstruction(fields.text("instruction"), attributes, options))
+            instructions.append(HumanInstruction(fields.text("instruction"), attributes, options))
         else:
             text = fields.values.get("instruction")
-            found.append(HumanInstruction(_without_surrogates(text) if isinstance(text, str) else "", (), ()))
-    return tuple(found)
+            text = _without_surrogates(text) if isinstance(text, str) else ""
+            instructions.append(HumanInstruction(text, (), ()))
+    return tuple(instructions)
 
 
 def _or_none(fields: _Fields, field: str, read: Callable[[Any, str], T]) -> T | None:
@@ -321,7 +320,7 @@ def _short(text: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is, with the value itself where it is short."""
+    """Type of a JSON value, and the value itself where it is short; for messages."""
     if value is None:
         return "null"
     names = {bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}

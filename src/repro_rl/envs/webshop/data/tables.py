@@ -1,7 +1,7 @@
-"""Three small structures on disk that are used straight from a memory map: rows of bytes, names, postings.
+"""Three structures on disk, used from a memory map: rows of bytes, names, postings.
 
-Nothing is read at opening, so a catalogue of a million products costs a process next to
-nothing, and all processes of a machine share one copy in the page cache.
+Opening reads nothing: it takes little time and memory even for a million products, and all processes of a
+machine share one copy in the page cache.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def load_array(folder: Path, name: str) -> Numbers:
 
 
 def save_array(folder: Path, name: str, values: Any) -> None:
-    """Save numbers as ``load_array`` wants them; the type is the end of the name."""
+    """Save numbers for ``load_array``; the end of the name is the type."""
     (folder / name).write_bytes(np.asarray(values, dtype=f"<{name[-2:]}").tobytes())
 
 
 class RowsWriter:
-    """Append rows of bytes: ``name.bin`` holds them back to back, ``name.ends.u8`` where each one ends."""
+    """Appends rows of bytes: ``name.bin`` holds them back to back, ``name.ends.u8`` where each one ends."""
 
     def __init__(self, folder: Path, name: str):
         self.folder, self.name = folder, name
@@ -72,7 +72,7 @@ class RowsWriter:
 
 
 class Rows:
-    """Rows of bytes, numbered 0 .. n-1, cut out of the memory-mapped file when asked for."""
+    """Rows of bytes, numbered 0 .. n-1, read from the memory-mapped file on access."""
 
     def __init__(self, folder: Path, name: str):
         self.ends = load_array(folder, f"{name}.ends.u8")
@@ -106,7 +106,7 @@ def save_hashes(folder: Path, name: str, texts: Iterable[str]) -> None:
 class Names:
     """Text -> row, by a binary search over sorted 64-bit hashes.
 
-    text_of: the text of a row, asked only for rows with the right hash; so equal hashes do no harm.
+    text_of: the text of a row. It is compared for every row with the right hash, so collisions are harmless.
     """
 
     def __init__(self, folder: Path, name: str, text_of: Callable[[int], str]):
@@ -129,16 +129,16 @@ class Names:
 
 
 class PostingsWriter:
-    """Collect key -> numbers in memory (4 bytes a number), then save them."""
+    """Collects key -> numbers in memory (4 bytes per number), then saves them."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, array[int]] = {}
 
     def add(self, key: str, number: int) -> None:
-        found = self.numbers.get(key)
-        if found is None:
-            found = self.numbers[key] = array("I")
-        found.append(number)
+        numbers = self.numbers.get(key)
+        if numbers is None:
+            numbers = self.numbers[key] = array("I")
+        numbers.append(number)
 
     def save(self, folder: Path, name: str) -> None:
         keys = RowsWriter(folder, f"{name}.keys")

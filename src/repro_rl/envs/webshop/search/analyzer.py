@@ -1,8 +1,8 @@
 """Text to index terms, exactly as Lucene 8.11 with Anserini's English analyzer.
 
-Words by the rules of UAX #29 (StandardTokenizer, emoji included), possessive ``'s`` off, lower case, 33 stop
-words out, Porter stems. Lucene's grammar is written here over character classes (one letter each, see
-``wordbreak``); plain ASCII needs only a short form of it.
+Words by the rules of UAX #29 (StandardTokenizer, emoji included), possessive ``'s`` removed, lower case, 33
+stop words removed, Porter stems. Lucene's grammar is expressed over character classes (one letter each, see
+``wordbreak.yaml``); plain ASCII needs only a short form of it.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ import re
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 
 from repro_rl.envs.webshop.search.porter import stem
-from repro_rl.envs.webshop.search.wordbreak import RANGES
+from repro_rl.yaml_data import read_yaml
 
-LONGEST = 255  # UTF-16 units the tokenizer looks at; a longer word is cut there
+LONGEST = 255  # UTF-16 units of the tokenizer's window; a longer word is split there
 _STOP = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
     "they this to was will with"
 )
 STOP_WORDS = frozenset(_STOP.split())
-# Before 3.11.5 CPython keeps what a possessive group had read of a turn that failed (its issue 106052).
-_POSSESSIVE_HOLDS = re.fullmatch("(?:ab?c)*+ab", "abcab") is not None
+# Before 3.11.5, CPython's possessive groups keep the input of an iteration that failed (its issue 106052).
+_POSSESSIVE_WORKS = re.fullmatch("(?:ab?c)*+ab", "abcab") is not None
 
 
 class _Possessive:
-    """Writes groups that repeat and give nothing back: with ``*+`` and the like, or without.
+    """Writes repeated groups without backtracking: possessive (``*+``), or an equivalent (not ``native``).
 
-    A lookahead gives nothing back either; what it saw is then read by name.
+    The equivalent is a lookahead, which does not backtrack either, and a reference to its match.
     """
 
     def __init__(self, native: bool):
@@ -44,19 +45,19 @@ class _Possessive:
 def _ascii_words(native: bool) -> re.Pattern[str]:
     """Words of plain ASCII. A run of underscores alone matches too, and is dropped later."""
     joined = r"(?:(?<=[A-Za-z])[.':](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))\w++"
-    # Nothing follows, so nothing is ever asked back: a greedy group does the same.
+    # Nothing follows the group, so it never backtracks: greedy is the same as possessive.
     return re.compile(rf"\w++(?:{joined}){'*+' if native else '*'}", flags=re.ASCII)
 
 
-_ASCII = _ascii_words(_POSSESSIVE_HOLDS)
+_ASCII = _ascii_words(_POSSESSIVE_WORKS)
 _NOT_ASCII = re.compile(r"(?<![^ ])[\x00-\x1f!-\x7f]*+[^\x00-\x7f][^ ]*+")  # space-free pieces
 
 
 def _grammar(native: bool) -> re.Pattern[str]:
-    """The tokenizer's grammar over class letters. Group 1 is a token; without it the match is to be skipped.
+    """The tokenizer's grammar over class letters. Group 1 is a token; a match without it is skipped.
 
-    Everything is possessive, so matching is linear; the alternatives are in an order in which the first that
-    matches is the longest.
+    Everything is possessive, so matching is linear. The alternatives are ordered so that the first match is
+    the longest.
     """
     repeat = _Possessive(native)
     any_extend = "[EBZVTG]*+"
@@ -70,14 +71,14 @@ def _grammar(native: bool) -> re.Pattern[str]:
         part = f"{hebrew}{double}{hebrew}|{hebrew}{single}|{number}{numbers}|{letter}{letters}"
         return f"(?:{repeat(kana, '+')}|{repeat(part, '+')})"
 
-    # The bound keeps hostile text linear and changes nothing: longer words go through ``_windowed`` anyway.
+    # The bound keeps adversarial text linear and changes no result: longer words go through ``_windowed``.
     more_parts = repeat(f"{repeat(joint, '+')}{parts()}", "*")
     word = f"{repeat(joint, '{0,255}')}{parts()}{more_parts}{repeat(joint, '*')}"
 
     modified = f"F{extend}M{extend}"
     emoji = f"(?:{modified}|[FPL]{extend}V?+|M{extend})"
     not_letter = f"(?:{modified}|[FP]{extend}V?+|M{extend})"
-    joined = "(?:(?<=Z)|(?<=V)Z(?:(?=M)|Z*+(?=[FPL])))"  # what must stand before the next emoji of a sequence
+    joined = "(?:(?<=Z)|(?<=V)Z(?:(?=M)|Z*+(?=[FPL])))"  # must precede the next emoji of a sequence
 
     def more() -> str:
         return repeat(f"{joined}{emoji}", "*")
@@ -92,8 +93,13 @@ def _grammar(native: bool) -> re.Pattern[str]:
     return re.compile(f"({tokens})|Z++")
 
 
-_WIDE = _grammar(_POSSESSIVE_HOLDS)
+_WIDE = _grammar(_POSSESSIVE_WORKS)
 _JOINTS = re.compile(f"(?<!X)X{{{LONGEST},}}")
+
+
+def character_ranges() -> dict[str, str]:
+    """Class letter -> its ranges of code points in hexadecimal, such as ``41-5a aa``."""
+    return read_yaml(Path(__file__).with_name("wordbreak.yaml"), dict[str, str])
 
 
 class _Classes(dict[int, str]):
@@ -101,19 +107,19 @@ class _Classes(dict[int, str]):
 
     def __init__(self) -> None:
         super().__init__()
-        found = []
-        for letter, ranges in RANGES.items():
+        table = []
+        for letter, ranges in character_ranges().items():
             for item in ranges.split():
                 first, _, last = item.partition("-")
-                found.append((int(first, 16), int(last or first, 16), letter))
-        found.sort()
-        self._starts = [first for first, _, _ in found]
-        self._ranges = found
+                table.append((int(first, 16), int(last or first, 16), letter))
+        table.sort()
+        self._starts = [first for first, _, _ in table]
+        self._ranges = table
 
     def __missing__(self, code: int) -> str:
         _, last, letter = self._ranges[max(bisect_right(self._starts, code) - 1, 0)]
-        self[code] = found = letter if self._starts[0] <= code <= last else "-"
-        return found
+        self[code] = letter = letter if self._starts[0] <= code <= last else "-"
+        return letter
 
 
 @lru_cache(maxsize=1)
@@ -122,55 +128,55 @@ def _classes() -> _Classes:
 
 
 def tokens(text: str) -> list[str]:
-    """The words of ``text`` as they stand there, and runs of underscores, which ``term`` drops."""
+    """The words of ``text``, unchanged, and runs of underscores, which ``term`` drops."""
     if text.isascii():
-        found = _ASCII.findall(text)
-        if len(text) > LONGEST and max(map(len, found), default=0) > LONGEST:
+        words = _ASCII.findall(text)
+        if len(text) > LONGEST and max(map(len, words), default=0) > LONGEST:
             return [word for piece in text.split(" ") for word in _piece(piece)]
-        return found
-    found, place = [], 0
+        return words
+    words, position = [], 0
     for match in _NOT_ASCII.finditer(text):  # spaces break words, so only these pieces need the full grammar
         start, end = match.span()
-        if start > place:
-            found += tokens(text[place:start])
+        if start > position:
+            words += tokens(text[position:start])
         piece = match[0]
-        found += _short_piece(piece) if end - start <= 64 else _piece(piece)
-        place = end
-    if place < len(text):
-        found += tokens(text[place:])
-    return found
+        words += _short_piece(piece) if end - start <= 64 else _piece(piece)
+        position = end
+    if position < len(text):
+        words += tokens(text[position:])
+    return words
 
 
 def _piece(piece: str) -> tuple[str, ...]:
     """The words of a text without spaces."""
     classes = piece.translate(_classes())
     if len(piece) > LONGEST and _JOINTS.search(classes):
-        found = _windowed(piece, classes)
+        spans = _windowed(piece, classes)
     else:
-        found = [match.span() for match in _WIDE.finditer(classes) if match.end(1) >= 0]
-        if len(piece) * 2 > LONGEST and any(end - start > LONGEST // 2 for start, end in found):
-            found = _windowed(piece, classes)
-    return tuple(piece[start:end] for start, end in found)
+        spans = [match.span() for match in _WIDE.finditer(classes) if match.end(1) >= 0]
+        if len(piece) * 2 > LONGEST and any(end - start > LONGEST // 2 for start, end in spans):
+            spans = _windowed(piece, classes)
+    return tuple(piece[start:end] for start, end in spans)
 
 
 _short_piece = lru_cache(maxsize=1 << 15)(_piece)
 
 
 def _windowed(piece: str, classes: str) -> list[tuple[int, int]]:
-    """Spans of the words, no match looking further than ``LONGEST`` UTF-16 units from its start."""
+    """Spans of the words; no match extends over ``LONGEST`` UTF-16 units from its start."""
     units = list(accumulate((1 + (c > "\uffff") for c in piece), initial=0))
-    found, place = [], 0
-    while place < len(piece):
-        end = bisect_right(units, units[place] + LONGEST) - 1
-        match = None if classes[place] == "-" else _WIDE.match(classes, place, end)
+    spans, position = [], 0
+    while position < len(piece):
+        end = bisect_right(units, units[position] + LONGEST) - 1
+        match = None if classes[position] == "-" else _WIDE.match(classes, position, end)
         if match is not None and match.end(1) >= 0:
-            found.append(match.span())
-            place = match.end()
-        elif (joints := _JOINTS.match(classes, place)) is not None:
-            place = joints.end() - LONGEST + 1  # from anywhere before it nothing else is within reach
+            spans.append(match.span())
+            position = match.end()
+        elif (joints := _JOINTS.match(classes, position)) is not None:
+            position = joints.end() - LONGEST + 1  # a window from any earlier start holds only joints
         else:
-            place += 1
-    return found
+            position += 1
+    return spans
 
 
 @lru_cache(maxsize=1 << 17)
@@ -189,4 +195,4 @@ def term(word: str) -> str | None:
 
 def analyze(text: str) -> list[str]:
     """The index terms of ``text``, in order, repeats included. Total: never raises."""
-    return [found for word in tokens(text) if (found := term(word)) is not None]
+    return [stemmed for word in tokens(text) if (stemmed := term(word)) is not None]

@@ -1,8 +1,10 @@
 """Full-text search that ranks as Lucene's BM25 does in the original (k1 0.9, b 0.4), score bits included.
 
 A term's score in a document is ``w - w / (1 + freq * norm)`` in float32, with ``w`` the term's weight times
-its count in the query and ``norm`` from the document's length, kept in one byte (Lucene's SmallFloat); scores
-add up in float64. Source: Robertson & Zaragoza 2009; Lucene 8 ``BM25Similarity``, which has no ``k1 + 1``.
+its count in the query and ``norm`` from the document's length, stored in one byte (Lucene's SmallFloat). The
+sum over terms is in float64.
+
+Source: Robertson & Zaragoza 2009; Lucene 8 ``BM25Similarity``, which has no ``k1 + 1``.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from repro_rl.files import replacing, write_json
 
 K1, B = 0.9, 0.4
 VERSION = 1  # of the files; a change of the analyzer changes it too
-MAX_TERMS = 1024  # different terms in one query: Lucene refuses more, here the first ones count
-MAX_QUERY = 1 << 18  # characters of a query that are looked at
+MAX_TERMS = 1024  # different terms in one query: Lucene raises an error beyond, here the rest is ignored
+MAX_QUERY = 1 << 18  # characters of a query that are read
 _HEAD = "index.json"
 _TERMS = "terms.bin"
-_SMALL = 1 << 20  # postings up to which their scores are kept in memory
+_SMALL = 1 << 20  # postings of an index up to which all scores are cached in memory
 _PIECE = 1 << 15  # postings scored at a time in a large index
-_BLOCK = 512  # documents a block, when the best are picked from many
+_BLOCK = 512  # documents per block when the best of many are selected
 _TYPES: dict[str, type[np.generic]] = {
     "docs": np.uint32,
     "freqs": np.uint8,
@@ -70,23 +72,23 @@ class SearchIndex:
         self._starts = arrays["starts"].data  # a memoryview reads one number several times faster
         self._term_starts = arrays["term_starts"].data
         self.documents = len(arrays["lengths"])
-        self._indexed, self._total = indexed, total  # documents with a term at all, and all their terms
+        self._indexed, self._total = indexed, total  # documents with at least one term, and terms of all
         self._term = lru_cache(maxsize=1 << 15)(self._look_up)
 
     @classmethod
     def build(cls, texts: Iterable[str], on_done: Callable[[int], None] | None = None) -> SearchIndex:
-        """Index ``texts``; a document's position among them breaks ties. ``on_done(n)``: n texts are in."""
+        """Index ``texts``; their order breaks ties. ``on_done(n)`` is called after each text."""
         builder = IndexBuilder()
         for count, text in enumerate(texts, 1):
             builder.add(text)
             if on_done is not None:
                 on_done(count)
-        return cls(*builder.finish(_LENGTHS))
+        return cls(*builder.build(_LENGTHS))
 
     def save(self, folder: Path) -> None:
         """Write the index into ``folder``: arrays, terms, and last ``index.json`` with their sizes."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _HEAD).unlink(missing_ok=True)  # a half-written index is none
+        (folder / _HEAD).unlink(missing_ok=True)  # an interrupted call must not leave a readable index
         for name, array in self._arrays.items():
             with replacing(folder / f"{name}.npy") as handle:
                 np.save(handle, array, allow_pickle=False)
@@ -139,11 +141,11 @@ class SearchIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays and terms: what the files take, and at most what is held in memory."""
+        """Bytes of all arrays and terms: the size of the files, and the most that memory holds."""
         return sum(array.nbytes for array in self._arrays.values()) + len(self._terms)
 
     def search(self, query: str, k: int = 50) -> list[int]:
-        """The positions of the ``k`` best documents, best first; of equals the earlier. Never raises."""
+        """The positions of the ``k`` best documents, best first, ties by position. Never raises."""
         return list(map(int, self._best(query, k)[0].tolist()))
 
     def scores(self, query: str, k: int = 50) -> list[tuple[int, float]]:
@@ -162,39 +164,39 @@ class SearchIndex:
         else:  # the k-th best of the blocks' best scores is a lower bound of the k-th best score
             best = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK))
             bound = np.partition(best, len(best) - k)[len(best) - k]
-        found = np.flatnonzero(scores >= bound if bound > 0 else scores > 0)
-        values = scores[found]
+        candidates = np.flatnonzero(scores >= bound if bound > 0 else scores > 0)
+        values = scores[candidates]
         order = np.argsort(-values, kind="stable")[:k]
-        return found[order], values[order]
+        return candidates[order], values[order]
 
     def _score(self, counts: dict[str, int]) -> npt.NDArray[np.float32] | None:
         """(N,) scores, or None when no term of the query is in any document."""
-        known = [(found, count) for word, count in counts.items() if (found := self._term(word)) is not None]
-        if not known:
+        terms = [(entry, count) for word, count in counts.items() if (entry := self._term(word)) is not None]
+        if not terms:
             return None
         if len(self._docs) <= _SMALL:
-            docs = [self._small_docs[start:end] for (start, end, _), _ in known]
+            docs = [self._small_docs[start:end] for (start, end, _), _ in terms]
             scores = [
                 self._small_scores[start:end]
                 if count == 1
                 else _bm25(np.float32(count) * weight, self._saturation[start:end])
-                for (start, end, weight), count in known
+                for (start, end, weight), count in terms
             ]
-            added_up = np.bincount(np.concatenate(docs), np.concatenate(scores), self.documents)
-            total = np.asarray(added_up, dtype=np.float64)
+            summed = np.bincount(np.concatenate(docs), np.concatenate(scores), self.documents)
+            total = np.asarray(summed, dtype=np.float64)
         else:
             total = np.zeros(self.documents)
-            for (start, end, weight), count in known:
+            for (start, end, weight), count in terms:
                 boosted = np.float32(count) * weight
-                for place in range(start, end, _PIECE):
-                    docs_here, saturation = self._saturate(place, min(place + _PIECE, end))
-                    added = total.take(docs_here, mode="clip")  # each document once: no add.at needed
-                    added += _bm25(boosted, saturation)
-                    total.put(docs_here, added, mode="clip")
+                for first in range(start, end, _PIECE):
+                    piece_docs, saturation = self._saturate(first, min(first + _PIECE, end))
+                    sums = total.take(piece_docs, mode="clip")  # each document once: no add.at needed
+                    sums += _bm25(boosted, saturation)
+                    total.put(piece_docs, sums, mode="clip")
         return total.astype(np.float32)
 
     def _saturate(self, start: int, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """The documents of some postings, and ``1 + freq * norm``."""
+        """(documents, ``1 + freq * norm``) of the postings start..end-1."""
         docs = self._docs[start:end].astype(np.int64)
         values = self._norms.take(docs, mode="clip")
         if self._large.shape[1]:
@@ -208,7 +210,7 @@ class SearchIndex:
         return docs, values
 
     def _look_up(self, word: str) -> tuple[int, int, np.float32] | None:
-        """Where a term's postings start and end, and its weight (Lucene's idf)."""
+        """(start, end) of a term's postings, and its weight (Lucene's idf); None for an unknown term."""
         key, starts, terms = word.encode("utf-8", "surrogatepass"), self._term_starts, self._terms
         low, high = 0, len(starts) - 1
         while low < high:
@@ -252,7 +254,7 @@ class SearchIndex:
         return scores
 
     def _weight(self, documents: int) -> np.float32:
-        """Lucene's idf of a term that so many documents have."""
+        """Lucene's idf of a term that occurs in ``documents`` documents."""
         return np.float32(math.log(1 + (self._indexed - documents + 0.5) / (documents + 0.5)))
 
 

@@ -1,7 +1,7 @@
-"""Builds the arrays of a search index from a stream of texts, in memory that the postings alone decide.
+"""Builds the arrays of a search index from a stream of texts, in memory proportional to the postings.
 
-Term numbers are collected for some million words at a time and sorted into (term, document) runs; at the end
-the runs are laid out term after term. Five bytes a posting while it runs, twice that at the end.
+Term numbers of some million words at a time are sorted into runs of (term, document); ``build`` merges the
+runs by term. Memory: five bytes per posting while texts are added, twice that during the merge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from repro_rl.envs.webshop.search.analyzer import term, tokens
 
 CHUNK = 1 << 22  # words sorted at a time
-_WORDS = 1 << 21  # different words remembered
+_WORDS = 1 << 21  # different words in the cache
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -27,10 +27,10 @@ class _Run:
 
     terms: npt.NDArray[np.uint32]  # (t,) the term numbers that occur
     counts: npt.NDArray[np.int64]  # (t,) postings of each
-    docs: npt.NDArray[np.uint32]  # (p,)
-    freqs: npt.NDArray[np.uint8]  # (p,) capped at 255
-    large: npt.NDArray[np.int64]  # (l,) postings whose count is above that
-    large_freqs: npt.NDArray[np.int64]  # (l,)
+    docs: npt.NDArray[np.uint32]  # (p,) document of each posting
+    freqs: npt.NDArray[np.uint8]  # (p,) occurrences in it, capped at 255
+    large: npt.NDArray[np.int64]  # (l,) indices of postings above the cap
+    large_freqs: npt.NDArray[np.int64]  # (l,) their occurrences
 
 
 def length_codes(lengths: npt.NDArray[np.int64], decoded: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -40,23 +40,23 @@ def length_codes(lengths: npt.NDArray[np.int64], decoded: npt.NDArray[np.int64])
 
 
 class IndexBuilder:
-    """Takes texts one by one; ``finish`` gives the arrays and the terms."""
+    """Collects texts one by one; ``build`` returns the arrays and the terms."""
 
     def __init__(self) -> None:
         self._words: dict[str, int] = {}  # word as written -> term number, -1 for none
         self._terms: dict[str, int] = {}
         self._chunk = array("I")
         self._lengths = array("I")
-        self._first = 0  # the document the chunk starts with
+        self._first = 0  # first document of the chunk
         self._runs: list[_Run] = []
 
     def add(self, text: str) -> None:
-        """The next document."""
+        """Add the next document."""
         words = tokens(text)
-        found = list(map(self._words.get, words))
-        if None in found:
-            found = [self._number(word) for word in words]
-        numbers = [number for number in found if number is not None and number >= 0]
+        cached = list(map(self._words.get, words))
+        if None in cached:
+            cached = [self._number(word) for word in words]
+        numbers = [number for number in cached if number is not None and number >= 0]
         self._lengths.append(len(numbers))
         self._chunk.extend(numbers)
         if len(self._chunk) >= CHUNK:
@@ -65,8 +65,8 @@ class IndexBuilder:
     def _number(self, word: str) -> int:
         number = self._words.get(word)
         if number is None:
-            found = term(word)
-            number = -1 if found is None else self._terms.setdefault(found, len(self._terms))
+            stemmed = term(word)
+            number = -1 if stemmed is None else self._terms.setdefault(stemmed, len(self._terms))
             if len(self._words) >= _WORDS:
                 self._words.clear()
             self._words[word] = number
@@ -78,9 +78,9 @@ class IndexBuilder:
         keys = np.array(self._chunk, dtype=np.uint64) << np.uint64(32)
         keys |= np.repeat(np.arange(self._first, end, dtype=np.uint64), lengths)
         keys.sort()
-        places = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))  # where a new (term, document) starts
-        freqs = np.diff(places, append=len(keys))
-        keys = keys[places]
+        starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))  # first occurrence of each (term, document)
+        freqs = np.diff(starts, append=len(keys))
+        keys = keys[starts]
         terms, counts = np.unique((keys >> np.uint64(32)).astype(np.uint32), return_counts=True)
         large = np.flatnonzero(freqs > 255)
         docs = keys.astype(np.uint32)  # the lower half
@@ -88,8 +88,8 @@ class IndexBuilder:
         self._runs.append(_Run(terms, counts.astype(np.int64), docs, small, large, freqs[large]))
         self._chunk, self._first = array("I"), end
 
-    def finish(self, decoded: npt.NDArray[np.int64]) -> tuple[Arrays, bytes, int, int]:
-        """(arrays, terms, documents with a term, terms of all documents); the builder is spent afterwards."""
+    def build(self, decoded: npt.NDArray[np.int64]) -> tuple[Arrays, bytes, int, int]:
+        """(arrays, terms, documents with a term, terms of all documents). Call once."""
         if len(self._chunk):
             self._flush()
         self._words.clear()
@@ -108,12 +108,12 @@ class IndexBuilder:
         free = starts[:-1].copy()
         self._runs.reverse()
         while self._runs:
-            run = self._runs.pop()  # its memory is free again after its turn
+            run = self._runs.pop()  # frees its memory after this iteration
             ranks = rank[run.terms]
             shift = free[ranks] - (np.cumsum(run.counts) - run.counts)
-            places = np.repeat(shift, run.counts) + np.arange(len(run.docs))
-            docs[places], freqs[places] = run.docs, run.freqs
-            large.append(np.stack([places[run.large], run.large_freqs]))
+            indices = np.repeat(shift, run.counts) + np.arange(len(run.docs))
+            docs[indices], freqs[indices] = run.docs, run.freqs
+            large.append(np.stack([indices[run.large], run.large_freqs]))
             free[ranks] += run.counts
         exceptions = np.concatenate(large, axis=1)
         lengths = np.array(self._lengths, dtype=np.int64)

@@ -1,12 +1,12 @@
 """Porter's stemmer (M. F. Porter, "An algorithm for suffix stripping", 1980) with its author's extensions.
 
-The extensions, which Lucene has too: ``-bli`` and ``-logi`` in step 2, and words of one or two letters stay
-as they are. (Snowball's "porter" has the original rules only.)
+The extensions, which Lucene has too: ``-bli`` and ``-logi`` in step 2, and words of one or two letters are
+not changed. (Snowball's "porter" has the original rules only.)
 """
 
 from __future__ import annotations
 
-# Endings and what replaces them; the longest that fits decides.
+# Endings and their replacements; the longest match decides.
 _STEP2 = (
     "ational ate, tional tion, enci ence, anci ance, izer ize, bli ble, alli al, entli ent, eli e, "
     "ousli ous, ization ize, ation ate, ator ate, alism al, iveness ive, fulness ful, ousness ous, "
@@ -85,7 +85,7 @@ def _strip(word: str) -> str:
 
 
 def stem(word: str) -> str:
-    """The stem of a lower-case word; never empty for a word that is not."""
+    """The stem of a lower-case word; empty only for an empty word."""
     if not word or max(word) <= "\uffff":
         return _stem(word)
     units = word.encode("utf-16-le", "surrogatepass")  # Lucene counts UTF-16 units; some letters take two

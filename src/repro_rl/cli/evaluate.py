@@ -1,0 +1,74 @@
+"""``repro-rl eval``: a checkpoint on a fixed panel of tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro_rl.cli.app import app
+from repro_rl.cli.options import Overrides, read_config
+from repro_rl.cli.show import bar, console, eval_table, say
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
+
+
+@app.command("eval")
+def eval_command(
+    path: Annotated[
+        Path,
+        typer.Argument(help="a run folder, a Hugging Face model folder, or api:MODEL (see api.base_url)"),
+    ],
+    overrides: Overrides = None,
+    source: Annotated[
+        str | None, typer.Option("--config", "-c", help="settings  [default: those of the run]")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, last, warm-start or an iteration")] = "last",
+    name: Annotated[
+        str | None, typer.Option(help="name of the result file  [default: the checkpoint's]")
+    ] = None,
+    judge: Annotated[bool, typer.Option(help="also reflect, and measure progress quality")] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder for results  [default: the run]")
+    ] = None,
+) -> None:
+    """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
+    from repro_rl.cli.api import api_model, api_run, usage_note
+
+    own = path / "config.yaml"
+    source = source or (str(own) if own.exists() else None)
+    model = api_model(path)
+    config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
+    if model:
+        out, name = out or api_run(model), name or api_run(model).name
+    result = run_eval_stage(config, path, checkpoint, out or path, name=name, judge=judge)
+    console.print(eval_table([result]))
+    if result["api"]:
+        say(usage_note(result))
+
+
+def run_eval_stage(
+    config: RunConfig,
+    path: Path,
+    checkpoint: str,
+    out: Path,
+    *,
+    name: str | None = None,
+    judge: bool = True,
+) -> dict[str, Any]:
+    """Evaluate ``checkpoint`` of ``path`` behind a progress bar; the result, which ``out`` holds then too.
+
+    ``name``: of the result file; None for the checkpoint's. See ``repro_rl.study.evaluate``.
+    """
+    from repro_rl.run.model_paths import find_agent
+    from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
+
+    model = find_agent(path, checkpoint)
+    iteration = int(model.name) if model.name.isdigit() else 0 if checkpoint == "warm-start" else None
+    name = name or checkpoint
+    with bar(f"eval {name}") as progress:
+        request = EvalRequest(name, iteration, out, judge)
+        return evaluate(config, model, request, hooks=EvalHooks(progress.total, progress.add))

@@ -1,0 +1,58 @@
+"""Parameters that several commands share, and the settings read from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
+
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--config", "-c", help="a YAML file, or the name of a built-in recipe", show_default="sokoban-tiny"
+    ),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="settings, e.g. seed=1")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
+
+
+def read_config(source: str | None, overrides: list[str] | None, *defaults: str) -> RunConfig:
+    """The settings of a command.
+
+    ``defaults`` are overrides that the command adds. Those of the user come later, so they win.
+    """
+    from repro_rl.config import load_config
+
+    return load_config(source, [*defaults, *(overrides or [])])
+
+
+def env_settings(overrides: list[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as keyword arguments of ``repro_rl.make``; values are YAML. Raises ConfigError."""
+    import yaml
+
+    settings = {}
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"{override!r} is not KEY=VALUE.")
+        settings[key] = yaml.safe_load(value)
+    return settings
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of "0,1,5" and "0-4", or both mixed. Raises ConfigError."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ConfigError(f"--seeds {text!r}: give numbers such as 0,1,2 or 0-4.")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds

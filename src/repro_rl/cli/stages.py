@@ -1,0 +1,164 @@
+"""``repro-rl demos``, ``warmup`` and ``train``: the stages that make an agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from repro_rl.cli.app import app
+from repro_rl.cli.options import Out, Overrides, Source, read_config
+from repro_rl.cli.show import MetricsNote, bar, say
+from repro_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro_rl.config import DemosSection, EnvSection, RunConfig
+
+DEMOS_FILE = "demos.json"  # in a folder of demonstrations: what made them, and their counts
+
+# Metrics beside the progress bars, and how they are called there.
+WARMUP_METRICS = {
+    "warmup/forward_loss": "forward loss",
+    "warmup/reflect_loss": "reflection loss",
+    "eval/success": "success",
+}
+TRAIN_METRICS = {
+    "rollout/success": "success",
+    "rollout/entropy": "entropy",
+    "update/kl": "KL",
+    "reflect/valid": "reflections valid",
+    "eval/success": "validation",
+}
+
+
+@app.command()
+def demos(overrides: Overrides = None, source: Source = None, out: Out = Path("runs/demos")) -> None:
+    """Collect demonstrations: expert episodes and labelled episodes of a noisy expert."""
+    make_demos(read_config(source, overrides), out)
+
+
+def make_demos(config: RunConfig, out: Path) -> Path:
+    """Collect demonstrations into ``out``, unless they are there already; returns ``out``.
+
+    Raises ConfigError when the folder holds demonstrations of other settings.
+    """
+    from repro_rl.cli.api import annotation_notes
+    from repro_rl.demos import ANNOTATORS, BatchAnnotator, CollectHooks, collect_demos, save_demos
+    from repro_rl.demos.collect import summary
+    from repro_rl.files import write_json
+    from repro_rl.run.setup import build_pool
+
+    env, section = build_pool(config.env).first, config.demos
+    panel = env.panel(section.split)
+    annotator = ANNOTATORS.get(section.annotator)
+    batch = annotator if isinstance(annotator, BatchAnnotator) else None
+    key = _demos_key(config.env, section, config.seed, None if batch is None else batch.settings(config))
+    if _demos_exist(out, key):
+        say(f"Demonstrations are in {out}.")
+        return out
+    notes: dict[str, Any] = {}
+    rounds = 1 if batch is None else 2  # playing, and labelling where that takes time
+    total = section.expert + section.winning + section.failing
+    with bar("demonstrations", rounds * total) as progress:
+        experts, labelled = collect_demos(
+            env,
+            panel.ids,
+            section,
+            seed=config.seed,
+            config=config,
+            hooks=CollectHooks(progress.add, progress.add, notes),
+        )
+    save_demos(out, experts, labelled)
+    counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}
+    write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **counts})
+    for line in annotation_notes(notes, out / DEMOS_FILE):
+        say(line)
+    say(
+        f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
+        f"(annotator: {section.annotator}) in {out}"
+    )
+    return out
+
+
+def _demos_key(
+    env: EnvSection, section: DemosSection, seed: int, annotator: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What decides the demonstrations; ``annotator``: the settings of a batch annotator."""
+    key: dict[str, Any] = {
+        "env": env.model_dump(mode="json"),
+        "demos": section.model_dump(mode="json"),
+        "seed": seed,
+    }
+    return key if annotator is None else {**key, "annotator": annotator}
+
+
+def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
+    """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
+    from repro_rl.demos.store import EXPERT_FILE
+    from repro_rl.files import read_json
+
+    written = out / DEMOS_FILE
+    if not (written.exists() and (out / EXPERT_FILE).exists()):
+        return False
+    if read_json(written, "demonstrations", {"settings": dict})["settings"] != key:
+        raise ConfigError(f"{out} holds demonstrations made with other settings; use another folder.")
+    return True
+
+
+@app.command()
+def warmup(
+    overrides: Overrides = None,
+    source: Source = None,
+    demos_folder: Annotated[Path, typer.Option("--demos", help="folder made by 'repro-rl demos'")] = Path(
+        "runs/demos"
+    ),
+    out: Out = Path("runs/warmup"),
+) -> None:
+    """Stage 1: teach the formats by joint supervised training on forward and reflection samples."""
+    run_warmup_stage(read_config(source, overrides), demos_folder, out)
+
+
+def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
+    """Warm up behind a progress bar, continuing what ``out`` holds; returns the model's folder."""
+    from repro_rl.train import run_warmup
+
+    with bar("warmup", config.warmup.updates) as progress:
+        show = MetricsNote(progress, WARMUP_METRICS)
+        model = run_warmup(config, demos_folder, out, show)
+        if show.latest:
+            progress.total(show.latest["iteration"])
+    say(f"Warm start in {model}")
+    return model
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    source: Source = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="model folder to start from, e.g. runs/warmup/model")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")
+    ] = None,
+) -> None:
+    """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
+    defaults = [f"method.name={method}"] if method else []
+    defaults += [f"train.init={init}"] if init else []
+    config = read_config(source, overrides, *defaults)
+    run_train_stage(config, out or Path("runs") / config.method.name)
+
+
+def run_train_stage(config: RunConfig, out: Path) -> Path:
+    """Train behind a progress bar, continuing what ``out`` holds; returns ``out``."""
+    from repro_rl.train import run_training
+
+    with bar(f"train {config.method.name}", config.train.iterations) as progress:
+        run = run_training(config, out, MetricsNote(progress, TRAIN_METRICS), progress.say)
+    if run.best:
+        say(f"Best validation success {run.best[0]:.3f} at iteration {run.best[1]}; run folder {out}")
+    return out

@@ -1,0 +1,58 @@
+"""Settings: sections, recipes, overrides, plug-ins and methods.
+
+An unknown setting is an error that names the nearest one.
+"""
+
+from repro_rl.config.api import API, ApiBudget, ApiPrices, ApiSection, is_api
+from repro_rl.config.loading import dump_config, import_plugins, load_config, parse_config
+from repro_rl.config.method import MethodSection
+from repro_rl.config.methods import METHODS, register_method
+from repro_rl.config.recipe_files import read_settings, recipe_names
+from repro_rl.config.run import RunConfig
+from repro_rl.config.sections import (
+    AlarmSection,
+    DemosSection,
+    EnvSection,
+    EvalSection,
+    KlSection,
+    LoraSection,
+    PolicySection,
+    PromptSection,
+    TinySection,
+    TrainSection,
+    WarmupSection,
+)
+from repro_rl.config.vllm import VllmSection, VllmServerSection
+from repro_rl.settings import Section
+
+__all__ = [
+    "API",
+    "METHODS",
+    "AlarmSection",
+    "ApiBudget",
+    "ApiPrices",
+    "ApiSection",
+    "DemosSection",
+    "EnvSection",
+    "EvalSection",
+    "KlSection",
+    "LoraSection",
+    "MethodSection",
+    "PolicySection",
+    "PromptSection",
+    "RunConfig",
+    "Section",
+    "TinySection",
+    "TrainSection",
+    "VllmSection",
+    "VllmServerSection",
+    "WarmupSection",
+    "dump_config",
+    "import_plugins",
+    "is_api",
+    "load_config",
+    "parse_config",
+    "read_settings",
+    "recipe_names",
+    "register_method",
+]

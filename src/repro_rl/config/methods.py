@@ -1,0 +1,26 @@
+"""The methods by name: RePro-PO, its baselines, controls and ablations, each as ``MethodSection`` settings.
+
+Nothing else depends on a method's name: a method is its settings. methods.yaml holds those that ship.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro_rl.registry import Registry
+
+METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
+
+
+def register_method(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make ``settings`` (fields of ``MethodSection``) a method. Raises ConfigError when the name is taken."""
+    METHODS.register(name, settings)
+    return settings
+
+
+_SHIPPED = yaml.safe_load(Path(__file__).with_name("methods.yaml").read_text(encoding="utf-8"))
+for _name, _settings in _SHIPPED["methods"].items():
+    register_method(_name, _settings)

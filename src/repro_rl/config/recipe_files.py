@@ -1,0 +1,99 @@
+"""Settings as files: YAML files of the user, recipes of the package, and the layers below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro_rl.errors import ConfigError, did_you_mean
+
+SHIPPED = files("repro_rl").joinpath("recipes")
+
+
+def read_settings(source: str | Path | None) -> dict[str, Any]:
+    """The nested settings of a YAML file or a built-in recipe, not validated.
+
+    ``base: NAME`` in it names a recipe, or a file in the same folder, whose settings it changes. Sections are
+    merged key by key, but with another environment ``env.settings`` of the base are dropped. None: the recipe
+    "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown recipe, and circular bases.
+    """
+    name = str(source or "sokoban-tiny")
+    visited: list[str] = []
+    layers: list[dict[str, Any]] = []
+    while name not in visited:
+        visited.append(name)
+        data = read_named(name, SHIPPED, recipe_names())
+        layers.append(data)
+        base = data.pop("base", None)
+        if base is None:
+            break
+        both_files = is_yaml_file(name) and is_yaml_file(str(base))
+        name = str(Path(name).parent / str(base) if both_files else base)
+    else:
+        raise ConfigError(f"base: {' -> '.join([*visited, name])} is circular.")
+    settings: dict[str, Any] = {}
+    for data in reversed(layers):
+        if env_name(data) not in (None, env_name(settings)):
+            settings["env"] = {}
+        settings = merged(settings, data)
+    return settings
+
+
+def env_name(settings: dict[str, Any]) -> Any:
+    """``env.name`` of nested settings; None where it is not given."""
+    env = settings.get("env")
+    return env.get("name") if isinstance(env, dict) else None
+
+
+def is_yaml_file(name: str) -> bool:
+    """Whether ``name`` means a file of the user, not something that ships with the package."""
+    return Path(name).suffix in {".yaml", ".yml"}
+
+
+def read_named(name: str, folder: Traversable, names: Sequence[str], kind: str = "recipe") -> dict[str, Any]:
+    """The mapping in a YAML file of the user, or in NAME.yaml of ``folder``; empty for an empty file.
+
+    ``names``: those that can be given instead of a file. ``kind``: what a message calls them. Raises
+    ConfigError for a missing or broken file, and for an unknown name.
+    """
+    if not is_yaml_file(name) and name not in names:
+        raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
+    file = Path(name) if is_yaml_file(name) else folder.joinpath(f"{name}.yaml")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"No config file at {name}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} cannot be read as UTF-8 text: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
+    return data
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``under`` with the values of ``over``, nested sections key by key."""
+    out = dict(under)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def yaml_names(folder: Traversable, prefix: str = "") -> list[str]:
+    """Names of the YAML files in a folder of the package, sorted, each with ``prefix``."""
+    names = (item.name for item in folder.iterdir())
+    return sorted(prefix + name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def recipe_names() -> list[str]:
+    """Names of the settings that ship with the package; the paper's rows are ``paper/...``."""
+    return sorted([*yaml_names(SHIPPED), *yaml_names(SHIPPED.joinpath("paper"), "paper/")])

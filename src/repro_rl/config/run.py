@@ -1,0 +1,74 @@
+"""All settings of a run, and the rules that join its sections."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from repro_rl.config.api import ApiSection, is_api
+from repro_rl.config.method import MethodSection
+from repro_rl.config.sections import (
+    AlarmSection,
+    DemosSection,
+    EnvSection,
+    EvalSection,
+    PolicySection,
+    PromptSection,
+    TrainSection,
+    WarmupSection,
+)
+from repro_rl.settings import Section
+
+
+class RunConfig(Section):
+    """All settings of a run; the resolved form is written into the run folder."""
+
+    seed: int = 0
+    plugins: list[str] = Field(
+        default=[], description="modules imported first; they may register anything by name"
+    )
+    env: EnvSection = EnvSection()
+    policy: PolicySection = PolicySection()
+    prompt: PromptSection = PromptSection()
+    demos: DemosSection = DemosSection()
+    warmup: WarmupSection = WarmupSection()
+    method: MethodSection = MethodSection()
+    train: TrainSection = TrainSection()
+    alarms: AlarmSection = AlarmSection()
+    eval: EvalSection = EvalSection()
+    api: ApiSection = ApiSection()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether RL keeps the frozen warm start in memory, for the KL term or as the judge."""
+        return self.train.kl.active or self.method.judged_by_reference
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        method = self.method
+        for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
+            if is_api(model):
+                raise ValueError(
+                    f"{key} is {model!r}: an API model has no weights here, so it cannot be trained; "
+                    "evaluate it with 'repro-rl eval api:MODEL', or annotate with demos.annotator=http"
+                )
+        if method.judged_by_reference:  # the policy that wrote a conversation also writes its reflection
+            self.prompt.require_window("method.judge=reference")
+        judged_at = method.judge_temperature
+        every = method.trains_reflections and method.reflect_share == 1
+        if every and judged_at not in (None, self.train.temperature):
+            raise ValueError(
+                f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
+                "was sampled at another temperature cannot be trained on; set method.judge_temperature=null, "
+                "or method.reflect_share below 1, or method.reflect_coef=0"
+            )
+        if self.policy.backend == "vllm-server" and not self.policy.vllm.server.url:
+            raise ValueError(
+                "policy.backend is 'vllm-server' but policy.vllm.server.url is empty; give the address of a "
+                "vLLM server, such as http://localhost:8000 (docs/vllm.md)"
+            )
+        if self.train.groups % self.train.minibatches:
+            raise ValueError(
+                f"train.groups ({self.train.groups}) must be a multiple of "
+                f"train.minibatches ({self.train.minibatches})"
+            )
+        return self

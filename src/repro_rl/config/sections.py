@@ -1,0 +1,247 @@
+"""The sections of a run's settings, but ``method`` and ``api``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from repro_rl.config.vllm import VllmSection
+from repro_rl.errors import ConfigError
+from repro_rl.settings import Section, Switch
+
+
+class EnvSection(Section):
+    """The environment: its name and the keyword arguments of ``repro_rl.make``."""
+
+    name: str = "sokoban"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class TinySection(Section):
+    """Shape of the embedded model, used when policy.model is "tiny"."""
+
+    hidden: int = Field(64, gt=0)
+    layers: int = Field(2, gt=0)
+    heads: int = Field(4, gt=0)
+    kv_heads: int = Field(4, gt=0)
+    ffn: int = Field(256, gt=0)
+    positions: int = Field(1024, gt=15)
+
+
+class LoraSection(Section):
+    """Low-rank adapters (needs ``repro-rl[lora]``): rank 0 trains all weights."""
+
+    rank: int = Field(0, ge=0)
+    alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; None: 2 * rank")
+    targets: str | list[str] = Field(
+        "all-linear", description="names of the layers that get adapters, or all-linear"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapters' input, in training only")
+
+
+class PolicySection(Section):
+    """The model, what samples from it, and on which device and in which dtype it computes."""
+
+    model: str = Field(
+        "tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B'
+    )
+    backend: Literal["transformers", "vllm", "vllm-server"] = Field(
+        "transformers",
+        description="the sampler: the trained model itself, a vLLM engine in this process, or a vLLM server",
+    )
+    vllm: VllmSection = VllmSection()
+    tiny: TinySection = TinySection()
+    lora: LoraSection = LoraSection()
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    dtype: str = Field(
+        "auto",
+        description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
+        "to train, bfloat16 weights to evaluate",
+    )
+    chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto", description="use the tokenizer's chat template"
+    )
+    thinking: bool = Field(False, description="Qwen3's thinking switch")
+    attention: str = Field("sdpa", description="attention implementation of transformers")
+    packed: bool = Field(
+        True, description="on a CPU, Qwen2 and Qwen3: common prefixes of sequences are computed once"
+    )
+    threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
+    max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
+    max_cache_tokens: int = Field(
+        1_048_576,
+        gt=0,
+        description="chat: tokens of all concurrent conversations, each at its maximum length",
+    )
+
+
+class PromptSection(Section):
+    """The style of prompts and completions, and their limits in tokens."""
+
+    style: Literal["full", "compact"] = "compact"
+    think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
+    report: Literal["before", "after"] = Field(
+        "before", description="where a completion reports progress: before its action or after it"
+    )
+    context: Literal["window", "chat"] = Field(
+        "window",
+        description="window: every step has its own prompt, with the last steps in it. chat: the "
+        "episode is one growing conversation, and its reflection is the last turn",
+    )
+    history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
+    demonstrations: int = Field(2, ge=1, description="number in a prompt that has demonstrations")
+    resolution: int = Field(
+        10, ge=1, le=50, description="progress written in multiples of this (compact style)"
+    )
+    template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
+    max_prompt_tokens: int = Field(2048, gt=0)
+    max_reflect_tokens: int = Field(4096, gt=0)
+    max_chat_tokens: int = Field(
+        8192,
+        gt=0,
+        description="chat: a whole conversation with its reflection; at most what the model allows",
+    )
+    action_tokens: int = Field(4, gt=0, description="longest completion that acts, in tokens")
+    reflect_new_tokens: int = Field(48, gt=0, description="longest reflection, in tokens")
+
+    @property
+    def thinks(self) -> bool:
+        """Whether completions may contain a thought."""
+        return self.style == "full" and self.think != "off"
+
+    def require_window(self, what: str) -> None:
+        """Raises ConfigError in chat mode, for a feature ``what`` that supports only one prompt a step."""
+        if self.context != "window":
+            raise ConfigError(f"{what} needs prompt.context=window; it is {self.context}.")
+
+
+class DemosSection(Section):
+    """Which demonstrations are collected, and what labels them."""
+
+    split: str = "train"
+    expert: int = Field(40, ge=0, description="solved expert episodes")
+    winning: int = Field(
+        400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
+    )
+    failing: int = Field(1200, ge=0, description="unsolved episodes of a noisy expert, for the same use")
+    noise: tuple[float, ...] = Field(
+        (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
+    )
+    annotator: str = "oracle"
+
+
+class WarmupSection(Section):
+    """Stage 1, supervised training on demonstrations."""
+
+    updates: int = Field(400, gt=0)
+    forward_modes: tuple[
+        Literal["action", "progress", "demos-plain", "demos-random", "demos-retrospective"], ...
+    ] = Field(
+        ("action", "progress"),
+        description="prompts that are taught; action and progress, so that one warm start serves every "
+        "method. demos-…: prompts with demonstrations, for the pilot study",
+    )
+    forward_batch: int = Field(32, ge=0)
+    reflect_batch: int = Field(64, ge=0)
+    forward_from: int = Field(
+        300, ge=0, description="updates on reflections alone before samples of actions join"
+    )
+    lr: float = Field(3e-3, gt=0)
+    lr_warmup: int = Field(10, ge=0, description="updates of linear warm-up")
+    lr_end: float = Field(0.1, ge=0, le=1, description="share of lr reached, linearly, at the last update")
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float = Field(1.0, gt=0)
+    target_success: float | None = Field(
+        None, ge=0, le=1, description="stop when the validation success, progress prompt, reaches this"
+    )
+    check_every: int = Field(5, gt=0, description="updates between measurements of the validation success")
+    save_every: int = Field(100, gt=0)
+
+
+class KlSection(Section):
+    """The penalty on the KL divergence to the frozen reference model."""
+
+    form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
+        "exact", description="k1 is for logging only: as a loss, its expected on-policy gradient is zero"
+    )
+    coef: float = Field(0.01, ge=0)
+    clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")
+
+    @property
+    def active(self) -> bool:
+        """Whether the loss needs the reference model."""
+        return self.form != "none" and self.coef > 0
+
+
+class TrainSection(Section):
+    """Stage 2, reinforcement learning."""
+
+    init: str | None = Field(
+        None, description="model to start from: the warm start's folder, or a hub name (no warmup)"
+    )
+    demos: str | None = Field(
+        None, description="demonstrations that method.rehearsal draws from  [default: the warm start's]"
+    )
+    split: str = "train"
+    iterations: int = Field(40, gt=0)
+    env_steps: int | None = Field(None, gt=0, description="stop at this many environment steps")
+    groups: int = Field(64, gt=0, description="tasks an iteration")
+    group_size: int = Field(8, gt=1, description="rollouts a task")
+    temperature: float = Field(1.0, gt=0)
+    lr: float = Field(5e-4, gt=0)
+    lr_warmup: int = Field(10, ge=0, description="iterations of linear warm-up")
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    epochs: int = Field(2, gt=0)
+    minibatches: int = Field(4, gt=0)
+    micro_tokens: int = Field(
+        16_384, gt=0, description="cells (rows x width) of one forward and backward pass"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="keep one activation a layer and recompute the others: less memory, more time"
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit: moments in 8 bits (bitsandbytes, GPU only); also for the warmup"
+    )
+    clip: float = Field(0.2, gt=0)
+    importance_cap: Annotated[Annotated[float, Field(gt=0)] | Literal["auto", "off"], Switch] = Field(
+        "auto",
+        description="upper bound of a token's importance weight, trainer over sampler probability; auto: 2 "
+        "with a vLLM backend, off with transformers",
+    )
+    kl: KlSection = KlSection()
+    entropy_coef: float = 0.0
+    grad_clip: float = Field(1.0, gt=0)
+    save_every: int = Field(5, gt=0)
+    keep: int = Field(2, gt=0, description="newest checkpoints that are kept besides the best")
+    eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
+    record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
+    peer_timeout: float = Field(1800.0, gt=0, description="longest wait for another process, in seconds")
+
+
+class AlarmSection(Section):
+    """Alarms of training: crossing a limit warns, ``patience`` iterations in a row stop (0: only warn)."""
+
+    min_entropy: float = Field(0.005, ge=0, description="nats a token")
+    max_length_ratio: float = Field(
+        0.95, gt=0, description="share of completions cut off at the length limit"
+    )
+    max_invalid_rate: float = Field(0.8, gt=0)
+    max_kl: float = Field(5.0, gt=0)
+    max_mismatch: float = Field(0.1, gt=0, description="mean |log-prob difference| of sampler and trainer")
+    patience: int = Field(5, ge=0)
+
+
+class EvalSection(Section):
+    """The tasks and sampling with which models and checkpoints are evaluated."""
+
+    split: str = "test"
+    tasks: int = Field(500, gt=0)
+    rollouts: int = Field(1, gt=0)
+    temperature: float = Field(0.4, ge=0)
+    seed: int = 1234
+    validation_split: str = "validation"
+    validation_tasks: int = Field(200, gt=0)
+    validation_temperature: float = Field(0.4, ge=0)

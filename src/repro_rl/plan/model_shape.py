@@ -1,0 +1,163 @@
+"""A model as dimensions: parameters, FLOPs and bytes without its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import PolicySection
+from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.policy.lora import base_of, is_adapter
+from repro_rl.policy.qwen_shapes import find_shape, shapes
+from repro_rl.run.model_paths import find_model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A Qwen-like decoder: grouped-query attention, gated feed-forward, root-mean-square norms."""
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int  # of the queries
+    kv_heads: int
+    head_dim: int  # width of one attention head
+    ffn: int  # inner width of the feed-forward part
+    vocab: int
+    tied: bool  # the output weights are the embeddings
+    qk_norms: bool  # queries and keys are normalised (Qwen3); else their projections have biases (Qwen2.5)
+
+    @property
+    def query_width(self) -> int:
+        """All query heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """All key heads together, or all value heads."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of one layer's matrix products."""
+        return self.hidden * (2 * self.query_width + 2 * self.kv_width + 3 * self.ffn)
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """(Input, output) widths of one layer's linear maps, by transformers' names."""
+        h, q, kv, f = self.hidden, self.query_width, self.kv_width, self.ffn
+        return {
+            "q_proj": (h, q), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (q, h),
+            "gate_proj": (h, f), "up_proj": (h, f), "down_proj": (f, h),
+        }  # fmt: skip
+
+    @property
+    def parameters(self) -> int:
+        """All weights, embeddings included."""
+        per_head = 2 * self.head_dim if self.qk_norms else self.query_width + 2 * self.kv_width
+        vectors = 2 * self.hidden + per_head  # of one layer: norms and biases
+        embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
+        return embeddings + self.layers * (self.layer_weights + vectors) + self.hidden
+
+    def adapter_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
+        """Parameters of a low-rank adapter on every layer's ``targets`` (names, or "all-linear")."""
+        adapted = [
+            widths for name, widths in self.projections.items() if targets == "all-linear" or name in targets
+        ]
+        return rank * self.layers * sum(inputs + outputs for inputs, outputs in adapted)
+
+    def forward_flops(self, tokens: float, context: float, outputs: float) -> float:
+        """FLOPs of one forward pass; a multiply-add counts two.
+
+        ``tokens``: new positions. ``context``: positions that each attends to, on average. ``outputs``:
+        positions whose logits are computed.
+        """
+        attention = 4 * self.layers * self.query_width * context
+        return tokens * (2 * self.layers * self.layer_weights + attention) + outputs * 2 * (
+            self.hidden * self.vocab
+        )
+
+    def cache_bytes(self, element: int) -> int:
+        """Keys and values of one position; ``element``: bytes of a number."""
+        return 2 * self.layers * self.kv_width * element
+
+    def activation_bytes(self, weight_bytes: int, autocast: bool) -> float:
+        """Bytes that one layer keeps for the backward pass, for each position.
+
+        Counted on transformers' Qwen2 and Qwen3 with torch's saved-tensor hooks (a test counts again).
+        ``autocast``: float32 weights under bfloat16 autocast.
+        """
+        h, q, kv, f = self.hidden, self.query_width, self.kv_width, self.ffn
+        if self.qk_norms:
+            statistics = 8 * self.heads + 4 * self.kv_heads
+            if autocast:
+                return 26 * h + 10 * q + 10 * kv + 8 * f + statistics
+            if weight_bytes == 2:
+                return 16 * h + 10 * q + 10 * kv + 8 * f + statistics
+            return 24 * h + 16 * q + 16 * kv + 16 * f + statistics
+        statistics = 4 * self.heads
+        if autocast:
+            return 30 * h + 4 * kv + 8 * f + statistics
+        return (20 * h + 4 * kv + 8 * f if weight_bytes == 2 else 32 * h + 8 * kv + 16 * f) + statistics
+
+
+def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int | None = None) -> ModelShape:
+    """The dimensions of the folder ``init`` where it is one, else of ``policy.model``.
+
+    ``init``: the setting train.init. ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub
+    name whose shape is not known.
+    """
+    if init and Path(init).exists():
+        return read_shape(_full_model(find_model(init)))
+    model = policy.model
+    if model == "tiny":
+        tiny = policy.tiny
+        return ModelShape(
+            "tiny", tiny.hidden, tiny.layers, tiny.heads, tiny.kv_heads, tiny.hidden // tiny.heads, tiny.ffn,
+            vocabulary or 100, True, True,
+        )  # fmt: skip
+    if Path(model).exists():
+        return read_shape(Path(model))
+    shape = find_shape(model)
+    if shape is None:
+        raise ConfigError(
+            f"The shape of {model!r} is not known here{did_you_mean(model, shapes())} Give a folder with its "
+            "config.json as policy.model."
+        )
+    return _from_config(model, shape)
+
+
+def read_shape(folder: Path) -> ModelShape:
+    """From a model folder's config.json. Raises ConfigError where it lacks a dimension."""
+    path = folder / "config.json"
+    try:
+        return _from_config(str(folder), json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} does not describe a decoder: {error!r}") from error
+
+
+def _from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
+    """From the content of a config.json."""
+    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    return ModelShape(
+        name,
+        hidden,
+        int(config["num_hidden_layers"]),
+        heads,
+        int(config.get("num_key_value_heads") or heads),
+        int(config.get("head_dim") or hidden // heads),
+        int(config["intermediate_size"]),
+        int(config["vocab_size"]),
+        bool(config.get("tie_word_embeddings", False)),
+        config.get("model_type") != "qwen2",
+    )
+
+
+def _full_model(folder: Path) -> Path:
+    """The folder with all weights: an adapter's base model, whose own base it may be."""
+    while is_adapter(folder):
+        folder = Path(base_of(folder))
+    return folder

@@ -1,0 +1,240 @@
+"""Decoders for single prompts: prompts to logits, then one decode step after another.
+
+``ModelDecoder`` calls any model of transformers, with its KV cache. ``PackedDecoder`` runs ``packed`` over
+the token tree of the prompts, with keys and values in buffers that are allocated once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.policy import packed
+from repro_rl.policy.sampling import Branches, Decoder
+from repro_rl.policy.tree import TokenTree, build_tree
+from repro_rl.types import Ids
+
+MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
+IDLE_SHARE = 0.2  # of a buffer's rows; more of them are worth the copy that removes them
+
+
+class PromptDecoder(Decoder, Protocol):
+    """A decoder of one batch of distinct prompts."""
+
+    def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        """Logits [P, V] after every prompt; at most ``new_tokens`` will be sampled from here on."""
+        ...
+
+
+@dataclass(slots=True)
+class PrefixCache:
+    """The instruction prefix that ``ModelDecoder`` computes once for a set of weights."""
+
+    ids: Ids = ()
+    cache: Any = None  # of transformers; None: nothing is cached
+
+    def clear(self) -> None:
+        """Call when the weights change."""
+        self.ids, self.cache = (), None
+
+
+class ModelDecoder:
+    """Any causal LM of transformers. The longest common prefix of the prompts is computed once."""
+
+    def __init__(self, model: Any, prefix: PrefixCache):
+        self.model, self.prefix = model, prefix
+        self.device = next(model.parameters()).device
+        self._cache: Any = None
+        self._mask = self._position = torch.empty(0)
+
+    def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        """See PromptDecoder. Prompts are left-padded behind their common prefix."""
+        from transformers import DynamicCache
+
+        shared = self._shared_length(prompts)
+        width = max(map(len, prompts)) - shared
+        ids = np.zeros((len(prompts), width), dtype=np.int64)
+        mask = np.ones((len(prompts), shared + width), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - (len(prompt) - shared) :] = prompt[shared:]
+            mask[row, shared : shared + width - (len(prompt) - shared)] = 0
+        position = np.clip(np.cumsum(mask, axis=1) - 1, 0, None)
+        if shared:
+            self._cache = copy.deepcopy(self._prefix_cache(prompts[0][:shared]))
+            self._cache.batch_repeat_interleave(len(prompts))
+        else:
+            self._cache = DynamicCache(config=self.model.config)
+        self._mask = torch.as_tensor(mask, device=self.device)
+        self._position = torch.as_tensor(position[:, -1], device=self.device)
+        return self._forward(
+            torch.as_tensor(ids, device=self.device),
+            torch.as_tensor(position[:, shared:], device=self.device),
+        )
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        parent = branches.parent
+        if len(parent) != len(self._mask) or not np.array_equal(parent, np.arange(len(self._mask))):
+            select = torch.as_tensor(parent, device=self.device)
+            self._cache.batch_select_indices(select)
+            self._mask, self._position = self._mask[select], self._position[select]
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
+        self._position = self._position + 1
+        token = torch.as_tensor(branches.token, device=self.device)
+        return self._forward(token[:, None], self._position[:, None])
+
+    def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        result = self.model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=position,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = result.logits[:, -1]
+        return logits
+
+    def _shared_length(self, prompts: list[Ids]) -> int:
+        """Length of the prefix to take from the cache: the cached one when it is most of what is shared.
+
+        At one step of an episode prompts share a little more than the instructions (a step number, say). The
+        instructions alone stay valid at every step, so they are computed once for a set of weights.
+        """
+        shared = common_prefix(prompts)
+        cached = self.prefix.ids
+        if cached and 0.7 * shared <= len(cached) <= shared and prompts[0][: len(cached)] == cached:
+            return len(cached)
+        return shared if shared >= MIN_PREFIX else 0
+
+    def _prefix_cache(self, prefix: Ids) -> Any:
+        from transformers import DynamicCache
+
+        if self.prefix.ids != prefix:
+            cache = DynamicCache(config=self.model.config)
+            self.model(
+                input_ids=torch.tensor([prefix], device=self.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self.prefix.ids, self.prefix.cache = prefix, cache
+        return self.prefix.cache
+
+
+@dataclass(slots=True)
+class _BufferColumn:
+    """A layer's buffers, and the column that the next token of every row goes to. See packed.LayerKV."""
+
+    buffers: packed.KV  # [B, kv_heads, C, D] each
+    column: int
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor) -> packed.KV:
+        keys, values = self.buffers
+        keys[:, :, self.column : self.column + 1] = key_states
+        values[:, :, self.column : self.column + 1] = value_states
+        return keys[:, :, : self.column + 1], values[:, :, : self.column + 1]
+
+
+class PackedDecoder:
+    """A model that ``packed.packable`` accepts."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self._tree: TokenTree | None = None
+        self._prompt_kv = packed.TreeKV()
+        self._buffers: list[packed.KV] = []  # a layer's keys and values, [B, kv_heads, C, D] each
+        # [B, C] added to the scores: 0 for the columns of the buffers that a row attends to, -inf for others.
+        # A mask of booleans would be turned into this one by every layer.
+        self._mask = torch.empty(0)
+        self._length = np.empty(0, dtype=np.int64)  # [B] tokens of a row so far
+        self._buffer_row = np.empty(0, dtype=np.int64)  # the buffers' row of each branch of the last step
+        self._column = self._new_tokens = 0
+        self._rotary: packed.Rotary | None = None  # of all positions
+
+    def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        self._tree = build_tree([np.array(ids, dtype=np.int64) for ids in prompts])
+        self._new_tokens = new_tokens
+        kv = self._prompt_kv if new_tokens > 1 else None
+        return packed.forward(self.model, self._tree, self._tree.ends(), kv)
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        if self._buffers:
+            self._select(branches.parent)
+        else:
+            self._allocate(branches.parent)
+        rows = len(self._length)
+        column = self._column
+        tokens = np.zeros(rows, dtype=np.int64)
+        tokens[self._buffer_row] = branches.token
+        assert self._rotary is not None
+        position = torch.from_numpy(self._length)
+        rotary = self._rotary[0].index_select(0, position), self._rotary[1].index_select(0, position)
+        self._mask[:, column] = 0
+        logits = packed.extend(
+            self.model,
+            [_BufferColumn(kv, column) for kv in self._buffers],
+            torch.from_numpy(tokens)[:, None],
+            rotary,
+            self._mask[:, None, None, : column + 1],
+            torch.from_numpy(self._buffer_row) if len(self._buffer_row) < rows else None,
+        )
+        self._column += 1
+        self._length += 1
+        return logits
+
+    def _allocate(self, prompts: Sequence[int] | NDArray[np.int64]) -> None:
+        """Buffers with a row for each of ``prompts``, which may repeat, filled with their keys and values."""
+        assert self._tree is not None
+        path = self._tree.path[prompts]
+        count, width = path.shape
+        flat = torch.from_numpy(path).reshape(-1)
+        columns = width + self._new_tokens - 1
+
+        def buffer(nodes: torch.Tensor) -> torch.Tensor:
+            new = nodes.new_empty(count, nodes.shape[1], columns, nodes.shape[2])
+            new[:, :, :width] = packed.gather(nodes, flat, count)
+            return new
+
+        self._buffers = [(buffer(keys), buffer(values)) for keys, values in self._prompt_kv.layers]
+        self._prompt_kv.layers.clear()
+        self._length = self._tree.length[prompts].copy()
+        self._mask = torch.full((count, columns), -torch.inf)
+        self._mask[:, :width][torch.from_numpy(np.arange(width) < self._length[:, None])] = 0
+        self._buffer_row, self._column = np.arange(count), width
+        self._rotary = packed.rotary_table(self.model, columns + 1)
+
+    def _select(self, parent: NDArray[np.int64]) -> None:
+        """Make the buffers' rows those of ``parent``. A few that ended may stay: copying costs more."""
+        chosen = self._buffer_row[parent]
+        rows = len(self._length)
+        distinct = len(np.unique(chosen)) == len(chosen)
+        if distinct and len(chosen) >= (1 - IDLE_SHARE) * rows:
+            self._buffer_row = chosen
+            return
+        select = torch.from_numpy(chosen)
+        used = self._column
+
+        def selected(old: torch.Tensor) -> torch.Tensor:
+            new = old.new_empty(len(chosen), *old.shape[1:])
+            torch.index_select(old[:, :, :used], 0, select, out=new[:, :, :used])
+            return new
+
+        self._buffers = [(selected(keys), selected(values)) for keys, values in self._buffers]
+        self._mask, self._length = self._mask[select], self._length[chosen]
+        self._buffer_row = np.arange(len(chosen))
+
+
+def common_prefix(prompts: Sequence[Ids]) -> int:
+    """Length of the longest prefix all prompts share, at least one token short of the shortest."""
+    low, high = min(prompts), max(prompts)
+    limit = min(map(len, prompts)) - 1
+    shared = 0
+    while shared < limit and low[shared] == high[shared]:
+        shared += 1
+    return shared

@@ -1,0 +1,152 @@
+"""The sampling loop: from logits to tokens, one decode step after another, rows leaving as they finish.
+
+Rows whose contexts are equal share one branch of the decoder until they sample different tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.policy.base import Keys, SamplingSettings
+from repro_rl.policy.text import TextCodec
+from repro_rl.random_streams import uniforms
+from repro_rl.types import Completion, Ids
+
+DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
+
+
+@dataclass(slots=True, frozen=True)
+class Branches:
+    """The next decode step: B distinct contexts, each one token longer, and the A rows that sample them."""
+
+    parent: NDArray[np.int64]  # [B] the branch of the last step that each continues
+    token: NDArray[np.int64]  # [B] the token it appends
+    rows: NDArray[np.int64]  # [A] rows of the batch that still sample, ascending
+    branch: NDArray[np.int64]  # [A] the branch of each
+
+
+class Decoder(Protocol):
+    """A model with the KV cache of one batch under way."""
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        """Logits [B, V] after the token that each branch appends."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class SampledRow:
+    """The tokens of one answer."""
+
+    token_ids: Ids  # [N]
+    logprobs: NDArray[np.float32]  # [N]
+    entropy: float  # mean over the N tokens, nats
+    finished: bool  # it ended with a stop token
+
+    def completion(self, prompt_ids: Ids, text: TextCodec) -> Completion:
+        """The answer to ``prompt_ids``, decoded."""
+        return Completion(
+            prompt_ids=prompt_ids,
+            token_ids=self.token_ids,
+            logprobs=self.logprobs,
+            text=text.decode(self.token_ids),
+            finished=self.finished,
+            entropy=self.entropy,
+        )
+
+
+def sample_rows(
+    decoder: Decoder,
+    logits: torch.Tensor,
+    branch: NDArray[np.int64],
+    keys: Keys,
+    settings: SamplingSettings,
+    eos_ids: frozenset[int],
+) -> list[SampledRow]:
+    """Sample every row until a stop token or the length limit.
+
+    ``logits`` [B, V] are those after the prompts, ``branch`` [rows] says which of them a row samples from.
+    The decoder is not asked for logits after the last token of an answer.
+    """
+    rows = len(branch)
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    logprobs: list[list[float]] = [[] for _ in range(rows)]
+    entropies = np.zeros(rows)
+    finished = np.zeros(rows, dtype=bool)
+    active = np.arange(rows)
+    stop_ids = list(eos_ids)
+    for index in range(settings.max_new_tokens):
+        chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings)
+        for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
+            tokens[row].append(token)
+            logprobs[row].append(value)
+        entropies[active] += entropy
+        ended = np.isin(chosen, stop_ids)
+        finished[active[ended]] = True
+        active, branch, chosen = active[~ended], branch[~ended], chosen[~ended]
+        if not len(active) or index + 1 == settings.max_new_tokens:
+            break
+        pair, branch = np.unique(branch * (1 << 32) + chosen, return_inverse=True)
+        logits = decoder.advance(Branches(pair >> 32, pair & 0xFFFFFFFF, active, branch))
+    return [
+        SampledRow(
+            token_ids=tuple(tokens[row]),
+            logprobs=np.asarray(logprobs[row], dtype=np.float32),
+            entropy=float(entropies[row] / max(len(tokens[row]), 1)),
+            finished=bool(finished[row]),
+        )
+        for row in range(rows)
+    ]
+
+
+def sample_tokens(
+    logits: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64], settings: SamplingSettings
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Token, its log-prob and the entropy of each row [rows], from the logits [B, V] of its branch."""
+    scaled = logits.float()
+    if settings.temperature > 0:
+        scaled = scaled / settings.temperature
+    logprobs = torch.log_softmax(scaled, dim=-1)
+    probs = logprobs.exp()
+    entropy = -(probs * logprobs.clamp(min=-1e4)).sum(-1)
+    rows = torch.as_tensor(branch, device=logits.device)
+    if settings.temperature == 0:
+        chosen = logprobs.argmax(-1)[rows]
+    else:
+        weights = top_p_filter(probs, settings.top_p) if settings.top_p < 1 else probs
+        chosen = draw(weights, branch, uniform)
+    picked = logprobs[rows, chosen]
+    return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
+
+
+def draw(weights: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64]) -> torch.Tensor:
+    """An index drawn with each of ``uniform`` [rows] from the weights [B, V] of the row's branch.
+
+    The float64 running sums are shared by the rows of a branch, and made for a few branches at a time.
+    """
+    branches, size = weights.shape
+    counts = np.bincount(branch, minlength=branches)
+    order = np.argsort(branch, kind="stable")
+    column = np.empty_like(branch)  # index of each row among those of its branch
+    column[order] = np.arange(len(branch)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.zeros((branches, counts.max()))
+    table[branch, column] = uniform
+    targets = torch.as_tensor(table, device=weights.device)
+    chosen = torch.empty(targets.shape, dtype=torch.int64, device=weights.device)
+    at_once = max(1, DRAW_BYTES // (8 * size))
+    for start in range(0, branches, at_once):
+        part = slice(start, start + at_once)
+        cumulative = weights[part].double().cumsum(-1)
+        chosen[part] = torch.searchsorted(cumulative, targets[part] * cumulative[:, -1:], right=True)
+    return chosen.clamp(max=size - 1)[torch.as_tensor(branch), torch.as_tensor(column)]
+
+
+def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero the tail of each row of [N, V] outside the smallest set of tokens with mass ``top_p``."""
+    ordered, index = probs.sort(dim=-1, descending=True)
+    keep = ordered.cumsum(-1) - ordered < top_p
+    return torch.zeros_like(probs).scatter(-1, index, ordered * keep)

@@ -1,0 +1,235 @@
+"""Conversations that keep their KV cache between turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.policy import packed
+from repro_rl.policy.base import Keys, SamplingSettings
+from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
+from repro_rl.policy.kv_slots import SlotCache, SlotTable
+from repro_rl.policy.sampling import Branches, sample_rows
+from repro_rl.policy.text import TextCodec
+from repro_rl.policy.token_policy import Conversations
+from repro_rl.types import Completion, Ids
+
+MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
+IDLE_SHARE = 0.5  # of a pass's rows that may be idle: copying the others' cache costs more
+
+
+class LocalPolicy(Protocol):
+    """What a session with a KV cache needs of a policy whose model is in this process."""
+
+    model: Any
+    text: TextCodec
+    mixed: bool  # forward passes run under bfloat16 autocast
+    max_batch_tokens: int  # cells (rows x width) of one pass
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def uses_packed(self) -> bool: ...
+
+    def precision(self) -> AbstractContextManager[Any]: ...
+
+
+def keeps_cache(model: Any) -> bool:
+    """Whether ``CachedSession`` serves this model: full attention in every layer, and masks of our own."""
+    config = model.config
+    kinds = getattr(config, "layer_types", None)  # older architectures name a window instead, or nothing
+    if kinds:
+        full = all(kind == "full_attention" for kind in kinds)
+    else:
+        full = not getattr(config, "sliding_window", None)
+    return full and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+
+
+class CachedSession(Conversations):
+    """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
+
+    A turn runs its own tokens and the answer's. Conversations that are equal so far share a slot of the cache
+    (in grouped rollouts many are), and first turns that begin alike share the pass over their common part.
+    """
+
+    def __init__(self, policy: LocalPolicy):
+        super().__init__(policy.text)
+        self.policy = policy
+        self.slots = SlotTable()
+        self._cache = SlotCache(policy.model.config.num_hidden_layers)
+
+    @torch.no_grad()
+    def answer(
+        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        policy = self.policy
+        turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
+        was_training = policy.model.training
+        policy.model.eval()
+        decoder = _SlotDecoder(policy, self.slots, self._cache, rows)
+        with policy.precision():
+            blocks = self._read_turns(decoder, rows, turns)
+            logits = decoder.append(list(blocks), list(blocks.values()))
+            order = {slot: index for index, slot in enumerate(blocks)}
+            branch = np.array([order[self.slots.slot(row)] for row in rows])
+            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.eos_ids)
+        policy.model.train(was_training)
+        completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
+        for row, turn, completion in zip(rows, turns, completions, strict=True):
+            self.conversation(row).add(turn, completion.token_ids)
+        return completions
+
+    def close(self, row: int) -> None:
+        """See ChatSession. The slot is free when nobody else is in it."""
+        super().close(row)
+        self.slots.remove(row)
+
+    def _read_turns(self, decoder: _SlotDecoder, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
+        """Slot -> the tokens to append to it: every turn, and the last token of the answer before it."""
+        new: dict[Ids, list[int]] = {}
+        appended: list[tuple[int, Ids]] = []
+        for row, turn in zip(rows, turns, strict=True):
+            ids = self.conversation(row).ids
+            if row in self.slots:
+                cached = self.slots.lengths[self.slots.slot(row)]
+                appended.append((row, (*ids[cached:], *turn)))
+            else:
+                new.setdefault((*ids, *turn), []).append(row)
+        blocks = decoder.divide(appended)
+        if new:
+            blocks |= self._begin(decoder, new)
+        return blocks
+
+    def _begin(self, decoder: _SlotDecoder, new: dict[Ids, list[int]]) -> dict[int, Ids]:
+        """Slots for new conversations, their common prefix computed once; what is left to append to each."""
+        blocks = list(new)
+        slots = [self.slots.add(rows) for rows in new.values()]
+        shared = common_prefix(blocks) if len(blocks) > 1 else 0
+        if shared < MIN_PREFIX:
+            return dict(zip(slots, blocks, strict=True))
+        decoder.append(slots[:1], [blocks[0][:shared]])
+        for slot in slots[1:]:
+            self.slots.lengths[slot] = shared
+        decoder.copy([(slots[0], slot) for slot in slots[1:]])
+        return {slot: block[shared:] for slot, block in zip(slots, blocks, strict=True)}
+
+
+class _SlotDecoder:
+    """Appends tokens to slots of the cache. A branch of the ``rows`` being sampled is a slot. See Decoder."""
+
+    def __init__(self, policy: LocalPolicy, slots: SlotTable, cache: SlotCache, rows: Sequence[int]):
+        self.policy, self.slots, self.cache, self.rows = policy, slots, cache, rows
+        self.device = policy.device
+        self.uses_packed = policy.uses_packed  # asked once a turn: it looks at every parameter
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        """See Decoder. New slots are taken in the order of the rows."""
+        token, branch = branches.token.tolist(), branches.branch.tolist()
+        active = [self.rows[row] for row in branches.rows.tolist()]
+        self.divide([(row, (token[b],)) for row, b in zip(active, branch, strict=True)])
+        slot = dict(zip(branch, map(self.slots.slot, active), strict=True))
+        return self.append([slot[b] for b in range(len(token))], [(t,) for t in token])
+
+    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
+        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
+        division = self.slots.divide(appended)
+        self.copy(division.copies)
+        return division.blocks
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy what slots hold, by (old, new)."""
+        if pairs:
+            self.cache.reserve(len(self.slots), 0)
+            self.cache.copy(pairs, max(self.slots.lengths[old] for old, _ in pairs), self.device)
+
+    def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
+        """Append each block to its slot; logits after its last token, [N, V]."""
+        lengths = [self.slots.lengths[slot] for slot in slots]
+        longest = max(length + len(block) for length, block in zip(lengths, blocks, strict=True))
+        # Padding lies behind a slot's end, where the next pass writes: at most one longest block more. So
+        # every slot has a column behind its end, for the tokens of idle rows.
+        self.cache.reserve(len(self.slots), longest + max(map(len, blocks)))
+        order = sorted(range(len(slots)), key=lambda i: (len(blocks[i]), slots[i]))
+        parts: list[torch.Tensor] = []
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order):
+                queries = (stop + 1 - start) * len(blocks[order[stop]])
+                if queries > self.policy.max_batch_tokens or queries * longest > MASK_CELLS:
+                    break
+                stop += 1
+            parts.append(self._forward({slots[i]: blocks[i] for i in order[start:stop]}))
+            start = stop
+        for slot, length, block in zip(slots, lengths, blocks, strict=True):
+            self.slots.lengths[slot] = length + len(block)
+        back = torch.empty(len(order), dtype=torch.int64)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(parts)[back.to(self.device)]
+
+    def _forward(self, blocks: dict[int, Ids]) -> torch.Tensor:
+        """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its slot."""
+        model, window = self.policy.model, self.cache.window
+        slots, window.first = _pass_slots(list(blocks), single=max(map(len, blocks.values())) == 1)
+        ids, columns = self._padded(slots, blocks)
+        rows = None  # of the pass whose logits are needed, where some are idle or in another order
+        if window.first is not None and slots != list(blocks):
+            rows = torch.tensor(list(blocks), device=self.device) - window.first
+        window.slots = torch.tensor(slots, device=self.device)
+        window.columns = torch.as_tensor(columns, device=self.device)
+        window.width = int(columns.max()) + 1
+        mask = self._mask()
+        tokens = torch.as_tensor(ids, device=self.device)
+        if self.uses_packed:
+            rotary = packed.rotary_embedding(model, window.columns)
+            return packed.extend(model, self.cache.layers, tokens, rotary, mask, rows)
+        logits: torch.Tensor = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=window.columns,
+            past_key_values=self.cache.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits if rows is None else logits[rows]
+
+    def _padded(
+        self, slots: Sequence[int], blocks: dict[int, Ids]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and columns [R, Q] of a pass. Padding is written behind the end of its slot."""
+        size = max(map(len, blocks.values()))
+        ids = np.full((len(slots), size), self.policy.text.pad_id, dtype=np.int64)
+        columns = np.empty((len(slots), size), dtype=np.int64)
+        for row, slot in enumerate(slots):
+            block, length = blocks.get(slot, ()), self.slots.lengths[slot]
+            gap = size - len(block)
+            ids[row, gap:] = block
+            columns[row, gap:] = np.arange(length, length + len(block))
+            columns[row, :gap] = length + len(block) + np.arange(gap)
+        return ids, columns
+
+    def _mask(self) -> torch.Tensor:
+        """[R, 1, Q, width] added to the scores: a mask of booleans would be turned into it by every layer."""
+        window = self.cache.window
+        kind = torch.bfloat16 if self.policy.mixed else self.policy.model.dtype
+        unseen = torch.arange(window.width, device=self.device) > window.columns[:, None, :, None]
+        mask = torch.zeros(unseen.shape, dtype=kind, device=self.device)
+        return mask.masked_fill_(unseen, torch.finfo(kind).min)
+
+
+def _pass_slots(slots: list[int], *, single: bool) -> tuple[list[int], int | None]:
+    """The slots that a pass over ``slots`` runs, and the first of them if it runs all from there on.
+
+    Neighbouring slots are a view of the cache, others a copy. With one token each (``single``) a pass takes
+    in idle slots for that.
+    """
+    low, high = min(slots), max(slots) + 1
+    if len(slots) >= (high - low) * (1 - IDLE_SHARE if single else 1):
+        return list(range(low, high)), low
+    return slots, None

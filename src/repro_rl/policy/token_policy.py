@@ -1,0 +1,75 @@
+"""The base of all token-in-token-out policies, and conversations with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
+from repro_rl.policy.text import Conversation, TextCodec
+from repro_rl.types import Completion, Ids
+
+
+class TokenPolicy(ABC):
+    """A token-in-token-out policy. ``text`` encodes and decodes for it."""
+
+    text: TextCodec
+
+    @abstractmethod
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        """As ``Policy.generate``, for prompts that are token ids already."""
+
+    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+        return self.generate_ids([self.text.encode(prompt) for prompt in prompts], keys, settings)
+
+    def open_chat(self) -> ChatSession:
+        """Conversations that give the policy all ids again at every turn."""
+        return TokenSession(self)
+
+
+class Conversations:
+    """The ids of several conversations, each named by an integer: what every session keeps."""
+
+    def __init__(self, text: TextCodec):
+        self.text = text
+        self._conversations: dict[int, Conversation] = {}
+
+    def conversation(self, row: int) -> Conversation:
+        """The conversation named ``row``, a new one where there is none."""
+        return self._conversations.setdefault(row, Conversation(self.text))
+
+    def used(self, row: int) -> int:
+        return len(self.conversation(row).ids)
+
+    def size(self, text: str, *, first: bool = False) -> int:
+        return self.text.turn_size(text, first=first)
+
+    def close(self, row: int) -> None:
+        self._conversations.pop(row, None)
+
+
+class TokenSession(Conversations):
+    """Conversations as ids, which the policy gets whole at every turn. See ChatSession.
+
+    For policies that keep no KV cache between turns, and for engines with a prefix cache of their own.
+    """
+
+    def __init__(self, policy: TokenPolicy):
+        super().__init__(policy.text)
+        self.policy = policy
+
+    def answer(
+        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        """See ChatSession. A turn without an answer is not part of its conversation."""
+        conversations = [self.conversation(row) for row in rows]
+        turns = [c.turn(text) for c, text in zip(conversations, texts, strict=True)]
+        prompts = [(*c.ids, *turn) for c, turn in zip(conversations, turns, strict=True)]
+        completions = self.policy.generate_ids(prompts, keys, settings)
+        for conversation, turn, completion in zip(conversations, turns, completions, strict=True):
+            if completion.error is None:
+                conversation.add(turn, completion.token_ids)
+        return [replace(c, prompt_ids=turn) for c, turn in zip(completions, turns, strict=True)]

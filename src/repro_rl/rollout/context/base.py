@@ -1,0 +1,131 @@
+"""The interface of a context mode: playing, samples, demonstrations to imitate, first prompt, metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from repro_rl.envs.base import TextEnv
+from repro_rl.errors import PreflightError
+from repro_rl.policy.text import TextCodec
+from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
+from repro_rl.rollout.env_pool import EnvPool
+from repro_rl.rollout.reflection import Judge
+from repro_rl.rollout.samples import SampleFormat
+from repro_rl.text.prompts import PromptBuilder, StepInputs
+from repro_rl.types import Group, Sample, Step, Trajectory
+
+MAX_LIVE = 512  # episodes under way at once, where the caller sets no limit
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLimits:
+    """Token budgets. ``within`` bounds them by what a model can hold."""
+
+    prompt: int  # of a step's prompt; chat: of one user turn
+    reflect_prompt: int  # window: of a reflection's prompt
+    conversation: int  # chat: all turns and answers, the reflection included
+    action: int  # longest completion that acts
+    reflection: int  # longest reflection
+    cache: int  # chat: tokens of all conversations played at once, each at its longest
+
+    def within(self, positions: int | None) -> ContextLimits:
+        """The same budgets, but no sequence longer than ``positions``; None: not known."""
+        if positions is None:
+            return self
+        return replace(
+            self,
+            prompt=max(1, min(self.prompt, positions - self.action)),
+            reflect_prompt=max(1, min(self.reflect_prompt, positions - self.reflection)),
+            conversation=min(self.conversation, positions),
+        )
+
+
+class Context(ABC):
+    """A context mode with its environments and token budgets."""
+
+    name: ClassVar[str]  # of ``prompt.context``
+
+    def __init__(self, pool: EnvPool, limits: ContextLimits):
+        self.pool, self.limits = pool, limits
+
+    @abstractmethod
+    def play(
+        self, requests: Sequence[RolloutRequest], actor: Actor, judge: Judge | None, options: PlayOptions
+    ) -> list[Trajectory]:
+        """Play every request once and, with a judge, reflect on it. Trajectories in the order of requests."""
+
+    @abstractmethod
+    def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
+        """The training samples of credited groups; ``Sample.group`` is the index in ``groups``."""
+
+    @abstractmethod
+    def action_demos(
+        self,
+        trajectory: Trajectory,
+        prompts: PromptBuilder,
+        text: TextCodec,
+        demonstrations: Sequence[str] = ("",),
+    ) -> list[Sample]:
+        """An expert's episode as samples to imitate: its answers trained, with their labelled progress.
+
+        ``demonstrations``: texts that prompts may show, the longest first. Raises PreflightError when a
+        prompt or an answer is longer than its limit.
+        """
+
+    @abstractmethod
+    def reflection_demo(
+        self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
+    ) -> Sample:
+        """A labelled reflection to imitate, after the episode. ``names`` name random numbers, where needed.
+
+        Raises DataError without labels, PreflightError when the prompt or the answer is longer than its
+        limit.
+        """
+
+    @abstractmethod
+    def reflection_prompts(
+        self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]
+    ) -> list[PromptBuilder]:
+        """The prompts that labelled reflections follow, used in turn; ``modes``: the prompts taught."""
+
+    @abstractmethod
+    def first_prompt(self, prompts: PromptBuilder, text: TextCodec, task: str) -> str:
+        """The first prompt of ``task`` as it is played. Raises PreflightError when it does not fit."""
+
+    @abstractmethod
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt and completion together."""
+
+    def metrics(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        """The metrics of this mode alone; docs/metrics.md explains each."""
+        return {}
+
+    def shows_once(self) -> bool:
+        """Whether demonstrations stand in the first prompt alone, for the whole episode."""
+        return False
+
+
+def check_length(setting: str, limit: int, needed: int) -> None:
+    """A demonstrated completion must fit ``setting``. Raises PreflightError."""
+    if needed > limit:
+        raise PreflightError(f"{setting} is {limit}, but a demonstration needs {needed} tokens; raise it.")
+
+
+def first_inputs(env: TextEnv, task: str) -> StepInputs:
+    """What the first prompt of ``task`` shows."""
+    observation, info = env.reset(options={"task": task})
+    return StepInputs(env.instructions, info["goal"], observation, info["admissible"], 1, env.max_steps)
+
+
+def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
+    """(StepInputs, Step) of every step, the episode played again for its admissible actions."""
+    history: list[tuple[str, str]] = []
+    _, info = env.reset(options={"task": trajectory.task_id})
+    for step in trajectory.steps:
+        state = (trajectory.goal, step.observation, info["admissible"], step.t, env.max_steps)
+        yield StepInputs(env.instructions, *state, history=list(history)), step
+        history.append((step.observation, step.action))
+        info = env.step(step.action)[4]

@@ -1,0 +1,105 @@
+"""Demonstrations as conversations: one sample to imitate per episode.
+
+There are two kinds of samples with the same labels. In the first every answer of an expert is trained, with
+its labelled progress. In the second the answers are context and only the reflection is trained; there the
+online progress is drawn at random (decision D34). A judge that read the labelled numbers would learn to copy
+them. In RL it would then copy its own online estimates instead of judging the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from repro_rl.envs.base import TextEnv
+from repro_rl.errors import PreflightError
+from repro_rl.policy.text import Conversation, TextCodec
+from repro_rl.random_streams import name_key
+from repro_rl.rollout.context.base import ContextLimits, check_length, replayed
+from repro_rl.rollout.context.turn_budget import TurnBudget
+from repro_rl.rollout.episode import labels_of
+from repro_rl.rollout.samples import target_sample
+from repro_rl.text.prompts import PromptBuilder, StepInputs
+from repro_rl.text.turns import TurnPrompts
+from repro_rl.types import Ids, Sample, Step, TokenKind, Trajectory
+
+
+class ChatDemos:
+    """Builds the samples of one prompt format. ``env`` is played again for its admissible actions."""
+
+    def __init__(self, env: TextEnv, text: TextCodec, prompts: PromptBuilder, limits: ContextLimits):
+        self.env, self.text, self.prompts, self.limits = env, text, prompts, limits
+        self.budget = TurnBudget(TurnPrompts(prompts), text.turn_size, limits)
+
+    def actions(self, trajectory: Trajectory, demonstrations: Sequence[str]) -> Sample:
+        """All answers trained. Raises PreflightError when an answer, or the first turn, is too long."""
+        parts: list[tuple[Ids, TokenKind]] = []
+        conversation = Conversation(self.text)
+        for step, turn in self._turns(conversation, trajectory, list(demonstrations)):
+            target = self.text.encode_target(self.prompts.action_target(step.online, step.action))
+            check_length("prompt.action_tokens", self.limits.action, len(target))
+            conversation.add(turn, target)
+            parts += [(turn, TokenKind.CONTEXT), (target, TokenKind.ACT)]
+        return target_sample(parts)
+
+    def reflection(self, trajectory: Trajectory, *names: object) -> Sample:
+        """The labelled reflection trained, after the episode with random online progress.
+
+        ``names`` name the random numbers. Raises DataError without labels, PreflightError when the
+        conversation or the reflection is too long.
+        """
+        values = labels_of(trajectory)
+        online = self._random_progress(trajectory, *names)
+        conversation = Conversation(self.text)
+        answers = 0
+        for step, turn in self._turns(conversation, trajectory, [""]):
+            conversation.add(turn, self._answer(step, online[step.t - 1]))
+            answers += 1
+        if answers < len(trajectory.steps):
+            raise PreflightError(
+                f"The conversation of {trajectory.task_id} has room for {answers} of its "
+                f"{len(trajectory.steps)} steps; raise prompt.max_chat_tokens (now "
+                f"{self.limits.conversation})."
+            )
+        question, _ = self.budget.fit_question(trajectory, len(conversation.ids))
+        target = self.text.encode_target(self.prompts.reflection_target(values))
+        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
+        context = (*conversation.ids, *conversation.turn(question))
+        return target_sample([(context, TokenKind.CONTEXT), (target, TokenKind.REFLECT)])
+
+    def _random_progress(self, trajectory: Trajectory, *names: object) -> list[int]:
+        """Online progress [T], uniform over the numbers that targets may hold."""
+        rng = np.random.default_rng(name_key("said", *names, trajectory.task_id))
+        step = self.prompts.resolution
+        return [int(step * k) for k in rng.integers(0, 100 // step + 1, size=len(trajectory.steps))]
+
+    def _answer(self, step: Step, progress: int) -> Ids:
+        """An answer as context: the action with this progress, or nothing where no action was parsed."""
+        if not step.action.strip():
+            return self.text.encode_target("")
+        return self.text.encode_target(self.prompts.action_target(progress, step.action))
+
+    def _turns(
+        self, conversation: Conversation, trajectory: Trajectory, demonstrations: list[str]
+    ) -> Iterator[tuple[Step, Ids]]:
+        """(step, ids of its user turn), as long as they fit. The caller adds the answers."""
+        for inputs, step in self._inputs(trajectory):
+            prompt = self.budget.fit_turn(inputs, demonstrations, len(conversation.ids))
+            if prompt is None and step.t == 1:
+                raise PreflightError(
+                    f"The first turn of {trajectory.task_id} has more than {self.limits.prompt} tokens, or "
+                    f"leaves too few of {self.limits.conversation} for the rest; raise "
+                    "prompt.max_prompt_tokens or prompt.max_chat_tokens."
+                )
+            if prompt is None:
+                return
+            yield step, conversation.turn(prompt.text)
+
+    def _inputs(self, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
+        if self.prompts.shows_admissible:
+            yield from replayed(self.env, trajectory)
+            return
+        for step in trajectory.steps:  # without admissible actions, the records hold all that a turn shows
+            state = (trajectory.goal, step.observation, (), step.t, self.env.max_steps)
+            yield StepInputs(self.env.instructions, *state), step

@@ -1,0 +1,115 @@
+"""Window mode: every step has a prompt of its own, with the last steps in it; so has the reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repro_rl.errors import PreflightError
+from repro_rl.policy.text import TextCodec
+from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
+from repro_rl.rollout.context.base import MAX_LIVE, Context, check_length, first_inputs, replayed
+from repro_rl.rollout.episode import labels_of
+from repro_rl.rollout.fit import fitting_prompt
+from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
+from repro_rl.rollout.samples import SampleFormat, make_sample, target_sample, trained_parts
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import Group, Ids, Sample, TokenKind, Trajectory
+
+
+class WindowContext(Context):
+    """One prompt a step; one sample a completion."""
+
+    name = "window"
+
+    def play(
+        self, requests: Sequence[RolloutRequest], actor: Actor, judge: Judge | None, options: PlayOptions
+    ) -> list[Trajectory]:
+        trajectories: list[Trajectory] = []
+        live = options.max_live or MAX_LIVE
+        for start in range(0, len(requests), live):
+            chunk = requests[start : start + live]
+            trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
+        if judge is not None:
+            for sampling, indices in judge.by_sampling(trajectories).items():
+                reflect(
+                    [trajectories[index] for index in indices],
+                    Actor(judge.policy or actor.policy, actor.prompts, sampling),
+                    instructions=self.pool.first.instructions,
+                    stream=options.stream,
+                    max_prompt_tokens=self.limits.reflect_prompt,
+                )
+        return trajectories
+
+    def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
+        """One sample a completion, of steps and of reflections that are trained on."""
+        return [
+            make_sample([part], index)
+            for index, group in enumerate(groups)
+            for trajectory in group.trajectories
+            for part in trained_parts(trajectory, how)
+            if part.completion.token_ids
+        ]
+
+    def action_demos(
+        self,
+        trajectory: Trajectory,
+        prompts: PromptBuilder,
+        text: TextCodec,
+        demonstrations: Sequence[str] = ("",),
+    ) -> list[Sample]:
+        """One sample a step: the prompt that an agent would see, and the demonstrated completion."""
+        samples = []
+        texts = list(demonstrations)
+        for inputs, step in replayed(self.pool.first, trajectory):
+            prompt = fitting_prompt(text, prompts, self.limits.prompt, texts, inputs)
+            if prompt is None:
+                raise PreflightError(
+                    f"The prompt of step {step.t} of {trajectory.task_id} has more than "
+                    f"{self.limits.prompt} tokens; raise prompt.max_prompt_tokens."
+                )
+            target = text.encode_target(prompts.action_target(step.online, step.action))
+            check_length("prompt.action_tokens", self.limits.action, len(target))
+            samples.append(imitation_sample(text.encode(prompt.text), target, TokenKind.ACT))
+        return samples
+
+    def reflection_demo(
+        self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
+    ) -> Sample:
+        """The trajectory with its outcome, shortened as in RL where it must be, and the labelled values."""
+        values, limit = labels_of(trajectory), self.limits.reflect_prompt
+        fitted = fitting_reflection(trajectory, text, prompts, self.pool.first.instructions, limit)
+        if fitted is None:
+            raise PreflightError(
+                f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
+                "prompt.max_reflect_tokens."
+            )
+        target = text.encode_target(prompts.reflection_target(values))
+        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
+        return imitation_sample(text.encode(fitted[0]), target, TokenKind.REFLECT)
+
+    def reflection_prompts(
+        self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]
+    ) -> list[PromptBuilder]:
+        """A reflection prompt is the same whichever prompts the steps had."""
+        return [progress]
+
+    def first_prompt(self, prompts: PromptBuilder, text: TextCodec, task: str) -> str:
+        inputs = first_inputs(self.pool.first, task)
+        fitted = fitting_prompt(text, prompts, self.limits.prompt, [""], inputs)
+        if fitted is None:
+            raise PreflightError(
+                f"The first prompt of {task} has {len(text.encode(prompts.act(inputs)))} tokens, and "
+                f"{self.limits.prompt} are left by prompt.max_prompt_tokens and the model's positions "
+                f"({text.positions}) less prompt.action_tokens ({self.limits.action}); raise "
+                "prompt.max_prompt_tokens, or use a shorter style."
+            )
+        return fitted.text
+
+    def longest_sequence(self) -> int:
+        limits = self.limits
+        return max(limits.prompt + limits.action, limits.reflect_prompt + limits.reflection)
+
+
+def imitation_sample(prompt: Ids, target: Ids, kind: TokenKind) -> Sample:
+    """A sample that trains on ``target`` after ``prompt``."""
+    return target_sample([(prompt, TokenKind.CONTEXT), (target, kind)])

@@ -1,0 +1,101 @@
+"""From credited trajectories to samples: the sampled ids as they are, never text tokenised again."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repro_rl.text.parse import TextFormat, parse_action
+from repro_rl.types import Completion, Ids, Sample, Step, TokenKind, Trajectory
+
+Decode = Callable[[Ids], str]
+
+
+@dataclass(slots=True, frozen=True)
+class TrainedPart:
+    """A completion with the advantages and the kind of its tokens."""
+
+    completion: Completion
+    advantage: Sequence[float] | float  # of each of its N tokens, or of all
+    kind: TokenKind
+
+
+@dataclass(slots=True, frozen=True)
+class SampleFormat:
+    """What is needed to find the action inside sampled tokens, and where the step advantage falls."""
+
+    fmt: TextFormat
+    decode: Decode
+    advantage_on: str  # "all" | "action" | "split", see CreditSettings; decision D18
+
+
+def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
+    """Prompts and completions, joined in order into one sequence; only sampled tokens are trained on."""
+    length = sum(len(part.completion.prompt_ids) + len(part.completion.token_ids) for part in parts)
+    sample = Sample(
+        ids=np.zeros(length, dtype=np.int64),
+        kind=np.zeros(length, dtype=np.int8),
+        advantage=np.zeros(length, dtype=np.float32),
+        logprob=np.zeros(length, dtype=np.float32),
+        group=group,
+    )
+    start = 0
+    for part in parts:
+        completion = part.completion
+        answer = start + len(completion.prompt_ids)
+        stop = answer + len(completion.token_ids)
+        sample.ids[start:answer] = completion.prompt_ids
+        sample.ids[answer:stop] = completion.token_ids
+        sample.kind[answer:stop] = part.kind
+        sample.advantage[answer:stop] = part.advantage
+        sample.logprob[answer:stop] = completion.logprobs
+        start = stop
+    return sample
+
+
+def target_sample(parts: Sequence[tuple[Ids, TokenKind]]) -> Sample:
+    """A sequence to imitate, from pieces with a kind each; advantages and log-probs are 0."""
+    length = sum(len(ids) for ids, _ in parts)
+    kinds = np.concatenate([np.full(len(ids), kind, dtype=np.int8) for ids, kind in parts])
+    zeros = np.zeros(length, dtype=np.float32)
+    ids = np.fromiter((token for piece, _ in parts for token in piece), dtype=np.int64, count=length)
+    return Sample(ids=ids, kind=kinds, advantage=zeros, logprob=zeros, group=0)
+
+
+def trained_parts(trajectory: Trajectory, how: SampleFormat) -> list[TrainedPart]:
+    """The completions of a trajectory in order, with what they are trained on.
+
+    Steps without sampled tokens are included. A reflection without any, or one not to be trained on, is left
+    out.
+    """
+    parts = [
+        TrainedPart(step.completion, step_advantage(step, how), TokenKind.ACT) for step in trajectory.steps
+    ]
+    reflection = trajectory.reflection
+    if reflection is not None and reflection.trained and reflection.completion.token_ids:
+        parts.append(TrainedPart(reflection.completion, reflection.advantage, TokenKind.REFLECT))
+    return parts
+
+
+def step_advantage(step: Step, how: SampleFormat) -> float | list[float]:
+    """The advantage of a step's tokens: of all alike, or of the action apart from the rest."""
+    if how.advantage_on == "all" or not how.fmt.progress:
+        return step.advantage
+    return split_advantage(step.completion, step.progress_advantage, step.advantage, how)
+
+
+def split_advantage(completion: Completion, around: float, action: float, how: SampleFormat) -> list[float]:
+    """[N], one advantage a sampled token: ``action`` in the action part, ``around`` before and behind it."""
+    ids, parsed = completion.token_ids, parse_action(completion.text, how.fmt)
+    begin = first_token_beyond(ids, parsed.action_start, how.decode) if parsed.action_start > 0 else 0
+    end = first_token_beyond(ids, parsed.action_end, how.decode)
+    return [around] * begin + [action] * (end - begin) + [around] * (len(ids) - end)
+
+
+def first_token_beyond(ids: Ids, offset: int, decode: Decode) -> int:
+    """Index of the first token whose text reaches beyond character ``offset``; len(ids) when none does."""
+    # Decoded prefixes grow with the ids, so a binary search needs only a few of them.
+    return bisect_right(range(len(ids)), offset, key=lambda i: len(decode(ids[: i + 1]).rstrip()))

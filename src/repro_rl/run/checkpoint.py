@@ -1,0 +1,116 @@
+"""Checkpoints: a Hugging Face model folder with the optimizer beside it, in safetensors, nothing pickled.
+
+Nothing here draws random numbers from a generator with state (see random_streams), so model, optimizer
+and the iteration number are all that a bit-equal continuation needs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from repro_rl.dist.sharding import like_parameter, whole_tensor
+from repro_rl.errors import CheckpointError
+from repro_rl.files import sweep_temporaries, write_folder, write_json
+from repro_rl.policy import TransformersPolicy
+from repro_rl.run.model_paths import STATE_FILE, checkpoint_folders, read_state
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    policy: TransformersPolicy,
+    optimizer: torch.optim.Optimizer | dict[str, torch.Tensor],
+    state: dict[str, Any],
+) -> None:
+    """Write ``folder`` whole or not at all. ``optimizer``: itself, or its tensors; ``state``: JSON."""
+    tensors = optimizer if isinstance(optimizer, dict) else optimizer_tensors(optimizer)
+
+    def fill(temporary: Path) -> None:
+        policy.save(temporary)
+        save_file(tensors, temporary / OPTIMIZER_FILE)
+        write_json(temporary / STATE_FILE, state)
+
+    write_folder(folder, fill)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's per-parameter state as named tensors, ``<parameter index>.<key>``.
+
+    Where it is sharded over ranks, all of them must call this.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for index, entries in optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            tensor = value if isinstance(value, torch.Tensor) else torch.tensor(float(value))
+            tensors[f"{index}.{key}"] = whole_tensor(tensor).detach().cpu().contiguous()
+    return tensors
+
+
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Put a saved state back. Raises CheckpointError when the file is missing or of another model."""
+    path = folder / OPTIMIZER_FILE
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one."
+        )
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
+        ) from error
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    whole = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if state and max(state) >= len(parameters):
+        raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {len(parameters)}.")
+    for index, entries in state.items():
+        for key, tensor in entries.items():
+            # Of 8-bit moments the block scales have shapes of their own.
+            if key.startswith("exp_avg") and tensor.shape != parameters[index].shape:
+                raise CheckpointError(
+                    f"{path}: {key} of parameter {index} has shape {tuple(tensor.shape)}, the model's is "
+                    f"{tuple(parameters[index].shape)}; it belongs to another model."
+                )
+            entries[key] = like_parameter(tensor, parameters[index])
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint of a run."""
+
+    iteration: int
+    folder: Path
+    state: dict[str, Any]  # what ``save_checkpoint`` was given
+
+
+def latest(run: Path) -> Checkpoint | None:
+    """The newest complete checkpoint of a run folder; None when there is none. Sweeps half-written ones."""
+    sweep_temporaries(run / "checkpoints")
+    folders = checkpoint_folders(run)
+    if not folders:
+        return None
+    iteration = max(folders)
+    return Checkpoint(iteration, folders[iteration], read_state(folders[iteration]))
+
+
+def prune(run: Path, keep: int, best: int | None) -> None:
+    """Delete all but the ``keep`` newest checkpoints and the best one."""
+    folders = checkpoint_folders(run)
+    for iteration in list(folders)[:-keep]:
+        if iteration != best:
+            # Renamed first: a kill during the deletion must not leave half a checkpoint by that name.
+            doomed = folders[iteration].with_name(f".{folders[iteration].name}.old.tmp")
+            folders[iteration].rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)

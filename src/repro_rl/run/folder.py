@@ -1,0 +1,147 @@
+"""A run folder: resolved config, manifest, metrics, and the rules for continuing one."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import RunConfig, dump_config
+from repro_rl.errors import ConfigError
+from repro_rl.files import read_json_if_any, sweep_temporaries, whole_rows, write_json, write_text
+
+PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
+
+
+def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
+    """What is needed to say where a number came from. No host name, no user, no paths."""
+    import torch
+
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": config.seed,
+        "method": config.method.name,
+        "context": config.prompt.context,
+        "versions": versions(),
+        "git": git_revision(),
+        "hardware": {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        },
+        **more,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Python's and those of the packages that a figure may depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def git_revision() -> str | None:
+    """Revision of the source tree this package runs from; None when installed or outside git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
+    """Prepare ``folder``; True when it already holds a run of the same settings (which then continues).
+
+    ``free`` names dotted settings that may differ on a continuation (they decide when to stop, not what is
+    computed); the section ``api`` may always: no training asks a server.
+    Raises ConfigError naming the settings that differ otherwise.
+    """
+    for part in (folder, folder / "trajectories", folder / "eval"):
+        sweep_temporaries(part)
+    path = folder / "config.yaml"
+    text = dump_config(config)
+    continues = path.exists()
+    if continues:
+        import yaml
+
+        old, new = flatten(yaml.safe_load(path.read_text(encoding="utf-8"))), flatten(yaml.safe_load(text))
+        if changed := _changed(old, new, (*free, "api")):
+            lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
+            raise ConfigError(
+                f"{folder} holds a run with other settings:\n{lines}\n"
+                f"Use another folder, or the same settings to continue."
+            )
+    write_text(path, text)
+    return continues
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[str]:
+    """Dotted settings that differ and are not free to; adds to ``old`` those it did not have yet."""
+    # A setting that did not exist yet when the run began has the default that keeps what was done then.
+    defaults = flatten(RunConfig().model_dump(mode="json"))
+    old.update({key: defaults[key] for key in new if key in defaults and key not in old})
+    return [
+        key
+        for key in sorted(set(old) | set(new))
+        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+    ]
+
+
+def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(data, dict):
+        return {prefix: data}
+    if not data:
+        return {prefix: {}}
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        out.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return out
+
+
+class MetricsLog:
+    """metrics.jsonl. On a continuation, rows after iteration ``keep_until`` are dropped: they come again."""
+
+    def __init__(self, folder: Path, keep_until: int):
+        self.path = folder / "metrics.jsonl"
+        self.rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            self.rows = [row for row in whole_rows(self.path) if row["iteration"] <= keep_until]
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row, on the disk before it returns."""
+        self.rows.append(row)
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Write manifest.json once; a continued run keeps the first one and appends to its "continued" list."""
+    path = folder / "manifest.json"
+    if old := read_json_if_any(path):
+        old.setdefault("continued", []).append({k: content[k] for k in ("started", "git", "versions")})
+        content = old
+    write_json(path, content)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

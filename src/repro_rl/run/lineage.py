@@ -1,0 +1,81 @@
+"""What the run that made a model recorded: its context mode, its prompts, its demonstrations."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api, read_settings
+from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.run.model_paths import read_manifest, run_of
+
+
+def settings_of(model: str | Path) -> dict[str, Any] | None:
+    """The settings, as written, of the run that made a model; None for a model that no run here made."""
+    run = None if is_api(model) else run_of(model)
+    return None if run is None else read_settings(run / "config.yaml")
+
+
+def taught_context(model: str | Path) -> str | None:
+    """The context mode of the run behind a model folder; None for a model that no run here made."""
+    settings = settings_of(model)
+    return None if settings is None else str((settings.get("prompt") or {}).get("context", "window"))
+
+
+def taught_modes(model: str | Path) -> frozenset[str] | None:
+    """The prompt modes that the warmup behind a model taught; None for a model that no run here made.
+
+    ``model``: a run folder, a model folder in one, or anything else. A trained run is followed to its warm
+    start.
+    """
+    settings = settings_of(model)
+    if settings is None:
+        return None
+    init = (settings.get("train") or {}).get("init")
+    earlier = taught_modes(init) if init and Path(init) not in (Path(model), run_of(model)) else None
+    if earlier is not None:
+        return earlier
+    modes = (settings.get("warmup") or {}).get("forward_modes")
+    return frozenset(modes if modes is not None else WarmupSection().forward_modes)
+
+
+def check_context(prompt: PromptSection, model: str | Path) -> None:
+    """A model must be used in the context mode that it was trained in.
+
+    Raises ConfigError in compact style, which is a code that must have been taught; warns in full style,
+    which is language.
+    """
+    taught = taught_context(model)
+    if taught is None or taught == prompt.context:
+        return
+    text = f"{model} was trained with prompt.context={taught}, this run has prompt.context={prompt.context}"
+    if prompt.style == "compact":
+        raise ConfigError(
+            f"{text}; a model of compact prompts reads only those it was taught. Set "
+            f"prompt.context={taught}, or run a warmup with the other."
+        )
+    warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
+
+
+def demos_of(train: TrainSection) -> Path:
+    """The demonstrations to rehearse from: ``train.demos``, else those that the warm start was made from.
+
+    A run that began with another run's model goes back to that run's. Raises PreflightError where none are
+    recorded.
+    """
+    demos, init = train.demos, train.init
+    visited: set[Path] = set()
+    while demos is None and init is not None:
+        run = run_of(init)
+        if run is None or run.resolve() in visited:
+            break
+        visited.add(run.resolve())
+        section = read_settings(run / "config.yaml").get("train") or {}
+        demos, init = read_manifest(run).get("demos") or section.get("demos"), section.get("init")
+    if demos is not None:
+        return Path(demos)
+    raise PreflightError(
+        f"method.rehearsal needs demonstrations, but {train.init} does not know those it was made from; give "
+        "train.demos=FOLDER (made by 'repro-rl demos'), or set method.rehearsal=0."
+    )

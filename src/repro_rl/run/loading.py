@@ -1,0 +1,61 @@
+"""A run folder as one object, for analysis: settings, manifest, metrics, evaluations, episodes, models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import RunConfig, load_config
+from repro_rl.errors import CheckpointError, DataError
+from repro_rl.files import read_json
+from repro_rl.rollout.record import read_trajectories
+from repro_rl.run.model_paths import find_model, read_manifest
+
+
+@dataclass(slots=True, frozen=True)
+class LoadedRun:
+    """A finished or running run."""
+
+    folder: Path
+    config: RunConfig
+    manifest: dict[str, Any]  # versions, panels, hardware; empty where there is none
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one an iteration. Raises DataError naming the line that is no JSON."""
+        path = self.folder / "metrics.jsonl"
+        rows = []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise DataError(f"not a JSON object ({error})", file=path, record=f"line {number}") from error
+        return rows
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The results of its evaluations by name. Raises DataError for one that cannot be read."""
+        files = sorted((self.folder / "eval").glob("*.json"))
+        return {path.stem: read_json(path, "evaluation") for path in files}
+
+    def trajectory_files(self) -> list[Path]:
+        """Recorded episodes: ``iteration-*`` of training, ``eval-*`` of evaluations."""
+        return sorted((self.folder / "trajectories").glob("*.jsonl.gz"))
+
+    def trajectories(self, name: str) -> Iterator[dict[str, Any]]:
+        """The records of one of these files, by its name without ``.jsonl.gz``. Raises DataError."""
+        return read_trajectories(self.folder / "trajectories" / f"{name}.jsonl.gz")
+
+    def model(self, which: str = "last") -> Path:
+        """The model folder of a checkpoint, see ``find_model``. Raises CheckpointError."""
+        return find_model(self.folder, which)
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """The run in ``folder``. Raises CheckpointError where there is none, ConfigError for broken settings."""
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        raise CheckpointError(f"{path} is not a run folder: config.yaml is missing.")
+    return LoadedRun(path, load_config(path / "config.yaml"), read_manifest(path))

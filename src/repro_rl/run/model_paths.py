@@ -1,0 +1,125 @@
+"""Which model a path or name means: model folders, run folders and their checkpoints, hub and API names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import is_api, read_settings
+from repro_rl.errors import CheckpointError, DataError
+from repro_rl.files import read_json, read_json_if_any
+from repro_rl.policy.lora import is_adapter
+
+STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
+
+
+def checkpoint_folders(run: Path) -> dict[int, Path]:
+    """Complete checkpoints of a run by iteration, ascending. Half-written ones have another name."""
+    complete: dict[int, Path] = {}
+    folder = run / "checkpoints"
+    if folder.exists():
+        for path in folder.iterdir():
+            if path.name.isdigit() and (path / STATE_FILE).exists():
+                complete[int(path.name)] = path
+    return dict(sorted(complete.items()))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint, see ``save_checkpoint``. Raises CheckpointError where it cannot be read."""
+    path = folder / STATE_FILE
+    try:
+        return read_json(path)
+    except DataError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
+        ) from error
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether ``name`` is like "Qwen/Qwen3-0.6B". A folder of that name comes first."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def start_model(init: str) -> Path:
+    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists)."""
+    return Path(init) if is_hub_name(init) else find_model(init)
+
+
+def find_model(path: str | Path, which: str = "last") -> Path:
+    """The model folder that ``path`` means: itself, or a checkpoint of the run folder it is.
+
+    ``which``: "best", "last", "warm-start" or an iteration number. Raises CheckpointError saying what exists.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise CheckpointError(f"No folder {path}.")
+    if (root / "config.json").exists() or is_adapter(root):
+        return root
+    if which == "warm-start":
+        return _warm_start_of(root)
+    if (root / "model" / "config.json").exists():
+        return root / "model"
+    return _checkpoint_of(root, which)
+
+
+def _warm_start_of(run: Path) -> Path:
+    settings = run / "config.yaml"
+    init = read_settings(settings).get("train", {}).get("init") if settings.exists() else None
+    if not init or not (Path(init).exists() or is_hub_name(init)):
+        raise CheckpointError(f"{run} does not know its warm start ({init}); give the model folder itself.")
+    return start_model(init)
+
+
+def _checkpoint_of(run: Path, which: str) -> Path:
+    folders = checkpoint_folders(run)
+    if not folders:
+        raise CheckpointError(
+            f"{run} holds no model: neither config.json, nor model/, nor checkpoints/<iteration>/. "
+            f"Give a Hugging Face folder or a run folder made by 'repro-rl warmup' or 'repro-rl train'."
+        )
+    if which == "last":
+        return folders[max(folders)]
+    if which == "best":
+        best = read_state(folders[max(folders)]).get("best_iteration")
+        if best in folders:
+            return folders[best]
+        raise CheckpointError(
+            f"{run} has no best checkpoint (was train.eval_every 0?); use --checkpoint last."
+        )
+    if which.isdigit() and int(which) in folders:
+        return folders[int(which)]
+    raise CheckpointError(
+        f"{run} has no checkpoint {which!r}; it has {', '.join(map(str, folders))}, "
+        f"and best, last, warm-start."
+    )
+
+
+def find_agent(path: str | Path, which: str = "last") -> Path:
+    """What acts for ``path``: a model folder (see find_model), or ``api:MODEL`` as it is.
+
+    The run folder of an API model's evaluation names it in its manifest.
+    """
+    if is_api(path):
+        return Path(path)
+    try:
+        return find_model(path, which)
+    except CheckpointError:
+        agent = read_manifest(Path(path)).get("agent")
+        if agent is None:
+            raise
+        return Path(agent)
+
+
+def run_of(model: str | Path) -> Path | None:
+    """The run folder that a model lies in: itself, or the one above its ``model/`` or ``checkpoints/<n>``.
+
+    None for anything else, such as a model that no run here made.
+    """
+    path = Path(model)
+    candidates = (path, path.parent, path.parent.parent)
+    return next((folder for folder in candidates if (folder / "config.yaml").is_file()), None)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a run folder; empty where there is none that can be read."""
+    return read_json_if_any(folder / "manifest.json")

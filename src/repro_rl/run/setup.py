@@ -1,0 +1,222 @@
+"""From settings to objects: the only module that turns a ``RunConfig`` into what a run is made of.
+
+Trainer, evaluation, warmup, plan, study and verl start from a ``Setup``. What they call takes the objects and
+sections that it uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from repro_rl.config import (
+    EnvSection,
+    PolicySection,
+    PromptSection,
+    RunConfig,
+    dump_config,
+    is_api,
+)
+from repro_rl.credit import ReflectionChoice
+from repro_rl.dist.ranks import JoinSettings, Ranks, join
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
+from repro_rl.policy.http import HttpPolicy
+from repro_rl.random_streams import name_key
+from repro_rl.rollout.context import Context, ContextLimits, make_context
+from repro_rl.rollout.env_pool import EnvPool
+from repro_rl.run.model_paths import start_model
+from repro_rl.run.models import (
+    Reference,
+    api_policy,
+    build_sampler,
+    load_policy,
+    load_reference,
+    load_trained,
+    tiny_model,
+)
+from repro_rl.text.parse import TextFormat
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import Trajectory
+
+
+@dataclass(slots=True, frozen=True)
+class Setup:
+    """The objects of a run that need no model, and how the others are made."""
+
+    config: RunConfig
+    ranks: Ranks  # the processes that share the run; the null object for one
+    pool: EnvPool
+    prompts: PromptBuilder  # of the method
+
+    # Prompts, panels, sampling --------------------------------------------------------------------
+
+    def prompts_with(self, progress: bool) -> PromptBuilder:
+        """The run's prompts, asking for progress while acting or not, whatever the method does."""
+        return build_prompts(self.config.prompt, progress)
+
+    def panel(self, split: str, tasks: int | None = None) -> TaskPanel:
+        """The fixed tasks of a split, the first ``tasks`` of them. Raises TaskError when there are fewer."""
+        panel = self.pool.first.panel(split)
+        return panel if tasks is None else panel.head(tasks)
+
+    def validation_panel(self) -> TaskPanel:
+        """The fixed tasks that settings and checkpoints are chosen on."""
+        section = self.config.eval
+        return self.panel(section.validation_split, section.validation_tasks)
+
+    def action_sampling(self, temperature: float) -> SamplingSettings:
+        """Of completions that act."""
+        return SamplingSettings(self.config.prompt.action_tokens, temperature)
+
+    def reflection_sampling(self, temperature: float) -> SamplingSettings:
+        """Of reflections."""
+        return SamplingSettings(self.config.prompt.reflect_new_tokens, temperature)
+
+    def reflection_choice(self) -> ReflectionChoice:
+        """Which reflections RL trains on."""
+        return ReflectionChoice(self.config.method.trained_share, self.config.seed)
+
+    def context(self, text: PromptText) -> Context:
+        """The context mode of the run, its token budgets bounded by the model's positions."""
+        limits = context_limits(self.config.prompt, self.config.policy).within(text.positions)
+        return make_context(self.config.prompt.context, self.pool, limits)
+
+    # Models ---------------------------------------------------------------------------------------
+
+    def initial_model(self, demos: Sequence[Trajectory], folder: Path) -> str | Path:
+        """The model before any training: a checkpoint's name, or a tiny model built into ``folder``."""
+        policy = self.config.policy
+        if policy.model != "tiny":
+            return policy.model
+        return tiny_model(folder, self.tiny_words(demos), policy.tiny, self.config.seed)
+
+    def tiny_words(self, demos: Sequence[Trajectory] = ()) -> set[str]:
+        """Words of the tiny model's tokenizer: of environment, templates and demonstrations."""
+        demonstrations = any(mode.startswith("demos") for mode in self.config.warmup.forward_modes)
+        env = self.pool.first
+        words = set(env.vocabulary())
+        words |= self.prompts_with(progress=True).words(env.max_steps, demonstrations=demonstrations)
+        for trajectory in demos:
+            for step in trajectory.steps:
+                for text in (step.observation, step.brief, step.action, step.feedback):
+                    words.update(text.split())
+        return words
+
+    def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
+        """The policy that is to be trained, see ``models.load_trained``."""
+        config = self.config
+        return load_trained(
+            config.policy,
+            path,
+            resumed=resumed,
+            seed=config.seed,
+            gradient_checkpointing=config.train.gradient_checkpointing,
+        )
+
+    def reference(self, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
+        """The frozen reference model of an RL run, as far as its settings need one."""
+        config = self.config
+        return load_reference(
+            config.policy,
+            policy,
+            warm_start,
+            kl=config.train.kl.active,
+            judge=config.method.judged_by_reference,
+        )
+
+    def sampler(self, policy: TransformersPolicy) -> Sampler:
+        """What samples with the weights of ``policy``, see ``models.build_sampler``. The caller closes it."""
+        longest = self.context(policy.text).longest_sequence()
+        return build_sampler(self.config.policy, policy, longest)
+
+    def agent(self, path: Path) -> Sampler | HttpPolicy:
+        """A policy to play with: a model folder or hub name, or ``api:MODEL``. The caller closes it.
+
+        Raises CheckpointError when it cannot be loaded, and what ``sampler`` raises.
+        """
+        config = self.config
+        if is_api(path):
+            return api_policy(config.api, config.prompt, path)
+        return self.sampler(load_policy(config.policy, path))
+
+    def frozen_judge(self) -> Policy | None:
+        """The frozen judge of a finished run that has one; None: the policy is its own judge.
+
+        Raises CheckpointError when the warm start is not there any more.
+        """
+        config = self.config
+        if not config.method.judged_by_reference or config.train.init is None:
+            return None
+        return load_policy(config.policy, start_model(config.train.init))
+
+    def seed_dropout(self, *names: object) -> None:
+        """Dropout alone draws from torch's own generator: every update seeds it by its name."""
+        lora = self.config.policy.lora
+        if lora.rank and lora.dropout:
+            torch.manual_seed(name_key(self.config.seed, "dropout", *names) >> 1)
+
+
+def set_up(config: RunConfig, ranks: Ranks | None = None) -> Setup:
+    """The objects that the settings stand for; ``ranks``: those that share the run, else who was launched.
+
+    Raises ConfigError when another rank was started with other settings, and whatever the environment raises
+    for its own.
+    """
+    set_threads(config.policy.threads)
+    return Setup(
+        config=config,
+        ranks=join_ranks(config) if ranks is None else ranks,
+        pool=build_pool(config.env),
+        prompts=build_prompts(config.prompt, config.method.progress),
+    )
+
+
+def join_ranks(config: RunConfig) -> Ranks:
+    """The ranks that share the run, once they have agreed on its settings."""
+    return join(
+        JoinSettings(
+            settings=dump_config(config),
+            device=config.policy.device,
+            timeout=config.train.peer_timeout,
+            lora_rank=config.policy.lora.rank,
+            optimizer=config.train.optimizer,
+        )
+    )
+
+
+def set_threads(threads: int) -> None:
+    """Threads are a setting: on a busy machine two cost more than they bring (and change the last bits)."""
+    if threads:
+        torch.set_num_threads(threads)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def build_pool(section: EnvSection) -> EnvPool:
+    """The environments of the settings; none is built yet."""
+    return EnvPool(section.name, section.settings)
+
+
+def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
+    """The prompt builder; ``progress``: completions that act report progress."""
+    fmt = TextFormat(section.style, progress, section.think, section.report)
+    return PromptBuilder(
+        fmt, history=section.history, template_dir=section.template_dir, resolution=section.resolution
+    )
+
+
+def context_limits(prompt: PromptSection, policy: PolicySection) -> ContextLimits:
+    """The token budgets of the settings, whatever the model's positions."""
+    return ContextLimits(
+        prompt=prompt.max_prompt_tokens,
+        reflect_prompt=prompt.max_reflect_tokens,
+        conversation=prompt.max_chat_tokens,
+        action=prompt.action_tokens,
+        reflection=prompt.reflect_new_tokens,
+        cache=policy.max_cache_tokens,
+    )

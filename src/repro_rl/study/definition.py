@@ -1,0 +1,288 @@
+"""What a study compares: methods x seeds from one warm start per seed, as settings in a small YAML file.
+
+A study becomes jobs, and a job is a list of ordinary ``repro-rl`` commands that anyone can repeat by hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from repro_rl.config import METHODS, RunConfig, Section, load_config
+from repro_rl.config.loading import readable
+from repro_rl.config.recipe_files import is_yaml_file, read_named, yaml_names
+from repro_rl.errors import ConfigError, did_you_mean
+
+SHIPPED = files("repro_rl").joinpath("studies")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+# Settings that begin with these do not change the warm start.
+AFTER_WARMUP = (
+    *("train.", "method.", "method=", "alarms."),
+    *("eval.tasks", "eval.split", "eval.rollouts", "eval.temperature"),
+)
+SET_BY_STUDY = ("seed", "train.init", "method", "method.name")
+
+# Arms that are no method of their own, by name (ablations of docs/method.md).
+SPECIAL: dict[str, dict[str, Any]] = {
+    "warmup-only": {"method": "repro", "train": False},
+    "warmup-only-act": {"method": "gigpo", "train": False},
+    # Rehearsal would teach what the warmup teaches.
+    "repro-no-warmup": {"method": "repro", "init": "untrained", "set": ["method.rehearsal=0"]},
+    "repro-no-rehearsal": {"method": "repro", "set": ["method.rehearsal=0"]},
+}
+
+
+def _overrides(value: Any) -> Any:
+    """A mapping of dotted keys is as good as a list of KEY=VALUE."""
+    if isinstance(value, dict):
+        return [f"{key}={_text(item)}" for key, item in value.items()]
+    return value
+
+
+def _text(value: Any) -> str:
+    """A value as an override is written: YAML on one line."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10**9)).split("\n...")[0].strip()
+
+
+class Arm(Section):
+    """One row of the table: a method, and in what it differs from the others."""
+
+    name: str
+    method: str = ""
+    set: list[str] = Field(default=[], description="SECTION.KEY=VALUE for this arm")
+    init: str = Field("warm", description='"warm", "untrained", or a model folder or hub name')
+    train: bool = Field(True, description="false: the model it would start from is evaluated as it is")
+    tuned_as: str | None = Field(None, description="take the sweep's settings of this arm, without a sweep")
+
+    _mapping = field_validator("set", mode="before")(_overrides)
+
+    @model_validator(mode="after")
+    def _check(self) -> Arm:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"the name {self.name!r} must be letters, digits and . _ + - (it names a folder)"
+            )
+        return self
+
+    def own_warm_start(self) -> list[str]:
+        """Settings of this arm that the warm start depends on; with any, it gets one of its own."""
+        return [item for item in self.set if not item.startswith(AFTER_WARMUP)]
+
+
+class Evaluation(Section):
+    """How the runs are evaluated; None leaves the recipe's setting."""
+
+    checkpoints: list[str] = Field(default=["last"], min_length=1)
+    split: str | None = None
+    tasks: int | None = Field(None, gt=0)
+    rollouts: int | None = Field(None, gt=0)
+    temperatures: list[float] = Field(default=[], description="one evaluation each; empty: the recipe's one")
+    judge: bool = Field(True, description="reflect on the test episodes too, to measure progress quality")
+
+
+class Sweep(Section):
+    """The same grid for every method, on seeds that are not among the final ones, judged on validation."""
+
+    seeds: list[int] = Field(default=[100], min_length=1)
+    knobs: dict[str, list[Any]] = Field(min_length=1)
+    env_steps: int | None = Field(None, gt=0)
+    set: list[str] = Field(default=[], description="SECTION.KEY=VALUE for the sweep's runs alone")
+    last: int = Field(3, gt=0, description="validations at the end whose mean is the score")
+
+    _mapping = field_validator("set", mode="before")(_overrides)
+
+
+class Study(Section):
+    """A comparison."""
+
+    recipe: str = "sokoban-tiny"
+    methods: list[Arm] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    env_steps: int | None = Field(
+        None, gt=0, description="environment steps a run; the recipe's if not given"
+    )
+    set: list[str] = Field(default=[], description="SECTION.KEY=VALUE for every run")
+    evaluation: Evaluation = Evaluation()
+    references: list[str] = Field(default=[], description="arms the others are subtracted from, by seed")
+    sweep: Sweep | None = None
+
+    _mapping = field_validator("set", mode="before")(_overrides)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _arms(cls, value: Any) -> Any:
+        return [arm_fields(item) for item in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        names = [item.name for item in self.methods]
+        for kind, values in (("method", names), ("seed", [str(seed) for seed in self.seeds])):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{kind} {', '.join(twice)} is there twice; give each arm its own name")
+        for name in self.references:
+            if name not in names:
+                raise ValueError(f"references: unknown arm {name!r}{did_you_mean(name, names)}")
+        for item in self.methods:
+            if item.tuned_as is not None and (item.tuned_as not in names or item.tuned_as == item.name):
+                hint = did_you_mean(item.tuned_as, names)
+                raise ValueError(f"tuned_as of {item.name}: no other arm {item.tuned_as!r}{hint}")
+        if self.sweep is not None and set(self.sweep.seeds) & set(self.seeds):
+            shared = sorted(set(self.sweep.seeds) & set(self.seeds))
+            raise ValueError(
+                f"sweep.seeds and seeds share {shared}: settings chosen on a seed flatter its result"
+            )
+        return self
+
+    def arm_settings(self, item: Arm, knobs: dict[str, Any] | None = None) -> list[str]:
+        """Overrides of a training run of this arm, without seed, method and paths."""
+        chosen = [f"{key}={_text(value)}" for key, value in (knobs or {}).items()]
+        return [*self.set, *chosen, *item.set]
+
+    def compared_with(self) -> list[str]:
+        """The reference arms: as given, else "repro", else the first one that trains."""
+        names = [item.name for item in self.methods]
+        if self.references:
+            return list(self.references)
+        trained = [item.name for item in self.methods if item.train]
+        return ["repro"] if "repro" in names else (trained or names)[:1]
+
+
+def arm_fields(item: Any) -> Any:
+    """An entry of ``methods`` as the fields of an Arm: a name alone is a method or a special arm."""
+    fields = {"name": item} if isinstance(item, str) else dict(item) if isinstance(item, dict) else item
+    if not isinstance(fields, dict):
+        return fields
+    name = str(fields.get("name") or fields.get("method") or "")
+    special = SPECIAL.get(name, {}) if "method" not in fields else {}
+    fields = {**special, **fields, "name": name}
+    if not fields.get("method"):
+        if name not in METHODS.names():
+            raise ConfigError(f"Unknown method {name!r}{did_you_mean(name, [*METHODS.names(), *SPECIAL])}")
+        fields["method"] = name
+    return fields
+
+
+def studies() -> list[str]:
+    """Names of the studies that ship with the package."""
+    return yaml_names(SHIPPED)
+
+
+def load_study(source: str | Path | None, **changes: Any) -> Study:
+    """Read a study file, or a shipped one by name. ``changes`` replace top-level keys; ``set`` is added to.
+
+    A ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
+    most similar valid name.
+    """
+    resolved.cache_clear()  # files may have changed
+    data: dict[str, Any] = {}
+    name = "the study"
+    if source is not None:
+        name = str(source)
+        data = read_named(name, SHIPPED, studies(), "study")
+    recipe = data.get("recipe")
+    beside = Path(name).parent / str(recipe)
+    if recipe and is_yaml_file(str(recipe)) and beside.exists():
+        data["recipe"] = str(beside)
+    added = list(changes.pop("set", []))
+    data.update({key: value for key, value in changes.items() if value is not None})
+    if added:
+        data["set"] = [*(_overrides(data.get("set")) or []), *added]
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {readable(error, Study)}") from error
+    check_settings(study)
+    return study
+
+
+def check_settings(study: Study) -> None:
+    """Check every setting of every run before the first one starts. Raises ConfigError naming the arm."""
+    for where, settings in (
+        ("set", study.set),
+        *((f"methods, {item.name}", item.set) for item in study.methods),
+        ("sweep.set", study.sweep.set if study.sweep else []),
+    ):
+        for setting in settings:
+            key = setting.partition("=")[0].strip()
+            if key in SET_BY_STUDY:
+                raise ConfigError(
+                    f"{where}: {key!r} is set by the study; use seeds, method and init of an arm."
+                )
+            if where == "sweep.set" and not setting.startswith(AFTER_WARMUP):
+                raise ConfigError(
+                    f"{where}: {key!r} concerns the warm start, which a sweep shares; put it in set."
+                )
+    for item in study.methods:
+        try:
+            run_config(study, item)
+            if study.sweep is not None:
+                for knobs in grid(study, item):
+                    run_config(study, item, knobs, sweep=True)
+        except ConfigError as error:
+            raise ConfigError(f"Arm {item.name!r}: {error}") from error
+
+
+def run_config(
+    study: Study, item: Arm, knobs: dict[str, Any] | None = None, *, sweep: bool = False
+) -> RunConfig:
+    """The settings that a run of this arm will have, seed and start apart."""
+    settings = [*study.arm_settings(item, knobs), *(study.sweep.set if sweep and study.sweep else [])]
+    return resolved(study.recipe, f"method.name={item.method}", *settings)
+
+
+@lru_cache(maxsize=1024)
+def resolved(recipe: str, *settings: str) -> RunConfig:
+    """The settings of a run, cached: every seed of an arm has the same. The result must not be modified."""
+    return load_config(recipe, list(settings))
+
+
+# Sweep --------------------------------------------------------------------------------------------
+
+
+def grid(study: Study, item: Arm) -> list[dict[str, Any]]:
+    """Every combination of the knobs that have an effect on this arm; none for one that is not swept."""
+    if study.sweep is None or not item.train or item.tuned_as is not None:
+        return []
+    knobs = {key: values for key, values in study.sweep.knobs.items() if key not in unused_knobs(study, item)}
+    return [dict(zip(knobs, values, strict=True)) for values in itertools.product(*knobs.values())]
+
+
+def unused_knobs(study: Study, item: Arm) -> set[str]:
+    """Method settings that change nothing for this arm: a grid over them would only repeat the same run."""
+    method = run_config(study, item).method
+    judged = "retrospective" in (method.shaping, method.alignment)
+    idle = {
+        "method.gamma": method.credit in ("grpo", "rloo"),
+        "method.omega": method.credit in ("grpo", "rloo", "hgpo"),
+        "method.history": method.credit != "hgpo",
+        "method.level_power": method.credit != "hgpo",
+        "method.advantage_on": not method.progress,
+        "method.beta": method.shaping == "none",
+        "method.alpha": method.alignment == "none",
+        "method.align_to": method.alignment == "none",
+        "method.anchor": not judged,
+        "method.reflect_coef": not method.learns_to_judge,
+        "method.reflect_share": not method.learns_to_judge,
+        "method.rehearsal": not method.learns_to_judge and method.rehearsal_when == "learning",
+        "method.rehearsal_when": method.learns_to_judge or not method.reflect,
+        "method.rehearsal_coef": not method.rehearses,
+        "method.judge": not method.reflect,
+        "method.judge_temperature": not method.reflect,
+        "method.judge_pool": not judged,
+    }
+    return {key for key, value in idle.items() if value}
+
+
+def label(knobs: dict[str, Any]) -> str:
+    """A folder name for a point of the grid: ``gamma-0.5-lr-0.001``."""
+    parts = [f"{key.split('.')[-1]}-{json.dumps(value)}" for key, value in knobs.items()]
+    return re.sub(r"[^A-Za-z0-9._+-]", "", "-".join(parts)) or "recipe"

@@ -1,0 +1,105 @@
+"""Demonstrations as samples to imitate, drawn as a pure function of names, and one step on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from repro_rl.demos.incontext import InContextDemos, mode_labels
+from repro_rl.demos.store import is_labelled
+from repro_rl.policy.text import TextCodec
+from repro_rl.rollout.context import Context
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import Sample, Trajectory
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class ImitationData:
+    """Samples to imitate: of experts that act, and reflections on won and on lost episodes."""
+
+    actions: list[Sample] = field(default_factory=list)
+    won: list[Sample] = field(default_factory=list)
+    lost: list[Sample] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.actions or self.won or self.lost)
+
+    def draw(
+        self, actions: int, reflections: int, rng: np.random.Generator
+    ) -> tuple[list[Sample], list[Sample]]:
+        """``actions`` samples that act, and reflections, half on won, half on lost episodes."""
+        return draw(self.actions, actions, rng), draw_halves(self.won, self.lost, reflections, rng)
+
+
+@dataclass(slots=True, frozen=True)
+class PromptModes:
+    """The prompts that a warmup teaches, by the names of ``warmup.forward_modes``."""
+
+    modes: Sequence[str]
+    act: PromptBuilder  # without progress
+    progress: PromptBuilder  # with progress
+    demonstrations: int  # in a prompt of the modes "demos-..."
+    seed: int  # of their choice
+
+    def builder(self, mode: str) -> PromptBuilder:
+        """The prompts of a mode."""
+        return self.progress if mode == "progress" else self.act
+
+
+def imitation_data(
+    context: Context,
+    text: TextCodec,
+    modes: PromptModes,
+    experts: Sequence[Trajectory],
+    labelled: Sequence[Trajectory],
+) -> ImitationData:
+    """Encode everything once.
+
+    Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress. In
+    chat mode reflections follow answers with and without progress in turn, as far as both are taught. Raises
+    PreflightError when a prompt or a completion exceeds its limit, DataError for incomplete labels.
+    """
+    data = ImitationData()
+    for mode in modes.modes:
+        prompts = modes.builder(mode)
+        in_context = _in_context(context, modes, experts, mode)
+        for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
+            texts: Sequence[str] = [""]
+            if in_context is not None:
+                first = trajectory.steps[0].observation
+                texts = in_context.texts(prompts)(trajectory.task_id, trajectory.goal, first)
+            data.actions += context.action_demos(trajectory, prompts, text, texts)
+    builders = context.reflection_prompts(modes.act, modes.progress, modes.modes)
+    for number, trajectory in enumerate(filter(is_labelled, (*experts, *labelled))):
+        prompts = builders[number % len(builders)]
+        sample = context.reflection_demo(trajectory, prompts, text, modes.seed, number)
+        (data.won if trajectory.won else data.lost).append(sample)
+    return data
+
+
+def _in_context(
+    context: Context, modes: PromptModes, experts: Sequence[Trajectory], mode: str
+) -> InContextDemos | None:
+    """The demonstrations that prompts of ``mode`` contain; None for a mode without any."""
+    labels = mode_labels(mode)
+    if labels is None:
+        return None
+    task_type = context.pool.first.task_type
+    return InContextDemos(experts, labels, count=modes.demonstrations, seed=modes.seed, task_type=task_type)
+
+
+def draw_halves(won: Sequence[T], lost: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    """``count`` items with replacement, half of each kind, or all of one where there is no other."""
+    half = count // 2
+    first = draw(won, half if lost else count, rng)
+    return first + draw(lost, count - half if won else count, rng)
+
+
+def draw(items: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    """``count`` items with replacement; none where there are none."""
+    return [items[i] for i in rng.integers(len(items), size=count)] if items and count else []

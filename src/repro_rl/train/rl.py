@@ -1,0 +1,378 @@
+"""Stage 2, reinforcement learning: play, reflect, credit, update; validate; checkpoint; continue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from repro_rl.config import RunConfig
+from repro_rl.credit import assign_credit, reflection_advantages
+from repro_rl.demos.store import load_demos
+from repro_rl.dist.sharding import copy_weights
+from repro_rl.errors import ApiError, PreflightError, TrainingStopped
+from repro_rl.policy.base import Sampler
+from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
+from repro_rl.rollout.counts import group_metrics, rollout_metrics
+from repro_rl.rollout.samples import SampleFormat
+from repro_rl.run.alarms import Alarms
+from repro_rl.run.checkpoint import (
+    Checkpoint,
+    latest,
+    load_optimizer,
+    optimizer_tensors,
+    prune,
+    save_checkpoint,
+)
+from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.run.lineage import check_context, demos_of
+from repro_rl.run.model_paths import start_model
+from repro_rl.run.models import parameter_count
+from repro_rl.run.preflight import check_disk, check_prompt, check_thinking
+from repro_rl.run.setup import Setup, join_ranks, set_up
+from repro_rl.run.validation import validation_success
+from repro_rl.train.mismatch import build_correction
+from repro_rl.train.rehearsal import Rehearsal
+from repro_rl.train.schedule import (
+    ReflectionSampling,
+    check_share,
+    check_tasks,
+    group_owners,
+    task_schedule,
+)
+from repro_rl.train.update import TrainedModel, Updater, check_kl
+from repro_rl.types import Group, Trajectory
+
+# Settings that decide when to stop, what is kept and what is printed, but not what is computed.
+FREE_ON_CONTINUE = (
+    *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
+    *("alarms", "eval.split", "eval.tasks", "policy.vllm.server"),
+)
+
+OnRow = Callable[[dict[str, Any]], None]
+OnText = Callable[[str], None]
+
+
+@dataclass(slots=True, frozen=True)
+class Start:
+    """Where an RL run begins or continues."""
+
+    warm_start: Path  # the reference model
+    checkpoint: Checkpoint | None  # of the run itself; None when it begins
+
+    @property
+    def model(self) -> Path:
+        """The weights to train on from here."""
+        return self.checkpoint.folder if self.checkpoint else self.warm_start
+
+
+def find_start(setup: Setup, out: Path) -> Start:
+    """Where the run in ``out`` begins or continues.
+
+    Raises PreflightError without train.init, CheckpointError when it names no model, ConfigError for one of
+    another context mode and for more ranks than task groups.
+    """
+    config, ranks = setup.config, setup.ranks
+    if config.train.init is None:
+        raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
+    warm_start = start_model(config.train.init)
+    check_context(config.prompt, warm_start)
+    check_share(config.train.groups, ranks.world)
+    # Files in a folder without settings are not of a run: they are left alone until it is opened.
+    return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / "config.yaml").exists() else None))
+
+
+class RLRun:
+    """One training run: what ``run_training`` drives, usable from a notebook step by step.
+
+    Started on several ranks (see ``dist``), each has one of these and makes the same calls.
+    """
+
+    def __init__(self, setup: Setup, out: str | Path, on_text: OnText | None = None):
+        """Load the models and check what can be checked; continue from the newest checkpoint in ``out``.
+
+        Raises PreflightError for what would fail later, ConfigError when ``out`` is of other settings,
+        CheckpointError for a model that cannot be loaded.
+        """
+        config, ranks = setup.config, setup.ranks
+        out = Path(out)
+        self.setup, self.out = setup, out
+        self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
+        start = find_start(setup, out)
+        self.tasks = setup.panel(config.train.split)
+        check_tasks(self.tasks.ids, config.train.split)
+        self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
+        self.context = setup.context(self.policy.text)
+        self._check()
+        ranks.on_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
+        reference = setup.reference(self.policy, start.warm_start)
+        rehearsal = self._rehearsal()
+        # policy.dtype decides on the precision, whatever the launcher's configuration says.
+        accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
+        # After the accelerator: vLLM sets up torch.distributed for itself.
+        self.sampler: Sampler = setup.sampler(self.policy)
+        self.updater = self._updater(reference.model, rehearsal, accelerator)
+        self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
+        self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
+        self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
+        self.alarms = Alarms(config.alarms)
+        self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
+        self.best: tuple[float, int] | None = None  # validation success and its iteration
+        if start.checkpoint:
+            self._restore(start.checkpoint)
+        if ranks.world > 1:
+            self.notify(f"{ranks.world} processes share this run.")
+        self.log = MetricsLog(out, self.iteration) if ranks.first else None
+        if ranks.first:
+            self._write_manifest()
+
+    def done(self) -> bool:
+        """Whether the iterations or the environment steps are used up."""
+        train = self.setup.config.train
+        return self.iteration >= train.iterations or (
+            train.env_steps is not None and self.env_steps >= train.env_steps
+        )
+
+    def rollout(self, iteration: int) -> list[Group]:
+        """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks."""
+        config = self.setup.config
+        tasks = task_schedule(self.tasks.ids, config.seed, iteration, config.train.groups)
+        played = self.setup.ranks.spread(
+            self.owners(iteration),
+            lambda groups: self._play(tasks, groups, iteration),
+            prompts=self._records(iteration),
+        )
+        return [Group(task, trajectories) for task, trajectories in zip(tasks, played, strict=True)]
+
+    def owners(self, iteration: int) -> list[int]:
+        """Which rank plays which of the iteration's groups."""
+        config = self.setup.config
+        return group_owners(config.train.groups, iteration, config.seed, self.setup.ranks.world)
+
+    def credit(self, groups: Sequence[Group], iteration: int) -> None:
+        """Rewards and advantages of every step and reflection, in place, as the method's settings say."""
+        method = self.setup.config.method
+        assign_credit(groups, method)
+        if method.reflect:
+            choice = self.reflections.choice
+            trained = [choice.chosen(iteration, i, len(g.trajectories)) for i, g in enumerate(groups)]
+            reflection_advantages(groups, trained)
+
+    def step(self) -> dict[str, Any]:
+        """One iteration. Returns its row of metrics."""
+        iteration = self.iteration + 1
+        begin = time.perf_counter()
+        groups = self.rollout(iteration)
+        played = time.perf_counter()
+        self.credit(groups, iteration)
+        update = self._update(groups, iteration)
+        updated = time.perf_counter()
+        self.iteration = iteration
+        trajectories = [t for g in groups for t in g.trajectories]
+        self.env_steps += sum(t.length for t in trajectories)
+        if self._records(iteration) and self.setup.ranks.first:
+            path = self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
+            write_trajectories(path, trajectories, iteration)
+        self.seconds += time.perf_counter() - begin
+        return {
+            "iteration": iteration,
+            "env_steps": self.env_steps,
+            "seconds": round(self.seconds, 3),
+            **rollout_metrics(trajectories),
+            **group_metrics(groups),
+            **self.context.metrics(trajectories),
+            **update,
+            "time/rollout": round(played - begin, 3),
+            "time/update": round(updated - played, 3),
+        }
+
+    def validate(self, row: dict[str, Any]) -> None:
+        """Success on the validation panel; the best iteration so far is remembered."""
+        success = validation_success(self.setup, self.context, self.sampler, self.setup.prompts)
+        row["eval/success"] = success
+        row["eval/tasks"] = self.setup.config.eval.validation_tasks
+        if self.best is None or success > self.best[0]:
+            self.best = (success, self.iteration)
+
+    def save(self) -> None:
+        """Write a checkpoint of the last finished iteration."""
+        ranks = self.setup.ranks
+        with ranks.defer_termination():
+            ranks.check_same_weights(self.policy.model.parameters())
+            tensors = optimizer_tensors(self.updater.optimizer)
+            if ranks.first:
+                folder = self.out / "checkpoints" / f"{self.iteration:05d}"
+                save_checkpoint(folder, self.policy, tensors, self._state())
+                keep = self.setup.config.train.keep
+                prune(self.out, keep, self.best[1] if self.best else None)
+
+    def save_unsaved(self) -> None:
+        """Save the last finished iteration unless its checkpoint is there already."""
+        if self.iteration and not (self.out / "checkpoints" / f"{self.iteration:05d}").exists():
+            self.save()
+
+    # Parts of a step ------------------------------------------------------------------------------
+
+    def _play(self, tasks: Sequence[str], groups: Sequence[int], iteration: int) -> list[list[Trajectory]]:
+        """The episodes of these groups (indices in the iteration's tasks)."""
+        config = self.setup.config
+        size = config.train.group_size
+        # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
+        requests = [RolloutRequest(tasks[g], g * size + k) for g in groups for k in range(size)]
+        judge = None
+        if config.method.reflect:
+            judge = Judge(lambda trajectory: self.reflections.of(iteration, trajectory), self.judge_policy)
+        options = PlayOptions(stream=("train", config.seed, iteration), max_live=len(requests))
+        trajectories = self.context.play(requests, self.actor, judge, options)
+        return [trajectories[i * size : (i + 1) * size] for i in range(len(groups))]
+
+    def _update(self, groups: list[Group], iteration: int) -> dict[str, float]:
+        """Train on the credited groups. Returns the update's metrics."""
+        config, ranks = self.setup.config, self.setup.ranks
+        how = SampleFormat(self.setup.prompts.fmt, self.policy.text.decode, config.method.advantage_on)
+        samples = self.context.samples(ranks.own_groups(groups, self.owners(iteration)), how)
+        self.setup.seed_dropout(iteration, *ranks.stream_names)
+        self.sampler.before_update()
+        metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
+        copy_weights(self.updater.trained.model, self.policy.model)
+        self.sampler.weights_changed()
+        return metrics
+
+    def _records(self, iteration: int) -> bool:
+        """Whether the episodes of an iteration are written down."""
+        every = self.setup.config.train.record_every
+        return every > 0 and (iteration % every == 0 or iteration == 1)
+
+    # Building -------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """What would certainly fail later. Raises PreflightError."""
+        setup, text = self.setup, self.policy.text
+        config = setup.config
+        check_thinking(config.prompt, text)
+        check_prompt(self.context, setup.prompts, text, self.tasks.ids[0])
+        setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
+        check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
+
+    def _rehearsal(self) -> Rehearsal | None:
+        """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
+        config = self.setup.config
+        if not config.method.rehearses:
+            return None
+        experts, labelled = load_demos(demos_of(config.train))
+        return Rehearsal(
+            [*experts, *labelled],
+            self.context,
+            self.setup.prompts,
+            self.policy.text,
+            count=config.method.rehearsal,
+            coef=config.method.rehearsal_coef,
+            micro_tokens=config.train.micro_tokens,
+            seed=config.seed,
+            ranks=self.setup.ranks,
+        )
+
+    def _updater(self, reference: Any, rehearsal: Rehearsal | None, accelerator: Accelerator) -> Updater:
+        config, ranks = self.setup.config, self.setup.ranks
+        trained = TrainedModel(
+            ranks.trainable(self.policy.model),
+            reference,
+            self.policy.text.pad_id,
+            self.policy.precision,
+            self.policy.packed_allowed,
+        )
+        updater = Updater(trained, config.train, config.method.reflect_coef, accelerator, ranks)
+        updater.rehearse = rehearsal.batches if rehearsal is not None else None
+        updater.correction = build_correction(config.train.importance_cap, config.policy.backend)
+        if updater.correction is not None and ranks.world > 1:
+            raise PreflightError(
+                "train.importance_cap compares samples in one process only; set it to auto or off, or start "
+                "one process."
+            )
+        return updater
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after a checkpoint, whose weights the policy has already."""
+        state = checkpoint.state
+        self.iteration = checkpoint.iteration
+        self.env_steps, self.seconds = int(state["env_steps"]), float(state["seconds"])
+        self.alarms.streak = {name: int(count) for name, count in state["alarms"].items()}
+        if state["best_iteration"] is not None:
+            self.best = (float(state["best_success"]), int(state["best_iteration"]))
+        load_optimizer(checkpoint.folder, self.updater.optimizer)
+        self.notify(f"Continuing {self.out} after iteration {self.iteration}.")
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint contains beside weights and optimizer."""
+        return {
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "seconds": self.seconds,
+            "best_success": self.best[0] if self.best else None,
+            "best_iteration": self.best[1] if self.best else None,
+            "alarms": self.alarms.streak,
+            "context": self.context.name,
+        }
+
+    def _write_manifest(self) -> None:
+        setup = self.setup
+        content = manifest(
+            setup.config,
+            processes=setup.ranks.world,
+            panels={"train": self.tasks.manifest(), "validation": setup.validation_panel().manifest()},
+            environment=setup.pool.first.describe(),
+            sampler=self.sampler.describe(),
+            parameters=parameter_count(self.policy.model),
+        )
+        write_manifest(self.out, content)
+
+
+def run_training(
+    config: RunConfig, out: str | Path, on_row: OnRow | None = None, on_text: OnText | None = None
+) -> RLRun:
+    """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
+
+    Started on several ranks, all share the work and the first one alone writes and reports. Raises
+    TrainingStopped when an alarm persists; the checkpoint before it is kept. When a server of the sampler is
+    lost (ApiError), what was trained so far is saved first. Raises RankLostError when another rank failed or
+    was lost.
+    """
+    with join_ranks(config).guard():
+        run = RLRun(set_up(config), out, on_text)
+        try:
+            _train(run, on_row)
+        finally:
+            run.sampler.close()
+    return run
+
+
+def _train(run: RLRun, on_row: OnRow | None) -> None:
+    """Iterations until the run is done, with alarms, validations and checkpoints between them."""
+    train = run.setup.config.train
+    while not run.done():
+        try:
+            row = run.step()
+        except ApiError:
+            run.save_unsaved()
+            raise
+        warnings, reason = run.alarms.check(row)
+        last = run.done()
+        if train.eval_every and (run.iteration % train.eval_every == 0 or last):
+            run.validate(row)
+        if run.log is not None:
+            run.log.add(row)
+            if on_row is not None:
+                on_row(row)
+        for warning in warnings:
+            run.notify(f"iteration {run.iteration}: {warning}")
+        if reason is not None:
+            raise TrainingStopped(
+                f"Stopped after iteration {run.iteration}: {reason}. "
+                f"Checkpoints are in {run.out / 'checkpoints'}; the limits are in the section 'alarms'."
+            )
+        if run.iteration % train.save_every == 0 or "eval/success" in row or last:
+            run.save()

@@ -1,0 +1,213 @@
+"""Stage 1, Retrospection Warmup: joint supervised training on completions that act and on reflections.
+
+It teaches the formats and starts stage 2. It is stopped before the policy becomes deterministic: an
+over-trained warm start leaves most task groups without any signal (decision D27).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro_rl.config import RunConfig
+from repro_rl.demos.store import is_labelled, load_demos
+from repro_rl.dist.sharding import copy_weights
+from repro_rl.errors import PreflightError
+from repro_rl.files import write_folder
+from repro_rl.policy.packed import use_packed
+from repro_rl.random_streams import name_key
+from repro_rl.run.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
+from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.run.lineage import check_context
+from repro_rl.run.models import parameter_count
+from repro_rl.run.preflight import check_thinking
+from repro_rl.run.setup import Setup, join_ranks, set_up
+from repro_rl.run.validation import validation_success
+from repro_rl.train.batch import Collation, single_row, split_rows
+from repro_rl.train.imitation import ImitationData, PromptModes, imitation_data
+from repro_rl.train.loss import imitation_loss
+from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.rank_rows import equal_counts, share_rows
+from repro_rl.types import Sample, TokenKind, Trajectory
+
+OnRow = Callable[[dict[str, Any]], None]
+
+FREE_ON_CONTINUE = ("train.peer_timeout",)  # settings that do not change what is computed
+
+
+def run_warmup(config: RunConfig, demos: str | Path, out: str | Path, on_row: OnRow | None = None) -> Path:
+    """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
+
+    Started on several ranks (see ``dist``), each computes a share of every gradient. Raises PreflightError
+    without demonstrations or for too small token budgets, ConfigError when ``out`` is of other settings,
+    RankLostError when another rank failed or was lost.
+    """
+    with join_ranks(config).guard():
+        run = WarmupRun(set_up(config), Path(demos), Path(out))
+        run.train(on_row)
+        return run.write_model()
+
+
+class WarmupRun:
+    """One warmup: what ``run_warmup`` drives. It begins where its folder ends, as an RL run does."""
+
+    def __init__(self, setup: Setup, demos: Path, out: Path):
+        config, ranks = setup.config, setup.ranks
+        self.setup, self.out = setup, out
+        resumed = ranks.on_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
+        experts, labelled = load_demos(demos)
+        episodes = (*experts, *labelled)
+        start = ranks.on_first(lambda: setup.initial_model(episodes, out / "initial"))
+        check_context(config.prompt, start)
+        checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
+        path = checkpoint.folder if checkpoint else start
+        self.policy = setup.load_trained(path, resumed=checkpoint is not None)
+        check_thinking(config.prompt, self.policy.text)
+        self.context = setup.context(self.policy.text)
+        self.data = self._data(experts, labelled)
+        if not self.data:
+            raise PreflightError(f"{demos} has no demonstrations.")
+        if ranks.first:
+            self._write_manifest(demos, episodes)
+        self.model = ranks.trainable(self.policy.model)  # in training: this rank's shard, or the whole
+        self.optimizer = build_optimizer(
+            config.train.optimizer,
+            self.model,
+            lr=config.warmup.lr,
+            betas=(0.9, 0.99),
+            weight_decay=config.warmup.weight_decay,
+        )
+        self.update, self.stopped = 0, False
+        if checkpoint:
+            self.update, self.stopped = checkpoint.iteration, bool(checkpoint.state["stopped"])
+            load_optimizer(checkpoint.folder, self.optimizer)
+        self.resumed_at = self.update
+        self.log = MetricsLog(out, self.update) if ranks.first else None
+
+    def train(self, on_row: OnRow | None = None) -> None:
+        """All updates that are left, or until the validation success reaches its target."""
+        section, ranks = self.setup.config.warmup, self.setup.ranks
+        while self.update < section.updates and not self.stopped:
+            self.update += 1
+            row = self._step()
+            acting = self.update > section.forward_from
+            if section.target_success is not None and acting and self.update % section.check_every == 0:
+                row["eval/success"] = self._validate()
+                self.stopped = row["eval/success"] >= section.target_success
+            if self.log is not None:
+                self.log.add(row)
+            if on_row is not None and ranks.first:
+                on_row(row)
+            if self.update % section.save_every == 0 or self.update == section.updates or self.stopped:
+                self._save()
+
+    def write_model(self) -> Path:
+        """The finished model, an adapter added to its weights, in ``out/model``."""
+        folder = self.out / "model"
+
+        def write() -> None:
+            if self.update > self.resumed_at or not (folder / "config.json").exists():
+                write_folder(folder, self.policy.save_merged)
+
+        self.setup.ranks.on_first(write)
+        return folder
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then linear decay to ``lr_end`` of it at the last update."""
+        section = self.setup.config.warmup
+        decay = 1 - (1 - section.lr_end) * self.update / section.updates
+        return section.lr * min(1.0, self.update / max(section.lr_warmup, 1)) * decay
+
+    def _step(self) -> dict[str, Any]:
+        """One update. Returns its row of metrics."""
+        config, ranks = self.setup.config, self.setup.ranks
+        section = config.warmup
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.setup.seed_dropout("warmup", self.update, *ranks.stream_names)
+        actions = section.forward_batch if self.update > section.forward_from else 0
+        rng = np.random.default_rng(name_key(config.seed, "warmup", self.update))
+        acting, reflecting = self.data.draw(actions, section.reflect_batch, rng)
+        losses = self._imitate(acting, reflecting)
+        return {"iteration": self.update, "warmup/lr": rate, **losses}
+
+    def _imitate(self, acting: list[Sample], reflecting: list[Sample]) -> dict[str, float]:
+        """One optimizer step on the sum of the mean losses (nats a token) of both kinds; returns each."""
+        config, ranks, policy = self.setup.config, self.setup.ranks, self.policy
+        collation = self._collation()
+        losses: dict[str, float] = {}
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        for name, kind, samples in (
+            ("forward", TokenKind.ACT, acting),
+            ("reflect", TokenKind.REFLECT, reflecting),
+        ):
+            if not samples:
+                continue
+            rows = [single_row(sample) for sample in samples]
+            scales = {kind: 1 / sum(int(row.trained.sum()) for row in rows)}
+            total = 0.0
+            chunks = split_rows(share_rows(ranks, rows), config.train.micro_tokens)
+            for chunk in equal_counts(ranks, chunks):
+                with policy.precision():
+                    loss = imitation_loss(self.model, collation.collate(chunk, scales))
+                (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+            losses[f"warmup/{name}_loss"] = total
+        losses = ranks.sums(losses)
+        ranks.sum_gradients(self.model.parameters())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.warmup.grad_clip)
+        self.optimizer.step()
+        self.model.eval()
+        copy_weights(self.model, policy.model)
+        policy.weights_changed()
+        return losses
+
+    def _collation(self) -> Collation:
+        as_tree = use_packed(self.policy.packed_allowed, self.model)
+        return Collation(self.policy.text.pad_id, self.policy.device, as_tree)
+
+    def _validate(self) -> float:
+        prompts = self.setup.prompts_with("progress" in self.setup.config.warmup.forward_modes)
+        return validation_success(self.setup, self.context, self.policy, prompts)
+
+    def _save(self) -> None:
+        ranks = self.setup.ranks
+        with ranks.defer_termination():
+            ranks.check_same_weights(self.policy.model.parameters())
+            tensors = optimizer_tensors(self.optimizer)
+            if ranks.first:
+                folder = self.out / "checkpoints" / f"{self.update:05d}"
+                state = {"stopped": self.stopped, "context": self.context.name}
+                save_checkpoint(folder, self.policy, tensors, state)
+                prune(self.out, 1, None)
+
+    def _data(self, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> ImitationData:
+        config = self.setup.config
+        modes = PromptModes(
+            config.warmup.forward_modes,
+            act=self.setup.prompts_with(progress=False),
+            progress=self.setup.prompts_with(progress=True),
+            demonstrations=config.prompt.demonstrations,
+            seed=config.seed,
+        )
+        return imitation_data(self.context, self.policy.text, modes, experts, labelled)
+
+    def _write_manifest(self, demos: Path, episodes: Sequence[Trajectory]) -> None:
+        setup, data = self.setup, self.data
+        content = manifest(
+            setup.config,
+            processes=setup.ranks.world,
+            panels={"validation": setup.validation_panel().manifest()},
+            environment=setup.pool.first.describe(),
+            demos=str(demos),
+            rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
+            unlabelled=sum(not is_labelled(t) for t in episodes),
+            parameters=parameter_count(self.policy.model),
+        )
+        write_manifest(self.out, content)

@@ -1,0 +1,55 @@
+"""What is printed: foreign text, tables and bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro_rl.cli.jobs_display import JobsDisplay
+from repro_rl.cli.options import parse_seeds
+from repro_rl.cli.show import bar, visible
+from repro_rl.errors import ConfigError
+from repro_rl.study.jobs import Job
+
+
+def test_foreign_text_cannot_reach_the_terminals_controls() -> None:
+    assert visible("a\x1b[31mb\x00\u202ec\n\td é 🧱") == "a\\u001b[31mb\\u0000\\u202ec\n\td é 🧱"
+
+
+def test_a_bar_without_a_terminal_leaves_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar("games", 4) as progress:
+        progress.add(note="first")
+        progress.add()
+        progress.say("a remark")
+    with bar("nothing", 4):
+        pass
+    assert capsys.readouterr().out == "a remark\ngames: 2/4 in 0 s  first\n"
+
+
+def test_numbers_and_ranges_of_seeds() -> None:
+    assert parse_seeds("0, 3-5,1") == [0, 3, 4, 5, 1]
+    for text in ("", "a", "1-", "-1"):
+        with pytest.raises(ConfigError, match="give numbers such as"):
+            parse_seeds(text)
+
+
+def test_jobs_without_a_terminal_are_a_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    jobs = [Job(name, "final", name, 0, tmp_path / name, (), iterations=4) for name in ("a", "b", "c")]
+    with JobsDisplay("study", jobs) as display:
+        display.event("kept", jobs[0], "finished before")
+        display.event("started", jobs[1], "")
+        display.tick([])
+        clock[0] = 600.0
+        display.event("finished", jobs[1], "")
+        display.event("failed", jobs[2], "last line\nof a log")
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/3] started b",
+        "[2/3] finished b, about 10 min left",
+        "[3/3] failed c (last line)",
+        "study: 1 of 3 jobs had finished before",
+    ]

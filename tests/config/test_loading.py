@@ -1,0 +1,193 @@
+"""Settings from files and the command line, and what a wrong one is answered with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro_rl.config import (
+    METHODS,
+    RunConfig,
+    dump_config,
+    import_plugins,
+    load_config,
+    parse_config,
+    recipe_names,
+)
+from repro_rl.credit import CREDIT, SOURCES
+from repro_rl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trian.lr=1", r"Unknown setting 'trian'; did you mean 'train'"),
+        ("train.lrr=1", r"Unknown setting 'train\.lrr'; did you mean 'lr'"),
+        ("train.kl.coeff=1", r"Unknown setting 'train\.kl\.coeff'; did you mean 'coef'"),
+        ("policy.tiny.hiden=1", r"Unknown setting 'policy\.tiny\.hiden'; did you mean 'hidden'"),
+        ("policy.vllm.server.urll=x", r"Unknown setting 'policy\.vllm\.server\.urll'; did you mean 'url'"),
+        ("api.prices.prmpt=1", r"Unknown setting 'api\.prices\.prmpt'; did you mean 'prompt'\? Known: com"),
+        ("method=gigop", r"Unknown method 'gigop'; did you mean 'gigpo'"),
+        ("method.gama=1", r"Unknown setting 'method\.gama'; did you mean 'gamma'"),
+        ("method.shaping=linar", r"method\.shaping: unknown source of progress; did you mean 'linear'"),
+        ("method.alignment=oracel", r"method\.alignment: unknown source .*did you mean 'oracle'"),
+        ("method.credit=gigop", r"method\.credit: Unknown credit rule 'gigop'; did you mean 'gigpo'"),
+    ],
+)
+def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lr=fast", r"^train\.lr: .*number.*'fast'"),
+        ("train.groups=2.5", r"^train\.groups: .*integer.*2\.5"),
+        ("train.lr=0", r"^train\.lr: .*greater than 0"),
+        ("train=5", r"^train: .*got 5"),
+        ("seed.x=1", r"^seed: .*integer"),
+        ("method=5", r"^method: .*got 5"),
+        ("env=null", r"^env: .*got None"),
+        ("method.shaping=magic", r"^method\.shaping: .*oracle"),
+        ("method.beta=nan", r"^method\.beta: .*finite"),
+        ("train.kl.form=k9", r"^train\.kl\.form: "),
+        ("prompt.context=windw", r"^prompt\.context: .*'window' or 'chat'.*'windw'"),
+        ("train.importance_cap=-1", r"^train\.importance_cap: .*greater than 0"),
+        ("train.importance_cap=never", r"\ntrain\.importance_cap: .*'auto' or 'off'"),
+        ("policy.lora.targets=[3]", r"\npolicy\.lora\.targets\.0: .*string"),
+        ("train.groups.x=1", "groups is a value, not a section|train"),
+        ("demos.noise=[0.5, much]", r"^demos\.noise\.1: "),
+        ("warmup.forward_modes=[actoin]", r"^warmup\.forward_modes\.0: .*'action', 'progress'"),
+        ("api.prices.prompt=1", r"^api\.prices\.completion: Field required$"),
+        ("plugins=mine", r"^plugins: .*list"),
+        ("nothing", "not of the form section.key=value"),
+        ("=3", "not of the form"),
+        ("train.lr=[1", "the value is not YAML"),
+    ],
+)
+def test_wrong_types_and_ranges_name_the_setting(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_every_problem_has_a_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["train.lr=0", "train.lrr=1", "prompt.history=-1"])
+    assert [line.split(":")[0].split(";")[0] for line in str(caught.value).splitlines()] == [
+        "prompt.history",
+        "train.lr",
+        "Unknown setting 'train.lrr'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["api.key_env", "policy.vllm.server.key_env"])
+def test_what_may_be_a_key_is_not_repeated(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [f"{name}=sk-secret"])
+    assert str(caught.value).startswith(f"{name}: the NAME of an environment variable")
+    assert "secret" not in str(caught.value)
+
+
+def test_overrides() -> None:
+    config = load_config(
+        None,
+        [
+            "env.settings={style: relative}",
+            "train.lr=1e-3",
+            "train.betas=[0.8, 0.95]",
+            "demos.noise=[1e-1, 0.5]",
+            "method=gigpo",
+            "method.gamma=0.9",
+            "env.settings.boxes=2",
+            "eval.temperature=0",
+            "train.init=runs/warm/model",
+            "policy.thinking=true",
+            "warmup.target_success=null",
+        ],
+    )
+    assert config.train.lr == 1e-3
+    assert config.train.betas == (0.8, 0.95)
+    assert config.demos.noise == (0.1, 0.5)
+    assert (config.method.name, config.method.gamma, config.method.reflect) == ("gigpo", 0.9, False)
+    assert config.env.settings == {"style": "relative", "boxes": 2}  # the other setting stays
+    assert config.eval.temperature == 0
+    assert config.train.init == "runs/warm/model"
+    assert config.policy.thinking is True
+    assert load_config(None).method.name == "repro"
+    assert load_config(None).method.shaping == "retrospective"
+    assert load_config(None, ["method.name=oracle"]).method.shaping == "oracle"
+
+
+def test_another_environment_begins_with_its_own_settings(tmp_path: Path) -> None:
+    assert load_config(None, ["env.name=alfworld"]).env.settings == {}
+    assert load_config(None, ["env.name=sokoban"]).env.settings == load_config(None).env.settings != {}
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: sokoban-tiny\nenv:\n")  # an empty section
+    assert load_config(path, ["env.name=alfworld"]).env.name == "alfworld"
+    with pytest.raises(ConfigError, match=r"^env: "):
+        load_config(path)
+
+
+def test_yaml_reads_off_as_false_and_it_is_meant_as_a_word() -> None:
+    config = load_config("sokoban-qwen3", ["prompt.think=off", "policy.chat=off"])
+    assert (config.prompt.think, config.policy.chat) == ("off", "off")
+    assert load_config("sokoban-qwen3", ["policy.chat=on"]).policy.chat == "on"
+    with pytest.raises(ConfigError, match=r"prompt\.think: .*'required'"):
+        load_config("sokoban-qwen3", ["prompt.think=on"])
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 4\nmethod: gigpo\ntrain: {lr: 5e-4}\n")
+    config = load_config(path, ["method.gamma=0.9"])
+    assert (config.seed, config.method.name, config.method.gamma, config.train.lr) == (4, "gigpo", 0.9, 5e-4)
+    path.write_text("")
+    assert load_config(path).method.name == "repro"
+    for text, message in (("- a\n", "must hold sections"), ("a: [", "is not YAML"), ("train:\n", "train")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_config(path)
+    path.write_bytes(b"seed: \xff")
+    with pytest.raises(ConfigError, match=r"mine\.yaml cannot be read as UTF-8"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="No config file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_parses(name: str) -> None:
+    assert isinstance(load_config(name), RunConfig)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_dump_and_parse_round_trip(name: str) -> None:
+    more = ["method.beta=0.3", "prompt.template_dir=/x", "train.lr=1e-5"]
+    config = load_config(None, [f"method={name}", *more])
+    text = dump_config(config)
+    again = parse_config(yaml.safe_load(text))
+    assert again == config
+    assert dump_config(again) == text
+    assert again.method.beta == 0.3
+
+
+def test_plugins_are_imported_before_names_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_of_a_test.py").write_text(
+        "from repro_rl.config import register_method\n"
+        "from repro_rl.credit import register_credit, register_progress\n"
+        "register_method('mine', {'credit': 'mine', 'shaping': 'mine', 'reflect': False})\n"
+        "register_credit('mine')(lambda rewards, *rest: rewards)\n"
+        "register_progress('mine')(lambda trajectory: None)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with METHODS.isolated(), CREDIT.isolated(), SOURCES.isolated():
+        config = load_config(None, ["plugins=[plugin_of_a_test]", "method=mine"])
+        assert (config.method.credit, config.method.shaping) == ("mine", "mine")
+    monkeypatch.delitem(sys.modules, "plugin_of_a_test")
+    with pytest.raises(ConfigError, match=r"plugins: cannot import 'no_such_plugin'.*PYTHONPATH"):
+        import_plugins(["no_such_plugin"])

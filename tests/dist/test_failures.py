@@ -1,0 +1,58 @@
+"""One of two ranks fails: the other ends with its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from repro_rl.dist.failures import RankMonitor
+from repro_rl.errors import RankLostError
+from support.rank_runs import RUN, ends, start_by_hand
+
+
+def test_a_process_that_is_gone_is_found():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    monitor = RankMonitor(0, 1.0)
+    monitor.processes = [
+        RankMonitor.own_process(),
+        (socket.gethostname(), process.pid),
+        ("elsewhere", process.pid),
+    ]
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the table of processes
+    lost = r"Process 1 was lost: killed.*Repeat the same command"
+    with pytest.raises(RankLostError, match=lost), monitor.watch():
+        raise RuntimeError("Connection closed by peer")
+    process.wait()
+    reason = monitor.find_failed_rank(0.0)  # also when it has left the table; rank 2 is on another machine
+    assert reason is not None
+    assert reason.startswith("Process 1 was lost")
+    monitor.processes = [monitor.processes[0], monitor.processes[0], monitor.processes[2]]
+    assert monitor.find_failed_rank(0.0) is None
+
+
+@pytest.mark.slow
+def test_a_process_that_raises_ends_the_other_with_its_message(warm, tmp_path):
+    plan = tmp_path / "plan.json"
+    config = [*warm.settings, *RUN, f"train.init={warm.run}"]
+    stage = {"what": "train", "settings": config, "out": str(tmp_path / "run")}
+    plan.write_text(json.dumps({"stages": [stage], "fail": [1, 1, "raise"]}))
+    (code, message), (other, reason) = ends(start_by_hand(plan))
+    assert (code, other) == (2, 1)
+    assert "RuntimeError: boom" in reason
+    assert "process 0: RankLostError: Process 1 failed (RuntimeError: boom)." in message
+    assert "Repeat the same command" in message
+
+
+@pytest.mark.slow
+def test_waiting_has_an_end(tmp_path):
+    plan = tmp_path / "plan.json"
+    stage = {"what": "wait", "settings": ["policy.device=cpu"], "out": str(tmp_path / "note")}
+    plan.write_text(json.dumps({"stages": [stage]}))
+    (code, message), (other, _) = ends(start_by_hand(plan))
+    assert (code, other) == (2, 0)
+    assert "did not come to the same point within train.peer_timeout=1800 seconds" in message

@@ -1,0 +1,62 @@
+"""Registration, ``make`` and the helpers of the environment contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro_rl.envs.alfworld.settings import AlfworldSettings
+from repro_rl.envs.base import ENVS, make, register_env
+from repro_rl.envs.sokoban import SokobanEnv
+from repro_rl.envs.sokoban.settings import SokobanSettings
+from repro_rl.envs.webshop.settings import WebShopSettings
+from repro_rl.errors import ConfigError, UnknownNameError
+from repro_rl.settings import Section
+
+TITLES = {"alfworld": "ALFWorld", "sokoban": "Sokoban", "webshop": "WebShop"}
+
+
+def test_the_built_in_environments_are_registered() -> None:
+    assert {"alfworld", "sokoban", "webshop"} <= set(ENVS.names())
+
+
+@pytest.mark.usefixtures("own_environments")
+def test_a_registered_environment_can_be_made() -> None:
+    @register_env("two-boxes")
+    def two_boxes(seed: int = 0) -> SokobanEnv:
+        return SokobanEnv(boxes=2, seed=seed)
+
+    env = make("two-boxes", seed=3)
+    assert env.panel("test").ids[0].startswith("gen-6x6-b2-")
+    with pytest.raises(ConfigError, match="'two-boxes' has no setting 'sed'; did you mean 'seed'"):
+        make("two-boxes", sed=3)
+    with pytest.raises(ConfigError, match="registered twice"):
+        register_env("two-boxes")(SokobanEnv)
+
+
+def test_registration_in_isolation_is_undone() -> None:
+    with ENVS.isolated():
+        register_env("temporary")(SokobanEnv)
+        assert "temporary" in ENVS.names()
+    with pytest.raises(UnknownNameError):
+        make("temporary")
+
+
+@pytest.mark.parametrize(("name", "title"), TITLES.items())
+def test_a_wrong_setting_is_named_with_the_nearest_known_name(name: str, title: str) -> None:
+    for settings, message in (
+        ({"max_step": 3}, rf"{title} has no setting 'max_step'; did you mean 'max_steps'\? Known: "),
+        ({"style": "textt"}, rf"{title}: style='textt' is unknown.* Known: "),
+        ({"max_steps": 0}, rf"{title}: max_steps=0; use 1 or more\."),
+        ({"max_steps": "many"}, rf"{title}: max_steps='many': .*integer"),
+        (
+            {"max_steps": 0, "sed": 1},
+            rf"(?s){title}: max_steps=0; .*\n{title} has no setting 'sed'; .*'seed'",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make(name, **settings)
+
+
+@pytest.mark.parametrize("schema", [AlfworldSettings, SokobanSettings, WebShopSettings])
+def test_every_setting_is_described(schema: type[Section]) -> None:
+    assert [name for name, field in schema.model_fields.items() if not field.description] == []

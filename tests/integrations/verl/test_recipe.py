@@ -1,0 +1,140 @@
+"""Our settings as verl's: every shipped recipe, what must reach verl, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro_rl.config import dump_config, parse_config, recipe_names
+from repro_rl.config.recipe_files import merged
+from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.integrations.verl.launch import prepare_run
+from repro_rl.integrations.verl.recipe import (
+    hardware_names,
+    load_verl_recipe,
+    our_settings,
+    verl_recipes,
+    verl_settings,
+    write_verl_config,
+)
+from support.verl_cases import CPU_RECIPE
+
+
+@pytest.mark.parametrize("hardware", hardware_names())
+@pytest.mark.parametrize("name", verl_recipes())
+def test_shipped_recipes_are_valid(name, hardware):
+    recipe = load_verl_recipe(name, ["train.init=somewhere"], hardware)
+    assert parse_config(yaml.safe_load(dump_config(recipe.config))) == recipe.config
+    assert recipe.config.train.kl.form == "k3"
+    assert {"trainer", "actor_rollout_ref"} <= set(recipe.verl)
+    nodes = {"1gpu": (1, 1), "8gpu": (1, 8), "2nodes": (2, 8)}[hardware]
+    trainer = recipe.verl["trainer"]
+    assert (trainer["nnodes"], trainer["n_gpus_per_node"]) == nodes
+
+
+def test_the_reference_settings_reach_verl():
+    """Group size 8, 16 or 32 groups, lr 1e-6, KL .01 (low variance), clip .2, 150 iterations."""
+    for name, groups in (
+        ("webshop-qwen2.5-1.5b", 16),
+        ("alfworld-qwen2.5-1.5b", 16),
+        ("sokoban-qwen3-4b", 32),
+    ):
+        config = load_verl_recipe(name).config
+        settings = verl_settings(config, "model", Path("out"))
+        actor, rollout = (settings["actor_rollout_ref"][part] for part in ("actor", "rollout"))
+        assert settings["data"]["train_batch_size"] == groups
+        assert (rollout["n"], rollout["val_kwargs"]["temperature"]) == (8, 0.4)
+        assert (actor["optim"]["lr"], actor["kl_loss_coef"], actor["kl_loss_type"]) == (
+            1e-6,
+            0.01,
+            "low_var_kl",
+        )
+        assert actor["clip_ratio_low"] == actor["clip_ratio_high"] == 0.2
+        assert settings["trainer"]["total_training_steps"] == 150
+        assert (config.method.gamma, config.method.omega, config.method.invalid_penalty) == (0.95, 1.0, 0.1)
+        assert config.prompt.history == 2
+        longest = settings["data"]["max_prompt_length"] + settings["data"]["max_response_length"]
+        assert actor["ppo_max_token_len_per_gpu"] >= longest
+
+
+def test_a_method_without_reflections_reserves_no_tokens_for_them():
+    with_judge = verl_settings(load_verl_recipe("sokoban-qwen3-4b").config, "m", Path("o"))["data"]
+    without = verl_settings(load_verl_recipe("sokoban-qwen3-4b", ["method=gigpo"]).config, "m", Path("o"))[
+        "data"
+    ]
+    assert (with_judge["max_prompt_length"], without["max_prompt_length"]) == (4096, 2048)
+
+
+def test_our_section_comes_back_as_it_was(tmp_path):
+    recipe = load_verl_recipe(CPU_RECIPE, ["train.init=m"])
+    path = write_verl_config(recipe, "m", tmp_path)
+    content = yaml.safe_load(path.read_text())
+    assert our_settings(content["repro_rl"]) == (recipe.config, tmp_path)
+    assert content["defaults"] == ["ppo_trainer", "_self_"]
+    assert content["actor_rollout_ref"]["rollout"]["name"] == "repro_rl_cpu"  # the recipe wins
+    assert content["actor_rollout_ref"]["rollout"]["n"] == 4  # and ours is kept beside it
+
+
+def test_recipes_of_ours_and_files_are_taken_too(tmp_path):
+    assert load_verl_recipe("sokoban-qwen3").verl == {}
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "recipe: sokoban-qwen3\nsettings: {seed: 3, env: {settings: {rows: 7}}}\nverl: {a: {b: 1}}\n"
+    )
+    recipe = load_verl_recipe(file, ["method=l2"], "1gpu")
+    assert (recipe.config.seed, recipe.config.method.name) == (3, "l2")
+    assert recipe.config.env.settings["rows"] == 7
+    assert recipe.verl["a"] == {"b": 1}
+    assert recipe.verl["trainer"]["n_gpus_per_node"] == 1
+    assert not set(verl_recipes()) & set(recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.kl.form=exact", "train.kl.form=k3"),
+        ("method.rehearsal=4", "method.rehearsal=0"),
+        ("train.env_steps=1000", "train.env_steps=null"),
+    ],
+)
+def test_what_verl_cannot_do_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_verl_recipe("sokoban-qwen3-4b", [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe: sokoban-qwen3\nsetings: {}\n", "did you mean 'settings'"),
+        ("- 1\n", "mapping"),
+        ("recipe: [\n", "not YAML"),
+    ],
+)
+def test_broken_recipe_files_are_named(tmp_path, text, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_verl_recipe(file)
+
+
+def test_unknown_names_are_named():
+    with pytest.raises(ConfigError, match="did you mean 'sokoban-qwen3-4b'"):
+        load_verl_recipe("sokoban-qwen3-4B")
+    with pytest.raises(ConfigError, match="did you mean '8gpu'"):
+        load_verl_recipe("sokoban-qwen3-4b", [], "8gpus")
+    with pytest.raises(ConfigError, match="No config file"):
+        load_verl_recipe("absent.yaml")
+
+
+def test_merging_keeps_what_is_not_replaced():
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "d": {"e": 5}}) == {
+        "a": {"b": 1, "c": 4},
+        "d": {"e": 5},
+    }
+
+
+def test_a_run_needs_a_model(tmp_path):
+    with pytest.raises(PreflightError, match="--init"):
+        prepare_run(load_verl_recipe(CPU_RECIPE), tmp_path)

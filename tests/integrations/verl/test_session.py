@@ -1,0 +1,66 @@
+"""A session of verl's agent loop, without verl: the same episode as in the loop of our own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session, session_samples
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.text import load_text
+from repro_rl.rollout import Actor, PlayOptions
+from repro_rl.run.validation import panel_requests
+from support.verl_cases import ServerSeeds
+from support.verl_sessions import config_of, own_groups, play_sessions, server, setup_of, uid
+
+
+@pytest.fixture(scope="module")
+def policy(warm) -> TransformersPolicy:
+    return TransformersPolicy.load(warm.model, config_of(warm).policy)
+
+
+def test_a_session_is_the_episode_that_our_own_loop_plays(warm, policy):
+    setup = setup_of(warm)
+    sessions = play_sessions(setup, warm, policy)
+    for index, group in enumerate(own_groups(setup, policy)):
+        for number, expected in enumerate(group.trajectories):
+            session = sessions[uid(index), number]
+            assert (session.task_id, session.rollout, session.won) == (
+                expected.task_id,
+                expected.rollout,
+                expected.won,
+            )
+            assert [s.completion.token_ids for s in session.steps] == [
+                s.completion.token_ids for s in expected.steps
+            ]
+            assert [(s.action, s.online, s.defects) for s in session.steps] == [
+                (s.action, s.online, s.defects) for s in expected.steps
+            ]
+            assert [s.completion.finished for s in session.steps] == [
+                s.completion.finished for s in expected.steps
+            ]
+            assert session.reflection.values == expected.reflection.values
+            assert session.reflection.completion.token_ids == expected.reflection.completion.token_ids
+            for mine, theirs in zip(session.steps, expected.steps, strict=True):
+                np.testing.assert_allclose(mine.completion.logprobs, theirs.completion.logprobs, atol=1e-5)
+
+
+def test_a_server_that_gives_nothing_ends_the_episode(warm):
+    setup = setup_of(warm)
+    silent = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((), []))
+    trajectory = play_session(setup, silent, Task("train", setup.panel("train").ids[0], 1, 0, 0))
+    assert trajectory.failed
+    assert "no tokens" in trajectory.error
+    assert session_samples(trajectory, True) == []
+
+
+def test_validation_sessions_are_those_of_our_own_validation(warm, policy):
+    setup = setup_of(warm)
+    section, panel = setup.config.eval, setup.validation_panel()
+    actor = Actor(ServerSeeds(policy), setup.prompts, setup.action_sampling(section.validation_temperature))
+    options = PlayOptions(("panel", section.seed))
+    own = setup.context(policy.text).play(panel_requests(panel.ids, 1), actor, None, options)
+    for position, (task, expected) in enumerate(zip(panel, own, strict=True)):
+        session = play_session(setup, server(policy, warm.model), Task("validation", task, 0, position, 0))
+        assert [s.action for s in session.steps] == [s.action for s in expected.steps]
+        assert session.reflection is None

@@ -1,0 +1,101 @@
+"""Dimensions against real models, counted bytes against torch's own."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+
+from repro_rl.config import PolicySection, load_config
+from repro_rl.errors import ConfigError
+from repro_rl.plan.model_shape import ModelShape, model_shape, read_shape
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.qwen_shapes import Shape, model_config, shapes
+from support.qwen import small_shape
+
+
+def shape_of(model: str) -> ModelShape:
+    return model_shape(load_config(None, [f"policy.model={model}"]).policy)
+
+
+def test_dimensions_give_the_models_parameters(tiny_folder):
+    published = {"Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304, "Qwen/Qwen2.5-7B": 7_615_616_512}
+    published |= {"Qwen/Qwen3-4B": 4_022_468_096, "Qwen/Qwen3-8B": 8_190_735_360}
+    for model, parameters in published.items():
+        assert shape_of(model).parameters == parameters
+    real = TransformersPolicy.load(tiny_folder, PolicySection(device="cpu")).model
+    assert read_shape(tiny_folder).parameters == sum(p.numel() for p in real.parameters())
+    with pytest.raises(ConfigError, match=r"'Qwen/Qwen3-4C' is not known here; did you mean 'Qwen/Qwen3-4B'"):
+        shape_of("Qwen/Qwen3-4C")
+    assert len(shapes()) >= 10
+
+
+def test_a_folder_is_read_where_the_settings_name_one(tiny_folder, tmp_path):
+    policy = load_config(None, [f"policy.model={tiny_folder}"]).policy
+    assert model_shape(policy) == read_shape(tiny_folder)
+    assert model_shape(load_config(None, []).policy, init=str(tiny_folder)) == read_shape(tiny_folder)
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    with pytest.raises(ConfigError, match="does not describe a decoder"):
+        read_shape(tmp_path)
+
+
+def test_an_adapters_parameters_are_pefts(tiny_folder):
+    pytest.importorskip("peft", reason="needs repro-rl[lora]")
+    from repro_rl.config import LoraSection
+
+    for targets in ("all-linear", ("q_proj", "down_proj")):
+        policy = TransformersPolicy.load(tiny_folder, PolicySection(device="cpu"))
+        shape = read_shape(tiny_folder)
+        policy.adapt(
+            LoraSection(rank=3, targets=targets if isinstance(targets, str) else list(targets)),
+            tiny_folder,
+            0,
+        )
+        trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+        assert shape.adapter_parameters(3, targets) == trained
+
+
+def saved_bytes(shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, width: int) -> int:
+    """What a forward pass of a real model keeps for its backward pass, weights apart."""
+    from transformers import AutoModelForCausalLM
+
+    config = model_config(shape)
+    config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).train()
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    seen: dict[int, tuple[int, Any]] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            seen[storage._cdata] = (storage.nbytes(), tensor)  # kept alive, so that no address comes twice
+        return tensor
+
+    precision: Any = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), precision:
+        ids = torch.zeros((rows, width), dtype=torch.long)
+        model(input_ids=ids, use_cache=False, logits_to_keep=torch.arange(1))
+    return sum(size for size, _ in seen.values())
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "autocast"])
+def test_activation_bytes_are_what_torch_keeps(family, precision):
+    autocast, dtype = precision == "autocast", torch.bfloat16 if precision == "bfloat16" else torch.float32
+    rows, width = 2, 64
+    head = 32 if family == "qwen3" else 16
+    one = small_shape(family, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
+    one |= {"intermediate_size": 200, "max_position_embeddings": 32_768}
+    if family == "qwen3":
+        one["head_dim"] = head
+    per_layer = (
+        saved_bytes(one | {"num_hidden_layers": 3}, dtype, autocast, rows, width)
+        - saved_bytes(one, dtype, autocast, rows, width)
+    ) / 2
+    shape = ModelShape("n", 64, 1, 4, 2, head, 200, 50, True, family == "qwen3")
+    expected = rows * width * shape.activation_bytes(2 if precision == "bfloat16" else 4, autocast)
+    if autocast:  # and, once, the bfloat16 copies of the weights
+        expected += 2 * shape.layer_weights
+    assert per_layer == pytest.approx(expected, rel=0.01)

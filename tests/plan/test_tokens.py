@@ -1,0 +1,53 @@
+"""Token counts and their summaries."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro_rl import make
+from repro_rl.config import PolicySection
+from repro_rl.errors import CheckpointError
+from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, count_tokens, find_codec, quantiles, share_over
+from repro_rl.policy import TransformersPolicy
+from repro_rl.text import PromptBuilder, TextFormat
+
+
+def test_quantiles_and_shares():
+    assert quantiles([1, 2, 3, 100]) == (3, 86, 100)
+    assert share_over([1, 2, 3, 100], 2) == 0.5
+    assert share_over([], 2) == 0
+
+
+def test_every_step_of_every_episode_is_counted():
+    env = make("sokoban", train_rooms=4, validation_rooms=2, test_rooms=2, solution=[2, 5], max_steps=6)
+    tasks = env.panel("train").ids[:2]
+    prompts = PromptBuilder(TextFormat("full", progress=True, think="optional"))
+    table = count_tokens(env, tasks, prompts, CharacterCodec(), noises=(0.0, 1.0))
+    assert len(table.episode_steps) == len(table.reflect) == len(table.reflect_target) == 4
+    assert len(table.action) == len(table.action_target) == sum(table.episode_steps)
+    assert table.shared_prefix == round(len(env.instructions) / CHARACTERS)
+    assert min(table.action) > table.shared_prefix > 0
+    assert table == count_tokens(env, tasks, prompts, CharacterCodec(), noises=(0.0, 1.0))
+    compact = PromptBuilder(TextFormat("compact", progress=True, think="off"))
+    assert count_tokens(env, tasks, compact, CharacterCodec()).shared_prefix == 0
+
+
+def test_a_models_tokenizer_counts_as_the_policy_does(tiny_folder):
+    policy = TransformersPolicy.load(tiny_folder, PolicySection(device="cpu"))
+    codec = find_codec(tiny_folder, (), "auto", False)
+    assert codec is not None
+    assert codec.encode("left right a b") == tuple(policy.text.encode("left right a b"))
+    assert len(codec.plain_ids("left right a b")) == 4
+
+
+def test_the_first_model_with_a_tokenizer_is_taken(tiny_folder, tmp_path):
+    codec = find_codec(None, (None, "tiny", str(tmp_path), str(tiny_folder)), "auto", False)
+    assert codec is not None
+    assert len(codec.plain_ids("left right")) == 2
+    assert find_codec(None, (str(tmp_path),), "auto", False) is None
+    with pytest.raises(CheckpointError):
+        find_codec(tmp_path, (str(tiny_folder),), "auto", False)
+
+
+def test_characters_stand_for_tokens():
+    assert len(CharacterCodec().encode("x" * 36)) == 10

@@ -1,0 +1,281 @@
+"""TextCodec: prompts, turns of conversations, targets, stop tokens, and codecs without weights."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.policy import TextCodec, load_text
+from repro_rl.policy.qwen_tokenizer import build_tokenizer
+from repro_rl.policy.text import Conversation, model_eos_ids, plain_ids
+from support.models import load_cpu
+from support.qwen import TURN_END, chat_text, plain, small_codec, small_ranks, small_tokenizer
+
+CODECS = {
+    "qwen2.5": small_codec("qwen2.5"),
+    "qwen3": small_codec("qwen3"),
+    "qwen3 thinking": small_codec("qwen3", thinking=True),
+    "no template": small_codec("qwen3", chat="off"),
+}
+TEXTS = st.text(alphabet=st.sampled_from("ab the\n<|_>é1."), max_size=12)
+
+
+# Prompts and answers ------------------------------------------------------------------------------
+
+
+def test_encode_decode_and_targets(tiny_folder):
+    text = load_text(tiny_folder)
+    ids = text.encode("left a b")
+    assert text.decode(ids) == "left a b"
+    assert text.encode("left a b") is ids  # cached
+    target = text.encode_target("up")
+    assert target[-1] == 1
+    assert text.decode(target) == "up"  # the end-of-text token is not part of the text
+    with pytest.raises(ConfigError, match="no tokens"):
+        text.encode("")
+
+
+def test_special_tokens_that_were_sampled_show(tiny_folder):
+    text = load_text(tiny_folder)
+    up = text.encode("up")[0]
+    assert text.decode((0, up, 2)) == "<pad> up <unk>"
+    assert text.decode((1, up, 1)) == "<eos> up"
+    assert text.decode(()) == ""
+
+
+def test_unknown_words_are_named(tiny_folder):
+    text = load_text(tiny_folder)
+    assert text.unknown_words("left push up wall") == ["push", "wall"]
+    assert text.unknown_words("left up") == []
+    assert CODECS["qwen3"].unknown_words("anything ☃") == []  # has no unknown token
+
+
+def test_caches_are_emptied_when_they_are_full(tiny_folder, monkeypatch):
+    from repro_rl.policy import text as module
+
+    monkeypatch.setattr(module, "MAX_PROMPT_TOKENS", 3)
+    monkeypatch.setattr(module, "MAX_TURN_TOKENS", 3)
+    monkeypatch.setattr(module, "MAX_DECODED", 1)
+    text = load_text(tiny_folder)
+    first = text.encode("a b c d")
+    assert text.encode("a b c d") is first
+    text.encode("a")
+    assert text.encode("a b c d") is not first
+    assert text.encode("a b c d") == first
+    turn = text.next_turn("a b c d")
+    text.next_turn("b")
+    assert text.next_turn("a b c d") is not turn
+    assert text.next_turn("a b c d") == turn
+    assert [text.decode((i,)) for i in (5, 6, 7, 5)] == [text.tokenizer.decode([i]) for i in (5, 6, 7, 5)]
+
+
+# Tokenizers ---------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=60) | st.sampled_from(["<|im_start|>user\nab<|im_end|>", "<think>\n\n</think> the"]))
+@settings(max_examples=150, deadline=None)
+def test_the_short_way_to_ids_gives_the_tokenizers_own(text):
+    tokenizer = small_tokenizer("qwen3")
+    assert plain_ids(tokenizer, text) == plain(tokenizer, text)
+
+
+def test_a_tokenizer_that_cuts_or_pads_is_asked_itself():
+    tokenizer = build_tokenizer(small_ranks(), "qwen3")
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    assert plain_ids(tokenizer, "abc the abc") == plain(small_tokenizer("qwen3"), "abc the abc")
+    assert len(plain_ids(tokenizer, "abc the abc")) > 2
+
+
+def test_stop_tokens_are_the_models_and_the_tokenizers():
+    tokenizer = small_tokenizer("qwen3")
+    assert TextCodec(tokenizer).eos_ids == {261, TURN_END}  # <|endoftext|>, <|im_end|>
+    assert TextCodec(tokenizer, eos_ids=[7]).eos_ids == {7, 261, TURN_END}
+    assert TextCodec(tokenizer).pad_id == 261
+
+    config, generation = SimpleNamespace(eos_token_id=[3, 4]), SimpleNamespace(eos_token_id=5)
+    assert model_eos_ids(config, generation) == {3, 4, 5}
+    assert model_eos_ids(config) == {3, 4}
+    assert model_eos_ids(SimpleNamespace()) == set()
+
+
+def test_a_tokenizer_without_any_stop_token_is_refused(tiny_folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.eos_token = None
+    with pytest.raises(ConfigError, match="names no end-of-text token"):
+        TextCodec(tokenizer)
+    tokenizer.pad_token = None
+    text = TextCodec(tokenizer, eos_ids=[9, 4])
+    assert (text.pad_id, text.end_id, text.eos_ids) == (4, 4, {4, 9})
+    assert text.vocabulary_size == len(tokenizer)
+
+
+# Chat templates -----------------------------------------------------------------------------------
+
+QWEN_LIKE = (
+    "{% for message in messages %}left {{ message.content }} right {% endfor %}"
+    "{% if add_generation_prompt %}up"
+    "{% if enable_thinking is defined and enable_thinking is false %} x1 x2{% endif %}"
+    "{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_folder(tiny_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = QWEN_LIKE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("load", [lambda *a, **k: load_cpu(*a, **k).text, load_text])
+def test_chat_template_and_thinking_switch(chat_folder, load):
+    def rendered(**more):
+        text = load(chat_folder, **more)
+        return text.decode(text.encode("a b"))
+
+    assert rendered() == "left a b right up x1 x2"
+    assert rendered(chat="on", thinking=True) == "left a b right up"
+    assert rendered(chat="off", thinking=True) == "a b"
+    text = load(chat_folder)
+    assert (text.render("a", True), text.render("a", False)) == ("left a right up", "left a right up x1 x2")
+
+
+def test_chat_on_without_a_template(tiny_folder):
+    for load in (load_cpu, load_text):
+        with pytest.raises(ConfigError, match="no chat template"):
+            load(tiny_folder, chat="on")
+    assert load_text(tiny_folder, chat="auto").chat is False
+
+
+# Conversations ------------------------------------------------------------------------------------
+
+
+def messages_of(users: list[str], answers: list[str]) -> list[dict[str, str]]:
+    messages = []
+    for i, user in enumerate(users):
+        messages.append({"role": "user", "content": user})
+        if i < len(answers):
+            messages.append({"role": "assistant", "content": answers[i]})
+    return messages
+
+
+def template_text(text: TextCodec, users: list[str], answers: list[str], **more) -> str:
+    messages = messages_of(users, answers)
+    return chat_text(text.tokenizer, *messages, enable_thinking=text.thinking, **more)
+
+
+@given(
+    st.sampled_from(["qwen2.5", "qwen3", "qwen3 thinking"]),
+    st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4),
+    TEXTS,
+)
+@settings(max_examples=60, deadline=None)
+def test_a_conversation_is_what_the_template_makes_of_it(name, pairs, last):
+    """Turn by turn, with answers as ids, gives the ids of the template's text of all messages."""
+    text = CODECS[name]
+    conversation = Conversation(text)
+    for user, answer in pairs:
+        conversation.add(conversation.turn(user), text.encode_target(answer))
+    ids = (*conversation.ids, *conversation.turn(last))
+    users, answers = [*(user for user, _ in pairs), last], [answer for _, answer in pairs]
+    assert ids == plain(text.tokenizer, template_text(text, users, answers, keep_thoughts=True))
+
+
+def test_qwen3_keeps_the_thoughts_that_its_template_takes_out_later():
+    """The one difference to the model's own rule: what was sampled, or closed by the prompt, stays."""
+    text, thought = CODECS["qwen3 thinking"], "<think>\nab\n</think>\n\n"
+    conversation = Conversation(text)
+    for answer in ("the", "abc"):
+        conversation.add(conversation.turn("ask"), text.encode_target(thought + answer))
+    ours = text.tokenizer.decode([*conversation.ids, *conversation.turn("end")])
+    theirs = template_text(text, ["ask", "ask", "end"], [thought + "the", thought + "abc"])
+    assert ours.count(thought) == 2
+    assert theirs.count(thought) == 0
+    assert ours.replace(thought, "") == theirs
+    text = CODECS["qwen3"]
+    conversation = Conversation(text)
+    conversation.add(conversation.turn("ask"), text.encode_target("the"))
+    ours = text.tokenizer.decode([*conversation.ids, *conversation.turn("end")])
+    closed = "<think>\n\n</think>\n\n"
+    theirs = template_text(text, ["ask", "end"], ["the"])
+    assert ours == theirs.replace("assistant\nthe", f"assistant\n{closed}the")
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_an_answer_without_its_end_gets_one_that_is_not_its_own(name):
+    text = CODECS[name]
+    (end,) = text.encode_target("")
+    assert end == text.end_id == TURN_END
+    answer = text.plain_ids("abc")
+    for sampled, closed in ((answer, (*answer, end)), ((*answer, 261), (*answer, 261, end))):
+        conversation = Conversation(text)
+        conversation.add(conversation.turn("the"), sampled)  # 261: an end token but not a turn's
+        assert conversation.turn("ab")[0] == end
+        ended = Conversation(text)
+        ended.add(ended.turn("the"), (*answer, end))
+        assert conversation.turn("ab")[1:] == ended.turn("ab")
+        start = len(text.encode("the"))
+        assert tuple(conversation.ids[start:]) + conversation.turn("ab")[:1] == closed
+
+
+def test_a_template_without_earlier_answers_is_refused():
+    tokenizer = build_tokenizer(small_ranks(), "qwen3")
+    tokenizer.chat_template = "{{ messages[-1].content }}"
+    with pytest.raises(ConfigError, match="a conversation cannot grow"):
+        TextCodec(tokenizer).next_turn("x")
+
+
+# Without weights ----------------------------------------------------------------------------------
+
+
+def test_a_codec_needs_no_weights(tiny_folder, tmp_path):
+    folder = tmp_path / "no-weights"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "model.safetensors").unlink()
+    text, whole = load_text(folder), load_cpu(tiny_folder).text
+    for name in ("chat", "thinking", "eos_ids", "pad_id", "positions", "vocabulary_size", "end_id"):
+        assert getattr(text, name) == getattr(whole, name)
+    assert text.positions == 256
+    assert text.encode("left a") == whole.encode("left a")
+    (folder / "generation_config.json").unlink()
+    assert load_text(folder).eos_ids == {1}
+
+
+def test_a_folder_with_a_tokenizer_alone_has_no_limits(tmp_path):
+    small_tokenizer("qwen3").save_pretrained(tmp_path / "tokenizer")
+    text = load_text(tmp_path / "tokenizer", thinking=True, local_only=True)
+    assert (text.positions, text.vocabulary_size) == (None, len(small_tokenizer("qwen3")))
+    assert text.encode("the") == CODECS["qwen3 thinking"].encode("the")
+    text.save(tmp_path / "again")
+    assert load_text(tmp_path / "again").encode("the") == CODECS["qwen3"].encode("the")
+
+
+def test_nothing_to_load_is_named(tiny_folder, tmp_path):
+    for name in (tmp_path / "none", "nobody/has-this"):
+        with pytest.raises(CheckpointError, match=f"Cannot load a tokenizer from {name}"):
+            load_text(name)
+    shutil.copytree(tiny_folder, tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text("{broken")
+    with pytest.raises(CheckpointError, match="Cannot load a tokenizer from"):
+        load_text(tmp_path / "broken")
+
+
+def test_importing_policies_loads_neither_torch_nor_transformers():
+    code = (
+        "import sys, repro_rl.policy, repro_rl.policy.http, repro_rl.policy.http.policy; "
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,36 @@
+"""Requests to vLLM, and completions made of its answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from repro_rl.policy.http.exchange import PassingError
+from repro_rl.policy.vllm.request import completion_of, sampling_fields
+from repro_rl.policy.vllm.server import read_completion
+from repro_rl.random_streams import name_key
+from support.vllm_server import GREEDY
+
+
+def test_an_answer_is_read_by_hand(policy):
+    text = policy.text
+    eos = min(text.eos_ids)
+    choice = {"token_ids": [5, eos], "logprobs": {"token_logprobs": [-0.5, -1.5]}, "finish_reason": "stop"}
+    done = read_completion(json.dumps({"choices": [choice]}).encode(), text, (3, 4))
+    assert (done.prompt_ids, done.token_ids, done.finished) == ((3, 4), (5, eos), True)
+    assert done.logprobs.tolist() == [-0.5, -1.5]
+    assert done.entropy == 1.0  # (0.5 + 1.5) / 2
+    assert done.text == text.decode((5,))
+    wrong = json.dumps({"choices": [choice | {"logprobs": {"token_logprobs": [-0.5]}}]}).encode()
+    with pytest.raises(PassingError, match="2 token ids and 1 log-probs"):
+        read_completion(wrong, text, (3,))
+    with pytest.raises(ValueError, match="vocabulary"):
+        completion_of(text, (3,), [-1], [0.0])
+
+
+def test_seeds_differ_and_fit_in_63_bits():
+    keys = [name_key("seed", i) for i in range(1000)]
+    seeds = {sampling_fields(GREEDY, key, {1})["seed"] for key in keys}
+    assert len(seeds) == 1000
+    assert max(seeds) < 1 << 63

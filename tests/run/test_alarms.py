@@ -1,0 +1,56 @@
+"""Alarms: each warns, then stops the run when it lasts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from repro_rl.config import AlarmSection
+from repro_rl.run.alarms import Alarms
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("update/entropy", 0.001, 0.5),
+        ("rollout/cut_off", 0.99, 0.1),
+        ("rollout/invalid_rate", 0.9, 0.1),
+        ("update/kl", 6.0, 0.1),
+        ("update/mismatch", 0.2, 0.01),
+        ("update/skipped", 2.0, 0.0),
+    ],
+)
+def test_each_alarm_warns_then_stops(name, bad, good):
+    alarms = Alarms(AlarmSection(patience=3))
+    assert alarms.check({name: good}) == ([], None)
+    for value in (bad, bad, good, bad, bad):
+        warnings, reason = alarms.check({name: value})
+        assert reason is None
+        assert len(warnings) == (value == bad)
+    assert name.split("/")[1] in warnings[0]
+    warnings, reason = alarms.check({name: bad})
+    assert "3 iterations in a row" in reason
+    patient = Alarms(AlarmSection(patience=0))
+    if name != "update/skipped":
+        assert all(patient.check({name: bad})[1] is None for _ in range(20))
+
+
+def test_what_is_not_finite_stops_at_once():
+    for value in (math.nan, math.inf):
+        warnings, reason = Alarms(AlarmSection(patience=0)).check({"update/loss": value, "x": 1.0})
+        assert "update/loss not finite" in reason
+        assert warnings == [reason]
+
+
+def test_alarm_limits_are_not_crossed_by_equality_or_absence():
+    limits = AlarmSection(max_kl=2.0)
+    assert Alarms(limits).check({"update/kl": 2.0}) == ([], None)
+    assert Alarms(limits).check({}) == ([], None)
+
+
+def test_skipped_mini_batches_are_named_before_what_they_make_of_the_metrics():
+    alarms = Alarms(AlarmSection(patience=2))
+    row = {"update/skipped": 2.0, "update/entropy": 0.0}
+    assert "skipped" in alarms.check(row)[0][0]
+    assert "mini-batches skipped" in alarms.check(row)[1]

@@ -1,0 +1,79 @@
+"""Run folders: settings, manifest and metrics of a run that may be continued."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from repro_rl.config import load_config, parse_config
+from repro_rl.errors import ConfigError
+from repro_rl.run.folder import MetricsLog, flatten, open_run, write_manifest
+from repro_rl.train.rl import FREE_ON_CONTINUE
+
+
+def test_metrics_log_drops_half_lines_and_what_comes_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1, "a": 0.5}\n{"iteration": 2}\n{"iteration": 3}\n{"iterat')
+    log = MetricsLog(tmp_path, 2)
+    assert [row["iteration"] for row in log.rows] == [1, 2]
+    log.add({"iteration": 3, "new": True})
+    lines = path.read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"iteration": 1, "a": 0.5},
+        {"iteration": 2},
+        {"iteration": 3, "new": True},
+    ]
+    MetricsLog(tmp_path, 0)
+    assert path.read_text() == ""
+    fresh = MetricsLog(tmp_path / "new", 5)
+    fresh.add({"iteration": 1})
+    assert (tmp_path / "new" / "metrics.jsonl").read_text() == '{"iteration": 1}\n'
+
+
+def test_open_run_refuses_other_settings(tmp_path):
+    base = ["train={lr: 5e-4}", "env.settings={style: relative}"]
+    config = load_config(None, base)
+    assert open_run(tmp_path, config) is False
+    assert open_run(tmp_path, config) is True
+    changed = load_config(None, [*base, "train.lr=1e-3", "env.settings.max_steps=20", "train.iterations=99"])
+    with pytest.raises(ConfigError) as caught:
+        open_run(tmp_path, changed, free=FREE_ON_CONTINUE)
+    text = str(caught.value)
+    assert "train.lr: 0.0005 there, 0.001 now" in text
+    assert "env.settings.max_steps: None there, 20 now" in text
+    assert "iterations" not in text
+    more = load_config(None, [*base, "train.iterations=99", "alarms.patience=0", "train.keep=7"])
+    assert open_run(tmp_path, more, free=FREE_ON_CONTINUE) is True
+    assert parse_config(yaml.safe_load((tmp_path / "config.yaml").read_text())) == more
+    with pytest.raises(ConfigError, match=r"train\.iterations"):
+        open_run(tmp_path, config)
+
+
+def test_opening_a_run_sweeps_half_written_files(tmp_path):
+    left = [
+        tmp_path / name for name in (".metrics.jsonl.9.tmp", "trajectories/.a.gz.9.tmp", "eval/.b.json.9.tmp")
+    ]
+    kept = [tmp_path / name for name in ("metrics.jsonl", "trajectories/a.gz", "eval/b.json")]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (tmp_path / ".initial.9.tmp").mkdir()
+    open_run(tmp_path, load_config(None))
+    assert not any(path.exists() for path in (*left, tmp_path / ".initial.9.tmp"))
+    assert all(path.exists() for path in kept)
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+
+
+def test_manifest_is_kept(tmp_path):
+    first = {"started": "a", "git": None, "versions": {}, "seed": 1}
+    write_manifest(tmp_path, first)
+    write_manifest(tmp_path, first | {"started": "b", "seed": 2})
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    assert content["started"] == "a"
+    assert content["seed"] == 1
+    assert content["continued"] == [{"started": "b", "git": None, "versions": {}}]

@@ -1,0 +1,61 @@
+"""What the run that made a model recorded of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from repro_rl.config import dump_config, load_config
+from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.run.lineage import check_context, demos_of, taught_context, taught_modes
+
+
+def settings(warm, *more):
+    return load_config(None, [*warm.settings, f"train.init={warm.model}", *more])
+
+
+def test_the_demonstrations_come_from_the_warm_start(warm, tmp_path):
+    manifest = json.loads((warm.run / "manifest.json").read_text())
+    assert manifest["demos"] == str(warm.demos)
+    assert demos_of(settings(warm, "method.rehearsal=4").train) == warm.demos
+    assert demos_of(settings(warm, f"train.init={warm.run}").train) == warm.demos
+    (checkpoint,) = (warm.run / "checkpoints").glob("*[0-9]")
+    assert demos_of(settings(warm, f"train.init={checkpoint}").train) == warm.demos
+    assert demos_of(settings(warm, f"train.demos={tmp_path}").train) == tmp_path
+    later, latest = (tmp_path / name / "model" for name in ("later", "latest"))
+    for model, init in ((later, warm.model), (latest, later)):
+        model.mkdir(parents=True)
+        config = settings(warm, f"train.init={init}")
+        (model.parent / "config.yaml").write_text(dump_config(config))
+    assert demos_of(settings(warm, f"train.init={latest}").train) == warm.demos
+    (later.parent / "config.yaml").write_text(dump_config(settings(warm, f"train.init={latest}")))
+    with pytest.raises(PreflightError, match=r"train\.demos=FOLDER"):  # each names the other
+        demos_of(settings(warm, f"train.init={latest}").train)
+    config = load_config(None, [*warm.settings, f"train.init={tmp_path}/x/model", "method.rehearsal=4"])
+    with pytest.raises(PreflightError, match=r"train\.demos=FOLDER"):
+        demos_of(config.train)
+
+
+def test_the_modes_that_a_model_was_taught(warm, tmp_path):
+    assert taught_context(warm.model) == "window"
+    assert taught_modes(warm.run) == taught_modes(warm.model) == {"action", "progress"}
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    (trained / "config.yaml").write_text(dump_config(settings(warm, "warmup.forward_modes=[action]")))
+    assert taught_modes(trained) == {"action", "progress"}  # those of its warm start
+    for other in (tmp_path, "api:someone", "Qwen/Qwen3-0.6B"):
+        assert taught_context(other) is None
+        assert taught_modes(other) is None
+
+
+def test_a_model_is_used_in_the_context_mode_it_was_trained_in(warm, tmp_path):
+    window = load_config(None, warm.settings).prompt
+    chat = window.model_copy(update={"context": "chat"})
+    check_context(window, warm.model)
+    with pytest.raises(ConfigError, match=r"trained with prompt.context=window, this run has .*=chat"):
+        check_context(chat, warm.model)
+    with pytest.warns(UserWarning, match="reads these prompts untaught"):
+        check_context(chat.model_copy(update={"style": "full"}), warm.model)
+    check_context(chat, "api:someone")
+    check_context(chat, tmp_path)  # made by no run here

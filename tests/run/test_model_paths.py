@@ -1,0 +1,91 @@
+"""Which model a path or a name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro_rl.config import load_config
+from repro_rl.errors import CheckpointError
+from repro_rl.run.model_paths import find_agent, find_model, read_manifest, run_of, start_model
+from repro_rl.run.setup import set_up
+from repro_rl.train import RLRun
+from support.checkpoints import empty_checkpoint
+
+
+def test_find_model(tmp_path):
+    with pytest.raises(CheckpointError, match="No folder"):
+        find_model(tmp_path / "nothing")
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(CheckpointError, match="holds no model"):
+        find_model(run)
+    folders = {i: empty_checkpoint(run, i, best_iteration=4) for i in (2, 4, 10)}
+    assert find_model(run) == folders[10]  # 10 is newer than 4, whatever the alphabet says
+    assert find_model(run, "best") == folders[4]
+    assert find_model(run, "2") == find_model(run, "00002") == folders[2]
+    assert find_model(folders[2], "best") == folders[2]  # a model folder is itself
+    with pytest.raises(CheckpointError, match="no checkpoint '3'; it has 2, 4, 10"):
+        find_model(run, "3")
+    with pytest.raises(CheckpointError, match="does not know its warm start"):
+        find_model(run, "warm-start")
+    warm = tmp_path / "warm"
+    (warm / "model").mkdir(parents=True)
+    (warm / "model" / "config.json").write_text("{}")
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": str(warm)}}))
+    assert find_model(run, "warm-start") == warm / "model"
+    assert find_model(warm) == warm / "model"
+    unknown = tmp_path / "unknown"
+    empty_checkpoint(unknown, 3, best_iteration=None)
+    with pytest.raises(CheckpointError, match="no best checkpoint"):
+        find_model(unknown, "best")
+
+
+def test_a_hub_name_is_not_a_folder(tmp_path, monkeypatch):
+    """The "no warmup" ablation starts from a published model. HF_HUB_OFFLINE is set."""
+    monkeypatch.chdir(tmp_path)
+    assert start_model("Qwen/Qwen3-0.6B") == Path("Qwen/Qwen3-0.6B")
+    for name in ("./nowhere", "/nowhere", "nowhere", "runs/warm/model"):
+        with pytest.raises(CheckpointError, match=f"No folder {name}"):
+            start_model(name)
+    run = tmp_path / "run"
+    empty_checkpoint(run, 3)
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": "nobody/has-this"}}))
+    assert find_model(run, "warm-start") == Path("nobody/has-this")
+    Path("nobody/has-this").mkdir(parents=True)  # a folder of that name comes first
+    with pytest.raises(CheckpointError, match="holds no model"):
+        start_model("nobody/has-this")
+    with pytest.raises(CheckpointError, match="Cannot load a causal LM from nobody/has-that"):
+        RLRun(set_up(load_config(None, ["train.init=nobody/has-that"])), tmp_path / "out")
+
+
+def test_what_acts_for_a_path(tmp_path):
+    assert find_agent("api:someone") == Path("api:someone")
+    run = tmp_path / "run"
+    folder = empty_checkpoint(run, 3)
+    assert find_agent(run) == find_agent(folder) == folder
+    evaluation = tmp_path / "evaluation"  # of an API model: a run folder without any model
+    evaluation.mkdir()
+    (evaluation / "manifest.json").write_text('{"agent": "api:someone"}')
+    assert find_agent(evaluation) == Path("api:someone")
+    (evaluation / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds no model"):
+        find_agent(evaluation)
+
+
+def test_the_run_that_a_model_lies_in(tmp_path):
+    run = tmp_path / "run"
+    folder = empty_checkpoint(run, 3)
+    assert run_of(folder) is None  # no settings: made by no run here
+    (run / "config.yaml").write_text("")
+    assert run_of(run) == run_of(run / "model") == run_of(folder) == run
+    assert run_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_a_manifest_that_cannot_be_read_says_nothing(tmp_path, text):
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    assert read_manifest(tmp_path) == {}

@@ -1,0 +1,79 @@
+"""Checks before a run starts."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from repro_rl.config import PromptSection, load_config
+from repro_rl.errors import PreflightError
+from repro_rl.run.models import load_policy
+from repro_rl.run.preflight import check_disk, check_prompt, check_thinking
+from repro_rl.run.setup import set_up
+
+
+def test_a_disk_must_hold_the_checkpoints_that_are_kept(tmp_path, monkeypatch):
+    model = torch.nn.Linear(1000, 1000, bias=False)
+    one = 3 * 4 * 1000 * 1000  # weights and two moments, float32
+    for free, checkpoints in ((one * 4, 3), (one * 2, 1)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        check_disk(tmp_path / "new", model, checkpoints)
+        with pytest.raises(PreflightError, match=r"lower train\.keep"):
+            check_disk(tmp_path / "new", model, checkpoints + 1)
+    model.requires_grad_(False)
+    check_disk(tmp_path / "new", model, 100)  # only what is trained is written
+
+
+def test_a_model_of_other_words_is_named(warm, tiny_folder):
+    setup = set_up(load_config(None, warm.settings))
+    for folder, fits in ((warm.model, True), (tiny_folder, False)):
+        text = load_policy(setup.config.policy, folder).text
+        context, task = setup.context(text), setup.panel("train").ids[0]
+        if fits:
+            check_prompt(context, setup.prompts, text, task)
+        else:
+            with pytest.raises(PreflightError, match=r"The tokenizer does not know '.*run a new warmup"):
+                check_prompt(context, setup.prompts, text, task)
+
+
+def test_a_first_prompt_must_fit(warm):
+    setup = set_up(load_config(None, [*warm.settings, "prompt.max_prompt_tokens=5"]))
+    text = load_policy(setup.config.policy, warm.model).text
+    with pytest.raises(PreflightError, match=r"prompt\.max_prompt_tokens"):
+        check_prompt(setup.context(text), setup.prompts, text, setup.panel("train").ids[0])
+
+
+class Qwen3Like:
+    """A chat template with a switch: without thinking it closes the thought itself."""
+
+    chat = True
+
+    def __init__(self, thinking):
+        self.thinking = thinking
+
+    def render(self, prompt, thinking):
+        return prompt if thinking else f"{prompt}<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("think", "thinking", "message"),
+    [
+        ("required", False, "closes the thought before the answer"),
+        ("off", True, "counts as a defect"),
+        ("required", True, None),
+        ("off", False, None),
+        ("optional", True, None),
+        ("optional", False, None),
+    ],
+)
+def test_format_and_template_must_agree_on_thoughts(think, thinking, message):
+    prompt = PromptSection(style="full", think=think)
+    if message is None:
+        check_thinking(prompt, Qwen3Like(thinking))
+    else:
+        with pytest.raises(PreflightError, match=message):
+            check_thinking(prompt, Qwen3Like(thinking))
+    check_thinking(prompt.model_copy(update={"style": "compact"}), Qwen3Like(thinking))

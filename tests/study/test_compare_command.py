@@ -1,0 +1,135 @@
+"""``repro-rl compare``: a whole tiny comparison, run for real."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from repro_rl.study import runner
+from support.command import run_command
+from support.forked import Forked
+
+SMALL = {
+    "env": {
+        "name": "sokoban",
+        "settings": {
+            **{"style": "relative", "train_rooms": 8, "validation_rooms": 4, "test_rooms": 4},
+            **{"solution": [2, 4], "max_steps": 4},
+        },
+    },
+    "policy": {
+        "model": "tiny",
+        "device": "cpu",
+        "tiny": {"hidden": 16, "layers": 1, "heads": 2, "kv_heads": 2, "ffn": 16, "positions": 128},
+    },
+    "prompt": {"style": "compact", "resolution": 50, "action_tokens": 3, "reflect_new_tokens": 34},
+    "demos": {"expert": 2, "winning": 2, "failing": 2},
+    "warmup": {"updates": 2, "forward_from": 0, "forward_batch": 4, "reflect_batch": 4},
+    "train": {"groups": 2, "group_size": 2, "minibatches": 1, "eval_every": 1, "record_every": 0},
+    "eval": {"tasks": 4, "validation_tasks": 4},
+}
+
+
+@pytest.fixture
+def imported(tiny_folder: Path) -> None:
+    """All that a command imports, down to the model's own module; forks then have it."""
+    from repro_rl.config import PolicySection
+    from repro_rl.policy import TransformersPolicy
+
+    for name in ("demos", "report.comparison", "study.evaluate", "train"):
+        importlib.import_module(f"repro_rl.{name}")
+
+    TransformersPolicy.load(tiny_folder, PolicySection(device="cpu"), training=True)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "launch", lambda command, log, lock: Forked(command, log))
+    monkeypatch.setattr(runner, "POLL", 0.02)
+
+
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
+    return run_command(capsys, monkeypatch, "compare", *words)
+
+
+@pytest.mark.usefixtures("imported", "forked")
+def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
+    """Two methods and two seeds for real: run, repeated, added to, one run failing, swept settings used."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump(SMALL))
+    study: dict[str, Any] = {
+        "recipe": "small.yaml",
+        "methods": ["repro", "gigpo"],
+        "seeds": [0, 1],
+        "env_steps": 20,
+        "sweep": {"seeds": [5], "env_steps": 5, "knobs": {"train.lr": [0.001, 0.01]}, "last": 1},
+    }
+    # A run that fails stops no other.
+    broken = {"name": "broken", "method": "gigpo", "init": "./nowhere/model", "tuned_as": "gigpo"}
+    Path("study.yaml").write_text(yaml.safe_dump({**study, "methods": ["repro", "gigpo", broken]}))
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "--jobs", "2")
+    assert code == 1, text
+    assert "FAILED run-broken-seed0" in text
+    assert "No folder ./nowhere/model" in text
+    assert "2 failed, 0 not run" in text
+    assert text.count("finished warm-seed") == 3
+    assert "broken: no result for seed 0, 1" in text
+
+    out = Path("out")
+    choice = json.loads((out / "sweep.json").read_text())["arms"]
+    for arm, entry in choice.items():
+        lines = [
+            json.loads((out / f"sweep/{arm}/lr-{lr}/seed5/metrics.jsonl").read_text().splitlines()[-1])
+            for lr in ("0.001", "0.01")
+        ]
+        scores = [line["eval/success"] for line in lines]
+        assert [point["score"] for point in entry["scores"]] == scores
+        assert entry["chosen"]["train.lr"] == (0.001 if scores[0] >= scores[1] else 0.01)
+        config = yaml.safe_load((out / f"runs/{arm}/seed0/config.yaml").read_text())
+        assert config["train"]["lr"] == entry["chosen"]["train.lr"]
+        assert config["train"]["init"] == "out/warm/seed0/warmup/model"
+    data = json.loads((out / "comparison.json").read_text())
+    (block,) = data["evaluations"]
+    for arm in block["arms"][:2]:
+        for seed in (0, 1):
+            result = json.loads((out / f"runs/{arm['name']}/seed{seed}/eval/last.json").read_text())
+            assert arm["success"]["by_seed"][str(seed)] == result["success"]
+        assert arm["env_steps"]["low"] >= 20
+    manifest = json.loads((out / "study.json").read_text())
+    assert block["digest"] in manifest["panels"]
+    assert manifest["versions"]["repro-rl"]
+    assert manifest["jobs"]["run-repro-seed1"]["status"] == "finished"
+    assert manifest["jobs"]["run-broken-seed1"]["status"] == "failed"
+    command = manifest["jobs"]["run-repro-seed1"]["commands"][0]
+    assert command.startswith("repro-rl train -c small.yaml --method repro --init '{out}/warm/seed1/")
+    for kind in ("md", "html", "svg", "png"):
+        assert (out / f"comparison.{kind}").stat().st_size > 500
+
+    # Repeated without the arm that cannot run: nothing runs again, the pages are the same.
+    logs = {path: path.read_bytes() for path in (out / "jobs").glob("*.log")}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out")
+    assert code == 0, text
+    assert "started" not in text
+    assert {path: path.read_bytes() for path in (out / "jobs").glob("*.log")} == logs
+    again = json.loads((out / "comparison.json").read_text())["evaluations"][0]
+    assert [arm["success"] for arm in again["arms"]] == [arm["success"] for arm in block["arms"][:2]]
+
+    # The folder holds this study, and another one is refused.
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "train.group_size=4")
+    assert code == 2
+    assert "out holds another study" in text
+    # Without arguments it is continued; moved, its finished runs are still known.
+    out.rename("moved")
+    code, text = cli(capsys, monkeypatch, "-o", "moved", "--only", "final")
+    assert code == 0, text
+    assert "started" not in text
+    code, text = cli(capsys, monkeypatch, "-o", "moved", "--dry-run")
+    assert (
+        "# run-gigpo-seed1 (finished)\nOMP_NUM_THREADS=1 repro-rl train -c small.yaml --method gigpo" in text
+    )

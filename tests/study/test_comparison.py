@@ -1,0 +1,90 @@
+"""Tables of a comparison on outcomes worked by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from repro_rl.errors import DataError
+from repro_rl.report.comparison import as_html, as_markdown, write_comparison
+from repro_rl.study.comparison import compare
+from repro_rl.study.definition import load_study
+from support.studies import write_curve, write_result
+
+
+def test_tables_by_hand(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo", "warmup-only"], seeds=[0, 1, 2])
+    # Success of 4 tasks: repro .75 .5 1, gigpo .5 .5 .25; differences .25 0 .75, mean 1/3.
+    for seed, (mine, theirs) in enumerate(
+        [((1, 1, 1, 0), (1, 1, 0, 0)), ((1, 1, 0, 0), (1, 0, 1, 0)), ((1, 1, 1, 1), (0, 1, 0, 0))]
+    ):
+        write_result(
+            tmp_path, "repro", seed, mine, by_type={"<b>pick|up</b>": {"success": mine[0], "episodes": 1}}
+        )
+        write_result(tmp_path, "gigpo", seed, theirs)
+        write_curve(tmp_path, "repro", seed, [(100, 60.0, 0.25), (200, 120.0, 0.5 + seed / 10)])
+    write_result(tmp_path, "warmup-only", 0, (0, 0, 0, 0))
+    data = compare(study, tmp_path)
+    (block,) = data["evaluations"]
+    assert block["metrics"] == ["success"]  # the score says nothing more
+    repro, gigpo, warm = block["arms"]
+    assert repro["success"]["mean"] == pytest.approx(0.75)
+    assert (repro["success"]["best"], repro["success"]["worst"]) == (1.0, 0.5)
+    # t(2) = 4.3027, standard error .25 / sqrt(3)
+    assert repro["success"]["t"] == pytest.approx([0.75 - 0.6210, 0.75 + 0.6210], abs=1e-3)
+    assert repro["by_type"]["<b>pick|up</b>"]["mean"] == 1.0
+    assert repro["seconds"]["mean"] == 120.0
+    assert gigpo["env_steps"] is None
+    assert warm["missing"] == [1, 2]
+    pair, last = block["differences"]
+    assert (pair["reference"], pair["other"]) == ("repro", "gigpo")
+    assert pair["by_seed"] == {"0": 0.25, "1": 0.0, "2": 0.75}
+    assert pair["p"] == 0.5  # sums of signs reach 1 in 4 of 8 patterns, 0 having no sign
+    assert pair["p_holm"] == 0.5  # alone in its family: the warm start is no trained arm
+    assert pair["p_smallest"] == 0.25
+    assert pair["tasks"] == 4
+    assert pair["crossed"][0] <= pair["mean"] <= pair["crossed"][1]
+    assert (last["other"], last["seeds"], last["t"], last["p"]) == ("warmup-only", [0], None, None)
+    assert any("warmup-only: no result for seed 1, 2" in note for note in block["notes"])
+
+    text = as_markdown(data)
+    assert "| repro − gigpo | 3 | +0.333 |" in text
+    assert "| warmup-only (not trained) | 1 | 0.000 | – | – | 0.000 | 0.000 | 0.000 | 0.000 – – |" in text
+    assert "\\<b\\>pick\\|up\\</b\\>" in text
+    page = as_html(data)
+    assert "&lt;b&gt;pick|up&lt;/b&gt; (1)" in page
+    assert "<b>pick" not in page
+    assert "<script" not in page
+    assert {path.suffix for path in write_comparison(data, tmp_path)} == {
+        ".json",
+        ".md",
+        ".html",
+        ".svg",
+        ".png",
+    }
+    json.loads((tmp_path / "comparison.json").read_text())
+
+
+def test_a_graded_score_is_a_second_metric(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo"], seeds=[0, 1])
+    for seed in (0, 1):
+        write_result(tmp_path, "repro", seed, (1, 0), scores=(1.0, 0.5))
+        write_result(tmp_path, "gigpo", seed, (1, 0), scores=(1.0, 0.1))
+    (block,) = compare(study, tmp_path)["evaluations"]
+    assert block["metrics"] == ["success", "score"]
+    pair = next(p for p in block["differences"] if p["metric"] == "score")
+    assert pair["mean"] == pytest.approx(0.2)
+    # Without spread over seeds the tasks are all that varies: 0 or .4 for each of two.
+    assert pair["crossed"] == pytest.approx([0.0, 0.4])
+    assert "### Score on the held-out panel" in as_markdown(compare(study, tmp_path))
+
+
+def test_runs_on_different_tasks_are_not_compared(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo"], seeds=[0])
+    with pytest.raises(DataError, match="No evaluated run"):
+        compare(study, tmp_path)
+    write_result(tmp_path, "repro", 0, (1, 0))
+    write_result(tmp_path, "gigpo", 0, (1, 0), digest="d2")
+    with pytest.raises(DataError, match=r"digest 'd1'.*'d2'"):
+        compare(study, tmp_path)

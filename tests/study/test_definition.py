@@ -1,0 +1,86 @@
+"""What a study is: shipped studies, arms, the sweep's grid, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from repro_rl.config import METHODS, recipe_names
+from repro_rl.errors import ConfigError
+from repro_rl.study.definition import SPECIAL, grid, load_study, studies
+from repro_rl.study.jobs import Job, final_jobs
+
+
+def shared_start(jobs: Sequence[Job], seed: int) -> set[tuple[str, ...]]:
+    return {job.after for job in jobs if job.stage == "final" and job.seed == seed}
+
+
+@pytest.mark.parametrize("name", studies())
+def test_shipped_studies_are_complete(name, tmp_path):
+    study = load_study(name)
+    assert study.recipe in recipe_names()
+    arms = {item.name for item in study.methods}
+    wanted = "grpo gigpo hgpo rloo meta l1 l2 repro repro-act oracle oracle-act linear warmup-only"
+    ablations = "repro-no-warmup repro-no-alignment repro-no-shaping repro-no-anchor"
+    assert set(wanted.split()) | set(ablations.split()) <= arms
+    jobs = final_jobs(study, tmp_path, {})
+    assert len([job for job in jobs if job.stage == "warm"]) == len(study.seeds)
+    assert len([job for job in jobs if job.stage == "final"]) == len(arms) * len(study.seeds)
+    for seed in study.seeds:
+        assert shared_start(jobs, seed) == {(f"warm-seed{seed}",)}
+    budgets = {job.env_steps for job in jobs if job.stage == "final"}
+    assert budgets == {study.env_steps}
+
+
+def test_every_method_and_special_arm_goes_by_its_name():
+    study = load_study(None, methods=[*METHODS.names(), *SPECIAL])
+    by_name = {item.name: item for item in study.methods}
+    assert by_name["gigpo"].method == "gigpo"
+    assert not by_name["warmup-only"].train
+    assert by_name["repro-no-warmup"].init == "untrained"
+    assert by_name["repro-no-warmup"].set == ["method.rehearsal=0"]  # or it would be taught all the same
+    assert by_name["repro-no-rehearsal"].init == "warm"
+
+
+def test_the_grid_holds_only_knobs_that_matter():
+    sweep = {
+        "seeds": [9],
+        "knobs": {"method.gamma": [0.5, 0.9], "method.beta": [1, 2], "method.advantage_on": ["all", "split"]},
+    }
+    study = load_study(None, methods=["grpo", "gigpo", "repro", "oracle-act", "warmup-only"], sweep=sweep)
+    sizes = {item.name: len(grid(study, item)) for item in study.methods}
+    assert sizes == {"grpo": 1, "gigpo": 2, "repro": 8, "oracle-act": 4, "warmup-only": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "needles"),
+    [
+        ({"methods": ["repo"]}, ["Unknown method 'repo'", "did you mean 'repro'"]),
+        ({"methods": ["repro", "repro"]}, ["method repro is there twice"]),
+        ({"methods": [{"name": "a/b", "method": "repro"}]}, ["'a/b'", "folder"]),
+        ({"methods": [{"name": "x", "method": "repro", "sett": []}]}, ["sett", "did you mean 'set'"]),
+        (
+            {"methods": [{"name": "x", "method": "repro", "set": ["train.lrr=1"]}]},
+            ["Arm 'x'", "did you mean 'lr'"],
+        ),
+        ({"set": ["method.alignment=orcale"]}, ["method.alignment: unknown source", "did you mean 'oracle'"]),
+        ({"set": ["seed=3"]}, ["'seed'", "use seeds"]),
+        ({"references": ["gigpo"]}, ["unknown arm 'gigpo'"]),
+        ({"seeds": [1, 100], "sweep": {"knobs": {"train.lr": [0.1]}}}, ["share [100]"]),
+        ({"sweep": {"knobs": {"train.lr": [0.1]}, "set": ["demos.expert=1"]}}, ["sweep.set", "warm start"]),
+        ({"methods": [{"name": "x", "method": "repro", "tuned_as": "y"}]}, ["no other arm 'y'"]),
+    ],
+)
+def test_mistakes_in_a_study_are_named(changes, needles):
+    with pytest.raises(ConfigError) as error:
+        load_study(None, **({"methods": ["repro"]} | changes))
+    for needle in needles:
+        assert needle in str(error.value)
+
+
+def test_an_unknown_study_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'sokoban'"):
+        load_study("sokobann")
+    with pytest.raises(ConfigError, match="No config file"):
+        load_study(str(tmp_path / "none.yaml"))

@@ -1,0 +1,108 @@
+"""Evaluating an API model: answers are kept, failures are failed episodes, and repeating mends them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.errors import ConfigError
+from repro_rl.rollout import read_trajectories
+from repro_rl.study.evaluate import EvalRequest, evaluate
+from support.api_evaluation import evaluation_settings
+from support.api_server import KEY, Server, completion, error, sensible
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def settings(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_API_KEY", KEY)
+    return evaluation_settings(server.url, tmp_path / "cache")
+
+
+def without_time(result):
+    return {name: value for name, value in result.items() if name not in ("seconds", "api")}
+
+
+def test_an_evaluation_repeated_makes_no_call(server, settings, tmp_path):
+    config = load_config("sokoban-qwen3", settings)
+    first = evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
+    calls = server.calls
+    assert first["episodes"] == 4
+    assert first["errors"] == 0
+    assert first["checkpoint"] == "api:m"
+    assert first["format_rate"] == 1.0
+    assert first["progress"]["retrospective"]["covered"] == 1.0
+    assert first["api"]["calls_sent"] == first["api"]["answers_new"] == calls
+    records = (tmp_path / "run" / "trajectories" / "eval-m.jsonl.gz").read_bytes()
+    second = evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
+    assert server.calls == calls
+    assert second["api"] == first["api"] | {"calls_sent": 0, "answers_new": 0, "answers_found": calls}
+    assert without_time(first) == without_time(second)
+    assert (tmp_path / "run" / "trajectories" / "eval-m.jsonl.gz").read_bytes() == records
+    for record in read_trajectories(tmp_path / "run" / "trajectories" / "eval-m.jsonl.gz"):
+        assert all((step["prompt_tokens"], step["tokens"]) == (10, 5) for step in record["steps"])
+        assert len(record["reflection"]["values"]) == len(record["steps"])
+    evaluate(load_config("sokoban-qwen3", [*settings, "eval.seed=5"]), Path("api:m"), EvalRequest("m"))
+    assert server.calls > calls  # another seed, other samples
+
+
+def test_calls_without_an_answer_are_failed_episodes_and_repeating_mends_them(server, settings, tmp_path):
+    def reply(body, number):
+        prompt = body["messages"][0]["content"]
+        if "You are at step 2 " in prompt:
+            if len(lost) < 2:  # the first two prompts of a second step that come by
+                lost.add(prompt)
+            if prompt in lost:
+                return error(503)
+        return completion(sensible(body))
+
+    lost: set[str] = set()
+
+    server.reply = reply
+    config = load_config("sokoban-qwen3", [*settings, "api.concurrency=1"])
+    result = evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
+    assert result["errors"] == 2
+    assert result["episodes"] == 4
+    records = list(read_trajectories(tmp_path / "run" / "trajectories" / "eval-m.jsonl.gz"))
+    broken = [record for record in records if record["error"]]
+    assert [record["error"] for record in broken] == ["no completion at step 2: status 503: no"] * 2
+    assert all(len(record["steps"]) == 1 for record in broken)
+    server.reply = lambda body, number: completion(sensible(body))
+    again = evaluate(config, Path("api:m"), EvalRequest("m"))
+    assert again["errors"] == 0
+    assert again["api"]["answers_found"] >= result["api"]["answers_new"] - 2  # two short reflections differ
+
+
+def test_reflections_without_an_answer_or_sense(server, settings, tmp_path):
+    def reply(body, number):
+        judged = "Now give the" in body["messages"][0]["content"]
+        return completion("I would say it went well.") if judged else completion(sensible(body))
+
+    server.reply = reply
+    config = load_config("sokoban-qwen3", settings)
+    evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "a"))
+    path = Path("trajectories") / "eval-m.jsonl.gz"
+    for record in read_trajectories(tmp_path / "a" / path):
+        assert record["reflection"]["values"] is None
+        assert "text_outside" in record["reflection"]["defects"]
+    server.reply = lambda body, number: (
+        error(500) if "Now give the" in body["messages"][0]["content"] else completion(sensible(body))
+    )
+    config = load_config("sokoban-qwen3", [*settings, "api.model=n"])
+    evaluate(config, Path("api:n"), EvalRequest("m", out=tmp_path / "b"))
+    for record in read_trajectories(tmp_path / "b" / path):
+        assert record["reflection"]["defects"] == ["no_answer"]
+
+
+def test_compact_prompts_are_refused(settings):
+    with pytest.raises(ConfigError, match=r"compact prompts of tiny models.*-c sokoban-qwen3"):
+        evaluate(load_config("sokoban-tiny", settings), Path("api:m"), EvalRequest("m"))

@@ -1,0 +1,40 @@
+"""Errors: what they say, and what else they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro_rl import errors
+from repro_rl.errors import DataError, ReproError, did_you_mean
+
+
+def test_every_error_is_ours_and_one_of_the_standard_library() -> None:
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and kind.__module__ == errors.__name__
+    ]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert issubclass(kind, ReproError)
+        builtin = [base for base in kind.__mro__ if base.__module__ == "builtins"]
+        assert kind is ReproError or builtin[0] is not Exception, kind
+
+
+def test_a_data_error_says_where() -> None:
+    error = DataError("not a number", file="a.json", record=0, field="price")
+    assert str(error) == "file a.json, record 0, field price: not a number"
+    assert (error.file, error.record, error.field) == ("a.json", 0, "price")
+    assert str(DataError("empty")) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("gigop", ["grpo", "gigpo"], "; did you mean 'gigpo'? Known: gigpo, grpo"),
+        ("zzz", ["grpo"], ". Known: grpo"),
+        ("zzz", [], ". Known: none"),
+    ],
+)
+def test_did_you_mean(name: str, known: list[str], hint: str) -> None:
+    assert did_you_mean(name, known) == hint

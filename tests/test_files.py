@@ -1,0 +1,134 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro_rl.errors import DataError
+from repro_rl.files import (
+    cache_root,
+    read_json,
+    read_json_if_any,
+    replacing,
+    sweep_temporaries,
+    whole_rows,
+    write_bytes,
+    write_folder,
+    write_json,
+    write_text,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "ä")
+    assert path.read_bytes() == "ä".encode()
+    write_bytes(path, b"b")
+    assert (path.read_bytes(), names(path.parent)) == (b"b", ["file.txt"])
+
+
+def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def fails() -> None:
+        with replacing(path) as handle:
+            handle.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert (path.read_text(), names(tmp_path)) == ("old", ["file"])
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"word": "ä", "x": 1})
+    assert path.read_text(encoding="utf-8") == '{\n  "word": "ä",\n  "x": 1\n}\n'
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, float("nan"))
+    assert "ä" in path.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_folder(folder, lambda new: (new / "a").write_text("1"))
+    write_folder(folder, lambda new: (new / "b").write_text("2"))
+    assert (names(folder), names(tmp_path)) == (["b"], ["model"])
+
+    def fails(new: Path) -> None:
+        (new / "c").write_text("3")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_folder(folder, fails)
+    assert names(folder) == ["b"]
+    write_folder(folder, lambda new: (new / "d").write_text("4"))
+    assert (names(folder), names(tmp_path)) == (["d"], ["model"])
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".file.123.tmp").write_text("half")
+    (tmp_path / ".folder.123.tmp").mkdir()
+    (tmp_path / ".folder.123.tmp" / "a").write_text("half")
+    (tmp_path / "kept.tmp").write_text("whole")
+    sweep_temporaries(tmp_path)
+    assert names(tmp_path) == ["kept.tmp"]
+    sweep_temporaries(tmp_path / "none")
+
+
+def test_the_folder_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPRO_RL_CACHE", str(tmp_path / "mine"))
+    assert cache_root() == tmp_path / "mine"
+    assert not cache_root().exists()
+    monkeypatch.delenv("REPRO_RL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_root() == tmp_path / "repro-rl"
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    monkeypatch.setattr("sys.platform", "win32")
+    assert cache_root() == tmp_path / "local" / "repro-rl"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no study .*No such file"),
+        (b"{", "no study .*Expecting"),
+        (b"[1]", "an object was expected, not list"),
+        (b'{"a": [1]}', "'a' is missing or of another type.*; delete it"),
+        (b"{}", "'a' is missing"),
+        (b'{"a": "\xff"}', "utf-8"),
+    ],
+)
+def test_a_json_file_that_is_not_what_it_should_be_is_named(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "study.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_json(path, "study", {"a": dict}, "; delete it")
+    assert caught.value.file == path
+
+
+def test_json_is_read_as_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert read_json_if_any(path) == {}
+    path.write_bytes(b"[1]")
+    assert read_json_if_any(path) == {}
+    path.write_bytes('{"a": {"ρ": 1}}'.encode())
+    assert read_json(path, fields={"a": dict}) == read_json_if_any(path) == {"a": {"ρ": 1}}
+
+
+def test_half_written_lines_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert whole_rows(path) == []
+    path.write_text('{"a": 1}\n\n[2]\n{"a": 3}\n{"a":')
+    assert whole_rows(path) == [{"a": 1}, {"a": 3}]

@@ -1,0 +1,167 @@
+"""Demonstrations as samples to imitate, one prompt a step or one conversation an episode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.demos import load_demos
+from repro_rl.errors import DataError, PreflightError
+from repro_rl.run.models import load_policy
+from repro_rl.run.setup import set_up
+from repro_rl.text import PromptBuilder, TextFormat
+from repro_rl.train import ImitationData, PromptModes, imitation_data
+from repro_rl.types import Reflection, TokenKind, no_completion
+
+
+def encoded(config, model, experts, labelled):
+    """The data of a warmup with these settings, and the tokenizer they were encoded with."""
+    setup = set_up(config)
+    text = load_policy(config.policy, model).text
+    modes = PromptModes(
+        config.warmup.forward_modes,
+        act=setup.prompts_with(progress=False),
+        progress=setup.prompts_with(progress=True),
+        demonstrations=config.prompt.demonstrations,
+        seed=config.seed,
+    )
+    return imitation_data(setup.context(text), text, modes, experts, labelled), text
+
+
+def chat_context(warm, *more):
+    """A chat context, and the tokenizer of its model."""
+    config = load_config(None, [*warm.settings, *CHAT, *more])
+    text = load_policy(config.policy, warm.model).text
+    return set_up(config).context(text), text
+
+
+def words_of(text, ids):
+    return text.tokenizer.convert_ids_to_tokens(list(ids))
+
+
+def test_demonstrations_without_labels_are_named(warm):
+    config = load_config(None, warm.settings)
+    experts, labelled = load_demos(warm.demos)
+    data, text = encoded(config, warm.model, experts, labelled)
+    steps = sum(len(t.steps) for t in experts)
+    assert len(data.actions) == 2 * steps  # action prompts and progress prompts
+    assert len(data.won) == 8 + 16
+    assert len(data.lost) == 48
+    for sample in data.actions:
+        target = text.decode(tuple(sample.ids[sample.trained].tolist()))
+        asked = text.decode(tuple(sample.ids[~sample.trained].tolist())).split()[-1]
+        assert (target[0] == "p" and len(target.split()) == 2) == (asked == "progress")
+        assert sample.ids[-1] == 1
+        assert set(sample.kind.tolist()) == {TokenKind.CONTEXT, TokenKind.ACT}
+    for sample in (*data.won, *data.lost):
+        assert set(sample.kind.tolist()) == {TokenKind.CONTEXT, TokenKind.REFLECT}
+    short = load_config(None, [*warm.settings, "prompt.action_tokens=2"])
+    with pytest.raises(PreflightError, match=r"prompt\.action_tokens is 2"):
+        encoded(short, warm.model, experts, [])
+    labelled[3].reflection.values = labelled[3].reflection.values[:-1]
+    with pytest.raises(DataError, match=r"\d labels for"):
+        encoded(config, warm.model, experts, labelled)
+
+
+def test_unlabelled_episodes_teach_only_to_act(warm):
+    """A batch annotator may leave some without labels."""
+    config = load_config(None, warm.settings)
+    experts, labelled = load_demos(warm.demos)
+    whole, _ = encoded(config, warm.model, experts, labelled)
+    steps = len(experts[0].steps)
+    for step in experts[0].steps:
+        step.online = None
+    experts[0].reflection = labelled[3].reflection = Reflection("", no_completion(), None, ("no_answer",))
+    data, _ = encoded(config, warm.model, experts, labelled)
+    assert len(data.actions) == len(whole.actions) - steps  # its prompts without progress stay
+    assert len(data.won) + len(data.lost) == len(whole.won) + len(whole.lost) - 2
+
+
+def test_draws_are_half_of_won_and_half_of_lost_episodes():
+    rng = np.random.default_rng(0)
+    data = ImitationData(actions=["a"], won=["w"], lost=["l"])
+    assert data.draw(2, 5, rng) == (["a", "a"], ["w", "w", "l", "l", "l"])
+    assert ImitationData(won=["w"]).draw(2, 3, rng) == ([], ["w"] * 3)
+    assert ImitationData(lost=["l"]).draw(0, 3, rng) == ([], ["l"] * 3)
+    assert not ImitationData()
+
+
+CHAT = ["prompt.context=chat"]
+
+
+def test_demonstrations_become_conversations(warm):
+    config = load_config(None, [*warm.settings, *CHAT])
+    experts, labelled = load_demos(warm.demos)
+    data, text = encoded(config, warm.model, experts, labelled)
+    assert len(data.actions) == 2 * len(experts)  # with and without progress
+    assert len(data.won) + len(data.lost) == len(experts) + len(labelled)
+    expert, prompts = experts[0], PromptBuilder(TextFormat("compact"), resolution=50)
+    (sample,) = set_up(config).context(text).action_demos(expert, prompts, text)
+    words = words_of(text, sample.ids.tolist())
+    answers = words_of(text, sample.ids[sample.trained].tolist())
+    targets = []
+    for step in expert.steps:
+        targets += [*prompts.action_target(step.online, step.action).split(), "<eos>"]
+    assert answers == targets
+    assert [w for w in words if w not in answers][:3] == expert.steps[0].observation.split()[:3]
+
+
+def test_a_reflection_follows_random_online_progress(warm):
+    """Only the reflection is trained, and the progress of the answers is not the label."""
+    context, text = chat_context(warm)
+    expert = load_demos(warm.demos)[0][0]
+    prompts = PromptBuilder(TextFormat("compact"), resolution=50)
+    sample = context.reflection_demo(expert, prompts, text, 0)
+    words = words_of(text, sample.ids.tolist())
+    assert expert.reflection is not None
+    target = [*prompts.reflection_target(expert.reflection.values or ()).split(), "<eos>"]
+    assert words[-len(target) :] == target
+    assert sample.trained.tolist() == [False] * (len(words) - len(target)) + [True] * len(target)
+    drawn = set()
+    for n in range(8):
+        ids = context.reflection_demo(expert, prompts, text, n).ids.tolist()[: -len(target)]
+        drawn.add(tuple(w for w in words_of(text, ids) if w.startswith("p") and w[1:].isdigit()))
+    assert len(drawn) > 2
+    assert all(len(progress) == len(expert.steps) for progress in drawn)
+    # the same names, the same numbers
+    again = [context.reflection_demo(expert, prompts, text, 3).ids for _ in range(2)]
+    assert np.array_equal(*again)
+
+
+def test_the_pilots_prompts_become_conversations_too(warm):
+    modes = "warmup.forward_modes=[action, demos-retrospective]"
+    config = load_config(None, [*warm.settings, *CHAT, modes, "prompt.demonstrations=1"])
+    experts, labelled = load_demos(warm.demos)
+    data, _ = encoded(config, warm.model, experts, labelled)
+    without, with_one = data.actions[: len(experts)], data.actions[len(experts) :]
+    for one, two in zip(without, with_one, strict=True):
+        assert len(two.ids) > len(one.ids)
+        assert two.trained.sum() == one.trained.sum()
+        answers = [sample.ids[sample.trained].tolist() for sample in (one, two)]
+        assert answers[0] == answers[1]  # the demonstration is context; the answers are the same
+
+
+def test_demonstrations_say_what_is_too_small(warm):
+    experts, _ = load_demos(warm.demos)
+    long = max(experts, key=lambda t: t.length)
+    prompts = PromptBuilder(TextFormat("compact"), resolution=50)
+
+    def reflection(*more):
+        context, text = chat_context(warm, *more)
+        return context.reflection_demo(long, prompts, text, 0)
+
+    def actions(*more):
+        context, text = chat_context(warm, *more)
+        (sample,) = context.action_demos(long, prompts, text)
+        return sample
+
+    with pytest.raises(PreflightError, match=r"room for \d+ of its \d+ steps; raise prompt.max_chat_tokens"):
+        reflection("prompt.max_chat_tokens=75")
+    assert 0 < actions("prompt.max_chat_tokens=75").trained.sum() < actions().trained.sum()
+    with pytest.raises(PreflightError, match=r"The first turn of"):
+        actions("prompt.max_chat_tokens=40")
+    with pytest.raises(PreflightError, match=r"action_tokens is 2, but a demonstration needs 3"):
+        actions("prompt.action_tokens=2")
+    with pytest.raises(PreflightError, match=r"reflect_new_tokens is 2, but a demonstration needs"):
+        reflection("prompt.reflect_new_tokens=2")

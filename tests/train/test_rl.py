@@ -1,0 +1,59 @@
+"""What an RL run refuses before it starts, and in which order it starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.envs import SokobanEnv, TaskPanel, register_env
+from repro_rl.envs.base import ENVS
+from repro_rl.errors import PreflightError
+from repro_rl.run.setup import set_up
+from repro_rl.train import RLRun, run_training
+
+RUN = ["train.groups=2", "train.group_size=2", "train.iterations=1"]
+
+
+@pytest.fixture
+def without_training_tasks():
+    """Sokoban whose training panel is empty, under a name of its own."""
+
+    class NoTrainingTasks(SokobanEnv):
+        def panel(self, split):
+            panel = super().panel(split)
+            return TaskPanel(panel.env, panel.split, (), ()) if split == "train" else panel
+
+    with ENVS.isolated():
+        register_env("no-training-tasks")(NoTrainingTasks)
+        yield "no-training-tasks"
+    assert "no-training-tasks" not in ENVS.names()
+
+
+def test_an_empty_training_panel_is_named_before_anything_is_written(warm, tmp_path, without_training_tasks):
+    config = load_config(
+        None, [*warm.settings, *RUN, f"train.init={warm.model}", f"env.name={without_training_tasks}"]
+    )
+    with pytest.raises(PreflightError, match=r"training panel \(train\.split=train\) has no tasks"):
+        RLRun(set_up(config), tmp_path / "run")
+    with pytest.raises(PreflightError, match="has no tasks"):
+        run_training(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # what evaluates may go on: only training needs these tasks
+    assert len(set_up(config).validation_panel()) == 8
+
+
+def test_a_run_without_a_warm_start_is_refused(warm, tmp_path):
+    with pytest.raises(PreflightError, match=r"train\.init is not set"):
+        RLRun(set_up(load_config(None, [*warm.settings, *RUN])), tmp_path / "run")
+
+
+def test_a_run_that_is_refused_leaves_no_settings_behind(warm, tmp_path):
+    """So the command can be repeated with other settings."""
+    settings = [*warm.settings, *RUN, f"train.init={warm.model}"]
+    with pytest.raises(PreflightError, match="max_prompt_tokens"):
+        RLRun(set_up(load_config(None, [*settings, "prompt.max_prompt_tokens=5"])), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    run = RLRun(set_up(load_config(None, settings)), tmp_path / "run")
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert run.iteration == 0
+    assert not run.done()

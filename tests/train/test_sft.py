@@ -1,0 +1,10 @@
+"""The warmup as a whole."""
+
+from __future__ import annotations
+
+
+def test_warmup_learns_both_kinds(warm):
+    assert [row["iteration"] for row in warm.rows] == list(range(1, 101))
+    for name in ("warmup/forward_loss", "warmup/reflect_loss"):
+        assert warm.rows[-1][name] < 0.3 * warm.rows[0][name]
+        assert 3 < warm.rows[0][name] < 6  # untrained: about uniform over some 90 words, ln 90 = 4.5

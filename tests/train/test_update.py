@@ -1,0 +1,144 @@
+"""One update: its gradient, its mini-batches, and what it does with broken numbers."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from repro_rl.config import AlarmSection, KlSection, TrainSection
+from repro_rl.errors import PreflightError
+from repro_rl.run.alarms import Alarms
+from repro_rl.run.checkpoint import optimizer_tensors
+from repro_rl.train.batch import merge
+from repro_rl.train.update import TrainedModel, Updater, check_kl
+from repro_rl.types import TokenKind
+from support.toy import SCALES, Toy, gradient, on_policy, reference_loss, updater
+
+
+def test_check_kl():
+    check_kl("exact", 16_384)
+    check_kl("k3", 200_000)
+    with pytest.raises(PreflightError, match=r"151,936.*train\.kl\.form=k3"):
+        check_kl("exact", 151_936)
+
+
+def test_first_update_is_plain_policy_gradient():
+    """One mini-batch, one epoch: the gradient of the reference at ratio 1, mean over tokens by kind."""
+    up = updater(minibatches=1, grad_clip=1e9)
+    samples = on_policy(up.trained.model)
+    scales = {
+        kind: 1 / sum(int((s.kind == kind).sum()) for s in samples)
+        for kind in (TokenKind.ACT, TokenKind.REFLECT)
+    }
+    model = Toy()
+    expected = gradient(model, reference_loss(model, samples, scales, clip=0.2))
+    metrics = up.update(samples, groups=4, iteration=1, seed=0)
+    assert metrics["update/grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-6)
+    assert metrics["update/mismatch"] == pytest.approx(0, abs=1e-6)
+    assert metrics["update/clip_fraction"] == 0
+    assert metrics["update/skipped"] == 0
+    assert metrics["update/distinct_rows"] == len(merge(samples)) / len(samples)
+    # Adam's first step is lr * sign(gradient)
+    moved = (up.trained.model.table - model.table).detach()
+    big = expected.abs() > 1e-5
+    assert torch.allclose(moved[big], -0.1 * expected[big].sign(), atol=1e-3)
+    assert torch.equal(moved[expected == 0], torch.zeros_like(moved[expected == 0]))
+
+
+def test_update_improves_what_it_optimises_and_is_determined():
+    one, two, other = (updater(lr=0.01, minibatches=4, epochs=2) for _ in range(3))
+    samples = on_policy(one.trained.model)
+    before = float(reference_loss(one.trained.model, samples, SCALES, clip=0.2).detach())
+    for up, seed in ((one, 0), (two, 0), (other, 1)):
+        up.update(samples, groups=4, iteration=1, seed=seed)
+    assert float(reference_loss(one.trained.model, samples, SCALES, clip=0.2).detach()) < before
+    assert torch.equal(one.trained.model.table, two.trained.model.table)
+    assert not torch.equal(one.trained.model.table, other.trained.model.table)
+
+
+def test_every_forward_pass_of_an_update_has_the_precision_of_the_sampler():
+    entered = []
+
+    @contextmanager
+    def precision():
+        entered.append(True)
+        yield
+        entered.append(False)
+
+    model = Toy(0)
+    inside = []
+    for module in (model, reference := Toy(1)):
+        module.register_forward_hook(lambda *_: inside.append(entered[-1:] == [True]))
+    section = TrainSection(groups=4, minibatches=2, epochs=1, lr=0.1, kl=KlSection(form="k3"))
+    trained = TrainedModel(model, reference, pad_id=0, precision=precision)
+    up = Updater(trained, section, 1.0, Accelerator(cpu=True))
+    samples = on_policy(Toy(0))
+    up.update(samples, groups=4, iteration=1, seed=0)
+    assert len(inside) == 4  # two mini-batches, each seen by the reference and by the policy
+    assert all(inside)
+
+
+def test_minibatches_keep_groups_together():
+    seen = []
+
+    class Spy:
+        def apply(self, model, parts, temperature, precision):
+            seen.extend(parts)
+            return parts, {}
+
+    up = updater(minibatches=2)
+    up.correction = Spy()
+    samples = on_policy(up.trained.model)
+    up.update(samples, groups=4, iteration=1, seed=0)
+    assert len(seen) == 2
+    tokens = [sum(float(batch.targets.weight.sum()) for batch in part) for part in seen]
+    assert sum(tokens) == sum(int(s.trained.sum()) for s in samples)
+    assert tokens == [36, 36]  # two groups of six samples of three tokens each
+
+
+def test_kl_pulls_to_the_reference():
+    reference = Toy(seed=5)
+    up = updater(reference=reference, kl={"form": "exact", "coef": 1.0}, lr=0.05)
+    samples = on_policy(up.trained.model)
+    for sample in samples:
+        sample.advantage[:] = 0
+    first = up.update(samples, groups=4, iteration=1, seed=0)["update/kl"]
+    for iteration in range(2, 12):
+        last = up.update(samples, groups=4, iteration=iteration, seed=0)["update/kl"]
+    assert 0 < last < 0.3 * first
+    same = updater(reference=Toy(seed=0), kl={"form": "exact", "coef": 1.0}, minibatches=1)
+    assert same.update(samples, groups=4, iteration=1, seed=0)["update/kl"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("where", ["advantage", "logprob"])
+def test_a_broken_mini_batch_is_skipped_and_poisons_nothing(where):
+    up = updater()
+    samples = on_policy(up.trained.model)
+    bad = next(s for s in samples if s.group == 2)
+    getattr(bad, where)[3] = np.nan
+    metrics = up.update(samples, groups=4, iteration=1, seed=0)
+    assert metrics["update/skipped"] == 1
+    assert torch.isfinite(up.trained.model.table).all()
+    assert all(torch.isfinite(t).all() for t in optimizer_tensors(up.optimizer).values())
+    assert not torch.equal(up.trained.model.table, Toy().table)  # the other mini-batch was applied
+    assert all(math.isfinite(value) for value in metrics.values()), metrics
+    warnings, reason = Alarms(AlarmSection(min_entropy=0, max_mismatch=10)).check(metrics)
+    assert reason is None  # skipping is a warning until it happens again and again
+    assert any("1 mini-batches skipped" in text for text in warnings)
+    everything = updater()
+    for sample in samples:
+        sample.advantage[3] = np.nan
+    metrics = everything.update(samples, groups=4, iteration=1, seed=0)
+    assert metrics["update/skipped"] == 2
+    assert torch.equal(everything.trained.model.table, Toy().table)
+
+
+def test_learning_rate_warms_up():
+    up = updater(lr=0.1, lr_warmup=4)
+    assert [up.learning_rate(i) for i in (1, 2, 4, 9)] == pytest.approx([0.025, 0.05, 0.1, 0.1])
+    assert updater(lr=0.1, lr_warmup=0).learning_rate(1) == 0.1
