@@ -33,7 +33,7 @@ def serve(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         server.stop()
 
 
-def asking(server: RealServer, **more: Any) -> VllmSection:
+def lock_question(server: RealServer, **more: Any) -> VllmSection:
     return VllmSection.model_validate({"server": {"url": server.url, "concurrency": 16, **more}})
 
 

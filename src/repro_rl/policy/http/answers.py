@@ -113,7 +113,7 @@ class AnswerStore:
             return int(self._db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
 
     @contextlib.contextmanager
-    def asking(self, key: str, stop: threading.Event) -> Iterator[None]:
+    def lock_question(self, key: str, stop: threading.Event) -> Iterator[None]:
         """Lock the question ``key`` (a hex digest) against other processes; wait while one of them has it.
 
         Returns without the lock once ``stop`` is set.

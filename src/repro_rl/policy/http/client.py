@@ -173,7 +173,7 @@ class ChatClient:
         """What one thread does for one question. An error that concerns all ends the batch."""
         stop = batch.stop
         try:
-            with self.store.asking(key, stop):
+            with self.store.lock_question(key, stop):
                 answer = self.store.get(key)  # another process may have asked meanwhile
                 if answer is not None:
                     self.spending.add(key, answer, new=False)
