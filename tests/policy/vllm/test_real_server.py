@@ -33,14 +33,14 @@ def serve(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         server.stop()
 
 
-def lock_question(server: RealServer, **more: Any) -> VllmSection:
+def server_section(server: RealServer, **more: Any) -> VllmSection:
     return VllmSection.model_validate({"server": {"url": server.url, "concurrency": 16, **more}})
 
 
 def test_a_server_follows_the_weights(serve, folder):
     policy = load_cpu(folder)
     perturb(policy, 6)  # the server began with other weights
-    sampler = ServerSampler(policy, asking(serve))
+    sampler = ServerSampler(policy, server_section(serve))
     check_greedy(sampler, policy)
     check_sampling(sampler, policy)
     perturb(policy, 7)
@@ -55,7 +55,7 @@ def test_a_server_follows_the_weights(serve, folder):
 def test_a_server_that_is_started_again_gets_the_weights_again(serve, folder):
     policy = load_cpu(folder)
     perturb(policy, 8)
-    sampler = ServerSampler(policy, asking(serve, retries=400, max_wait=5.0))
+    sampler = ServerSampler(policy, server_section(serve, retries=400, max_wait=5.0))
     serve.stop()
     serve.start()
     check_greedy(sampler, policy)  # waits for the server, and finds it without our weights
