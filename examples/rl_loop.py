@@ -22,7 +22,7 @@ import torch
 import repro_rl as rr
 from repro_rl import TokenKind
 from repro_rl.random_streams import name_key
-from repro_rl.train import Batch, Row, minibatch_order, single_row, split_rows, trained_tokens
+from repro_rl.train import Batch, Row, imitation_batches, minibatch_order, trained_tokens
 
 
 class Agent:
@@ -52,12 +52,9 @@ class Agent:
 
     def imitate(self, samples: list[rr.Sample], kind: TokenKind, coef: float = 1.0) -> float:
         """The gradient of ``coef`` times the mean cross-entropy of samples of one kind; returns the loss."""
-        if not samples:
-            return 0.0
-        rows, total = [single_row(sample) for sample in samples], 0.0
-        scales = {kind: coef / trained_tokens(rows, kind)}
-        for chunk in split_rows(rows, self.config.train.micro_tokens):
-            loss = rr.imitation_loss(self.policy.model, self.collation.collate(chunk, scales))
+        total, micro_tokens = 0.0, self.config.train.micro_tokens
+        for batch in imitation_batches(samples, kind, coef, self.collation, micro_tokens):
+            loss = rr.imitation_loss(self.policy.model, batch)
             loss.backward()
             total += float(loss.detach())
         return total

@@ -1,8 +1,8 @@
 """Training: the two stages, and the parts of another loop. Other packages import from here only."""
 
 from repro_rl.rollout.samples import SampleFormat, make_sample
-from repro_rl.train.batch import Batch, Collation, Row, merge, single_row, split_rows, trained_tokens
-from repro_rl.train.imitation import ImitationData, PromptModes, imitation_data
+from repro_rl.train.batch import Batch, Collation, Row, merge, single_row, trained_tokens
+from repro_rl.train.imitation import ImitationData, PromptModes, imitation_batches, imitation_data
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.rl import RLRun, run_training
@@ -25,6 +25,7 @@ __all__ = [
     "Updater",
     "WarmupRun",
     "build_optimizer",
+    "imitation_batches",
     "imitation_data",
     "imitation_loss",
     "make_sample",
@@ -35,7 +36,6 @@ __all__ = [
     "run_training",
     "run_warmup",
     "single_row",
-    "split_rows",
     "task_schedule",
     "trained_tokens",
 ]

@@ -1,4 +1,4 @@
-"""Demonstrations as samples to imitate, drawn as a pure function of names, and one step on them."""
+"""Demonstrations as samples to imitate, drawn as a pure function of names, and as micro-batches."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import is_labelled
+from repro_rl.dist.ranks import ALONE, Ranks
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.types import Sample, Trajectory
+from repro_rl.train.batch import Batch, Collation, single_row, split_rows, trained_tokens
+from repro_rl.train.rank_rows import equal_counts, share_rows
+from repro_rl.types import Sample, TokenKind, Trajectory
 
 T = TypeVar("T")
 
@@ -80,6 +83,27 @@ def imitation_data(
         sample = context.reflection_demo(trajectory, prompts, text, modes.seed, number)
         (data.won if trajectory.won else data.lost).append(sample)
     return data
+
+
+def imitation_batches(
+    samples: Sequence[Sample],
+    kind: TokenKind,
+    coef: float,
+    collation: Collation,
+    micro_tokens: int,
+    ranks: Ranks = ALONE,
+) -> list[Batch]:
+    """This rank's micro-batches of samples of one kind, of at most ``micro_tokens`` cells each.
+
+    Their losses add up, over all ranks, to ``coef`` times the mean over the trained tokens. None for no
+    samples.
+    """
+    if not samples:
+        return []
+    rows = [single_row(sample) for sample in samples]
+    scales = {kind: coef / trained_tokens(rows, kind)}
+    chunks = split_rows(share_rows(ranks, rows), micro_tokens)
+    return [collation.collate(chunk, scales) for chunk in equal_counts(ranks, chunks)]
 
 
 def _in_context(

@@ -19,9 +19,8 @@ from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train.batch import Batch, Collation, single_row, split_rows, trained_tokens
-from repro_rl.train.imitation import draw_halves
-from repro_rl.train.rank_rows import equal_counts, share_rows
+from repro_rl.train.batch import Batch, Collation
+from repro_rl.train.imitation import draw_halves, imitation_batches
 from repro_rl.types import TokenKind, Trajectory
 
 
@@ -57,14 +56,10 @@ class Rehearsal:
         """
         rng = np.random.default_rng(name_key(self.seed, "rehearsal", iteration, step))
         drawn = draw_halves(self.won, self.lost, self.count, rng)
-        rows = [
-            single_row(
-                self.context.reflection_demo(
-                    episode, self.prompts, self.text, self.seed, iteration, step, number
-                )
-            )
+        samples = [
+            self.context.reflection_demo(episode, self.prompts, self.text, self.seed, iteration, step, number)
             for number, episode in enumerate(drawn)
         ]
-        chunks = split_rows(share_rows(self.ranks, rows), self.micro_tokens)
-        scales = {TokenKind.REFLECT: self.coef / trained_tokens(rows, TokenKind.REFLECT)}
-        return [collation.collate(chunk, scales) for chunk in equal_counts(self.ranks, chunks)]
+        return imitation_batches(
+            samples, TokenKind.REFLECT, self.coef, collation, self.micro_tokens, self.ranks
+        )

@@ -27,11 +27,10 @@ from repro_rl.run.models import parameter_count
 from repro_rl.run.preflight import check_thinking
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
-from repro_rl.train.batch import Collation, single_row, split_rows
-from repro_rl.train.imitation import ImitationData, PromptModes, imitation_data
+from repro_rl.train.batch import Collation
+from repro_rl.train.imitation import ImitationData, PromptModes, imitation_batches, imitation_data
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.optimizers import build_optimizer
-from repro_rl.train.rank_rows import equal_counts, share_rows
 from repro_rl.types import Sample, TokenKind, Trajectory
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -149,13 +148,10 @@ class WarmupRun:
         ):
             if not samples:
                 continue
-            rows = [single_row(sample) for sample in samples]
-            scales = {kind: 1 / sum(int(row.trained.sum()) for row in rows)}
             total = 0.0
-            chunks = split_rows(share_rows(ranks, rows), config.train.micro_tokens)
-            for chunk in equal_counts(ranks, chunks):
+            for batch in imitation_batches(samples, kind, 1.0, collation, config.train.micro_tokens, ranks):
                 with policy.precision():
-                    loss = imitation_loss(self.model, collation.collate(chunk, scales))
+                    loss = imitation_loss(self.model, batch)
                 (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
             losses[f"warmup/{name}_loss"] = total
