@@ -122,6 +122,24 @@ def test_overrides() -> None:
     assert load_config(None, ["method.name=oracle"]).method.shaping == "oracle"
 
 
+def test_defaults_give_way_to_overrides_but_outlast_a_whole_section() -> None:
+    defaults = ["method.name=gigpo", "train.init=warm/model"]
+    for override, method, init in (
+        ("train.lr=0.1", "gigpo", "warm/model"),
+        ("train={iterations: 3}", "gigpo", "warm/model"),
+        ("train={init: other}", "gigpo", "other"),
+        ("train.init=null", "gigpo", None),
+        ("method={gamma: 0.9}", "gigpo", "warm/model"),
+        ("method={name: grpo}", "grpo", "warm/model"),
+        ("method=rloo", "rloo", "warm/model"),
+    ):
+        config = load_config(None, [override], defaults)
+        assert (config.method.name, config.train.init) == (method, init), override
+    assert load_config(None, ["method={gamma: 0.9}"], defaults).method.gamma == 0.9
+    with pytest.raises(ConfigError, match=r"^train: .*got 5"):
+        load_config(None, ["train=5"], defaults)
+
+
 def test_another_environment_begins_with_its_own_settings(tmp_path: Path) -> None:
     assert load_config(None, ["env.name=alfworld"]).env.settings == {}
     assert load_config(None, ["env.name=sokoban"]).env.settings == load_config(None).env.settings != {}

@@ -35,8 +35,7 @@ def demo(
         )
     folder = make_demos(config, out / "demos")
     model = run_warmup_stage(config, folder, out / "warmup")
-    # Last, so that a whole section train={...} of the user keeps it.
-    config = read_config(source, [*(overrides or []), f"train.init={model}"], f"method.name={method}")
+    config = read_config(source, overrides, f"method.name={method}", f"train.init={model}")
     run = run_train_stage(config, out / "train")
     results = [run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS]
     console.print(eval_table(results))

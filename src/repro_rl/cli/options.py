@@ -27,11 +27,11 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (cont
 def read_config(source: str | None, overrides: list[str] | None, *defaults: str) -> RunConfig:
     """The settings of a command.
 
-    ``defaults`` are overrides that the command adds. Those of the user come later, so they win.
+    ``defaults`` are overrides that the command adds. Those of the user win.
     """
     from repro_rl.config import load_config
 
-    return load_config(source, [*defaults, *(overrides or [])])
+    return load_config(source, overrides, defaults)
 
 
 def env_settings(overrides: list[str]) -> dict[str, Any]:

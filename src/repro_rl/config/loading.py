@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,16 +53,30 @@ def import_plugins(modules: Any) -> None:
             ) from error
 
 
-def load_config(source: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
+def load_config(
+    source: str | Path | None, overrides: list[str] | None = None, defaults: Sequence[str] = ()
+) -> RunConfig:
     """Read a YAML file or a built-in recipe, apply ``section.key=value`` overrides, validate.
 
-    ``source`` None means the recipe "sokoban-tiny". Raises ConfigError naming the file, the setting and, for
-    an unknown name, the nearest one.
+    ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
+    over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. Raises
+    ConfigError naming the file, the setting and, for an unknown name, the nearest one.
     """
     data = read_settings(source)
-    for override in overrides or []:
+    for override in (*defaults, *(overrides or [])):
         _apply_override(data, override)
+    for default in defaults:  # again, where a whole section has replaced it
+        if _is_missing(data, default.partition("=")[0].split(".")):
+            _apply_override(data, default)
     return parse_config(data)
+
+
+def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
+    """Whether the nested settings have no value at this dotted key, and a section where it belongs."""
+    target: Any = data
+    for key in keys[:-1]:
+        target = target.get(key, {}) if isinstance(target, dict) else None
+    return isinstance(target, dict) and keys[-1] not in target
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
