@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from repro_rl.registry import Registry
+from repro_rl.yaml_data import read_yaml
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
 
@@ -21,6 +20,6 @@ def register_method(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-_SHIPPED = yaml.safe_load(Path(__file__).with_name("methods.yaml").read_text(encoding="utf-8"))
+_SHIPPED = read_yaml(Path(__file__).with_name("methods.yaml"), dict[str, dict[str, dict[str, Any]]])
 for _name, _settings in _SHIPPED["methods"].items():
     register_method(_name, _settings)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, dump_config
+from repro_rl.config import RunConfig, dump_config, read_settings
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json_if_any, sweep_temporaries, whole_rows, write_json, write_text
 
@@ -74,9 +74,7 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
     text = dump_config(config)
     continues = path.exists()
     if continues:
-        import yaml
-
-        old, new = flatten(yaml.safe_load(path.read_text(encoding="utf-8"))), flatten(yaml.safe_load(text))
+        old, new = flatten(read_settings(path)), flatten(config.model_dump(mode="json"))
         if changed := _changed(old, new, (*free, "api")):
             lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
             raise ConfigError(

@@ -28,6 +28,7 @@ from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import write_text
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.run.folder import flatten
+from repro_rl.yaml_data import read_yaml
 
 _FOLDER = files("repro_rl").joinpath("recipes", "verl")
 KEYS = ("recipe", "settings", "verl")  # of a verl recipe
@@ -119,7 +120,7 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
     prompt, answer = prompt_tokens(config.prompt, reflect), answer_tokens(config.prompt, reflect)
     actor = _actor(train, config.seed)
     actor["ppo_max_token_len_per_gpu"] = max(train.micro_tokens, prompt + answer)
-    fixed: dict[str, Any] = yaml.safe_load(FIXED.read_text(encoding="utf-8"))
+    fixed = read_yaml(FIXED, dict[str, Any])
     ours = {
         "data": {
             "train_files": str(out / "data" / TRAIN_FILE),
