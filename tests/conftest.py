@@ -15,6 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
+from support.api_server import Server
 from support.small import SMALL, WORDS, WarmStart
 
 
@@ -106,3 +107,12 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
     rows: list[dict[str, Any]] = []
     model = run_warmup(config, folder / "demos", folder / "run", on_row=rows.append)
     return WarmStart(settings, folder / "demos", folder / "run", model, rows)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A chat-completions server on this machine, past any proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Server()
+    yield running
+    running.close()

@@ -14,16 +14,8 @@ from repro_rl.run.model_paths import find_agent
 from repro_rl.run.models import load_policy
 from support.api_evaluation import evaluation_settings
 from support.api_questions import on_disk
-from support.api_server import KEY, Server, completion, error, sensible
+from support.api_server import KEY, completion, error, sensible
 from support.command import run_command
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running = Server()
-    yield running
-    running.close()
 
 
 @pytest.fixture

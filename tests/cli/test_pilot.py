@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,13 +124,6 @@ def test_conditions_that_a_tiny_model_was_not_taught_are_named(
     assert {row["name"] for row in data["conditions"] if row["seeds"]} == {"base", "meta"}
     assert any("did not teach" in cell for row in tables(data)[0].rows for cell in row)
     assert len(headline(data)) == 1
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
 
 
 def test_an_api_model_plays_all_conditions_in_full_style(

@@ -20,7 +20,7 @@ from repro_rl.run.models import load_policy
 from repro_rl.run.setup import set_up
 from repro_rl.train import PromptModes, imitation_data
 from repro_rl.types import Reflection
-from support.api_server import KEY, Reply, Server, completion, error, sensible
+from support.api_server import KEY, Reply, completion, error, sensible
 from support.command import run_command
 from support.demos import records
 
@@ -32,12 +32,9 @@ COUNTS = {"expert": 6, "winning": 4, "failing": 8}
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def server(server, monkeypatch):
     monkeypatch.setenv("TEST_API_KEY", KEY)
-    running = Server()
-    yield running
-    running.close()
+    return server
 
 
 @pytest.fixture

@@ -10,13 +10,8 @@ from repro_rl import make
 from repro_rl.errors import TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest, trajectory_record
 from repro_rl.types import Status
-from support.episodes import FULL, SOKOBAN, expert_plans, expert_policy, fragile_env, run, sokoban_pool
+from support.episodes import FULL, SOKOBAN, expert_plans, expert_policy, fragile_env, run
 from support.scripted import ScriptedPolicy, WordText
-
-
-@pytest.fixture
-def pool():
-    return sokoban_pool()
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ from support.episodes import (
     SAMPLING,
     hand_episode,
     hand_step,
-    sokoban_pool,
     values_text,
     won_and_lost,
 )
 from support.scripted import ScriptedPolicy
-
-
-@pytest.fixture
-def pool():
-    return sokoban_pool()
 
 
 def test_records_round_trip_and_equal_bytes(pool, tmp_path):

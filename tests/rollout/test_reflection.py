@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from repro_rl.policy import SamplingSettings
 from repro_rl.rollout import Actor, Judge, reflect
@@ -14,16 +13,10 @@ from support.episodes import (
     SAMPLING,
     hand_episode,
     hand_step,
-    sokoban_pool,
     values_text,
     won_and_lost,
 )
 from support.scripted import ScriptedPolicy
-
-
-@pytest.fixture
-def pool():
-    return sokoban_pool()
 
 
 def test_reflect_parses_and_shows_the_outcome(pool):

@@ -11,15 +11,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.rollout import read_trajectories
 from repro_rl.study.evaluate import EvalRequest, evaluate
 from support.api_evaluation import evaluation_settings
-from support.api_server import KEY, Server, completion, error, sensible
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running = Server()
-    yield running
-    running.close()
+from support.api_server import KEY, completion, error, sensible
 
 
 @pytest.fixture

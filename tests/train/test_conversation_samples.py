@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from repro_rl.config import KlSection, PolicySection, TinySection, load_config
+from repro_rl.config import KlSection, load_config
 from repro_rl.credit import assign_credit, reflection_advantages
-from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
+from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.rollout import Actor, EnvPool, Judge, play
-from repro_rl.rollout.context import ChatContext, ContextLimits, WindowContext
+from repro_rl.rollout.context import ChatContext, WindowContext
 from repro_rl.rollout.episode import completions_of
 from repro_rl.rollout.samples import SampleFormat, TrainedPart, make_sample
-from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.train.batch import Collation, PaddedInputs, merge, trained_tokens
 from repro_rl.train.logits import target_logits, target_logprobs
 from repro_rl.train.loss import LossSettings, policy_loss
 from repro_rl.types import Completion, Group, Sample, TokenKind, Trajectory
+from support.conversations import COMPACT, LIMITS, SOKOBAN, tiny_policy
 
 COLLATION = Collation(pad_id=0, device=torch.device("cpu"))
-SOKOBAN: dict[str, Any] = {
-    "style": "relative", "train_rooms": 6, "validation_rooms": 2, "test_rooms": 2, "solution": (3, 6),
-    "max_steps": 6,
-}  # fmt: skip
-COMPACT = PromptBuilder(TextFormat("compact", progress=True, think="off"))
-LIMITS = ContextLimits(prompt=400, reflect_prompt=1, conversation=500, action=3, reflection=13, cache=10**6)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +31,7 @@ def pool() -> EnvPool:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
 def policy(tmp_path_factory, request, pool) -> TransformersPolicy:
-    env = pool.first
-    words = {*env.vocabulary(), *COMPACT.words(env.max_steps)}
-    size = TinySection(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=512)
-    folder = build_tiny(tmp_path_factory.mktemp("chat") / "tiny", words, size, seed=5)
-    return TransformersPolicy.load(folder, PolicySection(device="cpu", packed=request.param))
+    return tiny_policy(tmp_path_factory.mktemp("chat") / "tiny", pool, packed=request.param)
 
 
 def play_groups(pool: EnvPool, policy: TransformersPolicy) -> list[Group]:

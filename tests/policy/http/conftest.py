@@ -6,15 +6,7 @@ import pytest
 
 from repro_rl.config import ApiSection
 from repro_rl.policy.http import ChatClient
-from support.api_server import KEY, Server
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running = Server()
-    yield running
-    running.close()
+from support.api_server import KEY
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -15,17 +14,11 @@ from support.browser import Browser
 from support.view import (
     HOSTILE,
     IT,
-    make_view_run,
     record,
     serving,
     trajectory_file,
     write_records,
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_view_run(tmp_path_factory.mktemp("runs") / "a")
 
 
 @pytest.fixture(scope="module")

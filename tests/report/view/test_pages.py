@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from repro_rl.report.view.library import Library
 from repro_rl.report.view.pages import episode_page, list_page
 from repro_rl.report.view.query import Query, Search
 from support.view import (
     IT,
     loaded,
-    make_view_run,
     record,
     trajectory_file,
     write_records,
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_view_run(tmp_path_factory.mktemp("runs") / "a")
 
 
 def test_pages_and_the_page_around_an_episode(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from repro_rl.errors import ConfigError
@@ -12,17 +10,11 @@ from support.view import (
     IT,
     listed,
     loaded,
-    make_view_run,
     record,
     summary,
     trajectory_file,
     write_records,
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_view_run(tmp_path_factory.mktemp("runs") / "a")
 
 
 def test_filters(run):

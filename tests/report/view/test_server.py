@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,11 @@ from repro_rl.report.view import make_server
 from support.view import (
     HOSTILE,
     Client,
-    make_view_run,
     record,
     serving,
     trajectory_file,
     write_records,
 )
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_view_run(tmp_path_factory.mktemp("runs") / "a")
 
 
 @pytest.fixture(scope="module")

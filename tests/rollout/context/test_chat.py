@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from repro_rl.config import PolicySection, TinySection
-from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
+from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.http.answers import Answer
@@ -19,15 +18,10 @@ from repro_rl.rollout.episode import completions_of
 from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.text.parse import parse_action
 from repro_rl.types import Status, Trajectory
+from support.conversations import COMPACT, LIMITS, SOKOBAN, tiny_policy
 from support.scripted import ScriptedPolicy, ScriptedSession
 
-SOKOBAN: dict[str, Any] = {
-    "style": "relative", "train_rooms": 6, "validation_rooms": 2, "test_rooms": 2, "solution": (3, 6),
-    "max_steps": 6,
-}  # fmt: skip
-COMPACT = PromptBuilder(TextFormat("compact", progress=True, think="off"))
 FULL = PromptBuilder(TextFormat("full", progress=True, think="off"))
-LIMITS = ContextLimits(prompt=400, reflect_prompt=1, conversation=500, action=3, reflection=13, cache=10**6)
 WIDE = ContextLimits(
     prompt=10**4, reflect_prompt=1, conversation=10**5, action=100, reflection=100, cache=10**6
 )
@@ -41,11 +35,7 @@ def pool() -> EnvPool:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
 def policy(tmp_path_factory, request, pool) -> TransformersPolicy:
-    env = pool.first
-    words = {*env.vocabulary(), *COMPACT.words(env.max_steps)}
-    size = TinySection(hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, positions=512)
-    folder = build_tiny(tmp_path_factory.mktemp("chat") / "tiny", words, size, seed=5)
-    return TransformersPolicy.load(folder, PolicySection(device="cpu", packed=request.param))
+    return tiny_policy(tmp_path_factory.mktemp("chat") / "tiny", pool, packed=request.param)
 
 
 def play(
