@@ -12,8 +12,9 @@ from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import TextCodec, load_text
+from repro_rl.policy.control_tokens import plain_ids
 from repro_rl.policy.qwen_tokenizer import build_tokenizer
-from repro_rl.policy.text import Conversation, model_eos_ids, plain_ids
+from repro_rl.policy.text import Conversation, model_eos_ids
 from support.models import load_cpu
 from support.qwen import TURN_END, chat_text, plain, small_codec, small_ranks, small_tokenizer
 
@@ -149,7 +150,8 @@ def test_chat_template_and_thinking_switch(chat_folder, load):
     assert rendered(chat="on", thinking=True) == "left a b right up"
     assert rendered(chat="off", thinking=True) == "a b"
     text = load(chat_folder)
-    assert (text.render("a", True), text.render("a", False)) == ("left a right up", "left a right up x1 x2")
+    render = text.template.render
+    assert (render("a", True), render("a", False)) == ("left a right up", "left a right up x1 x2")
 
 
 def test_chat_on_without_a_template(tiny_folder):

@@ -28,6 +28,21 @@ class SamplingSettings:
     top_p: float = 1.0
 
 
+@dataclass(slots=True, frozen=True)
+class AnswerTokens:
+    """What an answer can be sampled from. A model's output layer may be wider than its tokenizer."""
+
+    stop: frozenset[int]  # ids that end an answer
+    limit: int  # ids from here on have no token
+    size: int  # of the output layer
+    holes: tuple[int, ...] = ()  # ids below ``limit`` that have no token
+
+    @property
+    def unused(self) -> tuple[int, ...]:
+        """All ids that have no token."""
+        return (*self.holes, *range(self.limit, self.size))
+
+
 class PromptText(Protocol):
     """How long texts are for a model."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.policy.base import Keys, SamplingSettings
+from repro_rl.policy.base import AnswerTokens, Keys, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
@@ -65,7 +65,7 @@ def sample_rows(
     branch: NDArray[np.int64],
     keys: Keys,
     settings: SamplingSettings,
-    eos_ids: frozenset[int],
+    allowed: AnswerTokens,
 ) -> list[SampledRow]:
     """Sample every row until a stop token or the length limit.
 
@@ -78,9 +78,9 @@ def sample_rows(
     entropies = np.zeros(rows)
     finished = np.zeros(rows, dtype=bool)
     active = np.arange(rows)
-    stop_ids = list(eos_ids)
+    stop_ids = list(allowed.stop)
     for index in range(settings.max_new_tokens):
-        chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings)
+        chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings, allowed)
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)
@@ -104,9 +104,17 @@ def sample_rows(
 
 
 def sample_tokens(
-    logits: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64], settings: SamplingSettings
+    logits: torch.Tensor,
+    branch: NDArray[np.int64],
+    uniform: NDArray[np.float64],
+    settings: SamplingSettings,
+    allowed: AnswerTokens,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Token, its log-prob and the entropy of each row [rows], from the logits [B, V] of its branch."""
+    """Token, its log-prob and the entropy of each row [rows], from the logits [B, V] of its branch.
+
+    Ids without a token are never drawn. As with ``top_p``, log-probs and entropy are those of the full
+    distribution, which is what the trainer computes.
+    """
     scaled = logits.float()
     if settings.temperature > 0:
         scaled = scaled / settings.temperature
@@ -115,12 +123,21 @@ def sample_tokens(
     entropy = -(probs * logprobs.clamp(min=-1e4)).sum(-1)
     rows = torch.as_tensor(branch, device=logits.device)
     if settings.temperature == 0:
-        chosen = logprobs.argmax(-1)[rows]
+        chosen = with_token(logprobs, allowed, -torch.inf).argmax(-1)[rows]
     else:
-        weights = top_p_filter(probs, settings.top_p) if settings.top_p < 1 else probs
+        weights = with_token(probs, allowed, 0.0)
+        weights = top_p_filter(weights, settings.top_p) if settings.top_p < 1 else weights
         chosen = draw(weights, branch, uniform)
     picked = logprobs[rows, chosen]
     return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
+
+
+def with_token(values: torch.Tensor, allowed: AnswerTokens, fill: float) -> torch.Tensor:
+    """``values`` [B, V] of the ids that have a token, [B, limit]; holes between them get ``fill``."""
+    values = values[:, : allowed.limit]
+    if not allowed.holes:
+        return values
+    return values.index_fill(1, torch.tensor(allowed.holes, device=values.device), fill)
 
 
 def draw(weights: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64]) -> torch.Tensor:

@@ -78,7 +78,7 @@ class CachedSession(Conversations):
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
-            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.eos_ids)
+            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.answer_tokens)
         policy.model.train(was_training)
         completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
         for row, turn, completion in zip(rows, turns, completions, strict=True):

@@ -169,7 +169,7 @@ class TransformersPolicy(TokenPolicy):
             PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
         )
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
+        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.answer_tokens)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     # As its own sampler ---------------------------------------------------------------------------

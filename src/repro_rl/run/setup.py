@@ -40,6 +40,7 @@ from repro_rl.run.models import (
     load_trained,
     tiny_model,
 )
+from repro_rl.run.preflight import check_model_text
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
@@ -109,15 +110,17 @@ class Setup:
         return words
 
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
-        """The policy that is to be trained, see ``models.load_trained``."""
+        """The policy that is to be trained, see ``models.load_trained`` and ``preflight.check_model_text``."""
         config = self.config
-        return load_trained(
+        policy = load_trained(
             config.policy,
             path,
             resumed=resumed,
             seed=config.seed,
             gradient_checkpointing=config.train.gradient_checkpointing,
         )
+        check_model_text(config.prompt, policy.text)
+        return policy
 
     def reference(self, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
         """The frozen reference model of an RL run, as far as its settings need one."""
@@ -138,12 +141,15 @@ class Setup:
     def agent(self, path: Path) -> Sampler | HttpPolicy:
         """A policy to play with: a model folder or hub name, or ``api:MODEL``. The caller closes it.
 
-        Raises CheckpointError when it cannot be loaded, and what ``sampler`` raises.
+        Raises CheckpointError when it cannot be loaded, PreflightError when its chat template cannot serve
+        the prompts, and what ``sampler`` raises.
         """
         config = self.config
         if is_api(path):
             return api_policy(config.api, config.prompt, path)
-        return self.sampler(load_policy(config.policy, path))
+        policy = load_policy(config.policy, path)
+        check_model_text(config.prompt, policy.text)
+        return self.sampler(policy)
 
     def frozen_judge(self) -> Policy | None:
         """The frozen judge of a finished run that has one; None: the policy is its own judge.

@@ -24,7 +24,6 @@ from repro_rl.run.checkpoint import latest, load_optimizer, optimizer_tensors, p
 from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_thinking
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
 from repro_rl.train.batch import Collation
@@ -65,7 +64,6 @@ class WarmupRun:
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
         self.policy = setup.load_trained(path, resumed=checkpoint is not None)
-        check_thinking(config.prompt, self.policy.text)
         self.context = setup.context(self.policy.text)
         self.data = self._data(experts, labelled)
         if not self.data:
@@ -205,5 +203,6 @@ class WarmupRun:
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
             unlabelled=sum(not is_labelled(t) for t in episodes),
             parameters=parameter_count(self.policy.model),
+            text=self.policy.text.describe(),
         )
         write_manifest(self.out, content)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from repro_rl.policy.base import SamplingSettings
+from repro_rl.policy.base import AnswerTokens, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.types import Completion, Ids
 
 
-def sampling_fields(settings: SamplingSettings, key: int, eos_ids: Iterable[int]) -> dict[str, Any]:
+LOWEST_BIAS = -100.0  # vLLM cuts off what is lower
+
+
+def sampling_fields(settings: SamplingSettings, key: int, allowed: AnswerTokens) -> dict[str, Any]:
     """Sampling parameters of one request, under the names that vLLM's engine and server share.
 
     All that shapes the distribution is named, since a server fills in what is left out from the model's
     generation_config.json. The seed is a function of the row's stream alone, so a sample does not depend on
-    what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them.
+    what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them. Ids that no token has
+    get the lowest bias there is, which leaves them a factor of e^-100; a list of all allowed ids would be
+    sent with every request.
     """
+    unused = allowed.unused
     return {
         "max_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,
@@ -30,8 +36,9 @@ def sampling_fields(settings: SamplingSettings, key: int, eos_ids: Iterable[int]
         "repetition_penalty": 1.0,
         "seed": key >> 1,  # it wants 63 bits
         "logprobs": 0,  # of the sampled token alone
-        "stop_token_ids": sorted(eos_ids),
+        "stop_token_ids": sorted(allowed.stop),
         "ignore_eos": True,
+        **({"logit_bias": dict.fromkeys(unused, LOWEST_BIAS)} if unused else {}),
     }
 
 

@@ -210,7 +210,7 @@ class ServerSampler(TokenPolicy):
         body = {
             "model": self.model,
             "prompt": list(prompt),
-            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.eos_ids),
+            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.answer_tokens),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,  # in place of texts, which have no names without a tokenizer
             "skip_special_tokens": False,
