@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.control_tokens import tokenizer_name
 
-TEMPLATE_DATE = date(2024, 7, 26)  # "today" for every template: that of Llama 3.1's own fallback
+TEMPLATE_DATE = datetime(2024, 7, 26)  # "now" for every template: Llama 3.1's own, where it knows no date
 Thought = Literal["open", "closed", "free"]
 Message = dict[str, str]
 
@@ -45,7 +45,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, thinking: bool = False):
         self.tokenizer, self.thinking = tokenizer, thinking
         self.name = tokenizer_name(tokenizer)
-        self.dated = False  # whether it has asked for the date
+        self._source = with_date(self._own_source(), TEMPLATE_DATE)
         self._turns: dict[tuple[bool, str, str], Turn] = {}
         self._added = ""  # by us behind the generation prompt, see _read_header
         self.lead = ""  # white space that belongs to an answer
@@ -75,6 +75,13 @@ class ChatTemplate:
         if opened > closed:
             return "open"
         return "closed" if closed >= 0 else "free"
+
+    @property
+    def dated(self) -> bool:
+        """Whether it writes the date."""
+        other = with_date(self._own_source(), TEMPLATE_DATE + timedelta(days=400))
+        question = [_user("x")]
+        return self._render(question) != self._render(question, source=other)
 
     @property
     def has_switch(self) -> bool:
@@ -107,18 +114,31 @@ class ChatTemplate:
 
     # How that is found ----------------------------------------------------------------------------
 
+    def _own_source(self) -> str:
+        try:
+            return str(self.tokenizer.get_chat_template())
+        except ValueError as error:  # several templates, none of them the default
+            raise CheckpointError(
+                f"The chat template of {self.name}: {error} Or do without it: policy.chat=off."
+            ) from error
+
     def _render(
-        self, messages: Sequence[Message], *, generate: bool = True, thinking: bool | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        generate: bool = True,
+        thinking: bool | None = None,
+        source: str | None = None,
     ) -> str:
         thinks = self.thinking if thinking is None else thinking
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages),
+                chat_template=source or self._source,
                 add_generation_prompt=generate,
                 tokenize=False,
                 enable_thinking=thinks,  # of Qwen3 and most others
                 thinking=thinks,  # of DeepSeek V3.1, Granite
-                strftime_now=self._today,
             )
         except Exception as error:  # a template is code, so it may raise anything
             raise CheckpointError(
@@ -127,10 +147,6 @@ class ChatTemplate:
                 "tokenizer_config.json), or do without it: policy.chat=off."
             ) from error
         return str(text)
-
-    def _today(self, form: str) -> str:
-        self.dated = True
-        return TEMPLATE_DATE.strftime(form)
 
     def _turn(self, later: bool, left: str, right: str) -> Turn:
         key = (later, left, right)
@@ -217,6 +233,20 @@ class ChatTemplate:
                 "writes the question before an earlier answer in another way than before a new one, so a "
                 "conversation cannot grow"
             )
+
+
+def with_date(source: str, moment: datetime) -> str:
+    """A template whose ``strftime_now`` always gives ``moment``.
+
+    transformers passes templates no functions, so it is a macro of the template itself. It knows the
+    directives that have a value of their own, which are all but those of time zones.
+    """
+    if "strftime_now" not in source:
+        return source
+    directives = [f"%-{c}" for c in "dmHIMSjy"] + [f"%{c}" for c in "aAbBcdefHIjmMpSuUwWxXyYDFT"]
+    values = "".join(f"|replace('{d}', '{moment.strftime(d)}')" for d in directives)
+    # The empty expression keeps the line break that may follow: one behind a block would be cut off.
+    return "{%- macro strftime_now(form) -%}{{ form" + values + "}}{%- endmacro -%}{{ '' }}" + source
 
 
 def _bare(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from repro_rl.errors import ConfigError
@@ -46,6 +47,14 @@ class TextEncoder:
         longest_first = sorted(self.control, key=lambda name: (-len(name), name))
         self._spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._expected: dict[str, Ids] = {"": ()}
+
+    def text_ids(self, text: str) -> Ids:
+        """Ids of a text that is not the template's. Raises as ``ids``."""
+        if self._spelled.search(text) is None:
+            ids = plain_ids(self.tokenizer, text)
+            if self.control_ids.isdisjoint(ids):
+                return ids
+        return self.ids(Piece(text))
 
     def ids(self, *pieces: Piece) -> Ids:
         """Ids of the pieces as one text. Raises ConfigError for a text that must become a control token."""
@@ -104,7 +113,7 @@ class TextEncoder:
         expected = self._template_control(pieces)
         while True:
             borders = [0, *sorted(cuts), len(text)]
-            parts = [text[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+            parts = [text[a:b] for a, b in pairwise(borders)]
             ids = tuple(i for part in parts for i in plain_ids(self.tokenizer, part))
             if self._control_in(ids) == expected:
                 return ids
@@ -128,7 +137,7 @@ class TextEncoder:
         for piece in pieces:
             owned += [piece.template] * len(piece.text)
         cuts: set[int] = set()
-        for begin, end in zip(borders, borders[1:], strict=False):
+        for begin, end in pairwise(borders):
             part = text[begin:end]
             encoded = self.tokenizer(part, add_special_tokens=False, return_offsets_mapping=True)
             for token, (left, right) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):

@@ -80,7 +80,9 @@ def sample_rows(
     active = np.arange(rows)
     stop_ids = list(allowed.stop)
     for index in range(settings.max_new_tokens):
-        chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings, allowed)
+        chosen, logprob, entropy = sample_tokens(
+            logits, branch, uniforms(keys[active], index), settings, allowed
+        )
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)

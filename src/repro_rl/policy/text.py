@@ -145,7 +145,7 @@ class TextCodec:
 
     def plain_ids(self, text: str) -> Ids:
         """Ids of a text, nothing added."""
-        return self.encoder.ids(Piece(text))
+        return self.encoder.text_ids(text)
 
     def decode(self, ids: Ids) -> str:
         """Text of sampled ids.
@@ -191,7 +191,7 @@ class TextCodec:
             "thought": template.thought if template else None,
             "thinking_switch": template.has_switch if template else None,
             "conversation": (template.conversation_problem if template else None) or "yes",
-            "date": TEMPLATE_DATE.isoformat() if template and template.dated else None,
+            "date": f"{TEMPLATE_DATE:%Y-%m-%d}" if template and template.dated else None,
             "ids_without_token": len(self.answer_tokens.unused),
         }
 
@@ -247,9 +247,9 @@ class TextCodec:
         for number, name in sorted(beyond.items()):
             if number in used or number not in self.encoder.control_ids:
                 raise CheckpointError(
-                    f"The tokenizer of {tokenizer_name(self.tokenizer)} has the token {name!r} (id {number}), "
-                    f"but the model has embeddings for {size} ids only. Use the model's own tokenizer, or add "
-                    "embeddings for the tokens (resize_token_embeddings of transformers) and train them."
+                    f"The tokenizer of {tokenizer_name(self.tokenizer)} has the token {name!r} (id "
+                    f"{number}), but the model has embeddings for {size} ids only. Use the model's own "
+                    "tokenizer, or add embeddings (resize_token_embeddings of transformers) and train them."
                 )
 
 

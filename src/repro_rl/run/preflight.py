@@ -45,8 +45,8 @@ def check_model_text(prompt: PromptSection, text: TextCodec) -> None:
         )
     if template.dated:
         warnings.warn(
-            f"The chat template of {template.name} writes today's date. It is fixed to {TEMPLATE_DATE}, so "
-            "that prompts are the same every day.",
+            f"The chat template of {template.name} writes today's date. It is fixed to "
+            f"{TEMPLATE_DATE:%Y-%m-%d}, so that prompts are the same every day.",
             stacklevel=2,
         )
 

@@ -110,7 +110,10 @@ class Setup:
         return words
 
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
-        """The policy that is to be trained, see ``models.load_trained`` and ``preflight.check_model_text``."""
+        """The policy that is to be trained, see ``models.load_trained``.
+
+        Raises PreflightError when its chat template cannot serve the prompts.
+        """
         config = self.config
         policy = load_trained(
             config.policy,
@@ -159,7 +162,9 @@ class Setup:
         config = self.config
         if not config.method.judged_by_reference or config.train.init is None:
             return None
-        return load_policy(config.policy, start_model(config.train.init))
+        judge = load_policy(config.policy, start_model(config.train.init))
+        check_model_text(config.prompt, judge.text)
+        return judge
 
     def seed_dropout(self, *names: object) -> None:
         """Dropout alone draws from torch's own generator: every update seeds it by its name."""

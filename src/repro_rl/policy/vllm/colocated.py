@@ -41,7 +41,9 @@ class ColocatedSampler(TokenPolicy):
         rows = [row for row, ids in enumerate(encoded) if len(ids) < limit]
         parameters = [
             SamplingParams(
-                **sampling_fields(fitting(encoded[row], settings, limit), int(keys[row]), self.text.answer_tokens),
+                **sampling_fields(
+                    fitting(encoded[row], settings, limit), int(keys[row]), self.text.answer_tokens
+                ),
                 detokenize=False,
             )
             for row in rows

@@ -11,7 +11,6 @@ from repro_rl.policy.base import AnswerTokens, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.types import Completion, Ids
 
-
 LOWEST_BIAS = -100.0  # vLLM cuts off what is lower
 
 
