@@ -327,14 +327,15 @@ def codec_of(
     tokenizer: Any, config: Any, generation_config: Any, *, chat: ChatSwitch = "auto", thinking: bool = False
 ) -> TextCodec:
     """The codec of a model with these configurations of transformers; ``generation_config`` may be None."""
-    # Not every architecture has a limit, and a composite model's configuration has no vocabulary of its own.
-    limit = getattr(config, "max_position_embeddings", None)
-    vocabulary = getattr(config, "vocab_size", None)
+    language = config.get_text_config(decoder=True)  # of a composite model, else the configuration itself
+    # Not every architecture has a limit.
+    limit = getattr(language, "max_position_embeddings", None)
+    vocabulary = getattr(language, "vocab_size", None)
     return TextCodec(
         tokenizer,
         chat=chat,
         thinking=thinking,
-        eos_ids=model_eos_ids(config, generation_config),
+        eos_ids=model_eos_ids(config, generation_config) | model_eos_ids(language),
         positions=int(limit) if limit else None,
         vocabulary=int(vocabulary) if vocabulary else None,
     )
