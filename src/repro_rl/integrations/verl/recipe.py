@@ -130,7 +130,8 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
             "max_response_length": answer,
         },
         "actor_rollout_ref": {
-            "model": {"path": model},
+            "model": {"path": model}
+            | ({"trust_remote_code": True} if config.policy.trust_remote_code else {}),
             "actor": actor,
             "rollout": _rollout(train, config.eval.validation_temperature),
         },
