@@ -47,8 +47,8 @@ def no_such_model(path: str | Path) -> CheckpointError:
     near = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
     return CheckpointError(
-        f"No model folder at {path}.{hint} Give a folder that holds config.json, or a hub name as OWNER/NAME, "
-        "such as Qwen/Qwen3-0.6B."
+        f"No model folder at {path}.{hint} Give a folder that holds config.json, or a hub name as "
+        "OWNER/NAME, such as Qwen/Qwen3-0.6B."
     )
 
 
@@ -92,8 +92,8 @@ def _hub_is_away(name: str) -> bool:
             return False
     if not in_hub_cache(name):
         raise CheckpointError(
-            f"Cannot load a causal LM from {name}: no folder of that name is here, the local cache of hub models "
-            f"does not have it, and huggingface.co was not reached ({reason})."
+            f"Cannot load a causal LM from {name}: no folder of that name is here, the local cache of hub "
+            f"models does not have it, and huggingface.co was not reached ({reason})."
         )
     return True
 

@@ -61,8 +61,8 @@ def base_advice(folder: Path) -> str:
     """What to do about the base model of the adapter in ``folder``."""
     return (
         f"The base model of the adapter {folder} is named by base_model_name_or_path in "
-        f"{folder / ADAPTER_FILE}: write there the folder (absolute, or relative to the adapter's) or the hub "
-        "name of the model that the adapter was trained on."
+        f"{folder / ADAPTER_FILE}: write there the folder (absolute, or relative to the adapter's) or the "
+        "hub name of the model that the adapter was trained on."
     )
 
 
@@ -117,8 +117,8 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
     )
     if absent or foreign:
         raise CheckpointError(
-            f"Cannot load the adapter in {folder}: it does not fit {base}. Its file lacks {some(absent)}, and "
-            f"has {some(foreign)} that no layer takes. {base_advice(folder)}"
+            f"Cannot load the adapter in {folder}: it does not fit {base}. Its file lacks {some(absent)}, "
+            f"and has {some(foreign)} that no layer takes. {base_advice(folder)}"
         )
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted.eval()
@@ -148,7 +148,7 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
         return max(whole)
     single = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8")).get("trainable_token_indices")
     indices = [i for part in (single.values() if isinstance(single, dict) else [single or ()]) for i in part]
-    return max([rows, *(index + 1 for index in indices)])
+    return max([rows, *(int(index) + 1 for index in indices)])
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

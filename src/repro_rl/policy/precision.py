@@ -57,12 +57,13 @@ def _named_precision(dtype: str, trained: bool) -> Precision:
     kind = vars(torch).get(dtype)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point or kind.itemsize < 2:
         raise ConfigError(
-            f"policy.dtype {dtype!r} is not a torch dtype for weights; use auto, float32, bfloat16 or float16."
+            f"policy.dtype {dtype!r} is not a torch dtype for weights; use auto, float32, bfloat16 or "
+            "float16."
         )
     if trained and kind.itemsize < 4:
         warnings.warn(
-            f"policy.dtype={dtype}: steps of the optimizer smaller than the rounding of {dtype} weights (about "
-            "1/256 of each) are lost; use auto or float32 to train all weights.",
+            f"policy.dtype={dtype}: optimizer steps smaller than the rounding of {dtype} weights are lost; use "
+            "auto or float32 to train all weights.",
             stacklevel=3,
         )
     return Precision(kind, False, "policy.dtype")

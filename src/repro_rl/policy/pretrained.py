@@ -33,7 +33,7 @@ OTHERWISE = "Give a decoder-only language model, such as Qwen/Qwen2.5-0.5B-Instr
 
 @contextmanager
 def named_load(what: str, path: str | Path) -> Iterator[None]:
-    """Errors of the libraries inside become a CheckpointError: "Cannot load ``what`` from ``path``: reason"."""
+    """Errors of the libraries inside become a CheckpointError "Cannot load WHAT from PATH: reason"."""
     try:
         yield
     except (CheckpointError, ConfigError):
@@ -96,8 +96,8 @@ def _causal_config(path: str | Path, config: Any) -> Any:
     if method is not None:
         raise CheckpointError(
             f"Cannot load a causal LM from {path}: its weights are quantised ({method}), which this package "
-            "neither trains nor saves. Give the folder or hub name that it was quantised from; policy.dtype and "
-            "policy.lora save memory instead."
+            "neither trains nor saves. Give the folder or hub name that it was quantised from; policy.dtype "
+            "and policy.lora save memory instead."
         )
     if own_code(config):  # its class is not known before its code has run
         return config
@@ -112,8 +112,8 @@ def _causal_config(path: str | Path, config: Any) -> Any:
     text_config = config.get_text_config()
     if text_config is config or model_class.config_class is not type(text_config):
         raise CheckpointError(
-            f"Cannot load a causal LM from {path}: {kind} is not a model of text alone, and transformers does "
-            f"not load its text part by itself. {OTHERWISE}"
+            f"Cannot load a causal LM from {path}: {kind} is not a model of text alone, and transformers "
+            f"does not load its text part by itself. {OTHERWISE}"
         )
     return config
 
@@ -142,7 +142,7 @@ def model_class_of(config: Any) -> Any:
     """The class of transformers that loads a causal LM with this configuration; None where there is none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CLASSES
 
-    return CLASSES[type(config)] if type(config) in CLASSES else None
+    return CLASSES.get(type(config), None)
 
 
 def attention_choices(model_class: Any) -> list[str]:
@@ -211,8 +211,8 @@ def _attention_error(path: str | Path, config: Any, attention: str, reason: str)
     model_class = model_class_of(config)
     known = ATTENTION if model_class is None else attention_choices(model_class)
     return ConfigError(
-        f"policy.attention is {attention!r}, which cannot be used for {path} ({config.model_type}): {reason}. "
-        f"Choices: auto, {', '.join(known)}."
+        f"policy.attention is {attention!r}, which cannot be used for {path} ({config.model_type}): "
+        f"{reason.rstrip('.')}. Choices: auto, {', '.join(known)}."
     )
 
 
@@ -237,7 +237,7 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Collection[An
         beside = f" It has {some(unexpected)} instead." if unexpected else ""
         raise CheckpointError(
             f"Cannot load a causal LM from {path}: its file lacks {some(missing)}, which would be random "
-            f"numbers.{beside} The folder is incomplete, or of another architecture than its config.json says."
+            f"numbers.{beside} The folder is incomplete, or its config.json describes another model."
         )
     inside = [name for name in unexpected if _belongs_to(model, name)]
     if inside:
@@ -247,7 +247,7 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Collection[An
         )
     if unexpected:
         warnings.warn(
-            f"{path}: the file has {some(unexpected)} beside the language model's weights; they are not used.",
+            f"{path}: the file has {some(unexpected)} beside the language model's weights, not used.",
             stacklevel=4,
         )
 
@@ -271,8 +271,8 @@ def check_finite(model: Any, path: str | Path) -> None:
     if bad:
         kind = str(next(model.parameters()).dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"Cannot load a causal LM from {path}: {some(bad)} hold numbers that are NaN or infinite in {kind}. "
-            "The file is damaged, or was saved by a training that diverged; use an earlier checkpoint."
+            f"Cannot load a causal LM from {path}: {some(bad)} hold numbers that are NaN or infinite in "
+            f"{kind}. The file is damaged, or was saved by a training that diverged; use an earlier checkpoint."
         )
 
 
@@ -305,8 +305,8 @@ def check_causal(model: Any, path: str | Path) -> None:
     difference = (logits[0] - logits[1]).abs().max()
     if difference > CAUSAL_TOLERANCE * logits.std():
         raise CheckpointError(
-            f"Cannot use {path} as a causal LM: its logits at a token depend on the token after it, as those of "
-            f"an encoder such as BERT do. {OTHERWISE}"
+            f"Cannot use {path} as a causal LM: its logits at a token depend on the token after it, as those "
+            f"of an encoder such as BERT do. {OTHERWISE}"
         )
 
 

@@ -83,7 +83,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put a saved state back. Raises CheckpointError when the file is missing, damaged or of another model."""
+    """Put a saved state back. Raises CheckpointError for a file that is missing, damaged or foreign."""
     path = folder / OPTIMIZER_FILE
     if not path.exists():
         raise CheckpointError(

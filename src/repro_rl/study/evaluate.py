@@ -59,8 +59,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
 
-    ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails its
-    episode, which counts as not won. ``policy``: that model, loaded already; it is left open.
+    ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails
+    its episode, which counts as not won. ``policy``: that model, loaded already; it is left open.
 
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), progress quality

@@ -191,10 +191,9 @@ class WarmupRun:
         last = self.update == self.setup.config.warmup.updates
         if self.skipped >= MAX_SKIPPED or (self.skipped and last):
             raise TrainingStopped(
-                f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in the "
-                f"last {self.skipped} updates, which were not applied. No warm start is written. Lower warmup.lr "
-                f"or warmup.grad_clip and use another folder; checkpoints before it are in "
-                f"{self.out / 'checkpoints'}."
+                f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in "
+                f"the last {self.skipped} updates, which were not applied. No warm start is written. Lower "
+                f"warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
             )
 
     def _collation(self) -> Collation:
