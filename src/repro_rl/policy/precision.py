@@ -62,8 +62,8 @@ def _named_precision(dtype: str, trained: bool) -> Precision:
         )
     if trained and kind.itemsize < 4:
         warnings.warn(
-            f"policy.dtype={dtype}: optimizer steps smaller than the rounding of {dtype} weights are lost; use "
-            "auto or float32 to train all weights.",
+            f"policy.dtype={dtype}: optimizer steps smaller than the rounding of {dtype} weights are lost; "
+            "use auto or float32 to train all weights.",
             stacklevel=3,
         )
     return Precision(kind, False, "policy.dtype")

@@ -272,7 +272,7 @@ def check_finite(model: Any, path: str | Path) -> None:
         kind = str(next(model.parameters()).dtype).removeprefix("torch.")
         raise CheckpointError(
             f"Cannot load a causal LM from {path}: {some(bad)} hold numbers that are NaN or infinite in "
-            f"{kind}. The file is damaged, or was saved by a training that diverged; use an earlier checkpoint."
+            f"{kind}. The file is damaged, or a training that diverged saved it; use an earlier checkpoint."
         )
 
 

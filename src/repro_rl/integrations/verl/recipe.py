@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from repro_rl.config import (
+    PolicySection,
     PromptSection,
     RunConfig,
     TrainSection,
