@@ -2,7 +2,8 @@
 
 Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
 rows whose prompts are equal share one forward pass until they sample different tokens; what prompts share at
-their beginning is computed once (see ``decoders``); and finished rows leave the batch.
+their beginning is computed once, where that is exact (see ``capabilities``); and finished rows leave the
+batch.
 """
 
 from __future__ import annotations
@@ -19,12 +20,19 @@ from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.decoders import ModelDecoder, PackedDecoder, PrefixCache, PromptDecoder
+from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.decoders import (
+    ModelDecoder,
+    PackedDecoder,
+    PrefixCache,
+    PromptDecoder,
+    UncachedDecoder,
+)
 from repro_rl.policy.hub import check_model_path, first_line, hide_progress_bars
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
 from repro_rl.policy.sampling import sample_rows
-from repro_rl.policy.sessions import CachedSession, keeps_cache
+from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.types import Completion, Ids
@@ -132,7 +140,8 @@ class TransformersPolicy(TokenPolicy):
         was_training = self.model.training
         self.model.eval()
         out: list[Completion | None] = [None] * len(encoded)
-        for rows in self._batches(encoded, settings.max_new_tokens):
+        equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
+        for rows in self._batches(encoded, settings.max_new_tokens, equal):
             with self.precision():
                 batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
             for row, completion in zip(rows, batch, strict=True):
@@ -144,8 +153,11 @@ class TransformersPolicy(TokenPolicy):
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
         return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
 
-    def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
-        """Rows by length, equal prompts side by side; a batch counts those once."""
+    def _batches(self, encoded: Sequence[Ids], new_tokens: int, equal: bool) -> list[list[int]]:
+        """Rows by length, equal prompts side by side; a batch counts those once.
+
+        ``equal``: the prompts of a batch must have equal lengths.
+        """
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         batches: list[list[int]] = []
         start = 0
@@ -155,7 +167,8 @@ class TransformersPolicy(TokenPolicy):
                 ids = encoded[order[stop]]
                 distinct += stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
-                if stop > start and distinct * width > self.max_batch_tokens:
+                unequal = equal and len(ids) != len(encoded[order[start]])
+                if stop > start and (unequal or distinct * width > self.max_batch_tokens):
                     break
                 stop += 1
             batches.append(order[start:stop])
@@ -165,12 +178,18 @@ class TransformersPolicy(TokenPolicy):
     def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
         distinct: dict[Ids, int] = {}
         branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
-        decoder: PromptDecoder = (
-            PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
-        )
+        decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
         sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+
+    def _decoder(self) -> PromptDecoder:
+        if self.uses_packed:
+            return PackedDecoder(self.model)
+        capabilities = capabilities_of(self.model)
+        if capabilities.batching is Batching.UNCACHED:
+            return UncachedDecoder(self.model)
+        return ModelDecoder(self.model, self.prefix, capabilities)
 
     # As its own sampler ---------------------------------------------------------------------------
 
