@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_config
-from repro_rl.cli.show import console, visible
+from repro_rl.cli.show import console, say, visible
 from repro_rl.errors import ConfigError, ReproError
 
 if TYPE_CHECKING:
@@ -77,16 +77,12 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
     config = read_config(source, list(overrides), f"policy.model={json.dumps(model)}")
     found = check_model(start_model(config.policy.model), config, prompts=source is not None)
     for name, value in found.facts.items():
-        console.print(f"[bold]{name}[/]: {escape(visible(value))}", highlight=False)
+        say(f"{name}: {visible(value)}")
     for check in found.checks:
         _print_check(check)
     failed = [check.name for check in found.checks if not check.ok]
     if failed:
-        console.print(
-            f"[red]{escape(model)} should not be used like this: {', '.join(failed)} failed, see above. "
-            "docs/models.md says what helps.[/]",
-            highlight=False,
-        )
+        say(f"{model} should not be used like this ({', '.join(failed)} failed); see docs/models.md.")
     return found.ok
 
 

@@ -145,8 +145,16 @@ def logprobs_of(policy: ExactPolicy, ids: Ids) -> NDArray[np.float32]:
 def check_exact(policy: ExactPolicy, name: object) -> None:
     """Try out a model before anything is spent. ``name`` is what messages call it.
 
-    Raises CheckpointError when it is not causal, or when sampled log-probs are not the computed ones.
+    Raises CheckpointError when it is not causal, when sampled log-probs are not the computed ones, and for
+    RWKV's rescaling, which changes the weights themselves.
     """
+    config = base_model(policy.model).config
+    if config.model_type == "rwkv" and config.rescale_every:
+        raise CheckpointError(
+            f"{name} ({type(policy.model).__name__}) divides its weights when it is evaluated, so a checkpoint "
+            f"would be another model. Set rescale_every from {config.rescale_every} to 0 in its config.json: "
+            "only float16 needs it."
+        )
     prompts = [policy.text.plain_ids(text) for text in probe_texts(policy.text)[:2]]
     limit = REFUSED_HALF if is_half(policy) else REFUSED
     architecture = type(base_model(policy.model)).__name__

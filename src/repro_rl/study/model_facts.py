@@ -15,7 +15,7 @@ from repro_rl.policy.capabilities import base_model, capabilities_of
 from repro_rl.types import Ids
 
 MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # float32 numbers that the optimizer keeps for a weight
-SHORT, LONG = 8, 24  # tokens of the two passes that the size of the KV cache is measured on
+SHORT, LONG = 4, 8  # tokens of the two passes that the size of the KV cache is measured on
 
 
 def model_facts(policy: TransformersPolicy, config: RunConfig) -> dict[str, str]:
@@ -81,7 +81,7 @@ def _measured_cache(policy: TransformersPolicy, name: str, ids: Ids) -> int:
 
 def _bytes(value: Any) -> int:
     """Of the tensors in an attribute of a cache layer: one, or a dictionary of them."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.dim():
         return value.numel() * value.element_size()
     return sum(map(_bytes, value.values())) if isinstance(value, dict) else 0
 
