@@ -28,8 +28,9 @@ def model_of(name, **settings):
         ("Gemma 3", Batching.LEFT_PADDED, WINDOW, False),  # some layers see everything
         ("Llama 4", Batching.LEFT_PADDED, WINDOW, False),  # chunks
         ("GPT-Neo", Batching.LEFT_PADDED, WINDOW, False),  # a window that its cache knows nothing of
-        ("BLOOM", Batching.LEFT_PADDED, None, False),
-        ("Falcon, ALiBi", Batching.LEFT_PADDED, None, False),
+        ("MPT", Batching.LEFT_PADDED, None, False),
+        ("BLOOM", Batching.PADDED, None, False),  # its ALiBi counts the tokens of a mask that it must see
+        ("Falcon, ALiBi", Batching.PADDED, None, False),
         ("Falcon, rotary", Batching.PADDED, None, True),
         ("Jamba", Batching.EQUAL, None, False),
         ("Falcon-H1", Batching.EQUAL, None, False),  # both states in every layer
@@ -47,7 +48,7 @@ def test_a_batch_within_the_window_is_padded_as_if_there_were_none():
     can = capabilities_of(model_of("Mistral, window"))
     assert can.batching_of(WINDOW) is Batching.PADDED
     assert can.batching_of(WINDOW + 1) is Batching.LEFT_PADDED
-    alibi = capabilities_of(model_of("BLOOM"))
+    alibi = capabilities_of(model_of("MPT"))
     assert alibi.batching_of(1) is Batching.LEFT_PADDED
 
 
@@ -79,7 +80,7 @@ def test_masks_of_our_own_need_an_attention_that_adds_them():
     assert not keeps_cache(model)
 
 
-@pytest.mark.parametrize("name", ["Mistral, window", "BLOOM", "MPT", "GPT-Neo", "LFM2"])
+@pytest.mark.parametrize("name", ["Mistral, window", "BLOOM", "Falcon, ALiBi", "MPT", "GPT-Neo", "LFM2"])
 def test_other_models_read_the_whole_conversation_again(name):
     words = tokenizer()
     policy = TransformersPolicy(build(BY_NAME[name], len(words)), TextCodec(words))

@@ -11,13 +11,14 @@ import torch
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, decoders, exactness, transformers_policy
 from repro_rl.policy.capabilities import Batching, capabilities_of
+from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec
 from support.families import FAMILIES, build, tokenizer
 from support.models import keys_of, load_cpu
 
 BY_NAME = {family.name: family for family in FAMILIES}
-# Siblings of one another: window, some windows, chunks, local layers, ALiBi in three implementations.
-DISTANCE_IN_SLOTS = ["Mistral, window", "Gemma 2", "Llama 4", "GPT-Neo", "BLOOM", "MPT", "Falcon, ALiBi"]
+# Windows in all layers and in some, chunks, local layers, ALiBi.
+DISTANCE_IN_SLOTS = ["Mistral, window", "Gemma 2", "OLMo 3", "Cohere 2", "Llama 4", "GPT-Neo", "MPT"]
 RECURRENT = ["Qwen3.5", "LFM2", "Mamba-2", "Falcon-H1", "Jamba"]
 
 
@@ -65,6 +66,16 @@ def test_padding_behind_the_prefix_betrays_itself(name, words, monkeypatch):
     found = exactness.window_deviation(policy, prompts, 4)
     assert found.largest > 1e-4
     assert found.tokens <= 12
+
+
+@pytest.mark.parametrize("name", ["BLOOM", "Falcon, ALiBi"])
+def test_masks_of_our_own_betray_themselves(name, words):
+    """Conversations whose cache is kept, forced on models that count the tokens of a 2-D mask."""
+    policy = policy_of(name, words)
+    texts = exactness.probe_texts(policy.text)
+    assert exactness.chat_deviation(policy, texts, 2).largest <= 1e-5
+    with pytest.raises((ValueError, RuntimeError)):
+        CachedSession(policy).answer([0, 1], texts[:2], keys_of(2), SamplingSettings(2))
 
 
 @pytest.mark.parametrize("name", RECURRENT)

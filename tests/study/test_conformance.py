@@ -171,5 +171,5 @@ def test_the_command_fails_with_what_to_do(llama, capsys, monkeypatch):
 )
 def test_words_that_do_not_belong_there(words, message, capsys, monkeypatch):
     status, printed = run_command(capsys, monkeypatch, "doctor", *words)
-    assert status == 1
+    assert status == 2
     assert message in " ".join(printed.split())

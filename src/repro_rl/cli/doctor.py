@@ -71,9 +71,7 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
 
     names = [word for word in overrides if "=" not in word]
     if names:
-        raise ConfigError(
-            f"With --model only settings may follow, SECTION.KEY=VALUE; got {', '.join(names)}."
-        )
+        raise ConfigError(f"With --model only SECTION.KEY=VALUE may follow; got {', '.join(names)}.")
     config = read_config(source, list(overrides), f"policy.model={json.dumps(model)}")
     found = check_model(start_model(config.policy.model), config, prompts=source is not None)
     for name, value in found.facts.items():

@@ -2,7 +2,8 @@
 
 A batch of unequal prompts needs padding, and a KV cache. Which padding a model tolerates depends on what its
 layers take for the distance between two tokens: positions that they are given (rotary and learned
-embeddings), or slots of the cache (sliding windows, ALiBi). A recurrent state tolerates none.
+embeddings; ALiBi of BLOOM), or slots of the cache (sliding windows, ALiBi of MPT). A recurrent state
+tolerates none.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def capabilities_of(model: Any) -> Capabilities:
         window=window,
         cache_argument=cache_argument,
         positions=positions,
-        chat_cache=batching is Batching.PADDED and _takes_masks(model),
+        chat_cache=batching is Batching.PADDED and not _has_alibi(model.config) and _takes_masks(model),
     )
 
 
@@ -85,8 +86,8 @@ def _batching(model: Any, positions: bool) -> tuple[Batching, str, int | None]:
         return Batching.EQUAL, f"its cache has layers of other kinds ({', '.join(other)})", None
     if not type(model).__module__.startswith(LIBRARY):
         return Batching.LEFT_PADDED, "its code is not part of transformers", None
-    if not positions or _has_alibi(model.config):
-        return Batching.LEFT_PADDED, "its attention counts distance in slots of the cache", None
+    if not positions and not _has_alibi(model.config):
+        return Batching.LEFT_PADDED, "it is not given positions, so it counts slots of the cache", None
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
     if _has_local_layers(model.config):
         windows.append(model.config.window_size)
@@ -100,8 +101,8 @@ _FULL, _WINDOW = DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__
 
 
 def _has_alibi(config: Any) -> bool:
-    """Falcon has a switch for it; the other models with ALiBi take no positions."""
-    return bool(getattr(config, "alibi", False))
+    """ALiBi that counts the tokens of a 2-D mask, so it needs one. Falcon has a switch for it."""
+    return config.model_type == "bloom" or bool(getattr(config, "alibi", False))
 
 
 def _has_local_layers(config: Any) -> bool:

@@ -151,9 +151,9 @@ def check_exact(policy: ExactPolicy, name: object) -> None:
     config = base_model(policy.model).config
     if config.model_type == "rwkv" and config.rescale_every:
         raise CheckpointError(
-            f"{name} ({type(policy.model).__name__}) divides its weights when it is evaluated, so a checkpoint "
-            f"would be another model. Set rescale_every from {config.rescale_every} to 0 in its config.json: "
-            "only float16 needs it."
+            f"{name} ({type(policy.model).__name__}) divides its weights when it is evaluated, so a "
+            f"checkpoint would be another model. Set rescale_every from {config.rescale_every} to 0 in its "
+            "config.json: only float16 needs it."
         )
     prompts = [policy.text.plain_ids(text) for text in probe_texts(policy.text)[:2]]
     limit = REFUSED_HALF if is_half(policy) else REFUSED
