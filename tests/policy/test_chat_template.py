@@ -16,7 +16,7 @@ from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate, with_date
 from repro_rl.policy.text import Conversation
 from repro_rl.text import TextFormat
 from repro_rl.text.parse import parse_action
-from support.families import FAMILIES, family_tokenizer
+from support.chat_families import FAMILIES, family_tokenizer
 from support.qwen import plain, small_codec, small_tokenizer
 
 # What these write before an answer is not in their generation prompt: we add it.

@@ -11,7 +11,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.policy import TextCodec, load_text
 from repro_rl.policy.control_tokens import Piece, TextEncoder, begin_ids, control_tokens, plain_ids
 from repro_rl.policy.text import Conversation
-from support.families import FAMILIES, family_tokenizer, tokenizer_of
+from support.chat_families import FAMILIES, family_tokenizer, tokenizer_of
 from support.qwen import plain, small_codec, small_tokenizer
 from support.slow_tokenizers import slow_tokenizer
 
@@ -81,7 +81,9 @@ def test_other_texts_have_the_tokenizers_own_ids(name):
 
 @given(
     st.sampled_from(sorted(CODECS)),
-    st.lists(st.sampled_from(["<", "|", ">", "im_end", "</s>", "<|im_end|>", "a", " ", "\n", "<think>", "<s>"])),
+    st.lists(
+        st.sampled_from(["<", "|", ">", "im_end", "</s>", "<|im_end|>", "a", " ", "\n", "<think>", "<s>"])
+    ),
 )
 @settings(max_examples=150, deadline=None)
 def test_no_text_adds_a_control_token(name, parts):

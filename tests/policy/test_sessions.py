@@ -245,15 +245,6 @@ def test_a_turn_without_an_answer_is_not_part_of_its_conversation(policy):
     assert session.used(0) == used + len(second.prompt_ids) + len(second.token_ids)
 
 
-def test_other_kinds_of_attention_read_everything_again(policy):
-    config = policy.model.config
-    kinds, config.layer_types = config.layer_types, ["sliding_attention"] * 2
-    try:
-        assert type(policy.open_chat()) is TokenSession
-    finally:
-        config.layer_types = kinds
-
-
 @pytest.mark.parametrize(("family", "thinking"), [("qwen2.5", False), ("qwen3", False), ("qwen3", True)])
 def test_conversations_of_both_families(family, thinking):
     """Real templates, long turns, answers cut off: sampled as trained, joined as the template says."""

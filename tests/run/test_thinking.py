@@ -14,7 +14,7 @@ from repro_rl.policy import TextCodec
 from repro_rl.run.preflight import check_model_text
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.study.evaluate import EvalRequest, evaluate
-from support.families import family_tokenizer
+from support.chat_families import family_tokenizer
 from support.qwen import small_codec
 
 ALLOWED = {  # template, policy.thinking -> the formats that go with it

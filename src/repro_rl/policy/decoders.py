@@ -1,7 +1,8 @@
 """Decoders for single prompts: prompts to logits, then one decode step after another.
 
-``ModelDecoder`` calls any model of transformers, with its KV cache. ``PackedDecoder`` runs ``packed`` over
-the token tree of the prompts, with keys and values in buffers that are allocated once.
+``ModelDecoder`` calls any model of transformers, with its KV cache; ``UncachedDecoder`` does without one.
+``PackedDecoder`` runs ``packed`` over the token tree of the prompts, with keys and values in buffers that are
+allocated once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import DynamicCache
 
 from repro_rl.policy import packed
+from repro_rl.policy.capabilities import Batching, Capabilities
 from repro_rl.policy.sampling import Branches, Decoder
 from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.types import Ids
@@ -45,19 +48,21 @@ class PrefixCache:
 
 
 class ModelDecoder:
-    """Any causal LM of transformers. The longest common prefix of the prompts is computed once."""
+    """Any causal LM of transformers that has one of its caches.
 
-    def __init__(self, model: Any, prefix: PrefixCache):
-        self.model, self.prefix = model, prefix
+    The longest common prefix of the prompts is computed once, unless the model's ``capabilities`` say that
+    padding behind it would change what the model computes.
+    """
+
+    def __init__(self, model: Any, prefix: PrefixCache, capabilities: Capabilities):
+        self.model, self.prefix, self.capabilities = model, prefix, capabilities
         self.device = next(model.parameters()).device
         self._cache: Any = None
         self._mask = self._position = torch.empty(0)
 
     def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
-        """See PromptDecoder. Prompts are left-padded behind their common prefix."""
-        from transformers import DynamicCache
-
-        shared = self._shared_length(prompts)
+        """See PromptDecoder. Prompts are left-padded, behind their common prefix where that is shared."""
+        shared = self._shared_length(prompts) if self._shares_prefix(prompts, new_tokens) else 0
         width = max(map(len, prompts)) - shared
         ids = np.zeros((len(prompts), width), dtype=np.int64)
         mask = np.ones((len(prompts), shared + width), dtype=np.int64)
@@ -81,24 +86,36 @@ class ModelDecoder:
         parent = branches.parent
         if len(parent) != len(self._mask) or not np.array_equal(parent, np.arange(len(self._mask))):
             select = torch.as_tensor(parent, device=self.device)
-            self._cache.batch_select_indices(select)
+            if self._unpadded:  # recurrent states can be reordered, but have no batch_select_indices
+                self._cache.reorder_cache(select)
+            else:
+                self._cache.batch_select_indices(select)
             self._mask, self._position = self._mask[select], self._position[select]
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
         self._position = self._position + 1
         token = torch.as_tensor(branches.token, device=self.device)
         return self._forward(token[:, None], self._position[:, None])
 
+    @property
+    def _unpadded(self) -> bool:
+        return self.capabilities.batching is Batching.EQUAL
+
     def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        result = self.model(
-            input_ids=ids,
-            attention_mask=self._mask,
-            position_ids=position,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = result.logits[:, -1]
+        inputs = {"input_ids": ids, self.capabilities.cache_argument: self._cache}
+        if self.capabilities.positions:
+            inputs["position_ids"] = position
+        if not self._unpadded:  # a recurrent layer takes a mask for that of the new tokens alone
+            inputs["attention_mask"] = self._mask
+        logits: torch.Tensor = self.model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
         return logits
+
+    def _shares_prefix(self, prompts: list[Ids], new_tokens: int) -> bool:
+        """Whether a prefix may be shared: where no padding follows it, or the model sees none in between."""
+        longest = max(map(len, prompts))
+        batching = self.capabilities.batching_of(longest + new_tokens)
+        if batching is Batching.LEFT_PADDED:
+            return len(min(prompts, key=len)) == longest
+        return batching is Batching.PADDED
 
     def _shared_length(self, prompts: list[Ids]) -> int:
         """Length of the prefix to take from the cache: the cached one when it is most of what is shared.
@@ -113,18 +130,48 @@ class ModelDecoder:
         return shared if shared >= MIN_PREFIX else 0
 
     def _prefix_cache(self, prefix: Ids) -> Any:
-        from transformers import DynamicCache
-
         if self.prefix.ids != prefix:
             cache = DynamicCache(config=self.model.config)
             self.model(
                 input_ids=torch.tensor([prefix], device=self.device),
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self.capabilities.cache_argument: cache},
             )
             self.prefix.ids, self.prefix.cache = prefix, cache
         return self.prefix.cache
+
+
+class UncachedDecoder:
+    """Any causal LM: each step is a forward pass over the whole sequences, padded on the right."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.device = next(model.parameters()).device
+        self._sequences: list[Ids] = []
+
+    def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        """See PromptDecoder."""
+        self._sequences = prompts
+        return self._forward()
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        pairs = zip(branches.parent.tolist(), branches.token.tolist(), strict=True)
+        self._sequences = [(*self._sequences[parent], token) for parent, token in pairs]
+        return self._forward()
+
+    def _forward(self) -> torch.Tensor:
+        lengths = np.array([len(ids) for ids in self._sequences])
+        ids = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
+        for row, sequence in enumerate(self._sequences):
+            ids[row, : len(sequence)] = sequence
+        columns, column = np.unique(lengths - 1, return_inverse=True)
+        logits = logits_at(
+            self.model,
+            torch.as_tensor(ids, device=self.device),
+            torch.as_tensor(columns, device=self.device),
+        )
+        return logits[torch.arange(len(lengths)), torch.as_tensor(column)]
 
 
 @dataclass(slots=True)
@@ -228,6 +275,17 @@ class PackedDecoder:
         self._buffers = [(selected(keys), selected(values)) for keys, values in self._buffers]
         self._mask, self._length = self._mask[select], self._length[chosen]
         self._buffer_row = np.arange(len(chosen))
+
+
+def logits_at(model: Any, ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Logits [B, K, V] at ``columns`` [K] of right-padded rows ``ids`` [B, L], by one pass without a cache.
+
+    A causal model never looks right, so no attention mask is needed.
+    """
+    logits: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=columns).logits
+    if logits.shape[1] == len(columns):
+        return logits
+    return logits[:, columns]  # code outside transformers may not know logits_to_keep
 
 
 def common_prefix(prompts: Sequence[Ids]) -> int:

@@ -43,17 +43,6 @@ class LocalPolicy(Protocol):
     def precision(self) -> AbstractContextManager[Any]: ...
 
 
-def keeps_cache(model: Any) -> bool:
-    """Whether ``CachedSession`` serves this model: full attention in every layer, and masks of our own."""
-    config = model.config
-    kinds = getattr(config, "layer_types", None)  # older architectures name a window instead, or nothing
-    if kinds:
-        full = all(kind == "full_attention" for kind in kinds)
-    else:
-        full = not getattr(config, "sliding_window", None)
-    return full and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
-
-
 class CachedSession(Conversations):
     """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
 

@@ -15,6 +15,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
+from repro_rl.policy.exactness import check_exact
 from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.policy.model_source import find_source
@@ -33,15 +34,18 @@ class Reference:
 def load_policy(section: PolicySection, path: str | Path, *, training: bool = False) -> TransformersPolicy:
     """A policy from a model folder or hub name; ``training``: its weights, or an adapter, will be trained.
 
-    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or a file of a folder
-    made here is damaged (see ``checksums``).
+    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded, is not exact, or a
+    file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
     source = find_source(path)
     for folder in (*source.adapters, Path(source.model)):
         check_files(folder, but=OPTIMIZER_FILE)
-    return TransformersPolicy.load(path, section, training=training)
+    policy = TransformersPolicy.load(path, section, training=training)
+    if not policy.uses_packed:  # whose architectures are known, and tested
+        check_exact(policy, path)
+    return policy
 
 
 def load_trained(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from repro_rl.policy import packed
+from repro_rl.policy.decoders import logits_at
 from repro_rl.train.batch import Batch, TreeInputs
 
 
@@ -23,8 +24,7 @@ def target_logits(model: Any, batch: Batch, temperature: float) -> tuple[torch.T
         index = inputs.index
         logits = packed.forward(model, inputs.tree, inputs.nodes)
     else:
-        logits = model(input_ids=inputs.ids, use_cache=False, logits_to_keep=inputs.columns).logits
-        logits = logits[inputs.row, inputs.column]
+        logits = logits_at(model, inputs.ids, inputs.columns)[inputs.row, inputs.column]
     logits = logits.float()
     return (logits / temperature if temperature != 1 else logits), index
 
