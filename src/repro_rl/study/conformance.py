@@ -29,7 +29,7 @@ from repro_rl.policy.exactness import (
 )
 from repro_rl.policy.packed import use_packed
 from repro_rl.run.models import load_trained
-from repro_rl.run.preflight import check_thinking
+from repro_rl.run.preflight import check_model_text
 from repro_rl.study.model_facts import free_bytes, model_facts, training_bytes
 from repro_rl.train import Batch, Collation, LossSettings, Row, build_optimizer, imitation_loss, policy_loss
 from repro_rl.types import Ids, TokenKind
@@ -170,7 +170,7 @@ class _Checks:
 
     def prompts(self) -> str:
         """The thinking switch of the template and the format of answers agree."""
-        check_thinking(self.config.prompt, self.policy.text)
+        check_model_text(self.config.prompt, self.policy.text)
         return "the chat template and the settings of prompts agree"
 
     def checkpoint(self, folder: Path) -> str:
