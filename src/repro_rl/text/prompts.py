@@ -82,11 +82,19 @@ class PromptBuilder:
     ``history``: the largest number of past (observation, action) pairs in a prompt; the compact style has
     none. ``template_dir``: a folder with replacements for template files. ``resolution``: progress in
     *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
+    ``admissible``: whether prompts list the actions that are possible now. Templates get an empty list where
+    they do not; the package's compact templates never list them.
     Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
     """
 
     def __init__(
-        self, fmt: TextFormat, history: int = 2, template_dir: Path | None = None, *, resolution: int = 1
+        self,
+        fmt: TextFormat,
+        history: int = 2,
+        template_dir: Path | None = None,
+        *,
+        resolution: int = 1,
+        admissible: bool = True,
     ) -> None:
         if history < 0:
             raise ConfigError(f"prompt.history is {history}; give 0 or more past steps.")
@@ -97,7 +105,7 @@ class PromptBuilder:
         self.fmt, self.resolution = fmt, resolution
         self.history = 0 if fmt.style == "compact" else history
         # Only the package's own compact templates leave the admissible actions out.
-        self.shows_admissible = fmt.style == "full" or template_dir is not None
+        self.shows_admissible = admissible and (fmt.style == "full" or template_dir is not None)
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
@@ -166,7 +174,7 @@ class PromptBuilder:
             instructions=inputs.instructions,
             goal=inputs.goal,
             observation=one_line(inputs.observation) if compact else inputs.observation,
-            admissible=inputs.admissible,
+            admissible=inputs.admissible if self.shows_admissible else (),
             history=history,
             step=inputs.step,
             max_steps=inputs.max_steps,
