@@ -98,6 +98,11 @@ class PromptSection(Section):
     resolution: int = Field(
         10, ge=1, le=50, description="progress written in multiples of this (compact style)"
     )
+    reflect_form: Literal["free", "guided"] = Field(
+        "free",
+        description="free: a reflection is text like any other. guided: its fixed parts are given, only the "
+        "digits of its values are sampled, so it always has T values",
+    )
     template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
     max_prompt_tokens: int = Field(2048, gt=0)
     max_reflect_tokens: int = Field(4096, gt=0)

@@ -20,6 +20,7 @@ from repro_rl.errors import CheckpointError
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.decoders import ModelDecoder, PackedDecoder, PrefixCache, PromptDecoder
+from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import check_model_path, first_line, hide_progress_bars
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
@@ -27,6 +28,7 @@ from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession, keeps_cache
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 
@@ -126,7 +128,11 @@ class TransformersPolicy(TokenPolicy):
 
     @torch.no_grad()
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells."""
         was_training = self.model.training
@@ -134,7 +140,8 @@ class TransformersPolicy(TokenPolicy):
         out: list[Completion | None] = [None] * len(encoded)
         for rows in self._batches(encoded, settings.max_new_tokens):
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+                part = None if forms is None else [forms[i] for i in rows]
+                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings, part)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -162,14 +169,22 @@ class TransformersPolicy(TokenPolicy):
             start = stop
         return batches
 
-    def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+    def _generate_batch(
+        self,
+        prompts: list[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        plan = guided_plan(self.text, forms, settings)
+        begun = prompts if plan is None else plan.begin(prompts)
         distinct: dict[Ids, int] = {}
-        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
+        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
         decoder: PromptDecoder = (
             PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
         )
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
+        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids, plan)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     # As its own sampler ---------------------------------------------------------------------------
@@ -226,11 +241,15 @@ class AdapterOffPolicy(TokenPolicy):
         self.policy, self.text = policy, policy.text
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         self.policy.weights_changed()  # the cached prefix was computed with the adapter on
         try:
             with self.policy.model.disable_adapter():
-                return self.policy.generate_ids(encoded, keys, settings)
+                return self.policy.generate_ids(encoded, keys, settings, forms)
         finally:
             self.policy.weights_changed()

@@ -12,14 +12,17 @@ from repro_rl.policy.text import TextCodec
 from repro_rl.types import Completion, Ids
 
 
-def sampling_fields(settings: SamplingSettings, key: int, eos_ids: Iterable[int]) -> dict[str, Any]:
+def sampling_fields(
+    settings: SamplingSettings, key: int, eos_ids: Iterable[int], allowed: Ids | None = None
+) -> dict[str, Any]:
     """Sampling parameters of one request, under the names that vLLM's engine and server share.
 
     All that shapes the distribution is named, since a server fills in what is left out from the model's
     generation_config.json. The seed is a function of the row's stream alone, so a sample does not depend on
-    what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them.
+    what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them. ``allowed``: the ids
+    that may be sampled; None: all.
     """
-    return {
+    fields = {
         "max_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
@@ -33,9 +36,16 @@ def sampling_fields(settings: SamplingSettings, key: int, eos_ids: Iterable[int]
         "stop_token_ids": sorted(eos_ids),
         "ignore_eos": True,
     }
+    return fields if allowed is None else fields | {"allowed_token_ids": list(allowed)}
 
 
-def completion_of(text: TextCodec, prompt: Ids, ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
+def completion_of(
+    text: TextCodec,
+    prompt: Ids,
+    ids: Sequence[int],
+    logprobs: Sequence[float],
+    allowed: Ids | None = None,
+) -> Completion:
     """A completion of sampled ids. Its entropy is an estimate: minus the mean log-prob of what was drawn.
 
     Raises ValueError naming what cannot be trained on.
@@ -45,6 +55,8 @@ def completion_of(text: TextCodec, prompt: Ids, ids: Sequence[int], logprobs: Se
         raise ValueError(f"{len(ids)} token ids and {len(logprobs)} log-probs came back")
     if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
         raise ValueError(f"a token id is not one of the vocabulary's {vocabulary}")
+    if allowed is not None and not set(ids) <= set(allowed):
+        raise ValueError(f"token {ids[0]} is not one of the allowed_token_ids {list(allowed)}")
     values = np.asarray(logprobs, dtype=np.float32)
     if not np.isfinite(values).all():
         raise ValueError("a log-prob is not finite")
