@@ -102,9 +102,10 @@ def ask_all(
     forms: Sequence[GuidedText] | None = None,
 ) -> list[Completion]:
     """A completion for each list of messages."""
+    asked: Sequence[GuidedText | None] = forms or [None] * len(keys)
     questions = [
         Question(content, settings.max_new_tokens, settings.temperature, settings.top_p, int(key), form)
-        for content, key, form in zip(messages, keys.tolist(), forms or [None] * len(keys), strict=True)
+        for content, key, form in zip(messages, keys.tolist(), asked, strict=True)
     ]
     answers = client.ask(questions)
     return [completion_of(answer, question.form) for answer, question in zip(answers, questions, strict=True)]
