@@ -27,6 +27,9 @@ from repro_rl.text.guided import GuidedText
 from repro_rl.types import Ids
 
 EXCLUDED = -1e30  # logit of what may not be drawn: its probability is 0, and no product with it is NaN
+REMEDY = (
+    "Set prompt.reflect_form=free, or in compact style the prompt.resolution that the model was made with."
+)
 PROBES = (3, 4)  # numbers of one digit, whose texts show where integers stand among the tokens
 
 
@@ -176,10 +179,9 @@ def _given(text: TextCodec, form: GuidedText) -> tuple[tuple[Ids, ...], int, Ids
             bounds = [-1, *at, len(one)]
             pieces = tuple(one[start + 1 : stop] for start, stop in pairwise(bounds))
             return pieces, left, (one[at[0]],)
-    example = form.render([PROBES[0]] * len(form))[:60]
+    example = form.render([form.values[1]] * len(form))[:60]
     raise ConfigError(
-        f"prompt.reflect_form=guided does not work with this tokenizer: in {example!r} it has no token for a "
-        "number alone. Set prompt.reflect_form=free."
+        f"prompt.reflect_form=guided: in {example!r} the tokenizer has no token for a number alone. {REMEDY}"
     )
 
 
@@ -205,8 +207,7 @@ def _check(text: TextCodec, form: GuidedText, guide: TokenGuide) -> None:
         if _unknown(text, ids) or text.decode(ids).split() != wanted.split():
             raise ConfigError(
                 f"prompt.reflect_form=guided: the tokenizer cannot write {value} in a reflection"
-                f" ({wanted[:40]!r} reads back as {text.decode(ids)[:40]!r}). Set prompt.reflect_form=free, "
-                "or in compact style the prompt.resolution that the model was made with."
+                f" ({wanted[:40]!r} reads back as {text.decode(ids)[:40]!r}). {REMEDY}"
             )
 
 
