@@ -6,7 +6,7 @@ Progress is an integer percentage 0..100 (decision D1). ``P_0 = 0`` before any a
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -28,6 +28,9 @@ class Completion:
     entropy: float = 0.0  # mean over the N tokens, nats
     counted: tuple[int, int] | None = None  # prompt and completion tokens, where ids are not available
     error: str | None = None  # why a server gave no completion at all
+    # [N], the ids that each token was drawn from, of which log-probs and entropy are; a token with one such
+    # id was given, not sampled. None: free text, drawn from the whole vocabulary.
+    allowed: tuple[Ids, ...] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -38,6 +41,11 @@ class Completion:
     def tokens(self) -> int:
         """N, also where a server counted tokens without giving their ids."""
         return self.counted[1] if self.counted else len(self.token_ids)
+
+    @property
+    def sampled(self) -> int:
+        """Tokens that were sampled: all N of them, but for a guided answer."""
+        return self.tokens if self.allowed is None else sum(len(ids) > 1 for ids in self.allowed)
 
 
 def no_completion() -> Completion:
@@ -158,6 +166,8 @@ class Sample:
     advantage: NDArray[np.float32]  # [L], 0 where not trained
     logprob: NDArray[np.float32]  # [L], of the sampled id, 0 where not trained
     group: int  # index of the task group; mini-batches are split by it
+    # Index of a trained token -> the ids it was drawn from; no entry: the whole vocabulary.
+    allowed: Mapping[int, Ids] = field(default_factory=dict)
 
     @property
     def trained(self) -> NDArray[np.bool_]:

@@ -229,7 +229,7 @@ def test_sizes_are_those_of_the_codec(policy):
 
 def test_a_turn_without_an_answer_is_not_part_of_its_conversation(policy):
     class Refuses(TransformersPolicy):
-        def generate_ids(self, encoded, keys, settings):
+        def generate_ids(self, encoded, keys, settings, forms=None):
             done = super().generate_ids(encoded, keys, settings)
             for completion, ids in zip(done, encoded, strict=True):
                 completion.error = "too long" if len(ids) > 30 else None

@@ -98,9 +98,17 @@ class PromptSection(Section):
         "episode is one growing conversation, and its reflection is the last turn",
     )
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
+    admissible: Annotated[Literal["on", "off"], Switch] = Field(
+        "on", description="full style: list the actions that are possible now; off saves their tokens"
+    )
     demonstrations: int = Field(2, ge=1, description="number in a prompt that has demonstrations")
     resolution: int = Field(
         10, ge=1, le=50, description="progress written in multiples of this (compact style)"
+    )
+    reflect_form: Literal["free", "guided"] = Field(
+        "free",
+        description="free: a reflection is text like any other. guided: its fixed parts are given, only the "
+        "digits of its values are sampled, so it always has T values",
     )
     template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
     max_prompt_tokens: int = Field(2048, gt=0)

@@ -83,7 +83,28 @@ class ModelDecoder:
         )
 
     def advance(self, branches: Branches) -> torch.Tensor:
-        parent = branches.parent
+        self._select(branches.parent)
+        return self._append(torch.as_tensor(branches.token, device=self.device)[:, None])
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """See BlockDecoder: equal lengths only, since padding between tokens is not exact for every model."""
+        return len(set(lengths)) == 1
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """See BlockDecoder."""
+        self._select(branches.parent)
+        return self._append(torch.tensor(blocks, device=self.device))
+
+    def _append(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after the tokens [B, Q]."""
+        rows, size = ids.shape
+        self._mask = torch.cat([self._mask, self._mask.new_ones(rows, size)], dim=1)
+        position = self._position[:, None] + torch.arange(1, size + 1, device=self.device)
+        self._position = position[:, -1]
+        return self._forward(ids, position)
+
+    def _select(self, parent: NDArray[np.int64]) -> None:
+        """Make the rows of the cache those of ``parent``."""
         if len(parent) != len(self._mask) or not np.array_equal(parent, np.arange(len(self._mask))):
             select = torch.as_tensor(parent, device=self.device)
             if self._unpadded:  # recurrent states can be reordered, but have no batch_select_indices
@@ -91,10 +112,6 @@ class ModelDecoder:
             else:
                 self._cache.batch_select_indices(select)
             self._mask, self._position = self._mask[select], self._position[select]
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
-        self._position = self._position + 1
-        token = torch.as_tensor(branches.token, device=self.device)
-        return self._forward(token[:, None], self._position[:, None])
 
     @property
     def _unpadded(self) -> bool:
@@ -176,16 +193,17 @@ class UncachedDecoder:
 
 @dataclass(slots=True)
 class _BufferColumn:
-    """A layer's buffers, and the column that the next token of every row goes to. See packed.LayerKV."""
+    """A layer's buffers, and the column that the next tokens of every row begin at. See packed.LayerKV."""
 
     buffers: packed.KV  # [B, kv_heads, C, D] each
     column: int
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor) -> packed.KV:
         keys, values = self.buffers
-        keys[:, :, self.column : self.column + 1] = key_states
-        values[:, :, self.column : self.column + 1] = value_states
-        return keys[:, :, : self.column + 1], values[:, :, : self.column + 1]
+        stop = self.column + key_states.shape[2]
+        keys[:, :, self.column : stop] = key_states
+        values[:, :, self.column : stop] = value_states
+        return keys[:, :, :stop], values[:, :, :stop]
 
 
 class PackedDecoder:
@@ -217,6 +235,7 @@ class PackedDecoder:
             self._allocate(branches.parent)
         rows = len(self._length)
         column = self._column
+        self._grow(column + 1)
         tokens = np.zeros(rows, dtype=np.int64)
         tokens[self._buffer_row] = branches.token
         assert self._rotary is not None
@@ -234,6 +253,57 @@ class PackedDecoder:
         self._column += 1
         self._length += 1
         return logits
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """See BlockDecoder: any lengths, since the mask hides the padding."""
+        return True
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """See BlockDecoder. Blocks are left-padded in the buffers; idle rows append padding alone."""
+        if self._buffers:
+            self._select(branches.parent)
+        else:
+            self._allocate(branches.parent)
+        rows, size = len(self._length), max(map(len, blocks))
+        column, stop = self._column, self._column + size
+        self._grow(stop)
+        tokens, count = np.zeros((rows, size), dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        for row, block in zip(self._buffer_row.tolist(), blocks, strict=True):
+            tokens[row, size - len(block) :], count[row] = block, len(block)
+        order = np.arange(size) - (size - count[:, None])  # of a token in its block; negative: padding
+        assert self._rotary is not None
+        position = torch.from_numpy(np.clip(self._length[:, None] + order, 0, None)).reshape(-1)
+        rotary = self._rotary[0].index_select(0, position), self._rotary[1].index_select(0, position)
+        self._mask[:, column:stop][torch.from_numpy(order >= 0)] = 0
+        mask = self._mask[:, None, None, :stop].repeat(1, 1, size, 1)
+        mask[..., column:] += torch.full((size, size), -torch.inf).triu(1)
+        logits = packed.extend(
+            self.model,
+            [_BufferColumn(kv, column) for kv in self._buffers],
+            torch.from_numpy(tokens),
+            rotary,
+            mask,
+            torch.from_numpy(self._buffer_row) if len(self._buffer_row) < rows else None,
+        )
+        self._column = stop
+        self._length += count
+        return logits
+
+    def _grow(self, columns: int) -> None:
+        """Give the buffers at least so many columns; what is in them stays."""
+        now = self._mask.shape[1]
+        if columns <= now:
+            return
+        columns = max(columns, now + now // 2)
+
+        def grown(old: torch.Tensor) -> torch.Tensor:
+            new = old.new_empty(*old.shape[:2], columns, old.shape[3])
+            new[:, :, : self._column] = old[:, :, : self._column]
+            return new
+
+        self._buffers = [(grown(keys), grown(values)) for keys, values in self._buffers]
+        more = self._mask.new_full((len(self._mask), columns - now), -torch.inf)
+        self._mask = torch.cat([self._mask, more], dim=1)
 
     def _allocate(self, prompts: Sequence[int] | NDArray[np.int64]) -> None:
         """Buffers with a row for each of ``prompts``, which may repeat, filled with their keys and values."""

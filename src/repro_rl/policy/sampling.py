@@ -5,8 +5,9 @@ Rows whose contexts are equal share one branch of the decoder until they sample 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from repro_rl.policy.base import AnswerTokens, Keys, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
+
+# Of each of A rows: its next token, the token's log-prob, the entropy of what it was drawn from.
+Drawn = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
 
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
@@ -39,14 +43,51 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BlockDecoder(Decoder, Protocol):
+    """A decoder that can append several tokens at once."""
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """Whether one step can append blocks of these ``lengths``, one to each branch."""
+        ...
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """As ``advance``, but each branch appends its block [B], which begins with its token."""
+        ...
+
+
+class Plan(Protocol):
+    """Stands for free sampling where answers are partly given: see ``policy.guided``."""
+
+    def draw(
+        self,
+        logits: torch.Tensor,
+        branch: NDArray[np.int64],
+        active: NDArray[np.int64],
+        keys: Keys,
+        settings: SamplingSettings,
+    ) -> Drawn:
+        """The next token of each of the rows ``active`` [A], sampled or given. ``keys``: of all rows."""
+        ...
+
+    def follow(self, decoder: Decoder, active: NDArray[np.int64]) -> tuple[list[Ids], NDArray[np.bool_]]:
+        """What is given behind the tokens drawn last, of each row [A], and whether its answer has ended."""
+        ...
+
+    def complete(self, rows: list[SampledRow]) -> list[SampledRow]:
+        """The answers with what was given before their first token, and what each token was drawn from."""
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class SampledRow:
     """The tokens of one answer."""
 
     token_ids: Ids  # [N]
     logprobs: NDArray[np.float32]  # [N]
-    entropy: float  # mean over the N tokens, nats
+    entropy: float  # mean over the tokens that were sampled, nats
     finished: bool  # it ended with a stop token
+    allowed: tuple[Ids, ...] | None = None  # see Completion
 
     def completion(self, prompt_ids: Ids, text: TextCodec) -> Completion:
         """The answer to ``prompt_ids``, decoded."""
@@ -57,6 +98,7 @@ class SampledRow:
             text=text.decode(self.token_ids),
             finished=self.finished,
             entropy=self.entropy,
+            allowed=self.allowed,
         )
 
 
@@ -68,11 +110,13 @@ def sample_rows(
     settings: SamplingSettings,
     allowed: AnswerTokens,
     model: str = "the model",
+    plan: Plan | None = None,
 ) -> list[SampledRow]:
     """Sample every row until a stop token or the length limit.
 
     ``logits`` [B, V] are those after the prompts, ``branch`` [rows] says which of them a row samples from.
-    The decoder is not asked for logits after the last token of an answer. Raises NonFiniteError, naming
+    The decoder is not asked for logits after the last token of an answer. ``plan``: what is given and what
+    is sampled; None: everything is sampled, from the whole vocabulary. Raises NonFiniteError, naming
     ``model``, for logits that are NaN or infinite.
     """
     rows = len(branch)
@@ -83,9 +127,11 @@ def sample_rows(
     active = np.arange(rows)
     stop_ids = list(allowed.stop)
     for index in range(settings.max_new_tokens):
-        chosen, logprob, entropy = sample_tokens(
-            logits, branch, uniforms(keys[active], index), settings, allowed
-        )
+        if plan is None:
+            uniform = uniforms(keys[active], index)
+            chosen, logprob, entropy = sample_tokens(logits, branch, uniform, settings, allowed)
+        else:
+            chosen, logprob, entropy = plan.draw(logits, branch, active, keys, settings)
         if not np.isfinite(entropy).all():  # one logit that is NaN or infinite makes its row's entropy NaN
             raise NonFiniteError(
                 f"The logits of {model} are not finite at token {index + 1} of an answer: its weights are "
@@ -96,14 +142,25 @@ def sample_rows(
             tokens[row].append(token)
             logprobs[row].append(value)
         entropies[active] += entropy
-        ended = np.isin(chosen, stop_ids)
+        blocks: list[Ids] | None = None
+        if plan is None:
+            ended = np.isin(chosen, stop_ids)
+        else:
+            blocks, ended = plan.follow(decoder, active)
+            for row, ids in zip(active.tolist(), blocks, strict=True):
+                tokens[row] += ids
+                logprobs[row] += [0.0] * len(ids)
         finished[active[ended]] = True
         active, branch, chosen = active[~ended], branch[~ended], chosen[~ended]
         if not len(active) or index + 1 == settings.max_new_tokens:
             break
+        if blocks is not None:
+            kept = [ids for ids, over in zip(blocks, ended, strict=True) if not over]
+            logits, branch = advance_blocks(decoder, active, branch, chosen, kept)
+            continue
         pair, branch = np.unique(branch * (1 << 32) + chosen, return_inverse=True)
         logits = decoder.advance(Branches(pair >> 32, pair & 0xFFFFFFFF, active, branch))
-    return [
+    sampled = [
         SampledRow(
             token_ids=tuple(tokens[row]),
             logprobs=np.asarray(logprobs[row], dtype=np.float32),
@@ -112,6 +169,32 @@ def sample_rows(
         )
         for row in range(rows)
     ]
+    return sampled if plan is None else plan.complete(sampled)
+
+
+def advance_blocks(
+    decoder: Decoder,
+    rows: NDArray[np.int64],
+    branch: NDArray[np.int64],
+    token: NDArray[np.int64],
+    given: Sequence[Ids],
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """One decode step in which each of the A rows appends its token and what is given behind it.
+
+    Returns the logits [B, V] and the branch [A] of each row in them.
+    """
+    groups: dict[tuple[int, Ids], list[int]] = {}
+    for index, (parent, first, more) in enumerate(zip(branch.tolist(), token.tolist(), given, strict=True)):
+        groups.setdefault((parent, (first, *more)), []).append(index)
+    joined = np.empty_like(branch)
+    for number, indices in enumerate(groups.values()):
+        joined[indices] = number
+    parents, blocks = np.array([parent for parent, _ in groups]), [block for _, block in groups]
+    branches = Branches(parents, np.array([block[0] for block in blocks]), rows, joined)
+    if all(len(block) == 1 for block in blocks):
+        return decoder.advance(branches), joined
+    assert isinstance(decoder, BlockDecoder)  # the plan asked it
+    return decoder.advance_blocks(branches, blocks), joined
 
 
 def sample_tokens(

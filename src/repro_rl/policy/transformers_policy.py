@@ -30,6 +30,7 @@ from repro_rl.policy.decoders import (
     UncachedDecoder,
 )
 from repro_rl.policy.dropout import turn_off, with_dropout
+from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
@@ -46,6 +47,7 @@ from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 
@@ -153,7 +155,11 @@ class TransformersPolicy(TokenPolicy):
 
     @torch.no_grad()
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells.
 
@@ -166,8 +172,9 @@ class TransformersPolicy(TokenPolicy):
         equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
         for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens, equal):
             rows = [fitting[i] for i in part]
+            asked = None if forms is None else [forms[i] for i in rows]
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings, asked)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -199,12 +206,21 @@ class TransformersPolicy(TokenPolicy):
             start = stop
         return batches
 
-    def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+    def _generate_batch(
+        self,
+        prompts: list[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        plan = guided_plan(self.text, forms, settings)
+        begun = prompts if plan is None else plan.begin(prompts)
         distinct: dict[Ids, int] = {}
-        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
+        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
         decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.answer_tokens, self.name)
+        tokens = self.text.answer_tokens
+        sampled = sample_rows(decoder, logits, branch, keys, settings, tokens, self.name, plan)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     def _decoder(self) -> PromptDecoder:
@@ -283,11 +299,15 @@ class AdapterOffPolicy(TokenPolicy):
         self.policy, self.text = policy, policy.text
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         self.policy.prefix.clear()  # it was computed with the adapter on
         try:
             with self.policy.model.disable_adapter():
-                return self.policy.generate_ids(encoded, keys, settings)
+                return self.policy.generate_ids(encoded, keys, settings, forms)
         finally:
             self.policy.prefix.clear()

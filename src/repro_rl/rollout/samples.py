@@ -42,6 +42,7 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         logprob=np.zeros(length, dtype=np.float32),
         group=group,
     )
+    allowed: dict[int, Ids] = {}
     start = 0
     for part in parts:
         completion = part.completion
@@ -52,7 +53,14 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         sample.kind[answer:stop] = part.kind
         sample.advantage[answer:stop] = part.advantage
         sample.logprob[answer:stop] = completion.logprobs
+        if completion.allowed is not None:
+            for at, ids in enumerate(completion.allowed, answer):
+                if len(ids) > 1:
+                    allowed[at] = ids
+                else:  # it was given
+                    sample.kind[at], sample.advantage[at] = TokenKind.CONTEXT, 0
         start = stop
+    sample.allowed = allowed
     return sample
 
 
@@ -63,6 +71,17 @@ def target_sample(parts: Sequence[tuple[Ids, TokenKind]]) -> Sample:
     zeros = np.zeros(length, dtype=np.float32)
     ids = np.fromiter((token for piece, _ in parts for token in piece), dtype=np.int64, count=length)
     return Sample(ids=ids, kind=kinds, advantage=zeros, logprob=zeros, group=0)
+
+
+def guided_target(context: Ids, answer: Ids, allowed: Sequence[Ids], kind: TokenKind) -> Sample:
+    """A guided answer to imitate, after ``context``: of its ids [N] those are trained that could be others.
+
+    ``allowed``: the ids [N] that each could be, as in ``Completion``.
+    """
+    sample = target_sample([(context, TokenKind.CONTEXT), (answer, TokenKind.CONTEXT)])
+    sample.allowed = {at: ids for at, ids in enumerate(allowed, len(context)) if len(ids) > 1}
+    sample.kind[list(sample.allowed)] = kind
+    return sample
 
 
 def trained_parts(trajectory: Trajectory, how: SampleFormat) -> list[TrainedPart]:

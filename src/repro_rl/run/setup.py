@@ -240,7 +240,12 @@ def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
     """The prompt builder; ``progress``: completions that act report progress."""
     fmt = TextFormat(section.style, progress, section.think, section.report)
     return PromptBuilder(
-        fmt, history=section.history, template_dir=section.template_dir, resolution=section.resolution
+        fmt,
+        history=section.history,
+        template_dir=section.template_dir,
+        resolution=section.resolution,
+        admissible=section.admissible == "on",
+        guided=section.reflect_form == "guided",
     )
 
 

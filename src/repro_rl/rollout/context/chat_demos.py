@@ -16,7 +16,7 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.random_streams import name_key
-from repro_rl.rollout.context.base import ContextLimits, check_length, replayed
+from repro_rl.rollout.context.base import ContextLimits, check_length, reflection_sample, replayed
 from repro_rl.rollout.context.turn_budget import TurnBudget
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.samples import target_sample
@@ -63,10 +63,8 @@ class ChatDemos:
                 f"{self.limits.conversation})."
             )
         question, _ = self.budget.fit_question(trajectory, len(conversation.ids))
-        target = self.text.encode_target(self.prompts.reflection_target(values))
-        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
         context = (*conversation.ids, *conversation.turn(question))
-        return target_sample([(context, TokenKind.CONTEXT), (target, TokenKind.REFLECT)])
+        return reflection_sample(context, values, self.prompts, self.text, self.limits.reflection)
 
     def _random_progress(self, trajectory: Trajectory, *names: object) -> list[int]:
         """Online progress [T], uniform over the numbers that targets may hold."""

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
-from repro_rl.rollout.context.base import MAX_LIVE, Context, check_length, first_inputs, replayed
+from repro_rl.rollout.context.base import (
+    MAX_LIVE,
+    Context,
+    check_length,
+    first_inputs,
+    reflection_sample,
+    replayed,
+)
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
@@ -26,6 +33,8 @@ class WindowContext(Context):
     ) -> list[Trajectory]:
         trajectories: list[Trajectory] = []
         live = options.max_live or MAX_LIVE
+        if judge is not None:
+            self.check_guided(actor.prompts, (judge.policy or actor.policy).text)
         for start in range(0, len(requests), live):
             chunk = requests[start : start + live]
             trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
@@ -83,9 +92,7 @@ class WindowContext(Context):
                 f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
                 "prompt.max_reflect_tokens."
             )
-        target = text.encode_target(prompts.reflection_target(values))
-        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
-        return imitation_sample(text.encode(fitted[0]), target, TokenKind.REFLECT)
+        return reflection_sample(text.encode(fitted[0]), values, prompts, text, self.limits.reflection)
 
     def reflection_prompts(
         self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]
