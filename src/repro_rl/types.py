@@ -46,6 +46,15 @@ def no_completion() -> Completion:
 
 
 @dataclass(slots=True)
+class Advice:
+    """Of demonstrations: the expert's answer in the state of a step, whichever action was executed there."""
+
+    action: str  # "" where the expert had none
+    truth: float | None = None  # ground-truth progress after it, 0..1
+    online: int | None = None  # its labelled progress, 0..100
+
+
+@dataclass(slots=True)
 class Step:
     """One environment step of an episode."""
 
@@ -67,6 +76,12 @@ class Step:
     terms: dict[str, float] = field(default_factory=dict)  # composite reward by term, set by credit
     advantage: float = 0.0  # of the action's tokens, set by credit
     progress_advantage: float = 0.0  # of the other tokens with advantage_on="split", set by credit
+    advice: Advice | None = None  # of demonstrations with mistakes; None: the action is the expert's answer
+
+    @property
+    def mistake(self) -> bool:
+        """Another action than the expert's was executed: it is never trained on."""
+        return self.advice is not None and self.advice.action != self.action
 
 
 @dataclass(slots=True)

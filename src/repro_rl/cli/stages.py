@@ -59,7 +59,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
         return out
     notes: dict[str, Any] = {}
     rounds = 1 if batch is None else 2  # playing, and labelling where that takes time
-    total = section.expert + section.winning + section.failing
+    total = section.expert + section.wandering + section.winning + section.failing
     with bar("demonstrations", rounds * total) as progress:
         experts, labelled = collect_demos(
             env,

@@ -121,7 +121,21 @@ class DemosSection(Section):
     """Which demonstrations are collected, and what labels them."""
 
     split: str = "train"
+    agent: Literal["reader", "planner"] = Field(
+        "reader",
+        description="the expert: reader decides by what the episode has shown, as a model has to; planner by "
+        "the true state",
+    )
     expert: int = Field(40, ge=0, description="solved expert episodes")
+    slips: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.1, 0.2, 0.3),
+        min_length=1,
+        description="shares of executed mistakes in expert episodes, one after another; the expert's answer "
+        "is trained in their place",
+    )
+    wandering: int = Field(
+        10, ge=0, description="episodes with shares of mistakes as in noise, won or not, imitated likewise"
+    )
     winning: int = Field(
         400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
     )

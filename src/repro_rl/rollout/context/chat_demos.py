@@ -17,6 +17,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import ContextLimits, check_length, replayed
+from repro_rl.rollout.context.targets import executed_answer
 from repro_rl.rollout.context.turn_budget import TurnBudget
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.samples import target_sample
@@ -33,14 +34,18 @@ class ChatDemos:
         self.budget = TurnBudget(TurnPrompts(prompts), text.turn_size, limits)
 
     def actions(self, trajectory: Trajectory, demonstrations: Sequence[str]) -> Sample:
-        """All answers trained. Raises PreflightError when an answer, or the first turn, is too long."""
+        """All answers trained, but for the mistakes among them (``targets.executed_answer``).
+
+        Raises PreflightError when an answer, or the first turn, is too long.
+        """
         parts: list[tuple[Ids, TokenKind]] = []
         conversation = Conversation(self.text)
         for step, turn in self._turns(conversation, trajectory, list(demonstrations)):
-            target = self.text.encode_target(self.prompts.action_target(step.online, step.action))
+            pieces = executed_answer(step, self.prompts, self.text)
+            target = tuple(token for ids, _ in pieces for token in ids)
             check_length("prompt.action_tokens", self.limits.action, len(target))
             conversation.add(turn, target)
-            parts += [(turn, TokenKind.CONTEXT), (target, TokenKind.ACT)]
+            parts += [(turn, TokenKind.CONTEXT), *pieces]
         return target_sample(parts)
 
     def reflection(self, trajectory: Trajectory, *names: object) -> Sample:

@@ -8,6 +8,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
 from repro_rl.rollout.context.base import MAX_LIVE, Context, check_length, first_inputs, replayed
+from repro_rl.rollout.context.targets import expert_answer
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
@@ -57,7 +58,7 @@ class WindowContext(Context):
         text: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
-        """One sample a step: the prompt that an agent would see, and the demonstrated completion."""
+        """One sample a step: the prompt that an agent would see, and the expert's answer to it."""
         samples = []
         texts = list(demonstrations)
         for inputs, step in replayed(self.pool.first, trajectory):
@@ -67,7 +68,9 @@ class WindowContext(Context):
                     f"The prompt of step {step.t} of {trajectory.task_id} has more than "
                     f"{self.limits.prompt} tokens; raise prompt.max_prompt_tokens."
                 )
-            target = text.encode_target(prompts.action_target(step.online, step.action))
+            target = expert_answer(step, prompts, text)
+            if not target:  # a dead end, in which the expert had no answer
+                continue
             check_length("prompt.action_tokens", self.limits.action, len(target))
             samples.append(imitation_sample(text.encode(prompt.text), target, TokenKind.ACT))
         return samples
