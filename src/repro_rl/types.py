@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,6 +165,30 @@ class TokenKind(IntEnum):
     REFLECT = 2  # of a reflection
 
 
+class AnswerPart(IntEnum):
+    """Which part of a demonstrated answer a token belongs to."""
+
+    OTHER = 0
+    PROGRESS = 1
+    ACTION = 2  # with its tags and the end-of-turn token
+
+
+class Piece(NamedTuple):
+    """Consecutive tokens of a sample to imitate."""
+
+    ids: Ids
+    kind: TokenKind
+    part: AnswerPart = AnswerPart.OTHER
+
+
+@dataclass(slots=True, frozen=True)
+class Branch:
+    """Another answer at some position of a sample: what an expert says where a mistake was executed."""
+
+    at: int  # the branch begins like the sample's first ``at`` tokens
+    pieces: tuple[Piece, ...]  # and goes on with these
+
+
 @dataclass(slots=True)
 class Sample:
     """A token sequence to train on: one prompt with its completion, or a whole conversation."""
@@ -173,6 +198,9 @@ class Sample:
     advantage: NDArray[np.float32]  # [L], 0 where not trained
     logprob: NDArray[np.float32]  # [L], of the sampled id, 0 where not trained
     group: int  # index of the task group; mini-batches are split by it
+    # Of demonstrations, [L]: 4 * number of a trained part of an answer + its AnswerPart; 0 elsewhere.
+    parts: NDArray[np.int64] | None = None
+    branches: tuple[Branch, ...] = ()  # of demonstrations
 
     @property
     def trained(self) -> NDArray[np.bool_]:

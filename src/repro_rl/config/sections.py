@@ -133,8 +133,11 @@ class DemosSection(Section):
         description="shares of executed mistakes in expert episodes, one after another; the expert's answer "
         "is trained in their place",
     )
-    wandering: int = Field(
-        10, ge=0, description="episodes with shares of mistakes as in noise, won or not, imitated likewise"
+    wandering: float = Field(
+        0.25,
+        ge=0,
+        description="for each expert episode, that many with shares of mistakes as in noise, won or not; "
+        "imitated likewise",
     )
     winning: int = Field(
         400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
@@ -144,6 +147,11 @@ class DemosSection(Section):
         (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
     )
     annotator: str = "oracle"
+
+    @property
+    def wandering_episodes(self) -> int:
+        """How many episodes full of mistakes are imitated."""
+        return round(self.wandering * self.expert)
 
 
 class WarmupSection(Section):
@@ -158,6 +166,14 @@ class WarmupSection(Section):
         "method. demos-…: prompts with demonstrations, for the pilot study",
     )
     forward_batch: int = Field(32, ge=0)
+    branches: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto",
+        description="chat: train the expert's answer where a demonstration has a mistake, as a branch of the "
+        "conversation; auto: with the packed engine, which computes the common beginning once",
+    )
+    held_out: int = Field(
+        0, ge=0, description="expert episodes that are not trained on; accuracy on them at every checkpoint"
+    )
     reflect_batch: int = Field(64, ge=0)
     forward_from: int = Field(
         300, ge=0, description="updates on reflections alone before samples of actions join"

@@ -168,7 +168,8 @@ def _after_advice(step: Step, before: int, name: str) -> int:
     The oracle knows the true progress after it. Any other annotator has judged the executed action alone; of
     a mistake the answer gets the label of the step or of the one before, whichever is higher.
     """
-    assert step.advice is not None and step.online is not None
+    assert step.advice is not None
+    assert step.online is not None
     if not step.mistake:
         return step.online
     if name == "oracle" and step.advice.truth is not None:

@@ -113,9 +113,9 @@ class _Collection:
         return experts
 
     def wandering(self) -> list[Trajectory]:
-        """``demos.wandering`` episodes full of mistakes, with the expert's answers; won or not."""
+        """``demos.wandering_episodes`` full of mistakes, with the expert's answers; won or not."""
         demos, episodes = self.demos, []
-        for number in range(demos.wandering):
+        for number in range(demos.wandering_episodes):
             rate = float(demos.noise[number % len(demos.noise)])
             task_id = self._next_task()
             episodes.append(demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id)))
@@ -171,7 +171,8 @@ class _Collection:
         """The error of an expert that fails, with what may be changed."""
         remedy = "run 'repro-rl doctor'"
         if any(self.demos.slips):
-            remedy = f"lower demos.slips, raise the environment's max_steps ({self.env.max_steps}), or {remedy}"
+            limit = self.env.max_steps
+            remedy = f"lower demos.slips, raise the environment's max_steps ({limit}), or {remedy}"
         if self.demos.agent == "reader":
             remedy += "; demos.agent=planner decides by the true state instead"
         return DataError(

@@ -87,9 +87,7 @@ def wander(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int) -> 
     return _play(env, task_id, agent, rate, seed)[0]
 
 
-def _play(
-    env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int
-) -> tuple[Trajectory, list[str]]:
+def _play(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int) -> tuple[Trajectory, list[str]]:
     """The episode, and the expert's answer in every state, "" where it had none."""
     mistakes = Mistakes(np.random.default_rng(seed), rate)
     answers: list[str] = []

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import is_labelled
 from repro_rl.dist.ranks import ALONE, Ranks
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
+from repro_rl.rollout.samples import branch_samples
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, Collation, single_row, split_rows, trained_tokens
 from repro_rl.train.rank_rows import equal_counts, share_rows
-from repro_rl.types import Sample, TokenKind, Trajectory
+from repro_rl.types import AnswerPart, Sample, TokenKind, Trajectory
 
 T = TypeVar("T")
+PARTS = {"action": AnswerPart.ACTION, "progress": AnswerPart.PROGRESS}
 
 
 @dataclass(slots=True)
@@ -102,8 +105,40 @@ def imitation_batches(
         return []
     rows = [single_row(sample) for sample in samples]
     scales = {kind: coef / trained_tokens(rows, kind)}
-    chunks = split_rows(share_rows(ranks, rows), micro_tokens)
+    # Branches stay with the conversation that they belong to.
+    split = collation.split if any(sample.branches for sample in samples) else split_rows
+    chunks = split(share_rows(ranks, rows), micro_tokens)
     return [collation.collate(chunk, scales) for chunk in equal_counts(ranks, chunks)]
+
+
+def with_branches(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples and their branches."""
+    return [row for sample in samples for row in (sample, *branch_samples(sample)) if row.trained.any()]
+
+
+def part_counts(parts: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, float]:
+    """How many actions and reports of progress there are in a batch, and how many have every token right.
+
+    ``parts``: [T], see ``Batch.parts``; ``right``: [T], of ``loss.imitation_terms``.
+    """
+    numbers, index = np.unique(parts, return_inverse=True)
+    whole = np.bincount(index, weights=~right, minlength=len(numbers)) == 0
+    counts: dict[str, float] = {}
+    for name, part in PARTS.items():
+        those = numbers % 4 == part
+        counts[name] = float(those.sum())
+        counts[f"{name}_right"] = float(whole[those].sum())
+    return counts
+
+
+def part_names() -> list[str]:
+    """The keys of ``part_counts``."""
+    return [key for name in PARTS for key in (name, f"{name}_right")]
+
+
+def accuracies(counts: Mapping[str, float]) -> dict[str, float]:
+    """``action_accuracy`` and ``progress_accuracy`` from summed counts, of those that were demonstrated."""
+    return {f"{name}_accuracy": counts[f"{name}_right"] / counts[name] for name in PARTS if counts.get(name)}
 
 
 def _in_context(

@@ -94,7 +94,7 @@ class ChatContext(Context):
     ) -> list[Sample]:
         """The episode as one conversation; one that is too long gives its beginning."""
         sample = self._demos(prompts, text).actions(trajectory, demonstrations)
-        return [sample] if sample.trained.any() else []  # nothing is trained in mistakes without progress
+        return [sample] if sample.trained.any() or sample.branches else []
 
     def reflection_demo(
         self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object

@@ -8,13 +8,13 @@ from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
 from repro_rl.rollout.context.base import MAX_LIVE, Context, check_length, first_inputs, replayed
-from repro_rl.rollout.context.targets import expert_answer
+from repro_rl.rollout.context.targets import expert_answer, ids_of
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
 from repro_rl.rollout.samples import SampleFormat, make_sample, target_sample, trained_parts
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.types import Group, Ids, Sample, TokenKind, Trajectory
+from repro_rl.types import Group, Ids, Piece, Sample, TokenKind, Trajectory
 
 
 class WindowContext(Context):
@@ -71,8 +71,8 @@ class WindowContext(Context):
             target = expert_answer(step, prompts, text)
             if not target:  # a dead end, in which the expert had no answer
                 continue
-            check_length("prompt.action_tokens", self.limits.action, len(target))
-            samples.append(imitation_sample(text.encode(prompt.text), target, TokenKind.ACT))
+            check_length("prompt.action_tokens", self.limits.action, len(ids_of(target)))
+            samples.append(target_sample([Piece(text.encode(prompt.text), TokenKind.CONTEXT), *target]))
         return samples
 
     def reflection_demo(
@@ -115,4 +115,4 @@ class WindowContext(Context):
 
 def imitation_sample(prompt: Ids, target: Ids, kind: TokenKind) -> Sample:
     """A sample that trains on ``target`` after ``prompt``."""
-    return target_sample([(prompt, TokenKind.CONTEXT), (target, kind)])
+    return target_sample([Piece(prompt, TokenKind.CONTEXT), Piece(target, kind)])
