@@ -105,7 +105,7 @@ class _Collection:
             trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
             if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
                 unsolved.append(task_id)
-                if len(unsolved) > max(10, len(experts)):
+                if len(unsolved) > max(10, 3 * len(experts)):
                     raise self._failure(len(experts), unsolved)
                 continue
             experts.append(trajectory)
