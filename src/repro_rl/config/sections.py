@@ -172,7 +172,10 @@ class WarmupSection(Section):
         "conversation; auto: with the packed engine, which computes the common beginning once",
     )
     held_out: int = Field(
-        0, ge=0, description="expert episodes that are not trained on; accuracy on them at every checkpoint"
+        0,
+        ge=0,
+        description="episodes, of tasks of their own, that are not trained on: the accuracy of actions on "
+        "them is measured at every checkpoint",
     )
     reflect_batch: int = Field(64, ge=0)
     forward_from: int = Field(

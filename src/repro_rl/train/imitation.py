@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import is_labelled
 from repro_rl.dist.ranks import ALONE, Ranks
+from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.rollout.samples import branch_samples
@@ -109,6 +111,35 @@ def imitation_batches(
     split = collation.split if any(sample.branches for sample in samples) else split_rows
     chunks = split(share_rows(ranks, rows), micro_tokens)
     return [collation.collate(chunk, scales) for chunk in equal_counts(ranks, chunks)]
+
+
+def hold_out(experts: Sequence[Trajectory], count: int) -> tuple[list[Trajectory], list[Trajectory]]:
+    """(trained, held out): at least ``count`` episodes are held out, all those of evenly spread tasks.
+
+    Raises PreflightError when none would be left to train on.
+    """
+    tasks = list(dict.fromkeys(trajectory.task_id for trajectory in experts))
+    sizes = Counter(trajectory.task_id for trajectory in experts)
+    order = [tasks[index] for index in evenly_spread(len(tasks))]
+    held: set[str] = set()
+    for task in order:
+        if sum(sizes[name] for name in held) >= count:
+            break
+        held.add(task)
+    trained = [trajectory for trajectory in experts if trajectory.task_id not in held]
+    if held and not trained:
+        raise PreflightError(
+            f"warmup.held_out is {count}, but there are {len(experts)} episodes of {len(tasks)} tasks to "
+            "imitate; lower it, or raise demos.expert."
+        )
+    return trained, [trajectory for trajectory in experts if trajectory.task_id in held]
+
+
+def evenly_spread(count: int) -> list[int]:
+    """0..count-1 in an order whose every beginning is spread over the range."""
+    bits = max(count - 1, 1).bit_length()
+    reversed_bits = (int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits))
+    return [index for index in reversed_bits if index < count]
 
 
 def with_branches(samples: Sequence[Sample]) -> list[Sample]:

@@ -33,6 +33,7 @@ from repro_rl.train.imitation import (
     ImitationData,
     PromptModes,
     accuracies,
+    hold_out,
     imitation_batches,
     imitation_data,
     part_counts,
@@ -77,9 +78,9 @@ class WarmupRun:
         self.policy = setup.load_trained(path, resumed=checkpoint is not None)
         check_thinking(config.prompt, self.policy.text)
         self.context = setup.context(self.policy.text)
-        held = self._held_out(experts)
-        self.data = self._data(experts[: len(experts) - held], labelled)
-        self.held_out = self._data(experts[len(experts) - held :], ()).actions if held else []
+        trained, held_out = hold_out(experts, config.warmup.held_out)
+        self.data = self._data(trained, labelled)
+        self.held_out = self._data(held_out, ()).actions if held_out else []
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations.")
         if ranks.first:
@@ -201,8 +202,8 @@ class WarmupRun:
             sums["forward_loss"] += float(loss)
             count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
-        measured = {"forward_loss": summed["forward_loss"], **accuracies(summed)}
-        return {f"held_out/{name}": value for name, value in measured.items()}
+        measured = {"loss": summed["forward_loss"], **accuracies(summed)}
+        return {f"warmup/held_out_{name}": value for name, value in measured.items()}
 
     def _rows(self, acting: list[Sample], collation: Collation) -> list[Sample]:
         """Samples that act, with their branches where those are trained."""
@@ -240,16 +241,6 @@ class WarmupRun:
             seed=config.seed,
         )
         return imitation_data(self.context, self.policy.text, modes, experts, labelled)
-
-    def _held_out(self, experts: Sequence[Trajectory]) -> int:
-        """How many of the last episodes are held out. Raises PreflightError when none would be left."""
-        count = self.setup.config.warmup.held_out
-        if count and count >= len(experts):
-            raise PreflightError(
-                f"warmup.held_out is {count}, but there are {len(experts)} episodes to imitate; lower it, or "
-                "raise demos.expert."
-            )
-        return count
 
     def _write_manifest(self, demos: Path, episodes: Sequence[Trajectory]) -> None:
         setup, data = self.setup, self.data

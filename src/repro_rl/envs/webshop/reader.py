@@ -30,10 +30,10 @@ _OPENING = re.compile(
 _WORD = re.compile(r"[a-z0-9]+")
 _PRICE = re.compile(r"\$([\d,]+(?:\.\d+)?)")
 _RESULTS = re.compile(r"Page (\d+) \(Total results: \d+\)")
-_COMMON = frozenset(
-    ("a", "an", "and", "any", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "me")
-    + ("my", "of", "on", "or", "s", "that", "the", "to", "with")
-)
+_COMMON = {
+    *("a", "an", "and", "any", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "me"),
+    *("my", "of", "on", "or", "s", "that", "the", "to", "with"),
+}
 
 
 def words_of(text: str) -> list[str]:
