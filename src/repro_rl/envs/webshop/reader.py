@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from repro_rl.envs.webshop.actions import click, parse
 from repro_rl.envs.webshop.pages import BACK, BUY, JOIN, NEXT, PREVIOUS
 from repro_rl.envs.webshop.reward import normal_color, similar
+from repro_rl.envs.webshop.search.analyzer import analyze
 from repro_rl.random_streams import name_key
 
 ENOUGH = 0.85  # share of the wanted phrases that a product must show to be bought at once
@@ -27,25 +28,8 @@ _FIRST_OPTION = re.compile(rf" with {_GROUP}")
 _OPENING = re.compile(
     r"^(?:find me|i need|i want|i am looking for|i'm looking for|please find)\s+", re.IGNORECASE
 )
-_WORD = re.compile(r"[a-z0-9]+")
 _PRICE = re.compile(r"\$([\d,]+(?:\.\d+)?)")
 _RESULTS = re.compile(r"Page (\d+) \(Total results: \d+\)")
-_COMMON = {
-    *("a", "an", "and", "any", "are", "as", "at", "be", "by", "for", "from", "i", "in", "is", "it", "me"),
-    *("my", "of", "on", "or", "s", "that", "the", "to", "with"),
-}
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text that mean something, in a form that joins singular and plural."""
-    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in _COMMON]
-
-
-def _stem(word: str) -> str:
-    for ending in ("ies", "es", "s"):
-        if len(word) > len(ending) + 2 and word.endswith(ending) and not word.endswith("ss"):
-            return word[: -len(ending)] + ("y" if ending == "ies" else "")
-    return word
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,7 +53,7 @@ class Wanted:
             head = text[: first.start()]
             options = tuple((m[1].strip(), m[2].strip()) for m in _OPTION.finditer(text[first.start() :]))
         head = _OPENING.sub("", head)
-        phrases = [part.strip() for part in re.split(r",| with | for | and ", head) if words_of(part)]
+        phrases = [part.strip() for part in re.split(r",| with | for | and ", head) if analyze(part)]
         return cls(tuple(phrases), options, float(cap[1]) if cap else None, text)
 
     def queries(self) -> list[str]:
@@ -109,7 +93,7 @@ class Seen:
 
     def words(self) -> set[str]:
         """The words of all its texts that were seen."""
-        return set(words_of(" ".join([self.title, *self.values, *self.texts.values()])))
+        return set(analyze(" ".join([self.title, *self.values, *self.texts.values()])))
 
 
 class ShopReader:
@@ -222,7 +206,7 @@ class ShopReader:
         assert self.wanted is not None
         seen = product.words()
         shares = [
-            sum(word in seen for word in words) / len(words) for words in map(words_of, self.wanted.phrases)
+            sum(word in seen for word in words) / len(words) for words in map(analyze, self.wanted.phrases)
         ]
         return sum(share if share > 0.5 else 0.0 for share in shares) / max(len(shares), 1)
 
@@ -312,7 +296,7 @@ class ShopReader:
     def _promise(self, title: str) -> float:
         """Share of the wanted words in a title."""
         assert self.wanted is not None
-        wanted, own = words_of(" ".join(self.wanted.phrases)), set(words_of(title))
+        wanted, own = analyze(" ".join(self.wanted.phrases)), set(analyze(title))
         return sum(word in own for word in wanted) / max(len(wanted), 1)
 
     def _decide(self) -> str | None:
