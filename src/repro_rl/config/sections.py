@@ -136,7 +136,24 @@ class DemosSection(Section):
     """Which demonstrations are collected, and what labels them."""
 
     split: str = "train"
+    agent: Literal["reader", "planner"] = Field(
+        "reader",
+        description="the expert: reader decides by what the episode has shown, as a model has to; planner by "
+        "the true state",
+    )
     expert: int = Field(40, ge=0, description="solved expert episodes")
+    slips: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.1, 0.2, 0.3),
+        min_length=1,
+        description="shares of executed mistakes in expert episodes, one after another; the expert's answer "
+        "is trained in their place",
+    )
+    wandering: float = Field(
+        0.25,
+        ge=0,
+        description="for each expert episode, that many with shares of mistakes as in noise, won or not; "
+        "imitated likewise",
+    )
     winning: int = Field(
         400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
     )
@@ -145,6 +162,11 @@ class DemosSection(Section):
         (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
     )
     annotator: str = "oracle"
+
+    @property
+    def wandering_episodes(self) -> int:
+        """How many episodes full of mistakes are imitated."""
+        return round(self.wandering * self.expert)
 
 
 class WarmupSection(Section):
@@ -159,6 +181,17 @@ class WarmupSection(Section):
         "method. demos-…: prompts with demonstrations, for the pilot study",
     )
     forward_batch: int = Field(32, ge=0)
+    branches: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto",
+        description="chat: train the expert's answer where a demonstration has a mistake, as a branch of the "
+        "conversation; auto: with the packed engine, which computes the common beginning once",
+    )
+    held_out: int = Field(
+        0,
+        ge=0,
+        description="episodes, of tasks of their own, that are not trained on: the accuracy of actions on "
+        "them is measured at every checkpoint",
+    )
     reflect_batch: int = Field(64, ge=0)
     forward_from: int = Field(
         300, ge=0, description="updates on reflections alone before samples of actions join"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.text.parse import TextFormat, parse_action
-from repro_rl.types import Completion, Ids, Sample, Step, TokenKind, Trajectory
+from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 Decode = Callable[[Ids], str]
 
@@ -64,13 +64,25 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
     return sample
 
 
-def target_sample(parts: Sequence[tuple[Ids, TokenKind]]) -> Sample:
-    """A sequence to imitate, from pieces with a kind each; advantages and log-probs are 0."""
-    length = sum(len(ids) for ids, _ in parts)
-    kinds = np.concatenate([np.full(len(ids), kind, dtype=np.int8) for ids, kind in parts])
+def target_sample(pieces: Sequence[Piece], branches: Sequence[Branch] = ()) -> Sample:
+    """A sequence to imitate, from pieces; advantages and log-probs are 0."""
+    length = sum(len(piece.ids) for piece in pieces)
+    kinds = np.concatenate([np.full(len(piece.ids), piece.kind, dtype=np.int8) for piece in pieces])
+    codes = [
+        4 * number + piece.part if piece.kind and piece.part else 0 for number, piece in enumerate(pieces, 1)
+    ]
+    parts = np.repeat(np.array(codes, dtype=np.int64), [len(piece.ids) for piece in pieces])
     zeros = np.zeros(length, dtype=np.float32)
-    ids = np.fromiter((token for piece, _ in parts for token in piece), dtype=np.int64, count=length)
-    return Sample(ids=ids, kind=kinds, advantage=zeros, logprob=zeros, group=0)
+    ids = np.fromiter((token for piece in pieces for token in piece.ids), dtype=np.int64, count=length)
+    return Sample(ids, kinds, zeros, zeros, 0, parts=parts if any(codes) else None, branches=tuple(branches))
+
+
+def branch_samples(sample: Sample) -> list[Sample]:
+    """The branches of a sample as samples of their own: only what they add is trained."""
+    return [
+        target_sample([Piece(tuple(sample.ids[: branch.at].tolist()), TokenKind.CONTEXT), *branch.pieces])
+        for branch in sample.branches
+    ]
 
 
 def guided_target(context: Ids, answer: Ids, allowed: Sequence[Ids], kind: TokenKind) -> Sample:
@@ -78,7 +90,7 @@ def guided_target(context: Ids, answer: Ids, allowed: Sequence[Ids], kind: Token
 
     ``allowed``: the ids [N] that each could be, as in ``Completion``.
     """
-    sample = target_sample([(context, TokenKind.CONTEXT), (answer, TokenKind.CONTEXT)])
+    sample = target_sample([Piece((*context, *answer), TokenKind.CONTEXT)])
     sample.allowed = {at: ids for at, ids in enumerate(allowed, len(context)) if len(ids) > 1}
     sample.kind[list(sample.allowed)] = kind
     return sample

@@ -36,6 +36,7 @@ class Row:
     logprob: NDArray[np.float32]  # [L], sampled log-prob: mean of the copies, which differ in the last bits
     count: int  # of copies
     allowed: Mapping[int, Ids] = field(default_factory=dict)  # see Sample
+    parts: NDArray[np.int64] | None = None  # [L], see Sample; of demonstrations, which are never merged
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -92,6 +93,7 @@ class Batch:
     inputs: PaddedInputs | TreeInputs
     targets: Targets
     reference: torch.Tensor | None = None  # see loss.reference_values
+    parts: NDArray[np.int64] | None = None  # [T], of demonstrations: see Sample; numbered over all rows
 
 
 def row_key(row: Row | Sample) -> RowKey:
@@ -109,6 +111,7 @@ def single_row(sample: Sample) -> Row:
         logprob=sample.logprob.copy(),
         count=1,
         allowed=sample.allowed,
+        parts=sample.parts,
     )
 
 
@@ -217,9 +220,10 @@ class Collation:
             scale=self._tensor(table[kind[cells]]),
             choices=self._choices(rows, ids, cells),
         )
+        parts = target_parts(rows)
         if self.as_tree and len(row_index):
-            return Batch(tree_inputs(ids, row_index, column), targets)
-        return Batch(self._padded(ids, row_index, column), targets)
+            return Batch(tree_inputs(ids, row_index, column), targets, parts=parts)
+        return Batch(self._padded(ids, row_index, column), targets, parts=parts)
 
     def _choices(
         self, rows: Sequence[Row], ids: NDArray[np.int64], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -253,6 +257,18 @@ class Collation:
 
     def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def target_parts(rows: Sequence[Row]) -> NDArray[np.int64] | None:
+    """[T], the codes of ``Sample.parts`` at the trained tokens, with other numbers in every row."""
+    if all(row.parts is None for row in rows):
+        return None
+    codes, first = [], 0
+    for row in rows:
+        parts = np.zeros(len(row.ids), np.int64) if row.parts is None else row.parts
+        codes.append(np.where(parts > 0, parts + first, 0)[1:][row.trained[1:]])
+        first += 4 * (1 + int(parts.max()) // 4)
+    return np.concatenate(codes)
 
 
 def tree_inputs(ids: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> TreeInputs:

@@ -17,7 +17,7 @@ from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.reflection import Judge
 from repro_rl.rollout.samples import SampleFormat, guided_target, target_sample
 from repro_rl.text.prompts import PromptBuilder, StepInputs
-from repro_rl.types import Group, Ids, Sample, Step, TokenKind, Trajectory
+from repro_rl.types import Group, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 MAX_LIVE = 512  # episodes under way at once, where the caller sets no limit
 
@@ -145,7 +145,7 @@ def reflection_sample(
     if form is None:
         target = text.encode_target(prompts.reflection_target(values))
         check_length("prompt.reflect_new_tokens", limit, len(target))
-        return target_sample([(context, TokenKind.CONTEXT), (target, TokenKind.REFLECT)])
+        return target_sample([Piece(context, TokenKind.CONTEXT), Piece(target, TokenKind.REFLECT)])
     answer, allowed = token_guide(text, form).encode([prompts.round_progress(value) for value in values])
     check_length("prompt.reflect_new_tokens", limit, len(answer))
     return guided_target(context, answer, allowed, TokenKind.REFLECT)

@@ -95,7 +95,8 @@ class ChatContext(Context):
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """The episode as one conversation; one that is too long gives its beginning."""
-        return [self._demos(prompts, text).actions(trajectory, demonstrations)]
+        sample = self._demos(prompts, text).actions(trajectory, demonstrations)
+        return [sample] if sample.trained.any() or sample.branches else []
 
     def reflection_demo(
         self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object

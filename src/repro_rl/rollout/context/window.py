@@ -15,12 +15,13 @@ from repro_rl.rollout.context.base import (
     reflection_sample,
     replayed,
 )
+from repro_rl.rollout.context.targets import expert_answer, ids_of
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
 from repro_rl.rollout.samples import SampleFormat, make_sample, target_sample, trained_parts
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.types import Group, Ids, Sample, TokenKind, Trajectory
+from repro_rl.types import Group, Ids, Piece, Sample, TokenKind, Trajectory
 
 
 class WindowContext(Context):
@@ -66,7 +67,7 @@ class WindowContext(Context):
         text: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
-        """One sample a step: the prompt that an agent would see, and the demonstrated completion."""
+        """One sample a step: the prompt that an agent would see, and the expert's answer to it."""
         samples = []
         texts = list(demonstrations)
         for inputs, step in replayed(self.pool.first, trajectory):
@@ -76,9 +77,11 @@ class WindowContext(Context):
                     f"The prompt of step {step.t} of {trajectory.task_id} has more than "
                     f"{self.limits.prompt} tokens; raise prompt.max_prompt_tokens."
                 )
-            target = text.encode_target(prompts.action_target(step.online, step.action))
-            check_length("prompt.action_tokens", self.limits.action, len(target))
-            samples.append(imitation_sample(text.encode(prompt.text), target, TokenKind.ACT))
+            target = expert_answer(step, prompts, text)
+            if not target:  # a dead end, in which the expert had no answer
+                continue
+            check_length("prompt.action_tokens", self.limits.action, len(ids_of(target)))
+            samples.append(target_sample([Piece(text.encode(prompt.text), TokenKind.CONTEXT), *target]))
         return samples
 
     def reflection_demo(
@@ -119,4 +122,4 @@ class WindowContext(Context):
 
 def imitation_sample(prompt: Ids, target: Ids, kind: TokenKind) -> Sample:
     """A sample that trains on ``target`` after ``prompt``."""
-    return target_sample([(prompt, TokenKind.CONTEXT), (target, kind)])
+    return target_sample([Piece(prompt, TokenKind.CONTEXT), Piece(target, kind)])
