@@ -1,0 +1,6 @@
+"""Models in GGUF files, llama.cpp's format: converted once into an ordinary Hugging Face folder."""
+
+from repro_rl.policy.gguf.cache import cached_folder, is_gguf, model_folder
+from repro_rl.policy.gguf.convert import convert_gguf, is_converted
+
+__all__ = ["cached_folder", "convert_gguf", "is_converted", "is_gguf", "model_folder"]
