@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_config
 from repro_rl.cli.show import bar, console, eval_table, say
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def eval_command(
     path: Annotated[
         Path,
-        typer.Argument(help="a run folder, a Hugging Face model folder, or api:MODEL (see api.base_url)"),
+        typer.Argument(
+            help="a run folder, a Hugging Face model folder, a GGUF file, or api:MODEL (see api.base_url)"
+        ),
     ],
     overrides: Overrides = None,
     source: Annotated[
@@ -37,6 +40,7 @@ def eval_command(
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_note
+    from repro_rl.policy.gguf import is_gguf
 
     own = path / "config.yaml"
     source = source or (str(own) if own.exists() else None)
@@ -44,6 +48,8 @@ def eval_command(
     config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
     if model:
         out, name = out or api_run(model), name or api_run(model).name
+    elif is_gguf(path):
+        out, name = out or Path("runs") / path.stem, name or path.stem
     result = run_eval_stage(config, path, checkpoint, out or path, name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:
@@ -67,6 +73,7 @@ def run_eval_stage(
     from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 
     model = find_agent(path, checkpoint)
+    convert_once(model)
     iteration = int(model.name) if model.name.isdigit() else 0 if checkpoint == "warm-start" else None
     name = name or checkpoint
     with bar(f"eval {name}") as progress:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.hub import first_line
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.types import Ids
@@ -197,14 +198,15 @@ def load_text(
 ) -> TextCodec:
     """The codec of a Hugging Face folder or hub name, without its weights.
 
-    An adapter's folder gives that of the model it belongs on, a folder with a tokenizer alone one without the
-    model's limits. ``local_only``: of a hub name, look only into the local cache. Raises CheckpointError when
-    there is nothing to load.
+    A GGUF file is converted first (see ``policy.gguf``). An adapter's folder gives that of the model it
+    belongs on, a folder with a tokenizer alone one without the model's limits. ``local_only``: of a hub name,
+    look only into the local cache. Raises CheckpointError when there is nothing to load.
     """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     from repro_rl.policy.lora import base_of, is_adapter
 
+    path = model_folder(path)
     folder = Path(path)
     if is_adapter(folder):
         return load_text(base_of(folder), chat=chat, thinking=thinking, local_only=local_only)

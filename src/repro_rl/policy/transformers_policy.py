@@ -20,6 +20,7 @@ from repro_rl.errors import CheckpointError
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.decoders import ModelDecoder, PackedDecoder, PrefixCache, PromptDecoder
+from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.hub import check_model_path, first_line, hide_progress_bars
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
@@ -78,6 +79,7 @@ class TransformersPolicy(TokenPolicy):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         hide_progress_bars()
+        path = model_folder(path)
         check_model_path(path)
         device = resolve_device(settings.device)
         dtype, mixed = choose_precision(settings.dtype, device, training, frozen)

@@ -8,6 +8,7 @@ from typing import Any
 from repro_rl.config import is_api, read_settings
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.files import read_json, read_json_if_any
+from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.lora import is_adapter
 
 STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
@@ -36,8 +37,9 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether ``name`` is like "Qwen/Qwen3-0.6B". A folder of that name comes first."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+    """Whether ``name`` is like "Qwen/Qwen3-0.6B". A file or folder of that name comes first."""
+    like = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not is_gguf(name)
+    return like and not Path(name).exists()
 
 
 def start_model(init: str) -> Path:
@@ -46,13 +48,15 @@ def start_model(init: str) -> Path:
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:
-    """The model folder that ``path`` means: itself, or a checkpoint of the run folder it is.
+    """The model that ``path`` means: a model folder or GGUF file, or a checkpoint of the run folder it is.
 
     ``which``: "best", "last", "warm-start" or an iteration number. Raises CheckpointError saying what exists.
     """
     root = Path(path)
     if not root.exists():
-        raise CheckpointError(f"No folder {path}.")
+        raise CheckpointError(f"No {'GGUF file' if is_gguf(path) else 'folder'} {path}.")
+    if is_gguf(path) and root.is_file():
+        return root
     if (root / "config.json").exists() or is_adapter(root):
         return root
     if which == "warm-start":

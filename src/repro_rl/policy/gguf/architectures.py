@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from repro_rl.errors import DataError
-from repro_rl.policy.gguf.header import GgufHeader
+from repro_rl.policy.gguf.header import INSTEAD, GgufHeader
 from repro_rl.policy.gguf.tokenizer import special_id, stop_ids
 from repro_rl.yaml_data import TABLE, read_yaml
 
@@ -26,7 +26,13 @@ LAYER = re.compile(r"^blk\.(\d+)\.")
 ROTARY_FACTORS = "rope_freqs.weight"  # Llama 3's change of the rotary frequencies, as numbers
 DEFAULT_ROTARY_BASE = 10_000.0  # llama.cpp's, where the file names none
 # Keys of an architecture that are read, or change nothing with these values.
-READ = ("rope.freq_base", "rope.dimension_count", "attention.key_length", "attention.value_length", "vocab_size")
+READ = (
+    "rope.freq_base",
+    "rope.dimension_count",
+    "attention.key_length",
+    "attention.value_length",
+    "vocab_size",
+)
 SCALING = ("rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length")
 HARMLESS = {
     "rope.scaling.finetuned": (True, False),
@@ -45,7 +51,9 @@ class Architecture:
     __pydantic_config__ = TABLE
     model_type: str  # transformers' name
     fixed: dict[str, Any] = field(default_factory=dict)  # settings of config.json that no key names
-    tensors: dict[str, str] = field(default_factory=dict)  # file's name -> transformers' name, "{}": the layer
+    tensors: dict[str, str] = field(
+        default_factory=dict
+    )  # file's name -> transformers' name, "{}": the layer
     permuted: tuple[str, ...] = ()  # parts of tensor names whose rows llama.cpp has reordered
 
 
@@ -69,8 +77,7 @@ def architecture_of(header: GgufHeader) -> Architecture:
     found = known.get(header.architecture)
     if found is None:
         raise DataError(
-            f"its architecture is {header.architecture!r}; supported are {', '.join(sorted(known))}. Take the "
-            f"model's Hugging Face folder instead",
+            f"its architecture is {header.architecture!r}; supported are {', '.join(sorted(known))}. {INSTEAD}",
             file=header.path,
         )
     return found
@@ -111,8 +118,7 @@ def target_of(header: GgufHeader, name: str) -> str:
     target = (table().tensors | architecture_of(header).tensors).get(generic)
     if target is None:
         raise DataError(
-            f"it holds a tensor {name}, which {header.architecture} models here do not have. Take the model's "
-            f"Hugging Face folder instead",
+            f"it holds a tensor {name}, which {header.architecture} models here do not have. {INSTEAD}",
             file=header.path,
         )
     return target if layer is None else target.format(layer[1])
@@ -139,8 +145,7 @@ def _check_keys(header: GgufHeader) -> None:
         if not key.startswith(prefix) or name in known or value in HARMLESS.get(name, ()):
             continue
         raise DataError(
-            f"its setting {key} = {value} is not known, and may change what the model computes. Take the "
-            f"model's Hugging Face folder instead",
+            f"its setting {key} = {value} is not known, and may change what the model computes. {INSTEAD}",
             file=header.path,
         )
 
@@ -207,7 +212,7 @@ def _rotary(header: GgufHeader, head: int, factors: Array | None) -> dict[str, A
         return parameters | {"rope_type": "yarn"} | yarn
     raise DataError(
         f"its positions are stretched in a way that is not supported (rope.scaling.type {kind!r}, factor "
-        f"{factor}). Take the model's Hugging Face folder instead",
+        f"{factor}). {INSTEAD}",
         file=header.path,
     )
 
@@ -217,10 +222,7 @@ def _llama3(header: GgufHeader, base: float, head: int, factors: Array) -> dict[
     factor = float(short(float(factors.max())))
     expected = llama3_factors(base, head, factor)
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-3):
-        raise DataError(
-            f"its {ROTARY_FACTORS} are not those of Llama 3. Take the model's Hugging Face folder instead",
-            file=header.path,
-        )
+        raise DataError(f"its {ROTARY_FACTORS} are not those of Llama 3. {INSTEAD}", file=header.path)
     return {"rope_type": "llama3", "factor": factor, **LLAMA3}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count
 from math import prod
 from pathlib import Path
@@ -47,7 +46,7 @@ def convert_gguf(path: str | Path, folder: Path, on_done: OnDone = lambda done, 
     package, PreflightError when the disk is too small.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / ORIGIN_FILE).exists():
-        raise ConfigError(f"{folder} is not empty, and no model that was converted here; name another folder.")
+        raise ConfigError(f"{folder} is not empty, and no converted model; name another folder.")
     header = read_header(path)
     weights = _Weights(header)
     config = config_of(header, weights.values_if_any(ROTARY_FACTORS))
@@ -66,6 +65,18 @@ def convert_gguf(path: str | Path, folder: Path, on_done: OnDone = lambda done, 
 
     write_folder(folder, fill)
     return folder
+
+
+def text_of(path: str | Path) -> tuple[Any, Any, Any]:
+    """Tokenizer, configuration and generation configuration of a GGUF file, none of its weights converted.
+
+    Raises what ``convert_gguf`` raises.
+    """
+    header = read_header(path)
+    weights = _Weights(header)
+    config = config_of(header, weights.values_if_any(ROTARY_FACTORS))
+    config.tie_word_embeddings = weights.same(EMBEDDING, OUTPUT)
+    return build_tokenizer(header, config.max_position_embeddings), config, _generation_config(header)
 
 
 def origin(header: GgufHeader, *, tied: bool) -> dict[str, Any]:
@@ -192,8 +203,7 @@ class _Weights:
         if b is None:
             return True
         return a.shape == b.shape and all(
-            np.array_equal(left, right)
-            for left, right in zip(self.chunks(a), self.chunks(b), strict=True)
+            np.array_equal(left, right) for left, right in zip(self.chunks(a), self.chunks(b), strict=True)
         )
 
     def in_torch_order(self, entry: TensorEntry, config: Any) -> Array:
@@ -215,7 +225,9 @@ def _write_weights(
     total = sum(prod(entry.shape) for entry in plan.values())
     done, places = 0, {}
     for number, names in zip(count(1), shards):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        file = (
+            "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        )
         tensors = {}
         for name in names:
             tensors[name] = torch.from_numpy(np.ascontiguousarray(read(plan[name])))

@@ -1,8 +1,9 @@
 """Reading a GGUF file: its metadata and the table of its tensors, each byte checked before it is believed.
 
-The format is llama.cpp's (ggml-org/ggml, docs/gguf.md), versions 2 and 3, little-endian: a magic word, counts,
-key-value pairs, one entry a tensor, then the tensors' data. We read it ourselves, because a vocabulary of
-150,000 strings takes the ``gguf`` package most of a minute. That package knows the block formats.
+The format is llama.cpp's (ggml-org/ggml, docs/gguf.md), versions 2 and 3, little-endian: a magic word,
+counts, key-value pairs, one entry a tensor, then the tensors' data. We read it ourselves, because a
+vocabulary of 150,000 strings takes the ``gguf`` package most of a minute. That package knows the block
+formats.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MAX_DIMENSIONS = 4  # ggml's
 # Metadata types of one fixed size; 8 is a string and 9 an array.
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+INSTEAD = "Take the model's Hugging Face folder instead"  # ends messages on what is not supported
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -52,7 +54,7 @@ class GgufHeader:
         return str(self.metadata["general.architecture"])
 
     def key(self, name: str) -> Any:
-        """The value of the architecture's own key ``name``, such as "block_count"; None where it is absent."""
+        """The value of the architecture's key ``name``, such as "block_count"; None where it is absent."""
         return self.metadata.get(f"{self.architecture}.{name}")
 
 

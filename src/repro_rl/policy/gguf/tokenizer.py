@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
-from repro_rl.policy.gguf.header import GgufHeader
+from repro_rl.policy.gguf.header import INSTEAD, GgufHeader
 from repro_rl.yaml_data import TABLE, read_yaml
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
@@ -23,7 +23,7 @@ SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_
 STOPS = ("eos", "eot", "eom")  # ids in the metadata that end an answer
 PROBES = (  # texts that tokenizers cut differently
     "You open the drawer 12. In it, you see a soap bar 1, and don't  know\tit's 3.50!\n\n  > go to x_1\n",
-    " leading, CamelCase HTTPServer's 1234567 (a+b)*c == {'k': [1, 2]}; caf\u00e9 \u4f60\u597d \U0001f642 ...",
+    " leading, CamelCase HTTPServer's 1234567 (a+b)*c == {'k': [1]}; caf\u00e9 \u4f60\u597d \U0001f642 ...",
 )
 
 
@@ -71,7 +71,7 @@ def build_tokenizer(header: GgufHeader, positions: int) -> Any:
     else:
         raise DataError(
             f"its tokenizer is of the kind {kind!r}; gpt2 (byte-level BPE) and llama (SentencePiece) are "
-            f"supported. Take the model's Hugging Face folder instead",
+            f"supported. {INSTEAD}",
             file=header.path,
         )
     vocabulary.add_special(core)
@@ -181,10 +181,10 @@ def _byte_level(vocabulary: _Vocabulary) -> tuple[Any, bool]:
     name = vocabulary.header.metadata.get("tokenizer.ggml.pre")
     split = splits().get(str(name))
     if split is None:
+        which = "not named" if name is None else f"{name!r}, which is not known"
         raise DataError(
-            f"how its tokenizer cuts text is "
-            f"{'not named' if name is None else f'{name!r}, which is not known'} (tokenizer.ggml.pre); known: "
-            f"{', '.join(splits())}. Take the model's Hugging Face folder instead",
+            f"how its tokenizer cuts text is {which} (tokenizer.ggml.pre); known: {', '.join(splits())}. "
+            f"{INSTEAD}",
             file=vocabulary.header.path,
         )
     core = Tokenizer(BPE(vocabulary.ids, vocabulary.merges(), ignore_merges=split.whole))
@@ -243,9 +243,13 @@ def _add_beginning(core: Any, vocabulary: _Vocabulary, token: str | None) -> Non
     from tokenizers import processors
 
     if token is None:
-        raise vocabulary.broken("texts begin with a token (tokenizer.ggml.add_bos_token) that it does not name")
+        raise vocabulary.broken(
+            "texts begin with a token that it does not name (tokenizer.ggml.add_bos_token)"
+        )
     core.post_processor = processors.TemplateProcessing(
-        single=[token, "$A"], pair=[token, "$A", token, "$B:1"], special_tokens=[(token, vocabulary.ids[token])]
+        single=[token, "$A"],
+        pair=[token, "$A", token, "$B:1"],
+        special_tokens=[(token, vocabulary.ids[token])],
     )
 
 
@@ -269,6 +273,6 @@ def check_written(tokenizer: Any, folder: Path, file: Path) -> None:
     for text in texts:
         if loaded(text)["input_ids"] != tokenizer(text)["input_ids"]:
             raise DataError(
-                f"this version of transformers loads its tokenizer with other ids ({text!r}); use another one",
+                f"this transformers loads its tokenizer with other ids ({text!r}); use another version",
                 file=file,
             )
