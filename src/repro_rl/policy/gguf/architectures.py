@@ -77,7 +77,7 @@ def architecture_of(header: GgufHeader) -> Architecture:
     found = known.get(header.architecture)
     if found is None:
         raise DataError(
-            f"its architecture is {header.architecture!r}; supported are {', '.join(sorted(known))}. {INSTEAD}",
+            f"its architecture is {header.architecture!r}; supported are {', '.join(known)}. {INSTEAD}",
             file=header.path,
         )
     return found
