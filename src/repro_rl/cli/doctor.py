@@ -26,6 +26,7 @@ OPTIONAL = {
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",
     "peft": "low-rank adapters, policy.lora",
+    "gguf": "models in GGUF files",
     "bitsandbytes": "8-bit optimizer, train.optimizer=adamw8bit",
     "en_core_web_lg": "the original's tagger of WebShop titles",
 }

@@ -45,7 +45,8 @@ class PolicySection(Section):
     """The model, what samples from it, and on which device and in which dtype it computes."""
 
     model: str = Field(
-        "tiny", description='"tiny", a Hugging Face folder, or a hub name such as Qwen/Qwen3-0.6B'
+        "tiny",
+        description='"tiny", a Hugging Face folder, a GGUF file, or a hub name such as Qwen/Qwen3-0.6B',
     )
     backend: Literal["transformers", "vllm", "vllm-server"] = Field(
         "transformers",
@@ -227,7 +228,8 @@ class TrainSection(Section):
     """Stage 2, reinforcement learning."""
 
     init: str | None = Field(
-        None, description="model to start from: the warm start's folder, or a hub name (no warmup)"
+        None,
+        description="model to start from: the warm start's folder, a GGUF file or a hub name (no warmup)",
     )
     demos: str | None = Field(
         None, description="demonstrations that method.rehearsal draws from  [default: the warm start's]"

@@ -20,6 +20,7 @@ from repro_rl.policy.control_tokens import (
     token_ids,
     tokenizer_name,
 )
+from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.types import Ids
 
@@ -301,9 +302,9 @@ def load_text(
     """The codec of a Hugging Face folder or hub name, without its weights.
 
     An adapter's folder gives its own tokenizer, where it has one, with the limits of the model it belongs on;
-    a folder with a tokenizer alone gives one without limits. ``local_only``: of a hub name, look only into
-    the local cache; None: where the hub cannot be reached. Raises CheckpointError when there is nothing to
-    load.
+    a folder with a tokenizer alone gives one without limits. A GGUF file is converted first (see
+    ``policy.gguf``). ``local_only``: of a hub name, look only into the local cache; None: where the hub
+    cannot be reached. Raises CheckpointError when there is nothing to load.
     """
     from transformers import GenerationConfig
 
@@ -312,6 +313,7 @@ def load_text(
     from repro_rl.policy.model_source import find_source
     from repro_rl.policy.pretrained import load_model_config, load_tokenizer
 
+    path = model_folder(path)
     folder = Path(path)
     bare = folder.is_dir() and not is_adapter(folder) and not (folder / "config.json").exists()
     if bare:  # a tokenizer alone
