@@ -44,11 +44,8 @@ def in_hub_cache(name: str) -> bool:
 def no_such_model(path: str | Path) -> CheckpointError:
     """The error for a path that does not exist and is no hub name; it names what lies near."""
     folder = Path(path)
-    known = (
-        [p.name for p in folder.parent.iterdir() if p.is_dir() or is_gguf(p)]
-        if folder.parent.is_dir()
-        else []
-    )
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    known = [other.name for other in beside if other.is_dir() or is_gguf(other)]
     near = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
     if is_gguf(path):
