@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def eval_command(
     path: Annotated[
         Path,
-        typer.Argument(help="a run folder, a Hugging Face model folder, or api:MODEL (see api.base_url)"),
+        typer.Argument(
+            help="a run folder, a Hugging Face model folder or hub name, or api:MODEL (see api.base_url)"
+        ),
     ],
     overrides: Overrides = None,
     source: Annotated[
@@ -37,6 +39,7 @@ def eval_command(
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_note
+    from repro_rl.policy.hub import is_hub_name
 
     own = path / "config.yaml"
     source = source or (str(own) if own.exists() else None)
@@ -44,6 +47,8 @@ def eval_command(
     config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
     if model:
         out, name = out or api_run(model), name or api_run(model).name
+    elif is_hub_name(path):  # a folder of the name would hide the model from then on
+        out = out or api_run(str(path), "hub")
     result = run_eval_stage(config, path, checkpoint, out or path, name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:

@@ -125,9 +125,9 @@ def _read_config(
 
 def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:
     """The model to play with, and its name for the pages. Raises CheckpointError when there is none."""
-    from repro_rl.run.model_paths import find_agent, is_hub_name
+    from repro_rl.run.model_paths import find_agent
 
-    agent = Path(model) if is_hub_name(model) else find_agent(model, checkpoint)
+    agent = find_agent(model, checkpoint)
     if agent == Path(model) and not agent.exists():  # a hub name or api:MODEL
         return agent, model
     return agent, f"{Path(model).name} ({agent.name})"

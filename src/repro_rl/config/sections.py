@@ -57,14 +57,21 @@ class PolicySection(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: str = Field(
         "auto",
-        description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
-        "to train, bfloat16 weights to evaluate",
+        description="a torch dtype, or auto: float32 weights to train (on a GPU under bfloat16 autocast), "
+        "bfloat16 for frozen ones on a GPU, and on a CPU that multiplies bfloat16 in hardware",
     )
     chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
         "auto", description="use the tokenizer's chat template"
     )
     thinking: bool = Field(False, description="Qwen3's thinking switch")
-    attention: str = Field("sdpa", description="attention implementation of transformers")
+    attention: str = Field(
+        "auto",
+        description="attention implementation of transformers, such as sdpa or eager; auto: sdpa where the "
+        "model supports it, else eager",
+    )
+    trust_remote_code: bool = Field(
+        False, description="run Python code that a model's folder or hub page brings along; read it first"
+    )
     packed: bool = Field(
         True, description="on a CPU, Qwen2 and Qwen3: common prefixes of sequences are computed once"
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from repro_rl.errors import NonFiniteError
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import uniforms
@@ -66,11 +67,13 @@ def sample_rows(
     keys: Keys,
     settings: SamplingSettings,
     eos_ids: frozenset[int],
+    model: str = "the model",
 ) -> list[SampledRow]:
     """Sample every row until a stop token or the length limit.
 
     ``logits`` [B, V] are those after the prompts, ``branch`` [rows] says which of them a row samples from.
-    The decoder is not asked for logits after the last token of an answer.
+    The decoder is not asked for logits after the last token of an answer. Raises NonFiniteError, naming
+    ``model``, for logits that are NaN or infinite.
     """
     rows = len(branch)
     tokens: list[list[int]] = [[] for _ in range(rows)]
@@ -81,6 +84,12 @@ def sample_rows(
     stop_ids = list(eos_ids)
     for index in range(settings.max_new_tokens):
         chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings)
+        if not np.isfinite(entropy).all():  # one logit that is NaN or infinite makes its row's entropy NaN
+            raise NonFiniteError(
+                f"The logits of {model} are not finite at token {index + 1} of an answer: its weights are "
+                "damaged or too large, or its dtype is too narrow. Use an earlier checkpoint, or "
+                "policy.dtype=float32."
+            )
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)

@@ -16,7 +16,7 @@ from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.sampling import Branches, sample_rows
 from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import Conversations
+from repro_rl.policy.token_policy import Conversations, over_positions
 from repro_rl.types import Completion, Ids
 
 MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
@@ -30,6 +30,9 @@ class LocalPolicy(Protocol):
     text: TextCodec
     mixed: bool  # forward passes run under bfloat16 autocast
     max_batch_tokens: int  # cells (rows x width) of one pass
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -59,6 +62,19 @@ class CachedSession(Conversations):
     ) -> list[Completion]:
         policy = self.policy
         turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
+        refused = [
+            over_positions(self.text, turn, self.used(row) + len(turn), settings)
+            for row, turn in zip(rows, turns, strict=True)
+        ]
+        if any(refused):  # a turn without an answer is not part of its conversation
+            fitting = [i for i, completion in enumerate(refused) if completion is None]
+            answered = self.answer(
+                [rows[i] for i in fitting], [texts[i] for i in fitting], keys[fitting], settings
+            )
+            answers = iter(answered)
+            return [completion or next(answers) for completion in refused]
+        if not rows:
+            return []
         was_training = policy.model.training
         policy.model.eval()
         decoder = _SlotDecoder(policy, self.slots, self._cache, rows)
@@ -67,7 +83,7 @@ class CachedSession(Conversations):
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
-            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.eos_ids)
+            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.eos_ids, policy.name)
         policy.model.train(was_training)
         completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
         for row, turn, completion in zip(rows, turns, completions, strict=True):

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from repro_rl.errors import CheckpointError, ConfigError
-from repro_rl.policy.hub import first_line
+from repro_rl.errors import ConfigError
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.types import Ids
 
@@ -193,32 +192,42 @@ class Conversation:
 
 
 def load_text(
-    path: str | Path, *, chat: ChatSwitch = "auto", thinking: bool = False, local_only: bool = False
+    path: str | Path,
+    *,
+    chat: ChatSwitch = "auto",
+    thinking: bool = False,
+    local_only: bool | None = None,
+    trust_remote_code: bool = False,
 ) -> TextCodec:
     """The codec of a Hugging Face folder or hub name, without its weights.
 
-    An adapter's folder gives that of the model it belongs on, a folder with a tokenizer alone one without the
-    model's limits. ``local_only``: of a hub name, look only into the local cache. Raises CheckpointError when
-    there is nothing to load.
+    An adapter's folder gives its own tokenizer, where it has one, with the limits of the model it belongs on;
+    a folder with a tokenizer alone gives one without limits. ``local_only``: of a hub name, look only into
+    the local cache; None: where the hub cannot be reached. Raises CheckpointError when there is nothing to
+    load.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    from repro_rl.policy.lora import base_of, is_adapter
+    from repro_rl.policy.hub import uses_cache_alone
+    from repro_rl.policy.lora import is_adapter
+    from repro_rl.policy.model_source import find_source
+    from repro_rl.policy.pretrained import load_model_config, load_tokenizer
 
     folder = Path(path)
-    if is_adapter(folder):
-        return load_text(base_of(folder), chat=chat, thinking=thinking, local_only=local_only)
-    config = generation = None
+    bare = folder.is_dir() and not is_adapter(folder) and not (folder / "config.json").exists()
+    if bare:  # a tokenizer alone
+        return TextCodec(
+            load_tokenizer(path, trust_remote_code=trust_remote_code), chat=chat, thinking=thinking
+        )
+    source = find_source(path)
+    with source.explained():
+        where = uses_cache_alone(source.model) if local_only is None else local_only
+        tokenizer = load_tokenizer(
+            source.tokenizer, trust_remote_code=trust_remote_code, local_only=local_only
+        )
+        config = load_model_config(source.model, trust_remote_code=trust_remote_code, local_only=where)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local_only)
-        if not folder.is_dir() or (folder / "config.json").exists():
-            config = AutoConfig.from_pretrained(path, local_files_only=local_only)
-    except Exception as error:  # tokenizers and transformers each raise their own
-        raise CheckpointError(f"Cannot load a tokenizer from {path}: {first_line(error)}") from error
-    if config is None:
-        return TextCodec(tokenizer, chat=chat, thinking=thinking)
-    try:
-        generation = GenerationConfig.from_pretrained(path, local_files_only=local_only)
+        generation = GenerationConfig.from_pretrained(source.model, local_files_only=where)
     except OSError:  # a model folder need not have one
         generation = None
     return codec_of(tokenizer, config, generation, chat=chat, thinking=thinking)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.text import Conversation, TextCodec
-from repro_rl.types import Completion, Ids
+from repro_rl.types import Completion, Ids, no_completion
 
 
 class TokenPolicy(ABC):
@@ -28,6 +28,21 @@ class TokenPolicy(ABC):
     def open_chat(self) -> ChatSession:
         """Conversations that give the policy all ids again at every turn."""
         return TokenSession(self)
+
+
+def over_positions(text: TextCodec, prompt: Ids, used: int, settings: SamplingSettings) -> Completion | None:
+    """A completion with ``error`` where an answer could run past the positions of the model; else None.
+
+    ``prompt``: what the completion shows as its prompt; ``used``: all tokens before the answer.
+    """
+    needed = used + settings.max_new_tokens
+    if text.positions is None or needed <= text.positions:
+        return None
+    error = (
+        f"prompt_too_long: {used} tokens and {settings.max_new_tokens} new ones are more than the "
+        f"{text.positions} positions of the model"
+    )
+    return replace(no_completion(), prompt_ids=prompt, finished=False, error=error)
 
 
 class Conversations:

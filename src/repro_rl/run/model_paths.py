@@ -8,9 +8,9 @@ from typing import Any
 from repro_rl.config import is_api, read_settings
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.files import read_json, read_json_if_any
+from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
-
-STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
+from repro_rl.run.checksums import STATE_FILE, SUMS
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:
@@ -25,24 +25,27 @@ def checkpoint_folders(run: Path) -> dict[int, Path]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state of a checkpoint, see ``save_checkpoint``. Raises CheckpointError where it cannot be read."""
+    """The state that ``save_checkpoint`` was given. Raises CheckpointError where it cannot be read."""
     path = folder / STATE_FILE
     try:
-        return read_json(path)
+        return {name: value for name, value in read_json(path).items() if name != SUMS}
     except DataError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
         ) from error
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether ``name`` is like "Qwen/Qwen3-0.6B". A folder of that name comes first."""
-    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
-
-
 def start_model(init: str) -> Path:
-    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists)."""
-    return Path(init) if is_hub_name(init) else find_model(init)
+    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists).
+
+    Raises CheckpointError, naming the setting, for anything else.
+    """
+    if is_hub_name(init):
+        return Path(init)
+    try:
+        return find_model(init)
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init={init}: {error}") from error
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:
@@ -52,7 +55,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
     """
     root = Path(path)
     if not root.exists():
-        raise CheckpointError(f"No folder {path}.")
+        raise no_such_model(path)
     if (root / "config.json").exists() or is_adapter(root):
         return root
     if which == "warm-start":
@@ -95,11 +98,11 @@ def _checkpoint_of(run: Path, which: str) -> Path:
 
 
 def find_agent(path: str | Path, which: str = "last") -> Path:
-    """What acts for ``path``: a model folder (see find_model), or ``api:MODEL`` as it is.
+    """What acts for ``path``: a model folder (see find_model), or a hub name or ``api:MODEL`` as it is.
 
-    The run folder of an API model's evaluation names it in its manifest.
+    The run folder of their evaluation names such a model in its manifest.
     """
-    if is_api(path):
+    if is_api(path) or is_hub_name(path):
         return Path(path)
     try:
         return find_model(path, which)

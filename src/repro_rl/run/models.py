@@ -18,7 +18,9 @@ from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
 from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import AdapterOff
+from repro_rl.policy.model_source import find_source
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
+from repro_rl.run.checksums import OPTIMIZER_FILE, check_files
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,10 +34,14 @@ class Reference:
 def load_policy(section: PolicySection, path: str | Path, *, training: bool = False) -> TransformersPolicy:
     """A policy from a model folder or hub name; ``training``: its weights, or an adapter, will be trained.
 
-    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or is not exact.
+    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or is not
+    exact, or when a file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
+    source = find_source(path)
+    for folder in (*source.adapters, Path(source.model)):
+        check_files(folder, but=OPTIMIZER_FILE)
     policy = TransformersPolicy.load(path, section, training=training)
     if not policy.uses_packed:  # whose architectures are known, and tested
         check_exact(policy, path)
@@ -82,6 +88,9 @@ def load_reference(
         return Reference(
             AdapterOff(policy.model) if kl else None, AdapterOffPolicy(policy) if judge else None
         )
+    if policy.device.type == "cpu":  # it computes as the policy does, so that their KL begins at 0
+        kind = str(policy.model.dtype).removeprefix("torch.")
+        section = section.model_copy(update={"dtype": kind})
     frozen = load_policy(section, warm_start)
     frozen.model.requires_grad_(False)
     return Reference(frozen.model if kl else None, frozen if judge else None)

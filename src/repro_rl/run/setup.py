@@ -24,9 +24,11 @@ from repro_rl.config import (
 from repro_rl.credit import ReflectionChoice
 from repro_rl.dist.ranks import JoinSettings, Ranks, join
 from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import CheckpointError, PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
 from repro_rl.policy.http import HttpPolicy
+from repro_rl.policy.model_source import find_source
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool
@@ -83,16 +85,37 @@ class Setup:
         return ReflectionChoice(self.config.method.trained_share, self.config.seed)
 
     def context(self, text: PromptText) -> Context:
-        """The context mode of the run, its token budgets bounded by the model's positions."""
+        """The context mode of the run, its token budgets bounded by the model's positions.
+
+        Raises PreflightError where the longest completion alone fills those positions.
+        """
+        prompt, reflects = self.config.prompt, self.config.method.reflect
+        for setting, tokens in (
+            ("prompt.action_tokens", prompt.action_tokens),
+            *([("prompt.reflect_new_tokens", prompt.reflect_new_tokens)] if reflects else []),
+        ):
+            if text.positions is not None and tokens >= text.positions:
+                raise PreflightError(
+                    f"{setting} is {tokens}, and the model holds {text.positions} tokens, prompt included; "
+                    "lower it, or take a model with more positions."
+                )
         limits = context_limits(self.config.prompt, self.config.policy).within(text.positions)
         return make_context(self.config.prompt.context, self.pool, limits)
 
     # Models ---------------------------------------------------------------------------------------
 
     def initial_model(self, demos: Sequence[Trajectory], folder: Path) -> str | Path:
-        """The model before any training: a checkpoint's name, or a tiny model built into ``folder``."""
+        """The model before any training: a checkpoint's name, or a tiny model built into ``folder``.
+
+        Raises CheckpointError, naming the setting, for a policy.model that is neither a model nor a hub name.
+        """
         policy = self.config.policy
         if policy.model != "tiny":
+            try:
+                if not is_api(policy.model):
+                    find_source(policy.model)
+            except CheckpointError as error:
+                raise CheckpointError(f"policy.model={policy.model}: {error}") from error
             return policy.model
         return tiny_model(folder, self.tiny_words(demos), policy.tiny, self.config.seed)
 

@@ -6,6 +6,7 @@ over-trained warm start leaves most task groups without any signal (decision D27
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,18 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.store import is_labelled, load_demos
-from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import PreflightError
-from repro_rl.files import write_folder
+from repro_rl.dist.sharding import copy_weights, whole_tensor
+from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
-from repro_rl.run.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
+from repro_rl.run.checkpoint import (
+    latest,
+    load_optimizer,
+    optimizer_tensors,
+    prune,
+    save_checkpoint,
+    save_warm_start,
+)
 from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
@@ -34,6 +41,8 @@ from repro_rl.train.optimizers import build_optimizer
 from repro_rl.types import Sample, TokenKind, Trajectory
 
 OnRow = Callable[[dict[str, Any]], None]
+
+MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmup stops
 
 FREE_ON_CONTINUE = ("train.peer_timeout",)  # settings that do not change what is computed
 
@@ -81,6 +90,7 @@ class WarmupRun:
             weight_decay=config.warmup.weight_decay,
         )
         self.update, self.stopped = 0, False
+        self.skipped = 0  # updates in a row whose loss or gradient was not finite
         if checkpoint:
             self.update, self.stopped = checkpoint.iteration, bool(checkpoint.state["stopped"])
             load_optimizer(checkpoint.folder, self.optimizer)
@@ -101,8 +111,10 @@ class WarmupRun:
                 self.log.add(row)
             if on_row is not None and ranks.first:
                 on_row(row)
-            if self.update % section.save_every == 0 or self.update == section.updates or self.stopped:
+            due = self.update % section.save_every == 0 or self.update == section.updates or self.stopped
+            if due and not self.skipped:
                 self._save()
+            self._check_skipped()
 
     def write_model(self) -> Path:
         """The finished model, an adapter added to its weights, in ``out/model``."""
@@ -110,7 +122,7 @@ class WarmupRun:
 
         def write() -> None:
             if self.update > self.resumed_at or not (folder / "config.json").exists():
-                write_folder(folder, self.policy.save_merged)
+                save_warm_start(folder, self.policy)
 
         self.setup.ranks.on_first(write)
         return folder
@@ -136,7 +148,10 @@ class WarmupRun:
         return {"iteration": self.update, "warmup/lr": rate, **losses}
 
     def _imitate(self, acting: list[Sample], reflecting: list[Sample]) -> dict[str, float]:
-        """One optimizer step on the sum of the mean losses (nats a token) of both kinds; returns each."""
+        """One optimizer step on the sum of the mean losses (nats a token) of both kinds; returns each.
+
+        A loss or gradient that is not finite is never applied: the update is skipped, and has no losses.
+        """
         config, ranks, policy = self.setup.config, self.setup.ranks, self.policy
         collation = self._collation()
         losses: dict[str, float] = {}
@@ -156,13 +171,30 @@ class WarmupRun:
                 total += float(loss.detach())
             losses[f"warmup/{name}_loss"] = total
         losses = ranks.sums(losses)
-        ranks.sum_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.warmup.grad_clip)
-        self.optimizer.step()
+        parameters = list(self.model.parameters())
+        ranks.sum_gradients(parameters)
+        norm = float(whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, config.warmup.grad_clip)))
+        if math.isfinite(norm) and all(map(math.isfinite, losses.values())):
+            self.optimizer.step()
+            self.skipped = 0
+        else:
+            self.skipped += 1
+            losses = {}
+        losses["warmup/skipped"] = float(self.skipped > 0)
         self.model.eval()
         copy_weights(self.model, policy.model)
         policy.weights_changed()
         return losses
+
+    def _check_skipped(self) -> None:
+        """Raises TrainingStopped when nothing finite comes any more, or the last update was skipped."""
+        last = self.update == self.setup.config.warmup.updates
+        if self.skipped >= MAX_SKIPPED or (self.skipped and last):
+            raise TrainingStopped(
+                f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in "
+                f"the last {self.skipped} updates, which were not applied. No warm start is written. Lower "
+                f"warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
+            )
 
     def _collation(self) -> Collation:
         as_tree = use_packed(self.policy.packed_allowed, self.model)

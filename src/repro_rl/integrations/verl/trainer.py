@@ -50,7 +50,12 @@ class ReproTrainer(PPOTrainerSync):
         self.setup = set_up(self.ours, ALONE)
         policy, method = self.ours.policy, self.ours.method
         model = str(config.actor_rollout_ref.model.path)
-        text = load_text(model, chat=policy.chat, thinking=policy.thinking)
+        text = load_text(
+            model,
+            chat=policy.chat,
+            thinking=policy.thinking,
+            trust_remote_code=policy.trust_remote_code,
+        )
         self.credit = BatchCredit(
             method,
             self.setup.reflection_choice(),
