@@ -10,7 +10,7 @@ from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenSession
-from support.families import FAMILIES, WINDOW, build, tokenizer
+from support.architectures import FAMILIES, WINDOW, build, tokenizer
 
 BY_NAME = {family.name: family for family in FAMILIES}
 

@@ -13,7 +13,7 @@ from repro_rl.policy import SamplingSettings, TransformersPolicy, decoders, exac
 from repro_rl.policy.capabilities import Batching, capabilities_of
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec
-from support.families import FAMILIES, build, tokenizer
+from support.architectures import FAMILIES, build, tokenizer
 from support.models import keys_of, load_cpu
 
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -10,9 +10,9 @@ from repro_rl.errors import CheckpointError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.study import conformance
 from repro_rl.study.conformance import check_model
-from support import families
+from support import architectures
+from support.architectures import FAMILIES
 from support.command import run_command
-from support.families import FAMILIES
 
 BY_NAME = {family.name: family for family in FAMILIES}
 CHECKS = ["causal", "window sampling", "chat sampling", "update", "learning", "checkpoint"]
@@ -20,12 +20,12 @@ CHECKS = ["causal", "window sampling", "chat sampling", "update", "learning", "c
 
 @pytest.fixture(scope="module")
 def words():
-    return families.tokenizer()
+    return architectures.tokenizer()
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory, words):
-    return families.save(BY_NAME["Llama"], tmp_path_factory.mktemp("llama"), words)
+    return architectures.save(BY_NAME["Llama"], tmp_path_factory.mktemp("llama"), words)
 
 
 def config(*overrides):
@@ -38,11 +38,11 @@ def failed(found):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_page_says_what_the_check_says(family, tmp_path, words):
-    assert families.written_rows()[family.name] == families.row(family, tmp_path, words)
+    assert architectures.written_rows()[family.name] == architectures.row(family, tmp_path, words)
 
 
 def test_the_page_lists_these_families_and_no_other():
-    assert list(families.written_rows()) == [family.name for family in FAMILIES]
+    assert list(architectures.written_rows()) == [family.name for family in FAMILIES]
 
 
 def test_a_model_that_passes(llama):
@@ -78,7 +78,7 @@ def test_an_adapter_is_trained_and_comes_back(llama):
 
 
 def test_the_packed_engine(tmp_path, words):
-    folder = families.save(BY_NAME["Qwen3"], tmp_path, words)
+    folder = architectures.save(BY_NAME["Qwen3"], tmp_path, words)
     found = check_model(folder, config("policy.packed=true"))
     assert failed(found) == {}
     assert found.facts["sampling"].startswith("packed engine")
@@ -138,7 +138,7 @@ def test_settings_of_prompts_that_the_template_contradicts(llama):
 
 
 def test_a_refused_model(tmp_path, words):
-    folder = families.save(BY_NAME["BERT, RoBERTa and other encoders"], tmp_path, words)
+    folder = architectures.save(BY_NAME["BERT, RoBERTa and other encoders"], tmp_path, words)
     with pytest.raises(CheckpointError, match="decoder-only"):
         check_model(folder, config())
 

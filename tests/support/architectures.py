@@ -1,6 +1,6 @@
 """Tiny models of random weights of the architectures that docs/models.md lists, and the table itself.
 
-``python -m support.families`` from the folder tests writes the table into the page again.
+``python -m support.architectures`` from the folder tests writes the table into the page again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ MLA = {
     "moe_intermediate_size": 24, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 2,
     "topk_group": 1,
 }  # fmt: skip
-SSM = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 4}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS}
 FALCON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 MIXED = ["sliding_attention", "full_attention"]
