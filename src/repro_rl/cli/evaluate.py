@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @app.command("eval")
 def eval_command(
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="a run folder, a Hugging Face model folder or hub name, or api:MODEL (see api.base_url)"
         ),
@@ -41,15 +41,15 @@ def eval_command(
     from repro_rl.cli.api import api_model, api_run, usage_note
     from repro_rl.policy.hub import is_hub_name
 
-    own = path / "config.yaml"
+    own = Path(path) / "config.yaml"
     source = source or (str(own) if own.exists() else None)
-    model = api_model(path)
+    model = api_model(Path(path))
     config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
     if model:
         out, name = out or api_run(model), name or api_run(model).name
     elif is_hub_name(path):  # a folder of the name would hide the model from then on
-        out = out or api_run(str(path), "hub")
-    result = run_eval_stage(config, path, checkpoint, out or path, name=name, judge=judge)
+        out = out or api_run(path, "hub")
+    result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:
         say(usage_note(result))
@@ -57,7 +57,7 @@ def eval_command(
 
 def run_eval_stage(
     config: RunConfig,
-    path: Path,
+    path: str | Path,
     checkpoint: str,
     out: Path,
     *,

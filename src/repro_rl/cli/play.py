@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +32,7 @@ def play(
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
     agent: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="watch an agent: a run folder, or with --config a model folder or hub name"),
     ] = None,
     source: Annotated[
@@ -117,7 +116,7 @@ def _typed_action(env: TextEnv) -> str | None:
     return None if not line or word in QUIT else env.shortcuts.get(word, word)
 
 
-def watch_agent(agent: Path, source: str | None, checkpoint: str, split: str, task: str) -> None:
+def watch_agent(agent: str, source: str | None, checkpoint: str, split: str, task: str) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
     from repro_rl.config import load_config
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest

@@ -23,13 +23,17 @@ def turn_off(config: Any, prefix: str = "") -> dict[str, float]:
     for name, value in list(items.items()):
         if isinstance(value, dict) or hasattr(value, "to_dict"):  # nested, as MPT's of its attention
             found |= turn_off(value, f"{prefix}{name}.")
-        elif any(part in str(name) for part in NAMES) and isinstance(value, float) and value > 0:
+        elif any(part in str(name) for part in NAMES) and _is_probability(value):
             found[prefix + name] = value
             if isinstance(config, dict):
-                config[name] = 0.0
+                config[name] = type(value)(0)
             else:
-                setattr(config, name, 0.0)
+                setattr(config, name, type(value)(0))
     return found
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def turn_off_modules(model: Any) -> None:

@@ -15,9 +15,9 @@ from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
 from repro_rl.policy.hub import is_hub_name, reason_of
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
-EMBEDDINGS = re.compile(
-    r"(embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)$"
-)  # by name of the module
+# Input and output embeddings, by name of the module; and a whole matrix of such.
+EMBEDDINGS = re.compile(r"\.(embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)\.")
+MATRIX = re.compile(EMBEDDINGS.pattern + r"(modules_to_save\.)?weight$")
 
 
 def _peft() -> Any:
@@ -49,7 +49,8 @@ def base_of(folder: Path) -> str:
         ) from error
     if not isinstance(base, str) or not base.strip():
         raise CheckpointError(f"The adapter in {folder} names no base model. {base_advice(folder)}")
-    for candidate in (Path(base), folder / base, folder.parent / base):
+    beside = (folder / base, folder.parent / base)
+    for candidate in (*beside, Path(base)) if base.startswith(".") else (Path(base), *beside):
         if candidate.exists():
             return str(candidate)
     if not is_hub_name(base):
@@ -104,17 +105,15 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
     try:
         shapes = _saved_shapes(folder)
         rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
-        if rows != model.get_input_embeddings().num_embeddings:
-            with torch.random.fork_rng(devices=()):
+        with torch.random.fork_rng(devices=()):  # what is drawn is replaced by what was saved
+            if rows != model.get_input_embeddings().num_embeddings:
                 model.resize_token_embeddings(rows, mean_resizing=False)
-        adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
+            adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
         expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except Exception as error:  # safetensors, peft and torch each raise their own
         raise CheckpointError(f"Cannot load the adapter in {folder}: {reason_of(error)}") from error
     absent = sorted(set(expected) - set(shapes))
-    foreign = sorted(
-        name for name in set(shapes) - set(expected) if not EMBEDDINGS.search(name.removesuffix(".weight"))
-    )
+    foreign = sorted(name for name in set(shapes) - set(expected) if not EMBEDDINGS.search(name))
     if absent or foreign:
         raise CheckpointError(
             f"Cannot load the adapter in {folder}: it does not fit {base}. Its file lacks {some(absent)}, "
@@ -143,7 +142,7 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
     Whole matrices come with it (peft's ``modules_to_save``, or embeddings that were resized), or single rows
     (``trainable_token_indices``).
     """
-    whole = [shape[0] for name, shape in shapes.items() if EMBEDDINGS.search(name.removesuffix(".weight"))]
+    whole = [shape[0] for name, shape in shapes.items() if MATRIX.search(name)]
     if whole:
         return max(whole)
     single = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8")).get("trainable_token_indices")

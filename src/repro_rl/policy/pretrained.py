@@ -7,6 +7,7 @@ text. Nothing is asked on stdin, and Python code of a model's folder runs only w
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
 
     attention = None if settings.attention == "auto" else settings.attention
     _check_attention(path, config, attention)
-    with named_load("a causal LM", path):
+    with named_load("a causal LM", path), _own_report():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 path,
@@ -177,6 +178,7 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
                 trust_remote_code=settings.trust_remote_code,
                 local_files_only=uses_cache_alone(path),
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # check_weights names them
             )
         except (ImportError, ValueError) as error:
             if attention is None or not _about_attention(error, attention):
@@ -191,6 +193,21 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
     model.eval()
     check_causal(model, path)
     return model
+
+
+@contextmanager
+def _own_report() -> Iterator[None]:
+    """Hide transformers' table of weights that are missing or left over: ``check_weights`` says it."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def keeps(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(keeps)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keeps)
 
 
 def _about_attention(error: Exception, attention: str) -> bool:
@@ -231,6 +248,14 @@ def check_weights(path: str | Path, model: Any, info: Mapping[str, Collection[An
     ``info``: transformers' report on the load. Raises CheckpointError; warns of weights beside the model's
     layers, such as those of another head.
     """
+    other = [
+        f"{name} {list(there)} for {list(here)}" for name, there, here in sorted(info["mismatched_keys"])
+    ]
+    if other:
+        raise CheckpointError(
+            f"Cannot load a causal LM from {path}: weights in its file have other shapes than "
+            f"config.json says: {some(other)}. One of the two files belongs to another model."
+        )
     missing = sorted(str(name) for name in info["missing_keys"])
     unexpected = sorted(str(name) for name in info["unexpected_keys"])
     if missing:
