@@ -158,5 +158,7 @@ def test_experts_that_fail_name_what_to_change(households):
             return "look"
 
     env = Lost(games=10)
-    with pytest.raises(DataError, match=r"solves 0 of 11 tasks; lower demos\.slips, raise .* max_steps \(50\)"):
+    with pytest.raises(
+        DataError, match=r"solves 0 of 11 tasks; lower demos\.slips, raise .* max_steps \(50\)"
+    ):
         collect_demos(env, env.panel("train").ids, DemosSection(expert=1), seed=0)
