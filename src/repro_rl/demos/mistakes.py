@@ -57,9 +57,9 @@ class Mistakes:
         kind = str(self.rng.choice(list(KINDS), p=list(KINDS.values())))
         if kind == "number" and (numbers := list(_NUMBER.finditer(answer))):
             return self._wrong_number(answer, numbers[int(self.rng.integers(len(numbers)))])
-        if kind == "repeat" and self._last:
+        if kind == "repeat" and self._last not in ("", answer):
             return self._last
-        choices = list(self._so_far) if kind == "stale" else admissible
+        choices = [action for action in (self._so_far if kind == "stale" else admissible) if action != answer]
         return choices[int(self.rng.integers(len(choices)))] if choices else ""
 
     def _wrong_number(self, answer: str, match: re.Match[str]) -> str:
