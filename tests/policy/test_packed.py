@@ -11,12 +11,45 @@ from repro_rl.policy.tree import build_tree
 from support.models import network
 
 VOCABULARY = 23
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+FAMILIES = {
+    "qwen3": ("qwen3", {}),
+    "qwen3 untied": ("qwen3", {"tie_word_embeddings": False}),
+    "qwen3 biases": ("qwen3", {"attention_bias": True}),
+    "qwen2": ("qwen2", {}),
+    "qwen2 untied": ("qwen2", {"tie_word_embeddings": False}),
+    "qwen2 yarn": ("qwen2", {"rope_parameters": YARN}),
+    "llama": ("llama", {}),
+    "llama untied, all heads": ("llama", {"tie_word_embeddings": False, "num_key_value_heads": 4}),
+    "llama biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama 3 rope": ("llama", {"rope_parameters": LLAMA3}),
+    "llama linear rope": ("llama", {"rope_parameters": LINEAR}),
+    "llama three heads to a key head": (
+        "llama",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 24},
+    ),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "smollm3": ("smollm3", {"no_rope_layers": [1, 0, 1], "use_sliding_window": False}),
+}
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_logits_and_gradients_are_the_models_own(kind, tied):
-    model = network(kind, tie_word_embeddings=tied)
+def family(name, **more):
+    kind, settings = FAMILIES[name]
+    return network(kind, **settings, **more)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_and_gradients_are_the_models_own(name):
+    model = family(name)
     assert packed.packable(model)
     rng = np.random.default_rng(0)
     starts = [rng.integers(VOCABULARY, size=n) for n in (1, 5, 9)]
@@ -50,10 +83,14 @@ def test_what_cannot_be_packed():
     assert not packed.packable(network(attention_dropout=0.1))
     assert not packed.packable(network(use_sliding_window=True, sliding_window=4, max_window_layers=1))
     assert not packed.packable(
-        network(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
+        network(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
     )
     assert not packed.packable(network().bfloat16())
-    assert not packed.packable(network("llama"))
+    assert not packed.packable(network("llama", hidden_act="gelu"))
+    assert not packed.packable(network("mistral", sliding_window=4))
+    assert not packed.packable(
+        network("smollm3", use_sliding_window=True, sliding_window=4, no_rope_layers=[1, 0, 1])
+    )
     other = network(seed=1)
     assert packed.use_packed(True, model, other)
     assert not packed.use_packed(False, model)
@@ -76,10 +113,10 @@ class Appended:
         return key_states, value_states
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2"])
+@pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
-def test_extending_a_cache_gives_the_logits_of_the_whole_sequence(kind):
-    model = network(kind)
+def test_extending_a_cache_gives_the_logits_of_the_whole_sequence(name):
+    model = family(name)
     ids = torch.from_numpy(np.random.default_rng(0).integers(VOCABULARY, size=(4, 12)))
     cache = [Appended() for _ in model.model.layers]
     start = 0

@@ -52,22 +52,31 @@ def forward_logprobs(policy: TransformersPolicy, ids: Any, temperature: float = 
 
 
 def network(
-    kind: Literal["qwen3", "qwen2", "llama"] = "qwen3", seed: int = 0, vocabulary: int = 23, **more: Any
+    kind: Literal["qwen3", "qwen2", "llama", "mistral", "smollm3"] = "qwen3",
+    seed: int = 0,
+    vocabulary: int = 23,
+    **more: Any,
 ) -> Any:
     """Three layers, two query heads to a key head, logits far from flat."""
     from transformers import (
         LlamaConfig,
         LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
         Qwen2Config,
         Qwen2ForCausalLM,
         Qwen3Config,
         Qwen3ForCausalLM,
+        SmolLM3Config,
+        SmolLM3ForCausalLM,
     )
 
     classes = {
         "qwen3": (Qwen3Config, Qwen3ForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "llama": (LlamaConfig, LlamaForCausalLM),
+        "mistral": (MistralConfig, MistralForCausalLM),
+        "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
     }
     config_class, model_class = classes[kind]
     settings = {

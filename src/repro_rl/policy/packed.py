@@ -1,4 +1,4 @@
-"""The forward pass of Qwen2 and Qwen3 models over a token tree, on a CPU.
+"""The forward pass of Llama-like models over a token tree, on a CPU.
 
 The same weights and the same arithmetic as the model of transformers, up to the last bits, with less work:
 every distinct prefix is computed once and nothing is padded outside attention; the last layer, which for
@@ -19,8 +19,18 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.tree import TokenTree
 
+FEW = 128  # for at most so many states, and a vocabulary of
+MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
+HEAD_BLOCK = 768  # so many columns at a time
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
-ARCHITECTURES = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+)
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # one frequency table for prompts of every length
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the rotary embedding, [N, 1, D] each
 KV = tuple[torch.Tensor, torch.Tensor]  # keys (rotary embedding applied) and values of one layer
@@ -49,11 +59,23 @@ def packable(model: Any) -> bool:
         and config._attn_implementation in ("sdpa", "eager")
         and config.hidden_act == "silu"
         and config.attention_dropout == 0
-        and not getattr(inner, "has_sliding_layers", True)
-        and config.rope_parameters["rope_type"] == "default"
+        and not has_window(config)
+        and config.rope_parameters["rope_type"] in STATIC_ROPE
+        and 2 * len(inner.rotary_emb.inv_freq) == inner.layers[0].self_attn.head_dim
         and not inner.gradient_checkpointing
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def has_window(config: Any) -> bool:
+    """Whether a layer of one of ``ARCHITECTURES`` sees only the last tokens.
+
+    Of these configurations Llama's has no window at all. Mistral's window is on when it is not None, whatever
+    ``layer_types`` says; the others list the layers that have one.
+    """
+    if config.model_type == "mistral":
+        return config.sliding_window is not None
+    return "sliding_attention" in (getattr(config, "layer_types", None) or ())
 
 
 @dataclass(slots=True)
@@ -90,16 +112,21 @@ def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> t
 def project_heads(
     attention: Any, name: Literal["q", "k", "v"], x: torch.Tensor, rotary: Rotary | None
 ) -> torch.Tensor:
-    """Queries, keys or values [N, heads, D] of normed states [N, H]. Values take no rotary embedding."""
+    """Queries, keys or values [N, heads, D] of normed states [N, H].
+
+    Values take no rotary embedding, nor do the queries and keys of SmolLM3's layers without positions.
+    """
+    if not getattr(attention, "use_rope", True):  # only SmolLM3 has the attribute
+        rotary = None
     project = getattr(attention, f"{name}_proj")
     norm = getattr(attention, f"{name}_norm", None)  # only Qwen3 has them
 
     def split(x: torch.Tensor, *rotary: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = project(x).view(len(x), -1, attention.head_dim)
-        if not rotary:
-            return out
         if norm is not None:
             out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
+        if not rotary:
+            return out
         first, second = out.chunk(2, dim=-1)
         return out * rotary[0] + torch.cat([-second, first], dim=-1) * rotary[1]
 
@@ -125,8 +152,16 @@ def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.
 
 
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
-    """Logits [S, V] of final states [S, H]."""
-    logits: torch.Tensor = model.lm_head(normed(x, model.model.norm))
+    """Logits [S, V] of final states [S, H].
+
+    For a few states the columns are computed in blocks, which keeps the vocabulary's matrix in the
+    processor's caches. Every logit is the same sum.
+    """
+    x, head = normed(x, model.model.norm), model.lm_head
+    few = len(x) <= FEW and not torch.is_grad_enabled()
+    if few and type(head) is torch.nn.Linear and head.bias is None and head.out_features > MANY_COLUMNS:
+        return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK)], dim=-1)
+    logits: torch.Tensor = head(x)
     return logits
 
 

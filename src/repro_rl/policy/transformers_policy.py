@@ -47,6 +47,8 @@ from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
+from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
+from repro_rl.policy.wide_session import WideSession
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -143,6 +145,11 @@ class TransformersPolicy(TokenPolicy):
         return use_packed(self.packed_allowed, self.model)
 
     @property
+    def uses_wide(self) -> bool:
+        """Whether sampling takes the packed forward pass in its form for wide models (``wide_decoder``)."""
+        return self.uses_packed and is_wide(self.model)
+
+    @property
     def packed_allowed(self) -> bool:
         """Whether a model in training, or a reference, may take the packed forward pass as well."""
         return self.packed and not self.mixed
@@ -182,7 +189,9 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
-        return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
+        if not keeps_cache(self.model):
+            return super().open_chat()
+        return WideSession(self) if self.uses_wide else CachedSession(self)
 
     def _batches(self, encoded: Sequence[Ids], new_tokens: int, equal: bool) -> list[list[int]]:
         """Rows by length, equal prompts side by side; a batch counts those once.
@@ -224,6 +233,8 @@ class TransformersPolicy(TokenPolicy):
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     def _decoder(self) -> PromptDecoder:
+        if self.uses_wide:
+            return WidePromptDecoder(self.model, self.max_batch_tokens)
         if self.uses_packed:
             return PackedDecoder(self.model)
         capabilities = capabilities_of(self.model)
