@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.tree import TokenTree
 
+FEW = 128  # for at most so many states, and a vocabulary of
+MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
+HEAD_BLOCK = 768  # so many columns at a time
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
 ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -149,8 +152,16 @@ def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.
 
 
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
-    """Logits [S, V] of final states [S, H]."""
-    logits: torch.Tensor = model.lm_head(normed(x, model.model.norm))
+    """Logits [S, V] of final states [S, H].
+
+    For a few states the columns are computed in blocks, which keeps the vocabulary's matrix in the
+    processor's caches. Every logit is the same sum.
+    """
+    x, head = normed(x, model.model.norm), model.lm_head
+    few = len(x) <= FEW and not torch.is_grad_enabled()
+    if few and type(head) is torch.nn.Linear and head.bias is None and head.out_features > MANY_COLUMNS:
+        return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK)], dim=-1)
+    logits: torch.Tensor = head(x)
     return logits
 
 

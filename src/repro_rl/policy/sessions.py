@@ -14,7 +14,7 @@ from repro_rl.policy import packed
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
-from repro_rl.policy.sampling import Branches, sample_rows
+from repro_rl.policy.sampling import Branches, Decoder, sample_rows
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import Conversations
 from repro_rl.types import Completion, Ids
@@ -51,6 +51,22 @@ def keeps_cache(model: Any) -> bool:
     return full and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
 
 
+class SlotAppender(Decoder, Protocol):
+    """Appends tokens to slots; a branch of the rows being sampled is a slot."""
+
+    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
+        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
+        ...
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy what slots hold, by (old, new)."""
+        ...
+
+    def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
+        """Append each block to its slot; logits after its last token, [N, V]."""
+        ...
+
+
 class CachedSession(Conversations):
     """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
 
@@ -72,7 +88,7 @@ class CachedSession(Conversations):
         turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
         was_training = policy.model.training
         policy.model.eval()
-        decoder = _SlotDecoder(policy, self.slots, self._cache, rows)
+        decoder = self._decoder(rows)
         with policy.precision():
             blocks = self._read_turns(decoder, rows, turns)
             logits = decoder.append(list(blocks), list(blocks.values()))
@@ -90,7 +106,11 @@ class CachedSession(Conversations):
         super().close(row)
         self.slots.remove(row)
 
-    def _read_turns(self, decoder: _SlotDecoder, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
+    def _decoder(self, rows: Sequence[int]) -> SlotAppender:
+        """What appends to the slots while ``rows`` are sampled."""
+        return _SlotDecoder(self.policy, self.slots, self._cache, rows)
+
+    def _read_turns(self, decoder: SlotAppender, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
         """Slot -> the tokens to append to it: every turn, and the last token of the answer before it."""
         new: dict[Ids, list[int]] = {}
         appended: list[tuple[int, Ids]] = []
@@ -106,7 +126,7 @@ class CachedSession(Conversations):
             blocks |= self._begin(decoder, new)
         return blocks
 
-    def _begin(self, decoder: _SlotDecoder, new: dict[Ids, list[int]]) -> dict[int, Ids]:
+    def _begin(self, decoder: SlotAppender, new: dict[Ids, list[int]]) -> dict[int, Ids]:
         """Slots for new conversations, their common prefix computed once; what is left to append to each."""
         blocks = list(new)
         slots = [self.slots.add(rows) for rows in new.values()]

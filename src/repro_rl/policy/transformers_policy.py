@@ -27,6 +27,8 @@ from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession, keeps_cache
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
+from repro_rl.policy.wide_session import WideSession
 from repro_rl.types import Completion, Ids
 
 
@@ -114,6 +116,11 @@ class TransformersPolicy(TokenPolicy):
         return use_packed(self.packed_allowed, self.model)
 
     @property
+    def uses_wide(self) -> bool:
+        """Whether sampling takes the packed forward pass in its form for wide models (``wide_decoder``)."""
+        return self.uses_packed and is_wide(self.model)
+
+    @property
     def packed_allowed(self) -> bool:
         """Whether a model in training, or a reference, may take the packed forward pass as well."""
         return self.packed and not self.mixed
@@ -142,7 +149,9 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
-        return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
+        if not keeps_cache(self.model):
+            return super().open_chat()
+        return WideSession(self) if self.uses_wide else CachedSession(self)
 
     def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
         """Rows by length, equal prompts side by side; a batch counts those once."""
@@ -165,9 +174,13 @@ class TransformersPolicy(TokenPolicy):
     def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
         distinct: dict[Ids, int] = {}
         branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
-        decoder: PromptDecoder = (
-            PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
-        )
+        decoder: PromptDecoder
+        if self.uses_wide:
+            decoder = WidePromptDecoder(self.model, self.max_batch_tokens)
+        elif self.uses_packed:
+            decoder = PackedDecoder(self.model)
+        else:
+            decoder = ModelDecoder(self.model, self.prefix)
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
         sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
