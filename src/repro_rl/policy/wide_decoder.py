@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from repro_rl.policy import packed
 from repro_rl.policy.kv_slots import SlotTable
@@ -182,8 +181,9 @@ def _shared(store: PrefixStore, rows: Sequence[Row]) -> list[Shared]:
 
 def append(model: Any, step: Pass) -> torch.Tensor:
     """Run a pass; logits [R, V] after the last token of every row."""
+    model = packed.without_wrappers(model)
     inner = model.model
-    x = F.embedding(step.ids, inner.embed_tokens.weight)
+    x = inner.embed_tokens(step.ids)
     rotary = packed.rotary_embedding(model, step.position[None])
     for index, layer in enumerate(inner.layers):
         attention = layer.self_attn
