@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from repro_rl.policy.lora import AdapterOff, has_adapter
 from repro_rl.policy.tree import TokenTree
 
 FEW = 128  # for at most so many states, and a vocabulary of
@@ -44,27 +45,42 @@ def use_packed(enabled: bool, *models: Any) -> bool:
 def packable(model: Any) -> bool:
     """Whether ``forward`` computes what ``model`` does: its architecture, settings, dtype and device.
 
-    False as well where it was not measured to pay: on a GPU, and in half precision.
+    ``model`` may carry an adapter, or be one with its adapter off. False as well where it was not measured to
+    pay: on a GPU.
     """
+    model = without_wrappers(model)
     if type(model).__name__ not in ARCHITECTURES:
         return False
     config, inner = model.config, model.model
     return bool(
-        all(
-            type(p) is torch.nn.Parameter  # neither sharded nor quantised
-            and p.device.type == "cpu"
-            and p.dtype == torch.float32
-            for p in model.parameters()
-        )
+        _plain_weights(model)
         and config._attn_implementation in ("sdpa", "eager")
         and config.hidden_act == "silu"
         and config.attention_dropout == 0
+        and not any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
         and not has_window(config)
         and config.rope_parameters["rope_type"] in STATIC_ROPE
         and 2 * len(inner.rotary_emb.inv_freq) == inner.layers[0].self_attn.head_dim
         and not inner.gradient_checkpointing
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _plain_weights(model: Any) -> bool:
+    """Whether all weights lie on the CPU, whole, in one dtype that is served; an adapter's may differ."""
+    weights = dict(model.named_parameters())
+    kinds = {weight.dtype for name, weight in weights.items() if ".lora_" not in name}
+    return kinds in ({torch.float32}, {torch.bfloat16}) and all(
+        type(weight) is torch.nn.Parameter and weight.device.type == "cpu"  # neither sharded nor quantised
+        for weight in weights.values()
+    )
+
+
+def without_wrappers(model: Any) -> Any:
+    """The causal LM itself, whose projections may be those of an adapter."""
+    if isinstance(model, AdapterOff):
+        model = model.model
+    return model.get_base_model() if has_adapter(model) else model
 
 
 def has_window(config: Any) -> bool:
@@ -93,8 +109,8 @@ def rotary_table(model: Any, positions: int) -> Rotary:
 
 def rotary_embedding(model: Any, position: torch.Tensor) -> Rotary:
     """The rotary embedding at the positions [R, Q], as [R * Q, 1, D]."""
-    inner = model.model
-    cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
+    inner = without_wrappers(model).model
+    cos, sin = inner.rotary_emb(inner.norm.weight, position)
     return cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
 
 
@@ -186,6 +202,10 @@ def gather(values: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor
 
 def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | None = None) -> torch.Tensor:
     """Logits [S, V] at the distinct ``nodes`` [S] of a tree. ``kv`` receives all keys and values."""
+    if isinstance(model, AdapterOff):
+        with model.model.disable_adapter():
+            return forward(model.model, tree, nodes, kv)
+    model = without_wrappers(model)
     inner = model.model
     rows, width = tree.path.shape
     path = torch.from_numpy(tree.path).reshape(-1)
@@ -193,7 +213,7 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
     depth, chosen = torch.from_numpy(tree.depth), torch.from_numpy(nodes)
     cos, sin = (table.index_select(0, depth) for table in rotary_table(model, width))
     attend_last = last_layer_attention(tree, nodes)
-    x = F.embedding(torch.from_numpy(tree.token), inner.embed_tokens.weight)
+    x = inner.embed_tokens(torch.from_numpy(tree.token))
     for layer in inner.layers:
         last = layer is inner.layers[-1]
         attention = layer.self_attn
@@ -236,9 +256,10 @@ def extend(
     ``rotary`` [R * Q, 1, D]: of the tokens' positions. ``mask`` [R, 1, Q, W] is added to the scores. ``rows``
     [S]: whose logits are needed; None: those of all R.
     """
+    model = without_wrappers(model)
     inner = model.model
     count, size = ids.shape
-    x = F.embedding(ids.reshape(-1), inner.embed_tokens.weight)
+    x = inner.embed_tokens(ids.reshape(-1))
     ends = torch.arange(size - 1, count * size, size)
 
     def by_row(values: torch.Tensor) -> torch.Tensor:

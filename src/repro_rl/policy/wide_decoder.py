@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from repro_rl.policy import packed
 from repro_rl.policy.kv_slots import SlotTable
@@ -70,10 +69,9 @@ class Shared:
 class Pass:
     """A forward pass that appends a block of tokens to each of R slots: T tokens, no padding."""
 
-    def __init__(
-        self, store: PrefixStore, slots: Sequence[int], blocks: Sequence[Ids], lengths: Sequence[int]
-    ):
-        """``slots`` ascending; ``lengths``: the tokens in each before the pass."""
+    def __init__(self, store: PrefixStore, table: SlotTable, blocks: dict[int, Ids]):
+        """``blocks``: slot -> the tokens to append, slots ascending."""
+        slots, lengths = list(blocks), [table.lengths[slot] for slot in blocks]
         sizes = np.fromiter(map(len, blocks.values()), dtype=np.int64, count=len(blocks))
         stops = np.cumsum(sizes)
         prefixes = np.array([store.prefix_length(slot) for slot in slots])
@@ -183,8 +181,9 @@ def _shared(store: PrefixStore, rows: Sequence[Row]) -> list[Shared]:
 
 def append(model: Any, step: Pass) -> torch.Tensor:
     """Run a pass; logits [R, V] after the last token of every row."""
+    model = packed.without_wrappers(model)
     inner = model.model
-    x = F.embedding(step.ids, inner.embed_tokens.weight)
+    x = inner.embed_tokens(step.ids)
     rotary = packed.rotary_embedding(model, step.position[None])
     for index, layer in enumerate(inner.layers):
         attention = layer.self_attn
