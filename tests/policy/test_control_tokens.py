@@ -40,9 +40,9 @@ def test_control_tokens_by_hand():
         "bytes",
         ["<|eos|>", "<|user|>"],
         eos="<|eos|>",
-        plain=["<think>", "[TOOL]", "   ", "\n\n", "toiletpaper", "<0x0A>", "###", "@@"],
+        plain=["<think>", "[TOOL]", "   ", "\n\n", "toiletpaper", "<0x0A>", "###", "@@", "▁<PRE>", "▁▁"],
     )
-    names = {"<|eos|>", "<|user|>", "<think>", "[TOOL]"}
+    names = {"<|eos|>", "<|user|>", "<think>", "[TOOL]", "▁<PRE>"}
     assert set(control_tokens(tokenizer)) == names
     assert set(control_tokens(tokenizer, "### Question: toiletpaper")) == names | {"###"}
     vocabulary = tokenizer.get_vocab()
@@ -81,7 +81,9 @@ def test_other_texts_have_the_tokenizers_own_ids(name):
 
 @given(
     st.sampled_from(sorted(CODECS)),
-    st.lists(st.sampled_from(["<", "|", ">", "im_end", "</s>", "<|im_end|>", "a", " ", "\n", "<think>", "<s>"])),
+    st.lists(
+        st.sampled_from(["<", "|", ">", "im_end", "</s>", "<|im_end|>", "a", " ", "\n", "<think>", "<s>"])
+    ),
 )
 @settings(max_examples=150, deadline=None)
 def test_no_text_adds_a_control_token(name, parts):

@@ -13,7 +13,9 @@ def slow_tokenizer(words: list[str] | None = None, **more: Any) -> Any:
 
     class Slow(PreTrainedTokenizer):
         def __init__(self, **kwargs: Any):
-            special = [kwargs[key] for key in ("eos_token", "pad_token", "unk_token", "bos_token") if key in kwargs]
+            special = [
+                kwargs[key] for key in ("eos_token", "pad_token", "unk_token", "bos_token") if key in kwargs
+            ]
             self.ids = {name: number for number, name in enumerate(dict.fromkeys([*special, *names]))}
             super().__init__(**kwargs)
 
@@ -36,7 +38,9 @@ def slow_tokenizer(words: list[str] | None = None, **more: Any) -> Any:
         def convert_tokens_to_string(self, tokens: list[str]) -> str:
             return ("" if words is None else " ").join(tokens)
 
-        def build_inputs_with_special_tokens(self, ids: list[int], more: list[int] | None = None) -> list[int]:
+        def build_inputs_with_special_tokens(
+            self, ids: list[int], more: list[int] | None = None
+        ) -> list[int]:
             begin = [] if self.bos_token_id is None else [self.bos_token_id]
             return begin + ids + (more or [])
 

@@ -63,7 +63,7 @@ class PolicySection(Section):
     chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
         "auto", description="use the tokenizer's chat template"
     )
-    thinking: bool = Field(False, description="Qwen3's thinking switch")
+    thinking: bool = Field(False, description="the chat template's thinking switch, where it has one (Qwen3)")
     attention: str = Field("sdpa", description="attention implementation of transformers")
     packed: bool = Field(
         True, description="on a CPU, Qwen2 and Qwen3: common prefixes of sequences are computed once"

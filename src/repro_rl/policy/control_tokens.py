@@ -20,7 +20,7 @@ from repro_rl.types import Ids
 
 MAX_EXPECTED = 1_000  # remembered template texts with their control tokens
 # Tokens that a tokenizer adds without calling them special: <think>, <tool_call>, [INST], <|user|>.
-_BRACKETED = re.compile(r"\s*(<.+>|\[.+\]|\{.+\}|\|.+\|)\s*", re.DOTALL)
+_BRACKETED = re.compile(r"[\s\u2581]*(<.+>|\[.+\]|\{.+\}|\|.+\|)\s*", re.DOTALL)
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # stands for one byte of a text
 _SPACE = "\u2581"  # SentencePiece's sign for a space
 
