@@ -1,4 +1,4 @@
-"""Chat templates of many families: prompts, conversations and targets are the template's, or it is refused."""
+"""Chat templates of many families: prompts, conversations and targets are the template's, or an error."""
 
 from __future__ import annotations
 
@@ -299,7 +299,8 @@ def test_several_templates_of_which_none_is_the_default():
 
 REFUSES = [
     (
-        "{% for m in messages %}[Round {{ loop.index }}] {{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+        "{% for m in messages %}[Round {{ loop.index }}] {{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "assistant: ",
         "writes the question before an earlier answer in another way",
     ),
     (

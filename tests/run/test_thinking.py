@@ -63,7 +63,7 @@ def test_a_template_that_always_closes_a_thought_needs_no_switch():
     tokenizer.chat_template += "{% if add_generation_prompt %}<think></think>{% endif %}"
     text = TextCodec(tokenizer)
     check_model_text(PromptSection(style="full", think="optional"), text)
-    with pytest.raises(PreflightError, match="closes the thought before the answer begins; set prompt.think"):
+    with pytest.raises(PreflightError, match=r"before the answer begins; set prompt\.think"):
         check_model_text(PromptSection(style="full", think="required"), text)
 
 

@@ -64,7 +64,7 @@ class PolicySection(Section):
     chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
         "auto", description="use the tokenizer's chat template"
     )
-    thinking: bool = Field(False, description="Qwen3's thinking switch")
+    thinking: bool = Field(False, description="the chat template's thinking switch, where it has one (Qwen3)")
     attention: str = Field(
         "auto",
         description="attention implementation of transformers, such as sdpa or eager; auto: sdpa where the "

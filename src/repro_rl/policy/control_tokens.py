@@ -20,7 +20,7 @@ from repro_rl.types import Ids
 
 MAX_EXPECTED = 1_000  # remembered template texts with their control tokens
 # Tokens that a tokenizer adds without calling them special: <think>, <tool_call>, [INST], <|user|>.
-_BRACKETED = re.compile(r"\s*(<.+>|\[.+\]|\{.+\}|\|.+\|)\s*", re.DOTALL)
+_BRACKETED = re.compile(r"[\s\u2581]*(<.+>|\[.+\]|\{.+\}|\|.+\|)\s*", re.DOTALL)
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # stands for one byte of a text
 _SPACE = "\u2581"  # SentencePiece's sign for a space
 
@@ -153,13 +153,15 @@ class TextEncoder:
 def control_tokens(tokenizer: Any, template_text: str = "") -> dict[str, int]:
     """Control tokens by their spelling, see TextEncoder."""
     special = {int(i) for i in tokenizer.all_special_ids}
-    unknown = tokenizer.unk_token_id
-    if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        unknown = None  # GPT-2 names one token for all of them
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    harmless = {tokenizer.unk_token_id} - ends - {tokenizer.pad_token_id}  # GPT-2 has one token for all
+    if _has_words_only(tokenizer):
+        # It can write its pad token in no other way, and padding structures nothing.
+        harmless |= {tokenizer.pad_token_id} - ends
     found = {}
     for number, token in tokenizer.added_tokens_decoder.items():
         name = str(token.content)
-        if not name.strip(f" \t\r\n{_SPACE}") or number == unknown or _BYTE.fullmatch(name):
+        if not name.strip(f" \t\r\n{_SPACE}") or number in harmless or _BYTE.fullmatch(name):
             continue
         marks = bool(_BRACKETED.fullmatch(name)) or (
             len(name) > 1 and not name.strip(_SPACE).isalnum() and name in template_text
@@ -167,6 +169,13 @@ def control_tokens(tokenizer: Any, template_text: str = "") -> dict[str, int]:
         if token.special or number in special or marks:
             found[name] = int(number)
     return found
+
+
+def _has_words_only(tokenizer: Any) -> bool:
+    """Whether a tokenizer knows whole words alone, so that parts of a word are unknown to it."""
+    from tokenizers.models import WordLevel
+
+    return bool(tokenizer.is_fast and isinstance(tokenizer.backend_tokenizer.model, WordLevel))
 
 
 def plain_ids(tokenizer: Any, text: str) -> Ids:

@@ -61,22 +61,6 @@ class SlotAppender(Decoder, Protocol):
         ...
 
 
-class SlotAppender(Decoder, Protocol):
-    """Appends tokens to slots; a branch of the rows being sampled is a slot."""
-
-    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
-        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
-        ...
-
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy what slots hold, by (old, new)."""
-        ...
-
-    def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
-        """Append each block to its slot; logits after its last token, [N, V]."""
-        ...
-
-
 class CachedSession(Conversations):
     """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
 
