@@ -29,10 +29,10 @@ SENTENCE = (
 )
 SHARED = 20  # words that the longer prompts have in common
 TAILS = (2, 5, 11)  # words that follow them
-# Mean difference of log-probs, nats, from which a model is refused: what a wrong mask costs is more. Float32
-# rounds to about 1e-6 and half precision to about .01.
+# Mean difference of log-probs, nats, from which a model is refused. SmolLM2-135M rounds to 3e-6 in float32
+# and to .03 in bfloat16; a wrong mask costs more.
 REFUSED = 3e-4
-REFUSED_HALF = 0.1
+REFUSED_HALF = 0.3
 
 
 class ExactPolicy(Protocol):

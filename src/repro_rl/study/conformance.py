@@ -35,7 +35,7 @@ from repro_rl.types import Ids, TokenKind
 
 # Mean difference of log-probs, nats, that passes. Single tokens of a real model in float32 differ by 1e-5.
 TOLERANCE = 1e-5
-TOLERANCE_HALF = 0.05  # rounding of bfloat16 alone gives about .01
+TOLERANCE_HALF = 0.1  # as alarms.max_mismatch; rounding of bfloat16 gives .03
 WINDOW_TOKENS, CHAT_TOKENS = 4, 3  # sampled for an answer
 LEARNING_RATES = (1e-4, 1e-5)  # tried one after another: the first step of AdamW is as long as its rate
 
