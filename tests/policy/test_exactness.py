@@ -121,12 +121,6 @@ def test_a_window_that_hides_nothing_shares_the_prefix(words):
     assert sizes[:2] == [shared, max(map(len, prompts)) - shared]
 
 
-def test_models_that_see_the_future_are_refused(words):
-    policy = policy_of("BERT, RoBERTa and other encoders", words)
-    with pytest.raises(CheckpointError, match=r"mine \(BertLMHeadModel\) is not a causal language model"):
-        exactness.check_exact(policy, "mine")
-
-
 def test_models_whose_sampler_is_wrong_are_refused(words):
     """Distance in slots that nobody knows of: a mask that grows with the slots, in code of one's own."""
     policy = policy_of("Llama", words)

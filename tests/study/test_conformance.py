@@ -15,7 +15,7 @@ from support.architectures import FAMILIES
 from support.command import run_command
 
 BY_NAME = {family.name: family for family in FAMILIES}
-CHECKS = ["causal", "window sampling", "chat sampling", "update", "learning", "checkpoint"]
+CHECKS = ["window sampling", "chat sampling", "update", "learning", "checkpoint"]
 
 
 @pytest.fixture(scope="module")

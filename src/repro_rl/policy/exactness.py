@@ -29,10 +29,10 @@ SENTENCE = (
 )
 SHARED = 20  # words that the longer prompts have in common
 TAILS = (2, 5, 11)  # words that follow them
-# Mean difference of log-probs, nats, from which a model is refused: what a wrong mask costs is more. Float32
-# rounds to about 1e-6 and half precision to about .01.
+# Mean difference of log-probs, nats, from which a model is refused. SmolLM2-135M rounds to 3e-6 in float32
+# and to .03 in bfloat16; a wrong mask costs more.
 REFUSED = 3e-4
-REFUSED_HALF = 0.1
+REFUSED_HALF = 0.3
 
 
 class ExactPolicy(Protocol):
@@ -122,16 +122,6 @@ def is_half(policy: ExactPolicy) -> bool:
     return policy.mixed or policy.model.dtype.itemsize < 4
 
 
-def future_deviation(policy: ExactPolicy, ids: Ids) -> float:
-    """Mean change of the log-probs after the first half of ``ids`` when the second half is there, nats.
-
-    0, up to rounding, for a causal model.
-    """
-    half = len(ids) // 2
-    whole = logprobs_of(policy, ids)[:half]
-    return float(np.abs(whole - logprobs_of(policy, ids[:half])).mean())
-
-
 @torch.no_grad()
 def logprobs_of(policy: ExactPolicy, ids: Ids) -> NDArray[np.float32]:
     """[L, V] after every token, by one plain pass of the model over this row alone, without a cache."""
@@ -145,8 +135,8 @@ def logprobs_of(policy: ExactPolicy, ids: Ids) -> NDArray[np.float32]:
 def check_exact(policy: ExactPolicy, name: object) -> None:
     """Try out a model before anything is spent. ``name`` is what messages call it.
 
-    Raises CheckpointError when it is not causal, when sampled log-probs are not the computed ones, and for
-    RWKV's rescaling, which changes the weights themselves.
+    Raises CheckpointError when sampled log-probs are not the computed ones, and for RWKV's rescaling, which
+    changes the weights themselves.
     """
     config = base_model(policy.model).config
     if config.model_type == "rwkv" and config.rescale_every:
@@ -158,11 +148,6 @@ def check_exact(policy: ExactPolicy, name: object) -> None:
     prompts = [policy.text.plain_ids(text) for text in probe_texts(policy.text)[:2]]
     limit = REFUSED_HALF if is_half(policy) else REFUSED
     architecture = type(base_model(policy.model)).__name__
-    if not future_deviation(policy, prompts[0]) <= limit:
-        raise CheckpointError(
-            f"{name} ({architecture}) is not a causal language model: what follows a token changes its "
-            "log-probs, so it cannot generate. Use a decoder-only model."
-        )
     measured = window_deviation(policy, prompts, 3)
     if not measured.mean <= limit:
         raise CheckpointError(

@@ -31,11 +31,14 @@ class Reference:
     judge: Policy | None = None  # to reflect with
 
 
-def load_policy(section: PolicySection, path: str | Path, *, training: bool = False) -> TransformersPolicy:
+def load_policy(
+    section: PolicySection, path: str | Path, *, training: bool = False, tried: bool = False
+) -> TransformersPolicy:
     """A policy from a model folder or hub name; ``training``: its weights, or an adapter, will be trained.
 
-    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded, is not exact, or a
-    file of a folder made here is damaged (see ``checksums``).
+    ``tried``: a model of the same architecture was tried out before (see ``check_exact``).
+    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or is not
+    exact, or when a file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
@@ -43,7 +46,7 @@ def load_policy(section: PolicySection, path: str | Path, *, training: bool = Fa
     for folder in (*source.adapters, Path(source.model)):
         check_files(folder, but=OPTIMIZER_FILE)
     policy = TransformersPolicy.load(path, section, training=training)
-    if not policy.uses_packed:  # whose architectures are known, and tested
+    if not tried and not policy.uses_packed:  # whose architectures are known, and tested
         check_exact(policy, path)
     return policy
 
@@ -91,7 +94,7 @@ def load_reference(
     if policy.device.type == "cpu":  # it computes as the policy does, so that their KL begins at 0
         kind = str(policy.model.dtype).removeprefix("torch.")
         section = section.model_copy(update={"dtype": kind})
-    frozen = load_policy(section, warm_start)
+    frozen = load_policy(section, warm_start, tried=True)
     frozen.model.requires_grad_(False)
     return Reference(frozen.model if kl else None, frozen if judge else None)
 

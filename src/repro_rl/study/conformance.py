@@ -21,7 +21,6 @@ from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.exactness import (
     Deviation,
     chat_deviation,
-    future_deviation,
     is_half,
     logprobs_of,
     probe_texts,
@@ -36,7 +35,7 @@ from repro_rl.types import Ids, TokenKind
 
 # Mean difference of log-probs, nats, that passes. Single tokens of a real model in float32 differ by 1e-5.
 TOLERANCE = 1e-5
-TOLERANCE_HALF = 0.05  # rounding of bfloat16 alone gives about .01
+TOLERANCE_HALF = 0.1  # as alarms.max_mismatch; rounding of bfloat16 gives .03
 WINDOW_TOKENS, CHAT_TOKENS = 4, 3  # sampled for an answer
 LEARNING_RATES = (1e-4, 1e-5)  # tried one after another: the first step of AdamW is as long as its rate
 
@@ -68,7 +67,6 @@ def check_model(model: str | Path, config: RunConfig, *, prompts: bool = False) 
     facts = model_facts(policy, config)
     checks = _Checks(policy, config)
     results = [
-        _guarded("causal", checks.causal),
         _guarded("window sampling", checks.window_sampling),
         _guarded("chat sampling", checks.chat_sampling),
         _guarded("update", checks.update),
@@ -103,16 +101,6 @@ class _Checks:
         self.texts = probe_texts(policy.text)
         self.window: Deviation | None = None
         self.chat: Deviation | None = None
-
-    def causal(self) -> str:
-        prompt = self.policy.text.encode(self.texts[0])
-        found = future_deviation(self.policy, prompt)
-        if not found <= self.tolerance:
-            raise _ConformanceError(
-                f"what follows a token changes its log-probs by {found:.1e}: the model is not causal and "
-                "cannot generate; use a decoder-only model"
-            )
-        return "what follows a token does not change it"
 
     def window_sampling(self) -> str:
         prompts = [self.policy.text.encode(text) for text in (*self.texts, self.texts[0])]

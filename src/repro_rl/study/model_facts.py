@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +30,7 @@ def model_facts(policy: TransformersPolicy, config: RunConfig) -> dict[str, str]
         "attention": _attention(policy),
         "sampling": _sampling(policy),
         "chat context": _chat(policy),
-        "precision": _precision(policy, config),
+        "precision": _precision(policy),
         "memory": _memory(policy, config),
     }
 
@@ -128,11 +127,10 @@ def _chat(policy: TransformersPolicy) -> str:
     return "every turn computes the whole conversation again (the KV cache cannot be kept exactly)"
 
 
-def _precision(policy: TransformersPolicy, config: RunConfig) -> str:
-    passes = "passes under bfloat16 autocast" if policy.mixed else "passes in the same"
+def _precision(policy: TransformersPolicy) -> str:
     weights = str(policy.model.dtype).removeprefix("torch.")
-    why = "policy.dtype=auto" if config.policy.dtype == "auto" else "as policy.dtype says"
-    return f"{weights} weights, {passes} ({why}, on {policy.device.type}, {os.cpu_count()} cores)"
+    passes = ", passes under bfloat16 autocast" if policy.mixed else ""
+    return f"{weights}{passes}: {policy.origin.dtype_reason}"
 
 
 def _memory(policy: TransformersPolicy, config: RunConfig) -> str:
