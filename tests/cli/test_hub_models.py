@@ -1,4 +1,4 @@
-"""Models of the hub, wherever a command takes one: from the local cache here, nothing is asked of a network."""
+"""Models of the hub, wherever a command takes one: from the local cache, no network is asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cached(warm, tmp_path, monkeypatch) -> Path:
     shutil.copytree(warm.model, repository / "snapshots" / ("1" * 40))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     here = tmp_path / "here"
-    here.mkdir()
+    (here / "runs").mkdir(parents=True)
     monkeypatch.chdir(here)
     return here
 

@@ -235,6 +235,7 @@ class WarmupRun:
             environment=setup.pool.first.describe(),
             demos=str(demos),
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
+            sampler=self.policy.describe(),
             unlabelled=sum(not is_labelled(t) for t in episodes),
             parameters=parameter_count(self.policy.model),
         )
