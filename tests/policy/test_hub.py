@@ -116,4 +116,5 @@ def test_a_hub_that_is_away_is_asked_once_and_the_cache_serves(tiny_folder, tmp_
         "CheckpointError Cannot load a causal LM from some/other: no folder of that name"
     )
     assert "huggingface.co was not reached" in second
-    assert [path.split("?")[0] for path in asked] == ["/api/models/some/model", "/api/models/some/other"]
+    about_models = [path.split("?")[0] for path in asked if "/some/" in path]
+    assert about_models == ["/api/models/some/model", "/api/models/some/other"]

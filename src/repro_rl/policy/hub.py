@@ -69,37 +69,47 @@ def check_model_path(path: str | Path) -> None:
         )
 
 
-def uses_cache_alone(path: str | Path) -> bool:
-    """Whether a model must come from this machine: it is a folder, or the hub cannot be reached.
+def files_of(path: str | Path, *, local_only: bool | None = None) -> str:
+    """Where the files of a model are read from: its folder, or the hub name itself.
 
-    Asks the hub once, so that what loads files afterwards does not try each of them again and again. Raises
-    CheckpointError when the hub answers and has no such model, and when neither the hub nor the cache has it.
+    ``local_only``: take a hub name's files from the local cache; None: where the hub cannot be reached. The
+    hub is asked once for that, so that what loads the files does not try each of them again and again.
+    Raises CheckpointError when the hub answers and has no such model, and when the cache does not have it.
     """
-    return Path(path).exists() or _hub_is_away(str(path))
+    name = str(path)
+    if Path(name).exists():
+        return name
+    reason = "it was not asked" if local_only else _why_the_hub_is_away(name)
+    return name if reason is None else _cached_folder(name, reason)
 
 
-@cache
-def _hub_is_away(name: str) -> bool:
-    """See ``uses_cache_alone``, for a hub name."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+def _cached_folder(name: str, reason: str) -> str:
+    from huggingface_hub import snapshot_download
 
-    reason = "HF_HUB_OFFLINE is set"
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            HfApi().model_info(name, timeout=HUB_TIMEOUT)
-        except (GatedRepoError, RepositoryNotFoundError) as error:
-            raise CheckpointError(f"Cannot load a causal LM from {name}: {reason_of(error)}") from error
-        except Exception as error:  # httpx, requests and the hub's library each raise their own
-            reason = reason_of(error)
-        else:
-            return False
-    if not in_hub_cache(name):
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except Exception as error:  # the hub's library raises several
         raise CheckpointError(
             f"Cannot load a causal LM from {name}: no folder of that name is here, the local cache of hub "
             f"models does not have it, and huggingface.co was not reached ({reason})."
-        )
-    return True
+        ) from error
+
+
+@cache
+def _why_the_hub_is_away(name: str) -> str | None:
+    """Why the hub does not answer; None: it does, and has the model."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise CheckpointError(f"Cannot load a causal LM from {name}: {reason_of(error)}") from error
+    except Exception as error:  # httpx, requests and the hub's library each raise their own
+        return reason_of(error)
+    return None
 
 
 def reason_of(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import torch
 from repro_rl.config import PolicySection
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.dropout import turn_off_modules
-from repro_rl.policy.hub import reason_of, uses_cache_alone
+from repro_rl.policy.hub import files_of, reason_of
 from repro_rl.policy.lora import some
 
 # Names of sub-configurations that only models of more than text have.
@@ -60,11 +60,8 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     with named_load("a tokenizer", path):
-        return AutoTokenizer.from_pretrained(
-            path,
-            trust_remote_code=trust_remote_code,
-            local_files_only=uses_cache_alone(path) if local_only is None else local_only,
-        )
+        files = files_of(path, local_only=local_only)
+        return AutoTokenizer.from_pretrained(files, trust_remote_code=trust_remote_code)
 
 
 def load_model_config(
@@ -78,11 +75,8 @@ def load_model_config(
     from transformers import AutoConfig
 
     with named_load("a causal LM", path):
-        if local_only is None:
-            local_only = uses_cache_alone(path)
-        config = AutoConfig.from_pretrained(
-            path, trust_remote_code=trust_remote_code, local_files_only=local_only
-        )
+        files = files_of(path, local_only=local_only)
+        config = AutoConfig.from_pretrained(files, trust_remote_code=trust_remote_code)
         return _causal_config(path, config)
 
 
@@ -171,12 +165,11 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
     with named_load("a causal LM", path), _own_report():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
-                path,
+                files_of(path),
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
                 trust_remote_code=settings.trust_remote_code,
-                local_files_only=uses_cache_alone(path),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # check_weights names them
             )
@@ -337,7 +330,7 @@ def check_causal(model: Any, path: str | Path) -> None:
 
 def check_embeddings(model: Any, tokenizer: Any, path: str | Path, adapters: Sequence[Path]) -> None:
     """Every token that an adapter's own tokenizer adds needs an embedding. Raises CheckpointError."""
-    rows = model.get_input_embeddings().num_embeddings
+    rows = model.config.get_text_config().vocab_size  # follows resized embeddings
     if Path(path) in adapters and len(tokenizer) > rows:
         raise CheckpointError(
             f"The tokenizer in {path} has {len(tokenizer)} tokens, and the model with its adapter {rows} "

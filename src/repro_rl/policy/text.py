@@ -308,7 +308,7 @@ def load_text(
     """
     from transformers import GenerationConfig
 
-    from repro_rl.policy.hub import uses_cache_alone
+    from repro_rl.policy.hub import files_of
     from repro_rl.policy.lora import is_adapter
     from repro_rl.policy.model_source import find_source
     from repro_rl.policy.pretrained import load_model_config, load_tokenizer
@@ -322,16 +322,15 @@ def load_text(
         )
     source = find_source(path)
     with source.explained():
-        where = uses_cache_alone(source.model) if local_only is None else local_only
         tokenizer = load_tokenizer(
             source.tokenizer, trust_remote_code=trust_remote_code, local_only=local_only
         )
-        config = load_model_config(source.model, trust_remote_code=trust_remote_code, local_only=where)
+        config = load_model_config(source.model, trust_remote_code=trust_remote_code, local_only=local_only)
     try:
-        generation = GenerationConfig.from_pretrained(source.model, local_files_only=where)
+        generation = GenerationConfig.from_pretrained(files_of(source.model, local_only=local_only))
     except OSError:  # a model folder need not have one
         generation = None
-    return codec_of(tokenizer, config, generation, chat=chat, thinking=thinking)
+    return codec_of(tokenizer, config.get_text_config(), generation, chat=chat, thinking=thinking)
 
 
 def codec_of(
@@ -339,8 +338,8 @@ def codec_of(
 ) -> TextCodec:
     """The codec of a model with these configurations of transformers; ``generation_config`` may be None."""
     language = config.get_text_config(decoder=True)  # of a composite model, else the configuration itself
-    # Not every architecture has a limit.
-    limit = getattr(language, "max_position_embeddings", None)
+    # Not every architecture has a limit; MPT's has a name of its own.
+    limit = getattr(language, "max_position_embeddings", None) or getattr(language, "max_seq_len", None)
     vocabulary = getattr(language, "vocab_size", None)
     return TextCodec(
         tokenizer,

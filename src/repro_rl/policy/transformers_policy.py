@@ -137,7 +137,7 @@ class TransformersPolicy(TokenPolicy):
     @property
     def name(self) -> str:
         """What the weights are, for messages."""
-        return f"{self.origin.name}, trained since" if self.origin.changed else self.origin.name
+        return f"{self.origin.name}, trained since," if self.origin.changed else self.origin.name
 
     @property
     def uses_packed(self) -> bool:

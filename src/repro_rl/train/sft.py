@@ -281,6 +281,7 @@ class WarmupRun:
             demos=str(demos),
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
             held_out=len(self.held_out),
+            sampler=self.policy.describe(),
             unlabelled=sum(not is_labelled(t) for t in episodes),
             parameters=parameter_count(self.policy.model),
             text=self.policy.text.describe(),
