@@ -39,7 +39,9 @@ def test_the_values_are_those_that_targets_may_hold() -> None:
 
 def test_free_reflections_have_no_form_and_thoughts_no_place() -> None:
     assert PromptBuilder(FULL).reflection_form(3) is None
-    with pytest.raises(ConfigError, match="such a reflection has no thought, but prompt.think is 'required'"):
+    with pytest.raises(
+        ConfigError, match=r"such a reflection has no thought, but prompt.think is 'required'"
+    ):
         PromptBuilder(THINK, guided=True)
 
 
@@ -60,6 +62,12 @@ def test_regex_grammar_and_schema_by_hand() -> None:
 
 def test_an_object_of_the_schema_becomes_the_text() -> None:
     assert SMALL.of_object(json.loads('{"step_2": 100, "step_1": 7}')) == SMALL.render([7, 100])
-    for wrong in ('{"step_1": 7}', '{"step_1": 7, "step_2": 8}', '{"step_1": 7, "step_2": true}', "[7, 7]", "7"):
+    for wrong in (
+        '{"step_1": 7}',
+        '{"step_1": 7, "step_2": 8}',
+        '{"step_1": 7, "step_2": true}',
+        "[7, 7]",
+        "7",
+    ):
         with pytest.raises(DataError, match="not an object of 2 integers: step_"):
             SMALL.of_object(json.loads(wrong))

@@ -1,4 +1,4 @@
-"""Guided answers in the loss: distributions over what was allowed, in every term, and nothing given trained."""
+"""Guided answers in the loss: distributions over what was allowed, and nothing given is trained."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ def test_free_and_guided_tokens_share_a_batch():
     scales = {TokenKind.ACT: 0.5, TokenKind.REFLECT: 0.25}
     settings = LossSettings(0.2, KlSection(form="none"), 0.0, 1.0)
     both = policy_loss(model, Collation(0, CPU).collate(merge([free, guided]), scales), settings)
-    parts = [policy_loss(model, Collation(0, CPU).collate(merge([x]), scales), settings) for x in (free, guided)]
+    parts = [
+        policy_loss(model, Collation(0, CPU).collate(merge([x]), scales), settings) for x in (free, guided)
+    ]
     assert float(both.total.detach()) == pytest.approx(sum(float(part.total.detach()) for part in parts))
     assert both.entropy == pytest.approx(sum(part.entropy for part in parts))
 
