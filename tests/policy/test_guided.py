@@ -121,7 +121,7 @@ PROMPTS = ["ab", "step 1 ab", "a", "ab", "b a b a", "ba"]
 def check(
     policy: TransformersPolicy, done: list[Completion], forms: list[GuidedText], fmt: TextFormat
 ) -> None:
-    """Every answer is complete and valid, with the log-probs of a plain forward pass over what was allowed."""
+    """Every answer is complete and valid, with the log-probs of a plain forward pass over the allowed ids."""
     for completion, form in zip(done, forms, strict=True):
         assert completion.finished
         assert completion.allowed is not None
