@@ -1,4 +1,4 @@
-"""Free and guided reflections of one model on the same episodes: validity, quality, tokens, seconds.
+"""Free and guided reflections of one model on the same episodes: validity, quality, tokens, processor time.
 
 ``python benchmarks/reflection_forms.py --model FOLDER --recipe sokoban-tiny [--episodes 60] [--greedy]``: one
 thread, no GPU. A noisy expert plays the first tasks of the validation panel (shares 0, 0.5 and 1 of random
@@ -49,9 +49,9 @@ def played(env: TextEnv, tasks: list[str], count: int) -> list[Trajectory]:
 def judged(
     setup: Setup, actor: Actor, episodes: list[Trajectory], limit: int
 ) -> tuple[list[Trajectory], float]:
-    """Copies with reflections, and the seconds that these took."""
+    """Copies with reflections, and the processor seconds that these took."""
     copies = copy.deepcopy(episodes)
-    begin = time.perf_counter()
+    begin = time.process_time()
     reflect(
         copies,
         actor,
@@ -59,7 +59,7 @@ def judged(
         stream="reflection_forms",
         max_prompt_tokens=limit,
     )
-    return copies, time.perf_counter() - begin
+    return copies, time.process_time() - begin
 
 
 def line(form: str, episodes: list[Trajectory], seconds: float) -> str:
