@@ -63,7 +63,7 @@ def test_what_is_sampled_by_hand() -> None:
 
     def chosen(value: int) -> list[int]:
         """How many ids there were to choose from, at each sampled token of the first number."""
-        ids, allowed = guide.encode([value, 0])
+        _, allowed = guide.encode([value, 0])
         first = len(guide.given[0])
         stop = first + len(str(value)) + 1
         return [len(choices) for choices in allowed[first:stop] if len(choices) > 1]
@@ -89,9 +89,9 @@ def test_compact_words_are_one_choice_a_step() -> None:
 
 def test_numbers_that_a_tokenizer_does_not_know_are_an_error() -> None:
     fine = PromptBuilder(TextFormat("compact"), resolution=10, guided=True)
-    with pytest.raises(ConfigError, match="'t1 p10 t2 p10' the tokenizer has no token .* prompt.resolution"):
+    with pytest.raises(ConfigError, match=r"'t1 p10 t2 p10' the tokenizer has no token .* prompt.resolution"):
         token_guide(word_codec(WORDS), form_of(fine, 2))
-    with pytest.raises(ConfigError, match="cannot write 20 in a reflection .*prompt.resolution"):
+    with pytest.raises(ConfigError, match=r"cannot write 20 in a reflection .*prompt.resolution"):
         token_guide(word_codec({*WORDS, "p10"}), form_of(fine, 2))
 
 
@@ -121,7 +121,7 @@ PROMPTS = ["ab", "step 1 ab", "a", "ab", "b a b a", "ba"]
 def check(
     policy: TransformersPolicy, done: list[Completion], forms: list[GuidedText], fmt: TextFormat
 ) -> None:
-    """Every answer is complete, valid, and has the log-probs of a plain forward pass over what was allowed."""
+    """Every answer is complete and valid, with the log-probs of a plain forward pass over the allowed ids."""
     for completion, form in zip(done, forms, strict=True):
         assert completion.finished
         assert completion.allowed is not None
@@ -207,6 +207,21 @@ def test_a_tiny_model_is_guided_in_compact_style(tmp_path: Any) -> None:
     forms = [form_of(COMPACT, steps) for steps in (2, 9, 4)]
     done = policy.generate(["a", "b", "c d"], keys_of(3, "tiny"), SamplingSettings(20), forms)
     check(policy, done, forms, COMPACT.fmt)
+
+
+@pytest.mark.parametrize("engine", POLICIES)
+def test_a_decoder_of_single_tokens_gives_the_same(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from repro_rl.policy import guided
+
+    policy = POLICIES[engine](codec("digit by digit"))
+    forms = [form_of(FULL, steps) for steps in LENGTHS]
+    keys = keys_of(len(forms), "single")
+    blocks = policy.generate(PROMPTS, keys, SamplingSettings(150), forms)
+    monkeypatch.setattr(guided, "takes", lambda decoder, more: not any(more))
+    single = policy.generate(PROMPTS, keys, SamplingSettings(150), forms)
+    assert [done.token_ids for done in single] == [done.token_ids for done in blocks]
+    for one, other in zip(single, blocks, strict=True):
+        np.testing.assert_allclose(one.logprobs, other.logprobs, atol=2e-5)
 
 
 def test_decode_steps_are_those_of_the_sampled_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,9 @@ def test_the_values_are_those_that_targets_may_hold() -> None:
 
 def test_free_reflections_have_no_form_and_thoughts_no_place() -> None:
     assert PromptBuilder(FULL).reflection_form(3) is None
-    with pytest.raises(ConfigError, match="such a reflection has no thought, but prompt.think is 'required'"):
+    with pytest.raises(
+        ConfigError, match=r"such a reflection has no thought, but prompt.think is 'required'"
+    ):
         PromptBuilder(THINK, guided=True)
 
 

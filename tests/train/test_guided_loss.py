@@ -1,4 +1,4 @@
-"""Guided answers in the loss: distributions over what was allowed, in every term, and nothing given trained."""
+"""Guided answers in the loss: distributions over what was allowed, and nothing given is trained."""
 
 from __future__ import annotations
 

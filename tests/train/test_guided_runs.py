@@ -58,7 +58,7 @@ def test_a_run_from_warmup_to_evaluation(warm, guided_warm, context, tmp_path):
 
 def test_a_judge_of_guided_reflections_writes_no_free_ones(warm, guided_warm, context):
     settings = [*warm.settings, f"prompt.context={context}"]
-    with pytest.raises(ConfigError, match="was taught guided reflections.*set prompt.reflect_form=guided"):
+    with pytest.raises(ConfigError, match=r"was taught guided reflections.*set prompt.reflect_form=guided"):
         check_context(load_config(None, settings).prompt, guided_warm)
     check_context(load_config(None, [*settings, *GUIDED]).prompt, guided_warm)
 
@@ -73,7 +73,7 @@ def test_a_judge_of_free_reflections_may_be_guided(warm, tmp_path):
 def test_reflections_that_may_not_fit_are_refused_before_anything_is_played(warm, tmp_path):
     settings = [*warm.settings, *RUN, f"train.init={warm.run}", "prompt.reflect_form=guided"]
     run = RLRun(set_up(load_config(None, [*settings, "prompt.reflect_new_tokens=12"])), tmp_path / "run")
-    with pytest.raises(PreflightError, match="prompt.reflect_new_tokens is 12 .* up to 13 tokens"):
+    with pytest.raises(PreflightError, match=r"prompt.reflect_new_tokens is 12 .* up to 13 tokens"):
         run.step()
 
 

@@ -203,7 +203,7 @@ def _check(text: TextCodec, form: GuidedText, guide: TokenGuide) -> None:
     for value in form.values:
         values = [value] * len(form)
         ids = guide.encode(values)[0] if value in guide.spellings else ()
-        wanted = form.render(values)
+        wanted = text.decode(text.encode_target(form.render(values)))
         if _unknown(text, ids) or text.decode(ids).split() != wanted.split():
             raise ConfigError(
                 f"prompt.reflect_form=guided: the tokenizer cannot write {value} in a reflection"
