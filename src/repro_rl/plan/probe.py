@@ -39,14 +39,12 @@ def probe_estimate(
                 "as a straight line; a validation is taken for half an iteration's time an episode."
             ]
     program = memory_now()
-    rates = measure_rates(
-        load_policy(config.policy, config.train.init or config.policy.model, training=True),
-        run.shape,
-        run.training,
-        log,
-    )
+    policy = load_policy(config.policy, config.train.init or config.policy.model, training=True)
+    phases = run.work.decode_phases
+    context = sum(phase.steps * phase.context for phase in phases) / sum(phase.steps for phase in phases)
+    rates = measure_rates(policy, run.shape, run.training, log, context)
     seconds = time_by_rates(run.shape, run.work, run.training, rates)
-    parts = memory_parts(run.shape, run.work, run.training, gpu)
+    parts = memory_parts(run.shape, run.work, run.training, gpu, rates.packed)
     memory = None
     if gpu:
         memory = float(torch.cuda.get_device_properties(0).total_memory)

@@ -20,19 +20,27 @@ from repro_rl.types import TokenKind
 
 WIDTH = 256  # tokens of the row that is trained on
 ANSWER = WIDTH // 16  # of them trained
-CONTEXT = 128  # tokens in the KV cache before a measured decode step
+MOST_CONTEXT = 512  # tokens in the KV cache before a measured decode step
 ROWS = 8  # of the larger decode batch
 OPTIMIZED = 4_000_000  # weights of a measured optimizer step
 
 
 def measure_rates(
-    policy: TransformersPolicy, shape: ModelShape, training: TrainingSetup, log: Callable[[str], None]
+    policy: TransformersPolicy,
+    shape: ModelShape,
+    training: TrainingSetup,
+    log: Callable[[str], None],
+    context: float = MOST_CONTEXT,
 ) -> Rates:
-    """Short measurements with the weights of ``policy``, which stay as they are."""
+    """Short measurements with the weights of ``policy``, which stay as they are.
+
+    ``context``: positions that the run's decode steps attend to, on average.
+    """
+    context = min(int(context), MOST_CONTEXT, (policy.text.positions or MOST_CONTEXT) - 1)
     batch = _probe_batch(policy, shape.vocab)
     train_seconds = _training_seconds(policy, batch)
     prefill_seconds = _prefill_seconds(policy, shape.vocab)
-    one, several = (_decode_seconds(policy, shape.vocab, rows) for rows in (1, ROWS))
+    one, several = (_decode_seconds(policy, shape.vocab, rows, max(1, context)) for rows in (1, ROWS))
     forward = shape.forward_flops(WIDTH, WIDTH / 2, ANSWER)
     layers = shape.forward_flops(WIDTH, WIDTH / 2, 0)
     rates = Rates(
@@ -41,6 +49,7 @@ def measure_rates(
         decode_step=one,
         decode_row=max(several - one, 0.0) / (ROWS - 1),
         optimizer_weight=_optimizer_seconds(training.optimizer, policy.device) / OPTIMIZED,
+        packed=policy.uses_packed,
     )
     log(
         f"probe: {rates.train / 1e9:.1f} GFLOP/s training, {rates.prefill / 1e9:.1f} in prefill, "
@@ -80,11 +89,11 @@ def _prefill_seconds(policy: TransformersPolicy, vocabulary: int) -> float:
     return _shortest(read, policy.device)
 
 
-def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int) -> float:
-    """Of one new token in each of ``rows`` rows with ``CONTEXT`` tokens before it."""
+def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int, context: int) -> float:
+    """Of one new token in each of ``rows`` rows with ``context`` tokens before it."""
     cache = DynamicCache(config=policy.model.config)
     with torch.no_grad(), policy.precision():
-        start = torch.randint(vocabulary, (rows, CONTEXT), device=policy.device)
+        start = torch.randint(vocabulary, (rows, context), device=policy.device)
         policy.model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
         def decode_step() -> None:
