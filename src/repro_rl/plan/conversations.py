@@ -59,7 +59,7 @@ def conversation_work(
     longest = min(lengths.longest + (ending if method.reflect else 0.0), prompt.max_chat_tokens)
     cells = min(max(train.micro_tokens, longest), episodes * row)
     answers = steps * act.completion + method.trained_share * reflect.completion
-    together = min(max(1.0, cells / row), train.group_size)  # conversations of a task in a micro-batch
+    together = min(max(1, int(cells // row)), train.group_size)  # conversations of a task in a micro-batch
     live = min(episodes, MAX_LIVE, max(1, policy.max_cache_tokens // prompt.max_chat_tokens))
     batches, most_steps = math.ceil(episodes / live), max(table.episode_steps)
     phases = [
