@@ -54,8 +54,12 @@ def probe_estimate(
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """The config as JSON data, without rehearsal where there are no demonstrations to rehearse."""
+    """The config as JSON data, without rehearsal where there are no demonstrations to rehearse.
+
+    Without a warm start the untrained model is the one to start from.
+    """
     settings = config.model_dump(mode="json")
+    settings["train"]["init"] = config.train.init or config.policy.model
     if config.method.rehearses and not _demonstrations_exist(config):
         settings["method"]["rehearsal"] = 0
     return settings
