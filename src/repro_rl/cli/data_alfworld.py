@@ -53,7 +53,7 @@ def hold_out_alfworld(
     ] = 0.25,
     validation: Annotated[
         float, typer.Option(min=0, max=1, help="share of each task type that becomes valid_seen")
-    ] = 0.0,
+    ] = 0.1,
 ) -> None:
     """Set training games aside for evaluation, where the official validation games are not at hand.
 

@@ -81,7 +81,7 @@ def test_what_is_refused(folder, tmp_path):
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(ConfigError, match="is not empty"):
         hold_out(folder, tmp_path / "full")
-    hold_out(folder, tmp_path / "out", test=0.0)
+    hold_out(folder, tmp_path / "out", test=0.0, validation=0.2)
     with pytest.raises(TaskError, match="no games for the split valid_unseen"):
         repro_rl.make("alfworld", data=str(tmp_path / "out")).panel("test")
 
@@ -91,7 +91,8 @@ def test_the_command(folder, tmp_path, capsys, monkeypatch):
     code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
     assert code == 0
     held = len(repro_rl.make("alfworld", data=out).panel("valid_unseen"))
-    assert f"valid_unseen {held}, train {40 - held}" in text
+    seen = len(repro_rl.make("alfworld", data=out).panel("valid_seen"))
+    assert f"valid_unseen {held}, valid_seen {seen}, train {40 - held - seen}" in text
     assert "valid_unseen" in run_command(capsys, monkeypatch, "data", "alfworld", "info", out)[1]
     code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
     assert code == 2
@@ -100,4 +101,5 @@ def test_the_command(folder, tmp_path, capsys, monkeypatch):
 def test_official_games(official, tmp_path):
     """A quarter of each of the six types of 200 games."""
     folder = official[0].parents[3]
-    assert hold_out(folder, tmp_path / "out") == {"valid_unseen": 50, "train": 150}
+    assert hold_out(folder, tmp_path / "a", validation=0.0) == {"valid_unseen": 50, "train": 150}
+    assert hold_out(folder, tmp_path / "b") == {"valid_unseen": 50, "valid_seen": 20, "train": 130}

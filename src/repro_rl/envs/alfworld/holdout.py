@@ -24,7 +24,7 @@ def hold_out(
     out: Path,
     *,
     test: float = 0.25,
-    validation: float = 0.0,
+    validation: float = 0.1,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, int]:
     """Copy the training games of ``folder`` to ``out`` as ``train``, ``valid_seen`` and ``valid_unseen``.

@@ -67,15 +67,21 @@ def convert_gguf(path: str | Path, folder: Path, on_done: OnDone = lambda done, 
     return folder
 
 
+def read_config(path: str | Path) -> Any:
+    """The transformers configuration of a GGUF file. Raises what ``convert_gguf`` raises."""
+    header = read_header(path)
+    weights = _Weights(header)
+    config = config_of(header, weights.values_if_any(ROTARY_FACTORS))
+    config.tie_word_embeddings = weights.same(EMBEDDING, OUTPUT)
+    return config
+
+
 def text_of(path: str | Path) -> tuple[Any, Any, Any]:
     """Tokenizer, configuration and generation configuration of a GGUF file, none of its weights converted.
 
     Raises what ``convert_gguf`` raises.
     """
-    header = read_header(path)
-    weights = _Weights(header)
-    config = config_of(header, weights.values_if_any(ROTARY_FACTORS))
-    config.tie_word_embeddings = weights.same(EMBEDDING, OUTPUT)
+    header, config = read_header(path), read_config(path)
     return build_tokenizer(header, config.max_position_embeddings), config, _generation_config(header)
 
 
