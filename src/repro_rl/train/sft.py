@@ -207,10 +207,9 @@ class WarmupRun:
 
     def _rows(self, acting: list[Sample], collation: Collation) -> list[Sample]:
         """Samples that act, with their branches where those are trained."""
-        branches = self.setup.config.warmup.branches
-        if branches == "off" or (branches == "auto" and not collation.as_tree):
-            return [sample for sample in acting if sample.trained.any()]
-        return with_branches(acting)
+        most = self.setup.config.warmup.branches if collation.as_tree else 0
+        rng = np.random.default_rng(name_key(self.setup.config.seed, "branches", self.update))
+        return with_branches(acting, most, rng)
 
     def _collation(self) -> Collation:
         as_tree = use_packed(self.policy.packed_allowed, self.model)
