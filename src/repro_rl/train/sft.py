@@ -203,7 +203,8 @@ class WarmupRun:
             count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
         measured = {"loss": summed["forward_loss"], **accuracies(summed)}
-        return {f"warmup/held_out_{name}": value for name, value in measured.items()}
+        names = {name: f"held_out_{name}" for name in measured}
+        return {f"warmup/{names[name]}": value for name, value in measured.items()}
 
     def _rows(self, acting: list[Sample], collation: Collation, name: object) -> list[Sample]:
         """Samples that act, with those of their branches that are drawn under ``name``."""
