@@ -75,7 +75,7 @@ class ChatDemos:
         target = self.text.encode_target(self.prompts.reflection_target(values))
         check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
         context = (*conversation.ids, *conversation.turn(question))
-        return target_sample([Piece(context, TokenKind.CONTEXT), Piece(target, TokenKind.REFLECT)])
+        return target_sample([(context, TokenKind.CONTEXT), (target, TokenKind.REFLECT)])
 
     def _random_progress(self, trajectory: Trajectory, *names: object) -> list[int]:
         """Online progress [T], uniform over the numbers that targets may hold."""
