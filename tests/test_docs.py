@@ -278,8 +278,10 @@ ACCURACIES = ("action_accuracy", "progress_accuracy")
 COMPOSED = {
     "reward/": [f"reward/{term}" for term in TERMS],
     "reflect/": ["reflect/final_won", "reflect/final_lost"],
-    "warmup/": [f"warmup/{name}" for name in ("forward_loss", "reflect_loss", *ACCURACIES)],
-    "warmup/held_out_": [f"warmup/held_out_{name}" for name in ("loss", *ACCURACIES)],
+    "warmup/": [
+        *(f"warmup/{name}" for name in ("forward_loss", "reflect_loss", "held_out_loss", *ACCURACIES)),
+        *(f"warmup/held_out_{name}" for name in ACCURACIES),
+    ],
 }
 THE_RUN = {"iteration", "env_steps", "seconds"}
 

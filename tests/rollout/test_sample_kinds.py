@@ -16,7 +16,7 @@ from repro_rl.rollout.samples import (
     trained_parts,
 )
 from repro_rl.text import TextFormat
-from repro_rl.types import Completion, Group, Piece, Reflection, TokenKind, Trajectory, no_completion
+from repro_rl.types import Completion, Group, Reflection, TokenKind, Trajectory, no_completion
 from support.episodes import hand_episode, hand_step, sokoban_pool
 
 PROGRESS = TextFormat("compact", progress=True)
@@ -146,9 +146,7 @@ def test_every_token_has_one_kind(parts):
 
 
 def test_a_sample_to_imitate_by_hand():
-    sample = target_sample(
-        [Piece((1, 2), TokenKind.CONTEXT), Piece((3,), TokenKind.ACT), Piece((), TokenKind.CONTEXT)]
-    )
+    sample = target_sample([((1, 2), TokenKind.CONTEXT), ((3,), TokenKind.ACT), ((), TokenKind.CONTEXT)])
     assert sample.ids.tolist() == [1, 2, 3]
     assert sample.kind.tolist() == [0, 0, 1]
     assert sample.trained.tolist() == [False, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from support.models import network
 from support.small import SMALL
 
 ACT, CONTEXT = TokenKind.ACT, TokenKind.CONTEXT
+RNG = np.random.default_rng(0)
 PADDED = Collation(0, torch.device("cpu"))
 TREE = Collation(0, torch.device("cpu"), as_tree=True)
 
@@ -62,7 +64,7 @@ def test_counts_by_hand():
 
 @pytest.mark.parametrize("collation", [PADDED, TREE])
 def test_rows_of_a_batch_count_apart(collation):
-    rows = [single_row(sample) for sample in with_branches([conversation(), conversation()])]
+    rows = [single_row(sample) for sample in with_branches([conversation(), conversation()], 4, RNG)]
     batch = collation.collate(rows, {ACT: 1.0})
     assert isinstance(batch.inputs, TreeInputs) == collation.as_tree
     right = np.ones(len(batch.targets.token), dtype=bool)
@@ -79,7 +81,7 @@ def test_rows_of_a_batch_count_apart(collation):
 
 def test_right_tokens_are_the_most_probable_ones():
     model = network(seed=0)
-    rows = [single_row(sample) for sample in with_branches([conversation()])]
+    rows = [single_row(sample) for sample in with_branches([conversation()], 4, RNG)]
     results = []
     for collation in (PADDED, TREE):
         batch = collation.collate(rows, {ACT: 1.0})
@@ -96,12 +98,22 @@ def test_right_tokens_are_the_most_probable_ones():
 
 
 def test_branches_stand_behind_their_sample():
-    rows = with_branches([conversation()])
+    rows = with_branches([conversation()], 4, RNG)
     assert [row.ids.tolist() for row in rows] == [
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 6, 11],
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 6],
     ]
     assert [row.ids[row.trained].tolist() for row in rows] == [[4, 5, 6, 9], [12, 6]]
+    assert len(with_branches([conversation()], 0, RNG)) == 1
+
+
+def test_some_of_many_branches_are_drawn():
+    sample = conversation()
+    many = replace(sample, branches=sample.branches * 6)
+    assert len(with_branches([many], 4, RNG)) == 1 + 4
+    # one that trains nothing itself, as a wandering episode without progress, gives its branches alone
+    silent = replace(many, kind=np.zeros_like(many.kind))
+    assert [row.ids[row.trained].tolist() for row in with_branches([silent], 2, RNG)] == [[12, 6]] * 2
 
 
 def test_tasks_are_held_out_whole():

@@ -182,10 +182,11 @@ class WarmupSection(Section):
         "method. demos-…: prompts with demonstrations, for the pilot study",
     )
     forward_batch: int = Field(32, ge=0)
-    branches: Annotated[Literal["auto", "on", "off"], Switch] = Field(
-        "auto",
-        description="chat: train the expert's answer where a demonstration has a mistake, as a branch of the "
-        "conversation; auto: with the packed engine, which computes the common beginning once",
+    branches: int = Field(
+        4,
+        ge=0,
+        description="chat: at most that many answers to mistakes are trained of a conversation in an update, "
+        "as branches of it; none without the packed engine, which computes their common beginning once",
     )
     held_out: int = Field(
         0,

@@ -64,17 +64,23 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
     return sample
 
 
-def target_sample(pieces: Sequence[Piece], branches: Sequence[Branch] = ()) -> Sample:
-    """A sequence to imitate, from pieces; advantages and log-probs are 0."""
-    length = sum(len(piece.ids) for piece in pieces)
-    kinds = np.concatenate([np.full(len(piece.ids), piece.kind, dtype=np.int8) for piece in pieces])
+def target_sample(parts: Sequence[Piece | tuple[Ids, TokenKind]], branches: Sequence[Branch] = ()) -> Sample:
+    """A sequence to imitate, from pieces, or from (ids, kind); advantages and log-probs are 0."""
+    pieces = [Piece(*part) for part in parts]
+    lengths = [len(piece.ids) for piece in pieces]
     codes = [
         4 * number + piece.part if piece.kind and piece.part else 0 for number, piece in enumerate(pieces, 1)
     ]
-    parts = np.repeat(np.array(codes, dtype=np.int64), [len(piece.ids) for piece in pieces])
-    zeros = np.zeros(length, dtype=np.float32)
-    ids = np.fromiter((token for piece in pieces for token in piece.ids), dtype=np.int64, count=length)
-    return Sample(ids, kinds, zeros, zeros, 0, parts=parts if any(codes) else None, branches=tuple(branches))
+    zeros = np.zeros(sum(lengths), dtype=np.float32)
+    return Sample(
+        ids=np.fromiter((i for piece in pieces for i in piece.ids), dtype=np.int64, count=sum(lengths)),
+        kind=np.repeat(np.array([piece.kind for piece in pieces], dtype=np.int8), lengths),
+        advantage=zeros,
+        logprob=zeros,
+        group=0,
+        parts=np.repeat(np.array(codes, dtype=np.int64), lengths) if any(codes) else None,
+        branches=tuple(branches),
+    )
 
 
 def branch_samples(sample: Sample) -> list[Sample]:

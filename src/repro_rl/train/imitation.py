@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -142,9 +142,15 @@ def evenly_spread(count: int) -> list[int]:
     return [index for index in reversed_bits if index < count]
 
 
-def with_branches(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples and their branches."""
-    return [row for sample in samples for row in (sample, *branch_samples(sample)) if row.trained.any()]
+def with_branches(samples: Sequence[Sample], most: int, rng: np.random.Generator) -> list[Sample]:
+    """Samples, each with at most ``most`` of its branches, drawn without replacement, behind it."""
+    rows: list[Sample] = []
+    for sample in samples:
+        count = min(most, len(sample.branches))
+        drawn = sorted(rng.choice(len(sample.branches), size=count, replace=False)) if count else []
+        chosen = replace(sample, branches=tuple(sample.branches[index] for index in drawn))
+        rows += [row for row in (chosen, *branch_samples(chosen)) if row.trained.any()]
+    return rows
 
 
 def part_counts(parts: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, float]:

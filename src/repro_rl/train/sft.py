@@ -177,7 +177,7 @@ class WarmupRun:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         for name, kind, samples in (
-            ("forward_loss", TokenKind.ACT, self._rows(acting, collation)),
+            ("forward_loss", TokenKind.ACT, self._rows(acting, collation, self.update)),
             ("reflect_loss", TokenKind.REFLECT, reflecting),
         ):
             sums |= zero_counts(name, samples)
@@ -211,7 +211,7 @@ class WarmupRun:
         if not self.held_out:
             return {}
         ranks, collation = self.setup.ranks, self._collation()
-        rows = self._rows(self.held_out, collation)
+        rows = self._rows(self.held_out, collation, "held out")
         sums: defaultdict[str, float] = defaultdict(float)
         micro_tokens = self.setup.config.train.micro_tokens
         sums |= zero_counts("forward_loss", rows)
@@ -222,14 +222,14 @@ class WarmupRun:
             count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
         measured = {"loss": summed["forward_loss"], **accuracies(summed)}
-        return {f"warmup/held_out_{name}": value for name, value in measured.items()}
+        names = {name: f"held_out_{name}" for name in measured}
+        return {f"warmup/{names[name]}": value for name, value in measured.items()}
 
-    def _rows(self, acting: list[Sample], collation: Collation) -> list[Sample]:
-        """Samples that act, with their branches where those are trained."""
-        branches = self.setup.config.warmup.branches
-        if branches == "off" or (branches == "auto" and not collation.as_tree):
-            return [sample for sample in acting if sample.trained.any()]
-        return with_branches(acting)
+    def _rows(self, acting: list[Sample], collation: Collation, name: object) -> list[Sample]:
+        """Samples that act, with those of their branches that are drawn under ``name``."""
+        most = self.setup.config.warmup.branches if collation.as_tree else 0
+        rng = np.random.default_rng(name_key(self.setup.config.seed, "branches", name))
+        return with_branches(acting, most, rng)
 
     def _check_skipped(self) -> None:
         """Raises TrainingStopped when nothing finite comes any more, or the last update was skipped."""

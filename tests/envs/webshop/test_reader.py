@@ -113,6 +113,16 @@ def test_with_few_steps_left_it_buys_the_best_it_has_seen() -> None:
     assert reader.next() == "click[buy now]"  # another one could not be opened and bought any more
 
 
+def test_a_product_without_a_price_is_read() -> None:
+    reader = ShopReader(15, seed=1)
+    reader.read("", f"WebShop [SEP] Instruction: [SEP] {GOAL} [SEP] Search", ["search[<your query>]"])
+    reader.read("search[oak]", RESULTS, LISTED)
+    empty = item("Oak Bench", "black", price="").replace("Price: ", "Price:")
+    reader.read("click[a1]", empty, (*BUTTONS, "click[black]"))
+    assert reader.products["Oak Bench"].values == {"black": "color"}
+    assert reader.affordable("")
+
+
 @pytest.mark.parametrize("style", ["text", "compact", "text_rich", "words"])
 def test_it_buys_what_is_wanted(style: str) -> None:
     env = shop(style=style)

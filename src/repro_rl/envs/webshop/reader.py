@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from repro_rl.envs.webshop.actions import click, parse
-from repro_rl.envs.webshop.pages import BACK, BUY, JOIN, NEXT, PREVIOUS
+from repro_rl.envs.webshop.pages import BACK, BUY, JOIN, NEXT, PREVIOUS, RATING
 from repro_rl.envs.webshop.reward import normal_color, similar
 from repro_rl.envs.webshop.search.analyzer import analyze
 from repro_rl.random_streams import name_key
@@ -167,7 +167,7 @@ class ShopReader:
     def _read_item(self) -> None:
         pieces = self._pieces
         start = pieces.index(PREVIOUS) + 1
-        end = next(i for i, piece in enumerate(pieces) if piece.startswith("Price: ") and i > start)
+        end = pieces.index(RATING, start) - 1  # the price; the title stands before it
         title = pieces[end - 1]
         product = self.products.setdefault(title, Seen(title, query=self._query, page=self._page))
         self._open = title

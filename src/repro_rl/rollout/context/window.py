@@ -122,4 +122,4 @@ class WindowContext(Context):
 
 def imitation_sample(prompt: Ids, target: Ids, kind: TokenKind) -> Sample:
     """A sample that trains on ``target`` after ``prompt``."""
-    return target_sample([Piece(prompt, TokenKind.CONTEXT), Piece(target, kind)])
+    return target_sample([(prompt, TokenKind.CONTEXT), (target, kind)])
