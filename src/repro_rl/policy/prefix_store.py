@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from repro_rl.policy.kv_slots import grown_columns
 from repro_rl.policy.packed import KV, TreeKV
 from repro_rl.policy.tree import TokenTree
 
-COLUMNS = 128  # the table's columns are a multiple of this
-GROWTH = 16  # the table grows by a sixteenth of its columns at least, and so wastes no more than that
 MIN_PREFIX = 64  # tokens; a shorter beginning is copied
 
 
@@ -62,8 +61,7 @@ class PrefixStore:
         self._prefix += [None] * (slots - len(self._prefix))
         new_slots, new_columns = max(slots, self._slots), self._columns
         if columns > self._columns:
-            columns = max(columns, self._columns + self._columns // GROWTH)
-            new_columns = -(-columns // COLUMNS) * COLUMNS
+            new_columns = grown_columns(self._columns, columns)
         if (new_slots, new_columns) == (self._slots, self._columns):
             return
         for layer, kv in enumerate(self._table):

@@ -238,7 +238,8 @@ class WideSlots:
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy what slots hold, by (old, new)."""
         if pairs:
-            self.store.reserve(len(self.slots), 0)
+            # The rows begin to differ, and soon all of them will: one allocation for all.
+            self.store.reserve(max(len(self.slots), len(self.rows)), 0)
             self.store.fork(pairs, self.slots.lengths)
 
     def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
