@@ -16,7 +16,7 @@ from repro_rl.text import GuidedText, PromptBuilder, TextFormat, parse_reflectio
 from repro_rl.types import Completion
 from support.models import forward_logprobs, keys_of, load_cpu, network
 from support.scripted import word_codec
-from support.tokenizers import KINDS
+from support.toy_tokenizers import KINDS
 
 FULL = PromptBuilder(TextFormat("full", think="off"), guided=True)
 COMPACT = PromptBuilder(TextFormat("compact"), resolution=50, guided=True)

@@ -15,7 +15,7 @@ from repro_rl.study.evaluate import EvalRequest, evaluate
 from repro_rl.train import RLRun, run_training, run_warmup
 from support.models import network
 from support.small import ROOMS
-from support.tokenizers import digit_by_digit
+from support.toy_tokenizers import digit_by_digit
 
 GUIDED = ["prompt.reflect_form=guided", "prompt.reflect_new_tokens=14"]
 RUN = ["train.groups=4", "train.group_size=4", "train.iterations=2", "train.save_every=1",

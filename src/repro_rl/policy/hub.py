@@ -51,8 +51,8 @@ def no_such_model(path: str | Path) -> CheckpointError:
     if is_gguf(path):
         return CheckpointError(f"No GGUF file at {path}.{hint}")
     return CheckpointError(
-        f"No model folder at {path}.{hint} Give a folder that holds config.json, a GGUF file, or a hub name "
-        "as OWNER/NAME, such as Qwen/Qwen3-0.6B."
+        f"No model folder at {path}.{hint} Give a run folder, a folder that holds config.json, a GGUF file, "
+        "or a hub name as OWNER/NAME, such as Qwen/Qwen3-0.6B."
     )
 
 
