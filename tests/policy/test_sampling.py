@@ -37,6 +37,18 @@ def test_top_p_keeps_the_smallest_sufficient_set(weights, top_p):
     assert len(left) == 0 or float(left.max()) <= float(inside.min())
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+def test_top_p_of_a_large_vocabulary_is_that_of_a_full_sort(top_p, monkeypatch):
+    """A peaked row alone, and beside a flat one, of which the likely tokens are not enough."""
+    logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    probs = torch.softmax(logits * torch.tensor([[8.0], [4.0], [0.1]]), dim=-1)
+    for rows in (probs[:1], probs[:2], probs):
+        full = top_p_filter(rows, top_p)
+        with monkeypatch.context() as patch:
+            patch.setattr(sampling, "LIKELY", 20)
+            assert torch.equal(top_p_filter(rows, top_p), full)
+
+
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_draw_in_pieces(at_once, monkeypatch):
     """However few branches at a time: the first index where the running sum exceeds the share."""

@@ -74,7 +74,9 @@ class PolicySection(Section):
         False, description="run Python code that a model's folder or hub page brings along; read it first"
     )
     packed: bool = Field(
-        True, description="on a CPU, Qwen2 and Qwen3: common prefixes of sequences are computed once"
+        True,
+        description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: what sequences begin with "
+        "in common is computed once",
     )
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
     max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
