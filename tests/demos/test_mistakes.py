@@ -162,3 +162,14 @@ def test_experts_that_fail_name_what_to_change(households):
         DataError, match=r"solves 0 of 11 tasks; lower demos\.slips, raise .* max_steps \(50\)"
     ):
         collect_demos(env, env.panel("train").ids, DemosSection(expert=1), seed=0)
+
+
+def test_an_expert_that_cannot_read_its_tasks_is_told_apart(households):
+    class Foreign(type(households)):
+        def reader(self, seed=0):
+            return None
+
+    env = Foreign(games=10)
+    message = r"0 of 11 tasks \(in 11 it had no answer to the first observation\).*demos\.agent=planner"
+    with pytest.raises(DataError, match=message):
+        collect_demos(env, env.panel("train").ids, DemosSection(expert=1), seed=0)

@@ -99,12 +99,12 @@ class _Collection:
     def experts(self) -> list[Trajectory]:
         """``demos.expert`` solved episodes. Raises DataError when the expert fails too often."""
         experts: list[Trajectory] = []
-        unsolved: list[str] = []
+        unsolved: list[Trajectory] = []
         while len(experts) < self.demos.expert:
             task_id = self._next_task()
             trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
             if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
-                unsolved.append(task_id)
+                unsolved.append(trajectory)
                 if len(unsolved) > max(10, 3 * len(experts)):
                     raise self._failure(len(experts), unsolved)
                 continue
@@ -167,7 +167,7 @@ class _Collection:
         if self.hooks.on_done is not None:
             self.hooks.on_done(1)
 
-    def _failure(self, solved: int, unsolved: Sequence[str]) -> DataError:
+    def _failure(self, solved: int, unsolved: Sequence[Trajectory]) -> DataError:
         """The error of an expert that fails, with what may be changed."""
         remedy = "run 'repro-rl doctor'"
         if any(self.demos.slips):
@@ -175,8 +175,12 @@ class _Collection:
             remedy = f"lower demos.slips, raise the environment's max_steps ({limit}), or {remedy}"
         if self.demos.agent == "reader":
             remedy += "; demos.agent=planner decides by the true state instead"
+        firsts = [trajectory.steps[0].advice for trajectory in unsolved if trajectory.steps]
+        silent = sum(advice is not None and not advice.action for advice in firsts)
+        lost = f" (in {silent} it had no answer to the first observation)" if silent else ""
         return DataError(
-            f"the expert solves {solved} of {solved + len(unsolved)} tasks; {remedy}", record=unsolved[0]
+            f"the expert solves {solved} of {solved + len(unsolved)} tasks{lost}; {remedy}",
+            record=unsolved[0].task_id,
         )
 
 
