@@ -279,7 +279,10 @@ COMPOSED = {
     "reward/": [f"reward/{term}" for term in TERMS],
     "reflect/": ["reflect/final_won", "reflect/final_lost"],
     "warmup/": [
-        *(f"warmup/{name}" for name in ("forward_loss", "reflect_loss", "held_out_loss", "skipped", *ACCURACIES)),
+        *(
+            f"warmup/{name}"
+            for name in ("forward_loss", "reflect_loss", "held_out_loss", "skipped", *ACCURACIES)
+        ),
         *(f"warmup/held_out_{name}" for name in ACCURACIES),
     ],
 }
