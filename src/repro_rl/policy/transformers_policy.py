@@ -25,6 +25,7 @@ from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
 from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession, keeps_cache
+from repro_rl.policy.static_sessions import StaticDecoders, StaticSession, StaticSwitch, use_static
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.types import Completion, Ids
@@ -35,7 +36,8 @@ class TransformersPolicy(TokenPolicy):
 
     ``max_batch_tokens``: cells (rows x width) of one generation batch. ``mixed``: forward passes run under
     bfloat16 autocast. ``packed``: the forward pass of ``packed.py`` stands in for the model's own where it
-    can (see ``uses_packed``). It is its own ``Sampler``.
+    can (see ``uses_packed``). ``static_cache``: whether decoding runs over a static KV cache (see
+    ``use_static``); then a decoding batch has at most ``max_cache_tokens`` cells. It is its own ``Sampler``.
     """
 
     def __init__(
@@ -46,10 +48,14 @@ class TransformersPolicy(TokenPolicy):
         max_batch_tokens: int = 32_768,
         mixed: bool = False,
         packed: bool = True,
+        static_cache: StaticSwitch = "off",
+        max_cache_tokens: int = 1_048_576,
     ):
         self.model, self.text = model, text
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
+        self.static_cache: StaticSwitch = static_cache
         self.prefix = PrefixCache()
+        self.decoders = StaticDecoders(text, mixed, max_batch_tokens, max_cache_tokens)
 
     @classmethod
     def load(
@@ -101,6 +107,8 @@ class TransformersPolicy(TokenPolicy):
             max_batch_tokens=settings.max_batch_tokens,
             mixed=mixed,
             packed=settings.packed,
+            static_cache=settings.static_cache,
+            max_cache_tokens=settings.max_cache_tokens,
         )
 
     @property
@@ -118,6 +126,11 @@ class TransformersPolicy(TokenPolicy):
         """Whether a model in training, or a reference, may take the packed forward pass as well."""
         return self.packed and not self.mixed
 
+    @property
+    def uses_static(self) -> bool:
+        """Whether decoding runs over a static KV cache. Raises ConfigError where that is asked in vain."""
+        return use_static(self.static_cache, self.model)
+
     def precision(self) -> AbstractContextManager[Any]:
         """The context of every forward pass on these weights: sampling, training and reference alike."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
@@ -128,13 +141,19 @@ class TransformersPolicy(TokenPolicy):
     def generate_ids(
         self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
     ) -> list[Completion]:
-        """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells."""
+        """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells.
+
+        Over a static cache these bound a pass over prompts; all rows that fit into memory decode together.
+        """
         was_training = self.model.training
         self.model.eval()
         out: list[Completion | None] = [None] * len(encoded)
-        for rows in self._batches(encoded, settings.max_new_tokens):
+        static = self.uses_static
+        cells = self.decoders.batch_cells(self.model) if static else self.max_batch_tokens
+        generate = self._generate_static if static else self._generate_batch
+        for rows in self._batches(encoded, settings.max_new_tokens, cells, shared=not static):
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+                batch = generate([encoded[i] for i in rows], keys[rows], settings)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -142,10 +161,14 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
+        if self.uses_static:
+            return StaticSession(self.model, self.decoders)
         return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
 
-    def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
-        """Rows by length, equal prompts side by side; a batch counts those once."""
+    def _batches(
+        self, encoded: Sequence[Ids], new_tokens: int, cells: int, *, shared: bool
+    ) -> list[list[int]]:
+        """Rows by length, equal prompts side by side; if ``shared``, a batch counts those once."""
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         batches: list[list[int]] = []
         start = 0
@@ -153,9 +176,9 @@ class TransformersPolicy(TokenPolicy):
             stop, width, distinct = start, 0, 0
             while stop < len(order):
                 ids = encoded[order[stop]]
-                distinct += stop == start or ids != encoded[order[stop - 1]]
+                distinct += not shared or stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
-                if stop > start and distinct * width > self.max_batch_tokens:
+                if stop > start and distinct * width > cells:
                     break
                 stop += 1
             batches.append(order[start:stop])
@@ -172,14 +195,26 @@ class TransformersPolicy(TokenPolicy):
         sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
+    def _generate_static(
+        self, prompts: list[Ids], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]:
+        decoder = self.decoders.lend(self.model)
+        rows = range(len(prompts))
+        logits = decoder.begin(dict(zip(rows, prompts, strict=True)))
+        sampled = decoder.sample(rows, logits, keys, settings)
+        self.decoders.take_back(decoder)
+        return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+
     # As its own sampler ---------------------------------------------------------------------------
 
     def before_update(self) -> None:
-        """See Sampler: sampler and trainer are one model, so there is no memory to free."""
+        """See Sampler: sampler and trainer are one model; only a static KV cache may be freed."""
+        self.decoders.free_for_update()
 
     def weights_changed(self) -> None:
-        """See Sampler: the cached instruction prefix belongs to the old weights."""
+        """See Sampler: what was computed or copied from the old weights is dropped."""
         self.prefix.clear()
+        self.decoders.weights_changed()
 
     def describe(self) -> dict[str, Any]:
         return {"backend": "transformers"}
