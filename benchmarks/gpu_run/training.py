@@ -26,7 +26,7 @@ class OutOfTime(Exception):
 
 def settings(job: Job, method: str, *more: str) -> RunConfig:
     """The run's settings for a method."""
-    return load_config(job.recipe, [*job.train, f"method={method}", *more])
+    return load_config(job.recipe, [*job.settings, f"method={method}", *more])
 
 
 def warm_up(job: Job, journal: Journal, stage: str, deadline: Deadline, work: Path) -> None:

@@ -20,7 +20,7 @@ from repro_rl.types import Completion, Ids
 
 StaticSwitch = Literal["auto", "on", "off"]
 
-KEPT_SHARE = 0.1  # of a GPU's memory that caches and weight copies may keep during an update
+KEPT_SHARE = 0.3  # of a GPU's memory that caches and weight copies may keep during an update
 CACHE_SHARE = 0.5  # of a GPU's free memory that the KV cache of one batch may take
 
 
