@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import shutil
 import sys
 from pathlib import Path
+
+# Stages are forked, so nothing in this process may start CUDA: torch is to count devices without it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import card
 import correctness

@@ -46,17 +46,18 @@ class StepState:
     def record(self, logits: torch.Tensor, settings: SamplingSettings) -> None:
         """Sample from logits [R, V] of the first R rows, as ``sampling.sample_tokens`` does."""
         rows = len(logits)
+        # As few passes over [R, V] as can be: for a small model they cost as much as its weights.
         scaled = logits.float()
-        if settings.temperature > 0:
+        if settings.temperature not in (0, 1):
             scaled = scaled / settings.temperature
         logprobs = torch.log_softmax(scaled, dim=-1)
         probs = logprobs.exp()
-        entropy = -(probs * logprobs.clamp(min=-1e4)).sum(-1)
+        entropy = torch.special.entr(probs).sum(-1)
         if settings.temperature == 0:
             chosen = logprobs.argmax(-1)
         else:
             weights = top_p_filter(probs, settings.top_p) if settings.top_p < 1 else probs
-            cumulative = weights.double().cumsum(-1)
+            cumulative = weights.cumsum(-1, dtype=torch.float64)
             uniform = self.uniform.index_select(0, self.index)[0, :rows, None]
             chosen = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
             chosen = chosen.clamp(max=logits.shape[-1] - 1)
