@@ -113,6 +113,7 @@ def policy_with(text: TextCodec, kind: str, **settings: Any) -> TransformersPoli
 POLICIES = {
     "packed": lambda text: policy_with(text, "qwen3"),
     "transformers": lambda text: policy_with(text, "llama", packed=False),
+    "static": lambda text: policy_with(text, "llama", packed=False, static_cache="on"),
 }
 LENGTHS = (3, 1, 5, 3, 2, 8)
 PROMPTS = ["ab", "step 1 ab", "a", "ab", "b a b a", "ba"]

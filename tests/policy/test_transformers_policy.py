@@ -241,9 +241,7 @@ def test_logits_that_are_not_finite_are_an_error_that_names_the_model(tiny_folde
             lambda policy: policy.generate(SHORT, keys_of(6), SamplingSettings(2)),
             lambda policy: policy.open_chat().answer([0], SHORT[:1], keys_of(1), SamplingSettings(2)),
         ):
-            with pytest.raises(
-                NonFiniteError, match=rf"The logits of {tiny_folder} are not finite at token 1"
-            ):
+            with pytest.raises(NonFiniteError, match=rf"The logits of {tiny_folder} are not finite"):
                 ask(policy)
         policy.weights_changed()
         with pytest.raises(

@@ -78,12 +78,18 @@ class PolicySection(Section):
         description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: common prefixes of "
         "sequences are computed once",
     )
+    static_cache: Annotated[Literal["auto", "on", "off"], Switch] = Field(
+        "auto",
+        description="decode over a static KV cache, on a GPU with CUDA graphs; auto: on a GPU, where the "
+        "model's attention allows it",
+    )
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
     max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
     max_cache_tokens: int = Field(
         1_048_576,
         gt=0,
-        description="chat: tokens of all concurrent conversations, each at its maximum length",
+        description="chat: tokens of all concurrent conversations, each at its maximum length; static cache: "
+        "cells (rows x width) of one decoding batch",
     )
 
 

@@ -162,6 +162,15 @@ def has_adapter(model: Any) -> bool:
     return peft is not None and isinstance(model, peft.PeftModel)
 
 
+def adapter_active(model: Any) -> bool:
+    """Whether a forward pass of ``model`` goes through an adapter now."""
+    if not has_adapter(model):
+        return False
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return any(isinstance(m, BaseTunerLayer) and not m.disable_adapters for m in model.modules())
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Adapter weights and configuration, in peft's own layout."""
     model.save_pretrained(str(folder), save_embedding_layers=False)

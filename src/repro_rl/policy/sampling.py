@@ -133,12 +133,7 @@ def sample_rows(
             chosen, logprob, entropy = sample_tokens(logits, branch, uniform, settings, allowed)
         else:
             chosen, logprob, entropy = plan.draw(logits, branch, active, keys, settings)
-        if not np.isfinite(entropy).all():  # one logit that is NaN or infinite makes its row's entropy NaN
-            raise NonFiniteError(
-                f"The logits of {model} are not finite at token {index + 1} of an answer: its weights are "
-                "damaged or too large, or its dtype is too narrow. Use an earlier checkpoint, or "
-                "policy.dtype=float32."
-            )
+        check_finite_entropy(entropy, model)
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)
@@ -171,6 +166,15 @@ def sample_rows(
         for row in range(rows)
     ]
     return sampled if plan is None else plan.complete(sampled)
+
+
+def check_finite_entropy(entropy: NDArray[np.floating], model: str) -> None:
+    """Raises NonFiniteError, naming ``model``: one logit that is NaN or infinite makes an entropy NaN."""
+    if not np.isfinite(entropy).all():
+        raise NonFiniteError(
+            f"The logits of {model} are not finite in an answer: its weights are damaged or too large, or "
+            "its dtype is too narrow. Use an earlier checkpoint, or policy.dtype=float32."
+        )
 
 
 def advance_blocks(
@@ -264,7 +268,17 @@ def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     """
     if probs.shape[-1] > 4 * LIKELY:
         ordered, index = probs.topk(LIKELY, dim=-1)
-    if probs.shape[-1] <= 4 * LIKELY or bool((ordered.sum(-1) < top_p).any()):
-        ordered, index = probs.sort(dim=-1, descending=True)
+        if not bool((ordered.sum(-1) < top_p).any()):
+            return _nucleus(probs, ordered, index, top_p)
+    return sorted_top_p_filter(probs, top_p)
+
+
+def sorted_top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """As ``top_p_filter``, always by sorting: it never waits for the device."""
+    ordered, index = probs.sort(dim=-1, descending=True)
+    return _nucleus(probs, ordered, index, top_p)
+
+
+def _nucleus(probs: torch.Tensor, ordered: torch.Tensor, index: torch.Tensor, top_p: float) -> torch.Tensor:
     keep = ordered.cumsum(-1) - ordered < top_p
     return torch.zeros_like(probs).scatter(-1, index, ordered * keep)

@@ -17,7 +17,7 @@ from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.sampling import Branches, Decoder, sample_rows
 from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import Conversations, over_positions
+from repro_rl.policy.token_policy import Conversations
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -83,25 +83,18 @@ class CachedSession(Conversations):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
+        """See ChatSession."""
+        return self.answer_fitting(self._answer, rows, texts, keys, settings, forms)
+
+    def _answer(
+        self,
+        rows: Sequence[int],
+        turns: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
         policy = self.policy
-        turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
-        refused = [
-            over_positions(self.text, turn, self.used(row) + len(turn), settings)
-            for row, turn in zip(rows, turns, strict=True)
-        ]
-        if any(refused):  # a turn without an answer is not part of its conversation
-            fitting = [i for i, completion in enumerate(refused) if completion is None]
-            answered = self.answer(
-                [rows[i] for i in fitting],
-                [texts[i] for i in fitting],
-                keys[fitting],
-                settings,
-                None if forms is None else [forms[i] for i in fitting],
-            )
-            answers = iter(answered)
-            return [completion or next(answers) for completion in refused]
-        if not rows:
-            return []
         plan = guided_plan(policy.text, forms, settings)
         was_training = policy.model.training
         policy.model.eval()

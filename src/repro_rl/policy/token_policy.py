@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
@@ -56,6 +56,12 @@ def over_positions(text: TextCodec, prompt: Ids, used: int, settings: SamplingSe
     return replace(no_completion(), prompt_ids=prompt, finished=False, error=error)
 
 
+# Answers to the turns [N] of these conversations, as ChatSession.answer gives them for texts.
+Answer = Callable[
+    [Sequence[int], Sequence[Ids], Keys, SamplingSettings, Sequence[GuidedText] | None], list[Completion]
+]
+
+
 class Conversations:
     """The ids of several conversations, each named by an integer: what every session keeps."""
 
@@ -72,6 +78,34 @@ class Conversations:
 
     def size(self, text: str, *, first: bool = False) -> int:
         return self.text.turn_size(text, first=first)
+
+    def answer_fitting(
+        self,
+        answer: Answer,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        """What ``answer`` gives for the turns that fit into the model's positions, and errors for the others.
+
+        A turn without an answer is not part of its conversation.
+        """
+        turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
+        out = [
+            over_positions(self.text, turn, self.used(row) + len(turn), settings)
+            for row, turn in zip(rows, turns, strict=True)
+        ]
+        fitting = [i for i, refused in enumerate(out) if refused is None]
+        if fitting:
+            asked = None if forms is None else [forms[i] for i in fitting]
+            answered = answer(
+                [rows[i] for i in fitting], [turns[i] for i in fitting], keys[fitting], settings, asked
+            )
+            for i, completion in zip(fitting, answered, strict=True):
+                out[i] = completion
+        return [completion for completion in out if completion is not None]
 
     def close(self, row: int) -> None:
         self._conversations.pop(row, None)

@@ -45,6 +45,13 @@ from repro_rl.policy.pretrained import (
 )
 from repro_rl.policy.sampling import sample_rows
 from repro_rl.policy.sessions import CachedSession
+from repro_rl.policy.static_sessions import (
+    StaticDecoders,
+    StaticSession,
+    StaticSwitch,
+    sample_static,
+    use_static,
+)
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
 from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
@@ -68,7 +75,8 @@ class TransformersPolicy(TokenPolicy):
 
     ``max_batch_tokens``: cells (rows x width) of one generation batch. ``mixed``: forward passes run under
     bfloat16 autocast. ``packed``: the forward pass of ``packed.py`` stands in for the model's own where it
-    can (see ``uses_packed``). It is its own ``Sampler``.
+    can (see ``uses_packed``). ``static_cache``: whether decoding runs over a static KV cache (see
+    ``use_static``); then a decoding batch has at most ``max_cache_tokens`` cells. It is its own ``Sampler``.
     """
 
     def __init__(
@@ -80,11 +88,15 @@ class TransformersPolicy(TokenPolicy):
         mixed: bool = False,
         packed: bool = True,
         origin: Origin | None = None,
+        static_cache: StaticSwitch = "off",
+        max_cache_tokens: int = 1_048_576,
     ):
         self.model, self.text = model, text
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
         self.origin = origin or Origin()
+        self.static_cache: StaticSwitch = static_cache
         self.prefix = PrefixCache()
+        self.decoders = StaticDecoders(text, mixed, max_batch_tokens, max_cache_tokens)
 
     @classmethod
     def load(
@@ -127,6 +139,8 @@ class TransformersPolicy(TokenPolicy):
             mixed=precision.autocast,
             packed=settings.packed,
             origin=Origin(str(path), precision.reason, dropout),
+            static_cache=settings.static_cache,
+            max_cache_tokens=settings.max_cache_tokens,
         )
 
     @property
@@ -154,6 +168,11 @@ class TransformersPolicy(TokenPolicy):
         """Whether a model in training, or a reference, may take the packed forward pass as well."""
         return self.packed and not self.mixed
 
+    @property
+    def uses_static(self) -> bool:
+        """Whether decoding runs over a static KV cache. Raises ConfigError where that is asked in vain."""
+        return use_static(self.static_cache, self.model)
+
     def precision(self) -> AbstractContextManager[Any]:
         """The context of every forward pass on these weights: sampling, training and reference alike."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
@@ -170,18 +189,19 @@ class TransformersPolicy(TokenPolicy):
     ) -> list[Completion]:
         """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells.
 
+        Over a static cache these bound a pass over prompts; all rows that fit into memory decode together.
         Raises NonFiniteError when the model's logits are NaN or infinite.
         """
         was_training = self.model.training
         self.model.eval()
         out = [over_positions(self.text, ids, len(ids), settings) for ids in encoded]
         fitting = [row for row, completion in enumerate(out) if completion is None]
-        equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
-        for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens, equal):
+        generate = self._generate_static if self.uses_static else self._generate_batch
+        for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens):
             rows = [fitting[i] for i in part]
             asked = None if forms is None else [forms[i] for i in rows]
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings, asked)
+                batch = generate([encoded[i] for i in rows], keys[rows], settings, asked)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -189,15 +209,20 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
+        if self.uses_static:
+            return StaticSession(self.model, self.decoders, lambda: self.name)
         if not keeps_cache(self.model):
             return super().open_chat()
         return WideSession(self) if self.uses_wide else CachedSession(self)
 
-    def _batches(self, encoded: Sequence[Ids], new_tokens: int, equal: bool) -> list[list[int]]:
-        """Rows by length, equal prompts side by side; a batch counts those once.
+    def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
+        """Rows by length, equal prompts side by side; a batch counts those once, but over a static cache.
 
-        ``equal``: the prompts of a batch must have equal lengths.
+        Where the model's cache asks for it, the prompts of a batch have equal lengths.
         """
+        static = self.uses_static
+        cells = self.decoders.batch_cells(self.model) if static else self.max_batch_tokens
+        equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         batches: list[list[int]] = []
         start = 0
@@ -205,10 +230,10 @@ class TransformersPolicy(TokenPolicy):
             stop, width, distinct = start, 0, 0
             while stop < len(order):
                 ids = encoded[order[stop]]
-                distinct += stop == start or ids != encoded[order[stop - 1]]
+                distinct += static or stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
                 unequal = equal and len(ids) != len(encoded[order[start]])
-                if stop > start and (unequal or distinct * width > self.max_batch_tokens):
+                if stop > start and (unequal or distinct * width > cells):
                     break
                 stop += 1
             batches.append(order[start:stop])
@@ -242,14 +267,32 @@ class TransformersPolicy(TokenPolicy):
             return UncachedDecoder(self.model)
         return ModelDecoder(self.model, self.prefix, capabilities)
 
+    def _generate_static(
+        self,
+        prompts: list[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        plan = guided_plan(self.text, forms, settings)
+        decoder = self.decoders.lend(self.model)
+        rows = range(len(prompts))
+        begun = prompts if plan is None else plan.begin(prompts)
+        logits = decoder.begin(dict(zip(rows, begun, strict=True)))
+        sampled = sample_static(decoder, rows, logits, keys, settings, plan, self.name)
+        self.decoders.take_back(decoder)
+        return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+
     # As its own sampler ---------------------------------------------------------------------------
 
     def before_update(self) -> None:
-        """See Sampler: sampler and trainer are one model, so there is no memory to free."""
+        """See Sampler: sampler and trainer are one model; only a static KV cache may be freed."""
+        self.decoders.free_for_update()
 
     def weights_changed(self) -> None:
-        """See Sampler: the cached instruction prefix belongs to the old weights."""
+        """See Sampler: what was computed or copied from the old weights is dropped."""
         self.prefix.clear()
+        self.decoders.weights_changed()
         self.origin.changed = True
 
     def describe(self) -> dict[str, Any]:
