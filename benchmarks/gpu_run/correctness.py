@@ -21,7 +21,7 @@ from repro_rl.policy.qwen_shapes import find_shape
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from repro_rl.types import Completion, Ids
 
-ROWS, TOKENS = 16, 48  # prompts, and sampled tokens of each
+ROWS, TOKENS = 16, 24  # prompts, and sampled tokens of each
 
 
 def measure(job: Job, journal: Journal, stage: str, deadline: Deadline, work: Path) -> None:

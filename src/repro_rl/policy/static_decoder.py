@@ -86,8 +86,9 @@ class StaticDecoder:
     def append(self, blocks: Mapping[int, Ids]) -> torch.Tensor:
         """Append tokens to rows, by row; logits [N, V] after the last of each, in the order of ``blocks``."""
         rows = list(blocks)
-        longest = max(self.lengths[row] + len(block) for row, block in blocks.items())
-        self._reserve(longest + max(map(len, blocks.values())))  # padding lies behind a row's end
+        # Padding lies behind a row's end.
+        longest = max(self.lengths[row] for row in rows) + max(map(len, blocks.values()))
+        self._reserve(longest)
         order = sorted(range(len(rows)), key=lambda i: (len(blocks[rows[i]]), rows[i]))
         passes = self._passes([rows[i] for i in order], blocks, longest)
         with self._pass_context():
