@@ -268,5 +268,6 @@ def workload(sizes: SpeedSizes) -> Workload:
         reflect_completion=0.0, shared_prefix=0.0, longest=sizes.update_tokens, trained_reflections=0.0,
         epochs=1, optimizer_steps=1, reference=False, update_batch_cells=cells,
         update_batch_logits=cells * sizes.trained_share, decode_batch_cells=0.0, prefill_batch_cells=0.0,
-        decode_rows=0.0, decode_phases=(),
+        decode_rows=0.0, decode_phases=(), acting_context=0.0, reflect_context=0.0,
+        trained_context=sizes.update_tokens / 2,
     )  # fmt: skip
