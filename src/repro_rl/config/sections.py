@@ -67,8 +67,8 @@ class PolicySection(Section):
     attention: str = Field("sdpa", description="attention implementation of transformers")
     packed: bool = Field(
         True,
-        description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: what sequences begin with "
-        "in common is computed once",
+        description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: common prefixes of "
+        "sequences are computed once",
     )
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
     max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
