@@ -9,8 +9,9 @@ played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps.
   left-padded, its own cache on. A conversation is read again at every turn there.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
-- ``--trl PYTHON``: whole iterations beside TRL's ``GRPOTrainer`` (see rl_iteration.py); an interpreter
-  that has trl and datasets. ``--llama PYTHON --gguf FILE``: llama.cpp's prefill and one stream;
+- ``--trl PYTHON``: whole iterations beside TRL's ``GRPOTrainer`` (see rl_iteration.py); the interpreter is
+  one that has trl and datasets. ``--llama PYTHON --gguf FILE``: llama.cpp reading, and decoding one stream;
+  the interpreter is one that has llama_cpp.
 
 The two sides of a comparison take turns, step by step. Ratios are of the processor's seconds, one thread.
 """

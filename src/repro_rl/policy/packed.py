@@ -114,6 +114,19 @@ def rotary_embedding(model: Any, position: torch.Tensor) -> Rotary:
     return cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
 
 
+def embedded(inner: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The embeddings [N, H] of the tokens ``ids`` [N].
+
+    Every token that is read has a gradient. ``torch.nn.Embedding`` leaves out that of the model's padding
+    token, which in some models ends every turn; here nothing is padded.
+    """
+    table = inner.embed_tokens
+    if type(table) is torch.nn.Embedding:
+        return F.embedding(ids, table.weight)
+    out: torch.Tensor = table(ids)  # an adapter's
+    return out
+
+
 def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> torch.Tensor:
     """``function`` of all ``values`` [N, ...], which takes each of the N by itself, ``BLOCK`` at a time.
 
@@ -213,7 +226,7 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
     depth, chosen = torch.from_numpy(tree.depth), torch.from_numpy(nodes)
     cos, sin = (table.index_select(0, depth) for table in rotary_table(model, width))
     attend_last = last_layer_attention(tree, nodes)
-    x = inner.embed_tokens(torch.from_numpy(tree.token))
+    x = embedded(inner, torch.from_numpy(tree.token))
     for layer in inner.layers:
         last = layer is inner.layers[-1]
         attention = layer.self_attn
@@ -259,7 +272,7 @@ def extend(
     model = without_wrappers(model)
     inner = model.model
     count, size = ids.shape
-    x = inner.embed_tokens(ids.reshape(-1))
+    x = embedded(inner, ids.reshape(-1))
     ends = torch.arange(size - 1, count * size, size)
 
     def by_row(values: torch.Tensor) -> torch.Tensor:

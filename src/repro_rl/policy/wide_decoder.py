@@ -183,7 +183,7 @@ def append(model: Any, step: Pass) -> torch.Tensor:
     """Run a pass; logits [R, V] after the last token of every row."""
     model = packed.without_wrappers(model)
     inner = model.model
-    x = inner.embed_tokens(step.ids)
+    x = packed.embedded(inner, step.ids)
     rotary = packed.rotary_embedding(model, step.position[None])
     for index, layer in enumerate(inner.layers):
         attention = layer.self_attn
