@@ -103,12 +103,19 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let ``fill`` write into a temporary folder, then put it in the place of ``path`` in one rename."""
+    """Let ``fill`` write into a temporary folder, then put it in the place of ``path`` in one rename.
+
+    When ``fill`` fails, nothing is left of the temporary folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    fill(temporary)
+    try:
+        fill(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     for file in temporary.rglob("*"):
         if file.is_file():
             with open(file, "rb") as handle:

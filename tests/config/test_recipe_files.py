@@ -50,6 +50,26 @@ def test_a_row_holds_the_reference_settings(row):
     assert len(env.panel(config.eval.validation_split)) >= config.eval.validation_tasks
 
 
+@pytest.mark.parametrize("env", ["alfworld", "webshop", "sokoban"])
+def test_recipes_for_models_that_read(env):
+    """Full text, one conversation an episode, no thoughts; the larger model trains an adapter."""
+    small, large = load_config(f"{env}-135m"), load_config(f"{env}-0.5b")
+    for config in (small, large):
+        prompt, train = config.prompt, config.train
+        assert config.env.name == env
+        assert (prompt.style, prompt.context, prompt.think) == ("full", "chat", "off")
+        assert train.groups * train.group_size <= 16  # an iteration of minutes on one core
+        steps = config.env.settings["max_steps"]
+        assert prompt.reflect_new_tokens >= 10 * steps + 10
+        # The longest conversation: every turn and answer at its limit would not fit, typical ones do.
+        assert prompt.max_chat_tokens >= prompt.max_prompt_tokens + steps * prompt.action_tokens
+        assert config.policy.max_cache_tokens // prompt.max_chat_tokens >= train.groups * train.group_size
+    assert small.policy.lora.rank == 0
+    assert large.policy.lora.rank == 16
+    assert large.env == small.env
+    assert large.prompt == small.prompt
+
+
 def test_older_names_are_the_papers_rows():
     for name, row in (("sokoban-qwen3", "sokoban-4b"), ("webshop-qwen2.5", "webshop-1.5b")):
         assert load_config(name) == load_config(f"paper/{row}")

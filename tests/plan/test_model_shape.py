@@ -13,6 +13,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.plan.model_shape import ModelShape, model_shape, read_shape
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.qwen_shapes import Shape, model_config, shapes
+from support.gguf_files import byte_level_keys, random_model, write_gguf
 from support.qwen import small_shape
 
 
@@ -39,6 +40,29 @@ def test_a_folder_is_read_where_the_settings_name_one(tiny_folder, tmp_path):
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
     with pytest.raises(ConfigError, match="does not describe a decoder"):
         read_shape(tmp_path)
+
+
+def test_models_that_are_no_qwen(tmp_path):
+    """The hub says 134,515,008 for SmolLM2-135M; other shapes as torch counts them."""
+    assert shape_of("HuggingFaceTB/SmolLM2-135M-Instruct").parameters == 134_515_008
+    for architecture in ("llama", "qwen2", "qwen3"):
+        for tied in (True, False):
+            model = random_model(architecture, 304, tied=tied)
+            model.save_pretrained(tmp_path / f"{architecture}-{tied}")
+            shape = read_shape(tmp_path / f"{architecture}-{tied}")
+            assert shape.parameters == sum(p.numel() for p in model.parameters()), architecture
+
+
+def test_a_gguf_file_is_read_without_converting_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRO_RL_CACHE", str(tmp_path / "cache"))
+    keys = byte_level_keys()
+    model = random_model("llama", len(keys["tokenizer.ggml.tokens"]), tied=True)
+    file = write_gguf(tmp_path / "m.gguf", model, "llama", keys, repeat_output=True)
+    shape = shape_of(str(file))
+    assert shape.tied
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    assert model_shape(load_config(None, []).policy, init=str(file)) == shape
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_adapters_parameters_are_pefts(tiny_folder):

@@ -11,17 +11,22 @@ import torch
 from scipy.stats import chi2
 
 from repro_rl.errors import CheckpointError, NonFiniteError
-from repro_rl.policy import SamplingSettings, TokenPolicy
+from repro_rl.policy import SamplingSettings, TokenPolicy, prefix_store, wide_decoder
 from repro_rl.policy.sampling import top_p_filter
 from support.models import forward_logprobs, keys_of, load_cpu
 from support.prompts import LONG, SHORT, load_sharp
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
+@pytest.fixture(scope="module", params=["packed", "wide", "wide, short prefixes", "the model's own pass"])
 def policy(tiny_folder, request):
-    policy = load_sharp(tiny_folder, packed=request.param)
-    assert policy.uses_packed == request.param
-    return policy
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.startswith("wide"):
+            patch.setattr(wide_decoder, "MIN_HIDDEN", 1)
+        if request.param == "wide, short prefixes":
+            patch.setattr(prefix_store, "MIN_PREFIX", 3)
+        policy = load_sharp(tiny_folder, packed=request.param != "the model's own pass")
+        assert policy.uses_wide == request.param.startswith("wide")
+        yield policy
 
 
 @pytest.mark.parametrize("prompts", [SHORT, LONG])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from repro_rl.cli import data_qwen
+from repro_rl.cli import data_gguf, data_qwen
 from repro_rl.cli.app import app
 from repro_rl.cli.data_alfworld import alfworld
 from repro_rl.cli.show import Bar, bar, say
@@ -28,6 +28,7 @@ data_app.add_typer(webshop, name="webshop")
 data_app.add_typer(alfworld, name="alfworld")
 data_app.command("qwen-tokenizer")(data_qwen.tokenizer)
 data_app.command("qwen-untrained")(data_qwen.untrained)
+data_app.command("gguf")(data_gguf.gguf)
 data_app.command("merge-lora")(data_qwen.merge_lora)
 
 PHASES = {"products": "products", "index": "search index"}

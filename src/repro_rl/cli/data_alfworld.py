@@ -1,4 +1,4 @@
-"""``repro-rl data alfworld``: write generated households as game files, look at a folder of games."""
+"""``repro-rl data alfworld``: write households as game files, set official games aside, look at games."""
 
 from __future__ import annotations
 
@@ -42,6 +42,29 @@ def generate_alfworld(
         f"{new:,} of {total:,} games written ({total - new:,} were there) in {time.monotonic() - start:.0f} s"
     )
     say(f"Use them with data={out}, e.g. repro-rl play alfworld data={out}")
+
+
+@alfworld.command("hold-out")
+def hold_out_alfworld(
+    folder: Annotated[Path, typer.Argument(help="a folder with official games", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to", show_default=False)],
+    test: Annotated[
+        float, typer.Option(min=0, max=1, help="share of each task type that becomes valid_unseen")
+    ] = 0.25,
+    validation: Annotated[
+        float, typer.Option(min=0, max=1, help="share of each task type that becomes valid_seen")
+    ] = 0.1,
+) -> None:
+    """Set training games aside for evaluation, where the official validation games are not at hand.
+
+    The choice goes by the games' content: everyone who has these games gets the same.
+    """
+    from repro_rl.envs.alfworld.holdout import hold_out
+
+    with bar("games") as progress:
+        counts = hold_out(folder, out, test=test, validation=validation, on_done=progress.at)
+    say(", ".join(f"{split} {count}" for split, count in counts.items()))
+    say(f"Use them with data={out}, e.g. repro-rl data alfworld info {out}")
 
 
 @alfworld.command("info")

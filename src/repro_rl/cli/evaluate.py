@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_config
 from repro_rl.cli.show import bar, console, eval_table, say
 
@@ -21,7 +22,8 @@ def eval_command(
     path: Annotated[
         str,
         typer.Argument(
-            help="a run folder, a Hugging Face model folder or hub name, or api:MODEL (see api.base_url)"
+            help="a run folder, a Hugging Face model folder or hub name, a GGUF file, or api:MODEL "
+            "(see api.base_url)"
         ),
     ],
     overrides: Overrides = None,
@@ -39,6 +41,7 @@ def eval_command(
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_note
+    from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
 
     own = Path(path) / "config.yaml"
@@ -49,6 +52,8 @@ def eval_command(
         out, name = out or api_run(model), name or api_run(model).name
     elif is_hub_name(path):  # a folder of the name would hide the model from then on
         out = out or api_run(path, "hub")
+    elif is_gguf(path):
+        out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:
@@ -72,6 +77,7 @@ def run_eval_stage(
     from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 
     model = find_agent(path, checkpoint)
+    convert_once(model)
     iteration = int(model.name) if model.name.isdigit() else 0 if checkpoint == "warm-start" else None
     name = name or checkpoint
     with bar(f"eval {name}") as progress:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from repro_rl.cli.app import app
+from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.show import console, say
 from repro_rl.errors import ConfigError
 
@@ -63,6 +64,8 @@ def plan(
             f"{config.policy.model} is not on this machine, so it cannot be measured; give a folder as "
             "policy.model (random weights do: 'repro-rl data qwen-untrained'), or plan with --gpu."
         )
+    if probe:
+        convert_once(config.train.init or config.policy.model)
     options = PlanOptions(
         probe=probe,
         tokenizer=tokenizer,

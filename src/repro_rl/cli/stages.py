@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
 from repro_rl.errors import ConfigError
@@ -20,6 +21,7 @@ DEMOS_FILE = "demos.json"  # in a folder of demonstrations: what made them, and 
 # Metrics beside the progress bars, and how they are called there.
 WARMUP_METRICS = {
     "warmup/forward_loss": "forward loss",
+    "warmup/action_accuracy": "actions right",
     "warmup/reflect_loss": "reflection loss",
     "eval/success": "success",
 }
@@ -59,7 +61,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
         return out
     notes: dict[str, Any] = {}
     rounds = 1 if batch is None else 2  # playing, and labelling where that takes time
-    total = section.expert + section.winning + section.failing
+    total = section.expert + section.wandering_episodes + section.winning + section.failing
     with bar("demonstrations", rounds * total) as progress:
         experts, labelled = collect_demos(
             env,
@@ -123,6 +125,7 @@ def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
     """Warm up behind a progress bar, continuing what ``out`` holds; returns the model's folder."""
     from repro_rl.train import run_warmup
 
+    convert_once(config.policy.model)
     with bar("warmup", config.warmup.updates) as progress:
         show = MetricsNote(progress, WARMUP_METRICS)
         model = run_warmup(config, demos_folder, out, show)
@@ -157,6 +160,7 @@ def run_train_stage(config: RunConfig, out: Path) -> Path:
     """Train behind a progress bar, continuing what ``out`` holds; returns ``out``."""
     from repro_rl.train import run_training
 
+    convert_once(config.train.init)
     with bar(f"train {config.method.name}", config.train.iterations) as progress:
         run = run_training(config, out, MetricsNote(progress, TRAIN_METRICS), progress.say)
     if run.best:

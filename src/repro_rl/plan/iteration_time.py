@@ -19,6 +19,7 @@ class Rates:
     decode_step: float  # seconds of a decode step with one row
     decode_row: float  # seconds that each further row adds to it
     optimizer_weight: float = 0.0  # seconds of an optimizer step for each trained weight
+    packed: bool = False  # common beginnings of trained rows are computed once
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,19 @@ class IterationFlops:
     reference: float
 
 
-def iteration_flops(shape: ModelShape, work: Workload, training: TrainingSetup) -> IterationFlops:
+def iteration_flops(
+    shape: ModelShape, work: Workload, training: TrainingSetup, packed: bool = False
+) -> IterationFlops:
     """Training counts a forward and two backward passes; checkpointing one more."""
     prompts = work.action_rows * max(work.prompt - work.shared_prefix, 1.0)
-    prefill = shape.forward_flops(prompts, work.prompt / 2, work.action_rows)
+    prefill = shape.forward_flops(prompts, work.acting_context, work.action_rows)
     if work.reflect_prompt:
         prefill += shape.forward_flops(
-            work.episodes * work.reflect_prompt, work.reflect_prompt / 2, work.episodes
+            work.episodes * work.reflect_prompt, work.reflect_context, work.episodes
         )
-    width = work.trained_cells / max(work.action_rows + work.trained_reflections, 1.0)
-    forward = shape.forward_flops(work.trained_cells, width / 2, work.trained_tokens)
-    layers = shape.forward_flops(work.trained_cells, width / 2, 0)
+    cells = work.trained_cells - (work.trained_shared if packed else 0.0)
+    forward = shape.forward_flops(cells, work.trained_context, work.trained_tokens)
+    layers = shape.forward_flops(cells, work.trained_context, 0)
     return IterationFlops(
         prefill=prefill,
         update=work.epochs * training.update_flops(forward, layers),
@@ -89,7 +92,7 @@ def time_on_device(
 
 def time_by_rates(shape: ModelShape, work: Workload, training: TrainingSetup, rates: Rates) -> IterationTime:
     """By measured rates."""
-    flops = iteration_flops(shape, work, training)
+    flops = iteration_flops(shape, work, training, rates.packed)
     decode = sum(
         phase.steps * (rates.decode_step + rates.decode_row * (phase.rows - 1))
         for phase in work.decode_phases

@@ -21,13 +21,19 @@ UPDATE_ONLY = (ACTIVATIONS, LOGITS, AUTOCAST)
 ROLLOUT_ONLY = (KV_CACHE, GENERATION)
 
 
-def memory_parts(shape: ModelShape, work: Workload, training: TrainingSetup, gpu: bool) -> dict[str, float]:
-    """Bytes by part; the most that is needed at once is ``peak(parts)``."""
+def memory_parts(
+    shape: ModelShape, work: Workload, training: TrainingSetup, gpu: bool, packed: bool = False
+) -> dict[str, float]:
+    """Bytes by part; the most that is needed at once is ``peak(parts)``.
+
+    ``packed``: the update has the forward pass of ``policy.packed``.
+    """
     precision = training.precision(gpu)
     parts = _weight_parts(shape, training, gpu)
     parts[ACTIVATIONS] = _activations(shape, work, training, gpu)
     exact = EXACT_KL_BYTES if training.exact_kl and not training.adapter else 0
-    parts[LOGITS] = float(work.update_batch_logits * shape.vocab * (LOGIT_BYTES + exact))
+    logits = work.update_batch_logits if not packed or work.packed_logits is None else work.packed_logits
+    parts[LOGITS] = float(logits * shape.vocab * (LOGIT_BYTES + exact))
     parts[KV_CACHE] = float(work.decode_batch_cells * shape.cache_bytes(precision.activation))
     width = shape.hidden * 4 + shape.ffn * PREFILL_COPIES + shape.query_width * 2
     parts[GENERATION] = float(

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import PolicySection
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.policy.gguf import is_gguf, read_config
 from repro_rl.policy.lora import base_of, is_adapter
-from repro_rl.policy.qwen_shapes import find_shape, shapes
+from repro_rl.policy.qwen_shapes import Shape, find_shape, shapes
 from repro_rl.run.model_paths import find_model
+from repro_rl.yaml_data import read_yaml
+
+QK_NORMS = ("qwen3", "gemma3_text")  # model types whose queries and keys are normalised
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A Qwen-like decoder: grouped-query attention, gated feed-forward, root-mean-square norms."""
+    """A decoder like Llama and Qwen: grouped queries, gated feed-forward, root-mean-square norms."""
 
     name: str
     hidden: int
@@ -28,7 +33,8 @@ class ModelShape:
     ffn: int  # inner width of the feed-forward part
     vocab: int
     tied: bool  # the output weights are the embeddings
-    qk_norms: bool  # queries and keys are normalised (Qwen3); else their projections have biases (Qwen2.5)
+    qk_norms: bool  # queries and keys are normalised (Qwen3)
+    biases: bool = False  # of the projections of queries, keys and values (Qwen2.5)
 
     @property
     def query_width(self) -> int:
@@ -57,8 +63,8 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All weights, embeddings included."""
-        per_head = 2 * self.head_dim if self.qk_norms else self.query_width + 2 * self.kv_width
-        vectors = 2 * self.hidden + per_head  # of one layer: norms and biases
+        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norms else 0)
+        vectors = norms + (self.query_width + 2 * self.kv_width if self.biases else 0)  # of one layer
         embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
         return embeddings + self.layers * (self.layer_weights + vectors) + self.hidden
 
@@ -87,7 +93,7 @@ class ModelShape:
     def activation_bytes(self, weight_bytes: int, autocast: bool) -> float:
         """Bytes that one layer keeps for the backward pass, for each position.
 
-        Counted on transformers' Qwen2 and Qwen3 with torch's saved-tensor hooks (a test counts again).
+        Counted on transformers' Llama, Qwen2 and Qwen3 with torch's saved-tensor hooks (a test counts again).
         ``autocast``: float32 weights under bfloat16 autocast.
         """
         h, q, kv, f = self.hidden, self.query_width, self.kv_width, self.ffn
@@ -105,10 +111,10 @@ class ModelShape:
 
 
 def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int | None = None) -> ModelShape:
-    """The dimensions of the folder ``init`` where it is one, else of ``policy.model``.
+    """The dimensions of the folder or GGUF file ``init`` where it is one, else of ``policy.model``.
 
     ``init``: the setting train.init. ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub
-    name whose shape is not known.
+    name whose shape is neither known nor in the local cache.
     """
     if init and Path(init).exists():
         return read_shape(_full_model(find_model(init)))
@@ -121,17 +127,38 @@ def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int 
         )  # fmt: skip
     if Path(model).exists():
         return read_shape(Path(model))
-    shape = find_shape(model)
+    shape = find_shape(model) or other_shapes().get(model.removesuffix("-Instruct")) or _downloaded(model)
     if shape is None:
         raise ConfigError(
-            f"The shape of {model!r} is not known here{did_you_mean(model, shapes())} Give a folder with its "
-            "config.json as policy.model."
+            f"The shape of {model!r} is not known here{did_you_mean(model, {**shapes(), **other_shapes()})} "
+            "Give a folder with its config.json, or a GGUF file, as policy.model."
         )
     return _from_config(model, shape)
 
 
+@cache
+def other_shapes() -> dict[str, Shape]:
+    """The shapes in ``shapes.yaml`` by hub name: small models that are no Qwen."""
+    return read_yaml(Path(__file__).with_name("shapes.yaml"), dict[str, Shape])
+
+
+def _downloaded(model: str) -> dict[str, Any] | None:
+    """The configuration of a hub name that was loaded before; None where the local cache has none."""
+    from transformers import AutoConfig
+
+    try:
+        return dict(AutoConfig.from_pretrained(model, local_files_only=True).to_dict())
+    except Exception:  # not here: transformers and its hub library raise their own
+        return None
+
+
 def read_shape(folder: Path) -> ModelShape:
-    """From a model folder's config.json. Raises ConfigError where it lacks a dimension."""
+    """From a model folder's config.json, or from a GGUF file, which is not converted.
+
+    Raises ConfigError where a dimension is missing, DataError for a GGUF file that is not supported.
+    """
+    if is_gguf(folder):
+        return _from_config(str(folder), read_config(folder).to_dict())
     path = folder / "config.json"
     try:
         return _from_config(str(folder), json.loads(path.read_text()))
@@ -152,7 +179,8 @@ def _from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
         int(config["intermediate_size"]),
         int(config["vocab_size"]),
         bool(config.get("tie_word_embeddings", False)),
-        config.get("model_type") != "qwen2",
+        config.get("model_type") in QK_NORMS,
+        config.get("model_type") == "qwen2" or bool(config.get("attention_bias")),
     )
 
 

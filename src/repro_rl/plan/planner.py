@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from repro_rl.config import RunConfig
+from repro_rl.plan.conversations import conversation_work
 from repro_rl.plan.devices import Device
 from repro_rl.plan.estimate import Estimate, RunOutline, estimate_on_device
 from repro_rl.plan.model_shape import model_shape
@@ -53,9 +54,8 @@ def make_plan(
 ) -> Plan:
     """Plan ``config`` for ``devices``; ``log`` gets a line for every measurement of a probe.
 
-    Raises ConfigError where the model's shape is unknown, and for prompt.context=chat.
+    Raises ConfigError where the model's shape is unknown.
     """
-    config.prompt.require_window("The plan")
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         setup = set_up(config)
@@ -72,10 +72,16 @@ def make_plan(
         if codec is None:
             notes.append(NO_TOKENIZER)
         tasks = _sample(env.panel(train.split).ids, options.tasks)
-        table = count_tokens(env, tasks, setup.prompts, codec or CharacterCodec(), seed=config.seed)
-        work = iteration_work(
-            table, config.prompt, train, config.method, policy.max_batch_tokens, options.lengths
+        chat = config.prompt.context == "chat"
+        table = count_tokens(
+            env, tasks, setup.prompts, codec or CharacterCodec(), chat=chat, seed=config.seed
         )
+        if chat:
+            work = conversation_work(table, config.prompt, policy, train, config.method, options.lengths)
+        else:
+            work = iteration_work(
+                table, config.prompt, train, config.method, policy.max_batch_tokens, options.lengths
+            )
         if allows_thoughts(config.prompt) and options.lengths.action is None:
             notes.append(_assumed_lengths(work))
         run = RunOutline(

@@ -39,14 +39,12 @@ def probe_estimate(
                 "as a straight line; a validation is taken for half an iteration's time an episode."
             ]
     program = memory_now()
-    rates = measure_rates(
-        load_policy(config.policy, config.train.init or config.policy.model, training=True),
-        run.shape,
-        run.training,
-        log,
-    )
+    policy = load_policy(config.policy, config.train.init or config.policy.model, training=True)
+    phases = run.work.decode_phases
+    context = sum(phase.steps * phase.context for phase in phases) / sum(phase.steps for phase in phases)
+    rates = measure_rates(policy, run.shape, run.training, log, context)
     seconds = time_by_rates(run.shape, run.work, run.training, rates)
-    parts = memory_parts(run.shape, run.work, run.training, gpu)
+    parts = memory_parts(run.shape, run.work, run.training, gpu, rates.packed)
     memory = None
     if gpu:
         memory = float(torch.cuda.get_device_properties(0).total_memory)
@@ -56,8 +54,12 @@ def probe_estimate(
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """The config as JSON data, without rehearsal where there are no demonstrations to rehearse."""
+    """The config as JSON data, without rehearsal where there are no demonstrations to rehearse.
+
+    Without a warm start the untrained model is the one to start from.
+    """
     settings = config.model_dump(mode="json")
+    settings["train"]["init"] = config.train.init or config.policy.model
     if config.method.rehearses and not _demonstrations_exist(config):
         settings["method"]["rehearsal"] = 0
     return settings

@@ -1,38 +1,53 @@
-"""Rates of a model on this machine: FLOP/s and seconds of decode and optimizer steps."""
+"""Rates of a model on this machine: FLOP/s and seconds of decode and optimizer steps.
+
+Decoding is measured in conversations, which every kind of model and engine of ours has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from repro_rl.plan.iteration_time import Rates
 from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.resources import clock
 from repro_rl.plan.training_setup import TrainingSetup
-from repro_rl.policy import TransformersPolicy
+from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.rollout.context.window import imitation_sample
 from repro_rl.train import Batch, Collation, build_optimizer, imitation_loss, single_row
 from repro_rl.types import TokenKind
 
 WIDTH = 256  # tokens of the row that is trained on
 ANSWER = WIDTH // 16  # of them trained
-CONTEXT = 128  # tokens in the KV cache before a measured decode step
+MOST_CONTEXT = 512  # tokens of a conversation before a measured decode step
+TURN_WORDS = 4  # of the turns before it
+DECODED = 32  # tokens sampled
+TEMPERATURE = 20.0  # so that hardly an answer ends before that
+SPARE = 160  # positions of a model that these turns and answers may need
 ROWS = 8  # of the larger decode batch
 OPTIMIZED = 4_000_000  # weights of a measured optimizer step
 
 
 def measure_rates(
-    policy: TransformersPolicy, shape: ModelShape, training: TrainingSetup, log: Callable[[str], None]
+    policy: TransformersPolicy,
+    shape: ModelShape,
+    training: TrainingSetup,
+    log: Callable[[str], None],
+    context: float = MOST_CONTEXT,
 ) -> Rates:
-    """Short measurements with the weights of ``policy``, which stay as they are."""
+    """Short measurements with the weights of ``policy``, which stay as they are.
+
+    ``context``: positions that the run's decode steps attend to, on average.
+    """
+    positions = policy.text.positions or MOST_CONTEXT + SPARE
+    context = max(1, min(int(context), MOST_CONTEXT, positions - SPARE))
     batch = _probe_batch(policy, shape.vocab)
     train_seconds = _training_seconds(policy, batch)
     prefill_seconds = _prefill_seconds(policy, shape.vocab)
-    one, several = (_decode_seconds(policy, shape.vocab, rows) for rows in (1, ROWS))
+    one, several = (_decode_seconds(policy, shape.vocab, rows, context) for rows in (1, ROWS))
     forward = shape.forward_flops(WIDTH, WIDTH / 2, ANSWER)
     layers = shape.forward_flops(WIDTH, WIDTH / 2, 0)
     rates = Rates(
@@ -41,6 +56,7 @@ def measure_rates(
         decode_step=one,
         decode_row=max(several - one, 0.0) / (ROWS - 1),
         optimizer_weight=_optimizer_seconds(training.optimizer, policy.device) / OPTIMIZED,
+        packed=policy.uses_packed,
     )
     log(
         f"probe: {rates.train / 1e9:.1f} GFLOP/s training, {rates.prefill / 1e9:.1f} in prefill, "
@@ -80,17 +96,30 @@ def _prefill_seconds(policy: TransformersPolicy, vocabulary: int) -> float:
     return _shortest(read, policy.device)
 
 
-def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int) -> float:
-    """Of one new token in each of ``rows`` rows with ``CONTEXT`` tokens before it."""
-    cache = DynamicCache(config=policy.model.config)
-    with torch.no_grad(), policy.precision():
-        start = torch.randint(vocabulary, (rows, CONTEXT), device=policy.device)
-        policy.model(input_ids=start, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int, context: int) -> float:
+    """Of one new token in each of ``rows`` conversations of about ``context`` tokens, sampling included.
 
-        def decode_step() -> None:
-            policy.model(input_ids=start[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    The conversations differ, as those of a run do. What a turn itself costs is measured and left out.
+    """
+    rng = np.random.default_rng(rows)
+    texts = [
+        policy.text.decode(tuple(map(int, ids))) for ids in rng.integers(vocabulary, size=(rows, context))
+    ]
+    session = policy.open_chat()
 
-        return _shortest(decode_step, policy.device, repeats=3)
+    def answer(turns: Sequence[str], tokens: int) -> tuple[float, int]:
+        """Seconds, and the most tokens that were sampled: a random answer may end early."""
+        keys = rng.integers(1 << 63, size=rows, dtype=np.uint64)
+        begin = clock()
+        answers = session.answer(range(rows), turns, keys, SamplingSettings(tokens, TEMPERATURE))
+        return clock() - begin, max(len(one.token_ids) for one in answers)
+
+    answer(texts, 1)
+    turns = [" ".join(texts[0].split()[:TURN_WORDS])] * rows
+    answer(turns, 2)  # not counted
+    short, _ = answer(turns, 1)
+    long, sampled = answer(turns, DECODED + 1)
+    return max(long - short, 1e-6) / max(sampled - 1, 1)
 
 
 def _optimizer_seconds(optimizer: str, device: torch.device) -> float:

@@ -14,11 +14,13 @@ import numpy as np
 
 from repro_rl.demos.collect import play
 from repro_rl.envs.base import TextEnv
-from repro_rl.policy.text import ChatSwitch, load_text
+from repro_rl.policy.gguf import is_gguf, text_of
+from repro_rl.policy.text import ChatSwitch, codec_of, load_text
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.reflection import reflection_prompt
 from repro_rl.text.prompts import PromptBuilder
+from repro_rl.text.turns import TurnPrompts
 from repro_rl.types import Ids, Trajectory
 
 CHARACTERS = 3.6  # of full prompts for one Qwen token, where there is no tokenizer
@@ -37,6 +39,10 @@ class PromptCodec(Protocol):
         """Ids of a text, nothing added."""
         ...
 
+    def turn_size(self, text: str, *, first: bool = False) -> int:
+        """The most tokens that a user turn adds to a conversation."""
+        ...
+
 
 class CharacterCodec:
     """Stands in for an absent tokenizer: so many ids as ``CHARACTERS`` says, all 0."""
@@ -47,19 +53,25 @@ class CharacterCodec:
     def plain_ids(self, text: str) -> Ids:
         return (0,) * round(len(text) / CHARACTERS)
 
+    def turn_size(self, text: str, *, first: bool = False) -> int:
+        return len(self.plain_ids(text))
+
 
 def find_codec(
     given: Path | None, models: Sequence[str | None], chat: ChatSwitch, thinking: bool
 ) -> PromptCodec | None:
     """The codec of ``given``, else of the first of ``models`` that has one here; None where none has.
 
-    Nothing is downloaded. Raises what ``load_text`` raises for ``given``.
+    Nothing is downloaded, and no GGUF file converted. Raises what ``load_text`` raises for ``given``, and
+    DataError for a GGUF file that is damaged or not supported.
     """
     if given is not None:
         return load_text(given, chat=chat, thinking=thinking, local_only=True)
     for model in models:
         if model is None or model == "tiny":
             continue
+        if is_gguf(model) and Path(model).is_file():
+            return codec_of(*text_of(model), chat=chat, thinking=thinking)
         try:
             return load_text(model, chat=chat, thinking=thinking, local_only=True)
         except Exception:  # not here: each of the libraries raises its own
@@ -69,14 +81,14 @@ def find_codec(
 
 @dataclass(slots=True)
 class TokenTable:
-    """Token counts of whole episodes, before any prompt is shortened."""
+    """Token counts of whole episodes, before any prompt is shortened. In a conversation prompts are turns."""
 
     action: list[int] = field(default_factory=list)  # of every step's prompt
     reflect: list[int] = field(default_factory=list)  # of every episode's reflection prompt
     episode_steps: list[int] = field(default_factory=list)  # steps of every episode
     action_target: list[int] = field(default_factory=list)  # the demonstrated completion, no thought
     reflect_target: list[int] = field(default_factory=list)  # the demonstrated reflection
-    shared_prefix: int = 0  # tokens that begin every full step prompt: the instructions
+    shared_prefix: int = 0  # window: tokens that begin every full step prompt, the instructions
 
 
 def count_tokens(
@@ -85,31 +97,67 @@ def count_tokens(
     prompts: PromptBuilder,
     codec: PromptCodec,
     *,
+    chat: bool = False,
+    guided: bool = False,
     noises: Sequence[float] = NOISES,
     seed: int = 0,
 ) -> TokenTable:
-    """One episode of every task and noise. Deterministic in ``seed``."""
+    """One episode of every task and noise. Deterministic in ``seed``.
+
+    ``chat``: an episode is one conversation. ``guided``: of a reflection only the values are sampled; the
+    rest is given, and counted with its prompt.
+    """
     table = TokenTable()
-    if prompts.fmt.style == "full":  # compact prompts have no instructions
+    if prompts.fmt.style == "full" and not chat:  # compact prompts have no instructions
         table.shared_prefix = len(codec.encode(env.instructions))
     for noise in noises:
         rng = np.random.default_rng(name_key(seed, "tokens", noise))
         for task in tasks:
             trajectory = play(env, task, noise, rng)
-            _add_episode(table, env, trajectory, prompts, codec)
+            if chat:
+                _add_turns(table, env, trajectory, prompts, codec)
+            else:
+                _add_prompts(table, env, trajectory, prompts, codec)
+            _add_answers(table, trajectory, prompts, codec)
+            if guided:
+                sampled = trajectory.length * len(codec.plain_ids(str(TARGET_PROGRESS)))
+                table.reflect[-1] += table.reflect_target[-1] - sampled
+                table.reflect_target[-1] = sampled
     return table
 
 
-def _add_episode(
+def _add_prompts(
     table: TokenTable, env: TextEnv, trajectory: Trajectory, prompts: PromptBuilder, codec: PromptCodec
 ) -> None:
-    table.episode_steps.append(trajectory.length)
     table.action += [len(codec.encode(prompts.act(inputs))) for inputs, _ in replayed(env, trajectory)]
+    table.reflect.append(len(codec.encode(reflection_prompt(trajectory, prompts, env.instructions))))
+
+
+def _add_turns(
+    table: TokenTable, env: TextEnv, trajectory: Trajectory, prompts: PromptBuilder, codec: PromptCodec
+) -> None:
+    turns = TurnPrompts(prompts)
+    table.action += [
+        codec.turn_size(turns.act(inputs), first=number == 0)
+        for number, (inputs, _) in enumerate(replayed(env, trajectory))
+    ]
+    question = turns.reflect(
+        goal=trajectory.goal,
+        observation=trajectory.final_observation,
+        length=trajectory.length,
+        won=trajectory.won,
+        score=trajectory.score,
+    )
+    table.reflect.append(codec.turn_size(question))
+
+
+def _add_answers(
+    table: TokenTable, trajectory: Trajectory, prompts: PromptBuilder, codec: PromptCodec
+) -> None:
+    table.episode_steps.append(trajectory.length)
     for step in trajectory.steps:
         answer = prompts.action_target(TARGET_PROGRESS, step.action or "none")
         table.action_target.append(len(codec.plain_ids(answer)))
-    prompt = reflection_prompt(trajectory, prompts, env.instructions)
-    table.reflect.append(len(codec.encode(prompt)))
     reflection = prompts.reflection_target([TARGET_PROGRESS] * trajectory.length)
     table.reflect_target.append(len(codec.plain_ids(reflection)))
 

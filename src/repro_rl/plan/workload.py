@@ -36,11 +36,11 @@ class Workload:
 
     episodes: int
     steps: float  # of an episode
-    prompt: float  # tokens of a step prompt
+    prompt: float  # tokens of a step prompt; chat: of a turn
     completion: float  # tokens of a step completion
-    reflect_prompt: float  # tokens; 0 without reflection
+    reflect_prompt: float  # tokens; 0 without reflection; chat: of its turn
     reflect_completion: float  # tokens; 0 without reflection
-    shared_prefix: float  # tokens of a step prompt that are computed once: the instructions
+    shared_prefix: float  # of them, those that are computed once for all (chat: a mean)
     longest: int  # tokens of the longest row
     trained_reflections: float
     epochs: int
@@ -52,6 +52,11 @@ class Workload:
     prefill_batch_cells: float  # positions of its prompts
     decode_rows: float  # rows of a common generation batch
     decode_phases: tuple[DecodePhase, ...]  # acting; reflecting, if the method does
+    acting_context: float  # positions that one of a step prompt attends to, on average
+    reflect_context: float  # the same of a reflection prompt
+    trained_context: float  # the same of a trained row
+    trained_shared: float = 0.0  # positions that the packed forward pass computes only once, an epoch
+    packed_logits: float | None = None  # as update_batch_logits, in it; None: the same
 
     @property
     def action_rows(self) -> float:
@@ -78,7 +83,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prompts:
+class Prompts:
     """Prompts of one kind, cut to their limit, and their completions."""
 
     counts: list[int]  # tokens of each prompt
@@ -134,9 +139,9 @@ def iteration_work(
 ) -> Workload:
     """The work of one iteration; ``max_batch_tokens``: positions of a generation batch."""
     thinks, most, limit = allows_thoughts(prompt), prompt.max_prompt_tokens, prompt.action_tokens
-    act = _prompts(table.action, most, table.action_target, limit, known.action, thinks)
+    act = cut_prompts(table.action, most, table.action_target, limit, known.action, thinks)
     most, limit = prompt.max_reflect_tokens, prompt.reflect_new_tokens
-    reflect = _prompts(table.reflect, most, table.reflect_target, limit, known.reflect, thinks)
+    reflect = cut_prompts(table.reflect, most, table.reflect_target, limit, known.reflect, thinks)
     episodes, steps = train.groups * train.group_size, float(np.mean(table.episode_steps))
     trained = episodes * method.reflect_share if method.trains_reflections else 0.0
     longest = max(act.longest, reflect.longest) if trained else act.longest
@@ -160,6 +165,9 @@ def iteration_work(
         shared_prefix=table.shared_prefix,
         longest=int(longest),
         trained_reflections=trained,
+        acting_context=act.mean / 2,
+        reflect_context=reflect.mean / 2,
+        trained_context=trained_width(act, reflect, episodes * steps, trained) / 2,
         epochs=train.epochs,
         optimizer_steps=train.epochs * train.minibatches,
         reference=train.kl.active,
@@ -172,12 +180,18 @@ def iteration_work(
     )
 
 
-def _prompts(
+def trained_width(act: Prompts, reflect: Prompts, action_rows: float, trained: float) -> float:
+    """Mean positions of a trained row."""
+    cells = action_rows * (act.mean + act.completion) + trained * (reflect.mean + reflect.completion)
+    return cells / max(action_rows + trained, 1.0)
+
+
+def cut_prompts(
     counts: Sequence[int], most: int, targets: Sequence[int], limit: int, known: float | None, thinks: bool
-) -> _Prompts:
+) -> Prompts:
     """Prompts of ``counts`` tokens, those over ``most`` shortened to about it.
 
     ``targets``, ``limit``: tokens of demonstrated completions, and the most of one. ``known``: their mean.
     """
     completion = expected_completion(float(np.mean(targets)), limit, thinks) if known is None else known
-    return _Prompts([min(count, most) for count in counts], completion, limit)
+    return Prompts([min(count, most) for count in counts], completion, limit)

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from repro_rl.errors import CheckpointError
+from repro_rl.policy.gguf import is_gguf
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT = 10.0  # seconds for the one question whether the hub answers
@@ -27,7 +28,7 @@ def is_hub_name(name: str | Path) -> bool:
     local cache of hub models has it.
     """
     text = str(name)
-    if HUB_NAME.fullmatch(text) is None or Path(text).exists():
+    if HUB_NAME.fullmatch(text) is None or is_gguf(text) or Path(text).exists():
         return False
     return not Path(text).parent.exists() or in_hub_cache(text)
 
@@ -43,12 +44,15 @@ def in_hub_cache(name: str) -> bool:
 def no_such_model(path: str | Path) -> CheckpointError:
     """The error for a path that does not exist and is no hub name; it names what lies near."""
     folder = Path(path)
-    known = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    known = [other.name for other in beside if other.is_dir() or is_gguf(other)]
     near = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
+    if is_gguf(path):
+        return CheckpointError(f"No GGUF file at {path}.{hint}")
     return CheckpointError(
-        f"No model folder at {path}.{hint} Give a folder that holds config.json, or a hub name as "
-        "OWNER/NAME, such as Qwen/Qwen3-0.6B."
+        f"No model folder at {path}.{hint} Give a run folder, a folder that holds config.json, a GGUF file, "
+        "or a hub name as OWNER/NAME, such as Qwen/Qwen3-0.6B."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import lora
+from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.hub import check_model_path
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -34,18 +35,18 @@ class ModelSource:
 
 
 def find_source(path: str | Path) -> ModelSource:
-    """What ``path``, a folder or hub name, is made of. The hub is not asked.
+    """What ``path``, a folder, GGUF file or hub name, is made of. The hub is not asked.
 
     Raises CheckpointError where there is no model, and for an adapter whose base model is not there.
     """
     adapters: list[Path] = []
-    model = str(path)
+    model = str(model_folder(path))
     while lora.is_adapter(model):
         folder = Path(model)
         if any(folder.samefile(earlier) for earlier in adapters):
             raise CheckpointError(f"{folder} is an adapter on itself. {lora.base_advice(folder)}")
         adapters.append(folder)
-        model = lora.base_of(folder)
+        model = str(model_folder(lora.base_of(folder)))
     own = (str(f) for f in adapters if any((f / name).exists() for name in TOKENIZER_FILES))
     source = ModelSource(model, tuple(adapters), next(own, model))
     with source.explained():

@@ -2,7 +2,8 @@
 
 Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
 rows whose prompts are equal share one forward pass until they sample different tokens; what prompts share at
-their beginning is computed once (see ``decoders``); and finished rows leave the batch.
+their beginning is computed once, where that is exact (see ``capabilities``); and finished rows leave the
+batch.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ from repro_rl.config import LoraSection, PolicySection
 from repro_rl.files import read_json, write_json
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.decoders import ModelDecoder, PackedDecoder, PrefixCache, PromptDecoder
+from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.decoders import (
+    ModelDecoder,
+    PackedDecoder,
+    PrefixCache,
+    PromptDecoder,
+    UncachedDecoder,
+)
 from repro_rl.policy.dropout import turn_off, with_dropout
+from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
@@ -35,9 +44,12 @@ from repro_rl.policy.pretrained import (
     width_of,
 )
 from repro_rl.policy.sampling import sample_rows
-from repro_rl.policy.sessions import CachedSession, keeps_cache
+from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec, codec_of
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
+from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
+from repro_rl.policy.wide_session import WideSession
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 
@@ -133,6 +145,11 @@ class TransformersPolicy(TokenPolicy):
         return use_packed(self.packed_allowed, self.model)
 
     @property
+    def uses_wide(self) -> bool:
+        """Whether sampling takes the packed forward pass in its form for wide models (``wide_decoder``)."""
+        return self.uses_packed and is_wide(self.model)
+
+    @property
     def packed_allowed(self) -> bool:
         """Whether a model in training, or a reference, may take the packed forward pass as well."""
         return self.packed and not self.mixed
@@ -145,7 +162,11 @@ class TransformersPolicy(TokenPolicy):
 
     @torch.no_grad()
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells.
 
@@ -155,10 +176,12 @@ class TransformersPolicy(TokenPolicy):
         self.model.eval()
         out = [over_positions(self.text, ids, len(ids), settings) for ids in encoded]
         fitting = [row for row, completion in enumerate(out) if completion is None]
-        for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens):
+        equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
+        for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens, equal):
             rows = [fitting[i] for i in part]
+            asked = None if forms is None else [forms[i] for i in rows]
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings, asked)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -166,10 +189,15 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
-        return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
+        if not keeps_cache(self.model):
+            return super().open_chat()
+        return WideSession(self) if self.uses_wide else CachedSession(self)
 
-    def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
-        """Rows by length, equal prompts side by side; a batch counts those once."""
+    def _batches(self, encoded: Sequence[Ids], new_tokens: int, equal: bool) -> list[list[int]]:
+        """Rows by length, equal prompts side by side; a batch counts those once.
+
+        ``equal``: the prompts of a batch must have equal lengths.
+        """
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         batches: list[list[int]] = []
         start = 0
@@ -179,22 +207,40 @@ class TransformersPolicy(TokenPolicy):
                 ids = encoded[order[stop]]
                 distinct += stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
-                if stop > start and distinct * width > self.max_batch_tokens:
+                unequal = equal and len(ids) != len(encoded[order[start]])
+                if stop > start and (unequal or distinct * width > self.max_batch_tokens):
                     break
                 stop += 1
             batches.append(order[start:stop])
             start = stop
         return batches
 
-    def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+    def _generate_batch(
+        self,
+        prompts: list[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        plan = guided_plan(self.text, forms, settings)
+        begun = prompts if plan is None else plan.begin(prompts)
         distinct: dict[Ids, int] = {}
-        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
-        decoder: PromptDecoder = (
-            PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
-        )
+        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
+        decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids, self.name)
+        tokens = self.text.answer_tokens
+        sampled = sample_rows(decoder, logits, branch, keys, settings, tokens, self.name, plan)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+
+    def _decoder(self) -> PromptDecoder:
+        if self.uses_wide:
+            return WidePromptDecoder(self.model, self.max_batch_tokens)
+        if self.uses_packed:
+            return PackedDecoder(self.model)
+        capabilities = capabilities_of(self.model)
+        if capabilities.batching is Batching.UNCACHED:
+            return UncachedDecoder(self.model)
+        return ModelDecoder(self.model, self.prefix, capabilities)
 
     # As its own sampler ---------------------------------------------------------------------------
 
@@ -264,11 +310,15 @@ class AdapterOffPolicy(TokenPolicy):
         self.policy, self.text = policy, policy.text
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         self.policy.prefix.clear()  # it was computed with the adapter on
         try:
             with self.policy.model.disable_adapter():
-                return self.policy.generate_ids(encoded, keys, settings)
+                return self.policy.generate_ids(encoded, keys, settings, forms)
         finally:
             self.policy.prefix.clear()

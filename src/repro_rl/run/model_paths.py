@@ -8,6 +8,7 @@ from typing import Any
 from repro_rl.config import is_api, read_settings
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.files import read_json, read_json_if_any
+from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
 from repro_rl.run.checksums import STATE_FILE, SUMS
@@ -49,13 +50,15 @@ def start_model(init: str) -> Path:
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:
-    """The model folder that ``path`` means: itself, or a checkpoint of the run folder it is.
+    """The model that ``path`` means: a model folder or GGUF file, or a checkpoint of the run folder it is.
 
     ``which``: "best", "last", "warm-start" or an iteration number. Raises CheckpointError saying what exists.
     """
     root = Path(path)
     if not root.exists():
         raise no_such_model(path)
+    if is_gguf(path) and root.is_file():
+        return root
     if (root / "config.json").exists() or is_adapter(root):
         return root
     if which == "warm-start":

@@ -14,6 +14,7 @@ import yaml
 from repro_rl.errors import MissingDependencyError, PreflightError
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
+from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import manifest, open_run, write_manifest
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.setup import set_up
@@ -33,7 +34,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
         raise PreflightError(
             "train.init is not set: give the model to start from, --init runs/warmup/model or a hub name."
         )
-    model = str(start_model(config.train.init))
+    model = str(model_folder(start_model(config.train.init)))
     if Path(model).exists():
         model = str(Path(model).resolve())
     setup = set_up(config)

@@ -97,6 +97,8 @@ def checked(config: RunConfig) -> RunConfig:
     if method.judged_by_reference:
         raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
     config.prompt.require_window("The verl integration")
+    if config.prompt.reflect_form != "free":
+        raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
     if train.env_steps is not None:
         raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
     return config

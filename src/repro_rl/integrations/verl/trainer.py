@@ -23,6 +23,7 @@ from repro_rl.policy.text import load_text
 from repro_rl.rollout import write_trajectories
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.folder import MetricsLog
+from repro_rl.run.preflight import check_model_text
 from repro_rl.run.setup import set_up
 from repro_rl.types import Trajectory
 
@@ -56,6 +57,7 @@ class ReproTrainer(PPOTrainerSync):
             thinking=policy.thinking,
             trust_remote_code=policy.trust_remote_code,
         )
+        check_model_text(self.ours.prompt, text)
         self.credit = BatchCredit(
             method,
             self.setup.reflection_choice(),

@@ -1,0 +1,105 @@
+"""Training games set aside for evaluation."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import repro_rl
+from repro_rl.envs.alfworld.export import write_tree
+from repro_rl.envs.alfworld.holdout import hold_out, split_by_content
+from repro_rl.envs.alfworld.sources import GameFolder
+from repro_rl.errors import ConfigError, TaskError
+from support.command import run_command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 generated games as files."""
+    path = tmp_path_factory.mktemp("games")
+    write_tree(path, 40, 3)
+    return path
+
+
+def names(panel):
+    return {task.partition("/")[2] for task in panel}
+
+
+def test_the_parts_are_disjoint_complete_and_by_type(folder, tmp_path):
+    counts = hold_out(folder, tmp_path / "out", test=0.25, validation=0.2)
+    assert sum(counts.values()) == 40
+    env = repro_rl.make("alfworld", data=str(tmp_path / "out"))
+    parts = {split: names(env.panel(split)) for split in ("train", "valid_seen", "valid_unseen")}
+    assert {split: len(part) for split, part in parts.items()} == counts
+    assert len(set.union(*parts.values())) == 40
+    original = repro_rl.make("alfworld", data=str(folder)).panel("train")
+    assert set.union(*parts.values()) == names(original)
+    kinds = {}
+    for split, part in parts.items():
+        for name in part:
+            kinds.setdefault(name.split("-")[0], []).append(split)
+    for kind, splits in kinds.items():
+        assert splits.count("valid_unseen") == round(len(splits) / 4), kind
+        assert splits.count("valid_seen") == round(len(splits) / 5), kind
+    task = env.panel("test").ids[0]
+    env.reset(options={"task": task})
+    assert env.expert()
+
+
+def test_by_hand_the_smallest_keys_of_a_type_come_first(folder):
+    games = GameFolder(folder)
+    keys = dict(zip(games.panel("train").ids, games.panel("train").contents, strict=True))
+    splits = split_by_content(games, 0.25, 0.25)
+    for kind in {task.split("/")[1].split("-")[0] for task in keys}:
+        of = {split: [keys[t] for t in tasks if f"/{kind}-" in t] for split, tasks in splits.items()}
+        assert max(of["valid_unseen"], default="") < min(of["train"])
+        assert max(of["valid_seen"], default="") < min(of["train"])
+        if of["valid_unseen"] and of["valid_seen"]:
+            assert max(of["valid_unseen"]) < min(of["valid_seen"])
+
+
+def test_other_folder_names_change_nothing(folder, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    train = moved / "json_2.1.1" / "train"
+    for number, path in enumerate(sorted(train.glob("*/*"))):
+        path.rename(path.parent / f"trial_{100 - number}")
+
+    def contents(root):
+        games = GameFolder(root)
+        keys = dict(zip(games.panel("train").ids, games.panel("train").contents, strict=True))
+        return [{keys[t] for t in tasks} for tasks in split_by_content(games, 0.3, 0.1).values()]
+
+    assert contents(moved) == contents(folder)
+
+
+def test_what_is_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="leave no training games"):
+        hold_out(folder, tmp_path / "out", test=0.7, validation=0.3)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        hold_out(folder, tmp_path / "full")
+    hold_out(folder, tmp_path / "out", test=0.0, validation=0.2)
+    with pytest.raises(TaskError, match="no games for the split valid_unseen"):
+        repro_rl.make("alfworld", data=str(tmp_path / "out")).panel("test")
+
+
+def test_the_command(folder, tmp_path, capsys, monkeypatch):
+    out = str(tmp_path / "out")
+    code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
+    assert code == 0
+    held = len(repro_rl.make("alfworld", data=out).panel("valid_unseen"))
+    seen = len(repro_rl.make("alfworld", data=out).panel("valid_seen"))
+    assert f"valid_unseen {held}, valid_seen {seen}, train {40 - held - seen}" in text
+    assert "valid_unseen" in run_command(capsys, monkeypatch, "data", "alfworld", "info", out)[1]
+    code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
+    assert code == 2
+
+
+def test_official_games(official, tmp_path):
+    """A quarter of each of the six types of 200 games."""
+    folder = official[0].parents[3]
+    assert hold_out(folder, tmp_path / "a", validation=0.0) == {"valid_unseen": 50, "train": 150}
+    assert hold_out(folder, tmp_path / "b") == {"valid_unseen": 50, "valid_seen": 20, "train": 130}
