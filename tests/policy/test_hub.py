@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import load_text
-from repro_rl.policy.hub import check_model_path, is_hub_name
+from repro_rl.policy.hub import check_model_path, files_of, is_hub_name
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
 
@@ -59,15 +60,34 @@ def test_a_mistyped_path_is_an_error_that_asks_nobody(here, name, monkeypatch):
         assert ("Did you mean runs/warm?" in str(caught.value)) == name.endswith("wram")
 
 
+ANSWERS: dict[str, int | list[str]] = {  # to questions about models: a status, or their files
+    "nobody/nothing": 404,
+    "some/adapter": ["adapter_config.json", "adapter_model.safetensors"],
+    "some/whole": ["config.json", "model.safetensors", "adapter_config.json"],
+}
+
+
 @pytest.fixture
 def broken_hub() -> Iterator[tuple[str, list[str]]]:
-    """A hub that answers every request with an error: its address, and the requests."""
+    """A hub that answers as ``ANSWERS`` says, and other requests with an error: its address, what it got."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            self.send_error(503)
+            answer = ANSWERS.get(self.path.partition("?")[0].removeprefix("/api/models/"), 503)
+            if isinstance(answer, int):
+                self.send_response(answer)
+                self.send_header("X-Error-Code", "RepoNotFound" if answer == 404 else "")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            content = json.dumps({"id": "x", "siblings": [{"rfilename": name} for name in answer]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         do_HEAD = do_GET
 
@@ -79,6 +99,24 @@ def broken_hub() -> Iterator[tuple[str, list[str]]]:
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
     server.server_close()
+
+
+def test_the_hub_answers(broken_hub, monkeypatch):
+    """With a model it does not have, and with an adapter."""
+    address, asked = broken_hub
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(CheckpointError, match=r"from nobody/nothing: .*404"):
+        files_of("nobody/nothing")
+    with pytest.raises(
+        CheckpointError, match=r"from some/adapter: it is an adapter\. Download it, .*some/adapter"
+    ):
+        files_of("some/adapter")
+    assert files_of("some/whole") == "some/whole"
+    assert sum("/api/models/" in path for path in asked) == 3
+    assert files_of("some/whole") == "some/whole"  # known by now
+    assert sum("/api/models/" in path for path in asked) == 3
 
 
 def cached(cache: Path, name: str, model: Path) -> None:

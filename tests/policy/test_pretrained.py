@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError, ConfigError
-from repro_rl.policy import load_text
+from repro_rl.policy import SamplingSettings, load_text
 from repro_rl.policy.hub import reason_of
 from support.foreign_models import (
     BERT_LIKE,
@@ -24,7 +24,7 @@ from support.foreign_models import (
     copy_tokenizer,
     save_foreign,
 )
-from support.models import load_cpu
+from support.models import keys_of, load_cpu
 
 LAYER = "model.layers.1.mlp.down_proj.weight"
 
@@ -224,6 +224,55 @@ def test_quantised_folders_are_refused_by_name(llama, settings, name):
 def test_no_quantisation_is_no_quantisation(llama):
     change_json(llama / "config.json", quantization_config=None)
     assert load_cpu(llama).model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),  # a table of positions
+        ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64}),  # ALiBi, built for so many
+        ("opt", LLAMA_LIKE | {"ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64}),
+    ],
+)
+def test_positions_bound_prompts_however_they_are_named(tiny_folder, tmp_path, kind, settings):
+    policy = load_cpu(save_foreign(tmp_path / kind, tiny_folder, kind, **settings))
+    assert policy.text.positions == load_text(tmp_path / kind).positions == 64
+    one, two = policy.generate(["a " * 60, "a " * 61], keys_of(2), SamplingSettings(4))
+    assert one.error is None
+    assert (
+        two.error == "prompt_too_long: 61 tokens and 4 new ones are more than the 64 positions of the model"
+    )
+
+
+def test_the_text_part_of_a_larger_model_is_used_where_transformers_loads_it(tiny_folder, tmp_path):
+    """Llama 4, built small: what is computed is the text part of the whole, and it is saved alone."""
+    from transformers import Llama4Config, Llama4ForConditionalGeneration
+
+    text = LLAMA_LIKE | {"head_dim": 8, "intermediate_size_mlp": 64, "num_local_experts": 2, "vocab_size": 55}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    small = {"image_size": 28, "patch_size": 14, "vision_output_dim": 32, "projector_input_dim": 32}
+    more = {"projector_output_dim": 32, "attention_dropout": 0.0}
+    config = Llama4Config(
+        text_config=text
+        | {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "attention_dropout": 0.5},
+        vision_config=vision | small | more,
+    )
+    torch.manual_seed(0)
+    whole = Llama4ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path / "whole")
+    copy_tokenizer(tiny_folder, tmp_path / "whole")
+    with pytest.warns(UserWarning, match="vision_model"):
+        policy = load_cpu(tmp_path / "whole", attention="eager")
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        expected = whole(input_ids=ids).logits
+        assert torch.allclose(policy.model(input_ids=ids).logits, expected, atol=1e-5)
+        policy.save(tmp_path / "text")
+        again = load_cpu(tmp_path / "text", attention="eager")
+        assert torch.allclose(again.model(input_ids=ids).logits, expected, atol=1e-5)
+    saved = json.loads((tmp_path / "text" / "config.json").read_text())
+    assert (saved["model_type"], saved["attention_dropout"]) == ("llama4_text", 0.5)
+    assert "text_config" not in saved
 
 
 # Attention ------------------------------------------------------------------------------------

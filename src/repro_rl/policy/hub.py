@@ -104,11 +104,17 @@ def _why_the_hub_is_away(name: str) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        info = HfApi().model_info(name, timeout=HUB_TIMEOUT)
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise CheckpointError(f"Cannot load a causal LM from {name}: {reason_of(error)}") from error
     except Exception as error:  # httpx, requests and the hub's library each raise their own
         return reason_of(error)
+    files = {file.rfilename for file in info.siblings or ()}
+    if "adapter_config.json" in files and "config.json" not in files:
+        raise CheckpointError(
+            f"Cannot load a causal LM from {name}: it is an adapter. Download it, for example with 'hf "
+            f"download {name} --local-dir FOLDER', and give that folder."
+        )
     return None
 
 

@@ -69,8 +69,8 @@ def load_model_config(
 ) -> Any:
     """The configuration of a causal language model of text, see ``load_tokenizer``.
 
-    Of a model with a text part that transformers loads alone, it is that of this part. Raises CheckpointError
-    for any other model, naming what it is.
+    A model of more media passes where transformers loads its text part alone. Raises CheckpointError for any
+    other model, naming what it is.
     """
     from transformers import AutoConfig
 

@@ -120,7 +120,7 @@ class TransformersPolicy(TokenPolicy):
                 settings.dtype, device, training, settings.lora.rank > 0, width_of(config)
             )
             tokenizer = load_tokenizer(source.tokenizer, trust_remote_code=trust)
-            dropout = turn_off(config)
+            dropout = turn_off(config.get_text_config())
             model = load_model(source.model, config, settings, precision.weights)
         generation_config = model.generation_config
         for index, folder in enumerate(reversed(source.adapters)):
