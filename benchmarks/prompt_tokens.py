@@ -1,7 +1,9 @@
 """Tokens of action and reflection prompts, full style, counted with Qwen's own tokenizer.
 
 ``python benchmarks/prompt_tokens.py --ranks qwen.tiktoken [--webshop FOLDER] [--alfworld FOLDER]``: one core,
-no GPU. Plays the expert, a half-random and a random player on every task; nothing is shortened.
+no GPU. Plays the expert, a half-random and a random player on every task; nothing is shortened. The column
+"saved" is what ``prompt.admissible=off`` leaves out: of all tokens of action prompts (window), and of all
+tokens of the user turns of conversations (chat).
 """
 
 from __future__ import annotations
@@ -10,11 +12,31 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from repro_rl import make
-from repro_rl.plan.tokens import count_tokens, quantiles, share_over
+from repro_rl.demos.collect import play
+from repro_rl.envs.base import TextEnv
+from repro_rl.plan.tokens import NOISES, count_tokens, quantiles, share_over
 from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.policy.text import TextCodec
-from repro_rl.text import PromptBuilder, TextFormat
+from repro_rl.rollout.context.base import replayed
+from repro_rl.text import PromptBuilder, TextFormat, TurnPrompts
+
+
+def turn_tokens(
+    env: TextEnv, tasks: list[str], prompts: tuple[PromptBuilder, ...], codec: TextCodec
+) -> list[int]:
+    """Tokens of all user turns that act, with each of ``prompts``: one episode of every task and noise."""
+    turns = [TurnPrompts(each) for each in prompts]
+    totals = [0] * len(prompts)
+    rng = np.random.default_rng(0)
+    for noise in NOISES:
+        for task in tasks:
+            for inputs, _ in replayed(env, play(env, task, noise, rng)):
+                for index, turn in enumerate(turns):
+                    totals[index] += codec.turn_size(turn.act(inputs), first=inputs.step == 1)
+    return totals
 
 
 def main() -> None:
@@ -30,7 +52,9 @@ def main() -> None:
 
     ranks = read_ranks(arguments.ranks)
     codecs = {family: TextCodec(build_tokenizer(ranks, family), chat="on") for family in ("qwen2.5", "qwen3")}
-    prompts = PromptBuilder(TextFormat("full", progress=True, think="optional"), history=arguments.history)
+    fmt = TextFormat("full", progress=True, think="optional")
+    prompts = PromptBuilder(fmt, history=arguments.history)
+    unlisted = PromptBuilder(fmt, history=arguments.history, admissible=False)
     cases: list[tuple[str, str, str, dict[str, Any]]] = [
         ("WebShop compact, generated", "qwen2.5", "webshop", {"style": "compact"}),
         ("WebShop text, generated", "qwen2.5", "webshop", {"style": "text"}),
@@ -50,19 +74,23 @@ def main() -> None:
     )
     print(
         f"{'environment':<28}{'steps':>6}  {'action':>20}{'over':>7}  {'reflection':>21}{'over':>7}"
-        f"  {'answer':>8}"
+        f"  {'answer':>8}  {'saved: window':>13} {'chat':>6}"
     )
     for name, family, env_name, settings in cases:
         env = make(env_name, **settings)
         split = env.panel("train").ids
         stride = max(1, len(split) // arguments.tasks)
-        table = count_tokens(env, split[::stride][: arguments.tasks], prompts, codecs[family])
+        tasks, codec = list(split[::stride][: arguments.tasks]), codecs[family]
+        table, without = (count_tokens(env, tasks, each, codec) for each in (prompts, unlisted))
+        window = 1 - sum(without.action) / sum(table.action)
+        listed, bare = turn_tokens(env, tasks, (prompts, unlisted), codec)
         action, reflect = quantiles(table.action), quantiles(table.reflect)
         print(
             f"{name:<28}{sum(table.episode_steps) / len(table.episode_steps):>6.1f}  "
             f"{' / '.join(map(str, action)):>20}{share_over(table.action, arguments.action):>7.1%}  "
             f"{' / '.join(map(str, reflect)):>21}{share_over(table.reflect, arguments.reflect):>7.1%}  "
             f"{quantiles(table.action_target)[0]:>3} /{quantiles(table.reflect_target)[1]:>4}"
+            f"  {window:>13.1%} {1 - bare / listed:>6.1%}"
         )
 
 

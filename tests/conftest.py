@@ -96,12 +96,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
     from repro_rl.config import DemosSection, load_config
     from repro_rl.demos import collect_demos, save_demos
     from repro_rl.train import run_warmup
+    from support.demos import PLANNED
 
     folder = tmp_path_factory.mktemp("warm")
     settings = list(SMALL)
     config = load_config(None, settings)
     env = make("sokoban", **config.env.settings)
-    section = DemosSection(expert=8, winning=16, failing=48, noise=(0.5, 1.0))
+    section = DemosSection(expert=8, winning=16, failing=48, noise=(0.5, 1.0), **PLANNED)
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(folder / "demos", experts, labelled)
     rows: list[dict[str, Any]] = []

@@ -55,6 +55,18 @@ def test_reflection_overhead(run, recipe, warm):
     assert float(rows["RePro"][2]) > 0
 
 
+def test_reflection_forms(run, recipe, warm):
+    text = run(
+        "reflection_forms", "--model", warm.model, "--recipe", recipe[2], "--episodes", 9, "--tasks", 3
+    )
+    rows = {line.split()[0]: line.split() for line in text.splitlines()[2:]}
+    assert set(rows) == {"free", "guided"}
+    assert rows["guided"][1] == "100%"
+    tokens, sampled = map(float, rows["guided"][2:4])
+    assert sampled == pytest.approx((tokens - 1) / 2, abs=0.06)  # a value of two words, and the end
+    assert rows["free"][2] == rows["free"][3]
+
+
 def test_reflection_overhead_in_the_papers_proportions(run):
     text = run("reflection_overhead", "--quick", "--paper", "--answer", 6, "--reflection", 12)
     rows = {line[:14].strip(): line.split() for line in text.splitlines()}

@@ -219,7 +219,7 @@ def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "device": "cpu",
         "tiny": {"hidden": 16, "layers": 1, "heads": 2, "kv_heads": 2, "ffn": 16},
     }
-    data["warmup"] = {"updates": 2, "forward_from": 0, "target_success": 1.0, "check_every": 2}
+    data["warmup"] = {"updates": 2, "forward_from": 0, "target_success": 1.0, "check_every": 2, "held_out": 1}
     data["method"] = {"name": "repro-to-go"}
     data["demos"] |= {"expert": 3, "winning": 6, "failing": 6, "annotator": "accepted"}
     data["train"] = {"iterations": 1, "groups": 2, "group_size": 2, "minibatches": 1}
@@ -239,7 +239,7 @@ def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_the_example_demonstrations_come_back(run):
     experts, labelled = load_demos(run["folder"] / "demos")
-    assert (len(experts), len(labelled)) == (3, 12)
+    assert (len(experts), len(labelled)) == (3 + 1, 12)  # one wandering
     for trajectory in labelled:
         assert trajectory.reflection is not None
         values = trajectory.reflection.values
@@ -250,7 +250,9 @@ def test_the_example_demonstrations_come_back(run):
 def test_the_example_batch_annotator_labels_successes(my_rl):
     env = repro_rl.make("errand", rooms=4, max_steps=12)
     hooks = CollectHooks()
-    section = DemosSection(expert=2, winning=0, failing=2, noise=(1.0,), annotator="relative")
+    section = DemosSection(
+        expert=2, winning=0, failing=2, noise=(1.0,), annotator="relative", slips=(0.0,), wandering=0
+    )
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0, hooks=hooks)
     for trajectory in experts:  # the failures are the longest: 12 steps
         values = [round(100 * step.t / 12) for step in trajectory.steps]
@@ -272,10 +274,17 @@ LOGGING = (
     "train/sft.py",
 )
 # Names put together at run time, spelled out. A new one of the kind makes the test below fail.
+ACCURACIES = ("action_accuracy", "progress_accuracy")
 COMPOSED = {
     "reward/": [f"reward/{term}" for term in TERMS],
     "reflect/": ["reflect/final_won", "reflect/final_lost"],
-    "warmup/": ["warmup/forward_loss", "warmup/reflect_loss"],
+    "warmup/": [
+        *(
+            f"warmup/{name}"
+            for name in ("forward_loss", "reflect_loss", "held_out_loss", "skipped", *ACCURACIES)
+        ),
+        *(f"warmup/held_out_{name}" for name in ACCURACIES),
+    ],
 }
 THE_RUN = {"iteration", "env_steps", "seconds"}
 

@@ -365,7 +365,7 @@ def test_an_alarm_stops_the_run_and_keeps_the_checkpoint_before_it(warm, tmp_pat
 def test_what_would_fail_later_fails_at_once(warm, tmp_path):
     with pytest.raises(PreflightError, match=r"train\.init is not set"):
         RLRun(set_up(load_config(None, warm.settings)), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="No folder"):
+    with pytest.raises(CheckpointError, match="No model folder at"):
         RLRun(set_up(load_config(None, [*warm.settings, "train.init=/no/such"])), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -54,6 +54,12 @@ def test_scalars_need_a_count_to_be_many() -> None:
     assert len(set(keys.tolist())) == 1
 
 
+def test_each_key_may_have_a_position_of_its_own() -> None:
+    keys, positions = keys_of(5), np.array([3, 0, 3, 7, 1])
+    each = [float(uniforms(keys[i : i + 1], int(at))[0]) for i, at in enumerate(positions)]
+    assert uniforms(keys, positions).tolist() == each
+
+
 def test_uniforms_are_uniform_and_stateless():
     keys = keys_of(20_000)
     values = uniforms(keys, 3)

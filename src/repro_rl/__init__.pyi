@@ -63,6 +63,7 @@ from .rollout.record import read_trajectories as read_trajectories, write_trajec
 from .run.loading import LoadedRun as LoadedRun, load_run as load_run
 from .run.model_paths import find_model as find_model
 from .run.setup import Setup as Setup, set_up as set_up
+from .study.conformance import Conformance as Conformance, check_model as check_model
 from .study.evaluate import EvalRequest as EvalRequest, evaluate as evaluate
 from .study.progress import progress_quality as progress_quality
 from .text import (

@@ -42,6 +42,10 @@ class CheckpointError(ReproError, FileNotFoundError):
     """A checkpoint is missing, incomplete, or belongs to another run."""
 
 
+class NonFiniteError(ReproError, FloatingPointError):
+    """A model's weights or logits are NaN or infinite: what it computes means nothing."""
+
+
 class MissingDependencyError(ReproError, ImportError):
     """An optional package is needed; the message holds the install command."""
 

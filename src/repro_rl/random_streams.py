@@ -39,7 +39,7 @@ def stream_keys(
     return keys
 
 
-def uniforms(keys: NDArray[np.uint64], position: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), one for each key, for the given token position."""
-    mixed = _mix(keys ^ _mix(np.full(1, position, dtype=np.uint64)))
+def uniforms(keys: NDArray[np.uint64], position: int | NDArray[np.integer]) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1), one for each key, for the given token position, of all or of each."""
+    mixed = _mix(keys ^ _mix(np.atleast_1d(np.asarray(position)).astype(np.uint64)))
     return (mixed >> np.uint64(11)).astype(np.float64) * (1.0 / (1 << 53))

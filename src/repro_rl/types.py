@@ -6,9 +6,10 @@ Progress is an integer percentage 0..100 (decision D1). ``P_0 = 0`` before any a
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ class Completion:
     entropy: float = 0.0  # mean over the N tokens, nats
     counted: tuple[int, int] | None = None  # prompt and completion tokens, where ids are not available
     error: str | None = None  # why a server gave no completion at all
+    # [N], the ids that each token was drawn from, of which log-probs and entropy are; a token with one such
+    # id was given, not sampled. None: free text, drawn from the whole vocabulary.
+    allowed: tuple[Ids, ...] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -39,10 +43,24 @@ class Completion:
         """N, also where a server counted tokens without giving their ids."""
         return self.counted[1] if self.counted else len(self.token_ids)
 
+    @property
+    def sampled(self) -> int:
+        """Tokens that were sampled: all N of them, but for a guided answer."""
+        return self.tokens if self.allowed is None else sum(len(ids) > 1 for ids in self.allowed)
+
 
 def no_completion() -> Completion:
     """An empty completion: for demonstrations, and for records, which keep no token ids."""
     return Completion((), (), np.zeros(0, np.float32), "", True)
+
+
+@dataclass(slots=True)
+class Advice:
+    """Of demonstrations: the expert's answer in the state of a step, whichever action was executed there."""
+
+    action: str  # "" where the expert had none
+    truth: float | None = None  # ground-truth progress after it, 0..1
+    online: int | None = None  # its labelled progress, 0..100
 
 
 @dataclass(slots=True)
@@ -67,6 +85,12 @@ class Step:
     terms: dict[str, float] = field(default_factory=dict)  # composite reward by term, set by credit
     advantage: float = 0.0  # of the action's tokens, set by credit
     progress_advantage: float = 0.0  # of the other tokens with advantage_on="split", set by credit
+    advice: Advice | None = None  # of demonstrations with mistakes; None: the action is the expert's answer
+
+    @property
+    def mistake(self) -> bool:
+        """Another action than the expert's was executed: it is never trained on."""
+        return self.advice is not None and self.advice.action != self.action
 
 
 @dataclass(slots=True)
@@ -149,6 +173,30 @@ class TokenKind(IntEnum):
     REFLECT = 2  # of a reflection
 
 
+class AnswerPart(IntEnum):
+    """Which part of a demonstrated answer a token belongs to."""
+
+    OTHER = 0
+    PROGRESS = 1
+    ACTION = 2  # with its tags and the end-of-turn token
+
+
+class Piece(NamedTuple):
+    """Consecutive tokens of a sample to imitate."""
+
+    ids: Ids
+    kind: TokenKind
+    part: AnswerPart = AnswerPart.OTHER
+
+
+@dataclass(slots=True, frozen=True)
+class Branch:
+    """Another answer at some position of a sample: what an expert says where a mistake was executed."""
+
+    at: int  # the branch begins like the sample's first ``at`` tokens
+    pieces: tuple[Piece, ...]  # and goes on with these
+
+
 @dataclass(slots=True)
 class Sample:
     """A token sequence to train on: one prompt with its completion, or a whole conversation."""
@@ -158,6 +206,11 @@ class Sample:
     advantage: NDArray[np.float32]  # [L], 0 where not trained
     logprob: NDArray[np.float32]  # [L], of the sampled id, 0 where not trained
     group: int  # index of the task group; mini-batches are split by it
+    # Index of a trained token -> the ids it was drawn from; no entry: the whole vocabulary.
+    allowed: Mapping[int, Ids] = field(default_factory=dict)
+    # Of demonstrations, [L]: 4 * number of a trained part of an answer + its AnswerPart; 0 elsewhere.
+    parts: NDArray[np.int64] | None = None
+    branches: tuple[Branch, ...] = ()  # of demonstrations
 
     @property
     def trained(self) -> NDArray[np.bool_]:

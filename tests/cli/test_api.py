@@ -82,7 +82,7 @@ def test_names_of_api_models(tmp_path):
     assert api_model(Path("runs/x")) is None
     assert api_run("Qwen/Qwen3-8B:free") == Path("runs/api-Qwen-Qwen3-8B-free")
     assert find_agent("api:m") == Path("api:m")
-    with pytest.raises(CheckpointError, match="No folder"):
+    with pytest.raises(CheckpointError, match="No model folder at"):
         find_agent(tmp_path / "none")
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(CheckpointError, match="holds no model"):

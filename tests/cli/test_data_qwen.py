@@ -15,7 +15,7 @@ def test_the_command_builds_a_folder(tmp_path, capsys, monkeypatch):
     assert "Tokenizer of qwen2.5" in out
     text = load_text(tmp_path / "t")
     assert len(text.tokenizer) == 151_665
-    assert text.render("Hi", thinking=False) == (
+    assert text.tokenizer.decode(text.encode("Hi")) == (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )

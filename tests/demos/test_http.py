@@ -42,7 +42,7 @@ def settings(server, tmp_path):
     return [
         ROOMS,
         f"demos={{{', '.join(f'{name}: {count}' for name, count in COUNTS.items())}, noise: [0.5, 1.0], "
-        "annotator: http}",
+        "agent: planner, slips: [0.0], wandering: 0, annotator: http}",
         f"api={{base_url: '{server.url}', model: judge, key_env: TEST_API_KEY, backoff: 0, retries: 1, "
         f"give_up: 0, cache: '{tmp_path / 'cache'}'}}",
     ]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from repro_rl.policy import SamplingSettings
 from repro_rl.policy.qwen_shapes import find_shape, model_config, shapes
 from repro_rl.text import TextFormat
 from repro_rl.text.parse import parse_action, parse_reflection
-from support.models import load_cpu
+from support.models import forward_logprobs, keys_of, load_cpu
 from support.qwen import small_shape, small_tokenizer
 
 
@@ -71,6 +72,25 @@ def test_answers_with_and_without_thoughts_are_read(models, thinking, answer, th
     ids_ = policy.text.encode_target(answer.format("<progress>\nstep 1: 20\nstep 2: 100\n</progress>"))
     reflected = parse_reflection(policy.text.decode(ids_), fmt, 2)
     assert reflected.values == (None if defects else (20, 100))
+
+
+def test_a_padded_models_answers_hold_tokens_only(models):
+    """Its log-probs are still those of the whole output layer, as the trainer's."""
+    policy = load_cpu(models["qwen2.5"])
+    known = set(policy.text.tokenizer.get_vocab().values())
+    assert (policy.text.vocabulary_size, len(known)) == (320, len(policy.text.tokenizer))
+    prompt = policy.text.encode("the")
+    for chat in (False, True):
+        if chat:
+            session = policy.open_chat()
+            done = session.answer(range(64), ["the"] * 64, keys_of(64), SamplingSettings(8))
+        else:
+            done = policy.generate(["the"] * 64, keys_of(64), SamplingSettings(8))
+        assert {token for answer in done for token in answer.token_ids} <= known
+        answer = done[0]
+        logprobs = forward_logprobs(policy, (*prompt, *answer.token_ids))[len(prompt) - 1 : -1]
+        picked = logprobs[range(len(answer.token_ids)), answer.token_ids]
+        assert answer.logprobs == pytest.approx(picked, abs=1e-5)
 
 
 # Shapes --------------------------------------------------------------------------------------------

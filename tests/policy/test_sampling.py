@@ -8,8 +8,14 @@ import torch
 from hypothesis import given, strategies as st
 
 from repro_rl.policy import SamplingSettings, sampling
+from repro_rl.policy.base import AnswerTokens
 from repro_rl.policy.sampling import Branches, draw, sample_rows, sample_tokens, top_p_filter
 from support.models import keys_of
+
+
+def ends(*stop: int) -> AnswerTokens:
+    """Every id has a token, and these end an answer."""
+    return AnswerTokens(frozenset(stop), limit=10, size=10)
 
 
 def test_top_p_by_hand():
@@ -31,6 +37,18 @@ def test_top_p_keeps_the_smallest_sufficient_set(weights, top_p):
     assert len(left) == 0 or float(left.max()) <= float(inside.min())
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+def test_top_p_of_a_large_vocabulary_is_that_of_a_full_sort(top_p, monkeypatch):
+    """A peaked row alone, and beside a flat one, of which the likely tokens are not enough."""
+    logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    probs = torch.softmax(logits * torch.tensor([[8.0], [4.0], [0.1]]), dim=-1)
+    for rows in (probs[:1], probs[:2], probs):
+        full = top_p_filter(rows, top_p)
+        with monkeypatch.context() as patch:
+            patch.setattr(sampling, "LIKELY", 20)
+            assert torch.equal(top_p_filter(rows, top_p), full)
+
+
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_draw_in_pieces(at_once, monkeypatch):
     """However few branches at a time: the first index where the running sum exceeds the share."""
@@ -48,7 +66,7 @@ def test_draw_in_pieces(at_once, monkeypatch):
 def test_the_least_uniform_never_draws_an_impossible_token():
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0]])
     branch, uniform = np.zeros(4, dtype=np.int64), np.array([0.0, 0.4999, 0.5, 1 - 2**-53])
-    chosen, logprobs, entropy = sample_tokens(logits, branch, uniform, SamplingSettings(1))
+    chosen, logprobs, entropy = sample_tokens(logits, branch, uniform, SamplingSettings(1), ends())
     assert chosen.tolist() == [1, 1, 3, 3]
     assert logprobs == pytest.approx([-np.log(2)] * 4)
     assert entropy == pytest.approx([np.log(2)] * 4)
@@ -76,7 +94,7 @@ def test_the_loop_by_hand():
     """Branches of finished rows leave, rows keep theirs, and nothing is computed after the last token."""
     decoder = Script([3, 1, 0])
     branch = np.array([0, 1, 2, 1])
-    rows = sample_rows(decoder, decoder.logits(), branch, keys_of(4), SamplingSettings(4), frozenset({0, 2}))
+    rows = sample_rows(decoder, decoder.logits(), branch, keys_of(4), SamplingSettings(4), ends(0, 2))
     # 3 -> 3 + 3 = 1 mod 5 -> 6 + 1 = 2; 1 -> 2; 0 ends at once
     assert [row.token_ids for row in rows] == [(3, 1, 2), (1, 2), (0,), (1, 2)]
     assert all(row.finished for row in rows)
@@ -88,7 +106,7 @@ def test_the_loop_by_hand():
     assert (second.parent.tolist(), second.token.tolist()) == ([0], [1])
     decoder = Script([3])
     (row,) = sample_rows(
-        decoder, decoder.logits(), np.zeros(1, int), keys_of(1), SamplingSettings(2), frozenset({0})
+        decoder, decoder.logits(), np.zeros(1, int), keys_of(1), SamplingSettings(2), ends(0)
     )
     assert (row.token_ids, row.finished, len(decoder.steps)) == ((3, 1), False, 1)
 
@@ -102,11 +120,49 @@ def test_rows_of_one_branch_part_where_their_tokens_differ():
 
     keys = keys_of(40)
     rows = sample_rows(
-        Flat(), torch.zeros(1, 3), np.zeros(40, dtype=np.int64), keys, SamplingSettings(6), frozenset({9})
+        Flat(), torch.zeros(1, 3), np.zeros(40, dtype=np.int64), keys, SamplingSettings(6), ends(9)
     )
     assert len({row.token_ids for row in rows}) > 20
     assert all(row.entropy == pytest.approx(np.log(3), abs=1e-6) for row in rows)
     alone = sample_rows(
-        Flat(), torch.zeros(1, 3), np.zeros(1, dtype=np.int64), keys[7:8], SamplingSettings(6), frozenset({9})
+        Flat(), torch.zeros(1, 3), np.zeros(1, dtype=np.int64), keys[7:8], SamplingSettings(6), ends(9)
     )
     assert alone[0].token_ids == rows[7].token_ids
+
+
+# Ids without a token ------------------------------------------------------------------------------
+
+PADDED = AnswerTokens(frozenset({0}), limit=4, size=6, holes=(1,))  # 1, 4 and 5 have no token
+
+
+def test_ids_without_a_token_are_never_drawn():
+    """They hold nearly all of the mass here, and the log-probs are still those of the full distribution."""
+    logits = torch.tensor([[0.0, 9.0, 0.0, 1.0, 9.0, 8.0]])
+    uniform = np.array([0.0, 0.1, 0.3, 0.6, 1 - 2**-53])
+    branch = np.zeros(5, dtype=np.int64)
+    full = torch.log_softmax(logits, -1)[0].numpy()
+    for settings in (SamplingSettings(1), SamplingSettings(1, top_p=0.999)):
+        chosen, logprobs, _ = sample_tokens(logits, branch, uniform, settings, PADDED)
+        assert set(chosen.tolist()) <= {0, 2, 3}
+        assert logprobs == pytest.approx(full[chosen])
+    # weights 1, 1 and e of the tokens 0, 2 and 3: their shares begin at 0, .212 and .424
+    assert sample_tokens(logits, branch, uniform, SamplingSettings(1), PADDED)[0].tolist() == [0, 0, 2, 3, 3]
+
+
+def test_the_most_likely_token_is_one_that_exists():
+    logits = torch.tensor([[0.0, 9.0, 2.0, 1.0, 9.0, 8.0]])
+    greedy = SamplingSettings(1, temperature=0)
+    chosen, logprobs, _ = sample_tokens(logits, np.zeros(1, np.int64), np.zeros(1), greedy, PADDED)
+    assert chosen.tolist() == [2]
+    assert logprobs == pytest.approx(torch.log_softmax(logits, -1)[0, 2].item())
+
+
+def test_an_answer_of_a_padded_model_holds_tokens_only():
+    class Padded:
+        def advance(self, branches: Branches) -> torch.Tensor:
+            return torch.tensor([[0.0, 5.0, 0.0, 0.0, 5.0, 5.0]]).repeat(len(branches.token), 1)
+
+    first = Padded().advance(Branches(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1, int)))
+    rows = sample_rows(Padded(), first, np.zeros(50, int), keys_of(50), SamplingSettings(8), PADDED)
+    assert {token for row in rows for token in row.token_ids} == {0, 2, 3}
+    assert all(row.finished == (row.token_ids[-1] == 0) for row in rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,13 +10,22 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from repro_rl.policy import SamplingSettings, TextCodec, TransformersPolicy, build_tiny, packed
+from repro_rl.policy import (
+    SamplingSettings,
+    TextCodec,
+    TransformersPolicy,
+    build_tiny,
+    packed,
+    prefix_store,
+    wide_decoder,
+)
 from repro_rl.policy.base import ChatSession
 from repro_rl.policy.qwen_shapes import model_config
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import Conversation
 from repro_rl.policy.token_policy import TokenSession
 from repro_rl.policy.tree import build_tree
+from repro_rl.policy.wide_session import WideSession
 from repro_rl.types import Completion
 from support.models import TINY, forward_logprobs, keys_of, load_cpu
 from support.qwen import small_shape, small_tokenizer
@@ -26,11 +35,18 @@ TURNS = 6
 ANSWER = SamplingSettings(3)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
-def policy(tmp_path_factory, request) -> TransformersPolicy:
+@pytest.fixture(scope="module", params=["packed", "wide", "wide, short prefixes", "the model's own pass"])
+def policy(tmp_path_factory, request) -> Iterator[TransformersPolicy]:
     size = TINY.model_copy(update={"positions": 512})
     folder = build_tiny(tmp_path_factory.mktemp("chat") / "tiny", WORDS, size, seed=5)
-    return load_cpu(folder, packed=request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.startswith("wide"):
+            patch.setattr(wide_decoder, "MIN_HIDDEN", 1)
+        if request.param == "wide, short prefixes":
+            patch.setattr(prefix_store, "MIN_PREFIX", 3)
+        policy = load_cpu(folder, packed=request.param != "the model's own pass")
+        assert isinstance(policy.open_chat(), WideSession) == request.param.startswith("wide")
+        yield policy
 
 
 @dataclass
@@ -159,13 +175,18 @@ def test_answers_do_not_depend_on_the_other_conversations(policy):
 def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy, monkeypatch):
     """Greedy copies never differ: each token of theirs goes through the weights once."""
     counted: list[int] = []
-    extend = packed.extend
+    extend, append = packed.extend, wide_decoder.append
 
     def counting(model, cache, ids, *rest):
         counted.append(ids.numel())
         return extend(model, cache, ids, *rest)
 
+    def counting_wide(model, step):
+        counted.append(len(step.ids))
+        return append(model, step)
+
     monkeypatch.setattr(packed, "extend", counting)
+    monkeypatch.setattr(wide_decoder, "append", counting_wide)
     hook = policy.model.register_forward_pre_hook(
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
@@ -179,7 +200,7 @@ def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy, mo
 
 
 def test_slots_are_used_again(policy):
-    session = CachedSession(policy)
+    session = policy.open_chat()
     keys = np.arange(8, dtype=np.uint64)
     for wave in range(3):
         rows = list(range(8 * wave, 8 * wave + 8))
@@ -197,7 +218,7 @@ def test_slots_are_used_again(policy):
 def test_any_order_of_turns_gives_the_same_answers(policy, seed):
     """Rows answer beside any others, some wait, some go: always what a session of their own would answer."""
     rng = np.random.default_rng(seed)
-    together, apart = CachedSession(policy), {row: TokenSession(policy) for row in range(5)}
+    together, apart = policy.open_chat(), {row: TokenSession(policy) for row in range(5)}
     open_rows = list(range(5))
     for _ in range(4):
         rows = [row for row in open_rows if rng.random() < 0.7]
@@ -229,7 +250,7 @@ def test_sizes_are_those_of_the_codec(policy):
 
 def test_a_turn_without_an_answer_is_not_part_of_its_conversation(policy):
     class Refuses(TransformersPolicy):
-        def generate_ids(self, encoded, keys, settings):
+        def generate_ids(self, encoded, keys, settings, forms=None):
             done = super().generate_ids(encoded, keys, settings)
             for completion, ids in zip(done, encoded, strict=True):
                 completion.error = "too long" if len(ids) > 30 else None
@@ -243,15 +264,6 @@ def test_a_turn_without_an_answer_is_not_part_of_its_conversation(policy):
     assert (refused.error, session.used(0)) == ("too long", used)
     (second,) = session.answer([0], ["c"], keys_of(1), ANSWER)
     assert session.used(0) == used + len(second.prompt_ids) + len(second.token_ids)
-
-
-def test_other_kinds_of_attention_read_everything_again(policy):
-    config = policy.model.config
-    kinds, config.layer_types = config.layer_types, ["sliding_attention"] * 2
-    try:
-        assert type(policy.open_chat()) is TokenSession
-    finally:
-        config.layer_types = kinds
 
 
 @pytest.mark.parametrize(("family", "thinking"), [("qwen2.5", False), ("qwen3", False), ("qwen3", True)])

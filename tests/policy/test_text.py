@@ -12,8 +12,9 @@ from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import TextCodec, load_text
+from repro_rl.policy.control_tokens import plain_ids
 from repro_rl.policy.qwen_tokenizer import build_tokenizer
-from repro_rl.policy.text import Conversation, model_eos_ids, plain_ids
+from repro_rl.policy.text import Conversation, answer_tokens, codec_of, model_eos_ids
 from support.models import load_cpu
 from support.qwen import TURN_END, chat_text, plain, small_codec, small_ranks, small_tokenizer
 
@@ -117,6 +118,62 @@ def test_a_tokenizer_without_any_stop_token_is_refused(tiny_folder):
     assert text.vocabulary_size == len(tokenizer)
 
 
+# Tokenizers and models of different size ----------------------------------------------------------
+
+
+def test_a_model_may_be_wider_than_its_tokenizer():
+    tokenizer = small_tokenizer("qwen3")
+    size = len(tokenizer)
+    assert TextCodec(tokenizer).answer_tokens.unused == ()
+    text = TextCodec(tokenizer, vocabulary=size + 3)
+    assert text.answer_tokens.unused == (size, size + 1, size + 2)
+    assert text.describe()["ids_without_token"] == 3
+    assert (text.vocabulary_size, text.answer_tokens.limit) == (size + 3, size)
+
+
+def test_holes_in_a_vocabulary_are_not_sampled():
+    allowed = answer_tokens(frozenset({3}), {0: "a", 1: "b", 5: "c", 9: "d"}, 8)
+    assert (allowed.limit, allowed.holes, allowed.unused) == (6, (2, 4), (2, 4, 6, 7))
+
+
+def test_a_tokenizer_wider_than_its_model_names_the_token_that_can_occur(tmp_path):
+    """An ordinary token can occur in any text, a control token only where the template writes it."""
+    from transformers import AutoTokenizer
+
+    build_tokenizer(small_ranks(), "qwen3").save_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for vocabulary, token in ((260, r"'Ġthe' \(id 260"), (263, r"'<\|im_end\|>' \(id 263")):
+        with pytest.raises(CheckpointError, match=rf"{tmp_path / 'model'} has the token {token}"):
+            TextCodec(tokenizer, vocabulary=vocabulary)
+    with pytest.raises(CheckpointError, match=r"'<think>' \(id 285"):  # closes the thought in prompts
+        TextCodec(tokenizer, vocabulary=285)
+    TextCodec(tokenizer, vocabulary=285, thinking=True)
+    text = TextCodec(tokenizer, vocabulary=264, thinking=True)
+    assert text.eos_ids == {261, 263}
+    assert max(text.encode("<think><tool_call> the")) < 264
+    tokenizer.add_tokens(["toiletpaper"])
+    with pytest.raises(CheckpointError, match="'toiletpaper'"):
+        TextCodec(tokenizer, vocabulary=264, thinking=True)
+
+
+def test_a_pad_token_that_the_model_does_not_have_is_not_used():
+    tokenizer = build_tokenizer(small_ranks(), "qwen3")
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    size = len(tokenizer) - 1
+    text = TextCodec(tokenizer, vocabulary=size)
+    assert tokenizer.pad_token_id == size
+    assert text.pad_id == 261
+    assert text.answer_tokens.unused == ()
+
+
+def test_a_composite_models_limits_are_those_of_its_language_model():
+    from transformers import Gemma3Config
+
+    config = Gemma3Config(text_config={"vocab_size": 400, "max_position_embeddings": 77})
+    text = codec_of(small_tokenizer("qwen3"), config, None)
+    assert (text.vocabulary_size, text.positions) == (400, 77)
+
+
 # Chat templates -----------------------------------------------------------------------------------
 
 QWEN_LIKE = (
@@ -149,7 +206,8 @@ def test_chat_template_and_thinking_switch(chat_folder, load):
     assert rendered(chat="on", thinking=True) == "left a b right up"
     assert rendered(chat="off", thinking=True) == "a b"
     text = load(chat_folder)
-    assert (text.render("a", True), text.render("a", False)) == ("left a right up", "left a right up x1 x2")
+    render = text.template.render
+    assert (render("a", True), render("a", False)) == ("left a right up", "left a right up x1 x2")
 
 
 def test_chat_on_without_a_template(tiny_folder):
@@ -264,7 +322,9 @@ def test_a_folder_with_a_tokenizer_alone_has_no_limits(tmp_path):
 
 def test_nothing_to_load_is_named(tiny_folder, tmp_path):
     for name in (tmp_path / "none", "nobody/has-this"):
-        with pytest.raises(CheckpointError, match=f"Cannot load a tokenizer from {name}"):
+        with pytest.raises(
+            CheckpointError, match=rf"(No model folder at|Cannot load a causal LM from) {name}"
+        ):
             load_text(name)
     shutil.copytree(tiny_folder, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text("{broken")

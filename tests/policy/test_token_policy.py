@@ -20,7 +20,7 @@ class Echo(TokenPolicy):
         self.text = text
         self.prompts: list[Ids] = []
 
-    def generate_ids(self, encoded: Sequence[Ids], keys, settings) -> list[Completion]:
+    def generate_ids(self, encoded: Sequence[Ids], keys, settings, forms=None) -> list[Completion]:
         self.prompts += encoded
         return [
             Completion(ids, (ids[-1], 1), np.zeros(2, np.float32), self.text.decode((ids[-1],)), True)

@@ -10,18 +10,23 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from repro_rl.errors import CheckpointError
-from repro_rl.policy import SamplingSettings
+from repro_rl.errors import CheckpointError, NonFiniteError
+from repro_rl.policy import SamplingSettings, TokenPolicy, prefix_store, wide_decoder
 from repro_rl.policy.sampling import top_p_filter
 from support.models import forward_logprobs, keys_of, load_cpu
 from support.prompts import LONG, SHORT, load_sharp
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["packed", "the model's own pass"])
+@pytest.fixture(scope="module", params=["packed", "wide", "wide, short prefixes", "the model's own pass"])
 def policy(tiny_folder, request):
-    policy = load_sharp(tiny_folder, packed=request.param)
-    assert policy.uses_packed == request.param
-    return policy
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.startswith("wide"):
+            patch.setattr(wide_decoder, "MIN_HIDDEN", 1)
+        if request.param == "wide, short prefixes":
+            patch.setattr(prefix_store, "MIN_PREFIX", 3)
+        policy = load_sharp(tiny_folder, packed=request.param != "the model's own pass")
+        assert policy.uses_wide == request.param.startswith("wide")
+        yield policy
 
 
 @pytest.mark.parametrize("prompts", [SHORT, LONG])
@@ -162,7 +167,7 @@ def test_broken_folder(tiny_folder, tmp_path, name, text):
     folder = tmp_path / "broken"
     shutil.copytree(tiny_folder, folder)
     (folder / name).write_text(text)
-    with pytest.raises(CheckpointError, match="Cannot load a causal LM from") as caught:
+    with pytest.raises(CheckpointError, match=r"Cannot load a (causal LM|tokenizer) from") as caught:
         load_cpu(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -200,6 +205,51 @@ def test_mixed_precision_samples_what_it_trains(tiny_folder):
         loss = policy.model(input_ids=torch.tensor([out[0].prompt_ids])).logits.float().logsumexp(-1).sum()
     loss.backward()
     assert {p.grad.dtype for p in policy.model.parameters()} == {torch.float32}
+
+
+def test_a_prompt_past_the_models_positions_has_no_completion(policy):
+    """256 positions; the other rows are what they are without it, and conversations go on."""
+    prompts = [*SHORT, "a " * 253, "a " * 252]
+    keys = keys_of(len(prompts))
+    out = policy.generate(prompts, keys, SamplingSettings(4))
+    plain = policy.generate(SHORT, keys[: len(SHORT)], SamplingSettings(4))
+    assert [c.token_ids for c in out[:6]] == [c.token_ids for c in plain]
+    assert out[6].error == (
+        "prompt_too_long: 253 tokens and 4 new ones are more than the 256 positions of the model"
+    )
+    assert (out[6].token_ids, out[6].text, len(out[6].prompt_ids)) == ((), "", 253)
+    assert out[7].error is None
+    for chat in (policy.open_chat(), TokenPolicy.open_chat(policy)):
+        first = chat.answer([0, 1], ["a b", "a " * 240], keys[:2], SamplingSettings(4))
+        assert [c.error for c in first] == [None, None]
+        used = chat.used(1)
+        second = chat.answer([0, 1], ["c d", "e " * 20], keys[:2], SamplingSettings(4))
+        assert (second[0].error, second[1].error is None, chat.used(1)) == (None, False, used)
+        third = chat.answer([1], ["c"], keys[:1], SamplingSettings(1))
+        assert third[0].error is None
+        assert chat.answer([1], ["e " * 20], keys[:1], SamplingSettings(1))[0].error.startswith(
+            "prompt_too_long"
+        )
+
+
+def test_logits_that_are_not_finite_are_an_error_that_names_the_model(tiny_folder):
+    for packed in (True, False):
+        policy = load_cpu(tiny_folder, packed=packed)
+        with torch.no_grad():
+            policy.model.model.norm.weight[3] = float("inf")
+        for ask in (
+            lambda policy: policy.generate(SHORT, keys_of(6), SamplingSettings(2)),
+            lambda policy: policy.open_chat().answer([0], SHORT[:1], keys_of(1), SamplingSettings(2)),
+        ):
+            with pytest.raises(
+                NonFiniteError, match=rf"The logits of {tiny_folder} are not finite at token 1"
+            ):
+                ask(policy)
+        policy.weights_changed()
+        with pytest.raises(
+            NonFiniteError, match=rf"The logits of {tiny_folder}, trained since, are not finite"
+        ):
+            policy.generate(SHORT, keys_of(6), SamplingSettings(2, temperature=0))
 
 
 def test_top_p_is_respected_when_sampling(policy):

@@ -207,7 +207,7 @@ def test_an_environment_that_cannot_begin_fails_its_episode(fragile):
 
 def test_no_completion_fails_the_episode_and_adds_no_step(fragile):
     class Refusing(ScriptedPolicy):
-        def generate(self, prompts, keys, settings):
+        def generate(self, prompts, keys, settings, forms=None):
             completions = super().generate(prompts, keys, settings)
             if len(self.calls) == 2:
                 completions[0].error = "budget is used up"

@@ -68,6 +68,7 @@ def test_group_metrics_by_hand():
             "reward/shaping": 0.4 / 6,
             "reflect/valid": 4 / 5,
             "reflect/tokens": 20 / 5,
+            "reflect/sampled_tokens": 20 / 5,
             "reflect/truncated_prompts": 0.0,
             "reflect/final_won": 90.0,
             "reflect/final_lost": 30.0,

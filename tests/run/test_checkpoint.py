@@ -79,6 +79,7 @@ def test_broken_checkpoints(trained, tmp_path):
     wide = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(3)) for _ in policy.model.parameters()])
     with pytest.raises(CheckpointError, match="another model"):
         load_optimizer(folder, torch.optim.AdamW(wide.parameters()))
+    (folder / "state.json").write_text("{}")  # as an older one: without the sums of its files
     (folder / "optimizer.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors cannot be read"):
         load_optimizer(folder, optimizer)

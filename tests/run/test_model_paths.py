@@ -16,7 +16,7 @@ from support.checkpoints import empty_checkpoint
 
 
 def test_find_model(tmp_path):
-    with pytest.raises(CheckpointError, match="No folder"):
+    with pytest.raises(CheckpointError, match="No model folder"):
         find_model(tmp_path / "nothing")
     run = tmp_path / "run"
     run.mkdir()
@@ -48,7 +48,7 @@ def test_a_hub_name_is_not_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert start_model("Qwen/Qwen3-0.6B") == Path("Qwen/Qwen3-0.6B")
     for name in ("./nowhere", "/nowhere", "nowhere", "runs/warm/model"):
-        with pytest.raises(CheckpointError, match=f"No folder {name}"):
+        with pytest.raises(CheckpointError, match=f"train.init={name}: No model folder at {name}"):
             start_model(name)
     run = tmp_path / "run"
     empty_checkpoint(run, 3)
@@ -57,12 +57,17 @@ def test_a_hub_name_is_not_a_folder(tmp_path, monkeypatch):
     Path("nobody/has-this").mkdir(parents=True)  # a folder of that name comes first
     with pytest.raises(CheckpointError, match="holds no model"):
         start_model("nobody/has-this")
-    with pytest.raises(CheckpointError, match="Cannot load a causal LM from nobody/has-that"):
-        RLRun(set_up(load_config(None, ["train.init=nobody/has-that"])), tmp_path / "out")
+    with pytest.raises(
+        CheckpointError, match=r"train\.init=nobody/has-that: No model folder .* mean nobody/has-this"
+    ):
+        start_model("nobody/has-that")  # a mistyped path, then
+    with pytest.raises(CheckpointError, match="Cannot load a causal LM from no-one/has-that"):
+        RLRun(set_up(load_config(None, ["train.init=no-one/has-that"])), tmp_path / "out")
 
 
 def test_what_acts_for_a_path(tmp_path):
     assert find_agent("api:someone") == Path("api:someone")
+    assert find_agent("Qwen/Qwen3-0.6B") == Path("Qwen/Qwen3-0.6B")
     run = tmp_path / "run"
     folder = empty_checkpoint(run, 3)
     assert find_agent(run) == find_agent(folder) == folder

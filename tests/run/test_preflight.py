@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from repro_rl.config import PromptSection, load_config
+from repro_rl.config import load_config
 from repro_rl.errors import PreflightError
 from repro_rl.run.models import load_policy
-from repro_rl.run.preflight import check_disk, check_prompt, check_thinking
+from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import set_up
 
 
@@ -44,36 +44,3 @@ def test_a_first_prompt_must_fit(warm):
     text = load_policy(setup.config.policy, warm.model).text
     with pytest.raises(PreflightError, match=r"prompt\.max_prompt_tokens"):
         check_prompt(setup.context(text), setup.prompts, text, setup.panel("train").ids[0])
-
-
-class Qwen3Like:
-    """A chat template with a switch: without thinking it closes the thought itself."""
-
-    chat = True
-
-    def __init__(self, thinking):
-        self.thinking = thinking
-
-    def render(self, prompt, thinking):
-        return prompt if thinking else f"{prompt}<think></think>"
-
-
-@pytest.mark.parametrize(
-    ("think", "thinking", "message"),
-    [
-        ("required", False, "closes the thought before the answer"),
-        ("off", True, "counts as a defect"),
-        ("required", True, None),
-        ("off", False, None),
-        ("optional", True, None),
-        ("optional", False, None),
-    ],
-)
-def test_format_and_template_must_agree_on_thoughts(think, thinking, message):
-    prompt = PromptSection(style="full", think=think)
-    if message is None:
-        check_thinking(prompt, Qwen3Like(thinking))
-    else:
-        with pytest.raises(PreflightError, match=message):
-            check_thinking(prompt, Qwen3Like(thinking))
-    check_thinking(prompt.model_copy(update={"style": "compact"}), Qwen3Like(thinking))

@@ -8,7 +8,7 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.dist.ranks import ALONE
-from repro_rl.errors import TaskError
+from repro_rl.errors import PreflightError, TaskError
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.rollout.context import ChatContext, ContextLimits, WindowContext
 from repro_rl.run.setup import set_up
@@ -54,7 +54,11 @@ def test_token_budgets_are_bounded_by_what_the_model_can_hold():
     assert (limits.prompt, limits.reflect_prompt, limits.conversation) == (253, 222, 256)
     assert (limits.action, limits.reflection, limits.cache) == (3, 34, 5000)
     assert setup.context(OfSize(4096)).limits == setup.context(OfSize(None)).limits
-    assert setup.context(OfSize(20)).limits.reflect_prompt == 1  # never below one
+    assert setup_of(*BUDGETS, "method=gigpo").context(OfSize(20)).limits.reflect_prompt == 1  # not needed
+    with pytest.raises(PreflightError, match=r"prompt\.reflect_new_tokens is 34, and the model holds 20"):
+        setup.context(OfSize(20))
+    with pytest.raises(PreflightError, match=r"prompt\.action_tokens is 3, and the model holds 3 tokens"):
+        setup.context(OfSize(3))
 
 
 @pytest.mark.parametrize(("method", "progress"), [("repro", True), ("gigpo", False)])

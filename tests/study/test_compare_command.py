@@ -75,7 +75,7 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "--jobs", "2")
     assert code == 1, text
     assert "FAILED run-broken-seed0" in text
-    assert "No folder ./nowhere/model" in text
+    assert "No model folder at ./nowhere/model" in text
     assert "2 failed, 0 not run" in text
     assert text.count("finished warm-seed") == 3
     assert "broken: no result for seed 0, 1" in text

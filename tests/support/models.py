@@ -52,22 +52,31 @@ def forward_logprobs(policy: TransformersPolicy, ids: Any, temperature: float = 
 
 
 def network(
-    kind: Literal["qwen3", "qwen2", "llama"] = "qwen3", seed: int = 0, vocabulary: int = 23, **more: Any
+    kind: Literal["qwen3", "qwen2", "llama", "mistral", "smollm3"] = "qwen3",
+    seed: int = 0,
+    vocabulary: int = 23,
+    **more: Any,
 ) -> Any:
     """Three layers, two query heads to a key head, logits far from flat."""
     from transformers import (
         LlamaConfig,
         LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
         Qwen2Config,
         Qwen2ForCausalLM,
         Qwen3Config,
         Qwen3ForCausalLM,
+        SmolLM3Config,
+        SmolLM3ForCausalLM,
     )
 
     classes = {
         "qwen3": (Qwen3Config, Qwen3ForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "llama": (LlamaConfig, LlamaForCausalLM),
+        "mistral": (MistralConfig, MistralForCausalLM),
+        "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
     }
     config_class, model_class = classes[kind]
     settings = {
@@ -92,3 +101,40 @@ def network(
             if parameter.ndim == 1:
                 parameter.add_(0.3 * torch.randn(parameter.shape))
     return model
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {  # what the packed engine serves
+    "qwen3": ("qwen3", {}),
+    "qwen3 untied": ("qwen3", {"tie_word_embeddings": False}),
+    "qwen3 biases": ("qwen3", {"attention_bias": True}),
+    "qwen2": ("qwen2", {}),
+    "qwen2 untied": ("qwen2", {"tie_word_embeddings": False}),
+    "qwen2 yarn": ("qwen2", {"rope_parameters": YARN}),
+    "llama": ("llama", {}),
+    "llama untied, all heads": ("llama", {"tie_word_embeddings": False, "num_key_value_heads": 4}),
+    "llama biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama 3 rope": ("llama", {"rope_parameters": LLAMA3}),
+    "llama linear rope": ("llama", {"rope_parameters": LINEAR}),
+    "llama three heads to a key head": (
+        "llama",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 24},
+    ),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "smollm3": ("smollm3", {"no_rope_layers": [1, 0, 1], "use_sliding_window": False}),
+}
+
+
+def family(name: str, **more: Any) -> Any:
+    """A small network of one of ``FAMILIES``."""
+    kind, settings = FAMILIES[name]
+    return network(kind, **settings, **more)

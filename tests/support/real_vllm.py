@@ -19,12 +19,18 @@ from repro_rl.config import RunConfig, TinySection, VllmSection, load_config
 from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.policy.vllm.worker import EXTENSION
 from repro_rl.run.setup import set_up
+from repro_rl.text import GuidedText
 from support.models import forward_logprobs, keys_of
 from support.small import SMALL, WORDS
 
 LENGTH = 128
 SMALL_CACHE = VllmSection(cache_gb=0.05, max_sequences=64)
 PROMPTS = [" ".join(WORDS[i : i + 1 + i % 9]) for i in range(24)]
+# Values are the words x0, x3, ... x27.
+FORMS = [
+    GuidedText(("a x", *([" b x"] * (count - 1)), ""), tuple(range(0, 30, 3))) for count in (2, 1, 4, 3, 2)
+]
+GUIDED_PROMPTS = PROMPTS[: len(FORMS)]
 # Heads of 32 dimensions, the smallest that vLLM's CPU attention takes.
 SIZE = TinySection(hidden=64, layers=2, heads=2, kv_heads=1, ffn=64, positions=256)
 
@@ -48,6 +54,25 @@ def check_greedy(sampler: Any, policy: TransformersPolicy) -> None:
             b.finished,
         )
         np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+
+
+def check_guided(sampler: Any, policy: TransformersPolicy) -> None:
+    """Guided answers are complete, a function of their keys, with the trainer's log-probs of the allowed."""
+    settings, keys = SamplingSettings(12, temperature=0.7), keys_of(len(FORMS), "guided")
+    done = sampler.generate(GUIDED_PROMPTS, keys, settings, FORMS)
+    again = sampler.generate(GUIDED_PROMPTS[::-1], keys[::-1], settings, FORMS[::-1])[::-1]
+    assert [d.token_ids for d in done] == [d.token_ids for d in again]
+    assert len({d.text for d in done}) > len(FORMS) // 2
+    for completion, form in zip(done, FORMS, strict=True):
+        values = [int(word[1:]) for word in completion.text.split()[1::2]]
+        assert completion.text == form.render(values)
+        assert completion.finished
+        context = len(completion.prompt_ids)
+        logp = forward_logprobs(policy, (*completion.prompt_ids, *completion.token_ids), 0.7)
+        for at, choices in enumerate(completion.allowed):
+            row = logp[context + at - 1][list(choices)].astype(np.float64)
+            expected = row[choices.index(completion.token_ids[at])] - np.log(np.exp(row).sum())
+            np.testing.assert_allclose(completion.logprobs[at], expected, atol=1e-4)
 
 
 def check_sampling(sampler: Any, policy: TransformersPolicy) -> None:

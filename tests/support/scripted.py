@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from repro_rl.policy.base import ChatSession, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 Answer = Callable[[str, int], str]  # (prompt, key) -> text; "…" at its end: it was cut off
@@ -50,7 +51,11 @@ class ScriptedPolicy:
         self.calls: list[list[str]] = []
 
     def generate(
-        self, prompts: Sequence[str], keys: NDArray[np.uint64], settings: SamplingSettings
+        self,
+        prompts: Sequence[str],
+        keys: NDArray[np.uint64],
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         assert len(prompts) == len(keys)
         self.calls.append(list(prompts))
@@ -83,8 +88,9 @@ class ScriptedSession:
         texts: Sequence[str],
         keys: NDArray[np.uint64],
         settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        completions = self.policy.generate(texts, keys, settings)
+        completions = self.policy.generate(texts, keys, settings, forms)
         for row, completion in zip(rows, completions, strict=True):
             self.open_rows[row] = self.used(row) + completion.prompt_tokens + completion.tokens
         return completions
@@ -100,7 +106,11 @@ class ScriptedTokens(TokenPolicy):
         self.text, self.answer = word_codec(words), answer
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: NDArray[np.uint64],
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         answers = [
             self.answer(self.text.decode(ids), int(key)) for ids, key in zip(encoded, keys, strict=True)

@@ -43,6 +43,10 @@ class Wide:
     def __init__(self, tensor):
         self.tensor = tensor
 
+    @property
+    def shape(self):
+        return self.tensor.shape
+
     def float(self):
         return self.tensor
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from repro_rl.integrations.verl.session import SEED_BITS
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 CPU_RECIPE = Path(__file__).with_name("verl_sokoban_tiny_cpu.yaml")
@@ -28,6 +29,10 @@ class ServerSeeds(TokenPolicy):
         self.policy, self.text = policy, policy.text
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: NDArray[np.uint64],
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         return self.policy.generate_ids(encoded, keys & np.uint64(SEED_BITS), settings)

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from repro_rl.policy import SamplingSettings
 from repro_rl.policy.vllm.worker import EXTENSION
-from repro_rl.types import Completion
+from repro_rl.random_streams import uniforms
+from repro_rl.types import Completion, Ids
 from support.api_server import Reply, Server, error
-from support.models import load_cpu
+from support.models import forward_logprobs, load_cpu
 from support.small import WORDS
 
 PROMPTS = [" ".join(WORDS[i : i + 1 + i % 5]) for i in range(8)]
@@ -104,6 +105,8 @@ class VllmServer(Server):
         if len(prompt) >= self.limit:
             return error(400, "This model's maximum context length is exceeded")
         settings = SamplingSettings(body["max_tokens"], body["temperature"], body["top_p"])
+        if "allowed_token_ids" in body:
+            return self._one_of(prompt, body["allowed_token_ids"], body["seed"], settings)
         with torch.no_grad():
             [done] = self.policy.generate_ids([prompt], np.array([body["seed"]], dtype=np.uint64), settings)
         choice = {
@@ -113,5 +116,22 @@ class VllmServer(Server):
             "token_ids": list(done.token_ids),
             "prompt_token_ids": list(prompt),
             "logprobs": {"token_logprobs": [float(x) for x in done.logprobs]},
+        }
+        return answer(choices=[choice])
+
+    def _one_of(self, prompt: Ids, allowed: list[int], seed: int, settings: SamplingSettings) -> Reply:
+        """One token of ``allowed``, with its log-prob among those, as vLLM masks all other logits."""
+        assert settings.max_new_tokens == 1
+        row = torch.from_numpy(forward_logprobs(self.policy, prompt)[-1][allowed])
+        scaled = torch.log_softmax(row / (settings.temperature or 1), -1)
+        uniform = uniforms(np.array([seed], dtype=np.uint64), 0)[0]
+        drawn = int(np.searchsorted(np.cumsum(scaled.exp().numpy()), uniform)) if settings.temperature else 0
+        index = min(drawn, len(allowed) - 1) if settings.temperature else int(scaled.argmax())
+        choice = {
+            "index": 0,
+            "finish_reason": "length",
+            "token_ids": [allowed[index]],
+            "prompt_token_ids": list(prompt),
+            "logprobs": {"token_logprobs": [float(scaled[index])]},
         }
         return answer(choices=[choice])

@@ -310,3 +310,15 @@ def test_only_shipped_compact_templates_leave_out_the_admissible_actions(tmp_pat
     own = PromptBuilder(COMPACT, template_dir=tmp_path)
     assert own.shows_admissible
     assert act_prompt(own) == "up,down"
+
+
+def test_the_admissible_actions_can_be_left_out(tmp_path: Path) -> None:
+    listed, without = PromptBuilder(FULL), PromptBuilder(FULL, admissible=False)
+    assert "\nPossible actions:\n- up\n- down\n" in act_prompt(listed)
+    assert act_prompt(without) == act_prompt(listed).replace("\nPossible actions:\n- up\n- down\n", "")
+    assert not without.shows_admissible
+    assert act_prompt(PromptBuilder(COMPACT, admissible=False)) == act_prompt(PromptBuilder(COMPACT))
+    (tmp_path / "forward.jinja").write_text("{{ observation }}{{ admissible | join(',') }}")
+    own = PromptBuilder(COMPACT, template_dir=tmp_path, admissible=False)
+    assert not own.shows_admissible
+    assert act_prompt(own) == "view 4"

@@ -36,6 +36,13 @@ def test_compact_turns_need_no_further_words() -> None:
     assert {word for text in texts for word in text.split()} <= words
 
 
+def test_turns_without_the_list_of_admissible_actions() -> None:
+    listed, without = (TurnPrompts(PromptBuilder(FULL, admissible=each)) for each in (True, False))
+    for step in (1, 4):
+        text = listed.act(step_inputs(step))
+        assert without.act(step_inputs(step)) == text.replace("\nPossible actions:\n- up\n- down\n", "")
+
+
 @pytest.mark.parametrize("fmt", [FULL, LATE])
 def test_only_the_first_full_turn_holds_rules_and_goal(fmt: Any) -> None:
     turns = TurnPrompts(PromptBuilder(fmt))

@@ -90,14 +90,12 @@ def test_a_model_is_used_in_the_mode_it_was_taught(warm, chat_warm, tmp_path):
     check_context(chat.prompt, tmp_path)  # made by no run here
 
 
-def test_verl_and_the_planner_need_one_prompt_a_step(warm):
+def test_verl_needs_one_prompt_a_step(warm):
     from repro_rl.integrations.verl.recipe import checked
-    from repro_rl.plan.planner import make_plan
 
     config = load_config(None, [*warm.settings, *CHAT, "train.kl.form=k3", "method.rehearsal=0"])
-    for what in (lambda: checked(config), lambda: make_plan(config, [])):
-        with pytest.raises(ConfigError, match=r"needs prompt\.context=window; it is chat"):
-            what()
+    with pytest.raises(ConfigError, match=r"needs prompt\.context=window; it is chat"):
+        checked(config)
 
 
 def test_a_first_turn_that_cannot_fit_is_refused_before_the_run(warm, chat_warm, tmp_path):

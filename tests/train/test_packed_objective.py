@@ -46,8 +46,9 @@ def rows_of(seed=0):
 
 @pytest.mark.parametrize("form", ["exact", "k3", "none"])
 @pytest.mark.parametrize("entropy", [0.0, 0.1])
-def test_the_objective_is_the_same_over_a_tree(form, entropy):
-    model, reference = network(seed=0), network(seed=1)
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_the_objective_is_the_same_over_a_tree(kind, form, entropy):
+    model, reference = network(kind, seed=0), network(kind, seed=1)
     how = LossSettings(
         clip=0.2, kl=KlSection(form=form, coef=0.5, clamp=3.0), entropy_coef=entropy, temperature=0.8
     )

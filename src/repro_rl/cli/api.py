@@ -21,9 +21,9 @@ def api_model(path: Path) -> str | None:
     return model
 
 
-def api_run(model: str) -> Path:
-    """The run folder of an API model's evaluations, unless --out says otherwise."""
-    return Path("runs") / f"api-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}"
+def api_run(model: str, kind: str = "api") -> Path:
+    """The run folder of an API model's evaluations, or a hub model's, unless --out says otherwise."""
+    return Path("runs") / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}"
 
 
 def usage_note(result: dict[str, Any]) -> str:

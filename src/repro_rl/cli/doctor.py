@@ -1,8 +1,9 @@
-"""``repro-rl doctor``: does every environment play, does this machine compute, which options are absent."""
+"""``repro-rl doctor``: does every environment play, does this machine compute, is a model exact."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,8 +13,8 @@ import typer
 from rich.markup import escape
 
 from repro_rl.cli.app import app
-from repro_rl.cli.options import env_settings
-from repro_rl.cli.show import console, visible
+from repro_rl.cli.options import env_settings, read_config
+from repro_rl.cli.show import console, say, visible
 from repro_rl.errors import ConfigError, ReproError
 
 if TYPE_CHECKING:
@@ -36,17 +37,52 @@ def doctor(
     envs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ENV]... [KEY=VALUE]...", help="environments to check  [default: all]; settings of one"
+            metavar="[ENV]... [KEY=VALUE]...",
+            help="environments to check  [default: all]; settings of one, or of the run with --model",
         ),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="check this model: a folder or a hub name")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="with --model: settings of the run, a YAML file or a recipe"),
+    ] = None,
 ) -> None:
-    """Check this machine and every environment: an expert plan must win in each."""
+    """Check this machine and every environment, where an expert plan must win; or check a model.
+
+    With --model: what a run would use of it, and whether sampling, update and checkpoints are exact.
+    """
+    if model is not None:
+        raise typer.Exit(0 if model_conforms(model, source, envs or []) else 1)
+    if source is not None:
+        raise ConfigError("--config belongs to --model: settings decide how a model is loaded.")
     names = [word for word in envs or [] if "=" not in word]
     settings = env_settings([word for word in envs or [] if "=" in word])
     if settings and len(names) != 1:
         raise ConfigError("Settings belong to one environment; name exactly one, such as webshop.")
     print_machine()
     raise typer.Exit(0 if environments_work(names, settings) else 1)
+
+
+def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> bool:
+    """Check a model with the settings of a run, and print what will be used and what each check says."""
+    from repro_rl.run.model_paths import start_model
+    from repro_rl.study.conformance import check_model
+
+    names = [word for word in overrides if "=" not in word]
+    if names:
+        raise ConfigError(f"With --model only SECTION.KEY=VALUE may follow; got {', '.join(names)}.")
+    config = read_config(source, list(overrides), f"policy.model={json.dumps(model)}")
+    found = check_model(start_model(config.policy.model), config, prompts=source is not None)
+    for name, value in found.facts.items():
+        say(f"{name}: {visible(value)}")
+    for check in found.checks:
+        _print_check(check)
+    failed = [check.name for check in found.checks if not check.ok]
+    if failed:
+        say(f"{model} should not be used like this ({', '.join(failed)} failed); see docs/models.md.")
+    return found.ok
 
 
 def print_machine() -> None:
@@ -103,5 +139,9 @@ def _print_checks(name: str, env: TextEnv, checks: Sequence[Check]) -> None:
     about = f"  {env.describe()}" if env.describe() else ""
     console.print(f"[bold]{name}[/]{escape(about)}", highlight=False)
     for check in checks:
-        mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
-        console.print(f"  {mark} {check.name}: {escape(visible(check.detail))}", highlight=False)
+        _print_check(check)
+
+
+def _print_check(check: Check) -> None:
+    mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
+    console.print(f"  {mark} {check.name}: {escape(visible(check.detail))}", highlight=False)

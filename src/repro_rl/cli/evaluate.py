@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @app.command("eval")
 def eval_command(
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="a run folder, a Hugging Face model folder, a GGUF file, or api:MODEL (see api.base_url)"
+            help="a run folder, a Hugging Face model folder or hub name, a GGUF file, or api:MODEL "
+            "(see api.base_url)"
         ),
     ],
     overrides: Overrides = None,
@@ -41,16 +42,19 @@ def eval_command(
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_note
     from repro_rl.policy.gguf import is_gguf
+    from repro_rl.policy.hub import is_hub_name
 
-    own = path / "config.yaml"
+    own = Path(path) / "config.yaml"
     source = source or (str(own) if own.exists() else None)
-    model = api_model(path)
+    model = api_model(Path(path))
     config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
     if model:
         out, name = out or api_run(model), name or api_run(model).name
+    elif is_hub_name(path):  # a folder of the name would hide the model from then on
+        out = out or api_run(path, "hub")
     elif is_gguf(path):
-        out, name = out or Path("runs") / path.stem, name or path.stem
-    result = run_eval_stage(config, path, checkpoint, out or path, name=name, judge=judge)
+        out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
+    result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:
         say(usage_note(result))
@@ -58,7 +62,7 @@ def eval_command(
 
 def run_eval_stage(
     config: RunConfig,
-    path: Path,
+    path: str | Path,
     checkpoint: str,
     out: Path,
     *,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # Columns that make a table too wide to read in a terminal.
 WIDE = {"broke off", "what the prompt asks and shows", "each seed", "95 % t", "seeds"}
-ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0"]  # without a warmup, only prompts need them
+# Without a warmup, only prompts need demonstrations, and those show no mistakes.
+ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0", "demos.slips=[0.0]", "demos.wandering=0"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,9 +126,9 @@ def _read_config(
 
 def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:
     """The model to play with, and its name for the pages. Raises CheckpointError when there is none."""
-    from repro_rl.run.model_paths import find_agent, is_hub_name
+    from repro_rl.run.model_paths import find_agent
 
-    agent = Path(model) if is_hub_name(model) else find_agent(model, checkpoint)
+    agent = find_agent(model, checkpoint)
     if agent == Path(model) and not agent.exists():  # a hub name or api:MODEL
         return agent, model
     return agent, f"{Path(model).name} ({agent.name})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,14 +31,20 @@ def play(
     split: Annotated[str, typer.Option(help="panel to take the task from")] = "test",
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
-    agent: Annotated[Path | None, typer.Option(help="watch a trained agent: a run folder")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="watch an agent: a run folder, or with --config a model folder or hub name"),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--config", "-c", help="with --agent: settings  [default: those of the run]")
+    ] = None,
     checkpoint: Annotated[
         str, typer.Option(help="with --agent: best, last, warm-start or an iteration")
     ] = "last",
 ) -> None:
     """Play a task yourself, or watch the expert or a trained agent, with progress at every step."""
     if agent is not None:
-        watch_agent(agent, checkpoint, split, task)
+        watch_agent(agent, source, checkpoint, split, task)
         return
     played = open_env(env, overrides or [])
     play_task(played, pick_task(played, split, task), expert)
@@ -111,18 +116,20 @@ def _typed_action(env: TextEnv) -> str | None:
     return None if not line or word in QUIT else env.shortcuts.get(word, word)
 
 
-def watch_agent(run: Path, checkpoint: str, split: str, task: str) -> None:
-    """One episode of a trained agent: its actions, and online, retrospective and true progress."""
+def watch_agent(agent: str, source: str | None, checkpoint: str, split: str, task: str) -> None:
+    """One episode of an agent: its actions, and online, retrospective and true progress."""
+    from repro_rl.config import load_config
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
     from repro_rl.run.loading import load_run
     from repro_rl.run.model_paths import find_agent
     from repro_rl.run.setup import set_up
 
-    loaded = load_run(run)
-    setup, section = set_up(loaded.config), loaded.config.eval
+    model = find_agent(agent, checkpoint)
+    config = load_config(source) if source else load_run(agent).config
+    setup, section = set_up(config), config.eval
     judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
     request = RolloutRequest(pick_task(setup.pool.first, split, task), 0)
-    with closing(setup.agent(find_agent(run, checkpoint))) as policy:
+    with closing(setup.agent(model)) as policy:
         actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
         context = setup.context(policy.text)
         (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))

@@ -21,6 +21,7 @@ DEMOS_FILE = "demos.json"  # in a folder of demonstrations: what made them, and 
 # Metrics beside the progress bars, and how they are called there.
 WARMUP_METRICS = {
     "warmup/forward_loss": "forward loss",
+    "warmup/action_accuracy": "actions right",
     "warmup/reflect_loss": "reflection loss",
     "eval/success": "success",
 }
@@ -60,7 +61,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
         return out
     notes: dict[str, Any] = {}
     rounds = 1 if batch is None else 2  # playing, and labelling where that takes time
-    total = section.expert + section.winning + section.failing
+    total = section.expert + section.wandering_episodes + section.winning + section.failing
     with bar("demonstrations", rounds * total) as progress:
         experts, labelled = collect_demos(
             env,

@@ -57,6 +57,12 @@ class ApiSection(Section):
     send_seed: bool = Field(False, description="send a different seed with every call")
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_tokens: int = Field(0, ge=0, description="added to the token limit, for models that reason")
+    guided: Literal["off", "json_schema", "structured_outputs", "guided_regex", "grammar"] = Field(
+        "off",
+        description="how the server holds an answer to a form, for prompt.reflect_form=guided: json_schema "
+        "(response_format: OpenAI and most), structured_outputs or, before vLLM 0.12, guided_regex (vLLM), "
+        "grammar (llama.cpp)",
+    )
     extra: dict[str, Any] = Field(
         default_factory=dict, description="further fields of the request; null removes a field"
     )

@@ -58,16 +58,25 @@ class PolicySection(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: str = Field(
         "auto",
-        description="a torch dtype, or auto: float32 on CPU; on GPU float32 weights under bfloat16 autocast "
-        "to train, bfloat16 weights to evaluate",
+        description="a torch dtype, or auto: float32 weights to train (on a GPU under bfloat16 autocast), "
+        "bfloat16 for frozen ones on a GPU, and on a CPU that multiplies bfloat16 in hardware",
     )
     chat: Annotated[Literal["auto", "on", "off"], Switch] = Field(
         "auto", description="use the tokenizer's chat template"
     )
-    thinking: bool = Field(False, description="Qwen3's thinking switch")
-    attention: str = Field("sdpa", description="attention implementation of transformers")
+    thinking: bool = Field(False, description="the chat template's thinking switch, where it has one (Qwen3)")
+    attention: str = Field(
+        "auto",
+        description="attention implementation of transformers, such as sdpa or eager; auto: sdpa where the "
+        "model supports it, else eager",
+    )
+    trust_remote_code: bool = Field(
+        False, description="run Python code that a model's folder or hub page brings along; read it first"
+    )
     packed: bool = Field(
-        True, description="on a CPU, Qwen2 and Qwen3: common prefixes of sequences are computed once"
+        True,
+        description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: common prefixes of "
+        "sequences are computed once",
     )
     threads: int = Field(1, ge=0, description="torch CPU threads; 0 leaves torch's own choice")
     max_batch_tokens: int = Field(32_768, gt=0, description="cells (rows x width) of one generation batch")
@@ -92,9 +101,17 @@ class PromptSection(Section):
         "episode is one growing conversation, and its reflection is the last turn",
     )
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
+    admissible: Annotated[Literal["on", "off"], Switch] = Field(
+        "on", description="full style: list the actions that are possible now; off saves their tokens"
+    )
     demonstrations: int = Field(2, ge=1, description="number in a prompt that has demonstrations")
     resolution: int = Field(
         10, ge=1, le=50, description="progress written in multiples of this (compact style)"
+    )
+    reflect_form: Literal["free", "guided"] = Field(
+        "free",
+        description="free: a reflection is text like any other. guided: its fixed parts are given, only the "
+        "digits of its values are sampled, so it always has T values",
     )
     template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
     max_prompt_tokens: int = Field(2048, gt=0)
@@ -122,7 +139,24 @@ class DemosSection(Section):
     """Which demonstrations are collected, and what labels them."""
 
     split: str = "train"
+    agent: Literal["reader", "planner"] = Field(
+        "reader",
+        description="the expert: reader decides by what the episode has shown, as a model has to; planner by "
+        "the true state",
+    )
     expert: int = Field(40, ge=0, description="solved expert episodes")
+    slips: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.1, 0.2, 0.3),
+        min_length=1,
+        description="shares of executed mistakes in expert episodes, one after another; the expert's answer "
+        "is trained in their place",
+    )
+    wandering: float = Field(
+        0.25,
+        ge=0,
+        description="for each expert episode, that many with shares of mistakes as in noise, won or not; "
+        "imitated likewise",
+    )
     winning: int = Field(
         400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
     )
@@ -131,6 +165,11 @@ class DemosSection(Section):
         (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
     )
     annotator: str = "oracle"
+
+    @property
+    def wandering_episodes(self) -> int:
+        """How many episodes full of mistakes are imitated."""
+        return round(self.wandering * self.expert)
 
 
 class WarmupSection(Section):
@@ -145,6 +184,18 @@ class WarmupSection(Section):
         "method. demos-…: prompts with demonstrations, for the pilot study",
     )
     forward_batch: int = Field(32, ge=0)
+    branches: int = Field(
+        4,
+        ge=0,
+        description="chat: at most that many answers to mistakes are trained of a conversation in an update, "
+        "as branches of it; none without the packed engine, which computes their common beginning once",
+    )
+    held_out: int = Field(
+        0,
+        ge=0,
+        description="episodes, of tasks of their own, that are not trained on: the accuracy of actions on "
+        "them is measured at every checkpoint",
+    )
     reflect_batch: int = Field(64, ge=0)
     forward_from: int = Field(
         300, ge=0, description="updates on reflections alone before samples of actions join"

@@ -17,7 +17,7 @@ from repro_rl.config import RunConfig
 from repro_rl.demos.annotation import AnnotationContext, Annotator, BatchAnnotator
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.registry import Registry
-from repro_rl.types import Reflection, Trajectory, no_completion
+from repro_rl.types import Reflection, Step, Trajectory, no_completion
 
 ANNOTATORS: Registry[Annotator | BatchAnnotator] = Registry("annotator", group="repro_rl.annotators")
 
@@ -126,7 +126,7 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
     if not isinstance(annotator, BatchAnnotator):
         for trajectory in trajectories:
             values = annotate(trajectory, name, context.rng)
-            _store(trajectory, Reflection("", no_completion(), values, ()))
+            _store(trajectory, Reflection("", no_completion(), values, ()), name)
         return
     reflections = annotator.label(trajectories, context)
     if len(reflections) != len(trajectories):
@@ -142,7 +142,7 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
             values = anchored(trajectory, reflection.values, name)
             corrected += values != tuple(reflection.values)
             reflection.values = values
-        _store(trajectory, reflection)
+        _store(trajectory, reflection, name)
     defects = Counter(name for r in reflections if r.values is None for name in r.defects)
     context.notes |= {
         "episodes": len(reflections),
@@ -152,7 +152,27 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
     }
 
 
-def _store(trajectory: Trajectory, reflection: Reflection) -> None:
+def _store(trajectory: Trajectory, reflection: Reflection, name: str) -> None:
     trajectory.reflection = reflection
+    before = 0
     for index, step in enumerate(trajectory.steps):
         step.online = None if reflection.values is None else reflection.values[index]
+        if step.advice is not None and step.online is not None:
+            step.advice.online = _after_advice(step, before, name)
+        before = step.online or 0
+
+
+def _after_advice(step: Step, before: int, name: str) -> int:
+    """The label of the expert's answer in a step, ``before`` being the label of the step before.
+
+    The oracle knows the true progress after it. Any other annotator has judged the executed action alone; of
+    a mistake the answer gets the label of the step or of the one before, whichever is higher.
+    """
+    assert step.advice is not None
+    assert step.online is not None
+    if not step.mistake:
+        return step.online
+    if name == "oracle" and step.advice.truth is not None:
+        percent = round(100 * step.advice.truth)
+        return percent if step.advice.truth >= 1 else min(percent, 99)
+    return max(before, step.online)

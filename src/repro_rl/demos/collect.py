@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
-from repro_rl.envs.base import PLACEHOLDER, TextEnv
+from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
+from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import play_actions
@@ -45,18 +45,9 @@ def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> 
         if plan is not None:
             return plan
         action = choices[int(rng.integers(len(choices)))] if choices else ""
-        return _filled(action, info["goal"], rng)
+        return fill_placeholder(action, info["goal"], rng)
 
     return play_actions(env, task_id, choose)
-
-
-def _filled(action: str, goal: str, rng: np.random.Generator) -> str:
-    """``search[<your query>]`` with one to four words of the goal instead of the hint."""
-    words = re.findall(r"[\w'-]+", goal)
-    if not words or not PLACEHOLDER.search(action):
-        return action
-    start = int(rng.integers(len(words)))
-    return PLACEHOLDER.sub(lambda _: " ".join(words[start : start + 1 + int(rng.integers(4))]), action)
 
 
 def collect_demos(
@@ -68,8 +59,10 @@ def collect_demos(
     config: RunConfig | None = None,
     hooks: CollectHooks | None = None,
 ) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Expert episodes, and labelled ones of the noisy expert (``winning`` solved, ``failing`` unsolved).
+    """Episodes to imitate, and labelled ones of the noisy expert (``winning`` solved, ``failing`` unsolved).
 
+    Those to imitate: ``expert`` solved ones, with the shares ``slips`` of executed mistakes, and
+    ``wandering`` ones full of them (``demos.mistakes``). Their steps hold the expert's answers.
     Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
     ``reflection.values`` hold the labels; what a batch annotator leaves unlabelled is kept without them.
     ``config`` is for batch annotators such as "http". Raises DataError when the expert fails, or too
@@ -83,62 +76,112 @@ def collect_demos(
         annotator.check(config)
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
-    experts, used = _expert_episodes(env, order, demos.expert, rng, hooks)
-    labelled = _noisy_episodes(
-        env, order[used % len(order) :] + order[: used % len(order)], demos, rng, hooks
-    )
+    collection = _Collection(env, demos, order, seed, rng, hooks)
+    experts = [*collection.experts(), *collection.wandering()]
+    labelled = collection.noisy()
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
     annotate_all((*experts, *labelled), demos.annotator, context)
     return experts, labelled
 
 
-def _expert_episodes(
-    env: TextEnv, order: Sequence[str], count: int, rng: np.random.Generator, hooks: CollectHooks
-) -> tuple[list[Trajectory], int]:
-    """``count`` solved episodes, and how many tasks they took. Raises DataError when the expert fails."""
-    experts: list[Trajectory] = []
-    unsolved: list[str] = []
-    while len(experts) < count:
-        task_id = order[(len(experts) + len(unsolved)) % len(order)]
-        trajectory = play(env, task_id, 0.0, rng)
-        if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
-            unsolved.append(task_id)
-            if len(unsolved) > max(10, len(experts)):
+@dataclass(slots=True)
+class _Collection:
+    """Plays the episodes of one collection, task after task in ``order``, from its start again at the end."""
+
+    env: TextEnv
+    demos: DemosSection
+    order: Sequence[str]
+    seed: int
+    rng: np.random.Generator
+    hooks: CollectHooks
+    tasks: int = 0  # taken from ``order`` so far
+
+    def experts(self) -> list[Trajectory]:
+        """``demos.expert`` solved episodes. Raises DataError when the expert fails too often."""
+        experts: list[Trajectory] = []
+        unsolved: list[Trajectory] = []
+        while len(experts) < self.demos.expert:
+            task_id = self._next_task()
+            trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
+            if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
+                unsolved.append(trajectory)
+                if len(unsolved) > max(10, 3 * len(experts)):
+                    raise self._failure(len(experts), unsolved)
+                continue
+            experts.append(trajectory)
+            self._done()
+        return experts
+
+    def wandering(self) -> list[Trajectory]:
+        """``demos.wandering_episodes`` full of mistakes, with the expert's answers; won or not."""
+        demos, episodes = self.demos, []
+        for number in range(demos.wandering_episodes):
+            rate = float(demos.noise[number % len(demos.noise)])
+            task_id = self._next_task()
+            episodes.append(demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id)))
+            self._done()
+        return episodes
+
+    def noisy(self) -> list[Trajectory]:
+        """The episodes to judge. Raises DataError when too few attempts give such episodes."""
+        demos, order = self.demos, self.order
+        first = self.tasks % len(order)
+        episodes: list[Trajectory] = []
+        missing = {True: demos.winning, False: demos.failing}
+        attempts = 0
+        while any(missing.values()):
+            if attempts > 50 * (demos.winning + demos.failing) + 1000:
                 raise DataError(
-                    f"the expert solves {len(experts)} of {len(experts) + len(unsolved)} tasks; run "
-                    "'repro-rl doctor'",
-                    record=unsolved[0],
+                    f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
+                    f"{attempts} tries; change demos.noise, demos.winning or demos.failing"
                 )
-            continue
-        experts.append(trajectory)
-        if hooks.on_done is not None:
-            hooks.on_done(1)
-    return experts, count + len(unsolved)
+            noise = float(demos.noise[attempts % len(demos.noise)])
+            task_id = order[(first + attempts) % len(order)]
+            if demos.agent == "planner":
+                trajectory = play(self.env, task_id, noise, self.rng)
+            else:
+                key = name_key(self.seed, "noisy", task_id, attempts)
+                trajectory = wander(self.env, task_id, demos.agent, noise, key)
+            attempts += 1
+            if not missing[trajectory.won]:
+                continue
+            missing[trajectory.won] -= 1
+            episodes.append(trajectory)
+            self._done()
+        return episodes
 
+    def _expert(self, task_id: str, slips: float) -> Trajectory:
+        demos = self.demos
+        if demos.agent == "planner" and not any(demos.slips):
+            return play(self.env, task_id, 0.0, self.rng)
+        return demonstrate(self.env, task_id, demos.agent, slips, self._episode_seed(task_id))
 
-def _noisy_episodes(
-    env: TextEnv, order: Sequence[str], demos: DemosSection, rng: np.random.Generator, hooks: CollectHooks
-) -> list[Trajectory]:
-    """The episodes of the noisy expert. Raises DataError when too few attempts give such episodes."""
-    episodes: list[Trajectory] = []
-    missing = {True: demos.winning, False: demos.failing}
-    attempts = 0
-    while any(missing.values()):
-        if attempts > 50 * (demos.winning + demos.failing) + 1000:
-            raise DataError(
-                f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
-                f"{attempts} tries; change demos.noise, demos.winning or demos.failing"
-            )
-        noise = float(demos.noise[attempts % len(demos.noise)])
-        trajectory = play(env, order[attempts % len(order)], noise, rng)
-        attempts += 1
-        if not missing[trajectory.won]:
-            continue
-        missing[trajectory.won] -= 1
-        episodes.append(trajectory)
-        if hooks.on_done is not None:
-            hooks.on_done(1)
-    return episodes
+    def _next_task(self) -> str:
+        self.tasks += 1
+        return self.order[(self.tasks - 1) % len(self.order)]
+
+    def _episode_seed(self, task_id: str) -> int:
+        return name_key(self.seed, "demonstration", task_id, self.tasks)
+
+    def _done(self) -> None:
+        if self.hooks.on_done is not None:
+            self.hooks.on_done(1)
+
+    def _failure(self, solved: int, unsolved: Sequence[Trajectory]) -> DataError:
+        """The error of an expert that fails, with what may be changed."""
+        remedy = "run 'repro-rl doctor'"
+        if any(self.demos.slips):
+            limit = self.env.max_steps
+            remedy = f"lower demos.slips, raise the environment's max_steps ({limit}), or {remedy}"
+        if self.demos.agent == "reader":
+            remedy += "; demos.agent=planner decides by the true state instead"
+        firsts = [trajectory.steps[0].advice for trajectory in unsolved if trajectory.steps]
+        silent = sum(advice is not None and not advice.action for advice in firsts)
+        lost = f" (in {silent} it had no answer to the first observation)" if silent else ""
+        return DataError(
+            f"the expert solves {solved} of {solved + len(unsolved)} tasks{lost}; {remedy}",
+            record=unsolved[0].task_id,
+        )
 
 
 def summary(demos: Sequence[Trajectory]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class DemoBlock(NamedTuple):
 
 @dataclass(slots=True)
 class InContextDemos:
-    """Expert episodes as demonstrations in prompts, ``count`` with each task.
+    """Expert episodes without mistakes as demonstrations in prompts, ``count`` with each task.
 
     The choice depends on ``seed`` and the task only, so every kind of labels gives the same episodes. Raises
     ConfigError for unknown labels, DataError when there are too few episodes.
@@ -57,12 +57,16 @@ class InContextDemos:
             raise ConfigError(
                 f"Demonstrations with {self.labels!r} progress{did_you_mean(self.labels, LABELS)}"
             )
-        usable = {t.task_id: t for t in self.experts if t.won and t.steps and _values(t) is not None}
+        usable = {
+            t.task_id: t
+            for t in self.experts
+            if t.won and t.steps and _values(t) is not None and not any(step.mistake for step in t.steps)
+        }
         if len(usable) <= self.count:
             raise DataError(
                 f"{self.count} demonstrations a prompt need at least {self.count + 1} solved and labelled "
-                f"expert episodes of different tasks; there are {len(usable)}. Raise demos.expert, or lower "
-                "prompt.demonstrations."
+                f"expert episodes without mistakes, of different tasks; there are {len(usable)}. Raise "
+                "demos.expert, set demos.slips=[0.0], or lower prompt.demonstrations."
             )
         self._usable = list(usable.values())
 

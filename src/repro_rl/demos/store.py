@@ -8,7 +8,7 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import read_trajectories, write_trajectories
-from repro_rl.types import Reflection, Status, Step, Trajectory, no_completion
+from repro_rl.types import Advice, Reflection, Status, Step, Trajectory, no_completion
 
 EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
 # Fields of a step that are read as they were written.
@@ -71,6 +71,7 @@ def trajectory_from_record(record: dict[str, Any]) -> Trajectory:
                 defects=tuple(step["defects"]),
                 reached=step.get("reached"),  # records of older versions lack it
                 terms=dict(step["terms"]),
+                advice=None if step.get("advice") is None else Advice(**step["advice"]),
             )
             for step in record["steps"]
         ],

@@ -62,6 +62,14 @@ class TextEnv(gymnasium.Env[str, str]):
     def expert(self) -> str | None:
         """The next action of a solving plan from the current state; None when there is none."""
 
+    def reader(self, seed: int = 0) -> str | None:
+        """The next action of an expert that knows only what this episode has shown; None when it has none.
+
+        ``seed`` breaks ties; keep it during an episode. An environment whose ``expert`` knows more than the
+        agent sees should define it; the default is ``expert``.
+        """
+        return self.expert()
+
     def chosen_task(self, options: dict[str, Any] | None, *splits: str) -> str:
         """``options["task"]``, or a random task (after seeding) of the first of ``splits`` that has any."""
         task = (options or {}).get("task")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 Keys = NDArray[np.uint64]  # [N] the random streams that the N rows of a batch are sampled with
@@ -26,6 +27,21 @@ class SamplingSettings:
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+
+
+@dataclass(slots=True, frozen=True)
+class AnswerTokens:
+    """What an answer can be sampled from. A model's output layer may be wider than its tokenizer."""
+
+    stop: frozenset[int]  # ids that end an answer
+    limit: int  # ids from here on have no token
+    size: int  # of the output layer
+    holes: tuple[int, ...] = ()  # ids below ``limit`` that have no token
+
+    @property
+    def unused(self) -> tuple[int, ...]:
+        """All ids that have no token."""
+        return (*self.holes, *range(self.limit, self.size))
 
 
 class PromptText(Protocol):
@@ -57,7 +73,12 @@ class ChatSession(Protocol):
         ...
 
     def answer(
-        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """Append a user turn to each of ``rows`` (all different), return the answers; see Policy.generate."""
         ...
@@ -75,12 +96,19 @@ class Policy(Protocol):
         """How long texts are for this model."""
         ...
 
-    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
+    ) -> list[Completion]:
         """One completion for each prompt.
 
         ``keys[i]`` names the random stream of row i: the same key and prompt give the same text whatever else
         is in the batch (up to the last bits of floating point). A prompt that the model cannot take gives a
-        completion with ``error``.
+        completion with ``error``. ``forms``: what is given of each answer; None: nothing, they are free text.
+        Raises ConfigError for a form that the model's tokenizer, or a server, cannot be held to.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Decoders for single prompts: prompts to logits, then one decode step after another.
 
-``ModelDecoder`` calls any model of transformers, with its KV cache. ``PackedDecoder`` runs ``packed`` over
-the token tree of the prompts, with keys and values in buffers that are allocated once.
+``ModelDecoder`` calls any model of transformers, with its KV cache; ``UncachedDecoder`` does without one.
+``PackedDecoder`` runs ``packed`` over the token tree of the prompts, with keys and values in buffers that are
+allocated once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import DynamicCache
 
 from repro_rl.policy import packed
+from repro_rl.policy.capabilities import Batching, Capabilities
 from repro_rl.policy.sampling import Branches, Decoder
 from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.types import Ids
@@ -45,19 +48,21 @@ class PrefixCache:
 
 
 class ModelDecoder:
-    """Any causal LM of transformers. The longest common prefix of the prompts is computed once."""
+    """Any causal LM of transformers that has one of its caches.
 
-    def __init__(self, model: Any, prefix: PrefixCache):
-        self.model, self.prefix = model, prefix
+    The longest common prefix of the prompts is computed once, unless the model's ``capabilities`` say that
+    padding behind it would change what the model computes.
+    """
+
+    def __init__(self, model: Any, prefix: PrefixCache, capabilities: Capabilities):
+        self.model, self.prefix, self.capabilities = model, prefix, capabilities
         self.device = next(model.parameters()).device
         self._cache: Any = None
         self._mask = self._position = torch.empty(0)
 
     def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
-        """See PromptDecoder. Prompts are left-padded behind their common prefix."""
-        from transformers import DynamicCache
-
-        shared = self._shared_length(prompts)
+        """See PromptDecoder. Prompts are left-padded, behind their common prefix where that is shared."""
+        shared = self._shared_length(prompts) if self._shares_prefix(prompts, new_tokens) else 0
         width = max(map(len, prompts)) - shared
         ids = np.zeros((len(prompts), width), dtype=np.int64)
         mask = np.ones((len(prompts), shared + width), dtype=np.int64)
@@ -78,27 +83,56 @@ class ModelDecoder:
         )
 
     def advance(self, branches: Branches) -> torch.Tensor:
-        parent = branches.parent
+        self._select(branches.parent)
+        return self._append(torch.as_tensor(branches.token, device=self.device)[:, None])
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """See BlockDecoder: equal lengths only, since padding between tokens is not exact for every model."""
+        return len(set(lengths)) == 1
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """See BlockDecoder."""
+        self._select(branches.parent)
+        return self._append(torch.tensor(blocks, device=self.device))
+
+    def _append(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] after the tokens [B, Q]."""
+        rows, size = ids.shape
+        self._mask = torch.cat([self._mask, self._mask.new_ones(rows, size)], dim=1)
+        position = self._position[:, None] + torch.arange(1, size + 1, device=self.device)
+        self._position = position[:, -1]
+        return self._forward(ids, position)
+
+    def _select(self, parent: NDArray[np.int64]) -> None:
+        """Make the rows of the cache those of ``parent``."""
         if len(parent) != len(self._mask) or not np.array_equal(parent, np.arange(len(self._mask))):
             select = torch.as_tensor(parent, device=self.device)
-            self._cache.batch_select_indices(select)
+            if self._unpadded:  # recurrent states can be reordered, but have no batch_select_indices
+                self._cache.reorder_cache(select)
+            else:
+                self._cache.batch_select_indices(select)
             self._mask, self._position = self._mask[select], self._position[select]
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
-        self._position = self._position + 1
-        token = torch.as_tensor(branches.token, device=self.device)
-        return self._forward(token[:, None], self._position[:, None])
+
+    @property
+    def _unpadded(self) -> bool:
+        return self.capabilities.batching is Batching.EQUAL
 
     def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        result = self.model(
-            input_ids=ids,
-            attention_mask=self._mask,
-            position_ids=position,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = result.logits[:, -1]
+        inputs = {"input_ids": ids, self.capabilities.cache_argument: self._cache}
+        if self.capabilities.positions:
+            inputs["position_ids"] = position
+        if not self._unpadded:  # a recurrent layer takes a mask for that of the new tokens alone
+            inputs["attention_mask"] = self._mask
+        logits: torch.Tensor = self.model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
         return logits
+
+    def _shares_prefix(self, prompts: list[Ids], new_tokens: int) -> bool:
+        """Whether a prefix may be shared: where no padding follows it, or the model sees none in between."""
+        longest = max(map(len, prompts))
+        batching = self.capabilities.batching_of(longest + new_tokens)
+        if batching is Batching.LEFT_PADDED:
+            return len(min(prompts, key=len)) == longest
+        return batching is Batching.PADDED
 
     def _shared_length(self, prompts: list[Ids]) -> int:
         """Length of the prefix to take from the cache: the cached one when it is most of what is shared.
@@ -113,32 +147,63 @@ class ModelDecoder:
         return shared if shared >= MIN_PREFIX else 0
 
     def _prefix_cache(self, prefix: Ids) -> Any:
-        from transformers import DynamicCache
-
         if self.prefix.ids != prefix:
             cache = DynamicCache(config=self.model.config)
             self.model(
                 input_ids=torch.tensor([prefix], device=self.device),
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self.capabilities.cache_argument: cache},
             )
             self.prefix.ids, self.prefix.cache = prefix, cache
         return self.prefix.cache
 
 
+class UncachedDecoder:
+    """Any causal LM: each step is a forward pass over the whole sequences, padded on the right."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.device = next(model.parameters()).device
+        self._sequences: list[Ids] = []
+
+    def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        """See PromptDecoder."""
+        self._sequences = prompts
+        return self._forward()
+
+    def advance(self, branches: Branches) -> torch.Tensor:
+        pairs = zip(branches.parent.tolist(), branches.token.tolist(), strict=True)
+        self._sequences = [(*self._sequences[parent], token) for parent, token in pairs]
+        return self._forward()
+
+    def _forward(self) -> torch.Tensor:
+        lengths = np.array([len(ids) for ids in self._sequences])
+        ids = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
+        for row, sequence in enumerate(self._sequences):
+            ids[row, : len(sequence)] = sequence
+        columns, column = np.unique(lengths - 1, return_inverse=True)
+        logits = logits_at(
+            self.model,
+            torch.as_tensor(ids, device=self.device),
+            torch.as_tensor(columns, device=self.device),
+        )
+        return logits[torch.arange(len(lengths)), torch.as_tensor(column)]
+
+
 @dataclass(slots=True)
 class _BufferColumn:
-    """A layer's buffers, and the column that the next token of every row goes to. See packed.LayerKV."""
+    """A layer's buffers, and the column that the next tokens of every row begin at. See packed.LayerKV."""
 
     buffers: packed.KV  # [B, kv_heads, C, D] each
     column: int
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor) -> packed.KV:
         keys, values = self.buffers
-        keys[:, :, self.column : self.column + 1] = key_states
-        values[:, :, self.column : self.column + 1] = value_states
-        return keys[:, :, : self.column + 1], values[:, :, : self.column + 1]
+        stop = self.column + key_states.shape[2]
+        keys[:, :, self.column : stop] = key_states
+        values[:, :, self.column : stop] = value_states
+        return keys[:, :, :stop], values[:, :, :stop]
 
 
 class PackedDecoder:
@@ -170,6 +235,7 @@ class PackedDecoder:
             self._allocate(branches.parent)
         rows = len(self._length)
         column = self._column
+        self._grow(column + 1)
         tokens = np.zeros(rows, dtype=np.int64)
         tokens[self._buffer_row] = branches.token
         assert self._rotary is not None
@@ -187,6 +253,57 @@ class PackedDecoder:
         self._column += 1
         self._length += 1
         return logits
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """See BlockDecoder: any lengths, since the mask hides the padding."""
+        return True
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """See BlockDecoder. Blocks are left-padded in the buffers; idle rows append padding alone."""
+        if self._buffers:
+            self._select(branches.parent)
+        else:
+            self._allocate(branches.parent)
+        rows, size = len(self._length), max(map(len, blocks))
+        column, stop = self._column, self._column + size
+        self._grow(stop)
+        tokens, count = np.zeros((rows, size), dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        for row, block in zip(self._buffer_row.tolist(), blocks, strict=True):
+            tokens[row, size - len(block) :], count[row] = block, len(block)
+        order = np.arange(size) - (size - count[:, None])  # of a token in its block; negative: padding
+        assert self._rotary is not None
+        position = torch.from_numpy(np.clip(self._length[:, None] + order, 0, None)).reshape(-1)
+        rotary = self._rotary[0].index_select(0, position), self._rotary[1].index_select(0, position)
+        self._mask[:, column:stop][torch.from_numpy(order >= 0)] = 0
+        mask = self._mask[:, None, None, :stop].repeat(1, 1, size, 1)
+        mask[..., column:] += torch.full((size, size), -torch.inf).triu(1)
+        logits = packed.extend(
+            self.model,
+            [_BufferColumn(kv, column) for kv in self._buffers],
+            torch.from_numpy(tokens),
+            rotary,
+            mask,
+            torch.from_numpy(self._buffer_row) if len(self._buffer_row) < rows else None,
+        )
+        self._column = stop
+        self._length += count
+        return logits
+
+    def _grow(self, columns: int) -> None:
+        """Give the buffers at least so many columns; what is in them stays."""
+        now = self._mask.shape[1]
+        if columns <= now:
+            return
+        columns = max(columns, now + now // 2)
+
+        def grown(old: torch.Tensor) -> torch.Tensor:
+            new = old.new_empty(*old.shape[:2], columns, old.shape[3])
+            new[:, :, : self._column] = old[:, :, : self._column]
+            return new
+
+        self._buffers = [(grown(keys), grown(values)) for keys, values in self._buffers]
+        more = self._mask.new_full((len(self._mask), columns - now), -torch.inf)
+        self._mask = torch.cat([self._mask, more], dim=1)
 
     def _allocate(self, prompts: Sequence[int] | NDArray[np.int64]) -> None:
         """Buffers with a row for each of ``prompts``, which may repeat, filled with their keys and values."""
@@ -228,6 +345,17 @@ class PackedDecoder:
         self._buffers = [(selected(keys), selected(values)) for keys, values in self._buffers]
         self._mask, self._length = self._mask[select], self._length[chosen]
         self._buffer_row = np.arange(len(chosen))
+
+
+def logits_at(model: Any, ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Logits [B, K, V] at ``columns`` [K] of right-padded rows ``ids`` [B, L], by one pass without a cache.
+
+    A causal model never looks right, so no attention mask is needed.
+    """
+    logits: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=columns).logits
+    if logits.shape[1] == len(columns):
+        return logits
+    return logits[:, columns]  # code outside transformers may not know logits_to_keep
 
 
 def common_prefix(prompts: Sequence[Ids]) -> int:

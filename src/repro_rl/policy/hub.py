@@ -1,11 +1,17 @@
-"""What loading from Hugging Face folders and hub names shares."""
+"""Model names and folders: which of both a name is, whether the hub can be asked, and why a load failed."""
 
 from __future__ import annotations
 
-import os
+import difflib
+import re
+from functools import cache
 from pathlib import Path
 
 from repro_rl.errors import CheckpointError
+from repro_rl.policy.gguf import is_gguf
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_TIMEOUT = 10.0  # seconds for the one question whether the hub answers
 
 
 def hide_progress_bars() -> None:
@@ -15,14 +21,47 @@ def hide_progress_bars() -> None:
     hf_logging.disable_progress_bar()
 
 
+def is_hub_name(name: str | Path) -> bool:
+    """Whether ``name`` is OWNER/NAME at huggingface.co, such as "Qwen/Qwen3-0.6B", and no path here.
+
+    A folder of that name comes first. Where OWNER is a folder here, the name is a mistyped path, unless the
+    local cache of hub models has it.
+    """
+    text = str(name)
+    if HUB_NAME.fullmatch(text) is None or is_gguf(text) or Path(text).exists():
+        return False
+    return not Path(text).parent.exists() or in_hub_cache(text)
+
+
+def in_hub_cache(name: str) -> bool:
+    """Whether the local cache has the configuration of a model, or of an adapter, of the hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("config.json", "adapter_config.json")
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+def no_such_model(path: str | Path) -> CheckpointError:
+    """The error for a path that does not exist and is no hub name; it names what lies near."""
+    folder = Path(path)
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    known = [other.name for other in beside if other.is_dir() or is_gguf(other)]
+    near = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
+    if is_gguf(path):
+        return CheckpointError(f"No GGUF file at {path}.{hint}")
+    return CheckpointError(
+        f"No model folder at {path}.{hint} Give a run folder, a folder that holds config.json, a GGUF file, "
+        "or a hub name as OWNER/NAME, such as Qwen/Qwen3-0.6B."
+    )
+
+
 def check_model_path(path: str | Path) -> None:
-    """Raises CheckpointError for a folder that is not there, or that holds no model."""
-    folder, name = Path(path), str(path)
+    """Raises CheckpointError for a folder that is not there, or that holds no model. The hub is not asked."""
+    folder = Path(path)
     if not folder.exists():
-        if name.startswith((".", "/", "~")) or os.sep in name[name.find("/") + 1 :]:
-            raise CheckpointError(
-                f"No model folder at {path}. Give a folder that holds config.json, or a hub name."
-            )
+        if not is_hub_name(path):
+            raise no_such_model(path)
     elif not (folder / "config.json").exists():
         raise CheckpointError(
             f"{path} is not a model folder: config.json is missing. Is it a run folder? "
@@ -30,6 +69,52 @@ def check_model_path(path: str | Path) -> None:
         )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+def files_of(path: str | Path, *, local_only: bool | None = None) -> str:
+    """Where the files of a model are read from: its folder, or the hub name itself.
+
+    ``local_only``: take a hub name's files from the local cache; None: where the hub cannot be reached. The
+    hub is asked once for that, so that what loads the files does not try each of them again and again.
+    Raises CheckpointError when the hub answers and has no such model, and when the cache does not have it.
+    """
+    name = str(path)
+    if Path(name).exists():
+        return name
+    reason = "it was not asked" if local_only else _why_the_hub_is_away(name)
+    return name if reason is None else _cached_folder(name, reason)
+
+
+def _cached_folder(name: str, reason: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except Exception as error:  # the hub's library raises several
+        raise CheckpointError(
+            f"Cannot load a causal LM from {name}: no folder of that name is here, the local cache of hub "
+            f"models does not have it, and huggingface.co was not reached ({reason})."
+        ) from error
+
+
+@cache
+def _why_the_hub_is_away(name: str) -> str | None:
+    """Why the hub does not answer; None: it does, and has the model."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise CheckpointError(f"Cannot load a causal LM from {name}: {reason_of(error)}") from error
+    except Exception as error:  # httpx, requests and the hub's library each raise their own
+        return reason_of(error)
+    return None
+
+
+def reason_of(error: BaseException) -> str:
+    """The whole message of an error in one line, with that of its cause where it says more."""
+    own = " ".join(str(error).split()) or type(error).__name__
+    cause = error.__cause__
+    more = "" if cause is None else reason_of(cause)
+    return own if not more or more in own else f"{own} ({more})"

@@ -16,7 +16,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from repro_rl.types import Ids
 
-FIRST_COLUMNS = 128  # columns allocated at first; doubled when a conversation outgrows them
+COLUMNS = 128  # columns allocated at first; always a multiple of this
+GROWTH = 16  # a sixteenth more columns at least when a conversation outgrows them, so little is wasted
 MOST_NEW_SLOTS = 64  # allocated at once; fewer slots than that are doubled
 
 
@@ -197,9 +198,7 @@ class SlotCache:
     def reserve(self, slots: int, columns: int) -> None:
         """Allocate at least ``slots`` with ``columns`` each."""
         now_slots, now_columns = self.window.allocated
-        new_columns = max(now_columns, FIRST_COLUMNS)
-        while new_columns < columns:
-            new_columns *= 2
+        new_columns = max(now_columns, grown_columns(now_columns, columns))
         new_slots = now_slots
         if slots > now_slots:
             new_slots = max(slots, min(2 * now_slots, now_slots + MOST_NEW_SLOTS))
@@ -213,6 +212,13 @@ class SlotCache:
         old, new = torch.tensor(pairs, device=device).T
         for layer in self.layers:
             layer.copy(old, new, width)
+
+
+def grown_columns(now: int, needed: int) -> int:
+    """Columns to allocate where there are ``now`` and ``needed`` are."""
+    if needed > now:
+        needed = max(needed, now + now // GROWTH)
+    return max(1, -(-needed // COLUMNS)) * COLUMNS
 
 
 def _enlarged(old: torch.Tensor, slots: int, columns: int) -> torch.Tensor:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
-from repro_rl.policy.hub import first_line
+from repro_rl.policy.hub import is_hub_name, reason_of
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
+# Input and output embeddings, by name of the module; and a whole matrix of such.
+EMBEDDINGS = re.compile(r"\.(embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)\.")
+MATRIX = re.compile(EMBEDDINGS.pattern + r"(modules_to_save\.)?weight$")
 
 
 def _peft() -> Any:
@@ -31,18 +36,35 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """The model that the adapter in ``folder`` belongs on. Raises CheckpointError when it is not there."""
-    path = folder / ADAPTER_FILE
+    """The model that the adapter in ``folder`` belongs on: a folder, or a hub name.
+
+    A relative path is looked for from the working directory, in ``folder`` and beside it. Raises
+    CheckpointError when none is named, and when it is neither a folder nor a hub name.
+    """
     try:
-        base = str(json.loads(path.read_text())["base_model_name_or_path"])
+        base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} names no base model ({error}).") from error
-    if Path(base).is_absolute() and not Path(base).exists():
         raise CheckpointError(
-            f"{folder} is an adapter on {base}, which is not there; put the model back, or correct "
-            f"base_model_name_or_path in {path}."
-        )
+            f"The adapter in {folder} names no base model ({error!r}). {base_advice(folder)}"
+        ) from error
+    if not isinstance(base, str) or not base.strip():
+        raise CheckpointError(f"The adapter in {folder} names no base model. {base_advice(folder)}")
+    beside = (folder / base, folder.parent / base)
+    for candidate in (*beside, Path(base)) if base.startswith(".") else (Path(base), *beside):
+        if candidate.exists():
+            return str(candidate)
+    if not is_hub_name(base):
+        raise CheckpointError(f"{folder} is an adapter on {base}, which is not there. {base_advice(folder)}")
     return base
+
+
+def base_advice(folder: Path) -> str:
+    """What to do about the base model of the adapter in ``folder``."""
+    return (
+        f"The base model of the adapter {folder} is named by base_model_name_or_path in "
+        f"{folder / ADAPTER_FILE}: write there the folder (absolute, or relative to the adapter's) or the "
+        "hub name of the model that the adapter was trained on."
+    )
 
 
 def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> Any:
@@ -72,15 +94,66 @@ def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> An
 
 
 def load_onto(model: Any, folder: Path, training: bool) -> Any:
-    """``model`` with the adapter saved in ``folder``."""
+    """``model`` with the adapter saved in ``folder``; its embeddings resized to those saved with it.
+
+    Raises CheckpointError when the file cannot be read, or does not fit the model.
+    """
+    import torch
+
     peft = _peft()
     base = base_of(folder)
     try:
-        adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
+        shapes = _saved_shapes(folder)
+        rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
+        with torch.random.fork_rng(devices=()):  # what is drawn is replaced by what was saved
+            if rows != model.get_input_embeddings().num_embeddings:
+                model.resize_token_embeddings(rows, mean_resizing=False)
+            adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
+        expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except Exception as error:  # safetensors, peft and torch each raise their own
-        raise CheckpointError(f"Cannot load the adapter in {folder}: {first_line(error)}") from error
+        raise CheckpointError(f"Cannot load the adapter in {folder}: {reason_of(error)}") from error
+    absent = sorted(set(expected) - set(shapes))
+    foreign = sorted(name for name in set(shapes) - set(expected) if not EMBEDDINGS.search(name))
+    if absent or foreign:
+        raise CheckpointError(
+            f"Cannot load the adapter in {folder}: it does not fit {base}. Its file lacks {some(absent)}, "
+            f"and has {some(foreign)} that no layer takes. {base_advice(folder)}"
+        )
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted.eval()
+
+
+def _saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors of an adapter's file by name. A pickled file is read as tensors alone."""
+    import torch
+    from safetensors import safe_open
+
+    path = folder / "adapter_model.safetensors"
+    if path.exists():
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    tensors = torch.load(folder / "adapter_model.bin", map_location="cpu", weights_only=True)
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: int) -> int:
+    """Rows of the embeddings that the adapter was trained on; ``rows``: those of its base model.
+
+    Whole matrices come with it (peft's ``modules_to_save``, or embeddings that were resized), or single rows
+    (``trainable_token_indices``).
+    """
+    whole = [shape[0] for name, shape in shapes.items() if MATRIX.search(name)]
+    if whole:
+        return max(whole)
+    single = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8")).get("trainable_token_indices")
+    indices = [i for part in (single.values() if isinstance(single, dict) else [single or ()]) for i in part]
+    return max([rows, *(int(index) + 1 for index in indices)])
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many there are besides; "nothing" for none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
 
 
 def has_adapter(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The forward pass of Qwen2 and Qwen3 models over a token tree, on a CPU.
+"""The forward pass of Llama-like models over a token tree, on a CPU.
 
 The same weights and the same arithmetic as the model of transformers, up to the last bits, with less work:
 every distinct prefix is computed once and nothing is padded outside attention; the last layer, which for
@@ -17,10 +17,21 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from repro_rl.policy.lora import AdapterOff, has_adapter
 from repro_rl.policy.tree import TokenTree
 
+FEW = 128  # for at most so many states, and a vocabulary of
+MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
+HEAD_BLOCK = 768  # so many columns at a time
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
-ARCHITECTURES = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+)
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # one frequency table for prompts of every length
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the rotary embedding, [N, 1, D] each
 KV = tuple[torch.Tensor, torch.Tensor]  # keys (rotary embedding applied) and values of one layer
@@ -34,26 +45,53 @@ def use_packed(enabled: bool, *models: Any) -> bool:
 def packable(model: Any) -> bool:
     """Whether ``forward`` computes what ``model`` does: its architecture, settings, dtype and device.
 
-    False as well where it was not measured to pay: on a GPU, and in half precision.
+    ``model`` may carry an adapter, or be one with its adapter off. False as well where it was not measured to
+    pay: on a GPU.
     """
+    model = without_wrappers(model)
     if type(model).__name__ not in ARCHITECTURES:
         return False
     config, inner = model.config, model.model
     return bool(
-        all(
-            type(p) is torch.nn.Parameter  # neither sharded nor quantised
-            and p.device.type == "cpu"
-            and p.dtype == torch.float32
-            for p in model.parameters()
-        )
+        _plain_weights(model)
         and config._attn_implementation in ("sdpa", "eager")
         and config.hidden_act == "silu"
         and config.attention_dropout == 0
-        and not getattr(inner, "has_sliding_layers", True)
-        and config.rope_parameters["rope_type"] == "default"
+        and not any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
+        and not has_window(config)
+        and config.rope_parameters["rope_type"] in STATIC_ROPE
+        and 2 * len(inner.rotary_emb.inv_freq) == inner.layers[0].self_attn.head_dim
         and not inner.gradient_checkpointing
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _plain_weights(model: Any) -> bool:
+    """Whether all weights lie on the CPU, whole, in one dtype that is served; an adapter's may differ."""
+    weights = dict(model.named_parameters())
+    kinds = {weight.dtype for name, weight in weights.items() if ".lora_" not in name}
+    return kinds in ({torch.float32}, {torch.bfloat16}) and all(
+        type(weight) is torch.nn.Parameter and weight.device.type == "cpu"  # neither sharded nor quantised
+        for weight in weights.values()
+    )
+
+
+def without_wrappers(model: Any) -> Any:
+    """The causal LM itself, whose projections may be those of an adapter."""
+    if isinstance(model, AdapterOff):
+        model = model.model
+    return model.get_base_model() if has_adapter(model) else model
+
+
+def has_window(config: Any) -> bool:
+    """Whether a layer of one of ``ARCHITECTURES`` sees only the last tokens.
+
+    Of these configurations Llama's has no window at all. Mistral's window is on when it is not None, whatever
+    ``layer_types`` says; the others list the layers that have one.
+    """
+    if config.model_type == "mistral":
+        return config.sliding_window is not None
+    return "sliding_attention" in (getattr(config, "layer_types", None) or ())
 
 
 @dataclass(slots=True)
@@ -71,8 +109,8 @@ def rotary_table(model: Any, positions: int) -> Rotary:
 
 def rotary_embedding(model: Any, position: torch.Tensor) -> Rotary:
     """The rotary embedding at the positions [R, Q], as [R * Q, 1, D]."""
-    inner = model.model
-    cos, sin = inner.rotary_emb(inner.embed_tokens.weight, position)
+    inner = without_wrappers(model).model
+    cos, sin = inner.rotary_emb(inner.norm.weight, position)
     return cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
 
 
@@ -90,16 +128,21 @@ def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> t
 def project_heads(
     attention: Any, name: Literal["q", "k", "v"], x: torch.Tensor, rotary: Rotary | None
 ) -> torch.Tensor:
-    """Queries, keys or values [N, heads, D] of normed states [N, H]. Values take no rotary embedding."""
+    """Queries, keys or values [N, heads, D] of normed states [N, H].
+
+    Values take no rotary embedding, nor do the queries and keys of SmolLM3's layers without positions.
+    """
+    if not getattr(attention, "use_rope", True):  # only SmolLM3 has the attribute
+        rotary = None
     project = getattr(attention, f"{name}_proj")
     norm = getattr(attention, f"{name}_norm", None)  # only Qwen3 has them
 
     def split(x: torch.Tensor, *rotary: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = project(x).view(len(x), -1, attention.head_dim)
-        if not rotary:
-            return out
         if norm is not None:
             out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
+        if not rotary:
+            return out
         first, second = out.chunk(2, dim=-1)
         return out * rotary[0] + torch.cat([-second, first], dim=-1) * rotary[1]
 
@@ -125,8 +168,16 @@ def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.
 
 
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
-    """Logits [S, V] of final states [S, H]."""
-    logits: torch.Tensor = model.lm_head(normed(x, model.model.norm))
+    """Logits [S, V] of final states [S, H].
+
+    For a few states the columns are computed in blocks, which keeps the vocabulary's matrix in the
+    processor's caches. Every logit is the same sum.
+    """
+    x, head = normed(x, model.model.norm), model.lm_head
+    few = len(x) <= FEW and not torch.is_grad_enabled()
+    if few and type(head) is torch.nn.Linear and head.bias is None and head.out_features > MANY_COLUMNS:
+        return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK)], dim=-1)
+    logits: torch.Tensor = head(x)
     return logits
 
 
@@ -151,6 +202,10 @@ def gather(values: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor
 
 def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | None = None) -> torch.Tensor:
     """Logits [S, V] at the distinct ``nodes`` [S] of a tree. ``kv`` receives all keys and values."""
+    if isinstance(model, AdapterOff):
+        with model.model.disable_adapter():
+            return forward(model.model, tree, nodes, kv)
+    model = without_wrappers(model)
     inner = model.model
     rows, width = tree.path.shape
     path = torch.from_numpy(tree.path).reshape(-1)
@@ -158,7 +213,7 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
     depth, chosen = torch.from_numpy(tree.depth), torch.from_numpy(nodes)
     cos, sin = (table.index_select(0, depth) for table in rotary_table(model, width))
     attend_last = last_layer_attention(tree, nodes)
-    x = F.embedding(torch.from_numpy(tree.token), inner.embed_tokens.weight)
+    x = inner.embed_tokens(torch.from_numpy(tree.token))
     for layer in inner.layers:
         last = layer is inner.layers[-1]
         attention = layer.self_attn
@@ -201,9 +256,10 @@ def extend(
     ``rotary`` [R * Q, 1, D]: of the tokens' positions. ``mask`` [R, 1, Q, W] is added to the scores. ``rows``
     [S]: whose logits are needed; None: those of all R.
     """
+    model = without_wrappers(model)
     inner = model.model
     count, size = ids.shape
-    x = F.embedding(ids.reshape(-1), inner.embed_tokens.weight)
+    x = inner.embed_tokens(ids.reshape(-1))
     ends = torch.arange(size - 1, count * size, size)
 
     def by_row(values: torch.Tensor) -> torch.Tensor:

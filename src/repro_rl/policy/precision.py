@@ -2,30 +2,110 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
 import torch
 
 from repro_rl.errors import ConfigError
 
+FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86 with tiles, Arm: bfloat16 products in hardware
+CPU_INFO = Path("/proc/cpuinfo")
+MIN_WIDTH = 256  # of a model: below, half precision saves no time on a CPU
+MIN_GAIN = 1.3  # how much faster bfloat16 must be where the processor's flags are not known
+
+
+class Precision(NamedTuple):
+    """How a model computes."""
+
+    weights: torch.dtype
+    autocast: bool  # forward passes run under bfloat16 autocast
+    reason: str  # why, in a few words
+
 
 def choose_precision(
-    dtype: str, device: str, training: bool, frozen: bool = False
-) -> tuple[torch.dtype, bool]:
-    """Dtype of the weights, and whether forward passes run under bfloat16 autocast.
+    dtype: str, device: str, training: bool, frozen: bool = False, width: int | None = None
+) -> Precision:
+    """What ``policy.dtype`` means for a model on ``device``.
 
-    "auto": float32 on CPU. On a GPU, bfloat16 weights unless they are trained: a step of AdamW at lr 1e-6 is
-    lost in their rounding, so float32 weights are trained under autocast. ``frozen`` weights, beside which a
-    float32 adapter is trained, stay bfloat16. Raises ConfigError for an unknown name.
+    ``training``: the weights, or with ``frozen`` ones a float32 adapter beside them, will be trained.
+    ``width``: of the hidden states, None where it is not known.
+
+    "auto": weights to train are float32, since a step of AdamW at a small learning rate is lost in the
+    rounding of bfloat16 (decision DTYPE); on a GPU they run under autocast. Other weights are bfloat16 on a
+    GPU, and on a CPU that multiplies bfloat16 in hardware; narrow models stay float32 there. Raises
+    ConfigError for an unknown name; warns of half precision for weights that are trained.
     """
-    if dtype == "auto":
-        gpu = torch.device(device).type != "cpu"
-        low = gpu and (frozen or not training)
-        return (torch.bfloat16 if low else torch.float32), gpu and training
+    if dtype != "auto":
+        return _named_precision(dtype, training and not frozen)
+    trained = training and not frozen
+    if torch.device(device).type != "cpu":
+        why = "weights to train, under bfloat16 autocast" if trained else "weights that are not trained"
+        return Precision(torch.float32 if trained else torch.bfloat16, training, f"{why}, on a GPU")
+    if trained:
+        return Precision(torch.float32, False, "weights to train, on a CPU")
+    if width is None or width < MIN_WIDTH:
+        return Precision(torch.float32, False, "a narrow model on a CPU")
+    fast, why = fast_bfloat16()
+    return Precision(torch.bfloat16 if fast else torch.float32, False, f"weights that are not trained; {why}")
+
+
+def _named_precision(dtype: str, trained: bool) -> Precision:
     kind = vars(torch).get(dtype)
-    if not isinstance(kind, torch.dtype):
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point or kind.itemsize < 2:
         raise ConfigError(
-            f"policy.dtype {dtype!r} is not a torch dtype; use auto, float32, bfloat16 or float16."
+            f"policy.dtype {dtype!r} is not a torch dtype for weights; use auto, float32, bfloat16 or "
+            "float16."
         )
-    return kind, False
+    if trained and kind.itemsize < 4:
+        warnings.warn(
+            f"policy.dtype={dtype}: optimizer steps smaller than the rounding of {dtype} weights are lost; "
+            "use auto or float32 to train all weights.",
+            stacklevel=3,
+        )
+    return Precision(kind, False, "policy.dtype")
+
+
+@cache
+def fast_bfloat16() -> tuple[bool, str]:
+    """Whether this CPU computes faster in bfloat16 than in float32, and how that is known."""
+    flags = cpu_flags(CPU_INFO)
+    if flags is not None:
+        found = [flag for flag in FLAGS if flag in flags]
+        return bool(
+            found
+        ), f"the processor has {found[0]}" if found else "the processor has no bfloat16 products"
+    gain = _measured_gain()
+    return gain >= MIN_GAIN, f"bfloat16 products measured at {gain:.1f} times the speed of float32"
+
+
+def cpu_flags(path: Path) -> frozenset[str] | None:
+    """The instruction sets that Linux names for the first processor; None where it names none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip().lower() in ("flags", "features"):
+            return frozenset(value.split())
+    return None
+
+
+def _measured_gain(size: int = 512) -> float:
+    """Speed of bfloat16 matrix products over that of float32, in a few hundredths of a second."""
+    seconds = []
+    for kind in (torch.float32, torch.bfloat16):
+        # No random numbers: the caller's generator must stay as it is.
+        matrix = torch.linspace(-1, 1, size * size).view(size, size).to(kind)
+        matrix @ matrix
+        begin = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - begin)
+    return seconds[0] / seconds[1]
 
 
 def resolve_device(device: str) -> str:

@@ -5,18 +5,24 @@ Rows whose contexts are equal share one branch of the decoder until they sample 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.policy.base import Keys, SamplingSettings
+from repro_rl.errors import NonFiniteError
+from repro_rl.policy.base import AnswerTokens, Keys, SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 
+# Of each of A rows: its next token, the token's log-prob, the entropy of what it was drawn from.
+Drawn = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+
+LIKELY = 1024  # tokens; sorting all of a large vocabulary takes as long as the model's own pass
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
@@ -38,14 +44,51 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BlockDecoder(Decoder, Protocol):
+    """A decoder that can append several tokens at once."""
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """Whether one step can append blocks of these ``lengths``, one to each branch."""
+        ...
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """As ``advance``, but each branch appends its block [B], which begins with its token."""
+        ...
+
+
+class Plan(Protocol):
+    """Stands for free sampling where answers are partly given: see ``policy.guided``."""
+
+    def draw(
+        self,
+        logits: torch.Tensor,
+        branch: NDArray[np.int64],
+        active: NDArray[np.int64],
+        keys: Keys,
+        settings: SamplingSettings,
+    ) -> Drawn:
+        """The next token of each of the rows ``active`` [A], sampled or given. ``keys``: of all rows."""
+        ...
+
+    def follow(self, decoder: Decoder, active: NDArray[np.int64]) -> tuple[list[Ids], NDArray[np.bool_]]:
+        """What is given behind the tokens drawn last, of each row [A], and whether its answer has ended."""
+        ...
+
+    def complete(self, rows: list[SampledRow]) -> list[SampledRow]:
+        """The answers with what was given before their first token, and what each token was drawn from."""
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class SampledRow:
     """The tokens of one answer."""
 
     token_ids: Ids  # [N]
     logprobs: NDArray[np.float32]  # [N]
-    entropy: float  # mean over the N tokens, nats
+    entropy: float  # mean over the tokens that were sampled, nats
     finished: bool  # it ended with a stop token
+    allowed: tuple[Ids, ...] | None = None  # see Completion
 
     def completion(self, prompt_ids: Ids, text: TextCodec) -> Completion:
         """The answer to ``prompt_ids``, decoded."""
@@ -56,6 +99,7 @@ class SampledRow:
             text=text.decode(self.token_ids),
             finished=self.finished,
             entropy=self.entropy,
+            allowed=self.allowed,
         )
 
 
@@ -65,12 +109,16 @@ def sample_rows(
     branch: NDArray[np.int64],
     keys: Keys,
     settings: SamplingSettings,
-    eos_ids: frozenset[int],
+    allowed: AnswerTokens,
+    model: str = "the model",
+    plan: Plan | None = None,
 ) -> list[SampledRow]:
     """Sample every row until a stop token or the length limit.
 
     ``logits`` [B, V] are those after the prompts, ``branch`` [rows] says which of them a row samples from.
-    The decoder is not asked for logits after the last token of an answer.
+    The decoder is not asked for logits after the last token of an answer. ``plan``: what is given and what
+    is sampled; None: everything is sampled, from the whole vocabulary. Raises NonFiniteError, naming
+    ``model``, for logits that are NaN or infinite.
     """
     rows = len(branch)
     tokens: list[list[int]] = [[] for _ in range(rows)]
@@ -78,21 +126,42 @@ def sample_rows(
     entropies = np.zeros(rows)
     finished = np.zeros(rows, dtype=bool)
     active = np.arange(rows)
-    stop_ids = list(eos_ids)
+    stop_ids = list(allowed.stop)
     for index in range(settings.max_new_tokens):
-        chosen, logprob, entropy = sample_tokens(logits, branch, uniforms(keys[active], index), settings)
+        if plan is None:
+            uniform = uniforms(keys[active], index)
+            chosen, logprob, entropy = sample_tokens(logits, branch, uniform, settings, allowed)
+        else:
+            chosen, logprob, entropy = plan.draw(logits, branch, active, keys, settings)
+        if not np.isfinite(entropy).all():  # one logit that is NaN or infinite makes its row's entropy NaN
+            raise NonFiniteError(
+                f"The logits of {model} are not finite at token {index + 1} of an answer: its weights are "
+                "damaged or too large, or its dtype is too narrow. Use an earlier checkpoint, or "
+                "policy.dtype=float32."
+            )
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)
         entropies[active] += entropy
-        ended = np.isin(chosen, stop_ids)
+        blocks: list[Ids] | None = None
+        if plan is None:
+            ended = np.isin(chosen, stop_ids)
+        else:
+            blocks, ended = plan.follow(decoder, active)
+            for row, ids in zip(active.tolist(), blocks, strict=True):
+                tokens[row] += ids
+                logprobs[row] += [0.0] * len(ids)
         finished[active[ended]] = True
         active, branch, chosen = active[~ended], branch[~ended], chosen[~ended]
         if not len(active) or index + 1 == settings.max_new_tokens:
             break
+        if blocks is not None:
+            kept = [ids for ids, over in zip(blocks, ended, strict=True) if not over]
+            logits, branch = advance_blocks(decoder, active, branch, chosen, kept)
+            continue
         pair, branch = np.unique(branch * (1 << 32) + chosen, return_inverse=True)
         logits = decoder.advance(Branches(pair >> 32, pair & 0xFFFFFFFF, active, branch))
-    return [
+    sampled = [
         SampledRow(
             token_ids=tuple(tokens[row]),
             logprobs=np.asarray(logprobs[row], dtype=np.float32),
@@ -101,12 +170,46 @@ def sample_rows(
         )
         for row in range(rows)
     ]
+    return sampled if plan is None else plan.complete(sampled)
+
+
+def advance_blocks(
+    decoder: Decoder,
+    rows: NDArray[np.int64],
+    branch: NDArray[np.int64],
+    token: NDArray[np.int64],
+    given: Sequence[Ids],
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """One decode step in which each of the A rows appends its token and what is given behind it.
+
+    Returns the logits [B, V] and the branch [A] of each row in them.
+    """
+    groups: dict[tuple[int, Ids], list[int]] = {}
+    for index, (parent, first, more) in enumerate(zip(branch.tolist(), token.tolist(), given, strict=True)):
+        groups.setdefault((parent, (first, *more)), []).append(index)
+    joined = np.empty_like(branch)
+    for number, indices in enumerate(groups.values()):
+        joined[indices] = number
+    parents, blocks = np.array([parent for parent, _ in groups]), [block for _, block in groups]
+    branches = Branches(parents, np.array([block[0] for block in blocks]), rows, joined)
+    if all(len(block) == 1 for block in blocks):
+        return decoder.advance(branches), joined
+    assert isinstance(decoder, BlockDecoder)  # the plan asked it
+    return decoder.advance_blocks(branches, blocks), joined
 
 
 def sample_tokens(
-    logits: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64], settings: SamplingSettings
+    logits: torch.Tensor,
+    branch: NDArray[np.int64],
+    uniform: NDArray[np.float64],
+    settings: SamplingSettings,
+    allowed: AnswerTokens,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Token, its log-prob and the entropy of each row [rows], from the logits [B, V] of its branch."""
+    """Token, its log-prob and the entropy of each row [rows], from the logits [B, V] of its branch.
+
+    Ids without a token are never drawn. As with ``top_p``, log-probs and entropy are those of the full
+    distribution, which is what the trainer computes.
+    """
     scaled = logits.float()
     if settings.temperature > 0:
         scaled = scaled / settings.temperature
@@ -115,12 +218,21 @@ def sample_tokens(
     entropy = -(probs * logprobs.clamp(min=-1e4)).sum(-1)
     rows = torch.as_tensor(branch, device=logits.device)
     if settings.temperature == 0:
-        chosen = logprobs.argmax(-1)[rows]
+        chosen = with_token(logprobs, allowed, -torch.inf).argmax(-1)[rows]
     else:
-        weights = top_p_filter(probs, settings.top_p) if settings.top_p < 1 else probs
+        weights = with_token(probs, allowed, 0.0)
+        weights = top_p_filter(weights, settings.top_p) if settings.top_p < 1 else weights
         chosen = draw(weights, branch, uniform)
     picked = logprobs[rows, chosen]
     return chosen.cpu().numpy(), picked.float().cpu().numpy(), entropy[rows].cpu().numpy()
+
+
+def with_token(values: torch.Tensor, allowed: AnswerTokens, fill: float) -> torch.Tensor:
+    """``values`` [B, V] of the ids that have a token, [B, limit]; holes between them get ``fill``."""
+    values = values[:, : allowed.limit]
+    if not allowed.holes:
+        return values
+    return values.index_fill(1, torch.tensor(allowed.holes, device=values.device), fill)
 
 
 def draw(weights: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.float64]) -> torch.Tensor:
@@ -146,7 +258,13 @@ def draw(weights: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.f
 
 
 def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero the tail of each row of [N, V] outside the smallest set of tokens with mass ``top_p``."""
-    ordered, index = probs.sort(dim=-1, descending=True)
+    """Zero the tail of each row of [N, V] outside the smallest set of tokens with mass ``top_p``.
+
+    Of a large vocabulary only the ``LIKELY`` largest are ordered, unless they have less than that mass.
+    """
+    if probs.shape[-1] > 4 * LIKELY:
+        ordered, index = probs.topk(LIKELY, dim=-1)
+    if probs.shape[-1] <= 4 * LIKELY or bool((ordered.sum(-1) < top_p).any()):
+        ordered, index = probs.sort(dim=-1, descending=True)
     keep = ordered.cumsum(-1) - ordered < top_p
     return torch.zeros_like(probs).scatter(-1, index, ordered * keep)

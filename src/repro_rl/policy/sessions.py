@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from repro_rl.policy import packed
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
+from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
-from repro_rl.policy.sampling import Branches, sample_rows
+from repro_rl.policy.sampling import Branches, Decoder, sample_rows
 from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import Conversations
+from repro_rl.policy.token_policy import Conversations, over_positions
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
@@ -32,6 +34,9 @@ class LocalPolicy(Protocol):
     max_batch_tokens: int  # cells (rows x width) of one pass
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def device(self) -> torch.device: ...
 
     @property
@@ -40,15 +45,20 @@ class LocalPolicy(Protocol):
     def precision(self) -> AbstractContextManager[Any]: ...
 
 
-def keeps_cache(model: Any) -> bool:
-    """Whether ``CachedSession`` serves this model: full attention in every layer, and masks of our own."""
-    config = model.config
-    kinds = getattr(config, "layer_types", None)  # older architectures name a window instead, or nothing
-    if kinds:
-        full = all(kind == "full_attention" for kind in kinds)
-    else:
-        full = not getattr(config, "sliding_window", None)
-    return full and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+class SlotAppender(Decoder, Protocol):
+    """Appends tokens to slots; a branch of the rows being sampled is a slot."""
+
+    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
+        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
+        ...
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy what slots hold, by (old, new)."""
+        ...
+
+    def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
+        """Append each block to its slot; logits after its last token, [N, V]."""
+        ...
 
 
 class CachedSession(Conversations):
@@ -66,19 +76,44 @@ class CachedSession(Conversations):
 
     @torch.no_grad()
     def answer(
-        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         policy = self.policy
         turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
+        refused = [
+            over_positions(self.text, turn, self.used(row) + len(turn), settings)
+            for row, turn in zip(rows, turns, strict=True)
+        ]
+        if any(refused):  # a turn without an answer is not part of its conversation
+            fitting = [i for i, completion in enumerate(refused) if completion is None]
+            answered = self.answer(
+                [rows[i] for i in fitting],
+                [texts[i] for i in fitting],
+                keys[fitting],
+                settings,
+                None if forms is None else [forms[i] for i in fitting],
+            )
+            answers = iter(answered)
+            return [completion or next(answers) for completion in refused]
+        if not rows:
+            return []
+        plan = guided_plan(policy.text, forms, settings)
         was_training = policy.model.training
         policy.model.eval()
-        decoder = _SlotDecoder(policy, self.slots, self._cache, rows)
+        decoder = self._decoder(rows)
         with policy.precision():
-            blocks = self._read_turns(decoder, rows, turns)
+            blocks = self._read_turns(decoder, rows, turns if plan is None else plan.begin(turns))
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
-            sampled = sample_rows(decoder, logits, branch, keys, settings, policy.text.eos_ids)
+            sampled = sample_rows(
+                decoder, logits, branch, keys, settings, policy.text.answer_tokens, policy.name, plan
+            )
         policy.model.train(was_training)
         completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
         for row, turn, completion in zip(rows, turns, completions, strict=True):
@@ -90,7 +125,11 @@ class CachedSession(Conversations):
         super().close(row)
         self.slots.remove(row)
 
-    def _read_turns(self, decoder: _SlotDecoder, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
+    def _decoder(self, rows: Sequence[int]) -> SlotAppender:
+        """What appends to the slots while ``rows`` are sampled."""
+        return _SlotDecoder(self.policy, self.slots, self._cache, rows)
+
+    def _read_turns(self, decoder: SlotAppender, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
         """Slot -> the tokens to append to it: every turn, and the last token of the answer before it."""
         new: dict[Ids, list[int]] = {}
         appended: list[tuple[int, Ids]] = []
@@ -106,7 +145,7 @@ class CachedSession(Conversations):
             blocks |= self._begin(decoder, new)
         return blocks
 
-    def _begin(self, decoder: _SlotDecoder, new: dict[Ids, list[int]]) -> dict[int, Ids]:
+    def _begin(self, decoder: SlotAppender, new: dict[Ids, list[int]]) -> dict[int, Ids]:
         """Slots for new conversations, their common prefix computed once; what is left to append to each."""
         blocks = list(new)
         slots = [self.slots.add(rows) for rows in new.values()]
@@ -130,11 +169,19 @@ class _SlotDecoder:
 
     def advance(self, branches: Branches) -> torch.Tensor:
         """See Decoder. New slots are taken in the order of the rows."""
-        token, branch = branches.token.tolist(), branches.branch.tolist()
+        return self.advance_blocks(branches, [(token,) for token in branches.token.tolist()])
+
+    def takes(self, lengths: Sequence[int]) -> bool:
+        """See BlockDecoder: any lengths."""
+        return True
+
+    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+        """See BlockDecoder."""
+        branch = branches.branch.tolist()
         active = [self.rows[row] for row in branches.rows.tolist()]
-        self.divide([(row, (token[b],)) for row, b in zip(active, branch, strict=True)])
+        self.divide([(row, blocks[b]) for row, b in zip(active, branch, strict=True)])
         slot = dict(zip(branch, map(self.slots.slot, active), strict=True))
-        return self.append([slot[b] for b in range(len(token))], [(t,) for t in token])
+        return self.append([slot[b] for b in range(len(blocks))], blocks)
 
     def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
         """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""

@@ -5,14 +5,22 @@ The one way for prompts, conversations, imitation targets and token counts. Noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.policy.base import AnswerTokens
+from repro_rl.policy.chat_template import TEMPLATE_DATE, THINK_TAGS, ChatTemplate
+from repro_rl.policy.control_tokens import (
+    Piece,
+    TextEncoder,
+    begin_ids,
+    token_ids,
+    tokenizer_name,
+)
 from repro_rl.policy.gguf import model_folder
-from repro_rl.policy.hub import first_line
 from repro_rl.policy.qwen_tokenizer import END_OF_TEXT, TURN_END
 from repro_rl.types import Ids
 
@@ -21,19 +29,23 @@ ChatSwitch = Literal["auto", "on", "off"]
 MAX_DECODED = 200_000  # decoded texts kept
 MAX_PROMPT_TOKENS = 4_000_000  # of the encoded prompts kept: about 150 MB of Python integers
 MAX_TURN_TOKENS = 1_000_000  # of the encoded later turns kept: about 40 MB
-_ANSWER = "answer7f3a"  # stands for an answer while the template is asked what follows one
+_ANSWER = "answer7f3a"  # stands for the answer before a later turn
 
 
 class TextCodec:
     """A tokenizer with a model's chat template, stop tokens and limits.
 
-    ``chat``: "auto" uses the tokenizer's chat template when it has one. ``thinking`` is Qwen3's switch
-    (``enable_thinking`` of its chat template); other templates ignore it. ``eos_ids`` are the stop tokens
-    that the model's configuration names; those of the tokenizer and the known end-of-turn tokens are added.
-    ``positions``: tokens that the model can hold, None where no limit is named. ``vocabulary``: size of the
-    model's output layer, None: the tokenizer's.
+    ``chat``: "auto" uses the tokenizer's chat template when it has one. ``thinking`` is the switch of Qwen3's
+    chat template and others; the rest ignore it. ``eos_ids`` are the stop tokens that the model's
+    configuration names; those of the tokenizer, of the chat template and the known end-of-turn tokens are
+    added. ``positions``: tokens that the model can hold, None where no limit is named. ``vocabulary``: size
+    of the model's output layer, None: the tokenizer's.
+
+    Texts are data: no text that is encoded becomes a control token, whatever it spells. Only what the chat
+    template writes around it does (see ``control_tokens``).
 
     Raises ConfigError for ``chat="on"`` without a template, and when there is no stop token at all.
+    CheckpointError for a chat template that fails, and for a tokenizer with more tokens than the model.
     """
 
     def __init__(
@@ -51,36 +63,50 @@ class TextCodec:
                 "policy.chat is 'on' but the tokenizer has no chat template; use 'auto' or 'off'."
             )
         self.tokenizer = tokenizer
-        self.chat = chat != "off" and bool(tokenizer.chat_template)
-        self.thinking = thinking
-        self.positions = positions
-        self.eos_ids = _stop_ids(tokenizer, eos_ids)
-        pad = tokenizer.pad_token_id
-        self.pad_id: int = min(self.eos_ids) if pad is None else int(pad)
+        uses_template = chat != "off" and bool(tokenizer.chat_template)
+        self.template = ChatTemplate(tokenizer, thinking) if uses_template else None
+        self.thinking, self.positions = thinking, positions
+        self.encoder = TextEncoder(tokenizer, self.template.sample if self.template else "")
         self.vocabulary_size = len(tokenizer) if vocabulary is None else vocabulary
         self._prompts = _IdsCache(MAX_PROMPT_TOKENS)
         self._turns = _IdsCache(MAX_TURN_TOKENS)
         self._decoded: dict[Ids, str] = {}
+        named = _stop_ids(tokenizer, eos_ids)
+        self._end, self._end_in_turn = self._answer_end(named)
+        self.eos_ids = frozenset(i for i in (*named, self.end_id) if i < self.vocabulary_size) or named
+        self._begin = () if self.template else begin_ids(tokenizer)
+        tokens = token_ids(tokenizer)
+        if vocabulary is not None:
+            self._check_width(tokens)
+        pad = tokenizer.pad_token_id
+        self.pad_id: int = min(self.eos_ids) if pad is None or pad >= self.vocabulary_size else int(pad)
+        self.answer_tokens = answer_tokens(self.eos_ids, tokens, self.vocabulary_size)
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts are turns of the chat template."""
+        return self.template is not None
+
+    # Encoding -------------------------------------------------------------------------------------
 
     def encode(self, prompt: str) -> Ids:
-        """Ids of a prompt as one user turn, up to where the answer begins. Raises ConfigError for no ids."""
+        """Ids of a prompt as one user turn, up to where the answer begins. Raises ConfigError for no ids.
+
+        Without a chat template, the prompt alone, begun as the tokenizer itself begins a text.
+        """
         ids = self._prompts.get(prompt)
         if ids is None:
-            ids = self.plain_ids(self.render(prompt, self.thinking) if self.chat else prompt)
-            if not ids:
+            ids = self._encode_prompt(prompt)
+            if len(ids) == len(self._begin):
                 raise ConfigError("A prompt has no tokens; check the prompt template and the tokenizer.")
             self._prompts.put(prompt, ids)
         return ids
 
-    def render(self, prompt: str, thinking: bool) -> str:
-        """The text of a prompt as one user turn of the chat template, up to where the answer begins."""
-        return self._template([{"role": "user", "content": prompt}], thinking)
-
     def next_turn(self, text: str) -> Ids:
-        """Ids of a later user turn, beginning with the end-of-turn token of the answer before it.
+        """Ids of a later user turn, beginning with what ends the answer before it.
 
-        Without a chat template a turn is its text alone after that token. Raises ConfigError for a template
-        that leaves out answers.
+        Without a chat template a turn is its text alone behind the end-of-text token. Raises ConfigError for
+        a template whose conversations cannot grow.
         """
         ids = self._turns.get(text)
         if ids is None:
@@ -88,17 +114,38 @@ class TextCodec:
             self._turns.put(text, ids)
         return ids
 
+    def turn_ids(self, text: str, last: int | None) -> Ids:
+        """Ids that a user turn adds behind an answer whose last token is ``last``; None: to begin with.
+
+        An answer that ended its turn has brought the end along.
+        """
+        if last is None:
+            return self.encode(text)
+        ids = self.next_turn(text)
+        return ids[self._end_in_turn :] if last == self.end_id else ids
+
     def turn_size(self, text: str, *, first: bool = False) -> int:
         """The most tokens that a user turn adds to a conversation."""
         return len(self.encode(text) if first else self.next_turn(text))
 
     def encode_target(self, text: str) -> Ids:
-        """Ids of an answer to imitate, with the end-of-turn token."""
-        return (*self.plain_ids(text), self.end_id)
+        """Ids of an answer to imitate, with what the chat template puts behind an answer.
+
+        The marks of thoughts in it are those of the model, where it has such tokens.
+        """
+        if self.template is None:
+            return (*self.plain_ids(text), *self._end)
+        pieces = [
+            Piece(part, template=bool(THINK_TAGS.fullmatch(part)))
+            for part in THINK_TAGS.split(self.template.answer(text))
+        ]
+        opening = self.template.opening
+        context = opening[self.encoder.last_control(opening) :]
+        return (*self.encoder.following(context, *pieces), *self._end)
 
     def plain_ids(self, text: str) -> Ids:
         """Ids of a text, nothing added."""
-        return plain_ids(self.tokenizer, text)
+        return self.encoder.text_ids(text)
 
     def decode(self, ids: Ids) -> str:
         """Text of sampled ids.
@@ -115,6 +162,13 @@ class TextCodec:
             self._decoded[ids] = text
         return text
 
+    # About it -------------------------------------------------------------------------------------
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer to imitate."""
+        return self._end[-1]
+
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of ``prompt`` that become the tokenizer's unknown token; empty when it has none."""
         unknown = self.tokenizer.unk_token_id
@@ -122,42 +176,89 @@ class TextCodec:
             return []
         return [word for word in prompt.split() if unknown in self.plain_ids(word)]
 
+    def describe(self) -> dict[str, Any]:
+        """What prompts and answers depend on, for manifests and the doctor. Tokens by their spelling."""
+
+        def names(ids: Iterable[int]) -> list[str]:
+            return [str(self.tokenizer.convert_ids_to_tokens(i)) for i in ids]
+
+        template = self.template
+        return {
+            "chat_template": template is not None,
+            "begin": names(self._begin),
+            "end_of_turn": names(self._end),
+            "stop_tokens": names(sorted(self.eos_ids)),
+            "thought": template.thought if template else None,
+            "thinking_switch": template.has_switch if template else None,
+            "conversation": (template.conversation_problem if template else None) or "yes",
+            "date": f"{TEMPLATE_DATE:%Y-%m-%d}" if template and template.dated else None,
+            "ids_without_token": len(self.answer_tokens.unused),
+        }
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files into ``folder``."""
         self.tokenizer.save_pretrained(folder)
 
-    @property
-    def end_id(self) -> int:
-        """The token that ends an answer to imitate."""
-        turn_end = self.tokenizer.get_added_vocab().get(TURN_END) if self.chat else None
-        if turn_end is not None:
-            return int(turn_end)
-        eos = self.tokenizer.eos_token_id
-        return int(eos) if eos is not None else min(self.eos_ids)
+    # Inside ---------------------------------------------------------------------------------------
 
-    def _template(self, messages: list[dict[str, str]], thinking: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, enable_thinking=thinking
-            )
-        )
+    def _encode_prompt(self, prompt: str) -> Ids:
+        if self.template is None:
+            return (*self._begin, *self.plain_ids(prompt))
+        left, core, right = _outer_space(prompt)
+        turn = self.template.first_turn(left, right)
+        return self.encoder.ids(Piece(turn.before, True), Piece(core), Piece(turn.after, True))
 
     def _encode_next_turn(self, text: str) -> Ids:
-        if not self.chat:
-            return (self.end_id, *self.plain_ids(text))
-        messages = [
-            {"role": "user", "content": "x"},
-            {"role": "assistant", "content": _ANSWER},
-            {"role": "user", "content": text},
-        ]
-        _, answer, rest = self._template(messages, self.thinking).partition(_ANSWER)
-        ids = self.plain_ids(rest)
-        if not answer or not ids:
-            raise ConfigError(
-                "The tokenizer's chat template does not show earlier answers, so a conversation cannot grow; "
-                "use prompt.context=window or policy.chat=off."
-            )
-        return ids
+        if self.template is None:
+            return (*self._end, *self.plain_ids(text))
+        left, core, right = _outer_space(text)
+        turn = self.template.next_turn(left, right)
+        pieces = (Piece(turn.before, True), Piece(core), Piece(turn.after, True))
+        return self.encoder.following(_ANSWER, *pieces)
+
+    def _answer_end(self, named: frozenset[int]) -> tuple[Ids, int]:
+        """What ends an answer, and how many of these tokens a later turn begins with.
+
+        The template's own end of turn: all it writes behind an answer up to the first control token. A
+        template without any leaves it to the end-of-text token.
+        """
+        eos = self.tokenizer.eos_token_id
+        fallback = (int(eos) if eos is not None else min(named),)
+        if self.template is None:
+            return fallback, 1
+        ids = self.encoder.following(_ANSWER, Piece(self.template.closing, True))
+        begins = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id != eos else None
+        for count, token in enumerate(ids, 1):
+            if token == begins:
+                break
+            if token in self.encoder.control_ids or token in named:
+                return ids[:count], count
+        return fallback, 0
+
+    def _check_width(self, tokens: dict[int, str]) -> None:
+        """Raises CheckpointError for a token that can occur and that the model has no embedding for."""
+        size = self.vocabulary_size
+        beyond = {number: name for number, name in tokens.items() if number >= size}
+        if not beyond:
+            return
+        used = {*self._begin, *self._end, *self.encode("x")}
+        if self.template is not None and self.template.conversation_problem is None:
+            used.update(self.next_turn("x"))
+        for number, name in sorted(beyond.items()):
+            if number in used or number not in self.encoder.control_ids:
+                raise CheckpointError(
+                    f"The tokenizer of {tokenizer_name(self.tokenizer)} has the token {name!r} (id "
+                    f"{number}), but the model has embeddings for {size} ids only. Use the model's own "
+                    "tokenizer, or add embeddings (resize_token_embeddings of transformers) and train them."
+                )
+
+
+def answer_tokens(stop: frozenset[int], tokens: Collection[int], size: int) -> AnswerTokens:
+    """What can be sampled of a model with ``size`` outputs whose tokenizer has ``tokens``."""
+    known = {number for number in tokens if number < size} | stop
+    limit = max(known, default=-1) + 1
+    holes = tuple(sorted(set(range(limit)) - known)) if len(known) < limit else ()
+    return AnswerTokens(stop, limit, max(size, limit), holes)
 
 
 @dataclass(slots=True)
@@ -181,10 +282,7 @@ class Conversation:
         An answer that ended with the end-of-turn token has brought it along. Behind one that was cut off, or
         that ended with another end token, it is part of the turn (and so never trained on).
         """
-        if self._last is None:
-            return self.text.encode(text)
-        ids = self.text.next_turn(text)
-        return ids[1:] if ids[0] == self._last else ids
+        return self.text.turn_ids(text, self._last)
 
     def add(self, turn: Ids, answer: Ids) -> None:
         """Append a user turn and the answer to it (ids as sampled)."""
@@ -194,50 +292,60 @@ class Conversation:
 
 
 def load_text(
-    path: str | Path, *, chat: ChatSwitch = "auto", thinking: bool = False, local_only: bool = False
+    path: str | Path,
+    *,
+    chat: ChatSwitch = "auto",
+    thinking: bool = False,
+    local_only: bool | None = None,
+    trust_remote_code: bool = False,
 ) -> TextCodec:
     """The codec of a Hugging Face folder or hub name, without its weights.
 
-    A GGUF file is converted first (see ``policy.gguf``). An adapter's folder gives that of the model it
-    belongs on, a folder with a tokenizer alone one without the model's limits. ``local_only``: of a hub name,
-    look only into the local cache. Raises CheckpointError when there is nothing to load.
+    An adapter's folder gives its own tokenizer, where it has one, with the limits of the model it belongs on;
+    a folder with a tokenizer alone gives one without limits. A GGUF file is converted first (see
+    ``policy.gguf``). ``local_only``: of a hub name, look only into the local cache; None: where the hub
+    cannot be reached. Raises CheckpointError when there is nothing to load.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    from repro_rl.policy.lora import base_of, is_adapter
+    from repro_rl.policy.hub import files_of
+    from repro_rl.policy.lora import is_adapter
+    from repro_rl.policy.model_source import find_source
+    from repro_rl.policy.pretrained import load_model_config, load_tokenizer
 
     path = model_folder(path)
     folder = Path(path)
-    if is_adapter(folder):
-        return load_text(base_of(folder), chat=chat, thinking=thinking, local_only=local_only)
-    config = generation = None
+    bare = folder.is_dir() and not is_adapter(folder) and not (folder / "config.json").exists()
+    if bare:  # a tokenizer alone
+        return TextCodec(
+            load_tokenizer(path, trust_remote_code=trust_remote_code), chat=chat, thinking=thinking
+        )
+    source = find_source(path)
+    with source.explained():
+        tokenizer = load_tokenizer(
+            source.tokenizer, trust_remote_code=trust_remote_code, local_only=local_only
+        )
+        config = load_model_config(source.model, trust_remote_code=trust_remote_code, local_only=local_only)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local_only)
-        if not folder.is_dir() or (folder / "config.json").exists():
-            config = AutoConfig.from_pretrained(path, local_files_only=local_only)
-    except Exception as error:  # tokenizers and transformers each raise their own
-        raise CheckpointError(f"Cannot load a tokenizer from {path}: {first_line(error)}") from error
-    if config is None:
-        return TextCodec(tokenizer, chat=chat, thinking=thinking)
-    try:
-        generation = GenerationConfig.from_pretrained(path, local_files_only=local_only)
+        generation = GenerationConfig.from_pretrained(files_of(source.model, local_only=local_only))
     except OSError:  # a model folder need not have one
         generation = None
-    return codec_of(tokenizer, config, generation, chat=chat, thinking=thinking)
+    return codec_of(tokenizer, config.get_text_config(), generation, chat=chat, thinking=thinking)
 
 
 def codec_of(
     tokenizer: Any, config: Any, generation_config: Any, *, chat: ChatSwitch = "auto", thinking: bool = False
 ) -> TextCodec:
     """The codec of a model with these configurations of transformers; ``generation_config`` may be None."""
-    # Not every architecture has a limit, and a composite model's configuration has no vocabulary of its own.
-    limit = getattr(config, "max_position_embeddings", None)
-    vocabulary = getattr(config, "vocab_size", None)
+    language = config.get_text_config(decoder=True)  # of a composite model, else the configuration itself
+    # Not every architecture has a limit; MPT's has a name of its own.
+    limit = getattr(language, "max_position_embeddings", None) or getattr(language, "max_seq_len", None)
+    vocabulary = getattr(language, "vocab_size", None)
     return TextCodec(
         tokenizer,
         chat=chat,
         thinking=thinking,
-        eos_ids=model_eos_ids(config, generation_config),
+        eos_ids=model_eos_ids(config, generation_config) | model_eos_ids(language),
         positions=int(limit) if limit else None,
         vocabulary=int(vocabulary) if vocabulary else None,
     )
@@ -253,18 +361,6 @@ def model_eos_ids(config: Any, generation_config: Any = None) -> set[int]:
     return ids
 
 
-def plain_ids(tokenizer: Any, text: str) -> Ids:
-    """Ids of a text, nothing added.
-
-    A fast tokenizer's core is asked directly: for a short prompt what transformers wraps around it takes
-    longer. One that would cut or pad is left to transformers, which switches that off.
-    """
-    core = tokenizer.backend_tokenizer if tokenizer.is_fast else None
-    if core is None or core.truncation is not None or core.padding is not None:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return tuple(core.encode_batch_fast([text], add_special_tokens=False)[0].ids)
-
-
 def _stop_ids(tokenizer: Any, model_ids: Iterable[int]) -> frozenset[int]:
     ids = set(model_ids)
     eos = tokenizer.eos_token_id
@@ -276,6 +372,15 @@ def _stop_ids(tokenizer: Any, model_ids: Iterable[int]) -> frozenset[int]:
     if not ids:
         raise ConfigError("The model names no end-of-text token; set eos_token in its tokenizer.")
     return frozenset(ids)
+
+
+def _outer_space(text: str) -> tuple[str, str, str]:
+    """White space at the beginning, the text between, and white space at the end."""
+    core = text.strip()
+    if not core:
+        return text, "", ""
+    begin = text.index(core)
+    return text[:begin], core, text[begin + len(core) :]
 
 
 class _IdsCache:

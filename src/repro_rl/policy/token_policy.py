@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.text import Conversation, TextCodec
-from repro_rl.types import Completion, Ids
+from repro_rl.text.guided import GuidedText
+from repro_rl.types import Completion, Ids, no_completion
 
 
 class TokenPolicy(ABC):
@@ -18,16 +19,41 @@ class TokenPolicy(ABC):
 
     @abstractmethod
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """As ``Policy.generate``, for prompts that are token ids already."""
 
-    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
-        return self.generate_ids([self.text.encode(prompt) for prompt in prompts], keys, settings)
+    def generate(
+        self,
+        prompts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
+    ) -> list[Completion]:
+        return self.generate_ids([self.text.encode(prompt) for prompt in prompts], keys, settings, forms)
 
     def open_chat(self) -> ChatSession:
         """Conversations that give the policy all ids again at every turn."""
         return TokenSession(self)
+
+
+def over_positions(text: TextCodec, prompt: Ids, used: int, settings: SamplingSettings) -> Completion | None:
+    """A completion with ``error`` where an answer could run past the positions of the model; else None.
+
+    ``prompt``: what the completion shows as its prompt; ``used``: all tokens before the answer.
+    """
+    needed = used + settings.max_new_tokens
+    if text.positions is None or needed <= text.positions:
+        return None
+    error = (
+        f"prompt_too_long: {used} tokens and {settings.max_new_tokens} new ones are more than the "
+        f"{text.positions} positions of the model"
+    )
+    return replace(no_completion(), prompt_ids=prompt, finished=False, error=error)
 
 
 class Conversations:
@@ -62,13 +88,18 @@ class TokenSession(Conversations):
         self.policy = policy
 
     def answer(
-        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See ChatSession. A turn without an answer is not part of its conversation."""
         conversations = [self.conversation(row) for row in rows]
         turns = [c.turn(text) for c, text in zip(conversations, texts, strict=True)]
         prompts = [(*c.ids, *turn) for c, turn in zip(conversations, turns, strict=True)]
-        completions = self.policy.generate_ids(prompts, keys, settings)
+        completions = self.policy.generate_ids(prompts, keys, settings, forms)
         for conversation, turn, completion in zip(conversations, turns, completions, strict=True):
             if completion.error is None:
                 conversation.add(turn, completion.token_ids)

@@ -2,13 +2,15 @@
 
 Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
 rows whose prompts are equal share one forward pass until they sample different tokens; what prompts share at
-their beginning is computed once (see ``decoders``); and finished rows leave the batch.
+their beginning is computed once, where that is exact (see ``capabilities``); and finished rows leave the
+batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,49 @@ import numpy as np
 import torch
 
 from repro_rl.config import LoraSection, PolicySection
-from repro_rl.errors import CheckpointError
+from repro_rl.files import read_json, write_json
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.decoders import ModelDecoder, PackedDecoder, PrefixCache, PromptDecoder
-from repro_rl.policy.gguf import model_folder
-from repro_rl.policy.hub import check_model_path, first_line, hide_progress_bars
+from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.decoders import (
+    ModelDecoder,
+    PackedDecoder,
+    PrefixCache,
+    PromptDecoder,
+    UncachedDecoder,
+)
+from repro_rl.policy.dropout import turn_off, with_dropout
+from repro_rl.policy.guided import guided_plan
+from repro_rl.policy.hub import hide_progress_bars
+from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
+from repro_rl.policy.pretrained import (
+    check_embeddings,
+    check_finite,
+    load_model,
+    load_model_config,
+    load_tokenizer,
+    width_of,
+)
 from repro_rl.policy.sampling import sample_rows
-from repro_rl.policy.sessions import CachedSession, keeps_cache
+from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec, codec_of
-from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.token_policy import TokenPolicy, over_positions
+from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
+from repro_rl.policy.wide_session import WideSession
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where a policy's weights come from, for messages, manifests and saved folders."""
+
+    name: str = "the model"  # folder or hub name
+    dtype_reason: str = "given"  # why it computes in its dtype
+    dropout: dict[str, float] = field(default_factory=dict)  # see ``dropout.turn_off``
+    changed: bool = False  # the weights were trained since
 
 
 class TransformersPolicy(TokenPolicy):
@@ -47,9 +79,11 @@ class TransformersPolicy(TokenPolicy):
         max_batch_tokens: int = 32_768,
         mixed: bool = False,
         packed: bool = True,
+        origin: Origin | None = None,
     ):
         self.model, self.text = model, text
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
+        self.origin = origin or Origin()
         self.prefix = PrefixCache()
 
     @classmethod
@@ -60,49 +94,39 @@ class TransformersPolicy(TokenPolicy):
 
         ``settings``: None takes the defaults; its ``model`` and ``backend`` play no part. ``training``: the
         weights will be trained, or an adapter beside them if ``settings.lora.rank`` is not 0 (see
-        ``choose_precision``). Raises CheckpointError when it cannot be loaded.
+        ``choose_precision``). The model's own dropout is off in both cases. Raises CheckpointError when it
+        cannot be loaded, and ConfigError for settings that it cannot take.
         """
-        settings, adapters = settings or PolicySection(), list[Path]()
-        while lora.is_adapter(path):
-            adapters.append(Path(path))
-            path = lora.base_of(Path(path))
-        policy = cls._load_model(path, settings, training, frozen=bool(adapters) or settings.lora.rank > 0)
-        for folder in reversed(adapters):
-            policy.merge()
-            policy.model = lora.load_onto(policy.model, folder, training)
-        return policy
-
-    @classmethod
-    def _load_model(
-        cls, path: str | Path, settings: PolicySection, training: bool, frozen: bool
-    ) -> TransformersPolicy:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
+        settings = settings or PolicySection()
         hide_progress_bars()
-        path = model_folder(path)
-        check_model_path(path)
+        source = find_source(path)
         device = resolve_device(settings.device)
-        dtype, mixed = choose_precision(settings.dtype, device, training, frozen)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, attn_implementation=settings.attention
+        trust = settings.trust_remote_code
+        with source.explained():
+            config = load_model_config(source.model, trust_remote_code=trust)
+            precision = choose_precision(
+                settings.dtype, device, training, settings.lora.rank > 0, width_of(config)
             )
-        except Exception as error:  # safetensors, tokenizers and transformers each raise their own
-            raise CheckpointError(f"Cannot load a causal LM from {path}: {first_line(error)}") from error
+            tokenizer = load_tokenizer(source.tokenizer, trust_remote_code=trust)
+            dropout = turn_off(config)
+            model = load_model(source.model, config, settings, precision.weights)
+        generation_config = model.generation_config
+        for index, folder in enumerate(reversed(source.adapters)):
+            if index:
+                model = model.merge_and_unload().eval()
+            model = lora.load_onto(model, folder, training)
+            check_finite(model, folder)
+        check_embeddings(model, tokenizer, source.tokenizer, source.adapters)
         text = codec_of(
-            tokenizer,
-            model.config,
-            model.generation_config,
-            chat=settings.chat,
-            thinking=settings.thinking,
+            tokenizer, model.config, generation_config, chat=settings.chat, thinking=settings.thinking
         )
         return cls(
-            model.to(device).eval(),
+            model.to(device),
             text,
             max_batch_tokens=settings.max_batch_tokens,
-            mixed=mixed,
+            mixed=precision.autocast,
             packed=settings.packed,
+            origin=Origin(str(path), precision.reason, dropout),
         )
 
     @property
@@ -111,9 +135,19 @@ class TransformersPolicy(TokenPolicy):
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
     @property
+    def name(self) -> str:
+        """What the weights are, for messages."""
+        return f"{self.origin.name}, trained since," if self.origin.changed else self.origin.name
+
+    @property
     def uses_packed(self) -> bool:
         """Whether the forward pass of ``packed.py`` stands in for the model's own."""
         return use_packed(self.packed_allowed, self.model)
+
+    @property
+    def uses_wide(self) -> bool:
+        """Whether sampling takes the packed forward pass in its form for wide models (``wide_decoder``)."""
+        return self.uses_packed and is_wide(self.model)
 
     @property
     def packed_allowed(self) -> bool:
@@ -128,15 +162,26 @@ class TransformersPolicy(TokenPolicy):
 
     @torch.no_grad()
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells."""
+        """See TokenPolicy. Rows are cut into batches of at most ``max_batch_tokens`` cells.
+
+        Raises NonFiniteError when the model's logits are NaN or infinite.
+        """
         was_training = self.model.training
         self.model.eval()
-        out: list[Completion | None] = [None] * len(encoded)
-        for rows in self._batches(encoded, settings.max_new_tokens):
+        out = [over_positions(self.text, ids, len(ids), settings) for ids in encoded]
+        fitting = [row for row, completion in enumerate(out) if completion is None]
+        equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
+        for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens, equal):
+            rows = [fitting[i] for i in part]
+            asked = None if forms is None else [forms[i] for i in rows]
             with self.precision():
-                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings)
+                batch = self._generate_batch([encoded[i] for i in rows], keys[rows], settings, asked)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
         self.model.train(was_training)
@@ -144,10 +189,15 @@ class TransformersPolicy(TokenPolicy):
 
     def open_chat(self) -> ChatSession:
         """Conversations that keep their KV cache between turns, where the model's attention allows it."""
-        return CachedSession(self) if keeps_cache(self.model) else super().open_chat()
+        if not keeps_cache(self.model):
+            return super().open_chat()
+        return WideSession(self) if self.uses_wide else CachedSession(self)
 
-    def _batches(self, encoded: Sequence[Ids], new_tokens: int) -> list[list[int]]:
-        """Rows by length, equal prompts side by side; a batch counts those once."""
+    def _batches(self, encoded: Sequence[Ids], new_tokens: int, equal: bool) -> list[list[int]]:
+        """Rows by length, equal prompts side by side; a batch counts those once.
+
+        ``equal``: the prompts of a batch must have equal lengths.
+        """
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
         batches: list[list[int]] = []
         start = 0
@@ -157,22 +207,40 @@ class TransformersPolicy(TokenPolicy):
                 ids = encoded[order[stop]]
                 distinct += stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
-                if stop > start and distinct * width > self.max_batch_tokens:
+                unequal = equal and len(ids) != len(encoded[order[start]])
+                if stop > start and (unequal or distinct * width > self.max_batch_tokens):
                     break
                 stop += 1
             batches.append(order[start:stop])
             start = stop
         return batches
 
-    def _generate_batch(self, prompts: list[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
+    def _generate_batch(
+        self,
+        prompts: list[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        plan = guided_plan(self.text, forms, settings)
+        begun = prompts if plan is None else plan.begin(prompts)
         distinct: dict[Ids, int] = {}
-        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in prompts])
-        decoder: PromptDecoder = (
-            PackedDecoder(self.model) if self.uses_packed else ModelDecoder(self.model, self.prefix)
-        )
+        branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
+        decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        sampled = sample_rows(decoder, logits, branch, keys, settings, self.text.eos_ids)
+        tokens = self.text.answer_tokens
+        sampled = sample_rows(decoder, logits, branch, keys, settings, tokens, self.name, plan)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+
+    def _decoder(self) -> PromptDecoder:
+        if self.uses_wide:
+            return WidePromptDecoder(self.model, self.max_batch_tokens)
+        if self.uses_packed:
+            return PackedDecoder(self.model)
+        capabilities = capabilities_of(self.model)
+        if capabilities.batching is Batching.UNCACHED:
+            return UncachedDecoder(self.model)
+        return ModelDecoder(self.model, self.prefix, capabilities)
 
     # As its own sampler ---------------------------------------------------------------------------
 
@@ -182,9 +250,16 @@ class TransformersPolicy(TokenPolicy):
     def weights_changed(self) -> None:
         """See Sampler: the cached instruction prefix belongs to the old weights."""
         self.prefix.clear()
+        self.origin.changed = True
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": "transformers"}
+        kind = self.model.dtype if not self.mixed else torch.bfloat16
+        return {
+            "backend": "transformers",
+            "dtype": str(kind).removeprefix("torch."),
+            "dtype_reason": self.origin.dtype_reason,
+            "attention": self.model.config._attn_implementation,
+        }
 
     def close(self) -> None:
         """See Sampler: the model belongs to its user."""
@@ -211,14 +286,21 @@ class TransformersPolicy(TokenPolicy):
         if self.adapted:
             lora.save_adapter(self.model, folder)
         else:
-            self.model.save_pretrained(folder)
+            self._save_whole(self.model, folder)
         self.text.save(folder)
 
     def save_merged(self, folder: Path) -> None:
         """Write model and tokenizer as an ordinary folder, the adapter (if any) added to the weights."""
         hide_progress_bars()
-        (lora.merged(self.model) if self.adapted else self.model).save_pretrained(folder)
+        self._save_whole(lora.merged(self.model) if self.adapted else self.model, folder)
         self.text.save(folder)
+
+    def _save_whole(self, model: Any, folder: Path) -> None:
+        """Write a model whose config.json names the dropout that the original one names."""
+        model.save_pretrained(folder)
+        if self.origin.dropout:
+            path = folder / "config.json"
+            write_json(path, with_dropout(read_json(path), self.origin.dropout))
 
 
 class AdapterOffPolicy(TokenPolicy):
@@ -228,11 +310,15 @@ class AdapterOffPolicy(TokenPolicy):
         self.policy, self.text = policy, policy.text
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        self.policy.weights_changed()  # the cached prefix was computed with the adapter on
+        self.policy.prefix.clear()  # it was computed with the adapter on
         try:
             with self.policy.model.disable_adapter():
-                return self.policy.generate_ids(encoded, keys, settings)
+                return self.policy.generate_ids(encoded, keys, settings, forms)
         finally:
-            self.policy.weights_changed()
+            self.policy.prefix.clear()

@@ -54,6 +54,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["reflect/valid"] = sum(bool(r.values) for r in reflections) / len(reflections)
         metrics["reflect/truncated_prompts"] = float(np.mean([r.shortened for r in reflections]))
         metrics["reflect/tokens"] = float(np.mean([r.completion.tokens for r in reflections]))
+        metrics["reflect/sampled_tokens"] = float(np.mean([r.completion.sampled for r in reflections]))
     for name, won in (("final_won", True), ("final_lost", False)):
         judged = [t.reflection for t in trajectories if t.reflection is not None and t.won is won]
         last = [r.values[-1] for r in judged if r.values]

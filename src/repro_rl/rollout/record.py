@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
                 "terms": step.terms,
                 "advantage": step.advantage,
                 "entropy": step.completion.entropy,
+                **({} if step.advice is None else {"advice": asdict(step.advice)}),
             }
             for step in trajectory.steps
         ],

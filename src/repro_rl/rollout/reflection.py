@@ -12,6 +12,7 @@ from repro_rl.policy.base import Keys, Policy, PromptText, SamplingSettings
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.act import Actor
 from repro_rl.rollout.fit import largest_fitting, shorten
+from repro_rl.text.guided import GuidedText
 from repro_rl.text.parse import TextFormat, parse_reflection
 from repro_rl.text.prompts import PromptBuilder, ReflectStep
 from repro_rl.types import Completion, Reflection, Trajectory
@@ -139,9 +140,16 @@ def reflect(
     if not judged:
         return
     keys = reflection_keys([trajectory for trajectory, _, _ in judged], stream)
-    completions = policy.generate([text for _, text, _ in judged], keys, judge.sampling)
+    forms = reflection_forms([trajectory for trajectory, _, _ in judged], prompts)
+    completions = policy.generate([text for _, text, _ in judged], keys, judge.sampling, forms)
     for (trajectory, text, shortened), completion in zip(judged, completions, strict=True):
         trajectory.reflection = read_reflection(trajectory, text, completion, prompts.fmt, shortened)
+
+
+def reflection_forms(trajectories: Sequence[Trajectory], prompts: PromptBuilder) -> list[GuidedText] | None:
+    """What is given of each reflection; None where they are free text."""
+    forms = [prompts.reflection_form(len(trajectory.steps)) for trajectory in trajectories]
+    return [form for form in forms if form is not None] or None
 
 
 def reflection_keys(trajectories: Sequence[Trajectory], stream: object) -> Keys:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.text.parse import TextFormat, parse_action
-from repro_rl.types import Completion, Ids, Sample, Step, TokenKind, Trajectory
+from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 Decode = Callable[[Ids], str]
 
@@ -42,6 +42,7 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         logprob=np.zeros(length, dtype=np.float32),
         group=group,
     )
+    allowed: dict[int, Ids] = {}
     start = 0
     for part in parts:
         completion = part.completion
@@ -52,17 +53,53 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         sample.kind[answer:stop] = part.kind
         sample.advantage[answer:stop] = part.advantage
         sample.logprob[answer:stop] = completion.logprobs
+        if completion.allowed is not None:
+            for at, ids in enumerate(completion.allowed, answer):
+                if len(ids) > 1:
+                    allowed[at] = ids
+                else:  # it was given
+                    sample.kind[at], sample.advantage[at] = TokenKind.CONTEXT, 0
         start = stop
+    sample.allowed = allowed
     return sample
 
 
-def target_sample(parts: Sequence[tuple[Ids, TokenKind]]) -> Sample:
-    """A sequence to imitate, from pieces with a kind each; advantages and log-probs are 0."""
-    length = sum(len(ids) for ids, _ in parts)
-    kinds = np.concatenate([np.full(len(ids), kind, dtype=np.int8) for ids, kind in parts])
-    zeros = np.zeros(length, dtype=np.float32)
-    ids = np.fromiter((token for piece, _ in parts for token in piece), dtype=np.int64, count=length)
-    return Sample(ids=ids, kind=kinds, advantage=zeros, logprob=zeros, group=0)
+def target_sample(parts: Sequence[Piece | tuple[Ids, TokenKind]], branches: Sequence[Branch] = ()) -> Sample:
+    """A sequence to imitate, from pieces, or from (ids, kind); advantages and log-probs are 0."""
+    pieces = [Piece(*part) for part in parts]
+    lengths = [len(piece.ids) for piece in pieces]
+    codes = [
+        4 * number + piece.part if piece.kind and piece.part else 0 for number, piece in enumerate(pieces, 1)
+    ]
+    zeros = np.zeros(sum(lengths), dtype=np.float32)
+    return Sample(
+        ids=np.fromiter((i for piece in pieces for i in piece.ids), dtype=np.int64, count=sum(lengths)),
+        kind=np.repeat(np.array([piece.kind for piece in pieces], dtype=np.int8), lengths),
+        advantage=zeros,
+        logprob=zeros,
+        group=0,
+        parts=np.repeat(np.array(codes, dtype=np.int64), lengths) if any(codes) else None,
+        branches=tuple(branches),
+    )
+
+
+def branch_samples(sample: Sample) -> list[Sample]:
+    """The branches of a sample as samples of their own: only what they add is trained."""
+    return [
+        target_sample([Piece(tuple(sample.ids[: branch.at].tolist()), TokenKind.CONTEXT), *branch.pieces])
+        for branch in sample.branches
+    ]
+
+
+def guided_target(context: Ids, answer: Ids, allowed: Sequence[Ids], kind: TokenKind) -> Sample:
+    """A guided answer to imitate, after ``context``: of its ids [N] those are trained that could be others.
+
+    ``allowed``: the ids [N] that each could be, as in ``Completion``.
+    """
+    sample = target_sample([Piece((*context, *answer), TokenKind.CONTEXT)])
+    sample.allowed = {at: ids for at, ids in enumerate(allowed, len(context)) if len(ids) > 1}
+    sample.kind[list(sample.allowed)] = kind
+    return sample
 
 
 def trained_parts(trajectory: Trajectory, how: SampleFormat) -> list[TrainedPart]:

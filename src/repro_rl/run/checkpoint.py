@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from repro_rl.dist.sharding import like_parameter, whole_tensor
-from repro_rl.errors import CheckpointError
+from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.files import sweep_temporaries, write_folder, write_json
 from repro_rl.policy import TransformersPolicy
-from repro_rl.run.model_paths import STATE_FILE, checkpoint_folders, read_state
-
-OPTIMIZER_FILE = "optimizer.safetensors"
+from repro_rl.policy.pretrained import is_finite
+from repro_rl.run.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums
+from repro_rl.run.model_paths import checkpoint_folders, read_state
 
 
 def save_checkpoint(
@@ -29,15 +29,44 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | dict[str, torch.Tensor],
     state: dict[str, Any],
 ) -> None:
-    """Write ``folder`` whole or not at all. ``optimizer``: itself, or its tensors; ``state``: JSON."""
+    """Write ``folder`` whole or not at all. ``optimizer``: itself, or its tensors; ``state``: JSON.
+
+    state.json also gets the sums of all files, see ``checksums``. Raises NonFiniteError for weights that are
+    NaN or infinite.
+    """
     tensors = optimizer if isinstance(optimizer, dict) else optimizer_tensors(optimizer)
 
     def fill(temporary: Path) -> None:
         policy.save(temporary)
         save_file(tensors, temporary / OPTIMIZER_FILE)
-        write_json(temporary / STATE_FILE, state)
+        write_json(temporary / STATE_FILE, {**state, SUMS: file_sums(temporary)})
 
+    check_trained(policy)
     write_folder(folder, fill)
+
+
+def save_warm_start(folder: Path, policy: TransformersPolicy) -> None:
+    """Write the finished model, an adapter added to its weights, whole or not at all.
+
+    Raises NonFiniteError as ``save_checkpoint``.
+    """
+
+    def fill(temporary: Path) -> None:
+        policy.save_merged(temporary)
+        write_json(temporary / STATE_FILE, {SUMS: file_sums(temporary)})
+
+    check_trained(policy)
+    write_folder(folder, fill)
+
+
+def check_trained(policy: TransformersPolicy) -> None:
+    """Raises NonFiniteError for weights that are NaN or infinite: nothing could continue from them."""
+    bad = [name for name, weight in policy.model.named_parameters() if not is_finite(weight)]
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} weights are NaN or infinite, {bad[0]} among them, so they are not saved. Lower the "
+            "learning rate or the limit of the gradient's norm, and continue from the last checkpoint."
+        )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -54,12 +83,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put a saved state back. Raises CheckpointError when the file is missing or of another model."""
+    """Put a saved state back. Raises CheckpointError for a file that is missing, damaged or foreign."""
     path = folder / OPTIMIZER_FILE
     if not path.exists():
         raise CheckpointError(
             f"{path} is missing; the checkpoint is incomplete. Delete {folder} to use an older one."
         )
+    check_files(folder, only=OPTIMIZER_FILE)
     state: dict[int, dict[str, torch.Tensor]] = {}
     try:
         tensors = load_file(path)

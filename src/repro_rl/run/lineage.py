@@ -19,8 +19,13 @@ def settings_of(model: str | Path) -> dict[str, Any] | None:
 
 def taught_context(model: str | Path) -> str | None:
     """The context mode of the run behind a model folder; None for a model that no run here made."""
+    return _taught_prompt(model, "context", "window")
+
+
+def _taught_prompt(model: str | Path, name: str, default: str) -> str | None:
+    """A setting of the section prompt of the run behind a model; None for a model that no run here made."""
     settings = settings_of(model)
-    return None if settings is None else str((settings.get("prompt") or {}).get("context", "window"))
+    return None if settings is None else str((settings.get("prompt") or {}).get(name, default))
 
 
 def taught_modes(model: str | Path) -> frozenset[str] | None:
@@ -41,11 +46,19 @@ def taught_modes(model: str | Path) -> frozenset[str] | None:
 
 
 def check_context(prompt: PromptSection, model: str | Path) -> None:
-    """A model must be used in the context mode that it was trained in.
+    """A model must be used in the context mode that it was trained in, and write what it was taught.
 
     Raises ConfigError in compact style, which is a code that must have been taught; warns in full style,
-    which is language.
+    which is language. A model that was taught free reflections may be guided, but not the other way.
     """
+    if _taught_prompt(model, "reflect_form", "free") == "guided" and prompt.reflect_form == "free":
+        text = (
+            f"{model} was taught guided reflections, so it knows their values but not their form, and this "
+            "run has prompt.reflect_form=free; set prompt.reflect_form=guided."
+        )
+        if prompt.style == "compact":
+            raise ConfigError(text)
+        warnings.warn(text, stacklevel=2)
     taught = taught_context(model)
     if taught is None or taught == prompt.context:
         return

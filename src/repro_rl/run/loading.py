@@ -57,5 +57,8 @@ def load_run(folder: str | Path) -> LoadedRun:
     """The run in ``folder``. Raises CheckpointError where there is none, ConfigError for broken settings."""
     path = Path(folder)
     if not (path / "config.yaml").is_file():
-        raise CheckpointError(f"{path} is not a run folder: config.yaml is missing.")
+        raise CheckpointError(
+            f"{path} is not a run folder: config.yaml is missing. A model alone needs settings as well: "
+            "--config RECIPE, where a command has it."
+        )
     return LoadedRun(path, load_config(path / "config.yaml"), read_manifest(path))

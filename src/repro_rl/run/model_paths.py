@@ -9,9 +9,9 @@ from repro_rl.config import is_api, read_settings
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.files import read_json, read_json_if_any
 from repro_rl.policy.gguf import is_gguf
+from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
-
-STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
+from repro_rl.run.checksums import STATE_FILE, SUMS
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:
@@ -26,25 +26,27 @@ def checkpoint_folders(run: Path) -> dict[int, Path]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state of a checkpoint, see ``save_checkpoint``. Raises CheckpointError where it cannot be read."""
+    """The state that ``save_checkpoint`` was given. Raises CheckpointError where it cannot be read."""
     path = folder / STATE_FILE
     try:
-        return read_json(path)
+        return {name: value for name, value in read_json(path).items() if name != SUMS}
     except DataError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
         ) from error
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether ``name`` is like "Qwen/Qwen3-0.6B". A file or folder of that name comes first."""
-    like = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not is_gguf(name)
-    return like and not Path(name).exists()
-
-
 def start_model(init: str) -> Path:
-    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists)."""
-    return Path(init) if is_hub_name(init) else find_model(init)
+    """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists).
+
+    Raises CheckpointError, naming the setting, for anything else.
+    """
+    if is_hub_name(init):
+        return Path(init)
+    try:
+        return find_model(init)
+    except CheckpointError as error:
+        raise CheckpointError(f"train.init={init}: {error}") from error
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:
@@ -54,7 +56,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
     """
     root = Path(path)
     if not root.exists():
-        raise CheckpointError(f"No {'GGUF file' if is_gguf(path) else 'folder'} {path}.")
+        raise no_such_model(path)
     if is_gguf(path) and root.is_file():
         return root
     if (root / "config.json").exists() or is_adapter(root):
@@ -99,11 +101,11 @@ def _checkpoint_of(run: Path, which: str) -> Path:
 
 
 def find_agent(path: str | Path, which: str = "last") -> Path:
-    """What acts for ``path``: a model folder (see find_model), or ``api:MODEL`` as it is.
+    """What acts for ``path``: a model folder (see find_model), or a hub name or ``api:MODEL`` as it is.
 
-    The run folder of an API model's evaluation names it in its manifest.
+    The run folder of their evaluation names such a model in its manifest.
     """
-    if is_api(path):
+    if is_api(path) or is_hub_name(path):
         return Path(path)
     try:
         return find_model(path, which)

@@ -15,9 +15,12 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
+from repro_rl.policy.exactness import check_exact
 from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import AdapterOff
+from repro_rl.policy.model_source import find_source
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
+from repro_rl.run.checksums import OPTIMIZER_FILE, check_files
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,14 +31,24 @@ class Reference:
     judge: Policy | None = None  # to reflect with
 
 
-def load_policy(section: PolicySection, path: str | Path, *, training: bool = False) -> TransformersPolicy:
+def load_policy(
+    section: PolicySection, path: str | Path, *, training: bool = False, tried: bool = False
+) -> TransformersPolicy:
     """A policy from a model folder or hub name; ``training``: its weights, or an adapter, will be trained.
 
-    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded.
+    ``tried``: a model of the same architecture was tried out before (see ``check_exact``).
+    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or is not
+    exact, or when a file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
-    return TransformersPolicy.load(path, section, training=training)
+    source = find_source(path)
+    for folder in (*source.adapters, Path(source.model)):
+        check_files(folder, but=OPTIMIZER_FILE)
+    policy = TransformersPolicy.load(path, section, training=training)
+    if not tried and not policy.uses_packed:  # whose architectures are known, and tested
+        check_exact(policy, path)
+    return policy
 
 
 def load_trained(
@@ -78,7 +91,10 @@ def load_reference(
         return Reference(
             AdapterOff(policy.model) if kl else None, AdapterOffPolicy(policy) if judge else None
         )
-    frozen = load_policy(section, warm_start)
+    if policy.device.type == "cpu":  # it computes as the policy does, so that their KL begins at 0
+        kind = str(policy.model.dtype).removeprefix("torch.")
+        section = section.model_copy(update={"dtype": kind})
+    frozen = load_policy(section, warm_start, tried=True)
     frozen.model.requires_grad_(False)
     return Reference(frozen.model if kl else None, frozen if judge else None)
 

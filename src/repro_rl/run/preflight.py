@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import PromptSection
 from repro_rl.errors import PreflightError
+from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.text.prompts import PromptBuilder
@@ -26,24 +28,58 @@ def check_prompt(context: Context, prompts: PromptBuilder, text: TextCodec, task
         )
 
 
-def check_thinking(prompt: PromptSection, text: TextCodec) -> None:
-    """Qwen3's thinking switch and the format must agree on thoughts. Raises PreflightError.
+def check_model_text(prompt: PromptSection, text: TextCodec) -> None:
+    """Whether a model's chat template can serve these prompts, wherever the model is used.
 
-    Templates without such a switch (Qwen2.5) may go with any format.
+    Its thoughts must go with the format, and in chat context its conversations must be able to grow. Warns of
+    a template that writes the date. Raises PreflightError.
     """
-    if not text.chat or prompt.style == "compact":
+    template = text.template
+    if template is None:
         return
-    if text.render("x", thinking=True) == text.render("x", thinking=False):
-        return
-    if prompt.think == "required" and not text.thinking:
+    check_thinking(prompt, template)
+    if prompt.context == "chat" and template.conversation_problem is not None:
+        raise PreflightError(
+            f"prompt.context is 'chat', but the chat template of {template.name} "
+            f"{template.conversation_problem}; use prompt.context=window or policy.chat=off."
+        )
+    if template.dated:
+        warnings.warn(
+            f"The chat template of {template.name} writes today's date. It is fixed to "
+            f"{TEMPLATE_DATE:%Y-%m-%d}, so that prompts are the same every day.",
+            stacklevel=2,
+        )
+
+
+def check_thinking(prompt: PromptSection, template: ChatTemplate) -> None:
+    """A chat template and the format must agree on thoughts. Raises PreflightError.
+
+    Templates without a switch that neither open nor close a thought (Qwen2.5) may go with any format.
+    """
+    forbidden, required = not prompt.thinks, prompt.style == "full" and prompt.think == "required"
+    switch = template.has_switch
+    if required and (template.thought == "closed" or (switch and not template.thinking)):
         raise PreflightError(
             "prompt.think is 'required', but with policy.thinking=false the chat template closes the thought "
             "before the answer begins; set policy.thinking=true, or prompt.think to optional or off."
+            if switch
+            else f"prompt.think is 'required', but the chat template of {template.name} closes the thought "
+            "before the answer begins; set prompt.think to optional or off."
         )
-    if prompt.think == "off" and text.thinking:
+    if forbidden and template.thought == "open" and not (switch and template.thinking):
+        raise PreflightError(
+            f"The chat template of {template.name} opens a thought before every answer, but the format has "
+            "none; set prompt.think to optional or required (prompt.style=full), or policy.chat=off."
+        )
+    if prompt.style == "full" and forbidden and switch and template.thinking:
         raise PreflightError(
             "prompt.think is 'off', but with policy.thinking=true the model begins with a thought, which "
             "counts as a defect; set policy.thinking=false, or prompt.think to optional or required."
+        )
+    if template.thinking and not switch and template.thought != "open":
+        raise PreflightError(
+            f"policy.thinking is true, but the chat template of {template.name} has no such switch; set "
+            "policy.thinking=false. prompt.think alone decides whether answers hold thoughts."
         )
 
 

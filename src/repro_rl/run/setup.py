@@ -24,9 +24,11 @@ from repro_rl.config import (
 from repro_rl.credit import ReflectionChoice
 from repro_rl.dist.ranks import JoinSettings, Ranks, join
 from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import CheckpointError, PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
 from repro_rl.policy.http import HttpPolicy
+from repro_rl.policy.model_source import find_source
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool
@@ -40,6 +42,7 @@ from repro_rl.run.models import (
     load_trained,
     tiny_model,
 )
+from repro_rl.run.preflight import check_model_text
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
@@ -83,16 +86,37 @@ class Setup:
         return ReflectionChoice(self.config.method.trained_share, self.config.seed)
 
     def context(self, text: PromptText) -> Context:
-        """The context mode of the run, its token budgets bounded by the model's positions."""
+        """The context mode of the run, its token budgets bounded by the model's positions.
+
+        Raises PreflightError where the longest completion alone fills those positions.
+        """
+        prompt, reflects = self.config.prompt, self.config.method.reflect
+        for setting, tokens in (
+            ("prompt.action_tokens", prompt.action_tokens),
+            *([("prompt.reflect_new_tokens", prompt.reflect_new_tokens)] if reflects else []),
+        ):
+            if text.positions is not None and tokens >= text.positions:
+                raise PreflightError(
+                    f"{setting} is {tokens}, and the model holds {text.positions} tokens, prompt included; "
+                    "lower it, or take a model with more positions."
+                )
         limits = context_limits(self.config.prompt, self.config.policy).within(text.positions)
         return make_context(self.config.prompt.context, self.pool, limits)
 
     # Models ---------------------------------------------------------------------------------------
 
     def initial_model(self, demos: Sequence[Trajectory], folder: Path) -> str | Path:
-        """The model before any training: a checkpoint's name, or a tiny model built into ``folder``."""
+        """The model before any training: a checkpoint's name, or a tiny model built into ``folder``.
+
+        Raises CheckpointError, naming the setting, for a policy.model that is neither a model nor a hub name.
+        """
         policy = self.config.policy
         if policy.model != "tiny":
+            try:
+                if not is_api(policy.model):
+                    find_source(policy.model)
+            except CheckpointError as error:
+                raise CheckpointError(f"policy.model={policy.model}: {error}") from error
             return policy.model
         return tiny_model(folder, self.tiny_words(demos), policy.tiny, self.config.seed)
 
@@ -109,15 +133,20 @@ class Setup:
         return words
 
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
-        """The policy that is to be trained, see ``models.load_trained``."""
+        """The policy that is to be trained, see ``models.load_trained``.
+
+        Raises PreflightError when its chat template cannot serve the prompts.
+        """
         config = self.config
-        return load_trained(
+        policy = load_trained(
             config.policy,
             path,
             resumed=resumed,
             seed=config.seed,
             gradient_checkpointing=config.train.gradient_checkpointing,
         )
+        check_model_text(config.prompt, policy.text)
+        return policy
 
     def reference(self, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
         """The frozen reference model of an RL run, as far as its settings need one."""
@@ -138,12 +167,15 @@ class Setup:
     def agent(self, path: Path) -> Sampler | HttpPolicy:
         """A policy to play with: a model folder or hub name, or ``api:MODEL``. The caller closes it.
 
-        Raises CheckpointError when it cannot be loaded, and what ``sampler`` raises.
+        Raises CheckpointError when it cannot be loaded, PreflightError when its chat template cannot serve
+        the prompts, and what ``sampler`` raises.
         """
         config = self.config
         if is_api(path):
             return api_policy(config.api, config.prompt, path)
-        return self.sampler(load_policy(config.policy, path))
+        policy = load_policy(config.policy, path)
+        check_model_text(config.prompt, policy.text)
+        return self.sampler(policy)
 
     def frozen_judge(self) -> Policy | None:
         """The frozen judge of a finished run that has one; None: the policy is its own judge.
@@ -153,7 +185,9 @@ class Setup:
         config = self.config
         if not config.method.judged_by_reference or config.train.init is None:
             return None
-        return load_policy(config.policy, start_model(config.train.init))
+        judge = load_policy(config.policy, start_model(config.train.init))
+        check_model_text(config.prompt, judge.text)
+        return judge
 
     def seed_dropout(self, *names: object) -> None:
         """Dropout alone draws from torch's own generator: every update seeds it by its name."""
@@ -206,7 +240,12 @@ def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
     """The prompt builder; ``progress``: completions that act report progress."""
     fmt = TextFormat(section.style, progress, section.think, section.report)
     return PromptBuilder(
-        fmt, history=section.history, template_dir=section.template_dir, resolution=section.resolution
+        fmt,
+        history=section.history,
+        template_dir=section.template_dir,
+        resolution=section.resolution,
+        admissible=section.admissible == "on",
+        guided=section.reflect_form == "guided",
     )
 
 

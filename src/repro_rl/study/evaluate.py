@@ -16,6 +16,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
+from repro_rl.policy.hub import is_hub_name
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.counts import rollout_metrics
 from repro_rl.rollout.record import write_records
@@ -58,8 +59,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
 
-    ``model``: a model folder, or ``api:MODEL``; a call that an API leaves without an answer fails its
-    episode, which counts as not won. ``policy``: that model, loaded already; it is left open.
+    ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails
+    its episode, which counts as not won. ``policy``: that model, loaded already; it is left open.
 
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), progress quality
@@ -83,13 +84,16 @@ def _evaluate(
     out = None if request.out is None else Path(request.out)
     panel = setup.panel(config.eval.split, config.eval.tasks)
     api = policy if isinstance(policy, HttpPolicy) else None
-    if api is not None:
-        _open_api_run(setup, out, model, panel)
+    if api is not None and setup.ranks.world > 1:
+        raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
+    foreign = api is not None or is_hub_name(model)
+    if foreign and out is not None and setup.ranks.first:
+        _open_foreign_run(setup, out, model, panel)
     begin = time.perf_counter()
     trajectories, judged_by = _play(setup, policy, panel, request, hooks)
     records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
     result = {
-        "checkpoint": str(model) if api is not None else model.name,
+        "checkpoint": str(model) if foreign else model.name,
         "name": request.name,
         "iteration": request.iteration,
         "judge": judged_by,
@@ -172,11 +176,9 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
     }
 
 
-def _open_api_run(setup: Setup, out: Path | None, model: Path, panel: TaskPanel) -> None:
-    """The run folder of an API model, which nothing else makes. Raises ConfigError on several ranks."""
-    if setup.ranks.world > 1:
-        raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
-    if out is None or (out / "config.yaml").exists():
+def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) -> None:
+    """The run folder of a model behind an API or on the hub, which nothing else makes."""
+    if (out / "config.yaml").exists():
         return
     config = setup.config
     write_text(out / "config.yaml", dump_config(config))

@@ -19,6 +19,7 @@ from pathlib import Path
 import jinja2
 
 from repro_rl.errors import ConfigError
+from repro_rl.text.guided import GuidedText
 from repro_rl.text.parse import TAG, TextFormat, parse_action
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -82,11 +83,21 @@ class PromptBuilder:
     ``history``: the largest number of past (observation, action) pairs in a prompt; the compact style has
     none. ``template_dir``: a folder with replacements for template files. ``resolution``: progress in
     *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
+    ``admissible``: whether prompts list the actions that are possible now. Templates get an empty list where
+    they do not; the package's compact templates never list them. ``guided``: reflections are sampled as
+    ``reflection_form``, not as free text.
     Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
     """
 
     def __init__(
-        self, fmt: TextFormat, history: int = 2, template_dir: Path | None = None, *, resolution: int = 1
+        self,
+        fmt: TextFormat,
+        history: int = 2,
+        template_dir: Path | None = None,
+        *,
+        resolution: int = 1,
+        admissible: bool = True,
+        guided: bool = False,
     ) -> None:
         if history < 0:
             raise ConfigError(f"prompt.history is {history}; give 0 or more past steps.")
@@ -94,10 +105,15 @@ class PromptBuilder:
             raise ConfigError(
                 f"prompt.resolution is {resolution}; give a divisor of 100 up to 50, such as 1 or 10."
             )
-        self.fmt, self.resolution = fmt, resolution
+        if guided and fmt.think == "required":
+            raise ConfigError(
+                "prompt.reflect_form is 'guided': such a reflection has no thought, but prompt.think is "
+                "'required'. Set prompt.think=optional (acting may still think), or prompt.reflect_form=free."
+            )
+        self.fmt, self.resolution, self.guided = fmt, resolution, guided
         self.history = 0 if fmt.style == "compact" else history
         # Only the package's own compact templates leave the admissible actions out.
-        self.shows_admissible = fmt.style == "full" or template_dir is not None
+        self.shows_admissible = admissible and (fmt.style == "full" or template_dir is not None)
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
@@ -166,7 +182,7 @@ class PromptBuilder:
             instructions=inputs.instructions,
             goal=inputs.goal,
             observation=one_line(inputs.observation) if compact else inputs.observation,
-            admissible=inputs.admissible,
+            admissible=inputs.admissible if self.shows_admissible else (),
             history=history,
             step=inputs.step,
             max_steps=inputs.max_steps,
@@ -294,6 +310,21 @@ class PromptBuilder:
             return " ".join(f"t{t} p{number}" for t, number in numbers)
         lines = "\n".join(f"step {t}: {number}" for t, number in numbers)
         return f"{self._thought(think)}<progress>\n{lines}\n</progress>"
+
+    def reflection_form(self, steps: int) -> GuidedText | None:
+        """What is given and what is sampled in a guided reflection on ``steps`` steps; None: it is free text.
+
+        Every value may be 0..100 (compact style: a multiple of ``resolution``), the last one of a success
+        too: what the outcome demands is judged and anchored as in free text. There is no thought.
+        """
+        if not self.guided:
+            return None
+        numbers = range(1, steps + 1)
+        if self.fmt.style == "compact":
+            pieces = ["t1 p", *(f" t{t} p" for t in numbers[1:]), ""]
+            return GuidedText(tuple(pieces), tuple(range(0, 101, self.resolution)))
+        pieces = ["<progress>\nstep 1: ", *(f"\nstep {t}: " for t in numbers[1:]), "\n</progress>"]
+        return GuidedText(tuple(pieces), tuple(range(101)))
 
     def _thought(self, think: str) -> str:
         """The thought with its tags; "" when thoughts are off, or when it is empty and optional."""

@@ -10,16 +10,17 @@ every copy (decision D55).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from repro_rl.policy.guided import padded_choices
 from repro_rl.policy.tree import TokenTree, build_tree
-from repro_rl.types import Sample, TokenKind
+from repro_rl.types import Ids, Sample, TokenKind
 
-RowKey = tuple[bytes, bytes]
+RowKey = tuple[bytes, bytes, tuple[tuple[int, Ids], ...]]
 Scales = Mapping[TokenKind, float]  # weight of a token of each kind in the loss
 PADDING_RATIO = 4  # most cells of attention for each node of a tree
 
@@ -34,11 +35,23 @@ class Row:
     negative: NDArray[np.float32]  # [L], sum of the advantages < 0
     logprob: NDArray[np.float32]  # [L], sampled log-prob: mean of the copies, which differ in the last bits
     count: int  # of copies
+    allowed: Mapping[int, Ids] = field(default_factory=dict)  # see Sample
+    parts: NDArray[np.int64] | None = None  # [L], see Sample; of demonstrations, which are never merged
 
     @property
     def trained(self) -> NDArray[np.bool_]:
         """[L], True where the token is trained on."""
         return np.not_equal(self.kind, TokenKind.CONTEXT)
+
+
+@dataclass(slots=True, frozen=True)
+class Choices:
+    """The G targets of a batch that were drawn from a few ids, not from the whole vocabulary."""
+
+    target: torch.Tensor  # [G], index into the targets
+    ids: torch.Tensor  # [G, M], what each could be; shorter sets are padded
+    excluded: torch.Tensor  # [G, M] bool, where it is padding
+    token: torch.Tensor  # [G], index of the target's token among its ids
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +64,7 @@ class Targets:
     negative: torch.Tensor
     logprob: torch.Tensor
     scale: torch.Tensor  # weight of a token of this kind, see Scales
+    choices: Choices | None = None  # of guided answers
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,11 +93,12 @@ class Batch:
     inputs: PaddedInputs | TreeInputs
     targets: Targets
     reference: torch.Tensor | None = None  # see loss.reference_values
+    parts: NDArray[np.int64] | None = None  # [T], of demonstrations: see Sample; numbered over all rows
 
 
 def row_key(row: Row | Sample) -> RowKey:
     """Rows and samples with equal keys can be one row."""
-    return row.ids.tobytes(), row.kind.tobytes()
+    return row.ids.tobytes(), row.kind.tobytes(), tuple(row.allowed.items())
 
 
 def single_row(sample: Sample) -> Row:
@@ -95,6 +110,8 @@ def single_row(sample: Sample) -> Row:
         negative=np.minimum(sample.advantage, 0),
         logprob=sample.logprob.copy(),
         count=1,
+        allowed=sample.allowed,
+        parts=sample.parts,
     )
 
 
@@ -201,10 +218,34 @@ class Collation:
             negative=self._tensor(negative[cells]),
             logprob=self._tensor(logprob[cells]),
             scale=self._tensor(table[kind[cells]]),
+            choices=self._choices(rows, ids, cells),
         )
+        parts = target_parts(rows)
         if self.as_tree and len(row_index):
-            return Batch(tree_inputs(ids, row_index, column), targets)
-        return Batch(self._padded(ids, row_index, column), targets)
+            return Batch(tree_inputs(ids, row_index, column), targets, parts=parts)
+        return Batch(self._padded(ids, row_index, column), targets, parts=parts)
+
+    def _choices(
+        self, rows: Sequence[Row], ids: NDArray[np.int64], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> Choices | None:
+        """Of the targets in ``cells`` (row, column) those with a few ids to choose from."""
+        if not any(row.allowed for row in rows):
+            return None
+        found = [
+            (target, rows[row].allowed[column])
+            for target, (row, column) in enumerate(zip(cells[0].tolist(), cells[1].tolist(), strict=True))
+            if column in rows[row].allowed
+        ]
+        targets = np.array([target for target, _ in found])
+        token = ids[cells][targets].tolist()
+        order = [allowed.index(t) for t, (_, allowed) in zip(token, found, strict=True)]
+        table, excluded = padded_choices([allowed for _, allowed in found])
+        return Choices(
+            target=self._tensor(targets),
+            ids=table.to(self.device),
+            excluded=excluded.to(self.device),
+            token=self._tensor(np.array(order)),
+        )
 
     def _padded(
         self, ids: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]
@@ -216,6 +257,18 @@ class Collation:
 
     def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def target_parts(rows: Sequence[Row]) -> NDArray[np.int64] | None:
+    """[T], the codes of ``Sample.parts`` at the trained tokens, with other numbers in every row."""
+    if all(row.parts is None for row in rows):
+        return None
+    codes, first = [], 0
+    for row in rows:
+        parts = np.zeros(len(row.ids), np.int64) if row.parts is None else row.parts
+        codes.append(np.where(parts > 0, parts + first, 0)[1:][row.trained[1:]])
+        first += 4 * (1 + int(parts.max()) // 4)
+    return np.concatenate(codes)
 
 
 def tree_inputs(ids: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> TreeInputs:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import is_labelled
 from repro_rl.dist.ranks import ALONE, Ranks
+from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
+from repro_rl.rollout.samples import branch_samples
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, Collation, single_row, split_rows, trained_tokens
 from repro_rl.train.rank_rows import equal_counts, share_rows
-from repro_rl.types import Sample, TokenKind, Trajectory
+from repro_rl.types import AnswerPart, Sample, TokenKind, Trajectory
 
 T = TypeVar("T")
+PARTS = {"action": AnswerPart.ACTION, "progress": AnswerPart.PROGRESS}
 
 
 @dataclass(slots=True)
@@ -102,8 +107,75 @@ def imitation_batches(
         return []
     rows = [single_row(sample) for sample in samples]
     scales = {kind: coef / trained_tokens(rows, kind)}
-    chunks = split_rows(share_rows(ranks, rows), micro_tokens)
+    # Branches stay with the conversation that they belong to.
+    split = collation.split if any(sample.branches for sample in samples) else split_rows
+    chunks = split(share_rows(ranks, rows), micro_tokens)
     return [collation.collate(chunk, scales) for chunk in equal_counts(ranks, chunks)]
+
+
+def hold_out(experts: Sequence[Trajectory], count: int) -> tuple[list[Trajectory], list[Trajectory]]:
+    """(trained, held out): at least ``count`` episodes are held out, all those of evenly spread tasks.
+
+    Raises PreflightError when none would be left to train on.
+    """
+    tasks = list(dict.fromkeys(trajectory.task_id for trajectory in experts))
+    sizes = Counter(trajectory.task_id for trajectory in experts)
+    order = [tasks[index] for index in evenly_spread(len(tasks))]
+    held: set[str] = set()
+    for task in order:
+        if sum(sizes[name] for name in held) >= count:
+            break
+        held.add(task)
+    trained = [trajectory for trajectory in experts if trajectory.task_id not in held]
+    if held and not trained:
+        raise PreflightError(
+            f"warmup.held_out is {count}, but there are {len(experts)} episodes of {len(tasks)} tasks to "
+            "imitate; lower it, or raise demos.expert."
+        )
+    return trained, [trajectory for trajectory in experts if trajectory.task_id in held]
+
+
+def evenly_spread(count: int) -> list[int]:
+    """0..count-1 in an order whose every beginning is spread over the range."""
+    bits = max(count - 1, 1).bit_length()
+    reversed_bits = (int(f"{index:0{bits}b}"[::-1], 2) for index in range(2**bits))
+    return [index for index in reversed_bits if index < count]
+
+
+def with_branches(samples: Sequence[Sample], most: int, rng: np.random.Generator) -> list[Sample]:
+    """Samples, each with at most ``most`` of its branches, drawn without replacement, behind it."""
+    rows: list[Sample] = []
+    for sample in samples:
+        count = min(most, len(sample.branches))
+        drawn = sorted(rng.choice(len(sample.branches), size=count, replace=False)) if count else []
+        chosen = replace(sample, branches=tuple(sample.branches[index] for index in drawn))
+        rows += [row for row in (chosen, *branch_samples(chosen)) if row.trained.any()]
+    return rows
+
+
+def part_counts(parts: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, float]:
+    """How many actions and reports of progress there are in a batch, and how many have every token right.
+
+    ``parts``: [T], see ``Batch.parts``; ``right``: [T], of ``loss.imitation_terms``.
+    """
+    numbers, index = np.unique(parts, return_inverse=True)
+    whole = np.bincount(index, weights=~right, minlength=len(numbers)) == 0
+    counts: dict[str, float] = {}
+    for name, part in PARTS.items():
+        those = numbers % 4 == part
+        counts[name] = float(those.sum())
+        counts[f"{name}_right"] = float(whole[those].sum())
+    return counts
+
+
+def part_names() -> list[str]:
+    """The keys of ``part_counts``."""
+    return [key for name in PARTS for key in (name, f"{name}_right")]
+
+
+def accuracies(counts: Mapping[str, float]) -> dict[str, float]:
+    """``action_accuracy`` and ``progress_accuracy`` from summed counts, of those that were demonstrated."""
+    return {f"{name}_accuracy": counts[f"{name}_right"] / counts[name] for name in PARTS if counts.get(name)}
 
 
 def _in_context(

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from repro_rl.policy import packed
-from repro_rl.train.batch import Batch, TreeInputs
+from repro_rl.policy.decoders import logits_at
+from repro_rl.policy.guided import EXCLUDED
+from repro_rl.train.batch import Batch, Choices, TreeInputs
 
 
 def target_logits(model: Any, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -23,15 +25,34 @@ def target_logits(model: Any, batch: Batch, temperature: float) -> tuple[torch.T
         index = inputs.index
         logits = packed.forward(model, inputs.tree, inputs.nodes)
     else:
-        logits = model(input_ids=inputs.ids, use_cache=False, logits_to_keep=inputs.columns).logits
-        logits = logits[inputs.row, inputs.column]
+        logits = logits_at(model, inputs.ids, inputs.columns)[inputs.row, inputs.column]
     logits = logits.float()
     return (logits / temperature if temperature != 1 else logits), index
 
 
 def target_logprobs(logp: torch.Tensor, batch: Batch, index: torch.Tensor | None) -> torch.Tensor:
-    """Log-probs [T] of the target tokens under log-distributions [U, V]; ``index`` as ``target_logits``."""
+    """Log-probs [T] of the target tokens under log-distributions [U, V]; ``index`` as ``target_logits``.
+
+    Of a target that was drawn from a few ids, the log-prob among those.
+    """
     token = batch.targets.token
     if index is None:
-        return logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-    return logp.flatten().index_select(0, index * logp.shape[-1] + token)
+        chosen = logp.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+    else:
+        chosen = logp.flatten().index_select(0, index * logp.shape[-1] + token)
+    choices = batch.targets.choices
+    if choices is None:
+        return chosen
+    among = choice_logprobs(logp, choices, index)
+    return chosen.index_copy(0, choices.target, among.gather(-1, choices.token.unsqueeze(-1)).squeeze(-1))
+
+
+def choice_logprobs(logp: torch.Tensor, choices: Choices, index: torch.Tensor | None) -> torch.Tensor:
+    """Log-distributions [G, M] over the ids that guided targets were drawn from, of those [U, V] over all.
+
+    Padding has a log-prob so low that its probability, and any product with it, is 0.
+    """
+    source = choices.target if index is None else index.index_select(0, choices.target)
+    cells = source.unsqueeze(-1) * logp.shape[-1] + choices.ids
+    among = logp.flatten().index_select(0, cells.flatten()).view(cells.shape)
+    return torch.log_softmax(among.masked_fill(choices.excluded, EXCLUDED), dim=-1)

@@ -11,7 +11,7 @@ import torch
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
 from repro_rl.train.batch import Batch
-from repro_rl.train.logits import target_logits, target_logprobs
+from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
 
 KL_FORMS = ("exact", "k1", "k2", "k3")
 
@@ -81,11 +81,15 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
     logits, index = target_logits(model, batch, settings.temperature)
     targets, clip = batch.targets, settings.clip
 
-    def per_target(values: torch.Tensor) -> torch.Tensor:
-        """[T] from [U]."""
-        return values if index is None else values.index_select(0, index)
+    choices = targets.choices
+
+    def per_target(values: torch.Tensor, among: torch.Tensor | None = None) -> torch.Tensor:
+        """[T] from [U]; ``among`` [G]: of the targets that were drawn from a few ids."""
+        of_all = values if index is None else values.index_select(0, index)
+        return of_all if choices is None or among is None else of_all.index_copy(0, choices.target, among)
 
     logp = torch.log_softmax(logits, dim=-1)
+    among = None if choices is None else choice_logprobs(logp, choices, index)
     weight = targets.weight
     chosen = target_logprobs(logp, batch, index)
     ratio = (chosen - targets.logprob).exp()
@@ -94,7 +98,7 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
         + torch.clamp(ratio, min=1 - clip) * targets.negative
     )
     with nullcontext() if settings.entropy_coef else torch.no_grad():
-        entropy = per_target(-(logp.exp() * logp).sum(-1))
+        entropy = per_target(entropy_of(logp), None if among is None else entropy_of(among))
     per_token = -gain
     if settings.entropy_coef:
         per_token = per_token - settings.entropy_coef * weight * entropy
@@ -105,8 +109,12 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
             "batch.reference to reference_values(...), or the form to 'none'."
         )
     if settings.kl.form != "none" and batch.reference is not None:
-        kl = kl_terms(settings.kl.form, logp, chosen, batch.reference, settings.kl.clamp)
-        if settings.kl.form == "exact":
+        form, clamp = settings.kl.form, settings.kl.clamp
+        kl = kl_terms(form, logp, chosen, batch.reference, clamp)
+        if form == "exact" and choices is not None and among is not None:
+            reference = choice_logprobs(batch.reference, choices, index)
+            kl = per_target(kl, kl_terms(form, among, chosen, reference, clamp))
+        elif form == "exact":
             kl = per_target(kl)
         per_token = per_token + settings.kl.coef * weight * kl
         kl_sum = float((weight * kl).sum().detach())
@@ -125,8 +133,22 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
         )
 
 
+def entropy_of(logp: torch.Tensor) -> torch.Tensor:
+    """The entropy in nats of log-distributions, over the last dimension."""
+    return -(logp.exp() * logp).sum(-1)
+
+
 def imitation_loss(model: Any, batch: Batch) -> torch.Tensor:
     """Cross-entropy of the trained tokens in nats, each weighed ``targets.scale``, copies included."""
+    return imitation_terms(model, batch)[0]
+
+
+def imitation_terms(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """``imitation_loss``, and [T] bool: whether the trained token is the most probable one."""
     logits, index = target_logits(model, batch, 1.0)
     chosen = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index)
-    return -(chosen * batch.targets.weight * batch.targets.scale).sum()
+    loss = -(chosen * batch.targets.weight * batch.targets.scale).sum()
+    with torch.no_grad():
+        best = logits.argmax(-1)
+        best = best if index is None else best.index_select(0, index)
+        return loss, best == batch.targets.token

@@ -32,7 +32,7 @@ from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context, demos_of
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_disk, check_prompt, check_thinking
+from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
 from repro_rl.train.mismatch import build_correction
@@ -253,7 +253,6 @@ class RLRun:
         """What would certainly fail later. Raises PreflightError."""
         setup, text = self.setup, self.policy.text
         config = setup.config
-        check_thinking(config.prompt, text)
         check_prompt(self.context, setup.prompts, text, self.tasks.ids[0])
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
@@ -327,6 +326,7 @@ class RLRun:
             environment=setup.pool.first.describe(),
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),
+            text=self.policy.text.describe(),
         )
         write_manifest(self.out, content)
 

@@ -6,6 +6,8 @@ over-trained warm start leaves most task groups without any signal (decision D27
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,25 +17,42 @@ import torch
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.store import is_labelled, load_demos
-from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import PreflightError
-from repro_rl.files import write_folder
+from repro_rl.dist.sharding import copy_weights, whole_tensor
+from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
-from repro_rl.run.checkpoint import latest, load_optimizer, optimizer_tensors, prune, save_checkpoint
+from repro_rl.run.checkpoint import (
+    latest,
+    load_optimizer,
+    optimizer_tensors,
+    prune,
+    save_checkpoint,
+    save_warm_start,
+)
 from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_thinking
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
-from repro_rl.train.batch import Collation
-from repro_rl.train.imitation import ImitationData, PromptModes, imitation_batches, imitation_data
-from repro_rl.train.loss import imitation_loss
+from repro_rl.train.batch import Batch, Collation
+from repro_rl.train.imitation import (
+    ImitationData,
+    PromptModes,
+    accuracies,
+    hold_out,
+    imitation_batches,
+    imitation_data,
+    part_counts,
+    part_names,
+    with_branches,
+)
+from repro_rl.train.loss import imitation_terms
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.types import Sample, TokenKind, Trajectory
 
 OnRow = Callable[[dict[str, Any]], None]
+
+MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmup stops
 
 FREE_ON_CONTINUE = ("train.peer_timeout",)  # settings that do not change what is computed
 
@@ -65,9 +84,10 @@ class WarmupRun:
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
         self.policy = setup.load_trained(path, resumed=checkpoint is not None)
-        check_thinking(config.prompt, self.policy.text)
         self.context = setup.context(self.policy.text)
-        self.data = self._data(experts, labelled)
+        trained, held_out = hold_out(experts, config.warmup.held_out)
+        self.data = self._data(trained, labelled)
+        self.held_out = self._data(held_out, ()).actions if held_out else []
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations.")
         if ranks.first:
@@ -81,6 +101,7 @@ class WarmupRun:
             weight_decay=config.warmup.weight_decay,
         )
         self.update, self.stopped = 0, False
+        self.skipped = 0  # updates in a row whose loss or gradient was not finite
         if checkpoint:
             self.update, self.stopped = checkpoint.iteration, bool(checkpoint.state["stopped"])
             load_optimizer(checkpoint.folder, self.optimizer)
@@ -97,12 +118,17 @@ class WarmupRun:
             if section.target_success is not None and acting and self.update % section.check_every == 0:
                 row["eval/success"] = self._validate()
                 self.stopped = row["eval/success"] >= section.target_success
+            last = self.update == section.updates or self.stopped
+            if self.update % section.save_every == 0 or last:
+                row |= self._measure()
             if self.log is not None:
                 self.log.add(row)
             if on_row is not None and ranks.first:
                 on_row(row)
-            if self.update % section.save_every == 0 or self.update == section.updates or self.stopped:
+            due = self.update % section.save_every == 0 or last
+            if due and not self.skipped:
                 self._save()
+            self._check_skipped()
 
     def write_model(self) -> Path:
         """The finished model, an adapter added to its weights, in ``out/model``."""
@@ -110,7 +136,7 @@ class WarmupRun:
 
         def write() -> None:
             if self.update > self.resumed_at or not (folder / "config.json").exists():
-                write_folder(folder, self.policy.save_merged)
+                save_warm_start(folder, self.policy)
 
         self.setup.ranks.on_first(write)
         return folder
@@ -132,37 +158,88 @@ class WarmupRun:
         actions = section.forward_batch if self.update > section.forward_from else 0
         rng = np.random.default_rng(name_key(config.seed, "warmup", self.update))
         acting, reflecting = self.data.draw(actions, section.reflect_batch, rng)
-        losses = self._imitate(acting, reflecting)
-        return {"iteration": self.update, "warmup/lr": rate, **losses}
+        metrics = self._imitate(acting, reflecting)
+        return {
+            "iteration": self.update,
+            "warmup/lr": rate,
+            **{f"warmup/{name}": value for name, value in metrics.items()},
+        }
 
     def _imitate(self, acting: list[Sample], reflecting: list[Sample]) -> dict[str, float]:
-        """One optimizer step on the sum of the mean losses (nats a token) of both kinds; returns each."""
+        """One optimizer step on the sum of the mean losses (nats a token) of both kinds.
+
+        Returns each, and the shares of whole actions and reports of progress that are right. A loss or
+        gradient that is not finite is never applied: the update is skipped, and has no losses.
+        """
         config, ranks, policy = self.setup.config, self.setup.ranks, self.policy
         collation = self._collation()
-        losses: dict[str, float] = {}
+        sums: defaultdict[str, float] = defaultdict(float)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         for name, kind, samples in (
-            ("forward", TokenKind.ACT, acting),
-            ("reflect", TokenKind.REFLECT, reflecting),
+            ("forward_loss", TokenKind.ACT, self._rows(acting, collation, self.update)),
+            ("reflect_loss", TokenKind.REFLECT, reflecting),
         ):
-            if not samples:
-                continue
-            total = 0.0
+            sums |= zero_counts(name, samples)
             for batch in imitation_batches(samples, kind, 1.0, collation, config.train.micro_tokens, ranks):
                 with policy.precision():
-                    loss = imitation_loss(self.model, batch)
+                    loss, right = imitation_terms(self.model, batch)
                 (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
-                total += float(loss.detach())
-            losses[f"warmup/{name}_loss"] = total
-        losses = ranks.sums(losses)
-        ranks.sum_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.warmup.grad_clip)
-        self.optimizer.step()
+                sums[name] += float(loss.detach())
+                count_parts(sums, batch, right)
+        summed = ranks.sums(dict(sums))
+        parameters = list(self.model.parameters())
+        ranks.sum_gradients(parameters)
+        norm = float(whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, config.warmup.grad_clip)))
+        losses = {name: value for name, value in summed.items() if name.endswith("_loss")}
+        if math.isfinite(norm) and all(map(math.isfinite, losses.values())):
+            self.optimizer.step()
+            self.skipped = 0
+            metrics = losses | accuracies(summed)
+        else:
+            self.skipped += 1
+            metrics = {}
+        metrics["skipped"] = float(self.skipped > 0)
         self.model.eval()
         copy_weights(self.model, policy.model)
         policy.weights_changed()
-        return losses
+        return metrics
+
+    @torch.no_grad()
+    def _measure(self) -> dict[str, float]:
+        """Loss and accuracy on the episodes that are held out; nothing without any."""
+        if not self.held_out:
+            return {}
+        ranks, collation = self.setup.ranks, self._collation()
+        rows = self._rows(self.held_out, collation, "held out")
+        sums: defaultdict[str, float] = defaultdict(float)
+        micro_tokens = self.setup.config.train.micro_tokens
+        sums |= zero_counts("forward_loss", rows)
+        for batch in imitation_batches(rows, TokenKind.ACT, 1.0, collation, micro_tokens, ranks):
+            with self.policy.precision():
+                loss, right = imitation_terms(self.model, batch)
+            sums["forward_loss"] += float(loss)
+            count_parts(sums, batch, right)
+        summed = ranks.sums(dict(sums))
+        measured = {"loss": summed["forward_loss"], **accuracies(summed)}
+        names = {name: f"held_out_{name}" for name in measured}
+        return {f"warmup/{names[name]}": value for name, value in measured.items()}
+
+    def _rows(self, acting: list[Sample], collation: Collation, name: object) -> list[Sample]:
+        """Samples that act, with those of their branches that are drawn under ``name``."""
+        most = self.setup.config.warmup.branches if collation.as_tree else 0
+        rng = np.random.default_rng(name_key(self.setup.config.seed, "branches", name))
+        return with_branches(acting, most, rng)
+
+    def _check_skipped(self) -> None:
+        """Raises TrainingStopped when nothing finite comes any more, or the last update was skipped."""
+        last = self.update == self.setup.config.warmup.updates
+        if self.skipped >= MAX_SKIPPED or (self.skipped and last):
+            raise TrainingStopped(
+                f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in "
+                f"the last {self.skipped} updates, which were not applied. No warm start is written. Lower "
+                f"warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
+            )
 
     def _collation(self) -> Collation:
         as_tree = use_packed(self.policy.packed_allowed, self.model)
@@ -203,7 +280,25 @@ class WarmupRun:
             environment=setup.pool.first.describe(),
             demos=str(demos),
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
+            held_out=len(self.held_out),
+            sampler=self.policy.describe(),
             unlabelled=sum(not is_labelled(t) for t in episodes),
             parameters=parameter_count(self.policy.model),
+            text=self.policy.text.describe(),
         )
         write_manifest(self.out, content)
+
+
+def zero_counts(loss: str, samples: Sequence[Sample]) -> dict[str, float]:
+    """The sums that these samples add to, the same on every rank: their loss, and the counts of parts."""
+    if not samples:
+        return {}
+    counted = any(sample.parts is not None for sample in samples)
+    return dict.fromkeys((loss, *(part_names() if counted else ())), 0.0)
+
+
+def count_parts(sums: defaultdict[str, float], batch: Batch, right: torch.Tensor) -> None:
+    """Add the counts of ``part_counts`` in a batch to ``sums``."""
+    if batch.parts is not None:
+        for name, count in part_counts(batch.parts, right.cpu().numpy()).items():
+            sums[name] += count

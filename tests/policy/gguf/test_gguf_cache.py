@@ -112,7 +112,7 @@ def test_everything_takes_a_file_for_a_model(file):
     assert text.positions == 256
     assert find_model(file) == file == start_model(str(file))
     assert not is_hub_name("models/small.gguf")
-    with pytest.raises(CheckpointError, match=r"No GGUF file models/small\.gguf"):
+    with pytest.raises(CheckpointError, match=r"No GGUF file at models/small\.gguf"):
         start_model("models/small.gguf")
     (first,) = policy.generate(["go"], keys_of(1), SamplingSettings(4, 1.0))
     (second,) = plain.generate(["go"], keys_of(1), SamplingSettings(4, 1.0))

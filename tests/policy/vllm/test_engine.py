@@ -17,7 +17,16 @@ from repro_rl.policy import SamplingSettings, build_tiny
 from repro_rl.policy.vllm.colocated import ColocatedSampler
 from repro_rl.policy.vllm.installed import on_cpu
 from support.models import keys_of, load_cpu, perturb
-from support.real_vllm import LENGTH, PROMPTS, SIZE, SMALL_CACHE, check_greedy, check_sampling, rescored
+from support.real_vllm import (
+    LENGTH,
+    PROMPTS,
+    SIZE,
+    SMALL_CACHE,
+    check_greedy,
+    check_guided,
+    check_sampling,
+    rescored,
+)
 from support.small import WORDS
 
 
@@ -31,6 +40,7 @@ def test_an_engine_in_this_process_follows_the_weights(folder):
     sampler = ColocatedSampler(policy, SMALL_CACHE, LENGTH)
     check_greedy(sampler, policy)
     check_sampling(sampler, policy)
+    check_guided(sampler, policy)
     before = [d.token_ids for d in sampler.generate(PROMPTS, keys_of(24), SamplingSettings(8, 0))]
     for seed in (1, 2):
         perturb(policy, seed)

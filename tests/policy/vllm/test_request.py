@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from repro_rl.policy.base import AnswerTokens
 from repro_rl.policy.http.exchange import PassingError
 from repro_rl.policy.vllm.request import completion_of, sampling_fields
 from repro_rl.policy.vllm.server import read_completion
@@ -31,6 +32,15 @@ def test_an_answer_is_read_by_hand(policy):
 
 def test_seeds_differ_and_fit_in_63_bits():
     keys = [name_key("seed", i) for i in range(1000)]
-    seeds = {sampling_fields(GREEDY, key, {1})["seed"] for key in keys}
+    allowed = AnswerTokens(frozenset({1}), limit=5, size=5)
+    seeds = {sampling_fields(GREEDY, key, allowed)["seed"] for key in keys}
     assert len(seeds) == 1000
     assert max(seeds) < 1 << 63
+
+
+def test_ids_without_a_token_get_the_lowest_bias():
+    allowed = AnswerTokens(frozenset({1, 4}), limit=7, size=9, holes=(2,))
+    fields = sampling_fields(GREEDY, 1, allowed)
+    assert fields["logit_bias"] == {2: -100.0, 7: -100.0, 8: -100.0}
+    assert fields["stop_token_ids"] == [1, 4]
+    assert "logit_bias" not in sampling_fields(GREEDY, 1, AnswerTokens(frozenset({1}), limit=9, size=9))

@@ -98,7 +98,7 @@ def test_each_reflection_is_sampled_as_its_judge_says(context, policy):
     lengths = []
 
     class Recording(ScriptedTokens):
-        def generate_ids(self, encoded, keys, settings):
+        def generate_ids(self, encoded, keys, settings, forms=None):
             lengths.append(settings.max_new_tokens)
             return super().generate_ids(encoded, keys, settings)
 

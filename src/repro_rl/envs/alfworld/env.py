@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.envs.alfworld.engine import NOTHING, Play
+from repro_rl.envs.alfworld.explorer import Explorer
 from repro_rl.envs.alfworld.planner import commands, length, shortest
 from repro_rl.envs.alfworld.real import RealPlay
 from repro_rl.envs.alfworld.settings import AlfworldSettings
@@ -49,6 +50,9 @@ class AlfworldEnv(TextEnv):
         self.play: Play | None = None
         self.words: Words | None = None
         self._over = True
+        self._texts: list[str] = []  # printed in this episode
+        self._explorer = Explorer()
+        self._read = 0  # how many of the texts the explorer has read
 
     def panel(self, split: str) -> TaskPanel:
         """The games of a split; contents are digests of the games. Raises TaskError on an unknown split."""
@@ -73,7 +77,9 @@ class AlfworldEnv(TextEnv):
         if self.settings.engine == "textworld" and isinstance(self.source, GameFolder):
             self._real = RealPlay(self.source.path(self._task))
         self.words = Words(self.play) if self.settings.style == "words" else None
-        observation, brief = self._observe((self._real or self.play).intro())
+        intro = (self._real or self.play).intro()
+        self._texts, self._explorer, self._read = [intro], Explorer(), 0
+        observation, brief = self._observe(intro)
         return observation, self._info(True, brief)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -92,7 +98,9 @@ class AlfworldEnv(TextEnv):
         if self._real is not None:  # the native engine runs in parallel, for progress and expert
             feedback = self._real.act(command)
         self._steps += 1
-        observation, brief = self._observe(NOTHING if feedback is None else feedback)
+        text = NOTHING if feedback is None else feedback
+        self._texts.append(text)
+        observation, brief = self._observe(text)
         info = self._info(feedback is not None, brief)
         won = bool(info["won"])
         truncated = not won and self._steps >= self.max_steps
@@ -149,6 +157,24 @@ class AlfworldEnv(TextEnv):
         if command is None:
             return None
         command = self.play.normalized(command)  # cached plans serve both versions
+        return command if self.words is None else self.words.short_name(command)
+
+    def reader(self, seed: int = 0) -> str | None:
+        """The next command of an expert that knows the texts of this episode alone (``explorer``).
+
+        None when the episode is over, and for a task whose sentence it cannot read.
+        """
+        if self.play is None or self._over:
+            return None
+        if self._explorer.seed != seed:
+            self._explorer, self._read = Explorer(seed), 0
+        for text in self._texts[self._read :]:
+            self._explorer.read(text)
+        self._read = len(self._texts)
+        command = self._explorer.next(self.play.admissible())
+        if command is None:
+            return None
+        command = self.play.normalized(command)
         return command if self.words is None else self.words.short_name(command)
 
     def task_type(self, task_id: str) -> str | None:

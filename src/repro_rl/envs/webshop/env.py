@@ -16,11 +16,13 @@ from repro_rl.envs.webshop.data.catalogue import generated_folder, locate, open_
 from repro_rl.envs.webshop.expert import next_action, plain_query, progress
 from repro_rl.envs.webshop.frozen import FrozenGoals, read_goals, read_prices
 from repro_rl.envs.webshop.goals import DrawnGoals, Goal, GoalList
+from repro_rl.envs.webshop.reader import ShopReader
 from repro_rl.envs.webshop.reward import Parts
 from repro_rl.envs.webshop.session import Session
 from repro_rl.envs.webshop.settings import WebShopSettings
 from repro_rl.envs.webshop.shop import Shop
 from repro_rl.envs.webshop.splits import SPLITS_BY, split_positions
+from repro_rl.envs.webshop.words_reader import WordsReader
 from repro_rl.errors import ConfigError, TaskError, did_you_mean
 
 _PANELS: dict[tuple[Any, ...], TaskPanel] = {}
@@ -80,6 +82,9 @@ class WebShopEnv(TextEnv):
         self._panel_name = _panel_name(self.shop)
         self._goal: Goal | None = None
         self._over = True
+        self._seen: list[tuple[str, str, list[str]]] = []  # (action, page, admissible) of this episode
+        self._reader: ShopReader | WordsReader | None = None
+        self._read = 0  # how many of the pages the reader has read
 
     def panel(self, split: str) -> TaskPanel:
         """The tasks of a split; contents hold goal, catalogue and prices. Raises TaskError on an unknown
@@ -122,8 +127,11 @@ class WebShopEnv(TextEnv):
         self.session = Session(lambda query: self.shop.search(query, goal), self.shop.item)
         self._words = words.Words(self.shop, goal, self.session) if self.settings.style == "words" else None
         self._steps, self._over = 0, False
+        self._seen, self._reader, self._read = [], None, 0
         observation, brief = self._observe()
-        return observation, self._info(True, brief)
+        info = self._info(True, brief)
+        self._see("", observation, info)
+        return observation, info
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One action. Bad actions never raise; a step after the end of the episode (or before reset) raises
@@ -138,6 +146,7 @@ class WebShopEnv(TextEnv):
         self._over = done or truncated
         observation, brief = self._observe()
         info = self._info(valid, brief)
+        self._see(str(action), observation, info)
         reward = info["score"] if self.settings.reward == "score" else 10.0 * info["won"]
         return observation, float(reward), done, truncated, info
 
@@ -237,6 +246,25 @@ class WebShopEnv(TextEnv):
         if action.startswith("search["):
             return f"search[ {slots[action[len('search[') : -1]]} ]"
         return self._words.short_name(action)
+
+    def _see(self, action: str, observation: str, info: dict[str, Any]) -> None:
+        page = observation if self._words is not None or self.session.kind == "done" else self._text()
+        self._seen.append((action, page, info["admissible"]))
+
+    def reader(self, seed: int = 0) -> str | None:
+        """The next action of an expert that decides by the pages of this episode alone.
+
+        None when the episode is over, and for an instruction in which it finds no words.
+        """
+        if self._goal is None or self._over:
+            return None
+        if self._reader is None or self._reader.seed != seed:
+            kind = ShopReader if self._words is None else WordsReader
+            self._reader, self._read = kind(self.max_steps, seed), 0
+        for page in self._seen[self._read :]:
+            self._reader.read(*page)
+        self._read = len(self._seen)
+        return self._reader.next()
 
     def describe(self) -> str:
         """The catalogue, its goals, and the tagger of the title nouns."""

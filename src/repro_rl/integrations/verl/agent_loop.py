@@ -49,7 +49,12 @@ class WorkerState:
     def __init__(self, section: dict[str, Any], model: str):
         self.setup = set_up(our_settings(section)[0], ALONE)
         policy = self.setup.config.policy
-        self.text = load_text(model, chat=policy.chat, thinking=policy.thinking)
+        self.text = load_text(
+            model,
+            chat=policy.chat,
+            thinking=policy.thinking,
+            trust_remote_code=policy.trust_remote_code,
+        )
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="episode")
         self._free: list[Setup] = []
         self._lock = threading.Lock()

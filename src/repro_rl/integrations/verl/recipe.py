@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from repro_rl.config import (
+    PolicySection,
     PromptSection,
     RunConfig,
     TrainSection,
@@ -96,6 +97,8 @@ def checked(config: RunConfig) -> RunConfig:
     if method.judged_by_reference:
         raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
     config.prompt.require_window("The verl integration")
+    if config.prompt.reflect_form != "free":
+        raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
     if train.env_steps is not None:
         raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
     return config
@@ -130,7 +133,7 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
             "max_response_length": answer,
         },
         "actor_rollout_ref": {
-            "model": {"path": model},
+            "model": {"path": model, **_code_of(config.policy)},
             "actor": actor,
             "rollout": _rollout(train, config.eval.validation_temperature),
         },
@@ -139,6 +142,11 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
         SECTION: yaml.safe_load(dump_config(config)) | {"out": str(out)},
     }
     return merged(fixed, ours)
+
+
+def _code_of(policy: PolicySection) -> dict[str, Any]:
+    """Whether the model's own Python code runs; verl's default is ours."""
+    return {"trust_remote_code": True} if policy.trust_remote_code else {}
 
 
 def _actor(train: TrainSection, seed: int) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from repro_rl.errors import ConfigError
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
 from repro_rl.rollout.episode import with_completions
 from repro_rl.run.setup import Setup
+from repro_rl.text.guided import GuidedText
 from repro_rl.train import ReflectionSampling
 from repro_rl.types import Completion, Ids, TokenKind, Trajectory
 
@@ -48,9 +50,18 @@ class ServerPolicy(TokenPolicy):
         self._completions: list[Completion] = []  # keeps them alive, so that no id is used twice
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: NDArray[np.uint64], settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: NDArray[np.uint64],
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        """See TokenPolicy. An answer without tokens gives a completion with ``error`` set."""
+        """See TokenPolicy. An answer without tokens gives a completion with ``error`` set.
+
+        Raises ConfigError for guided answers, which verl's servers cannot give.
+        """
+        if forms is not None:
+            raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
         return [
             self._complete(prompt, settings, int(key) & SEED_BITS)
             for prompt, key in zip(encoded, keys, strict=True)

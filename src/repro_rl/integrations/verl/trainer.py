@@ -23,6 +23,7 @@ from repro_rl.policy.text import load_text
 from repro_rl.rollout import write_trajectories
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.folder import MetricsLog
+from repro_rl.run.preflight import check_model_text
 from repro_rl.run.setup import set_up
 from repro_rl.types import Trajectory
 
@@ -50,7 +51,13 @@ class ReproTrainer(PPOTrainerSync):
         self.setup = set_up(self.ours, ALONE)
         policy, method = self.ours.policy, self.ours.method
         model = str(config.actor_rollout_ref.model.path)
-        text = load_text(model, chat=policy.chat, thinking=policy.thinking)
+        text = load_text(
+            model,
+            chat=policy.chat,
+            thinking=policy.thinking,
+            trust_remote_code=policy.trust_remote_code,
+        )
+        check_model_text(self.ours.prompt, text)
         self.credit = BatchCredit(
             method,
             self.setup.reflection_choice(),

@@ -25,6 +25,7 @@ from repro_rl.policy.http.exchange import (
     read_key,
 )
 from repro_rl.policy.http.spending import Spending
+from repro_rl.text.guided import GuidedText
 
 HIDDEN = "[key]"
 Wait = Callable[[float, threading.Event], object]
@@ -39,6 +40,7 @@ class Question:
     temperature: float
     top_p: float = 1.0
     sample: int = 0  # tells repeated samples of one prompt apart; 0 <= sample < 2**64
+    form: GuidedText | None = None  # what is given of the answer; None: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,28 @@ class _Batch:
     def end(self, error: BaseException) -> None:
         self.error = self.error or error
         self.stop.set()
+
+
+def form_fields(form: GuidedText, how: str) -> dict[str, Any]:
+    """The fields of a request that hold its answer to ``form``; ``how``: see ``api.guided``.
+
+    Raises ConfigError for "off".
+    """
+    match how:
+        case "json_schema":
+            schema = {"name": "progress", "strict": True, "schema": form.schema()}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        case "structured_outputs":
+            return {"structured_outputs": {"regex": form.regex()}}
+        case "guided_regex":
+            return {"guided_regex": form.regex()}
+        case "grammar":
+            return {"grammar": form.grammar()}
+    raise ConfigError(
+        "prompt.reflect_form is 'guided', but api.guided is 'off': only some servers can hold an answer to a "
+        "form. Set api.guided to it (json_schema, structured_outputs, guided_regex or grammar), "
+        "or prompt.reflect_form=free."
+    )
 
 
 class ChatClient:
@@ -113,6 +137,8 @@ class ChatClient:
             body["top_p"] = question.top_p
         if settings.send_seed:
             body["seed"] = question.sample % (1 << 31)  # servers want a small positive integer
+        if question.form is not None:
+            body |= form_fields(question.form, settings.guided)
         body |= settings.extra
         return {name: value for name, value in body.items() if value is not None}
 

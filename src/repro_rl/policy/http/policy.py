@@ -5,6 +5,7 @@ It satisfies ``Policy``, but has neither token ids nor log-probs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient, Failure, Question
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 Messages = tuple[tuple[str, str], ...]  # (role, content)
@@ -37,9 +39,18 @@ class HttpPolicy:
     def __init__(self, client: ChatClient):
         self.client, self.text = client, ServerText()
 
-    def generate(self, prompts: Sequence[str], keys: Keys, settings: SamplingSettings) -> list[Completion]:
-        """See Policy.generate. What was asked before, under the same key, comes from the store."""
-        return ask_all(self.client, [(("user", prompt),) for prompt in prompts], keys, settings)
+    def generate(
+        self,
+        prompts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
+    ) -> list[Completion]:
+        """See Policy.generate. What was asked before, under the same key, comes from the store.
+
+        Raises ConfigError for ``forms`` where ``api.guided`` names no way to ask for them.
+        """
+        return ask_all(self.client, [(("user", prompt),) for prompt in prompts], keys, settings, forms)
 
     def open_chat(self) -> ChatSession:
         """Conversations as messages."""
@@ -64,11 +75,16 @@ class MessageSession:
         return 0
 
     def answer(
-        self, rows: Sequence[int], texts: Sequence[str], keys: Keys, settings: SamplingSettings
+        self,
+        rows: Sequence[int],
+        texts: Sequence[str],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See ChatSession. A turn without an answer is not part of its conversation."""
         sent = [(*self._messages.get(row, ()), ("user", text)) for row, text in zip(rows, texts, strict=True)]
-        completions = ask_all(self.client, sent, keys, settings)
+        completions = ask_all(self.client, sent, keys, settings, forms)
         for row, messages, completion in zip(rows, sent, completions, strict=True):
             if completion.error is None:
                 self._messages[row] = (*messages, ("assistant", completion.text))
@@ -79,20 +95,35 @@ class MessageSession:
 
 
 def ask_all(
-    client: ChatClient, messages: Sequence[Messages], keys: Keys, settings: SamplingSettings
+    client: ChatClient,
+    messages: Sequence[Messages],
+    keys: Keys,
+    settings: SamplingSettings,
+    forms: Sequence[GuidedText] | None = None,
 ) -> list[Completion]:
     """A completion for each list of messages."""
+    asked: Sequence[GuidedText | None] = forms or [None] * len(keys)
     questions = [
-        Question(content, settings.max_new_tokens, settings.temperature, settings.top_p, int(key))
-        for content, key in zip(messages, keys.tolist(), strict=True)
+        Question(content, settings.max_new_tokens, settings.temperature, settings.top_p, int(key), form)
+        for content, key, form in zip(messages, keys.tolist(), asked, strict=True)
     ]
-    return [completion_of(answer) for answer in client.ask(questions)]
+    answers = client.ask(questions)
+    return [completion_of(answer, question.form) for answer, question in zip(answers, questions, strict=True)]
 
 
-def completion_of(answer: Answer | Failure) -> Completion:
-    """An answer as a completion without token ids."""
+def completion_of(answer: Answer | Failure, form: GuidedText | None = None) -> Completion:
+    """An answer as a completion without token ids; an object of the schema of ``form`` as its text."""
     nothing = np.zeros(0, np.float32)
     if isinstance(answer, Failure):
         return Completion((), (), nothing, "", False, error=answer.reason)
     counted = (answer.prompt_tokens, answer.completion_tokens)
-    return Completion((), (), nothing, answer.text, answer.finish != "length", counted=counted)
+    text = answer.text if form is None else _written_out(answer.text, form)
+    return Completion((), (), nothing, text, answer.finish != "length", counted=counted)
+
+
+def _written_out(text: str, form: GuidedText) -> str:
+    """The text of the form where ``text`` is an object of its schema; any other text as it is."""
+    try:
+        return form.of_object(json.loads(text))
+    except (ValueError, RecursionError):
+        return text

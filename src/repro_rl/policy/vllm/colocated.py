@@ -11,7 +11,9 @@ from repro_rl.policy.lora import merged
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.engine import engine_for
+from repro_rl.policy.vllm.guided import guided_completions
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 
@@ -29,19 +31,42 @@ class ColocatedSampler(TokenPolicy):
         self.weights_changed()
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See TokenPolicy. A prompt that is too long for the engine gives a completion with ``error``."""
-        from vllm import SamplingParams
-
         if self.engine.owner is not self or self.asleep:  # another sampler used the engine meanwhile
             self.weights_changed()
+        if forms is None:
+            return self._sample(encoded, keys, settings)
         limit = self.engine.max_model_len
+        return guided_completions(self.text, encoded, keys, settings, forms, limit, self._sample)
+
+    def _sample(
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        allowed: Sequence[Ids] | None = None,
+    ) -> list[Completion]:
+        """A completion for each prompt; ``allowed``: the ids that its tokens may be."""
+        from vllm import SamplingParams
+
+        limit = self.engine.max_model_len
+        choices = [None] * len(encoded) if allowed is None else allowed
         out = [too_long(ids, limit) for ids in encoded]
         rows = [row for row, ids in enumerate(encoded) if len(ids) < limit]
         parameters = [
             SamplingParams(
-                **sampling_fields(fitting(encoded[row], settings, limit), int(keys[row]), self.text.eos_ids),
+                **sampling_fields(
+                    fitting(encoded[row], settings, limit),
+                    int(keys[row]),
+                    self.text.answer_tokens,
+                    choices[row],
+                ),
                 detokenize=False,
             )
             for row in rows
@@ -57,7 +82,7 @@ class ColocatedSampler(TokenPolicy):
             [sampled] = answer.outputs
             ids = list(sampled.token_ids)
             logprobs = [position[i].logprob for position, i in zip(sampled.logprobs, ids, strict=True)]
-            out[row] = completion_of(self.text, encoded[row], ids, logprobs)
+            out[row] = completion_of(self.text, encoded[row], ids, logprobs, choices[row])
         return out
 
     def before_update(self) -> None:

@@ -36,8 +36,10 @@ from repro_rl.policy.http.exchange import (
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.policy.vllm.guided import guided_completions
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.policy.vllm.worker import EXTENSION
+from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
 SYNC_ROUNDS = 3  # a server that loses its weights more often during one batch is not coming up
@@ -73,7 +75,11 @@ class ServerSampler(TokenPolicy):
         self.weights_changed()
 
     def generate_ids(
-        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         """See TokenPolicy. A prompt that the server refuses gives a completion with ``error``.
 
@@ -83,7 +89,10 @@ class ServerSampler(TokenPolicy):
         if not encoded:
             return []
         for _ in range(SYNC_ROUNDS):
-            done = self._round(encoded, keys, settings)
+            if forms is None:
+                done = self._round(encoded, keys, settings)
+            else:
+                done = guided_completions(self.text, encoded, keys, settings, forms, self.limit, self._round)
             if self._served_weights_version() == self._weights_version:
                 return done
             self._send()
@@ -186,15 +195,25 @@ class ServerSampler(TokenPolicy):
 
     # Requests -------------------------------------------------------------------------------------
 
-    def _round(self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings) -> list[Completion]:
-        """One completion for each row, in parallel; the first error that concerns all ends the round."""
+    def _round(
+        self,
+        encoded: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        allowed: Sequence[Ids] | None = None,
+    ) -> list[Completion]:
+        """One completion for each row, in parallel; the first error that concerns all ends the round.
+
+        ``allowed``: the ids that the tokens of each may be.
+        """
+        choices = [None] * len(encoded) if allowed is None else allowed
         stop = threading.Event()
 
         def one(row: int) -> Completion:
             if stop.is_set():
                 return too_long((), 0)  # never returned: the round is over
             try:
-                return self._complete(encoded[row], int(keys[row]), settings, stop)
+                return self._complete(encoded[row], int(keys[row]), settings, choices[row], stop)
             except BaseException:
                 stop.set()
                 raise
@@ -203,14 +222,19 @@ class ServerSampler(TokenPolicy):
             return list(pool.map(one, range(len(encoded))))
 
     def _complete(
-        self, prompt: Ids, key: int, settings: SamplingSettings, stop: threading.Event
+        self,
+        prompt: Ids,
+        key: int,
+        settings: SamplingSettings,
+        allowed: Ids | None,
+        stop: threading.Event,
     ) -> Completion:
         if len(prompt) >= self.limit:
             return too_long(prompt, self.limit)
         body = {
             "model": self.model,
             "prompt": list(prompt),
-            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.eos_ids),
+            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.answer_tokens, allowed),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,  # in place of texts, which have no names without a tokenizer
             "skip_special_tokens": False,
@@ -218,7 +242,10 @@ class ServerSampler(TokenPolicy):
         }
         try:
             completion: Completion = self._request(
-                "/v1/completions", body, lambda data: read_completion(data, self.text, prompt), stop
+                "/v1/completions",
+                body,
+                lambda data: read_completion(data, self.text, prompt, allowed),
+                stop,
             )
             return completion
         except RefusedPrompt as error:
@@ -273,7 +300,7 @@ def _json(data: bytes) -> Any:
     return content
 
 
-def read_completion(data: bytes, text: TextCodec, prompt: Ids) -> Completion:
+def read_completion(data: bytes, text: TextCodec, prompt: Ids, allowed: Ids | None = None) -> Completion:
     """The completion in an answer of /v1/completions. Raises PassingError naming what is wrong with it."""
     content = _json(data)
     try:
@@ -283,7 +310,8 @@ def read_completion(data: bytes, text: TextCodec, prompt: Ids) -> Completion:
         seen = choice.get("prompt_token_ids")
         if seen is not None and tuple(seen) != prompt:
             raise ValueError("the server saw another prompt")
-        return completion_of(text, prompt, choice["token_ids"], choice["logprobs"]["token_logprobs"])
+        logprobs = choice["logprobs"]["token_logprobs"]
+        return completion_of(text, prompt, choice["token_ids"], logprobs, allowed)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         shape = f"{type(error).__name__}: {error}"
         raise PassingError(f"the answer is not a completion with token ids ({shape})") from error

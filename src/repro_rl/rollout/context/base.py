@@ -9,13 +9,15 @@ from typing import ClassVar
 
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
+from repro_rl.policy.base import PromptText
+from repro_rl.policy.guided import token_guide
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.reflection import Judge
-from repro_rl.rollout.samples import SampleFormat
+from repro_rl.rollout.samples import SampleFormat, guided_target, target_sample
 from repro_rl.text.prompts import PromptBuilder, StepInputs
-from repro_rl.types import Group, Sample, Step, Trajectory
+from repro_rl.types import Group, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 MAX_LIVE = 512  # episodes under way at once, where the caller sets no limit
 
@@ -103,6 +105,15 @@ class Context(ABC):
         """The metrics of this mode alone; docs/metrics.md explains each."""
         return {}
 
+    def check_guided(self, prompts: PromptBuilder, text: PromptText) -> None:
+        """A guided reflection on the longest episode must fit its limit. Raises PreflightError, ConfigError.
+
+        Nothing is checked where only a server knows its tokens.
+        """
+        form = prompts.reflection_form(self.pool.first.max_steps)
+        if form is not None and isinstance(text, TextCodec):
+            check_reflection_length(self.limits.reflection, token_guide(text, form).longest)
+
     def shows_once(self) -> bool:
         """Whether demonstrations stand in the first prompt alone, for the whole episode."""
         return False
@@ -112,6 +123,32 @@ def check_length(setting: str, limit: int, needed: int) -> None:
     """A demonstrated completion must fit ``setting``. Raises PreflightError."""
     if needed > limit:
         raise PreflightError(f"{setting} is {limit}, but a demonstration needs {needed} tokens; raise it.")
+
+
+def check_reflection_length(limit: int, needed: int) -> None:
+    """Raises PreflightError for guided reflections that may be longer than ``limit``."""
+    if needed > limit:
+        raise PreflightError(
+            f"prompt.reflect_new_tokens is {limit} (or the model's positions leave no more), but a guided "
+            f"reflection on the longest episode has up to {needed} tokens; raise it to that."
+        )
+
+
+def reflection_sample(
+    context: Ids, values: Sequence[int], prompts: PromptBuilder, text: TextCodec, limit: int
+) -> Sample:
+    """A labelled reflection to imitate, after the ids ``context``; of a guided one, only what is sampled.
+
+    Raises PreflightError when it has more than ``limit`` tokens.
+    """
+    form = prompts.reflection_form(len(values))
+    if form is None:
+        target = text.encode_target(prompts.reflection_target(values))
+        check_length("prompt.reflect_new_tokens", limit, len(target))
+        return target_sample([Piece(context, TokenKind.CONTEXT), Piece(target, TokenKind.REFLECT)])
+    answer, allowed = token_guide(text, form).encode([prompts.round_progress(value) for value in values])
+    check_length("prompt.reflect_new_tokens", limit, len(answer))
+    return guided_target(context, answer, allowed, TokenKind.REFLECT)
 
 
 def first_inputs(env: TextEnv, task: str) -> StepInputs:

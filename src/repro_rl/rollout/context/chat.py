@@ -30,7 +30,7 @@ from repro_rl.rollout.context.turn_budget import TurnBudget
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.episode import completions_of
 from repro_rl.rollout.fit import FittedPrompt
-from repro_rl.rollout.reflection import Judge, read_reflection, reflection_keys
+from repro_rl.rollout.reflection import Judge, read_reflection, reflection_forms, reflection_keys
 from repro_rl.rollout.samples import SampleFormat, make_sample, trained_parts
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.text.turns import TurnPrompts
@@ -61,6 +61,8 @@ class ChatContext(Context):
             )
         at_once = max(1, self.limits.cache // self.limits.conversation)
         count = min(options.max_live or MAX_LIVE, at_once)
+        if judge is not None:
+            self.check_guided(actor.prompts, actor.policy.text)
         trajectories: list[Trajectory] = []
         for start in range(0, len(requests), count):
             session = actor.policy.open_chat()
@@ -93,7 +95,8 @@ class ChatContext(Context):
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """The episode as one conversation; one that is too long gives its beginning."""
-        return [self._demos(prompts, text).actions(trajectory, demonstrations)]
+        sample = self._demos(prompts, text).actions(trajectory, demonstrations)
+        return [sample] if sample.trained.any() or sample.branches else []
 
     def reflection_demo(
         self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
@@ -201,7 +204,9 @@ def _reflect(
     keys = reflection_keys(trajectories, stream)
     for sampling, indices in judge.by_sampling(trajectories).items():
         texts = [questions[index][0] for index in indices]
-        completions = session.answer([rows[index] for index in indices], texts, keys[indices], sampling)
+        forms = reflection_forms([trajectories[index] for index in indices], budget.turns.prompts)
+        chosen = [rows[index] for index in indices]
+        completions = session.answer(chosen, texts, keys[indices], sampling, forms)
         for index, completion in zip(indices, completions, strict=True):
             text, shortened = questions[index]
             trajectory = trajectories[index]

@@ -16,13 +16,14 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.random_streams import name_key
-from repro_rl.rollout.context.base import ContextLimits, check_length, replayed
+from repro_rl.rollout.context.base import ContextLimits, check_length, reflection_sample, replayed
+from repro_rl.rollout.context.targets import branch_answer, executed_answer, ids_of
 from repro_rl.rollout.context.turn_budget import TurnBudget
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.samples import target_sample
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.text.turns import TurnPrompts
-from repro_rl.types import Ids, Sample, Step, TokenKind, Trajectory
+from repro_rl.types import Branch, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 
 class ChatDemos:
@@ -33,15 +34,23 @@ class ChatDemos:
         self.budget = TurnBudget(TurnPrompts(prompts), text.turn_size, limits)
 
     def actions(self, trajectory: Trajectory, demonstrations: Sequence[str]) -> Sample:
-        """All answers trained. Raises PreflightError when an answer, or the first turn, is too long."""
-        parts: list[tuple[Ids, TokenKind]] = []
+        """All answers trained; where a mistake was executed, the expert's one is a branch (``targets``).
+
+        Raises PreflightError when an answer, or the first turn, is too long.
+        """
+        parts: list[Piece] = []
+        branches: list[Branch] = []
         conversation = Conversation(self.text)
         for step, turn in self._turns(conversation, trajectory, list(demonstrations)):
-            target = self.text.encode_target(self.prompts.action_target(step.online, step.action))
-            check_length("prompt.action_tokens", self.limits.action, len(target))
-            conversation.add(turn, target)
-            parts += [(turn, TokenKind.CONTEXT), (target, TokenKind.ACT)]
-        return target_sample(parts)
+            pieces = executed_answer(step, self.prompts, self.text)
+            other = branch_answer(step, self.prompts, self.text)
+            for answer in (pieces, other):
+                check_length("prompt.action_tokens", self.limits.action, len(ids_of(answer)))
+            if other:
+                branches.append(Branch(len(conversation.ids) + len(turn), other))
+            conversation.add(turn, ids_of(pieces))
+            parts += [Piece(turn, TokenKind.CONTEXT), *pieces]
+        return target_sample(parts, branches)
 
     def reflection(self, trajectory: Trajectory, *names: object) -> Sample:
         """The labelled reflection trained, after the episode with random online progress.
@@ -63,10 +72,8 @@ class ChatDemos:
                 f"{self.limits.conversation})."
             )
         question, _ = self.budget.fit_question(trajectory, len(conversation.ids))
-        target = self.text.encode_target(self.prompts.reflection_target(values))
-        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
         context = (*conversation.ids, *conversation.turn(question))
-        return target_sample([(context, TokenKind.CONTEXT), (target, TokenKind.REFLECT)])
+        return reflection_sample(context, values, self.prompts, self.text, self.limits.reflection)
 
     def _random_progress(self, trajectory: Trajectory, *names: object) -> list[int]:
         """Online progress [T], uniform over the numbers that targets may hold."""

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from repro_rl.errors import PreflightError
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
-from repro_rl.rollout.context.base import MAX_LIVE, Context, check_length, first_inputs, replayed
+from repro_rl.rollout.context.base import (
+    MAX_LIVE,
+    Context,
+    check_length,
+    first_inputs,
+    reflection_sample,
+    replayed,
+)
+from repro_rl.rollout.context.targets import expert_answer, ids_of
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
 from repro_rl.rollout.samples import SampleFormat, make_sample, target_sample, trained_parts
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.types import Group, Ids, Sample, TokenKind, Trajectory
+from repro_rl.types import Group, Ids, Piece, Sample, TokenKind, Trajectory
 
 
 class WindowContext(Context):
@@ -26,6 +34,8 @@ class WindowContext(Context):
     ) -> list[Trajectory]:
         trajectories: list[Trajectory] = []
         live = options.max_live or MAX_LIVE
+        if judge is not None:
+            self.check_guided(actor.prompts, (judge.policy or actor.policy).text)
         for start in range(0, len(requests), live):
             chunk = requests[start : start + live]
             trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
@@ -57,7 +67,7 @@ class WindowContext(Context):
         text: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
-        """One sample a step: the prompt that an agent would see, and the demonstrated completion."""
+        """One sample a step: the prompt that an agent would see, and the expert's answer to it."""
         samples = []
         texts = list(demonstrations)
         for inputs, step in replayed(self.pool.first, trajectory):
@@ -67,9 +77,11 @@ class WindowContext(Context):
                     f"The prompt of step {step.t} of {trajectory.task_id} has more than "
                     f"{self.limits.prompt} tokens; raise prompt.max_prompt_tokens."
                 )
-            target = text.encode_target(prompts.action_target(step.online, step.action))
-            check_length("prompt.action_tokens", self.limits.action, len(target))
-            samples.append(imitation_sample(text.encode(prompt.text), target, TokenKind.ACT))
+            target = expert_answer(step, prompts, text)
+            if not target:  # a dead end, in which the expert had no answer
+                continue
+            check_length("prompt.action_tokens", self.limits.action, len(ids_of(target)))
+            samples.append(target_sample([Piece(text.encode(prompt.text), TokenKind.CONTEXT), *target]))
         return samples
 
     def reflection_demo(
@@ -83,9 +95,7 @@ class WindowContext(Context):
                 f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
                 "prompt.max_reflect_tokens."
             )
-        target = text.encode_target(prompts.reflection_target(values))
-        check_length("prompt.reflect_new_tokens", self.limits.reflection, len(target))
-        return imitation_sample(text.encode(fitted[0]), target, TokenKind.REFLECT)
+        return reflection_sample(text.encode(fitted[0]), values, prompts, text, self.limits.reflection)
 
     def reflection_prompts(
         self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]

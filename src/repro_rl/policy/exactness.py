@@ -1,0 +1,186 @@
+"""Are sampled log-probs those that the model computes? Measured on the model itself.
+
+Policy gradients need the log-probs of the sampled tokens. Padding, shared prefixes and KV caches must not
+change them, whatever else is in the batch. ``capabilities`` knows from code and configuration what is
+exact; this module tries it out, in both contexts, on prompts of unequal length that begin alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.errors import CheckpointError
+from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
+from repro_rl.policy.capabilities import base_model, capabilities_of
+from repro_rl.policy.text import TextCodec
+from repro_rl.random_streams import name_key
+from repro_rl.types import Completion, Ids
+
+SENTENCE = (
+    "you are in a small room with two doors and a desk and on the desk you see a red book and a green lamp "
+    "so what do you do next"
+)
+SHARED = 20  # words that the longer prompts have in common
+TAILS = (2, 5, 11)  # words that follow them
+# Mean difference of log-probs, nats, from which a model is refused. SmolLM2-135M rounds to 3e-6 in float32
+# and to .03 in bfloat16; a wrong mask costs more.
+REFUSED = 3e-4
+REFUSED_HALF = 0.3
+
+
+class ExactPolicy(Protocol):
+    """What the measurements need of a policy whose model is in this process."""
+
+    model: Any
+    text: TextCodec
+    mixed: bool  # forward passes run under bfloat16 autocast
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def precision(self) -> AbstractContextManager[Any]: ...
+
+    def generate_ids(
+        self, encoded: Sequence[Ids], keys: Keys, settings: SamplingSettings
+    ) -> list[Completion]: ...
+
+    def open_chat(self) -> ChatSession: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Deviation:
+    """Sampled log-probs beside computed ones."""
+
+    largest: float  # |difference| of one token, nats
+    mean: float
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.largest:.1e} at most, {self.mean:.1e} on average ({self.tokens} tokens)"
+
+
+def probe_texts(text: TextCodec) -> list[str]:
+    """Prompts of unequal length: three with a common beginning and a short one, in words that ``text`` knows.
+
+    A word-level tokenizer knows few; then they are words of its vocabulary. Three turns fit into the model's
+    positions twice.
+    """
+    words = SENTENCE.split()
+    if text.unknown_words(SENTENCE):
+        words = _vocabulary_words(text) or words
+    limit = (text.positions or 4096) // 6
+    shared = SHARED
+    while shared > 1 and len(text.encode(_prompt(words, shared, max(TAILS)))) > limit:
+        shared -= 1
+    return [_prompt(words, shared, size) for size in TAILS] + [_prompt(words[3:], 0, 4)]
+
+
+def _prompt(words: Sequence[str], shared: int, rest: int) -> str:
+    """``shared`` words, repeated if there are fewer, and as many others again from the end."""
+    repeated = list(words) * (1 + (shared + rest) // len(words))
+    return " ".join(repeated[:shared] + repeated[::-1][:rest])
+
+
+def window_deviation(policy: ExactPolicy, prompts: Sequence[Ids], new_tokens: int) -> Deviation:
+    """Of answers to single prompts that are sampled together."""
+    answers = policy.generate_ids(prompts, _keys(len(prompts), "window"), SamplingSettings(new_tokens))
+    return _deviation(policy, [[answer] for answer in answers])
+
+
+def chat_deviation(policy: ExactPolicy, texts: Sequence[str], new_tokens: int) -> Deviation:
+    """Of conversations of three turns: the texts in turn, two conversations that begin alike.
+
+    One conversation ends after the second turn, so that rows leave the batch.
+    """
+    settings = SamplingSettings(new_tokens)
+    session = policy.open_chat()
+    rows = [*range(len(texts)), len(texts)]
+    first = [*texts, texts[0]]
+    answers: list[list[Completion]] = [[] for _ in rows]
+    for turn in range(3):
+        if turn == 2:
+            session.close(0)
+        active = rows if turn < 2 else rows[1:]
+        users = first if turn == 0 else [texts[(row + turn) % len(texts)] for row in rows]
+        got = session.answer(active, [users[row] for row in active], _keys(len(active), turn), settings)
+        for row, completion in zip(active, got, strict=True):
+            answers[row].append(completion)
+    for row in rows[1:]:
+        session.close(row)
+    return _deviation(policy, answers)
+
+
+def is_half(policy: ExactPolicy) -> bool:
+    """Whether forward passes compute in half precision."""
+    return policy.mixed or policy.model.dtype.itemsize < 4
+
+
+@torch.no_grad()
+def logprobs_of(policy: ExactPolicy, ids: Ids) -> NDArray[np.float32]:
+    """[L, V] after every token, by one plain pass of the model over this row alone, without a cache."""
+    with policy.precision():
+        rows = torch.tensor([ids], device=policy.device)
+        logits = policy.model(input_ids=rows, use_cache=False).logits[0]
+    logprobs: NDArray[np.float32] = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+    return logprobs
+
+
+def check_exact(policy: ExactPolicy, name: object) -> None:
+    """Try out a model before anything is spent. ``name`` is what messages call it.
+
+    Raises CheckpointError when sampled log-probs are not the computed ones, and for RWKV's rescaling, which
+    changes the weights themselves.
+    """
+    config = base_model(policy.model).config
+    if config.model_type == "rwkv" and config.rescale_every:
+        raise CheckpointError(
+            f"{name} ({type(policy.model).__name__}) divides its weights when it is evaluated, so a "
+            f"checkpoint would be another model. Set rescale_every from {config.rescale_every} to 0 in its "
+            "config.json: only float16 needs it."
+        )
+    prompts = [policy.text.plain_ids(text) for text in probe_texts(policy.text)[:2]]
+    limit = REFUSED_HALF if is_half(policy) else REFUSED
+    architecture = type(base_model(policy.model)).__name__
+    measured = window_deviation(policy, prompts, 3)
+    if not measured.mean <= limit:
+        raise CheckpointError(
+            f"{name} ({architecture}) is sampled {capabilities_of(policy.model).batching.value}, and the "
+            f"sampled log-probs are not those of the model: they differ by {measured}, so training on them "
+            "would be wrong. Use an architecture that docs/models.md lists, or policy.backend=vllm."
+        )
+
+
+def _deviation(policy: ExactPolicy, conversations: Sequence[Sequence[Completion]]) -> Deviation:
+    """Of all answers; a conversation is the prompt ids and token ids of its completions one after another."""
+    differences: list[NDArray[np.float64]] = []
+    for answers in conversations:
+        ids: list[int] = []
+        spans: list[tuple[int, Completion]] = []
+        for answer in answers:
+            ids += answer.prompt_ids
+            spans.append((len(ids), answer))
+            ids += answer.token_ids
+        computed = logprobs_of(policy, tuple(ids))
+        for start, answer in spans:
+            rows = np.arange(start - 1, start - 1 + len(answer.token_ids))
+            difference = computed[rows, list(answer.token_ids)] - answer.logprobs.astype(np.float64)
+            differences.append(np.abs(difference))
+    every = np.concatenate(differences)
+    return Deviation(float(every.max()), float(every.mean()), len(every))
+
+
+def _vocabulary_words(text: TextCodec) -> list[str]:
+    """Words of a word-level tokenizer."""
+    words = sorted(text.tokenizer.get_vocab())
+    return [word for word in words if word.isalnum() and not text.unknown_words(word)]
+
+
+def _keys(count: int, name: object) -> Keys:
+    return np.array([name_key("exactness", name, row) for row in range(count)], dtype=np.uint64)

@@ -1,0 +1,76 @@
+"""The answers of demonstrations as tokens to imitate: which of them are trained.
+
+A step of a demonstration may hold a mistake: another action than the expert's was executed
+(``demos.mistakes``). In the conversation the executed answer stands, but the action is never trained on. Its
+progress is: reported before the action, it is that of the expert's answer, which a policy that errs has in
+mind; reported after it, the true one of the executed action. The expert's answer is a branch of the
+conversation at that step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from repro_rl.policy.text import TextCodec
+from repro_rl.rollout.samples import first_token_beyond
+from repro_rl.text.parse import TextFormat, parse_action
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import AnswerPart, Ids, Piece, Step, TokenKind
+
+UNTRAINED = TokenKind.CONTEXT
+
+
+def expert_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> list[Piece]:
+    """The expert's answer in the state of ``step``, all of it trained; empty where it had none."""
+    advice = step.advice
+    if advice is None:
+        return answer_pieces(prompts.action_target(step.online, step.action), prompts.fmt, text)
+    if not advice.action:
+        return []
+    return answer_pieces(prompts.action_target(advice.online, advice.action), prompts.fmt, text)
+
+
+def executed_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> list[Piece]:
+    """The executed answer of ``step``; of a mistake, only the progress is trained."""
+    if step.advice is None or not step.mistake:
+        return expert_answer(step, prompts, text)
+    if not step.action.strip():
+        return [Piece(text.encode_target(""), UNTRAINED)]
+    after = prompts.fmt.report == "after"
+    # Where the expert had no answer, nothing is known that could be reported before the action.
+    online = step.online if after or step.advice.online is None else step.advice.online
+    trained = after or bool(step.advice.action)
+    pieces = answer_pieces(prompts.action_target(online, step.action), prompts.fmt, text)
+    return [
+        piece if trained and piece.part is AnswerPart.PROGRESS else Piece(piece.ids, UNTRAINED)
+        for piece in pieces
+    ]
+
+
+def branch_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> tuple[Piece, ...]:
+    """The expert's answer where a mistake was executed, without what ``executed_answer`` trains already."""
+    if not step.mistake:
+        return ()
+    known = prompts.fmt.report == "before"  # the progress, which comes first
+    return tuple(
+        Piece(piece.ids, UNTRAINED) if known and piece.part is AnswerPart.PROGRESS else piece
+        for piece in expert_answer(step, prompts, text)
+    )
+
+
+def answer_pieces(answer: str, fmt: TextFormat, text: TextCodec) -> list[Piece]:
+    """The tokens of an answer as its progress and its action, in their order, all trained."""
+    ids, parsed = text.encode_target(answer), parse_action(answer, fmt)
+    begin = first_token_beyond(ids, parsed.action_start, text.decode) if parsed.action_start > 0 else 0
+    end = first_token_beyond(ids, parsed.action_end, text.decode)
+    pieces = [
+        Piece(ids[:begin], TokenKind.ACT, AnswerPart.PROGRESS),
+        Piece(ids[begin:end], TokenKind.ACT, AnswerPart.ACTION),
+        Piece(ids[end:], TokenKind.ACT, AnswerPart.PROGRESS),
+    ]
+    return [piece for piece in pieces if piece.ids]
+
+
+def ids_of(pieces: Sequence[Piece]) -> Ids:
+    """All tokens of ``pieces``."""
+    return tuple(token for piece in pieces for token in piece.ids)

@@ -1,0 +1,66 @@
+"""Sizes and SHA-256 sums of a model folder's files, in its state.json: a damaged file is an error.
+
+safetensors has no checksum of its own, and one flipped bit of a weight changes all that follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from repro_rl.errors import CheckpointError
+from repro_rl.files import read_json_if_any
+
+STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
+OPTIMIZER_FILE = "optimizer.safetensors"
+SUMS = "files"  # the sums in it; older checkpoints have none
+
+
+def file_sums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file in ``folder`` but state.json, by its path there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STATE_FILE)
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in paths
+    }
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check_files(folder: Path, *, only: str | None = None, but: str | None = None) -> None:
+    """The files of a model folder must be those that were written, where its state.json has their sums.
+
+    ``only``: this file alone; ``but``: all except this one. Raises CheckpointError naming the first other.
+    """
+    sums = read_json_if_any(folder / STATE_FILE).get(SUMS)
+    if not isinstance(sums, dict):
+        return
+    for name, written in sums.items():
+        if name == but or only not in (None, name):
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(folder, f"{path} is missing")
+        if path.stat().st_size != written["size"]:
+            raise _damaged(
+                folder, f"{path} has {path.stat().st_size:,} bytes, {written['size']:,} were written"
+            )
+        if sha256(path) != written["sha256"]:
+            raise _damaged(folder, f"the content of {path} is not what was written (SHA-256)")
+
+
+def _damaged(folder: Path, what: str) -> CheckpointError:
+    advice = (
+        f"Delete {folder} to use an older checkpoint"
+        if folder.parent.name == "checkpoints"
+        else f"Copy {folder} again, or delete it and repeat the command that made it"
+    )
+    return CheckpointError(
+        f"{what}: damaged, or edited since. {advice}; if the change is yours, remove {SUMS!r} from "
+        f"{folder / STATE_FILE}."
+    )

@@ -1,0 +1,218 @@
+"""``check_model`` tries out a model before a run does: ``repro-rl doctor --model``.
+
+It says what will be used, and checks on the model itself that sampled log-probs are computed ones in both
+contexts, that an optimizer step learns, and that a checkpoint is the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from repro_rl.config import KlSection, RunConfig
+from repro_rl.envs.checker import Check
+from repro_rl.errors import ReproError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.exactness import (
+    Deviation,
+    chat_deviation,
+    is_half,
+    logprobs_of,
+    probe_texts,
+    window_deviation,
+)
+from repro_rl.policy.packed import use_packed
+from repro_rl.run.models import load_trained
+from repro_rl.run.preflight import check_model_text
+from repro_rl.study.model_facts import free_bytes, model_facts, training_bytes
+from repro_rl.train import Batch, Collation, LossSettings, Row, build_optimizer, imitation_loss, policy_loss
+from repro_rl.types import Ids, TokenKind
+
+# Mean difference of log-probs, nats, that passes. Single tokens of a real model in float32 differ by 1e-5.
+TOLERANCE = 1e-5
+TOLERANCE_HALF = 0.1  # as alarms.max_mismatch; rounding of bfloat16 gives .03
+WINDOW_TOKENS, CHAT_TOKENS = 4, 3  # sampled for an answer
+LEARNING_RATES = (1e-4, 1e-5)  # tried one after another: the first step of AdamW is as long as its rate
+
+
+@dataclass(slots=True, frozen=True)
+class Conformance:
+    """What ``check_model`` found out."""
+
+    model: str  # as it was named
+    facts: dict[str, str]  # what will be used, in words
+    checks: tuple[Check, ...]
+    window: Deviation | None  # sampled beside computed log-probs of single prompts; None: sampling failed
+    chat: Deviation | None  # of conversations of three turns
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+
+def check_model(model: str | Path, config: RunConfig, *, prompts: bool = False) -> Conformance:
+    """Load a model folder or hub name as a training run with these settings would, describe and check it.
+
+    ``prompts``: check as well that the section ``prompt`` suits the model. A checkpoint is written into the
+    system's temporary folder for a moment. Raises CheckpointError for a model that cannot be loaded or is
+    refused; whatever happens later is a failed check.
+    """
+    policy = load_trained(config.policy, model, resumed=False, seed=config.seed)
+    facts = model_facts(policy, config)
+    checks = _Checks(policy, config)
+    results = [
+        _guarded("window sampling", checks.window_sampling),
+        _guarded("chat sampling", checks.chat_sampling),
+        _guarded("update", checks.update),
+        _guarded("learning", checks.learning),
+    ]
+    if prompts:
+        results.append(_guarded("prompts", checks.prompts))
+    with tempfile.TemporaryDirectory() as written:
+        results.append(_guarded("checkpoint", lambda: checks.checkpoint(Path(written) / "model")))
+    return Conformance(str(model), facts, tuple(results), checks.window, checks.chat)
+
+
+class _ConformanceError(Exception):
+    """A check failed; the message becomes its detail."""
+
+
+def _guarded(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except (_ConformanceError, ReproError) as error:
+        return Check(name, False, str(error))
+    except Exception as error:  # a model's code may raise anything
+        return Check(name, False, f"raised {type(error).__name__}: {error}")
+
+
+class _Checks:
+    """The checks of one call. Each returns its detail or raises."""
+
+    def __init__(self, policy: TransformersPolicy, config: RunConfig):
+        self.policy, self.config = policy, config
+        self.tolerance = TOLERANCE_HALF if is_half(policy) else TOLERANCE
+        self.texts = probe_texts(policy.text)
+        self.window: Deviation | None = None
+        self.chat: Deviation | None = None
+
+    def window_sampling(self) -> str:
+        prompts = [self.policy.text.encode(text) for text in (*self.texts, self.texts[0])]
+        self.window = window_deviation(self.policy, prompts, WINDOW_TOKENS)
+        return self._agree(self.window)
+
+    def chat_sampling(self) -> str:
+        self.chat = chat_deviation(self.policy, self.texts, CHAT_TOKENS)
+        return self._agree(self.chat)
+
+    def update(self) -> str:
+        """The trainer's forward pass over a batch of unequal rows, in training mode."""
+        policy = self.policy
+        settings = LossSettings(self.config.train.clip, KlSection(form="none"), 0.0, 1.0)
+        batch = self._batch(self._rows())
+        policy.model.train()
+        with torch.no_grad(), policy.precision():
+            terms = policy_loss(policy.model, batch, settings)
+        policy.model.eval()
+        found = terms.mismatch / terms.tokens
+        if not found <= self.tolerance:
+            raise _ConformanceError(
+                f"the trainer's log-probs differ from the model's by {found:.1e} on average: the sampler and "
+                "the trainer are not one distribution; report the architecture"
+            )
+        return f"the trainer's log-probs are the model's ({found:.1e} on average)"
+
+    def learning(self) -> str:
+        """One optimizer step on a batch lowers its loss."""
+        policy, train = self.policy, self.config.train
+        needed, free = training_bytes(policy, train.optimizer), free_bytes(policy.device)
+        if free is not None and needed > free:
+            raise _ConformanceError(
+                f"gradients and optimizer need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; train an "
+                "adapter (policy.lora.rank=16), or use a smaller model or a larger machine"
+            )
+        batch = self._batch(self._rows())
+        before = after = self._loss(batch).item()
+        for rate in LEARNING_RATES:
+            optimizer = build_optimizer(
+                train.optimizer, policy.model, lr=rate, betas=train.betas, weight_decay=0.0
+            )
+            policy.model.train()
+            self._loss(batch).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            policy.model.zero_grad(set_to_none=True)
+            policy.model.eval()
+            after = self._loss(batch).item()
+            if after < before:
+                return f"one step at lr {rate:g} lowers the loss from {before:.4f} to {after:.4f}"
+        raise _ConformanceError(
+            f"an optimizer step does not lower the loss ({before:.4f}, then {after:.4f}); weights in half "
+            "precision lose small steps: set policy.dtype=float32, or train an adapter (policy.lora.rank=16)"
+        )
+
+    def prompts(self) -> str:
+        """The thinking switch of the template and the format of answers agree."""
+        check_model_text(self.config.prompt, self.policy.text)
+        return "the chat template and the settings of prompts agree"
+
+    def checkpoint(self, folder: Path) -> str:
+        """Saved and loaded, the trained weights give the same log-probs."""
+        policy, ids = self.policy, self.policy.text.encode(self.texts[0])
+        before = logprobs_of(policy, ids)
+        policy.save(folder)
+        loaded = TransformersPolicy.load(folder, self.config.policy, training=True)
+        found = float(np.abs(before - logprobs_of(loaded, ids)).mean())
+        if loaded.text.encode(self.texts[0]) != ids:
+            raise _ConformanceError("the saved tokenizer encodes a prompt differently; report the tokenizer")
+        if not found <= self.tolerance:
+            raise _ConformanceError(
+                f"saved and loaded, the model's log-probs differ by {found:.1e} on average: its checkpoints "
+                "would be another model; report the architecture to transformers"
+            )
+        return f"saved and loaded, the model is the same ({found:.1e})"
+
+    def _agree(self, found: Deviation) -> str:
+        if not found.mean <= self.tolerance:
+            raise _ConformanceError(
+                f"sampled and computed log-probs differ by {found}; {self.tolerance:g} on average is allowed"
+            )
+        return f"sampled log-probs are the model's, {found}"
+
+    def _rows(self) -> list[Row]:
+        """Prompts of unequal length with answers of their own, each with the log-probs of a plain pass."""
+        prompts = [self.policy.text.encode(text) for text in self.texts]
+        answer = self.policy.text.encode_target(" ".join(self.texts[-1].split()[:3]))
+        return [self._row(prompt, answer) for prompt in prompts]
+
+    def _row(self, prompt: Ids, answer: Ids) -> Row:
+        ids = np.array((*prompt, *answer), dtype=np.int64)
+        trained = np.arange(len(ids)) >= len(prompt)
+        logprob = np.zeros(len(ids), dtype=np.float32)
+        computed = logprobs_of(self.policy, (*prompt, *answer))
+        logprob[1:] = computed[np.arange(len(ids) - 1), ids[1:]]
+        return Row(
+            ids=ids,
+            kind=np.where(trained, TokenKind.ACT, TokenKind.CONTEXT).astype(np.int8),
+            positive=trained.astype(np.float32),
+            negative=np.zeros(len(ids), dtype=np.float32),
+            logprob=logprob,
+            count=1,
+        )
+
+    def _batch(self, rows: list[Row]) -> Batch:
+        policy = self.policy
+        as_tree = use_packed(policy.packed_allowed, policy.model)
+        tokens = sum(int(row.trained.sum()) for row in rows)
+        return Collation(policy.text.pad_id, policy.device, as_tree).collate(
+            rows, {TokenKind.ACT: 1 / tokens}
+        )
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        with self.policy.precision():
+            return imitation_loss(self.policy.model, batch)
