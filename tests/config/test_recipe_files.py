@@ -58,6 +58,8 @@ def test_recipes_for_models_that_read(env):
         prompt, train = config.prompt, config.train
         assert config.env.name == env
         assert (prompt.style, prompt.context, prompt.think) == ("full", "chat", "off")
+        assert (prompt.admissible, prompt.reflect_form) == ("off", "guided")
+        assert config.demos.agent == "reader"
         assert train.groups * train.group_size <= 16  # an iteration of minutes on one core
         steps = config.env.settings["max_steps"]
         assert prompt.reflect_new_tokens >= 10 * steps + 10

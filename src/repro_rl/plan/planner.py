@@ -74,7 +74,13 @@ def make_plan(
         tasks = _sample(env.panel(train.split).ids, options.tasks)
         chat = config.prompt.context == "chat"
         table = count_tokens(
-            env, tasks, setup.prompts, codec or CharacterCodec(), chat=chat, seed=config.seed
+            env,
+            tasks,
+            setup.prompts,
+            codec or CharacterCodec(),
+            chat=chat,
+            guided=config.prompt.reflect_form == "guided",
+            seed=config.seed,
         )
         if chat:
             work = conversation_work(table, config.prompt, policy, train, config.method, options.lengths)
