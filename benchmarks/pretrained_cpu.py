@@ -47,7 +47,7 @@ from repro_rl.train.batch import Collation, merge
 from repro_rl.train.loss import LossSettings, policy_loss
 from repro_rl.types import Completion, Ids, Sample, TokenKind
 
-SHAPE = {  # SmolLM2-135M
+SHAPE: dict[str, Any] = {  # SmolLM2-135M
     "vocab_size": 49_152,
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -111,8 +111,8 @@ def record(tasks: int, rollouts: int, steps: int) -> Job:
     return job
 
 
-def random_model(folder: Path, job: Job, layers: int) -> Path:
-    """SmolLM2's shape with random weights, and a tokenizer of the words in the texts."""
+def random_model(folder: Path, job: Job, shape: dict[str, Any]) -> Path:
+    """Random weights, and a tokenizer of the words in the texts."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -120,15 +120,14 @@ def random_model(folder: Path, job: Job, layers: int) -> Path:
 
     words = sorted({word for texts in (*job.window, *job.chat) for text in texts for word in text.split()})
     vocabulary = ["<pad>", "<eos>", "<unk>", *words]
-    vocabulary += [f"<{i}>" for i in range(SHAPE["vocab_size"] - len(vocabulary))]
+    vocabulary += [f"<{i}>" for i in range(shape["vocab_size"] - len(vocabulary))]
     core = Tokenizer(WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     core.pre_tokenizer = WhitespaceSplit()
     names = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=core, **names).save_pretrained(folder)
     torch.manual_seed(0)
     ids = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
-    config = LlamaConfig(**SHAPE | {"num_hidden_layers": layers} | ids)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**shape, **ids)).save_pretrained(folder)
     return folder
 
 
@@ -394,7 +393,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, help="a folder with a model  [default: random weights]")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"], help="of random weights")
+    parser.add_argument("--quick", action="store_true", help="a small job and a small model, seconds")
     parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
@@ -407,9 +406,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the figures, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    shape = dict(SHAPE)
+    if arguments.quick:
+        shape |= {"num_hidden_layers": 1, "vocab_size": 2000}
+        arguments.tasks, arguments.rollouts, arguments.steps = 1, 2, 2
+        arguments.answer, arguments.repetitions = 3, 1
     job = record(arguments.tasks, arguments.rollouts, arguments.steps)
     with tempfile.TemporaryDirectory() as made:
-        folder = arguments.model or random_model(Path(made), job, arguments.layers)
+        folder = arguments.model or random_model(Path(made), job, shape)
         policy = load(folder, arguments.dtype)
         found = measure(arguments, policy, job, folder)
     found["run"] = {"argv": sys.argv[1:], "versions": versions("torch", "transformers")}

@@ -35,8 +35,8 @@ INSTALL = (
 )
 DIFFERENCES = """What differs:
 - context: TRL's episode is one conversation (each answer sees all earlier turns), ours one prompt a step;
-  both get the environment's same words at every step
-- TRL trains on one row an episode, we on one a step; advantages are one a trajectory on both sides
+  both get the environment's same words at every step. With prompt.context=chat ours is a conversation too
+- so TRL trains on one row an episode, we on one a step; advantages are one a trajectory on both sides
 - TRL recomputes the log-probs of what it sampled before a first update, we keep the sampler's
 - randomness: other streams, so other episodes; steps played are printed, and the ratio a step"""
 
@@ -54,6 +54,7 @@ def job_settings(arguments: argparse.Namespace, init: str) -> list[str]:
         f"train.groups={arguments.groups}",
         f"train.group_size={arguments.group_size}",
         f"train.minibatches={arguments.minibatches}",
+        *arguments.overrides,
     ]
     return settings
 
@@ -93,6 +94,7 @@ def play_trl(config: RunConfig, folder: Path) -> None:
 
     from repro_rl.run.setup import set_up
     from repro_rl.text import StepInputs, parse_action
+    from repro_rl.text.turns import TurnPrompts
     from repro_rl.train import task_schedule
 
     setup = set_up(config)
@@ -118,11 +120,13 @@ def play_trl(config: RunConfig, folder: Path) -> None:
     )
     seen = {"steps": 0, "tokens": 0, "won": 0.0}
 
+    text_of = TurnPrompts(prompts).act if config.prompt.context == "chat" else prompts.act
+
     def prompt_ids(env: Any, observation: str, info: dict[str, Any], step: int) -> list[int]:
         inputs = StepInputs(
             env.instructions, info["goal"], observation, info["admissible"], step, env.max_steps
         )
-        return list(tokenizer(prompts.act(inputs), add_special_tokens=False)["input_ids"])
+        return list(tokenizer(text_of(inputs), add_special_tokens=False)["input_ids"])
 
     def rollout(names: list[str], trainer: Any) -> dict[str, Any]:
         """Every episode to its end: TRL's fields, and the return for the reward function."""
@@ -312,6 +316,7 @@ def main() -> None:
     parser.add_argument("--minibatches", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a small job, seconds")
+    parser.add_argument("overrides", nargs="*", help="settings of both sides, such as prompt.context=chat")
     parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -86,6 +87,19 @@ def test_update(run, recipe):
     )
     assert samples >= rows
     assert tokens > nodes > rows
+
+
+def test_pretrained_cpu(run, tmp_path):
+    out = tmp_path / "figures.json"
+    text = run("pretrained_cpu", "--quick", "--out", out)
+    found = json.loads(out.read_text())
+    assert json.loads(text[text.index("{") :]) == found
+    for name in ("chat", "window", "update_chat", "update_window"):
+        assert found[name]["times_faster"] > 0
+    assert found["update_window"]["nodes"] < found["update_window"]["tokens"]
+    memory = found["cache_gb"]
+    assert memory["arithmetic"] == pytest.approx(32 * 3000 * 2 * 192 * 2 / 1e9)  # one layer
+    assert memory["first_turns_shared"] < memory["arithmetic"] < memory["alone"] < 1.1 * memory["arithmetic"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="TRL is here")
