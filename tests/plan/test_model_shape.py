@@ -89,9 +89,7 @@ def llama_config(shape: Shape) -> Any:
     return LlamaConfig(**{name: shape[name] for name in names})
 
 
-def saved_bytes(
-    family: str, shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, width: int
-) -> int:
+def saved_bytes(family: str, shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, width: int) -> int:
     """What a forward pass of a real model keeps for its backward pass, weights apart."""
     from transformers import AutoModelForCausalLM
 
