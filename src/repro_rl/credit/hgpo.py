@@ -7,8 +7,15 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from repro_rl.credit.baseline import EPSILON, Normalize, check_choice, check_steps, finite_array, number_keys
-from repro_rl.credit.gigpo import returns_to_go
+from repro_rl.credit.baseline import (
+    EPSILON,
+    Normalize,
+    check_choice,
+    check_steps,
+    finite_array,
+    number_keys,
+    returns_to_go,
+)
 from repro_rl.errors import ConfigError
 
 TOLERANCE = 1e-9  # relative to the group's largest value; a smaller deviation is rounding and counts as 0
