@@ -213,6 +213,8 @@ class Sample:
     # Of demonstrations, [L]: 4 * number of a trained part of an answer + its AnswerPart; 0 elsewhere.
     parts: NDArray[np.int64] | None = None
     branches: tuple[Branch, ...] = ()  # of demonstrations
+    # [L], log-probs of the teacher in self-distillation, NaN where it has none; None: no teacher at all.
+    teacher: NDArray[np.float32] | None = None
 
     @property
     def trained(self) -> NDArray[np.bool_]:

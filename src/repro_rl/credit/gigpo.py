@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from repro_rl.credit.baseline import (
@@ -17,6 +18,7 @@ from repro_rl.credit.baseline import (
     returns_to_go,
 )
 from repro_rl.errors import ConfigError
+
 
 def gigpo_advantages(
     rewards: Sequence[Sequence[float]],

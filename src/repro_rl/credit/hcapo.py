@@ -12,7 +12,11 @@ from repro_rl.credit.rules import register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("hcapo", published={"gamma": 0.95, "normalize": "mean_std", "episode_baseline": "trajectories"}, needs=["hindsight_log_prob"])
+@register_credit(
+    "hcapo",
+    published={"gamma": 0.95, "normalize": "mean_std", "episode_baseline": "trajectories"},
+    needs=["hindsight_log_prob"],
+)
 def hcapo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``EP(R) + omega * z(Q)`` of every step, z over all steps of the task.
 

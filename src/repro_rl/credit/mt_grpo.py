@@ -56,7 +56,9 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     if all(isinstance(row, list | tuple | np.ndarray) for row in turns):
         values = np.asarray([float(value) for row in turns for value in row], dtype=np.float64)
         inner = index < inputs.per_step(inputs.sizes) - 1  # the last step is the answer, not a turn
-        ids = number_keys("turns", list(zip(inputs.step_tasks[inner].tolist(), index[inner].tolist(), strict=True)))
+        ids = number_keys(
+            "turns", list(zip(inputs.step_tasks[inner].tolist(), index[inner].tolist(), strict=True))
+        )
         part = np.zeros_like(overall)
         part[inner] = own.coef * _standard(values[inner], ids, own.epsilon)
         return {"advantages": inputs.rows(overall + part)}

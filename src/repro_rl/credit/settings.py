@@ -166,7 +166,9 @@ class RewardSettings(Section):
     @model_validator(mode="after")
     def _shaped(self) -> RewardSettings:
         if self.shaping_form == "raw" and self.shaping == "none":
-            raise ValueError("method.shaping_form is 'raw', but method.shaping is 'none': there is no progress")
+            raise ValueError(
+                "method.shaping_form is 'raw', but method.shaping is 'none': there is no progress"
+            )
         return self
 
 
@@ -211,7 +213,6 @@ class CreditSettings(RewardSettings):
         description="tokens that get the step advantage. split: progress tokens get the alignment, format "
         "and boundary terms, centred in the group; action tokens the step advantage without the alignment",
     )
-
 
     @field_validator("value_source")
     @classmethod

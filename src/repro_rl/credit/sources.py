@@ -6,8 +6,8 @@ A package adds its own with ``@register_progress``, or as an entry point. The na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -21,7 +21,6 @@ Anchor = Literal["none", "clip", "outcome"]
 Series = list[float] | None
 # P_1..P_T of a finished episode as fractions 0..1, [T]; None where it has no values.
 TrajectorySource = Callable[[Trajectory], Series]
-
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,7 +126,9 @@ def group_series(group: Group, source: str, settings: Any) -> list[Series]:
     check_choice("progress source", source, SOURCES.names())
     function = SOURCES.get(source)
     if not isinstance(function, GroupSource):
-        return [progress_series(trajectory, source, anchor=settings.anchor) for trajectory in group.trajectories]
+        return [
+            progress_series(trajectory, source, anchor=settings.anchor) for trajectory in group.trajectories
+        ]
     rows = list(function.series(group, settings))
     if len(rows) != len(group.trajectories):
         raise ConfigError(
