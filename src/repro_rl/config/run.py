@@ -39,7 +39,7 @@ class RunConfig(Section):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether RL keeps the frozen warm start in memory, for the KL term, as the judge or as the source."""
+        """Whether RL keeps the frozen warm start in memory: for the KL term, to judge, or to score."""
         method = self.method
         return self.train.kl.active or method.judged_by_reference or method.scores_reference
 

@@ -23,8 +23,8 @@ PROGRESS_TERMS = ("alignment", "format", "boundary")  # credited to progress tok
 def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     """Set ``terms``, ``advantage`` and ``progress_advantage`` of every step, in place.
 
-    Step reward: the sum of all terms. Episode return: env + invalid + format + boundary (+ overlong). Shaping and
-    alignment join it only on request (``shaping_in_episode``, ``alignment_in_episode``; decision D15).
+    Step reward: the sum of all terms. Episode return: env + invalid + format + boundary + overlong. Shaping
+    and alignment join it only on request (``shaping_in_episode``, ``alignment_in_episode``; decision D15).
     Shaping telescopes to P_T - P_0: there it would be a constant on success and the judge's noise on failure.
     A rule without a step part, such as "grpo", therefore sees neither unless asked to.
 

@@ -1,4 +1,4 @@
-"""G2PO (arXiv 2606.22995): a step is worth the value of the state it led to, and what it gained over its own."""
+"""G2PO (arXiv 2606.22995): a step counts by the value of the state it led to, and by the gain."""
 
 from __future__ import annotations
 

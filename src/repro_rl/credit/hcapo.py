@@ -1,4 +1,4 @@
-"""HCAPO (arXiv 2603.08754): which actions look likely, once it is known how the episode ended. From the paper."""
+"""HCAPO (arXiv 2603.08754): which actions look likely once the end is known. From the paper."""
 
 from __future__ import annotations
 

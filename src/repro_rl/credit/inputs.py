@@ -1,4 +1,4 @@
-"""What credit rules read: the trajectories of a batch by name, checked once, with the arrays all rules share."""
+"""What credit rules read: the trajectories of a batch by name, checked, and the arrays that rules share."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ def pace_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str,
 
     Assumption: equal anchors are equal states, equal action texts equal actions. In free text actions repeat
     rarely, and q-v is then GiGPO's ``G - mean``. Reads rewards, anchors, actions, episode returns.
-    Source: *from the paper* (its code is announced, not released). Our reading, not stated: when to fall back,
-    no division, actions by their parsed text. Left out: the paper's clusters of hidden states, which our
-    exact anchors replace (eps = 0).
+    Source: *from the paper* (its code is announced, not released). Our reading, not stated: when to fall
+    back, no division, actions by their parsed text. Left out: the paper's clusters of hidden states, which
+    our exact anchors replace (eps = 0).
     Beside "advantages": "step_part" and "branch", N x T_n each.
     """
     states = inputs.states()

@@ -43,15 +43,15 @@ def progress_advantages(
     best differs by model. Assumption: the policy was trained by RL from the reference, and is near it.
     Source: the public code, agreed with on 40 cases. Decided here: as a source of progress, P_t is the
     running sum, so the gain of a step is its advantage.
-    Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where a step
-    has two numbers of tokens.
+    Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where a
+    step has two numbers of tokens.
     """
     values = []
     for t, (own, other) in enumerate(zip(log_prob, ref_log_prob, strict=True), start=1):
         if len(own) != len(other):
             raise ConfigError(
-                f"progress_advantage: step {t} has {len(own)} log-probs of the policy and {len(other)} of the "
-                "reference; give one of each a token."
+                f"progress_advantage: step {t} has {len(own)} log-probs of the policy and {len(other)} of "
+                "the reference; give one of each a token."
             )
         values.append(beta * (REDUCE[tokens](own) - REDUCE[tokens](other)) if len(own) else 0.0)
     return {"step_advantages": values, "trajectory_score": REDUCE[steps](values) if values else None}

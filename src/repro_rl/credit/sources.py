@@ -141,6 +141,10 @@ def group_series(group: Group, source: str, settings: Any) -> list[Series]:
     return [None if values is None else [0.0, *values] for values in rows]
 
 
+def _allowed(value: float, bounded: bool) -> bool:
+    return 0 <= value <= 1 if bounded else math.isfinite(value)
+
+
 def _check(source: str, values: Sequence[Any], trajectory: Trajectory, *, bounded: bool) -> None:
     """Raises ConfigError unless there is one number a step, finite and, where ``bounded``, from 0 to 1."""
     if len(values) != len(trajectory.steps):
@@ -149,7 +153,7 @@ def _check(source: str, values: Sequence[Any], trajectory: Trajectory, *, bounde
             f"of {trajectory.task_id}; it must give one a step, or None."
         )
     for t, value in enumerate(values, start=1):
-        if not isinstance(value, Real) or not (0 <= value <= 1 if bounded else math.isfinite(value)):
+        if not isinstance(value, Real) or not _allowed(float(value), bounded):
             raise ConfigError(
                 f"The progress source {source!r} gave {value!r} at step {t} of {trajectory.task_id}; "
                 f"progress is {'a fraction from 0 to 1' if bounded else 'a finite number'}."

@@ -44,4 +44,5 @@ def aggregate(losses: torch.Tensor, row: torch.Tensor, mode: str, scale: float |
     if not losses.numel():
         return losses.sum()
     sizes = count.index_select(0, row).to(losses.dtype)
-    return (losses * weight(sizes)).sum()
+    total: torch.Tensor = (losses * weight(sizes)).sum()
+    return total

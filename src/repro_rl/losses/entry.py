@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -55,7 +56,8 @@ class _Case:
 
     def rows_of(self, values: torch.Tensor) -> list[list[float]]:
         """N lists of numbers from [T]."""
-        return [part.tolist() for part in values.detach().split(self.lengths or [])]
+        flat, ends = values.detach().tolist(), list(accumulate(self.lengths or []))
+        return [flat[end - size : end] for end, size in zip(ends, self.lengths or [], strict=True)]
 
     @property
     def row(self) -> torch.Tensor:
@@ -85,7 +87,7 @@ class _Case:
 
 
 def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
-    """A policy loss on given log-probs. Returns "loss" and "gradient" (by ``log_prob``), and what else there is.
+    """A policy loss on given log-probs. Returns "loss" and "gradient" (by ``log_prob``), and further figures.
 
     ``name``: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl, gated_distillation, opid, loss_aggregation or
     kl_estimators. Inputs are ragged rows of tokens, lists of lists: log_prob, old_log_prob, advantages,

@@ -11,7 +11,7 @@ MAX_LOG = 10.0  # of the sequence's log-ratio (verl)
 
 
 def gspo_loss(tokens: LossTokens, *, clip_low: float = 3e-4, clip_high: float = 4e-4) -> torch.Tensor:
-    """PPO's clip with ``s = exp(mean over the row of (log pi - log pi_old))`` as the ratio of each token, [T].
+    """PPO's clip with ``s = exp(mean over the row of (log pi - log pi_old))`` for every ratio, [T].
 
     A token's ratio is ``s * exp(log pi - sg(log pi))``: its value is s, and its gradient reaches the token.
     The bounds are far narrower than PPO's, as s is a mean. With window prompts a row is one step. Published

@@ -13,7 +13,7 @@ Aggregation = Literal[
     "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-sum"
 ]
 
-# What each loss reads, with the values of its source. A setting that the chosen loss does not read must be None.
+# What each loss reads, with the values of its source. What the chosen loss does not read must be None.
 PUBLISHED: dict[str, dict[str, float | None]] = {
     "ppo_clip": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
     "cispo": {"clip_low": 10.0, "clip_high": 0.2},

@@ -66,8 +66,10 @@ def _clipped(chosen: torch.Tensor, targets: Targets, policy: LossSection) -> tor
     ratio = (row_means(difference, targets.row) if policy.name == "gspo" else difference).exp()
     high, low = 1 + policy.value("clip_high"), 1 - policy.value("clip_low")
     if policy.name == "cispo":
-        return ((ratio > high) | (ratio < low)) & (up | down)
-    return ((ratio > high) & up) | ((ratio < low) & down)
+        bounded: torch.Tensor = ((ratio > high) | (ratio < low)) & (up | down)
+    else:
+        bounded = ((ratio > high) & up) | ((ratio < low) & down)
+    return bounded
 
 
 def distillation(chosen: torch.Tensor, targets: Targets, how: DistillSection) -> tuple[torch.Tensor, float]:
