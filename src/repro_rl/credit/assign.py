@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.pool import pooled_series
 from repro_rl.credit.reward import composite_rewards, reflection_reward
-from repro_rl.credit.rules import CREDIT, call_rule, reads
+from repro_rl.credit.rules import CREDIT, PerTrajectory, call_rule, reads
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.credit.sources import Series, group_series
 from repro_rl.credit.states import graph_inputs
@@ -114,9 +113,8 @@ def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> 
     """
     must = f"The credit rule {rule!r} must return one finite number per step, in the shape of its rewards"
     try:
-        if len(advantages) == len(trajectories) and all(isinstance(value, Real) for value in advantages):
-            pairs = zip(advantages, trajectories, strict=True)
-            advantages = [[value] * trajectory.length for value, trajectory in pairs]
+        if isinstance(advantages, PerTrajectory):
+            advantages = advantages.per_step([trajectory.length for trajectory in trajectories])
         rows = [[float(value) for value in row] for row in advantages]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{must}; it returned {type(advantages).__name__}: {error}.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields
+from numbers import Real
 from typing import Any, TypeVar
 
 from repro_rl.credit.inputs import CreditInputs
@@ -16,8 +17,6 @@ Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
 Anchors = Sequence[Sequence[Hashable]]  # N trajectories of T_n state keys
 Groups = Sequence[Hashable]  # [N], equal for the rollouts of one task
 Returns = Sequence[float] | None  # [N] episode returns; None: the sums of the rewards
-# Advantages N x T_n, or [N] (the same at all steps of a trajectory); or "advantages" among other figures.
-Outputs = Mapping[str, Any]
 CreditRule = Callable[..., Any]
 Rule = TypeVar("Rule", bound=CreditRule)
 
@@ -42,8 +41,9 @@ def register_credit(
     - ``(rewards, groups, anchors, settings, episode_returns)``. It asks for further inputs by keyword-only
       parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
 
-    It returns one advantage a step, N lists of T_n, or one a trajectory, [N]; or a mapping that has them as
-    "advantages". Raises ConfigError when the name is taken, or for a parameter that is no input.
+    It returns one advantage a step, N lists of T_n; or a mapping that has them as "advantages", which may
+    also be one a trajectory, [N]. Raises ConfigError when the name is taken, or for a parameter that is no
+    input.
     """
 
     def add(rule: Rule) -> Rule:
@@ -74,6 +74,8 @@ def asked_for(name: str, rule: CreditRule) -> tuple[str, ...] | None:
         raise ConfigError(
             f"The credit rule {name!r} asks for an unknown input {unknown!r}{did_you_mean(unknown, INPUTS)}"
         )
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return further
     if len(positional) == 2 and not further:
         return None
     if len(positional) != len(CLASSIC):
@@ -85,7 +87,11 @@ def asked_for(name: str, rule: CreditRule) -> tuple[str, ...] | None:
 
 
 def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
-    """What the rule called ``name`` returns, as a mapping with "advantages". Raises UnknownNameError."""
+    """What the rule called ``name`` returns, as a mapping with "advantages".
+
+    Advantages [N], which only a mapping may have, stay one a trajectory: ``per_step`` spreads them. Raises
+    UnknownNameError for an unknown rule, ConfigError for a mapping without advantages or a missing input.
+    """
     rule = CREDIT.get(name)
     further = asked_for(name, rule)
     inputs.rule = name
@@ -101,4 +107,19 @@ def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict
         return {"advantages": answer}
     if "advantages" not in answer:
         raise ConfigError(f"The credit rule {name!r} returned no 'advantages', only {', '.join(answer)}.")
-    return dict(answer)
+    return {**answer, "advantages": PerTrajectory.of(answer["advantages"])}
+
+
+class PerTrajectory(list[float]):
+    """Advantages [N] of a rule that gives one a trajectory."""
+
+    @classmethod
+    def of(cls, advantages: Any) -> Any:
+        """``advantages`` marked as such where it holds numbers, else as it is."""
+        if isinstance(advantages, list) and advantages and all(isinstance(v, Real) for v in advantages):
+            return cls(advantages)
+        return advantages
+
+    def per_step(self, lengths: Sequence[int]) -> list[list[float]]:
+        """N lists of T_n."""
+        return [[value] * length for value, length in zip(self, lengths, strict=True)]

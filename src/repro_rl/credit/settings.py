@@ -79,6 +79,12 @@ class MtGrpoSettings(Section):
     epsilon: Positive = Field(1e-4, description="added to the standard deviation")
 
 
+class ReinforcePpSettings(Section):
+    """The rule reinforce_pp."""
+
+    gamma: float = Field(1.0, ge=0, le=1, description="discount from token to token")
+
+
 class MaxRlSettings(Section):
     """The rule maxrl."""
 
@@ -206,6 +212,7 @@ class CreditSettings(RewardSettings):
     proxmo: ProxmoSettings = ProxmoSettings()
     mt_grpo: MtGrpoSettings = MtGrpoSettings()
     maxrl: MaxRlSettings = MaxRlSettings()
+    reinforce_pp: ReinforcePpSettings = ReinforcePpSettings()
     shaping_in_episode: bool = Field(False, description="include shaping in the episode return")
     alignment_in_episode: bool = Field(False, description="include the alignment in the episode return")
     advantage_on: Literal["all", "action", "split"] = Field(
