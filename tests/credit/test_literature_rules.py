@@ -222,7 +222,7 @@ def test_what_is_wrong_is_named(rule: str, settings: Any, inputs: Any, error: ty
 
 def test_a_rule_asks_for_what_it_reads() -> None:
     @register_credit("shy")
-    def shy(rewards, groups, anchors, settings, episode_returns, *, won, reached):  # type: ignore[no-untyped-def]  # noqa: E501
+    def shy(rewards, groups, anchors, settings, episode_returns, *, won, reached):  # type: ignore[no-untyped-def]
         return [[float(w) + (key == "A") for key in row] for w, row in zip(won, reached, strict=True)]
 
     @register_credit("whole")

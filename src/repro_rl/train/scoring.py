@@ -47,16 +47,23 @@ class Scorer:
             for step in (step for t in trajectories for step in t.steps):  # told nothing: as it was sampled
                 step.completion.scored.setdefault("hindsight", step.completion.logprobs.copy())
         if method.distills:
-            metrics["rollout/unscored_teacher"] = self._told(trajectories, method.distill.text, "teacher")
+            metrics["rollout/unscored_teacher"] = self._told(
+                trajectories, method.distill.text, "teacher", won_only=method.distill.on == "won"
+            )
         return metrics
 
-    def _told(self, trajectories: Sequence[Trajectory], what: str, name: str) -> float:
-        """Score under privileged prompts. Returns the share of answers that have none."""
+    def _told(
+        self, trajectories: Sequence[Trajectory], what: str, name: str, *, won_only: bool = False
+    ) -> float:
+        """Score under privileged prompts. Returns the share of answers that have none.
+
+        ``won_only``: lost episodes are told nothing.
+        """
         requests: list[tuple[Ids, Completion]] = []
         count = 0
         codec: TextCodec = self.policy.text
         for trajectory in trajectories:
-            text = told(trajectory, what, self.prompts)
+            text = "" if won_only and not trajectory.won else told(trajectory, what, self.prompts)
             for step in trajectory.steps:
                 if not step.completion.token_ids:
                     continue
