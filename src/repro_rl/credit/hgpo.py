@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from repro_rl.credit.baseline import (
     EPSILON,
+    Floats,
     Normalize,
     check_choice,
     check_steps,
@@ -45,9 +46,8 @@ def hgpo_advantages(
 
     Source: published notes on the paper, and the authors' public recipe for every detail above and the
     defaults K = 2, alpha = 1. Notes and recipe differ: counting levels from 0, the notes have the weights
-    1, 2, 3; the recipe has 2, 3, 4. Decision D20: the recipe counts, because it is what was run. Its option
-    ``base_group``, off by default, is left out. What counts as 0 has a tolerance for rounding, and no epsilon
-    is added to the sum of the weights.
+    1, 2, 3; the recipe has 2, 3, 4. Decision D20: the recipe counts, because it was run. Its option
+    ``base_group``, off, is left out. What counts as 0 has a tolerance, and the weights' sum no epsilon.
     Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))
@@ -55,8 +55,8 @@ def hgpo_advantages(
         raise ConfigError(f"hgpo_advantages: history is {history}; give 0 or more past states.")
     if not len(rewards) == len(groups) == len(anchors):
         raise ConfigError(
-            f"hgpo_advantages got {len(rewards)} trajectories in rewards, {len(groups)} in groups and "
-            f"{len(anchors)} in anchors; give one entry per trajectory."
+            f"hgpo_advantages got {len(rewards)} rewards, {len(groups)} groups and {len(anchors)} anchors; "
+            "give one entry per trajectory."
         )
     check_steps("hgpo_advantages", rewards, anchors)
     finite_array("rewards", (value for row in rewards for value in row))
@@ -85,9 +85,7 @@ def _starts(anchors: Sequence[Sequence[Hashable]]) -> list[int]:
     return [0, *np.cumsum([len(keys) for keys in anchors])[:-1].tolist()] if anchors else []
 
 
-def _relative(
-    values: NDArray[np.float64], ids: NDArray[np.intp], normalize: Normalize
-) -> NDArray[np.float64]:
+def _relative(values: Floats, ids: NDArray[np.intp], normalize: Normalize) -> Floats:
     """[n], each value relative to its group; exactly 0 where it is alone or, up to rounding, the mean."""
     count = np.bincount(ids)
     mean = np.bincount(ids, weights=values) / count
@@ -98,5 +96,5 @@ def _relative(
     if normalize == "mean":
         return deviation
     deviation_scale = np.sqrt(np.bincount(ids, weights=deviation**2) / count)
-    result: NDArray[np.float64] = deviation / (deviation_scale + EPSILON)[ids]
+    result: Floats = deviation / (deviation_scale + EPSILON)[ids]
     return result
