@@ -55,8 +55,8 @@ def hgpo_advantages(
         raise ConfigError(f"hgpo_advantages: history is {history}; give 0 or more past states.")
     if not len(rewards) == len(groups) == len(anchors):
         raise ConfigError(
-            f"hgpo_advantages got {len(rewards)} rewards, {len(groups)} groups and {len(anchors)} anchors; "
-            "give one entry per trajectory."
+            f"hgpo_advantages got {len(rewards)} entries in rewards, {len(groups)} in groups and "
+            f"{len(anchors)} in anchors; give one entry per trajectory."
         )
     check_steps("hgpo_advantages", rewards, anchors)
     finite_array("rewards", (value for row in rewards for value in row))
