@@ -21,7 +21,7 @@ def dr_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     ``train.loss.aggregation=seq-mean-token-sum-norm`` with ``train.loss.scale`` the longest answer.
 
     Assumption: none beyond GRPO's. Reads episode returns.
-    Source: verl's code, agreed with on 40 cases. Decided there and here: one alone keeps its return. A
+    Source: verl's code, agreed with on 20 cases. Decided there and here: one alone keeps its return. A
     trajectory without a step has no part in the mean.
     """
     counts = (inputs.sizes > 0).astype(np.float64)

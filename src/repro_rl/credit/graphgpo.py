@@ -25,7 +25,7 @@ def graphgpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[
     Assumption: the environment is deterministic. One lucky stochastic edge counts as sure.
     Reads anchors, the state after each step, won, and the episode returns. With ``value_source`` other than
     "outcome", g is 10 times the judged worth of s' (our arm; no paper has it).
-    Source: the public recipe, agreed with on 40 cases. It differs from the paper by one factor gamma, which
+    Source: the public recipe, agreed with on 20 cases. It differs from the paper by one factor gamma, which
     "mean_std" cancels. Decided here: success is ``won``, where the recipe takes an episode reward above 0;
     states are equal by key alone. Published gamma: 0.1 ALFWorld, 0.2 WebShop, 0.8 Sokoban, always "mean_std".
     Beside "advantages": "step_returns" g and "next_distance" d(s'), N x T_n each.

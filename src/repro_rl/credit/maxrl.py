@@ -27,7 +27,7 @@ def maxrl_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str
     Assumption: outcomes are not negative (in theory 0 or 1). Reads the outcome of ``method.outcome`` as 0..1;
     without ``won`` and scores, the episode returns. Returns with penalties would explode or change sign, so a
     negative one raises ConfigError.
-    Source: both public codes, agreed with on 40 cases. Decided here: the guarded form is the default.
+    Source: both public codes, agreed with on 20 cases. Decided here: the guarded form is the default.
     Beside "advantages": "advantages_guarded", and "advantages_original" with None for one alone, [N] each.
     """
     told = inputs.won is None and inputs.scores is None

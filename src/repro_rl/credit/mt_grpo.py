@@ -42,7 +42,7 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
 
     Assumption: equal step numbers are comparable. Reads outcome_rewards, else the episode returns, and
     rewards. gamma, omega and normalize are not used.
-    Source: the public code for one tool call, 40 cases; the paper alone for many turns. Decided here: the
+    Source: the public code for one tool call, 20 cases; the paper alone for many turns. Decided here: the
     outcome keeps its part at every step; an environment's payment at the last step is the outcome's.
     """
     own = settings.mt_grpo

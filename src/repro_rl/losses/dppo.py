@@ -40,7 +40,7 @@ def dppo_tv_loss(
 
     p is the probability of the sampled token; ``kept_by_tv`` says how far. A clip on ratios forbids rare
     tokens to grow (1e-4 to 1e-3 is r = 10) and lets common ones move far. Published aggregation:
-    seq-mean-token-sum-norm. Linear in A of one sign. Source: verl's code, agreed with on 40 cases.
+    seq-mean-token-sum-norm. Linear in A of one sign. Source: verl's code, agreed with on 20 cases.
     """
     return _loss(tokens, kept_by_tv(tokens, clip_low, clip_high), ratio_cap)
 
