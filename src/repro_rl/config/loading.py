@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from repro_rl.config.methods import METHODS
-from repro_rl.config.recipe_files import env_name, read_settings
+from repro_rl.config.recipe_files import env_name, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
@@ -33,7 +33,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     if isinstance(method, dict):
         name = method.get("name", "repro")
         try:
-            data["method"] = {**METHODS.get(str(name)), **method, "name": name}
+            data["method"] = {**merged(METHODS.get(str(name)), method), "name": name}
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
     try:

@@ -156,7 +156,7 @@ class Setup:
             config.policy,
             policy,
             warm_start,
-            kl=config.train.kl.active,
+            kl=config.train.kl.active or config.method.scores_reference,
             judge=config.method.judged_by_reference,
         )
 
