@@ -52,6 +52,7 @@ __all__ = [
     "is_api",
     "load_config",
     "parse_config",
+    "read_section",
     "read_settings",
     "recipe_names",
     "register_method",

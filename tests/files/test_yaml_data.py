@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.errors import DataError
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 
 @dataclass(slots=True, frozen=True)
