@@ -47,10 +47,10 @@ def test_missing_files(env, tmp_path):
     [
         (lambda r: r.pop("won"), "won"),
         (lambda r: r["steps"][1].pop("truth"), "truth"),
-        (lambda r: r.update(steps=None), "not iterable"),
-        (lambda r: r.update(reflection="yes"), "indices"),
+        (lambda r: r.update(steps=None), "field steps"),
+        (lambda r: r.update(reflection="yes"), "field reflection"),
         (lambda r: r["reflection"].pop("values"), "values"),
-        (lambda r: r.update(status="lost"), "'lost' is not a valid Status"),
+        (lambda r: r.update(status="lost"), "field status"),
     ],
 )
 def test_broken_fields_are_named(env, tmp_path, change, field):

@@ -55,7 +55,7 @@ def _check_order(episode: Trajectory, path: Path, where: str) -> None:
         raise DataError(
             f"the steps are not numbered 1 to {episode.length}", file=path, record=where, field="steps"
         )
-    values = episode.reflection and episode.reflection.values
+    values = None if episode.reflection is None else episode.reflection.values
     if values is not None and len(values) != episode.length:
         raise DataError(
             f"{len(values)} values for {episode.length} steps",

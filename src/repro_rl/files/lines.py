@@ -30,9 +30,10 @@ class Line(NamedTuple):
 
 
 class Unpacked:
-    """The unpacked bytes of a file, plain or gzip. Raises DataError naming the file, and as a gzip bomb grows.
+    """The unpacked bytes of a file, plain or gzip.
 
-    ``packed``: True where the file must be gzip, None where its first bytes decide.
+    ``packed``: True where the file must be gzip, None where its first bytes decide. Raises DataError naming
+    the file, also once it unpacks to more than the limit.
     """
 
     def __init__(self, path: Path, packed: bool | None = None):

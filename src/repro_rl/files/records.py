@@ -21,9 +21,13 @@ Share = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
 Points = Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
-@cache
 def adapter(schema: Any) -> TypeAdapter[Any]:
     """pydantic's validator of a dataclass, TypedDict or other type, built once."""
+    return _adapter(schema)
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 

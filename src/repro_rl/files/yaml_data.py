@@ -65,7 +65,7 @@ def _check_size(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in size_of and any(event.anchor == name for name, _ in open_anchors):
                 raise DataError(f"the anchor &{event.anchor} holds itself")
-            count += size_of.get(event.anchor, 1)
+            count += size_of.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1
             if event.anchor:

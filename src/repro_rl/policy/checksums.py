@@ -106,6 +106,6 @@ def _damaged(folder: Path, what: str) -> CheckpointError:
         else f"Copy {folder} again, or delete it and repeat the command that made it"
     )
     return CheckpointError(
-        f"{what}: damaged, or edited since. {advice}; if the change is yours, remove {SUMS!r} and {OWN_SUM!r} "
-        f"from {folder / STATE_FILE}."
+        f"{what}: damaged, or edited since. {advice}; if the change is yours, remove "
+        f"{SUMS!r} and {OWN_SUM!r} from {folder / STATE_FILE}."
     )

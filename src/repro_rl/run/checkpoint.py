@@ -101,11 +101,13 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
         index, _, key = name.partition(".")
         if not (index.isascii() and index.isdigit() and key):
             raise CheckpointError(
-                f"{path} holds {name!r}, which is no optimizer state; delete {folder} to use an older checkpoint."
+                f"{path} holds {name!r}, which is no optimizer state; delete {folder} to use an older "
+                "checkpoint."
             )
         if not is_finite(tensor):
             raise CheckpointError(
-                f"{path}: {name} holds numbers that are NaN or infinite; delete {folder} to use an older checkpoint."
+                f"{path}: {name} holds numbers that are NaN or infinite; delete {folder} to use an older "
+                "checkpoint."
             )
         state.setdefault(int(index), {})[key] = tensor
     whole = optimizer.state_dict()

@@ -148,8 +148,8 @@ class MetricsLog:
         line, why = found.unreadable[0]
         more = f", and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
         raise DataError(
-            f"cannot be read ({why}){more}. It was moved to {aside}, where it can be mended by hand; repeat the "
-            "command to go on without it",
+            f"cannot be read ({why}){more}. It was moved to {aside}, where it can be mended by hand; "
+            "repeat the command to go on without it",
             file=self.path,
             record=f"line {line.number}",
         )

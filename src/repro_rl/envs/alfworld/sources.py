@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from repro_rl.envs.alfworld.game import MADE_BY, Game, game_from, read_data, read_game, task_sentence
 from repro_rl.envs.alfworld.households import SPLITS, household
@@ -159,7 +159,7 @@ class GameFolder:
         return path
 
 
-def _is_entry(entry: Any) -> bool:
+def _is_entry(entry: object) -> TypeGuard[list[Any]]:
     """Whether a value of the index has the types of an entry: size, mtime, content key, solvable."""
     kinds = [int, int, str, bool]
     return isinstance(entry, list) and [type(value) for value in entry] == kinds

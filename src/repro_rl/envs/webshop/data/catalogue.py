@@ -32,6 +32,7 @@ from repro_rl.envs.webshop.data.catalogue_files import (
     damaged,
     is_catalogue,
     read_manifest,
+    unpack_row,
     write_files,
 )
 from repro_rl.envs.webshop.data.generate import generate_catalogue
