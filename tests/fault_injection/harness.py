@@ -72,7 +72,9 @@ def limited(seconds: float) -> Iterator[None]:
 
 def file_of(reader: Reader, root: Path) -> Path:
     """The file that the reader's damage goes to."""
-    return root / reader.file if reader.file else next(iter(sorted(root.glob("alfworld/*/*/*/*/game.tw-pddl"))))
+    return (
+        root / reader.file if reader.file else next(iter(sorted(root.glob("alfworld/*/*/*/*/game.tw-pddl"))))
+    )
 
 
 def try_reader(reader: Reader, root: Path, count: int, seed: int = 0) -> Tally:

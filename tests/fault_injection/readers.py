@@ -77,7 +77,11 @@ def _make_run(root: Path) -> None:
     section = DemosSection(expert=3, winning=3, failing=3, noise=(0.5, 1.0), agent="planner", slips=(0.0,))
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(root / "demos", experts, labelled)
-    key = {"env": config.env.model_dump(mode="json"), "demos": config.demos.model_dump(mode="json"), "seed": 0}
+    key = {
+        "env": config.env.model_dump(mode="json"),
+        "demos": config.demos.model_dump(mode="json"),
+        "seed": 0,
+    }
     write_json(root / "demos" / "demos.json", {"settings": key, "expert": 3})
     run = root / "run"
     records = [trajectory_record(t, 0) for t in [*experts, *labelled]]
@@ -127,7 +131,9 @@ def _make_checkpoint(root: Path) -> None:
     save_checkpoint(root / "run" / "checkpoints" / "00006", policy, optimizer, state)
     adapter = {"base_model_name_or_path": str(model), "peft_type": "LORA", "r": 4, "lora_alpha": 8}
     (root / "adapter").mkdir()
-    (root / "adapter" / "adapter_config.json").write_text(json.dumps(adapter | {"target_modules": ["q_proj"]}))
+    (root / "adapter" / "adapter_config.json").write_text(
+        json.dumps(adapter | {"target_modules": ["q_proj"]})
+    )
 
 
 def _make_study(root: Path) -> None:
@@ -142,9 +148,21 @@ def _make_study(root: Path) -> None:
     (run / "metrics.jsonl").write_text(rows)
     arm = {"name": "repro", "method": "repro", "train": True, "set": []}
     settings = {"recipe": "sokoban-tiny", "set": [], "methods": [arm], "seeds": [0, 1]}
-    job = {"stage": "final", "after": [], "commands": ["repro-rl train"], "status": "finished", "seconds": 3.5}
+    job = {
+        "stage": "final",
+        "after": [],
+        "commands": ["repro-rl train"],
+        "status": "finished",
+        "seconds": 3.5,
+    }
     write_json(out / "study.json", {"study": settings, "jobs": {"repro-seed0": job}, "continued": []})
-    record = {"name": "j", "status": "finished", "seconds": 3.5, "attempts": 1, "commands": [["train", "-o", "x"]]}
+    record = {
+        "name": "j",
+        "status": "finished",
+        "seconds": 3.5,
+        "attempts": 1,
+        "commands": [["train", "-o", "x"]],
+    }
     write_json(out / "jobs" / "j.json", record)
     scores = [{"knobs": {"train.lr": 0.1}, "score": 0.5, "by_seed": [0.5]}]
     write_json(out / "sweep.json", {"arms": {"repro": {"chosen": {"train.lr": 0.1}, "scores": scores}}})
@@ -177,7 +195,11 @@ def _make_shop(root: Path) -> None:
     names = [f"B{n}" for n in range(1, 7)]
     originals(root / "raw", True, *names)
     originals(root / "packed", True, *names, packed=True)
-    human = {"B1": [{"asin": "B1", "instruction": "oak", "instruction_attributes": ["oak"], "instruction_options": []}]}
+    human = {
+        "B1": [
+            {"asin": "B1", "instruction": "oak", "instruction_attributes": ["oak"], "instruction_options": []}
+        ]
+    }
     (root / "raw" / module.SMALL[2]).write_text(json.dumps(human))
     products = [record(asin, name="Oak Table") for asin in names]
     (root / "raw" / module.SMALL[0]).write_text(json.dumps(products))
@@ -373,7 +395,12 @@ def _catalogue(root: Path) -> Any:
     from repro_rl.envs.webshop.data.catalogue import Catalogue
 
     shop = Catalogue.open(root / "catalogue")
-    return [shop.product(n) for n in range(len(shop))], shop.search("oak table"), shop.nouns(0), shop.number("B2")
+    return (
+        [shop.product(n) for n in range(len(shop))],
+        shop.search("oak table"),
+        shop.nouns(0),
+        shop.number("B2"),
+    )
 
 
 def _rows(root: Path) -> Any:
@@ -445,7 +472,9 @@ EPISODES = "run/trajectories/eval-last.jsonl.gz"
 READERS = (
     Reader("trajectories", EPISODES, "jsonl.gz", lambda root: list(read_trajectories(root / EPISODES))),
     Reader("expert demonstrations", "demos/expert.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")),
-    Reader("labelled demonstrations", "demos/labelled.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")),
+    Reader(
+        "labelled demonstrations", "demos/labelled.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")
+    ),
     Reader("settings of demonstrations", "demos/demos.json", "json", _demos_settings),
     Reader("report: episodes", EPISODES, "jsonl.gz", _report),
     Reader("report: metrics", "run/metrics.jsonl", "jsonl", _report),
@@ -479,7 +508,12 @@ READERS = (
     Reader("webshop: products", "raw/items_shuffle_1000.json", "json", _products),
     Reader("webshop: attributes", "raw/items_ins_v2_1000.json", "json", _products),
     Reader("webshop: instructions", "raw/items_human_ins_1000.json", "json", _products),
-    Reader("webshop: packed products", "packed/items_shuffle_1000.json.gz", "json.gz", lambda r: _products(r, "packed")),
+    Reader(
+        "webshop: packed products",
+        "packed/items_shuffle_1000.json.gz",
+        "json.gz",
+        lambda r: _products(r, "packed"),
+    ),
     Reader("webshop: catalogue", "catalogue/products.bin", "binary", _catalogue, sealed=True),
     Reader("webshop: index", "catalogue/index/docs.npy", "binary", _catalogue, sealed=True),
     Reader("webshop: manifest", "catalogue/manifest.json", "json", _catalogue),

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.errors import DataError
-from repro_rl.files import Unpacked, json_lines, lines_of, read_bytes, read_rows, read_text
-from repro_rl.files import lines as module
+from repro_rl.files import Unpacked, json_lines, lines as module, lines_of, read_bytes, read_rows, read_text
 
 ROWS = b'{"a": 1}\n\n{"a": 2}\n'
 PACKED = gzip.compress(ROWS)
@@ -23,7 +22,9 @@ def bomb(block: bytes, count: int) -> bytes:
     return b"".join([*(stream.compress(block) for _ in range(count)), stream.flush()])
 
 
-@pytest.mark.parametrize("data", [ROWS, PACKED, ROWS.rstrip(), gzip.compress(ROWS[:9]) + gzip.compress(ROWS[9:])])
+@pytest.mark.parametrize(
+    "data", [ROWS, PACKED, ROWS.rstrip(), gzip.compress(ROWS[:9]) + gzip.compress(ROWS[9:])]
+)
 def test_lines_plain_or_packed(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(data)
@@ -89,7 +90,15 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_read_are_told_apart_from_an_unfinished_one(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    bad = [b'{"iteration"; 2}', b"\xff{}", b"7", b"{}", b'{"iteration": true}', b'{"iteration": -1}', b"[" * 9999]
+    bad = [
+        b'{"iteration"; 2}',
+        b"\xff{}",
+        b"7",
+        b"{}",
+        b'{"iteration": true}',
+        b'{"iteration": -1}',
+        b"[" * 9999,
+    ]
     good = [b'{"iteration": 1, "loss": NaN}', b'{"iteration": 9}']
     path.write_bytes(b"\n".join([good[0], *bad, good[1], b'{"iter']))
     found = read_rows(path)
@@ -98,7 +107,7 @@ def test_rows_that_cannot_be_read_are_told_apart_from_an_unfinished_one(tmp_path
     assert [line.number for line, _ in found.unreadable] == list(range(2, 9))
     assert found.unfinished == 10
     with pytest.raises(DataError, match=r"metrics\.jsonl, record line 2: not JSON"):
-        found.check(path)
+        found.check()
     path.write_bytes(b"\n".join(good) + b"\n" + bytes(4096))  # a power cut leaves zeros
     assert read_rows(path).unfinished == 3
     path.write_bytes(good[0] + b"\n" + good[1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 import pytest
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from repro_rl.errors import DataError
 from repro_rl.files import check_record
@@ -23,7 +23,14 @@ class Thing(TypedDict):
     steps: NotRequired[list[Count]]
 
 
-GOOD: dict[str, Any] = {"name": "a", "online": 100, "truth": 1, "reward": -2.5, "valid": True, "steps": [0, 3]}
+GOOD: dict[str, Any] = {
+    "name": "a",
+    "online": 100,
+    "truth": 1,
+    "reward": -2.5,
+    "valid": True,
+    "steps": [0, 3],
+}
 
 
 def test_a_good_record_and_one_with_more_fields_pass() -> None:

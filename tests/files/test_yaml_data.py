@@ -45,7 +45,9 @@ def test_a_broken_table_names_file_and_key(tmp_path: Path, text: str | None, mes
         read_yaml(file, dict[str, Shelf])
 
 
-ALIASES = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+ALIASES = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,10 @@ ALIASES = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] 
         ("when: 2020-13-45", "cannot be read as YAML: month must be in"),
         ("? [a]\n: 1", "cannot be read as YAML: .*unhashable"),
         ("!!timestamp x", "cannot be read as YAML: "),
-        ("!!python/object/apply:os.system [ls]", "cannot be read as YAML: .*could not determine a constructor"),
+        (
+            "!!python/object/apply:os.system [ls]",
+            "cannot be read as YAML: .*could not determine a constructor",
+        ),
         ("--- 1\n--- 2", "cannot be read as YAML: .*single document"),
         ("a: \x00", "cannot be read as YAML: "),
     ],

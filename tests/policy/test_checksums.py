@@ -13,8 +13,8 @@ import torch
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.policy import TransformersPolicy
-from repro_rl.run.checkpoint import latest, load_optimizer, save_checkpoint, save_warm_start
 from repro_rl.policy.checksums import check_files, file_sums
+from repro_rl.run.checkpoint import latest, load_optimizer, save_checkpoint, save_warm_start
 from repro_rl.run.model_paths import read_state
 from repro_rl.run.models import load_policy
 

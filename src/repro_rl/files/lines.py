@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from repro_rl.errors import DataError
-from repro_rl.files.json_data import kind_of, parse_json, parse_object
+from repro_rl.files.json_data import parse_object
 from repro_rl.files.limits import MAX_BLANK, MAX_RATIO, MAX_TEXT, MAX_UNPACKED
 from repro_rl.files.reading import open_regular, reason
 
@@ -96,7 +96,10 @@ class Unpacked:
     def _broken(self, error: Exception) -> DataError:
         if not self.packed:
             return DataError(f"cannot be read: {reason(error)}", file=self.path)
-        return DataError(f"not a whole gzip file ({reason(error)}); copy or make it again", file=self.path)
+        what = "cut off" if isinstance(error, EOFError) else "damaged"
+        return DataError(
+            f"{what}, not a whole gzip file ({reason(error)}); copy or make it again", file=self.path
+        )
 
 
 def lines_of(path: Path, packed: bool | None = None) -> Iterator[Line]:
@@ -116,10 +119,16 @@ def lines_of(path: Path, packed: bool | None = None) -> Iterator[Line]:
                 yield Line(number, file.read_so_far - len(text), text)
 
 
-def json_lines(path: Path, packed: bool | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line from 1, JSON object) of a file. Raises DataError naming file and line."""
+def json_lines(
+    path: Path, packed: bool | None = None, *, constants: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line from 1, JSON object) of a file; ``constants``: see ``parse_json``.
+
+    Raises DataError naming file and line.
+    """
     for line in lines_of(path, packed):
-        yield line.number, parse_object(line.text.rstrip(), file=path, record=f"line {line.number}")
+        where = f"line {line.number}"
+        yield line.number, parse_object(line.text.rstrip(), file=path, record=where, constants=constants)
 
 
 @dataclass(slots=True)
@@ -127,13 +136,13 @@ class Rows:
     """The rows of a file that grows by a line at a time, such as metrics.jsonl."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: list[tuple[Line, str]] = field(default_factory=list)  # with the reason
+    unreadable: list[tuple[Line, DataError]] = field(default_factory=list)  # with what is wrong
     unfinished: int | None = None  # the number of a last line that its writer did not finish
 
-    def check(self, path: Path) -> Rows:
+    def check(self) -> Rows:
         """Itself. Raises DataError naming the first row that cannot be read."""
-        for line, why in self.unreadable:
-            raise DataError(why, file=path, record=f"line {line.number}")
+        for _, error in self.unreadable:
+            raise error
         return self
 
 
@@ -145,17 +154,16 @@ def read_rows(path: Path, key: str = "iteration") -> Rows:
     """
     found = Rows()
     for line in lines_of(path) if path.exists() else ():
+        where = f"line {line.number}"
         try:
-            row = parse_json(line.text.rstrip(), constants=True)
-            if not isinstance(row, dict):
-                raise DataError(f"a JSON object was expected, not {kind_of(row)}")
+            row = parse_object(line.text.rstrip(), file=path, record=where, constants=True)
             number = row.get(key)
             if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-                raise DataError("a whole number, 0 or more, is missing", field=key)
+                raise DataError("a whole number, 0 or more, is missing", file=path, record=where, field=key)
             found.rows.append(row)
         except DataError as error:
             if line.text.endswith(b"\n"):
-                found.unreadable.append((line, str(error)))
+                found.unreadable.append((line, error))
             else:
                 found.unfinished = line.number
     return found
@@ -166,4 +174,4 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises DataError naming file and line of any other row that cannot be read.
     """
-    return read_rows(path).check(path).rows
+    return read_rows(path).check().rows

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from repro_rl.errors import CheckpointError, DataError
-from repro_rl.files import check_record, read_json_if_any
+from repro_rl.files import check_record, parse_object, read_bytes
 from repro_rl.files.records import Count, Text
 
 STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
@@ -42,13 +42,15 @@ def read_sealed(folder: Path) -> dict[str, Any]:
     Raises CheckpointError where it cannot be read, or holds other values than were written.
     """
     path = folder / STATE_FILE
+    if not path.exists():
+        return {}
     try:
-        state = read_json_if_any(path)
+        state = parse_object(read_bytes(path))
         written = state.pop(OWN_SUM, None)  # older checkpoints have none
         if SUMS in state:
-            check_record(dict[str, FileSum], state[SUMS], file=path)
+            check_record(dict[str, FileSum], state[SUMS])
     except DataError as error:
-        raise _damaged(folder, str(error)) from error
+        raise _damaged(folder, f"{path} cannot be read ({error})") from error
     if written not in (None, _own_sum(state)):
         raise _damaged(folder, f"the content of {path} is not what was written (SHA-256)")
     return state

@@ -84,7 +84,7 @@ def read_run(path: Path) -> Run:
 
 def read_records(file: Path) -> Iterator[Json]:
     """The records of one ``*.jsonl.gz``, without their prompts. Raises DataError with file and line."""
-    for _, record in json_lines(file, packed=True):
+    for _, record in json_lines(file, packed=True, constants=True):
         yield _without_prompts(record)
 
 
@@ -127,7 +127,7 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
         return []
     rows: dict[float, Json] = {}
     again = 0
-    found = read_rows(file).check(file)
+    found = read_rows(file).check()
     if found.unfinished is not None:
         notes.append(f"metrics.jsonl: line {found.unfinished}, the last, is half-written and was left out.")
     for row in found.rows:

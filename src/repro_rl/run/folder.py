@@ -145,14 +145,12 @@ class MetricsLog:
         earlier = aside.read_bytes() if aside.exists() else b""
         write_bytes(aside, earlier + b"".join(line.text for line, _ in found.unreadable))
         self._rewrite(found.rows)
-        line, why = found.unreadable[0]
-        more = f", and {len(found.unreadable) - 1} more" if len(found.unreadable) > 1 else ""
+        error, more = found.unreadable[0][1], len(found.unreadable) - 1
+        also = f" ({more} more lines are as bad)" if more else ""
         raise DataError(
-            f"cannot be read ({why}){more}. It was moved to {aside}, where it can be mended by hand; "
-            "repeat the command to go on without it",
-            file=self.path,
-            record=f"line {line.number}",
-        )
+            f"{error}{also}. It was moved to {aside}, where it can be mended by hand; repeat the command to go "
+            "on without it"
+        ) from error
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row, on the disk before it returns."""

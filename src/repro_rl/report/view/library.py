@@ -103,7 +103,9 @@ class Library:
         try:
             with Unpacked(file.path, packed=True) as lines:
                 lines.seek(episode.offset)
-                record = parse_object(lines.read(episode.size), file=file.path.name, record=where)
+                record = parse_object(
+                    lines.read(episode.size), file=file.path.name, record=where, constants=True
+                )
         except DataError as error:
             raise DataError(f"cannot be read any more: {error}", file=file.path.name, record=where) from error
         return file, episode, normalised(record)
@@ -158,11 +160,22 @@ def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[int, int, int, An
 
     Raises DataError where the file breaks off.
     """
-    for line in lines_of(path, packed=True):
+    last = 0
+    lines = lines_of(path, packed=True)
+    while True:
         try:
-            yield line.number, line.offset, len(line.text), parse_json(line.text.rstrip())
+            line = next(lines, None)
         except DataError as error:
-            notes.append(f"line {line.number} was left out: {error}.")
+            raise DataError(f"broken after line {last} ({error})") from error
+        if line is None:
+            return
+        last = line.number
+        try:
+            value = parse_json(line.text.rstrip(), constants=True)
+        except DataError as error:
+            notes.append(f"line {last} was left out ({error}).")
+        else:
+            yield last, line.offset, len(line.text), value
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -174,7 +174,7 @@ def _matches(path: Path, needle: str) -> set[int]:
             if plain and needle not in line.text.decode("utf-8", "replace").lower():
                 continue  # cheaper than parsing; a match may still lie in the prompt alone
             with suppress(DataError):  # a line that the library left out
-                record = normalised(parse_object(line.text.rstrip()))
+                record = normalised(parse_object(line.text.rstrip(), constants=True))
                 if any(needle in text.lower() for text in texts(record)):
                     lines.add(line.number)
     except DataError:

@@ -250,7 +250,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(path, "manifest of a catalogue")
     except DataError as problem:
         raise damaged(path, str(problem)) from problem
-    if manifest.get("format") != FORMAT:
+    if "format" not in manifest:
+        raise damaged(path, "it names no format")
+    if manifest["format"] != FORMAT:
         raise DataError("this is the manifest of something else than a WebShop catalogue", file=path)
     if manifest.get("version") != VERSION:
         raise DataError(
