@@ -216,7 +216,7 @@ def change_value(value: Any, random: Random) -> str:
 def _in_json(data: bytes, random: Random) -> bytes:
     try:
         return change_value(json.loads(data), random).encode()
-    except ValueError:
+    except (ValueError, RecursionError):  # damaged before
         return _flip(data, random)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from repro_rl.config import DemosSection, PolicySection, TinySection, dump_config, load_config
 from repro_rl.demos import collect_demos, load_demos, save_demos
 from repro_rl.files import write_json
+from repro_rl.policy.checksums import OWN_SUM
 from repro_rl.rollout import trajectory_record
 from repro_rl.rollout.record import read_trajectories, write_records
 
@@ -53,7 +54,8 @@ class Reader:
     file: str  # in the folder of ``make_files``
     kind: str  # of ``damage.damaged``
     read: Callable[[Path], Any]  # the folder -> what was read, comparable through repr
-    sealed: bool = False  # a checksum covers every byte: another value is a fault
+    # Whether a checksum covers all of this damaged content: another value is a fault then.
+    sealed: Callable[[bytes], bool] = lambda data: False
 
 
 # Good files -----------------------------------------------------------------------------------------
@@ -77,11 +79,7 @@ def _make_run(root: Path) -> None:
     section = DemosSection(expert=3, winning=3, failing=3, noise=(0.5, 1.0), agent="planner", slips=(0.0,))
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(root / "demos", experts, labelled)
-    key = {
-        "env": config.env.model_dump(mode="json"),
-        "demos": config.demos.model_dump(mode="json"),
-        "seed": 0,
-    }
+    key = {"env": config.env.model_dump(mode="json"), "demos": {"expert": 3}, "seed": 0}
     write_json(root / "demos" / "demos.json", {"settings": key, "expert": 3})
     run = root / "run"
     records = [trajectory_record(t, 0) for t in [*experts, *labelled]]
@@ -129,14 +127,12 @@ def _make_checkpoint(root: Path) -> None:
     optimizer.step()
     state = {"iteration": 6, "best_iteration": 4, "best": 0.5, "stopped": False}
     save_checkpoint(root / "run" / "checkpoints" / "00006", policy, optimizer, state)
-    adapter = {"base_model_name_or_path": str(model), "peft_type": "LORA", "r": 4, "lora_alpha": 8}
-    (root / "adapter").mkdir()
-    (root / "adapter" / "adapter_config.json").write_text(
-        json.dumps(adapter | {"target_modules": ["q_proj"]})
-    )
+    adapter = {"base_model_name_or_path": str(model), "peft_type": "LORA", "target_modules": ["q_proj"]}
+    write_json(root / "adapter" / "adapter_config.json", adapter | {"r": 4, "lora_alpha": 8})
 
 
 def _make_study(root: Path) -> None:
+
     out = root / "study"
     run = out / "runs" / "repro" / "seed0"
     records = [
@@ -146,23 +142,10 @@ def _make_study(root: Path) -> None:
     write_json(run / "eval" / "last.json", _evaluation(3, 6))
     rows = (root / "run" / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(rows)
-    arm = {"name": "repro", "method": "repro", "train": True, "set": []}
-    settings = {"recipe": "sokoban-tiny", "set": [], "methods": [arm], "seeds": [0, 1]}
-    job = {
-        "stage": "final",
-        "after": [],
-        "commands": ["repro-rl train"],
-        "status": "finished",
-        "seconds": 3.5,
-    }
+    settings = load_study(None, methods=["repro"], seeds=[0]).model_dump(mode="json")
+    job = {"stage": "final", "after": [], "commands": ["repro-rl train"], "status": "finished"}
     write_json(out / "study.json", {"study": settings, "jobs": {"repro-seed0": job}, "continued": []})
-    record = {
-        "name": "j",
-        "status": "finished",
-        "seconds": 3.5,
-        "attempts": 1,
-        "commands": [["train", "-o", "x"]],
-    }
+    record = {"name": "j", "status": "finished", "seconds": 3.5, "attempts": 1, "commands": [["train"]]}
     write_json(out / "jobs" / "j.json", record)
     scores = [{"knobs": {"train.lr": 0.1}, "score": 0.5, "by_seed": [0.5]}]
     write_json(out / "sweep.json", {"arms": {"repro": {"chosen": {"train.lr": 0.1}, "scores": scores}}})
@@ -171,7 +154,7 @@ def _make_study(root: Path) -> None:
         "set: [train.iterations=3]\n"
     )
     (root / "recipe.yaml").write_text(
-        "base: sokoban-tiny\nseed: 3\ntrain:\n  lr: 0.0005\n  groups: 4\nmethod: grpo\n"
+        "base: sokoban-tiny\nseed: 3\ntrain:\n  lr: 0.0005\n  groups: 8\nmethod: grpo\n"
         "env:\n  name: sokoban\n  settings:\n    rows: 6\n    boxes: 1\nprompt: {context: window}\n"
     )
 
@@ -195,12 +178,8 @@ def _make_shop(root: Path) -> None:
     names = [f"B{n}" for n in range(1, 7)]
     originals(root / "raw", True, *names)
     originals(root / "packed", True, *names, packed=True)
-    human = {
-        "B1": [
-            {"asin": "B1", "instruction": "oak", "instruction_attributes": ["oak"], "instruction_options": []}
-        ]
-    }
-    (root / "raw" / module.SMALL[2]).write_text(json.dumps(human))
+    wish = {"instruction": "oak", "instruction_attributes": ["oak"], "instruction_options": []}
+    (root / "raw" / module.SMALL[2]).write_text(json.dumps({"B1": [wish]}))
     products = [record(asin, name="Oak Table") for asin in names]
     (root / "raw" / module.SMALL[0]).write_text(json.dumps(products))
     module.write_catalogue(_products(root), root / "catalogue", source={"kind": "test"})
@@ -236,6 +215,10 @@ def _products(root: Path, folder: str = "raw") -> Any:
 
     ending = ".gz" if folder == "packed" else ""
     return list(read_products(*(root / folder / f"{name}{ending}" for name in module.SMALL)))
+
+
+def _packed_products(root: Path) -> Any:
+    return _products(root, "packed")
 
 
 def _report(root: Path) -> Any:
@@ -352,7 +335,7 @@ def _job(root: Path) -> Any:
     from repro_rl.study.jobs import Job
     from repro_rl.study.runner import is_finished, read_record
 
-    job = Job(name="j", stage="final", commands=(("train", "-o", "x"),), folder=root)  # type: ignore[arg-type]
+    job = Job("j", "final", "repro", 0, root, (("train",),))
     return is_finished(root / "study", job), read_record(root / "study", job)
 
 
@@ -381,7 +364,7 @@ def _games(root: Path) -> Any:
 
     env = repro_rl.make("alfworld", data=str(root / "alfworld"))
     panel = env.panel("valid_unseen")
-    env.reset(task_id=panel.ids[0])
+    env.reset(options={"task": panel.ids[0]})
     return panel
 
 
@@ -469,13 +452,26 @@ def _definition(root: Path) -> Any:
 
 CHECKPOINT = "run/checkpoints/00006"
 EPISODES = "run/trajectories/eval-last.jsonl.gz"
+RESULT = "study/runs/repro/seed0"
+SHOP = "catalogue"
+
+
+def _always(data: bytes) -> bool:
+    return True
+
+
+def _has_own_sum(data: bytes) -> bool:
+    """Whether state.json still holds its sum; without it nothing can tell."""
+    return f'"{OWN_SUM}":'.encode() in data
+
+
 READERS = (
     Reader("trajectories", EPISODES, "jsonl.gz", lambda root: list(read_trajectories(root / EPISODES))),
-    Reader("expert demonstrations", "demos/expert.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")),
+    Reader("demonstrations: expert", "demos/expert.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")),
     Reader(
-        "labelled demonstrations", "demos/labelled.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")
+        "demonstrations: labels", "demos/labelled.jsonl.gz", "jsonl.gz", lambda r: load_demos(r / "demos")
     ),
-    Reader("settings of demonstrations", "demos/demos.json", "json", _demos_settings),
+    Reader("demonstrations: settings", "demos/demos.json", "json", _demos_settings),
     Reader("report: episodes", EPISODES, "jsonl.gz", _report),
     Reader("report: metrics", "run/metrics.jsonl", "jsonl", _report),
     Reader("report: manifest", "run/manifest.json", "json", _report),
@@ -488,16 +484,14 @@ READERS = (
     Reader("run: manifest", "run/manifest.json", "json", _run),
     Reader("settings, continued", "run/config.yaml", "yaml", _continued),
     Reader("recipe", "recipe.yaml", "yaml", lambda root: load_config(root / "recipe.yaml")),
-    Reader("checkpoint: state", f"{CHECKPOINT}/state.json", "json", _state, sealed=True),
-    Reader("checkpoint: weights", f"{CHECKPOINT}/model.safetensors", "binary", _weights, sealed=True),
-    Reader("checkpoint: optimizer", f"{CHECKPOINT}/optimizer.safetensors", "binary", _optimizer, sealed=True),
-    Reader("checkpoint: config", f"{CHECKPOINT}/config.json", "json", _weights, sealed=True),
-    Reader("checkpoint: tokenizer", f"{CHECKPOINT}/tokenizer.json", "json", _weights, sealed=True),
-    Reader("evaluation", "study/runs/repro/seed0/eval/last.json", "json", _result),
-    Reader(
-        "evaluation: episodes", "study/runs/repro/seed0/trajectories/eval-last.jsonl.gz", "jsonl.gz", _result
-    ),
-    Reader("learning curve", "study/runs/repro/seed0/metrics.jsonl", "jsonl", _curve),
+    Reader("checkpoint: state", f"{CHECKPOINT}/state.json", "json", _state, _has_own_sum),
+    Reader("checkpoint: weights", f"{CHECKPOINT}/model.safetensors", "binary", _weights, _always),
+    Reader("checkpoint: optimizer", f"{CHECKPOINT}/optimizer.safetensors", "binary", _optimizer, _always),
+    Reader("checkpoint: config", f"{CHECKPOINT}/config.json", "json", _weights, _always),
+    Reader("checkpoint: tokenizer", f"{CHECKPOINT}/tokenizer.json", "json", _weights, _always),
+    Reader("evaluation", f"{RESULT}/eval/last.json", "json", _result),
+    Reader("evaluation: episodes", f"{RESULT}/trajectories/eval-last.jsonl.gz", "jsonl.gz", _result),
+    Reader("learning curve", f"{RESULT}/metrics.jsonl", "jsonl", _curve),
     Reader("study", "study/study.json", "json", _study),
     Reader("study: job", "study/jobs/j.json", "json", _job),
     Reader("study: sweep", "study/sweep.json", "json", _sweep),
@@ -508,17 +502,13 @@ READERS = (
     Reader("webshop: products", "raw/items_shuffle_1000.json", "json", _products),
     Reader("webshop: attributes", "raw/items_ins_v2_1000.json", "json", _products),
     Reader("webshop: instructions", "raw/items_human_ins_1000.json", "json", _products),
-    Reader(
-        "webshop: packed products",
-        "packed/items_shuffle_1000.json.gz",
-        "json.gz",
-        lambda r: _products(r, "packed"),
-    ),
-    Reader("webshop: catalogue", "catalogue/products.bin", "binary", _catalogue, sealed=True),
-    Reader("webshop: index", "catalogue/index/docs.npy", "binary", _catalogue, sealed=True),
-    Reader("webshop: manifest", "catalogue/manifest.json", "json", _catalogue),
-    Reader("webshop: rows of a large catalogue", "catalogue/products.bin", "binary", _rows),
-    Reader("webshop: nouns of a large catalogue", "catalogue/nouns.bin", "binary", _rows),
+    Reader("webshop: packed products", "packed/items_shuffle_1000.json.gz", "json.gz", _packed_products),
+    Reader("webshop: catalogue", f"{SHOP}/products.bin", "binary", _catalogue, _always),
+    Reader("webshop: index", f"{SHOP}/index/docs.npy", "binary", _catalogue, _always),
+    Reader("webshop: manifest", f"{SHOP}/manifest.json", "json", _catalogue),
+    Reader("webshop: rows, unverified", f"{SHOP}/products.bin", "binary", _rows),
+    Reader("webshop: nouns, unverified", f"{SHOP}/nouns.bin", "binary", _rows),
+    Reader("webshop: index, unverified", f"{SHOP}/index/docs.npy", "binary", _rows),
     Reader("webshop: prices", "prices.jsonl", "jsonl", _prices),
     Reader("webshop: goals", "goals.jsonl.gz", "jsonl.gz", _goals),
     Reader("GGUF header", "model.gguf", "binary", _gguf),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,20 @@ def test_what_json_writes_is_read_back(value: Any, ascii_only: bool) -> None:
     assert parse_json(b"\xef\xbb\xbf" + text.encode()) == value
 
 
+def message_of(read: Callable[[], Any]) -> str | None:
+    """The message of the DataError that ``read`` raises; None where it raises nothing."""
+    try:
+        read()
+    except DataError as error:
+        return str(error)
+    return None
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_value_or_a_data_error(data: bytes) -> None:
-    try:
-        parse_json(data, file="x.json", record="line 3")
-    except DataError as error:
-        assert str(error).startswith("file x.json, record line 3: ")
+    found = message_of(lambda: parse_json(data, file="x.json", record="line 3"))
+    assert found is None or found.startswith("file x.json, record line 3: ")
 
 
 @pytest.mark.parametrize(

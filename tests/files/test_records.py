@@ -65,7 +65,7 @@ def test_a_wrong_value_is_named_with_its_place(field: str, value: Any, place: st
 
 
 def test_a_missing_field_and_a_long_value() -> None:
-    with pytest.raises(DataError, match="^field online: Field required$"):
+    with pytest.raises(DataError, match=r"^field online: Field required$"):
         check_record(Thing, {"name": "a"})
     with pytest.raises(DataError) as caught:
         check_record(Thing, {"name": "a", "online": "x" * 10_000})

@@ -73,7 +73,7 @@ def test_a_flipped_bit_of_the_weights(saved, byte):
     message = (
         f"the content of {folder / 'model.safetensors'} is not what was written (SHA-256): damaged, or "
         f"edited since. Delete {folder} to use an older checkpoint; if the change is yours, remove 'files' "
-        f"from {folder / 'state.json'}."
+        f"and 'state_sha256' from {folder / 'state.json'}."
     )
     with pytest.raises(CheckpointError, match=re.escape(message)):
         load_policy(CPU, folder, training=True)

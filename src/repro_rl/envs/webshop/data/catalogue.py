@@ -128,7 +128,10 @@ class Catalogue:
         return self._cached_search(query)
 
     def _search(self, query: str) -> tuple[int, ...]:
-        return tuple(int(self._order[position]) for position in self._index.search(query, RESULTS))
+        try:
+            return tuple(int(self._order[position]) for position in self._index.search(query, RESULTS))
+        except (IndexError, ValueError) as problem:
+            raise damaged(self.folder / "index", str(problem)) from problem
 
     def asin(self, number: int) -> str:
         """The ASIN of a product without decoding the product. Raises IndexError."""
@@ -140,7 +143,10 @@ class Catalogue:
 
     def number(self, asin: str) -> int | None:
         """The product with exactly this ASIN."""
-        return self._exact.find(asin)
+        try:
+            return self._exact.find(asin)
+        except (IndexError, ValueError) as problem:
+            raise damaged(self.folder / "asin.row.u4", str(problem)) from problem
 
     def nouns(self, number: int) -> tuple[str, ...]:
         """The nouns of the product's title. Raises IndexError."""
