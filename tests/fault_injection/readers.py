@@ -132,6 +132,7 @@ def _make_checkpoint(root: Path) -> None:
 
 
 def _make_study(root: Path) -> None:
+    from repro_rl.study.definition import load_study
 
     out = root / "study"
     run = out / "runs" / "repro" / "seed0"
@@ -362,6 +363,9 @@ def _game(root: Path) -> Any:
 def _games(root: Path) -> Any:
     import repro_rl
 
+    from repro_rl.envs.alfworld import sources
+
+    sources.game_source.cache_clear()  # as a new process
     env = repro_rl.make("alfworld", data=str(root / "alfworld"))
     panel = env.panel("valid_unseen")
     env.reset(options={"task": panel.ids[0]})

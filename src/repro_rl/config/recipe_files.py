@@ -26,7 +26,10 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     layers: list[dict[str, Any]] = []
     while name not in visited:
         visited.append(name)
-        data = read_named(name, SHIPPED, recipe_names())
+        try:
+            data = read_named(name, SHIPPED, recipe_names())
+        except ConfigError as error:
+            raise error if len(visited) < 2 else ConfigError(f"{visited[-2]}: base: {error}") from error
         layers.append(data)
         base = data.pop("base", None)
         if base is None:
