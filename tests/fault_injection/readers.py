@@ -362,7 +362,6 @@ def _game(root: Path) -> Any:
 
 def _games(root: Path) -> Any:
     import repro_rl
-
     from repro_rl.envs.alfworld import sources
 
     sources.game_source.cache_clear()  # as a new process

@@ -1,4 +1,4 @@
-"""A short, seeded share of ``benchmarks/fault_injection.py``: no damaged file ends in a traceback.
+"""A short, seeded share of ``benchmarks/damaged_files.py``: no damaged file ends in a traceback.
 
 Every reader of the package reads some damaged copies of its file. What it cannot read, it refuses with an
 error of the package that names the file; and where a checksum covers the file, no other value comes out.

@@ -1,6 +1,6 @@
 """Damaged files by the thousand, for every reader of the package; and files that grow when they are read.
 
-    python benchmarks/fault_injection.py --files 3000 --out fault_injection.json
+    python benchmarks/damaged_files.py --files 3000 --out damaged_files.json
 
 Each reader (tests/fault_injection/readers.py) reads ``--files`` damaged copies of its file. Counted are
 tracebacks, hangs (20 seconds), errors that do not name the file, and other values where a checksum can tell.
