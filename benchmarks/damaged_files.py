@@ -32,9 +32,11 @@ PIECE = 1 << 20
 
 
 def packed(block: bytes, count: int, begin: bytes = b"") -> bytes:
-    """A gzip file of ``begin`` and ``count`` times ``block``."""
+    """A gzip file, cut before its end, that unpacks to ``begin`` and ``count`` times ``block``."""
     stream = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join([stream.compress(begin), *(stream.compress(block) for _ in range(count)), stream.flush()])
+    head = stream.compress(begin) + stream.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush nothing refers to what was before, so that the same bytes unpack to the block again.
+    return head + (stream.compress(block) + stream.flush(zlib.Z_FULL_FLUSH)) * count
 
 
 def aliases() -> bytes:
@@ -63,6 +65,11 @@ BOMBS: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     ),
     "aliases of aliases": (aliases, ("yaml",)),
     "a number of 4 million digits": (lambda: b'{"a": ' + b"9" * 4_000_000 + b"}", ("json", "jsonl", "yaml")),
+    "gzip of 300 MiB of records": (
+        lambda: packed(b'{"task_id":"a","steps":[{},{},{}],"won":true}\n' * 20_000, 300),
+        ("jsonl.gz",),
+    ),
+    "30 MB of rows": (lambda: b'{"iteration":1}\n' * 2_000_000, ("jsonl",)),
     "one level of a million columns": (lambda: b"#" * 1_000_000 + b"\n#\n" * 500_000, ("text",)),
 }
 

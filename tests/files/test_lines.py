@@ -111,3 +111,20 @@ def test_rows_that_cannot_be_read_are_told_apart_from_an_unfinished_one(tmp_path
     assert read_rows(path).unfinished == 3
     path.write_bytes(good[0] + b"\n" + good[1])
     assert read_rows(path).unfinished is None
+
+
+def test_small_files_of_very_many_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PACKED_VALUES", 10_000)
+    monkeypatch.setattr(module, "MAX_ROWS", 1_000)
+    monkeypatch.setattr(module, "MAX_ROW_VALUES", 2_000)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(bomb(b"{}\n" * 20_000, 1))
+    with pytest.raises(DataError, match="unpacks to more than 10,000 values, over 100 times its own size"):
+        list(json_lines(path))
+    rows = b"".join(b'{"a": %d}\n' % (n * 7919 % 100_003) for n in range(20_000))
+    path.write_bytes(gzip.compress(rows))  # many values, but they are in the file
+    assert len(list(json_lines(path))) == 20_000
+    for row, count in ((b'{"iteration": 1}\n', 1_001), (b'{"iteration": 1, "a": 1, "b": 2}\n', 900)):
+        path.write_bytes(row * count)
+        with pytest.raises(DataError, match="more than the limit of 1,000 rows or 2,000 values"):
+            read_rows(path)

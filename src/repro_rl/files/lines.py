@@ -15,7 +15,15 @@ from typing import IO, Any, NamedTuple
 
 from repro_rl.errors import DataError
 from repro_rl.files.json_data import parse_object
-from repro_rl.files.limits import MAX_BLANK, MAX_RATIO, MAX_TEXT, MAX_UNPACKED
+from repro_rl.files.limits import (
+    MAX_BLANK,
+    MAX_PACKED_VALUES,
+    MAX_RATIO,
+    MAX_ROW_VALUES,
+    MAX_ROWS,
+    MAX_TEXT,
+    MAX_UNPACKED,
+)
 from repro_rl.files.reading import open_regular, reason
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -37,7 +45,7 @@ class Unpacked:
     """
 
     def __init__(self, path: Path, packed: bool | None = None):
-        self.path, self.read_so_far = path, 0
+        self.path, self.read_so_far, self.values = path, 0, 0
         raw = open(open_regular(path), "rb")  # noqa: SIM115  closed by close
         self.size = os.fstat(raw.fileno()).st_size
         magic = raw.peek(2)[:2]
@@ -75,6 +83,7 @@ class Unpacked:
             raise self._broken(error) from error
         if len(data) > MAX_TEXT:
             raise DataError(f"holds a line larger than the limit of {MAX_TEXT:,} bytes", file=self.path)
+        self.values += data.count(b",") + data.count(b"{") + data.count(b"[")
         return self._counted(data)
 
     def seek(self, offset: int) -> None:
@@ -89,6 +98,12 @@ class Unpacked:
             raise DataError(
                 f"unpacks to more than {MAX_UNPACKED:,} bytes, over {MAX_RATIO} times its own size; such a "
                 "file is refused",
+                file=self.path,
+            )
+        if self.packed and self.values > MAX_PACKED_VALUES and self.read_so_far > MAX_RATIO * self.size:
+            raise DataError(
+                f"unpacks to more than {MAX_PACKED_VALUES:,} values, over {MAX_RATIO} times its own size; such "
+                "a file is refused",
                 file=self.path,
             )
         return data
@@ -153,8 +168,14 @@ def read_rows(path: Path, key: str = "iteration") -> Rows:
     cannot be read.
     """
     found = Rows()
+    values = 0
     for line in lines_of(path) if path.exists() else ():
         where = f"line {line.number}"
+        values += line.text.count(b",") + 1
+        if len(found.rows) >= MAX_ROWS or values > MAX_ROW_VALUES:
+            raise DataError(
+                f"holds more than the limit of {MAX_ROWS:,} rows or {MAX_ROW_VALUES:,} values", file=path
+            )
         try:
             row = parse_object(line.text.rstrip(), file=path, record=where, constants=True)
             number = row.get(key)
