@@ -59,6 +59,7 @@ def test_a_flipped_bit_of_a_gzip_file_is_an_error(tmp_path: Path, at: int) -> No
 def test_gzip_bombs_are_refused_at_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TEXT", 1 << 20)
     monkeypatch.setattr(module, "MAX_UNPACKED", 8 << 20)
+    monkeypatch.setattr(module, "MAX_PACKED_VALUES", 10**9)
     path = tmp_path / "a.jsonl.gz"
     for block, message in (
         (b" " * (1 << 20), "a line larger than the limit of 1,048,576 bytes"),

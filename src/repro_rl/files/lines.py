@@ -102,8 +102,8 @@ class Unpacked:
             )
         if self.packed and self.values > MAX_PACKED_VALUES and self.read_so_far > MAX_RATIO * self.size:
             raise DataError(
-                f"unpacks to more than {MAX_PACKED_VALUES:,} values, over {MAX_RATIO} times its own size; such "
-                "a file is refused",
+                f"unpacks to more than {MAX_PACKED_VALUES:,} values, over {MAX_RATIO} times its own size; "
+                "such a file is refused",
                 file=self.path,
             )
         return data
