@@ -3,7 +3,7 @@
     python benchmarks/damaged_files.py --files 3000 --out damaged_files.json
 
 Each reader (tests/fault_injection/readers.py) reads ``--files`` damaged copies of its file. Counted are
-tracebacks, hangs (20 seconds), errors that do not name the file, and other values where a checksum can tell.
+tracebacks, hangs (20 seconds of the processor), errors that do not name the file, and other values where a checksum can tell.
 Then every bomb is read in a process of its own, whose peak memory is measured. Exit status 1 for any fault.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fault_injection.harness import Tally, try_reader
 from fault_injection.readers import READERS, Reader, make_files
+from repro_rl.plan.resources import memory_peak
 
 MEMORY = 1 << 30  # bytes that no bomb may take
 PIECE = 1 << 20
@@ -103,7 +103,7 @@ def read_bomb(root: Path, reader: Reader) -> None:
     path = file_of(reader, root)
     good = path.read_bytes()
     tally = Tally(reader.name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_peak()
     try:
         path.write_bytes((root / "bomb").read_bytes()) if (
             root / "bomb"
@@ -111,9 +111,9 @@ def read_bomb(root: Path, reader: Reader) -> None:
         _try_once(reader, root, path, "", tally, "bomb")
     finally:
         path.write_bytes(good)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = memory_peak()
     out = {"refused": tally.refused, "faults": tally.faults, "examples": tally.examples}
-    print(json.dumps(out | {"before_mb": before // 1024, "peak_mb": peak // 1024}))
+    print(json.dumps(out | {"before_mb": round(before / 2**20), "peak_mb": round(peak / 2**20)}))
 
 
 def main() -> int:

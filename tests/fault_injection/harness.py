@@ -18,7 +18,8 @@ from fault_injection.damage import damaged
 from fault_injection.readers import Reader
 from repro_rl.errors import ReproError
 
-SECONDS = 20  # after which a read counts as a hang
+SECONDS = 20  # of the processor, after which a read counts as a hang
+WAITED = 15  # times as long by the clock: what waits takes no time of the processor
 KEPT = 5  # examples of a fault
 
 
@@ -56,18 +57,22 @@ class Hang(BaseException):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise Hang inside after some seconds. Main thread, not on Windows."""
+    """Raise Hang inside after some seconds of the processor. Main thread, not on Windows."""
 
     def stop(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, 1), (signal.ITIMER_REAL, signal.SIGALRM, WAITED))
+    before = [signal.signal(number, stop) for _, number, _ in timers]
+    for timer, _, times in timers:
+        signal.setitimer(timer, seconds * times)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, _, _ in timers:
+            signal.setitimer(timer, 0)
+        for (_, number, _), handler in zip(timers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def file_of(reader: Reader, root: Path) -> Path:
