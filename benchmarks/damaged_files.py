@@ -3,8 +3,9 @@
     python benchmarks/damaged_files.py --files 3000 --out damaged_files.json
 
 Each reader (tests/fault_injection/readers.py) reads ``--files`` damaged copies of its file. Counted are
-tracebacks, hangs (20 seconds of the processor), errors that do not name the file, and other values where a checksum can tell.
-Then every bomb is read in a process of its own, whose peak memory is measured. Exit status 1 for any fault.
+tracebacks, hangs (20 seconds of the processor), errors that do not name the file, and other values where a
+checksum can tell. Then every bomb is read in a process of its own, whose peak memory is measured. Exit
+status 1 for any fault.
 """
 
 from __future__ import annotations
