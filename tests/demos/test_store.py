@@ -47,10 +47,10 @@ def test_missing_files(env, tmp_path):
     [
         (lambda r: r.pop("won"), "won"),
         (lambda r: r["steps"][1].pop("truth"), "truth"),
-        (lambda r: r.update(steps=None), "not iterable"),
-        (lambda r: r.update(reflection="yes"), "indices"),
+        (lambda r: r.update(steps=None), "field steps"),
+        (lambda r: r.update(reflection="yes"), "field reflection"),
         (lambda r: r["reflection"].pop("values"), "values"),
-        (lambda r: r.update(status="lost"), "'lost' is not a valid Status"),
+        (lambda r: r.update(status="lost"), "field status"),
     ],
 )
 def test_broken_fields_are_named(env, tmp_path, change, field):
@@ -119,3 +119,44 @@ def test_what_counts_as_labelled():
     assert is_labelled(episode((50,), ()))
     assert is_labelled(episode(None, ()))
     assert not is_labelled(episode(None, ("no_answer",)))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda r: r.update(goal=7), "goal"),
+        (lambda r: r.update(rollout=-1), "rollout"),
+        (lambda r: r.update(score=float("inf")), "Infinity"),
+        (lambda r: r["steps"][0].update(observation=None), r"steps\.0\.observation"),
+        (lambda r: r["steps"][0].update(online="x"), r"steps\.0\.online"),
+        (lambda r: r["steps"][0].update(online=-1), r"steps\.0\.online"),
+        (lambda r: r["steps"][0].update(online=101), r"steps\.0\.online"),
+        (lambda r: r["steps"][0].update(truth=1.5), r"steps\.0\.truth"),
+        (lambda r: r["steps"][0].update(terms=["a"]), r"steps\.0\.terms"),
+        (lambda r: r["steps"][0].update(terms={"a": "1"}), r"steps\.0\.terms\.a"),
+        (lambda r: r["steps"][0].update(valid="yes"), r"steps\.0\.valid"),
+        (lambda r: r["steps"][0].update(env_reward=10**400), "64 bits"),
+        (lambda r: r["steps"][0].update(t=2), "field steps: the steps are not numbered"),
+        (lambda r: r["steps"].reverse(), "field steps: the steps are not numbered"),
+        (lambda r: r["reflection"]["values"].append(3), r"reflection\.values: \d+ values for \d+ steps"),
+        (lambda r: r["reflection"].update(values=[101]), r"reflection\.values\.0"),
+    ],
+)
+def test_values_of_wrong_types_and_ranges_are_named(env, tmp_path, change, field):
+    experts, labelled = collect(env, expert=2, winning=2, failing=0)
+    save_demos(tmp_path, experts, labelled)
+    rows = [trajectory_record(t, 0) for t in labelled]
+    change(rows[1])
+    path = tmp_path / "labelled.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    with pytest.raises(DataError, match=rf"labelled\.jsonl\.gz, record line 2.*{field}"):
+        load_demos(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["expert", "labelled"])
+def test_an_empty_file_is_not_a_set_without_episodes(env, tmp_path, name):
+    experts, labelled = collect(env, expert=2, winning=2, failing=0)
+    save_demos(tmp_path, experts, labelled)
+    (tmp_path / f"{name}.jsonl.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{name}\.jsonl\.gz: is empty: not a whole gzip file"):
+        load_demos(tmp_path)

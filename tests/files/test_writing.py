@@ -101,10 +101,10 @@ def test_the_folder_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         (None, "no study .*No such file"),
         (b"{", "no study .*Expecting"),
-        (b"[1]", "an object was expected, not list"),
+        (b"[1]", "a JSON object was expected, not a list"),
         (b'{"a": [1]}', "'a' is missing or of another type.*; delete it"),
         (b"{}", "'a' is missing"),
-        (b'{"a": "\xff"}', "utf-8"),
+        (b'{"a": "\xff"}', "byte 0xff at offset 7"),
     ],
 )
 def test_a_json_file_that_is_not_what_it_should_be_is_named(
@@ -122,7 +122,8 @@ def test_json_is_read_as_utf8(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     assert read_json_if_any(path) == {}
     path.write_bytes(b"[1]")
-    assert read_json_if_any(path) == {}
+    with pytest.raises(DataError, match=r"a\.json.*not a list"):
+        read_json_if_any(path)
     path.write_bytes('{"a": {"ρ": 1}}'.encode())
     assert read_json(path, fields={"a": dict}) == read_json_if_any(path) == {"a": {"ρ": 1}}
 
@@ -130,5 +131,8 @@ def test_json_is_read_as_utf8(tmp_path: Path) -> None:
 def test_half_written_lines_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert whole_rows(path) == []
-    path.write_text('{"a": 1}\n\n[2]\n{"a": 3}\n{"a":')
-    assert whole_rows(path) == [{"a": 1}, {"a": 3}]
+    path.write_text('{"iteration": 1}\n\n{"iteration": 3}\n{"a":')
+    assert whole_rows(path) == [{"iteration": 1}, {"iteration": 3}]
+    path.write_text('{"iteration": 1}\n[2]\n{"iteration": 3}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, record line 2: .*not a list"):
+        whole_rows(path)

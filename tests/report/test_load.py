@@ -9,6 +9,8 @@ from repro_rl.errors import DataError
 from repro_rl.report import build_report
 from repro_rl.report.load import read_records, read_run
 from repro_rl.report.tables import headline
+from repro_rl.report.view.library import Library
+from repro_rl.study.recorded import find_episode_sets, read_episodes
 from support.runs import trajectory, write_trajectories
 
 
@@ -39,3 +41,33 @@ def test_broken_trajectories_are_named(tmp_path):
         out.write("{}\nnope\n")
     with pytest.raises(DataError, match="line 2"):
         list(read_records(file))
+
+
+@pytest.mark.parametrize("data", [b"", b"plain", gzip.compress(b'{"steps": []}\n')[:-3]])
+def test_a_gzip_file_that_is_empty_or_cut_is_not_a_run_without_episodes(tmp_path, data):
+    file = tmp_path / "trajectories" / "eval-last.jsonl.gz"
+    file.parent.mkdir()
+    file.write_bytes(data)
+    (tmp_path / "config.yaml").write_text("method: repro\n")
+    with pytest.raises(DataError, match=r"eval-last\.jsonl\.gz.*not a whole gzip file"):
+        build_report([tmp_path])
+    with pytest.raises(DataError, match=r"eval-last\.jsonl\.gz.*not a whole gzip file"):
+        [read_episodes(item) for item in find_episode_sets([tmp_path])]
+    library = Library([tmp_path])
+    library.refresh(60)
+    assert "eval-last.jsonl.gz" in library.notes[-1]
+    assert "not a whole gzip file" in library.notes[-1]
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "1e400", "-1e999"])
+def test_numbers_beyond_any_float_are_named(tmp_path, number):
+    file = tmp_path / "trajectories" / "eval-last.jsonl.gz"
+    file.parent.mkdir()
+    file.write_bytes(gzip.compress(f'{{"steps": [{{"truth": {number}}}]}}\n'.encode()))
+    (tmp_path / "config.yaml").write_text("method: repro\n")
+    with pytest.raises(DataError, match=r"eval-last\.jsonl\.gz, record line 1: .*the limit is"):
+        build_report([tmp_path])
+    (tmp_path / "trajectories" / "eval-last.jsonl.gz").unlink()
+    (tmp_path / "metrics.jsonl").write_text(f'{{"iteration": 1, "loss": {number}}}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, record line 1: .*the limit is"):
+        build_report([tmp_path])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from repro_rl.config import load_config, parse_config
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, DataError
 from repro_rl.run.folder import MetricsLog, flatten, open_run, write_manifest
 from repro_rl.train.rl import FREE_ON_CONTINUE
 
@@ -77,3 +77,64 @@ def test_manifest_is_kept(tmp_path):
     assert content["started"] == "a"
     assert content["seed"] == 1
     assert content["continued"] == [{"started": "b", "git": None, "versions": {}}]
+
+
+ROWS = [json.dumps({"iteration": n}).encode() for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ROWS[1].replace(b":", b";"),  # one flipped bit
+        b"\xff" + ROWS[1],
+        b"7",
+        b"{}",
+        b'{"iteration": "2"}',
+        b'{"iteration": 2.5}',
+        b'{"iteration": null}',
+        b"[" * 5000,
+        b'{"iteration": ' + b"9" * 400 + b"}",
+    ],
+)
+def test_a_row_that_cannot_be_read_is_kept_aside_and_told_once(tmp_path, bad):
+    path, aside = tmp_path / "metrics.jsonl", tmp_path / "metrics.unreadable.jsonl"
+    path.write_bytes(b"\n".join([ROWS[0], bad, ROWS[2], b'{"iter']))
+    with pytest.raises(
+        DataError, match=r"(?s)metrics\.jsonl, record line 2.*moved to .*unreadable\.jsonl.*repeat"
+    ):
+        MetricsLog(tmp_path, 9)
+    assert aside.read_bytes() == bad + b"\n"
+    assert path.read_bytes() == ROWS[0] + b"\n" + ROWS[2] + b"\n"
+    assert [row["iteration"] for row in MetricsLog(tmp_path, 9).rows] == [1, 3]
+    path.write_bytes(b"more\nand more\n" + ROWS[0] + b"\n")
+    with pytest.raises(DataError, match=r"record line 1: not JSON.* \(1 more lines are as bad\)"):
+        MetricsLog(tmp_path, 9)
+    assert aside.read_bytes() == bad + b"\nmore\nand more\n"  # nothing of before is lost
+
+
+def test_rows_with_nan_are_read_and_written_again(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.add({"iteration": 1, "loss": float("nan")})
+    again = MetricsLog(tmp_path, 1)
+    assert again.rows[0]["loss"] != again.rows[0]["loss"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"continued": 3}', '{"continued": [1]}', ""])
+def test_a_broken_manifest_is_an_error_and_stays_as_it_is(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        write_manifest(tmp_path, {"started": "a", "git": None, "versions": {}})
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "data", [b"seed: 1\n  }: [\n", b"seed: 1 # caf\xe9\n", b"- 1\n", b"a: [" + b"[" * 5000, b"7: x\n"]
+)
+def test_broken_settings_are_named_when_a_run_continues(tmp_path, data):
+    config = load_config(None)
+    open_run(tmp_path, config)
+    (tmp_path / "config.yaml").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        open_run(tmp_path, config)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_config(tmp_path / "config.yaml", ["seed=2"])

@@ -54,7 +54,7 @@ def test_models_evaluations_and_episodes_by_name(folder):
 
 
 def test_what_cannot_be_read_is_named(folder, tmp_path):
-    (folder / "metrics.jsonl").write_text('{"iteration": 1}\n{"iter')
+    (folder / "metrics.jsonl").write_text('{"iteration": 1}\n{"iter\n{"iteration": 3}\n{"it')
     with pytest.raises(DataError, match=r"metrics\.jsonl.*line 2"):
         load_run(folder).metrics()
     (folder / "eval").mkdir()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from repro_rl.config import load_config
-from repro_rl.errors import CheckpointError
+from repro_rl.errors import CheckpointError, DataError
 from repro_rl.run.model_paths import find_agent, find_model, read_manifest, run_of, start_model
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun
@@ -89,8 +89,9 @@ def test_the_run_that_a_model_lies_in(tmp_path):
     assert run_of(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", [None, "{", "[1]"])
-def test_a_manifest_that_cannot_be_read_says_nothing(tmp_path, text):
-    if text is not None:
-        (tmp_path / "manifest.json").write_text(text)
+@pytest.mark.parametrize("text", ["{", "[1]", "", '{"agent": NaN}', "[" * 9999])
+def test_a_manifest_that_cannot_be_read_is_an_error_not_an_empty_one(tmp_path, text):
     assert read_manifest(tmp_path) == {}
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        read_manifest(tmp_path)

@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         find_episode_sets([tmp_path / "empty"])
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(gzip.compress(b'{"task_id": "q", "steps": [1, 2]}\n'))
-    with pytest.raises(DataError, match="no trajectory record"):
+    with pytest.raises(DataError, match=r"broken\.jsonl\.gz, record line 1, field steps\.0"):
         read_episodes(find_episode_sets([broken])[0])
     broken.write_bytes(gzip.compress(b"[1]\n"))
     with pytest.raises(DataError):

@@ -7,7 +7,7 @@ from repro_rl.config.api import API, ApiBudget, ApiPrices, ApiSection, is_api
 from repro_rl.config.loading import dump_config, import_plugins, load_config, parse_config
 from repro_rl.config.method import MethodSection
 from repro_rl.config.methods import METHODS, register_method
-from repro_rl.config.recipe_files import read_settings, recipe_names
+from repro_rl.config.recipe_files import read_section, read_settings, recipe_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.sections import (
     AlarmSection,
@@ -52,6 +52,7 @@ __all__ = [
     "is_api",
     "load_config",
     "parse_config",
+    "read_section",
     "read_settings",
     "recipe_names",
     "register_method",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from repro_rl.config.methods import METHODS
-from repro_rl.config.recipe_files import env_name, merged, read_settings
+from repro_rl.config.recipe_files import env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
@@ -68,7 +68,13 @@ def load_config(
     for default in defaults:  # again, where a whole section has replaced it
         if _is_missing(data, default.partition("=")[0].split(".")):
             _apply_override(data, default)
-    return parse_config(data)
+    try:
+        return parse_config(data)
+    except ConfigError as error:
+        if source is None or not is_yaml_file(str(source)):
+            raise
+        also = " or on the command line" if overrides else ""
+        raise ConfigError(f"{error}\nThe settings are in {source}{also}.") from error
 
 
 def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from repro_rl.files import read_yaml
 from repro_rl.registry import Registry
-from repro_rl.yaml_data import read_yaml
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
 

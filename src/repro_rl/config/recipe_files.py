@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, DataError, did_you_mean
+from repro_rl.files import load_yaml
 
 SHIPPED = files("repro_rl").joinpath("recipes")
 
@@ -27,7 +26,10 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     layers: list[dict[str, Any]] = []
     while name not in visited:
         visited.append(name)
-        data = read_named(name, SHIPPED, recipe_names())
+        try:
+            data = read_named(name, SHIPPED, recipe_names())
+        except ConfigError as error:
+            raise error if len(visited) < 2 else ConfigError(f"{visited[-2]}: base: {error}") from error
         layers.append(data)
         base = data.pop("base", None)
         if base is None:
@@ -42,6 +44,14 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
             settings["env"] = {}
         settings = merged(settings, data)
     return settings
+
+
+def read_section(file: str | Path, name: str) -> dict[str, Any]:
+    """One section of the settings in a file, as written; empty where it has none. Raises ConfigError."""
+    section = read_settings(file).get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{file}: {name} must be a section (a mapping), not {section!r}.")
+    return section
 
 
 def env_name(settings: dict[str, Any]) -> Any:
@@ -63,19 +73,23 @@ def read_named(name: str, folder: Traversable, names: Sequence[str], kind: str =
     """
     if not is_yaml_file(name) and name not in names:
         raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
-    file = Path(name) if is_yaml_file(name) else folder.joinpath(f"{name}.yaml")
+    if is_yaml_file(name) and not Path(name).exists():
+        raise ConfigError(f"No config file at {name}.")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"No config file at {name}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name} cannot be read as UTF-8 text: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} is not YAML: {error}") from error
+        if is_yaml_file(name):
+            data = load_yaml(Path(name))
+        else:
+            with as_file(folder.joinpath(f"{name}.yaml")) as file:
+                data = load_yaml(file)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{name} must hold sections (a mapping), not {type(data).__name__}.")
+    for key in data:
+        if not isinstance(key, str):
+            raise ConfigError(f"{name}: the section {key!r} must be a name.")
     return data
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
-from repro_rl.rollout.record import read_trajectories, write_trajectories
+from repro_rl.rollout.record import numbered_records, write_trajectories
 from repro_rl.types import Advice, Reflection, Status, Step, Trajectory, no_completion
 
 EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
@@ -37,14 +37,32 @@ def _load(path: Path) -> list[Trajectory]:
     if not path.exists():
         raise DataError("no such file; make it with 'repro-rl demos'", file=path)
     demos = []
-    for number, record in enumerate(read_trajectories(path), start=1):
+    for where, record in numbered_records(path):
         try:
-            demos.append(trajectory_from_record(record))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                "is missing or of the wrong type", file=path, record=f"line {number}", field=str(error)
-            ) from error
+            episode = trajectory_from_record(record)
+        except KeyError as error:
+            raise DataError("is missing", file=path, record=where, field=str(error.args[0])) from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"cannot be read: {error}", file=path, record=where) from error
+        _check_order(episode, path, where)
+        demos.append(episode)
     return demos
+
+
+def _check_order(episode: Trajectory, path: Path, where: str) -> None:
+    """Raises DataError unless the steps are numbered 1..T, and the reflection has T values."""
+    if [step.t for step in episode.steps] != list(range(1, episode.length + 1)):
+        raise DataError(
+            f"the steps are not numbered 1 to {episode.length}", file=path, record=where, field="steps"
+        )
+    values = None if episode.reflection is None else episode.reflection.values
+    if values is not None and len(values) != episode.length:
+        raise DataError(
+            f"{len(values)} values for {episode.length} steps",
+            file=path,
+            record=where,
+            field="reflection.values",
+        )
 
 
 def is_labelled(trajectory: Trajectory) -> bool:

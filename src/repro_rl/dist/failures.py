@@ -132,7 +132,9 @@ class RankMonitor:
         except PermissionError:
             return False
         try:
-            with open(f"/proc/{pid}/stat") as handle:  # dead, but its parent has not looked yet
+            with open(
+                f"/proc/{pid}/stat", encoding="utf-8", errors="replace"
+            ) as handle:  # dead, but its parent has not looked yet
                 return handle.read().rpartition(")")[2].split()[0] == "Z"
         except (OSError, IndexError):
             return False

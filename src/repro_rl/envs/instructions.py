@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,7 +1,16 @@
-"""Reading and writing files."""
+"""Reading and writing files: every file of the package goes through these functions."""
 
 from repro_rl.files.cache import cache_root
-from repro_rl.files.reading import read_json, read_json_if_any, whole_rows
+from repro_rl.files.json_data import (
+    kind_of,
+    parse_json,
+    parse_object,
+    read_json,
+    read_json_if_any,
+)
+from repro_rl.files.lines import Line, Rows, Unpacked, json_lines, lines_of, read_rows, whole_rows
+from repro_rl.files.reading import decode, read_bytes, read_text
+from repro_rl.files.records import check_record
 from repro_rl.files.writing import (
     replacing,
     sweep_temporaries,
@@ -10,11 +19,29 @@ from repro_rl.files.writing import (
     write_json,
     write_text,
 )
+from repro_rl.files.yaml_data import TABLE, load_yaml, parse_yaml, read_yaml
 
 __all__ = [
+    "TABLE",
+    "Line",
+    "Rows",
+    "Unpacked",
     "cache_root",
+    "check_record",
+    "decode",
+    "json_lines",
+    "kind_of",
+    "lines_of",
+    "load_yaml",
+    "parse_json",
+    "parse_object",
+    "parse_yaml",
+    "read_bytes",
     "read_json",
     "read_json_if_any",
+    "read_rows",
+    "read_text",
+    "read_yaml",
     "replacing",
     "sweep_temporaries",
     "whole_rows",

@@ -1,56 +1,62 @@
-"""Files are read as UTF-8, and an error names the file."""
+"""Files as bytes and text: bounded in size, UTF-8 whatever the locale says, and an error names the file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+import os
+import stat
 from pathlib import Path
-from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files.limits import MAX_TEXT
+
+BOM = b"\xef\xbb\xbf"
 
 
-def read_json(
-    path: Path,
-    what: str = "JSON object",
-    fields: Mapping[str, type | tuple[type, ...]] | None = None,
-    advice: str = "",
-) -> dict[str, Any]:
-    """The JSON object in a file, UTF-8.
+def open_regular(path: Path) -> int:
+    """A descriptor to read ``path`` from.
 
-    Raises DataError naming the file when it cannot be read, holds something else, or lacks one of ``fields``,
-    each with the type it must have. ``what`` the file should hold and the ``advice`` are in the message.
+    Raises DataError for what is no regular file (a pipe would be waited for), and where it cannot be opened.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"an object was expected, not {type(value).__name__}")
-        for name, kind in (fields or {}).items():
-            if not isinstance(value.get(name), kind):
-                raise ValueError(f"{name!r} is missing or of another type")
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"no {what} ({error}){advice}.", file=path) from error
-    return value
+        # A pipe without a writer would otherwise block the call itself.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise DataError(f"cannot be read: {reason(error)}", file=path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DataError("cannot be read: it is no regular file", file=path)
+    return handle
 
 
-def read_json_if_any(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is none that can be read."""
+def read_bytes(path: Path, limit: int = MAX_TEXT) -> bytes:
+    """The content of a file. Raises DataError where it cannot be read, and beyond ``limit`` bytes."""
     try:
-        return read_json(path)
-    except DataError:
-        return {}
+        with open(open_regular(path), "rb") as handle:
+            data = handle.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"cannot be read: {reason(error)}", file=path) from error
+    if len(data) > limit:
+        raise DataError(f"is larger than the limit of {limit:,} bytes for such a file", file=path)
+    return data
 
 
-def whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines, UTF-8; none without the file.
+def read_text(path: Path, limit: int = MAX_TEXT) -> str:
+    """The text of a UTF-8 file without its byte-order mark. Raises DataError as ``read_bytes``."""
+    return decode(read_bytes(path, limit), file=path)
 
-    A line that is no JSON is left out, as a killed run leaves its last one.
-    """
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with suppress(ValueError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                rows.append(value)
-    return rows
+
+def decode(data: bytes, *, file: object = None, record: object = None) -> str:
+    """UTF-8 text, a byte-order mark left out. Raises DataError naming the first byte that is none."""
+    try:
+        return data.removeprefix(BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start + (len(BOM) if data.startswith(BOM) else 0)
+        raise DataError(
+            f"is not UTF-8 text: byte {data[at]:#04x} at offset {at:,}", file=file, record=record
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The system's or library's own reason in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +10,11 @@ from typing import Any
 
 from repro_rl.config import PolicySection
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.files import read_json, read_yaml
 from repro_rl.policy.gguf import is_gguf, read_config
 from repro_rl.policy.lora import base_of, is_adapter
 from repro_rl.policy.qwen_shapes import Shape, find_shape, shapes
 from repro_rl.run.model_paths import find_model
-from repro_rl.yaml_data import read_yaml
 
 QK_NORMS = ("qwen3", "gemma3_text")  # model types whose queries and keys are normalised
 
@@ -161,8 +160,8 @@ def read_shape(folder: Path) -> ModelShape:
         return _from_config(str(folder), read_config(folder).to_dict())
     path = folder / "config.json"
     try:
-        return _from_config(str(folder), json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _from_config(str(folder), read_json(path, "configuration of a model"))
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:  # ValueError: DataError too
         raise ConfigError(f"{path} does not describe a decoder: {error!r}") from error
 
 

@@ -32,7 +32,7 @@ def memory_peak() -> float:
 def _status(name: str) -> float:
     """Bytes that Linux names for this process; 0 where it does not."""
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return 0.0
     line = next((line for line in lines if line.startswith(name + ":")), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
-from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
+from repro_rl.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
+from repro_rl.files import read_json
 from repro_rl.policy.hub import is_hub_name, reason_of
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
@@ -42,10 +42,10 @@ def base_of(folder: Path) -> str:
     CheckpointError when none is named, and when it is neither a folder nor a hub name.
     """
     try:
-        base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        base = read_json(folder / ADAPTER_FILE, "settings of an adapter").get("base_model_name_or_path")
+    except DataError as error:
         raise CheckpointError(
-            f"The adapter in {folder} names no base model ({error!r}). {base_advice(folder)}"
+            f"The adapter in {folder} names no base model ({error}). {base_advice(folder)}"
         ) from error
     if not isinstance(base, str) or not base.strip():
         raise CheckpointError(f"The adapter in {folder} names no base model. {base_advice(folder)}")
@@ -145,7 +145,7 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
     whole = [shape[0] for name, shape in shapes.items() if MATRIX.search(name)]
     if whole:
         return max(whole)
-    single = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8")).get("trainable_token_indices")
+    single = read_json(folder / ADAPTER_FILE, "settings of an adapter").get("trainable_token_indices")
     indices = [i for part in (single.values() if isinstance(single, dict) else [single or ()]) for i in part]
     return max([rows, *(int(index) + 1 for index in indices)])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.files import read_yaml
 from repro_rl.policy.hub import hide_progress_bars
-from repro_rl.yaml_data import read_yaml
 
 Shape = dict[str, bool | int | str]  # a decoder's dimensions, under the names of its config.json
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import ConfigError, DataError, did_you_mean
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_bytes, read_yaml
 
 BASE_TOKENS = 151_643  # the rank file of the family; control tokens follow
 END_OF_TEXT, TURN_END = "<|endoftext|>", "<|im_end|>"
@@ -47,9 +47,9 @@ def read_ranks(path: str | Path, expected: int | None = BASE_TOKENS) -> dict[byt
     """Token bytes -> rank. Raises DataError naming file and line; ``expected``: how many there must be."""
     ranks: dict[bytes, int] = {}
     try:
-        lines = Path(path).read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"it cannot be read ({error}); give Qwen's qwen.tiktoken", file=path) from error
+        lines = read_bytes(Path(path)).splitlines()
+    except DataError as error:
+        raise DataError(f"{error}; give Qwen's qwen.tiktoken") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

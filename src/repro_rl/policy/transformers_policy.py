@@ -22,6 +22,7 @@ from repro_rl.files import read_json, write_json
 from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.decoders import (
     ModelDecoder,
     PackedDecoder,
@@ -107,11 +108,14 @@ class TransformersPolicy(TokenPolicy):
         ``settings``: None takes the defaults; its ``model`` and ``backend`` play no part. ``training``: the
         weights will be trained, or an adapter beside them if ``settings.lora.rank`` is not 0 (see
         ``choose_precision``). The model's own dropout is off in both cases. Raises CheckpointError when it
-        cannot be loaded, and ConfigError for settings that it cannot take.
+        cannot be loaded, or a file of a folder made here is damaged (see ``checksums``), and ConfigError for
+        settings that it cannot take.
         """
         settings = settings or PolicySection()
         hide_progress_bars()
         source = find_source(path)
+        for folder in (*source.adapters, Path(source.model)):
+            check_files(folder, but=OPTIMIZER_FILE)
         device = resolve_device(settings.device)
         trust = settings.trust_remote_code
         with source.explained():

@@ -6,19 +6,15 @@ exception is a half-written last line of ``metrics.jsonl``, which a run in progr
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from repro_rl.errors import DataError
-from repro_rl.files import read_json
-from repro_rl.yaml_data import read_yaml
+from repro_rl.files import json_lines, read_json, read_rows, read_yaml
 
 Json = dict[str, Any]
 
@@ -88,16 +84,8 @@ def read_run(path: Path) -> Run:
 
 def read_records(file: Path) -> Iterator[Json]:
     """The records of one ``*.jsonl.gz``, without their prompts. Raises DataError with file and line."""
-    number = 0
-    try:
-        with gzip.open(file, "rt", encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _without_prompts(_object(line, file, number))
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"not a whole gzip file ({error}); delete it.", file=file, record=f"line {number + 1}"
-        ) from error
+    for _, record in json_lines(file, packed=True, constants=True):
+        yield _without_prompts(record)
 
 
 def normalised(record: Json) -> Json:
@@ -139,25 +127,12 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
         return []
     rows: dict[float, Json] = {}
     again = 0
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise DataError(f"cannot be read: {error}", file=file) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = _object(line, file, number)
-        except DataError:
-            if number == len(lines):  # no newline after it: it was being written
-                notes.append(f"metrics.jsonl: line {number}, the last, is half-written and was left out.")
-                break
-            raise
-        iteration = row.get("iteration")
-        if not finite(iteration):
-            raise DataError("a number is missing.", file=file, record=f"line {number}", field="iteration")
-        again += iteration in rows
-        rows[float(iteration)] = row
+    found = read_rows(file).check()
+    if found.unfinished is not None:
+        notes.append(f"metrics.jsonl: line {found.unfinished}, the last, is half-written and was left out.")
+    for row in found.rows:
+        again += row["iteration"] in rows
+        rows[float(row["iteration"])] = row
     if again:
         notes.append(f"metrics.jsonl: {again} iterations occur twice (a resumed run); the later line counts.")
     if not rows:
@@ -193,16 +168,6 @@ def _find_trajectory_files(folder: Path, notes: list[str]) -> dict[str, Path]:
     if not files:
         notes.append("trajectories/ holds no file: nothing to browse.")
     return files
-
-
-def _object(text: str, file: Path, record: int) -> Json:
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"not readable as JSON: {error}", file=file, record=f"line {record}") from error
-    if not isinstance(value, dict):
-        raise DataError("a JSON object was expected.", file=file, record=f"line {record}")
-    return value
 
 
 def _number(value: Any) -> float:

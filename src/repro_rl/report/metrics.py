@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 
 @dataclass(slots=True, frozen=True)

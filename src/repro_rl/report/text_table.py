@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from repro_rl.files import TABLE, read_yaml
 from repro_rl.report.load import Json
-from repro_rl.yaml_data import TABLE, read_yaml
 
 DASH = "–"
 Bar = tuple[float, float, float]  # low, mean, high

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import DataError
-from repro_rl.files import write_bytes
+from repro_rl.files import check_record, json_lines, write_bytes
+from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.types import Completion, Status, Trajectory
 
 
@@ -91,13 +90,16 @@ def write_trajectories(path: str | Path, trajectories: Iterable[Trajectory], ite
 
 
 def read_trajectories(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a file written here. Raises DataError naming the file and line."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as handle:
-            for number, line in enumerate(handle, start=1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"not JSON ({error.msg})", file=path, record=f"line {number}") from error
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"cannot be read as gzipped JSON lines: {error}", file=path) from error
+    """Yield the records of a file written here, their fields checked where they have them.
+
+    Raises DataError naming file, line and field; also for a file that is empty or cut off.
+    """
+    for _, record in numbered_records(Path(path)):
+        yield record
+
+
+def numbered_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As ``read_trajectories``, each record with its place, such as "line 3"."""
+    for number, record in json_lines(path, packed=True):
+        check_record(TrajectoryRecord, record, file=path, record=f"line {number}")
+        yield f"line {number}", record

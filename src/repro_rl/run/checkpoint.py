@@ -18,8 +18,8 @@ from repro_rl.dist.sharding import like_parameter, whole_tensor
 from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.files import sweep_temporaries, write_folder, write_json
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums, sealed
 from repro_rl.policy.pretrained import is_finite
-from repro_rl.run.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums
 from repro_rl.run.model_paths import checkpoint_folders, read_state
 
 
@@ -39,7 +39,7 @@ def save_checkpoint(
     def fill(temporary: Path) -> None:
         policy.save(temporary)
         save_file(tensors, temporary / OPTIMIZER_FILE)
-        write_json(temporary / STATE_FILE, {**state, SUMS: file_sums(temporary)})
+        write_json(temporary / STATE_FILE, sealed({**state, SUMS: file_sums(temporary)}))
 
     check_trained(policy)
     write_folder(folder, fill)
@@ -53,7 +53,7 @@ def save_warm_start(folder: Path, policy: TransformersPolicy) -> None:
 
     def fill(temporary: Path) -> None:
         policy.save_merged(temporary)
-        write_json(temporary / STATE_FILE, {SUMS: file_sums(temporary)})
+        write_json(temporary / STATE_FILE, sealed({SUMS: file_sums(temporary)}))
 
     check_trained(policy)
     write_folder(folder, fill)
@@ -98,7 +98,17 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
             f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
         ) from error
     for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
+        index, _, key = name.partition(".")
+        if not (index.isascii() and index.isdigit() and key):
+            raise CheckpointError(
+                f"{path} holds {name!r}, which is no optimizer state; delete {folder} to use an older "
+                "checkpoint."
+            )
+        if not is_finite(tensor):
+            raise CheckpointError(
+                f"{path}: {name} holds numbers that are NaN or infinite; delete {folder} to use an older "
+                "checkpoint."
+            )
         state.setdefault(int(index), {})[key] = tensor
     whole = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -14,9 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, dump_config, read_settings
-from repro_rl.errors import ConfigError
-from repro_rl.files import read_json_if_any, sweep_temporaries, whole_rows, write_json, write_text
+from repro_rl.errors import ConfigError, DataError
+from repro_rl.files import (
+    Rows,
+    check_record,
+    read_json_if_any,
+    read_rows,
+    sweep_temporaries,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
+UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
 
 
@@ -118,15 +128,37 @@ def flatten(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 class MetricsLog:
-    """metrics.jsonl. On a continuation, rows after iteration ``keep_until`` are dropped: they come again."""
+    """metrics.jsonl. On a continuation, rows after iteration ``keep_until`` are dropped: they come again.
+
+    Raises DataError, once, for a row that cannot be read; it is moved to ``metrics.unreadable.jsonl``.
+    """
 
     def __init__(self, folder: Path, keep_until: int):
         self.path = folder / "metrics.jsonl"
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
-            self.rows = [row for row in whole_rows(self.path) if row["iteration"] <= keep_until]
-            write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            found = read_rows(self.path)
+            if found.unreadable:
+                self._set_aside(found)
+            self.rows = [row for row in found.rows if row["iteration"] <= keep_until]
+            self._rewrite(self.rows)
         folder.mkdir(parents=True, exist_ok=True)
+
+    def _rewrite(self, rows: Sequence[dict[str, Any]]) -> None:
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def _set_aside(self, found: Rows) -> None:
+        """Move rows that cannot be read beside the file, byte for byte, and raise DataError naming them."""
+        aside = self.path.with_name(UNREADABLE)
+        earlier = aside.read_bytes() if aside.exists() else b""
+        write_bytes(aside, earlier + b"".join(line.text for line, _ in found.unreadable))
+        self._rewrite(found.rows)
+        error, more = found.unreadable[0][1], len(found.unreadable) - 1
+        also = f" ({more} more lines are as bad)" if more else ""
+        raise DataError(
+            f"{error}{also}. It was moved to {aside}, where it can be mended by hand; repeat the command to "
+            "go on without it"
+        ) from error
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row, on the disk before it returns."""
@@ -141,7 +173,8 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Write manifest.json once; a continued run keeps the first one and appends to its "continued" list."""
     path = folder / "manifest.json"
     if old := read_json_if_any(path):
-        old.setdefault("continued", []).append({k: content[k] for k in ("started", "git", "versions")})
+        again = check_record(list[dict[str, Any]], old.get("continued", []), file=path)
+        old["continued"] = [*again, {k: content[k] for k in ("started", "git", "versions")}]
         content = old
     write_json(path, content)
 

@@ -6,15 +6,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api, read_settings
+from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api, read_section
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.run.model_paths import read_manifest, run_of
 
 
-def settings_of(model: str | Path) -> dict[str, Any] | None:
-    """The settings, as written, of the run that made a model; None for a model that no run here made."""
+def section_of(model: str | Path, name: str) -> dict[str, Any] | None:
+    """A section of the settings, as written, of the run that made a model; None where no run here did.
+
+    Raises ConfigError for settings that are broken.
+    """
     run = None if is_api(model) else run_of(model)
-    return None if run is None else read_settings(run / "config.yaml")
+    return None if run is None else read_section(run / "config.yaml", name)
 
 
 def taught_context(model: str | Path) -> str | None:
@@ -24,8 +27,8 @@ def taught_context(model: str | Path) -> str | None:
 
 def _taught_prompt(model: str | Path, name: str, default: str) -> str | None:
     """A setting of the section prompt of the run behind a model; None for a model that no run here made."""
-    settings = settings_of(model)
-    return None if settings is None else str((settings.get("prompt") or {}).get(name, default))
+    section = section_of(model, "prompt")
+    return None if section is None else str(section.get(name, default))
 
 
 def taught_modes(model: str | Path) -> frozenset[str] | None:
@@ -34,14 +37,16 @@ def taught_modes(model: str | Path) -> frozenset[str] | None:
     ``model``: a run folder, a model folder in one, or anything else. A trained run is followed to its warm
     start.
     """
-    settings = settings_of(model)
-    if settings is None:
+    trained, taught = section_of(model, "train"), section_of(model, "warmup")
+    if trained is None or taught is None:
         return None
-    init = (settings.get("train") or {}).get("init")
+    init = trained.get("init")
     earlier = taught_modes(init) if init and Path(init) not in (Path(model), run_of(model)) else None
     if earlier is not None:
         return earlier
-    modes = (settings.get("warmup") or {}).get("forward_modes")
+    modes = taught.get("forward_modes")
+    if modes is not None and not (isinstance(modes, list) and all(isinstance(mode, str) for mode in modes)):
+        raise ConfigError(f"warmup.forward_modes of the run behind {model} is no list of names.")
     return frozenset(modes if modes is not None else WarmupSection().forward_modes)
 
 
@@ -84,7 +89,7 @@ def demos_of(train: TrainSection) -> Path:
         if run is None or run.resolve() in visited:
             break
         visited.add(run.resolve())
-        section = read_settings(run / "config.yaml").get("train") or {}
+        section = read_section(run / "config.yaml", "train")
         demos, init = read_manifest(run).get("demos") or section.get("demos"), section.get("init")
     if demos is not None:
         return Path(demos)

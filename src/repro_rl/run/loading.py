@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, load_config
-from repro_rl.errors import CheckpointError, DataError
-from repro_rl.files import read_json
+from repro_rl.errors import CheckpointError
+from repro_rl.files import read_json, whole_rows
 from repro_rl.rollout.record import read_trajectories
 from repro_rl.run.model_paths import find_model, read_manifest
 
@@ -24,16 +23,11 @@ class LoadedRun:
     manifest: dict[str, Any]  # versions, panels, hardware; empty where there is none
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, one an iteration. Raises DataError naming the line that is no JSON."""
-        path = self.folder / "metrics.jsonl"
-        rows = []
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"not a JSON object ({error})", file=path, record=f"line {number}") from error
-        return rows
+        """The rows of metrics.jsonl, one an iteration; a last line that is still being written is left out.
+
+        Raises DataError naming any other line that is no row.
+        """
+        return whole_rows(self.folder / "metrics.jsonl")
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """The results of its evaluations by name. Raises DataError for one that cannot be read."""

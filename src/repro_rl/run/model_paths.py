@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import is_api, read_settings
-from repro_rl.errors import CheckpointError, DataError
-from repro_rl.files import read_json, read_json_if_any
+from repro_rl.config import is_api, read_section
+from repro_rl.errors import CheckpointError
+from repro_rl.files import read_json_if_any
+from repro_rl.policy.checksums import STATE_FILE, SUMS, read_sealed
 from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
-from repro_rl.run.checksums import STATE_FILE, SUMS
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:
@@ -26,14 +26,15 @@ def checkpoint_folders(run: Path) -> dict[int, Path]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state that ``save_checkpoint`` was given. Raises CheckpointError where it cannot be read."""
-    path = folder / STATE_FILE
-    try:
-        return {name: value for name, value in read_json(path).items() if name != SUMS}
-    except DataError as error:
+    """The state that ``save_checkpoint`` was given.
+
+    Raises CheckpointError where it cannot be read, or holds other values than were written.
+    """
+    if not (folder / STATE_FILE).exists():
         raise CheckpointError(
-            f"{path} cannot be read ({error}); delete {folder} to use an older checkpoint."
-        ) from error
+            f"{folder / STATE_FILE} is missing; delete {folder} to use an older checkpoint."
+        )
+    return {name: value for name, value in read_sealed(folder).items() if name != SUMS}
 
 
 def start_model(init: str) -> Path:
@@ -70,7 +71,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
 
 def _warm_start_of(run: Path) -> Path:
     settings = run / "config.yaml"
-    init = read_settings(settings).get("train", {}).get("init") if settings.exists() else None
+    init = read_section(settings, "train").get("init") if settings.exists() else None
     if not init or not (Path(init).exists() or is_hub_name(init)):
         raise CheckpointError(f"{run} does not know its warm start ({init}); give the model folder itself.")
     return start_model(init)
@@ -127,5 +128,5 @@ def run_of(model: str | Path) -> Path | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a run folder; empty where there is none that can be read."""
+    """manifest.json of a run folder; empty where there is none. Raises DataError for a broken one."""
     return read_json_if_any(folder / "manifest.json")

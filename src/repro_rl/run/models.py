@@ -17,9 +17,7 @@ from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
 from repro_rl.policy.lora import AdapterOff
-from repro_rl.policy.model_source import find_source
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
-from repro_rl.run.checksums import OPTIMIZER_FILE, check_files
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,9 +39,6 @@ def load_policy(
     """
     if is_api(path):
         raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
-    source = find_source(path)
-    for folder in (*source.adapters, Path(source.model)):
-        check_files(folder, but=OPTIMIZER_FILE)
     policy = TransformersPolicy.load(path, section, training=training)
     if not tried and not policy.uses_packed:  # whose architectures are known, and tested
         check_exact(policy, path)

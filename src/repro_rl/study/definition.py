@@ -213,7 +213,10 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
         study = Study.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{name}: {readable(error, Study)}") from error
-    check_settings(study)
+    try:
+        check_settings(study)
+    except ConfigError as error:
+        raise error if source is None else ConfigError(f"{name}: {error}") from error
     return study
 
 

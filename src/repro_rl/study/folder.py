@@ -7,10 +7,14 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from repro_rl.errors import ConfigError
-from repro_rl.files import read_json, read_json_if_any, write_json
+from repro_rl.files import check_record, read_json, read_json_if_any, write_json
+from repro_rl.files.records import Text
 from repro_rl.run.folder import flatten, git_revision, versions
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
@@ -19,12 +23,35 @@ from repro_rl.study.runner import command_line, portable, read_record
 FILE = "study.json"
 
 
+class _Arm(TypedDict):
+    """A method of a study."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    name: Text
+
+
+class _Settings(TypedDict):
+    """What was compared."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    methods: NotRequired[list[_Arm]]
+
+
+class _StudyFile(TypedDict):
+    """study.json."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    study: _Settings
+    jobs: NotRequired[dict[Text, dict[str, Any]]]
+    continued: NotRequired[list[dict[str, Any]]]
+
+
 def read_study(out: Path) -> dict[str, Any] | None:
     """study.json, None when there is none. Raises DataError when it is broken."""
     path = out / FILE
     if not path.exists():
         return None
-    return read_json(path, "study", {"study": dict})
+    return check_record(_StudyFile, read_json(path, "study"), file=path)  # type: ignore[return-value]
 
 
 def check_same(out: Path, study: Study) -> None:
@@ -96,7 +123,8 @@ def panels(out: Path) -> dict[str, list[str]]:
     """Every task panel that a run of the study used: {digest: names and labels}."""
     names: dict[str, set[str]] = {}
     for path in sorted([*out.glob("runs/*/*/manifest.json"), *out.glob("sweep/*/*/*/manifest.json")]):
-        for name, panel in (read_json_if_any(path).get("panels") or {}).items():
+        held = read_json_if_any(path).get("panels") or {}
+        for name, panel in check_record(dict[str, dict[str, Any]], held, file=path).items():
             names.setdefault(str(panel.get("digest")), set()).add(f"{name}: {panel.get('label')}")
     for path in sorted(out.glob("runs/*/*/eval/*.json")):
         data = read_json_if_any(path)

@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from repro_rl.errors import DataError
-from repro_rl.files import read_json, whole_rows
-from repro_rl.rollout.record import read_trajectories
+from repro_rl.files import check_record, whole_rows
+from repro_rl.files.records import Finite, Share
+from repro_rl.rollout.record import numbered_records
+from repro_rl.study.evaluation_file import read_evaluation
 
 METRICS = ("success", "score")
+
+
+# The fields of a row of metrics that a curve is made of.
+_Row = TypedDict("_Row", {"env_steps": Finite, "seconds": Finite, "eval/success": Share}, total=False)
 
 
 @dataclass(slots=True)
@@ -39,12 +47,6 @@ class Curve:
     iterations: int
 
 
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """The result of one evaluation. Raises DataError for a broken file."""
-    advice = "; delete it and repeat the command"
-    return read_json(path, "evaluation", {"success": (int, float), "digest": str}, advice)
-
-
 def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     """The evaluation ``name`` of a run, None when it is not there. Raises DataError for a broken file.
 
@@ -57,8 +59,12 @@ def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     episodes = folder / "trajectories" / f"eval-{name}.jsonl.gz"
     if episodes.exists():
         sums: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for record in read_trajectories(episodes):
+        for where, record in numbered_records(episodes):
+            for name_of in ("task_id", "won", *METRICS[1:]):
+                if name_of not in record:
+                    raise DataError("is missing", file=episodes, record=where, field=name_of)
             sums[str(record["task_id"])].append((float(record["won"]), float(record["score"])))
+        _check_wins(result, episodes, sum(won for pairs in sums.values() for won, _ in pairs))
         for index, metric in enumerate(METRICS):
             result.tasks[metric] = {
                 task: sum(pair[index] for pair in pairs) / len(pairs) for task, pairs in sums.items()
@@ -66,10 +72,24 @@ def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     return result
 
 
+def _check_wins(result: Result, episodes: Path, won: float) -> None:
+    """Raises DataError where the recorded episodes have other wins than the evaluation counted."""
+    counted = result.data.get("won")
+    if counted not in (None, won):
+        raise DataError(
+            f"{won:g} episodes were won, its evaluation counted {counted}; one of the two files is of "
+            "another evaluation. Delete both and repeat it",
+            file=episodes,
+        )
+
+
 def read_curve(folder: Path, arm: str, seed: int) -> Curve:
     """The validations of a run; empty when it logged none. A half-written last line is left out."""
-    rows = {row.get("iteration"): row for row in whole_rows(folder / "metrics.jsonl")}
-    ordered = [rows[key] for key in sorted(key for key in rows if isinstance(key, int))]
+    path = folder / "metrics.jsonl"
+    rows = {row["iteration"]: row for row in whole_rows(path)}
+    ordered = [rows[key] for key in sorted(rows)]
+    for row in ordered:
+        check_record(_Row, row, file=path, record=f"iteration {row['iteration']}")
     validated = [row for row in ordered if all(k in row for k in ("eval/success", "env_steps", "seconds"))]
     last = ordered[-1] if ordered else {}
     return Curve(

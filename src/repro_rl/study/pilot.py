@@ -22,7 +22,7 @@ from repro_rl.run.folder import manifest, open_run, write_manifest
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.setup import build_pool
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
-from repro_rl.study.outcomes import read_evaluation
+from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.types import Trajectory
 
 

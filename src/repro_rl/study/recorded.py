@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import read_yaml
 from repro_rl.rollout.record import read_trajectories
 from repro_rl.study.series import SERIES, EpisodeProgress
-from repro_rl.yaml_data import read_yaml
 
 TRAINING = "training"
 GAMMA = 0.95  # where a run's settings are missing (CreditSettings)
@@ -167,8 +167,7 @@ def _run_settings(file: Path) -> RunSettings:
     """The settings in config.yaml. An older or missing file costs a note, not the analysis."""
     if not file.exists():
         return RunSettings(notes=(f"config.yaml is missing: a discount of {GAMMA} is assumed.",))
-    data = read_yaml(file, object)
-    data = data if isinstance(data, dict) else {}
+    data = read_yaml(file, dict[str, Any])
     method, train = data.get("method"), data.get("train")
     method = method if isinstance(method, dict) else {"name": method}
     size = train.get("group_size") if isinstance(train, dict) else None

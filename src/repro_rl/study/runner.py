@@ -6,7 +6,7 @@ log; a finished job leaves a record and is not run again as long as its commands
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import shlex
 import subprocess
@@ -19,8 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from repro_rl.errors import PreflightError
-from repro_rl.files import read_json_if_any, write_json
+from typing_extensions import TypedDict
+
+from repro_rl.errors import DataError, PreflightError
+from repro_rl.files import check_record, parse_object, read_json_if_any, write_json
+from repro_rl.files.records import Count, Finite, Text
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -58,6 +61,15 @@ def command_line(command: Sequence[str]) -> str:
     return f"repro-rl {shlex.join(command)}"
 
 
+class _Record(TypedDict, total=False):
+    """The fields of a job's record that are used."""
+
+    status: Text
+    seconds: Finite
+    attempts: Count
+    commands: list[list[Text]]
+
+
 def record_file(out: Path, job: Job) -> Path:
     return out / "jobs" / f"{job.name}.json"
 
@@ -73,8 +85,10 @@ def portable(out: Path, command: Sequence[str]) -> list[str]:
 
 
 def read_record(out: Path, job: Job) -> Done:
-    """The job's record, empty when there is none that can be read."""
-    return read_json_if_any(record_file(out, job))
+    """The job's record, empty when there is none. Raises DataError for a broken one."""
+    path = record_file(out, job)
+    check_record(_Record, record := read_json_if_any(path), file=path)
+    return record
 
 
 def is_finished(out: Path, job: Job) -> bool:
@@ -266,17 +280,22 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def job_progress(job: Job) -> tuple[float, str]:
     """How far a running job is, 0..1, and a description; from the last line of its metrics."""
     row = last_row(job.folder / "metrics.jsonl")
-    iteration = int(row.get("iteration") or 0)
+    iteration = int(_finite(row.get("iteration")))
     if job.stage == "warm":
         return min(1.0, iteration / max(job.iterations, 1)), f"update {iteration}/{job.iterations}"
     if not job.iterations:
         return 0.5, "evaluating"
-    steps = float(row.get("env_steps") or 0)
+    steps = _finite(row.get("env_steps"))
     share = max(iteration / job.iterations, steps / job.env_steps if job.env_steps else 0.0)
     text = f"iteration {iteration}, {steps / 1000:.0f}k steps"
     if isinstance(row.get("rollout/success"), float):
         text += f", success {row['rollout/success']:.3f}"
     return min(1.0, share), text if share < 1 else "evaluating"
+
+
+def _finite(value: Any) -> float:
+    """A number of a row; 0 for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -289,8 +308,6 @@ def last_row(path: Path) -> dict[str, Any]:
     except OSError:
         return {}
     for line in reversed(lines):
-        with suppress(ValueError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                return value
+        with suppress(DataError):
+            return parse_object(line, constants=True)
     return {}

@@ -5,12 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from repro_rl.errors import DataError
-from repro_rl.files import read_json, write_json
+from repro_rl.files import check_record, read_json, write_json
 from repro_rl.study.definition import Arm, Study, grid, label, unused_knobs
 from repro_rl.study.jobs import arm_jobs
 from repro_rl.study.outcomes import read_curve
 from repro_rl.study.runner import is_finished
+
+
+class _Point(TypedDict):
+    """A point of the grid that was tried."""
+
+    knobs: dict[str, Any]
+
+
+class _Choice(TypedDict):
+    """What was chosen for an arm."""
+
+    chosen: dict[str, Any]
+    scores: list[_Point]
 
 
 def read_choices(out: Path) -> dict[str, Any]:
@@ -18,7 +33,10 @@ def read_choices(out: Path) -> dict[str, Any]:
     path = out / "sweep.json"
     if not path.exists():
         return {"arms": {}}
-    return {"arms": read_json(path, "sweep", {"arms": dict}, "; delete it to choose again")["arms"]}
+    advice = "; delete it to choose again"
+    arms = read_json(path, "sweep", {"arms": dict}, advice)["arms"]
+    check_record(dict[str, _Choice], arms, file=path)
+    return {"arms": arms}
 
 
 def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ def test_broken_games_name_the_fact(old: str, new: str, message: str) -> None:
 def test_broken_files(tmp_path: Path) -> None:
     path = tmp_path / "game.tw-pddl"
     for content, message in (
-        ("", "cannot be read as JSON"),
+        ("", "not JSON"),
         ("[]", "pddl_problem"),
         ('{"pddl_problem": "()"}', "grammar"),
         ('{"pddl_problem": "()", "grammar": "no task"}', "Your task is to"),

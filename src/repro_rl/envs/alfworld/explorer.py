@@ -16,8 +16,8 @@ import numpy as np
 
 from repro_rl.envs.alfworld.engine import APPLIANCES
 from repro_rl.envs.alfworld.memory import Memory, ReadGoal, type_of
+from repro_rl.files import read_yaml
 from repro_rl.random_streams import name_key
-from repro_rl.yaml_data import read_yaml
 
 OPENABLE = ("cabinet", "drawer", "fridge", "microwave", "safe")  # types that are closed at first
 RARE = 0.3  # percent, for a receptacle type that the table does not name

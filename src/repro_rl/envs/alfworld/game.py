@@ -6,7 +6,6 @@ facts and the goal. Facts that no rule uses are ignored.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import parse_json, read_bytes
+from repro_rl.files.limits import MAX_DEPTH
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
@@ -84,10 +85,7 @@ def read_game(path: Path) -> Game:
 
 def read_data(path: Path) -> Any:
     """The JSON value of a game file. Raises DataError naming the file."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read as JSON ({error})", file=path) from error
+    return parse_json(read_bytes(path), file=path)
 
 
 def task_sentence(grammar: str) -> str | None:
@@ -105,7 +103,8 @@ def game_from(data: Any, name: str) -> Game:
     if task is None:
         raise DataError("has no sentence 'Your task is to: ...'", file=name, field="grammar")
     problem = _parse(data["pddl_problem"], name)
-    sections = {part[0]: part[1:] for part in problem[1:] if isinstance(part, list) and part}
+    parts = [part for part in problem[1:] if isinstance(part, list) and part]
+    sections = {part[0]: part[1:] for part in parts if isinstance(part[0], str)}
     for key in (":init", ":goal"):
         if key not in sections:
             raise DataError(f"has no {key} section", file=name, field="pddl_problem")
@@ -119,6 +118,12 @@ def _parse(text: str, name: str) -> list[Expression]:
     for token in _TOKEN.findall(_COMMENT.sub("", text)):
         if token == "(":
             stack.append([])
+            if len(stack) > MAX_DEPTH:
+                raise DataError(
+                    f"is nested deeper than the limit of {MAX_DEPTH} brackets",
+                    file=name,
+                    field="pddl_problem",
+                )
         elif token == ")":
             if len(stack) < 2:
                 raise DataError("closes a bracket that was never opened", file=name, field="pddl_problem")

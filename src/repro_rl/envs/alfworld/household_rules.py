@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from repro_rl.envs.alfworld.engine import HELP, WELCOME
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 Rule = list[dict[Literal["condition", "rhs"], str]]
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from repro_rl.envs.alfworld.game import MADE_BY, Game, game_from, read_data, read_game, task_sentence
 from repro_rl.envs.alfworld.households import SPLITS, household
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import DataError, TaskError, did_you_mean
-from repro_rl.files import cache_root, write_json
+from repro_rl.files import cache_root, read_json, write_json
 
 SPLIT_ALIASES = {"validation": "valid_seen", "test": "valid_unseen"}
 FILE = "game.tw-pddl"
@@ -126,14 +126,14 @@ class GameFolder:
         folder_key = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:16]
         index = cache_root() / "alfworld" / f"index-{split}-{folder_key}.json"
         try:
-            cached = json.loads(index.read_bytes())
-        except (OSError, ValueError):
+            cached = read_json(index)
+        except DataError:  # none yet, or a broken one: made again
             cached = {}
         entries: dict[str, list[Any]] = {}  # task id -> size, mtime, content key, solvable
         for path in self._files(split):
             stat, task = path.stat(), f"{split}/{path.parent.parent.name}/{path.parent.name}"
-            entry = cached.get(task) if isinstance(cached, dict) else None
-            if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+            entry = cached.get(task)
+            if not _is_entry(entry) or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
                 data = read_data(path)
                 if not isinstance(data, dict):
                     raise DataError("is no JSON object", file=path)
@@ -157,6 +157,12 @@ class GameFolder:
                 "valid_unseen/<task folder>/<trial folder>."
             )
         return path
+
+
+def _is_entry(entry: object) -> TypeGuard[list[Any]]:
+    """Whether a value of the index has the types of an entry: size, mtime, content key, solvable."""
+    kinds = [int, int, str, bool]
+    return isinstance(entry, list) and [type(value) for value in entry] == kinds
 
 
 def split_sizes(games: int) -> dict[str, int]:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repro_rl.envs.alfworld.engine import APPLIANCES, Play
-from repro_rl.yaml_data import read_yaml
+from repro_rl.files import read_yaml
 
 _KINDS = ("place", "two", "look", *APPLIANCES)
 VERBS = ("open", "close", "put", *APPLIANCES)

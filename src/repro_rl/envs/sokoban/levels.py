@@ -13,7 +13,9 @@ from pathlib import Path
 
 from repro_rl.envs.sokoban.board import Layout, Room
 from repro_rl.errors import DataError
+from repro_rl.files import read_text
 
+MAX_SIDE = 200  # rows, and columns, of a level
 _METADATA = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*:")
 _FLOOR = str.maketrans("-_", "  ")
 _SPLIT_FOLDERS = {
@@ -78,10 +80,7 @@ def _read_cached(file: Path, mtime: int, size: int) -> tuple[Room, ...]:
 
 def read_levels(file: Path) -> list[Room]:
     """All levels of one file, in order. Raises DataError, also for a file without any level."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as UTF-8 text: {error}", file=file) from error
+    text = read_text(file)
     rooms: list[Room] = []
     block: list[str] = []
     first = 1
@@ -130,6 +129,8 @@ def parse_room(text: str, *, file: object = None, record: object = None, first_l
                     f"unknown character {symbol!r} in column {c + 1}; a level uses # @ + $ * . - _ space.", r
                 )
     width = max(map(len, rows))
+    if max(width, len(rows)) > MAX_SIDE:
+        raise location.error(f"{len(rows)} rows and {width} columns; the limit is {MAX_SIDE} of each.")
     grid = [list(line.ljust(width)) for line in rows]
     players, boxes, targets = (_cells(grid, symbols) for symbols in ("@+", "$*", ".+*"))
     if len(players) != 1:

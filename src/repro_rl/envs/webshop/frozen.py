@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from repro_rl.envs.webshop.data.jsonstream import GZIP_MAGIC
 from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal, Products, drawn_price, price_key
 from repro_rl.errors import DataError, TaskError
+from repro_rl.files import json_lines
 
 
 class FrozenGoals:
@@ -47,45 +45,23 @@ class FrozenGoals:
         return drawn_price(product, self._seed, self._prices)
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("line <n>", record) per line of a JSON lines file, gzip or not. Raises DataError naming the line."""
-    if not path.is_file():
-        raise DataError("no such file", file=path)
-    with open(path, "rb") as probe:
-        compressed = probe.read(2) == GZIP_MAGIC
-    try:
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
-            for number, line in enumerate(handle, start=1):
-                if not line.strip():
-                    continue
-                where = f"line {number}"
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"is not JSON ({error})", file=path, record=where) from error
-                if not isinstance(record, dict):
-                    raise DataError("is no JSON object", file=path, record=where)
-                yield where, record
-    except (OSError, EOFError) as error:
-        raise DataError(f"cannot be read to its end: {error}", file=path) from error
-
-
 def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_prices(path: Path) -> dict[str, float]:
     """A frozen price list: JSON lines with ``asin`` and ``price``. Raises DataError."""
     prices: dict[str, float] = {}
-    for where, record in read_lines(path):
+    for number, record in json_lines(path):
+        where = f"line {number}"
         if not isinstance(record.get("asin"), str):
             raise DataError("must be text", file=path, record=where, field="asin")
-        if not _is_number(record.get("price")):
-            raise DataError("must be a finite number", file=path, record=where, field="price")
+        if not _is_number(record.get("price")) or record["price"] < 0:
+            raise DataError("must be a finite number, 0 or more", file=path, record=where, field="price")
         prices[record["asin"]] = float(record["price"])
     return prices
 
@@ -97,8 +73,8 @@ def read_goals(path: Path, catalogue: Products) -> list[Goal]:
     Raises DataError naming line and field, also for an ASIN that the catalogue does not have.
     """
     goals: list[Goal] = []
-    for where, record in read_lines(path):
-        goals.append(_goal(_Line(path, where, record), catalogue, len(goals)))
+    for number, record in json_lines(path):
+        goals.append(_goal(_Line(path, f"line {number}", record), catalogue, len(goals)))
     if not goals:
         raise DataError("holds no goal", file=path)
     return goals
@@ -130,9 +106,11 @@ def _goal(line: _Line, catalogue: Products, position: int) -> Goal:
         )
     if not _is_text_list(record.get("attributes")) or not record["attributes"]:
         raise line.error("attributes", "must be a list of texts, at least one")
-    cap, weight = record.get("price_upper"), record.get("weight")
-    if not isinstance(cap, (int, float)) or not _is_number(cap) or cap <= 0:
+    cap, weight = record.get("price_upper"), record.get("weight", 1.0)
+    if not _is_number(cap) or cap <= 0:
         raise line.error("price_upper", "must be a number above 0")
+    if not _is_number(weight) or weight < 0:
+        raise line.error("weight", "must be a number, 0 or more")
     named, options = _goal_options(line)
     return Goal(
         id=f"{record['asin']}/frozen/{position}",
@@ -146,7 +124,7 @@ def _goal(line: _Line, catalogue: Products, position: int) -> Goal:
         price_upper=float(cap),
         named_options=named,
         options=options,
-        weight=float(weight) if isinstance(weight, (int, float)) and _is_number(weight) else 1.0,
+        weight=float(weight),
     )
 
 

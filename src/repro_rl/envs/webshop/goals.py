@@ -23,7 +23,9 @@ import numpy as np
 from repro_rl.envs.panel import content_digest
 from repro_rl.envs.webshop.data.products import DEFAULT_PRICE, Product
 from repro_rl.errors import TaskError
-from repro_rl.files import write_bytes
+from repro_rl.files import check_record, parse_json, write_bytes
+from repro_rl.files.limits import MAX_TEXT
+from repro_rl.files.records import Count, Text
 from repro_rl.random_streams import name_key
 
 CAPS = tuple(10.0 * i for i in range(1, 100))
@@ -252,11 +254,15 @@ def _count(catalogue: Products, kind: str) -> tuple[np.ndarray[Any, Any], Counte
 
 def _load_counts(path: Path, products: int) -> tuple[np.ndarray[Any, Any], Counter[str]] | None:
     try:
+        with zipfile.ZipFile(path) as parts:
+            if any(part.file_size > MAX_TEXT + 8 * products for part in parts.infolist()):
+                return None
         with np.load(path, allow_pickle=False) as data:
-            counts, attributes = data["counts"], json.loads(data["attributes"].tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-        return None  # no file, or an incomplete one: counted again
-    valid = counts.shape == (products,) and isinstance(attributes, dict)
+            counts = data["counts"]
+            attributes = check_record(dict[Text, Count], parse_json(data["attributes"].tobytes()))
+    except Exception:  # numpy, zipfile and zlib each raise their own
+        return None  # no file, or a damaged one: counted again
+    valid = counts.shape == (products,) and counts.dtype == np.int64 and (counts >= 0).all()
     return (counts, Counter(attributes)) if valid else None
 
 

@@ -11,7 +11,7 @@ from rapidfuzz import fuzz, utils
 
 from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal
-from repro_rl.yaml_data import read_yaml
+from repro_rl.files import read_yaml
 
 MATCH = 85  # a fuzzy score above this is a match
 _LATIN_1 = dict.fromkeys(range(128, 256))  # the original's fuzzy library drops these before it compares

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from repro_rl.errors import MissingDependencyError, PreflightError
+from repro_rl.files import read_yaml
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
+from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import manifest, open_run, write_manifest
 from repro_rl.run.model_paths import start_model
@@ -36,6 +37,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
         )
     model = str(model_folder(start_model(config.train.init)))
     if Path(model).exists():
+        check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     setup = set_up(config)
     open_run(out, config, free=FREE_ON_CONTINUE)
@@ -59,7 +61,7 @@ def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str
 
     The variables are those that verl.yaml gives to Ray's workers: this process needs the same.
     """
-    settings = yaml.safe_load((out / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8"))
+    settings = read_yaml(out / f"{CONFIG_NAME}.yaml", dict[str, Any])
     variables = settings["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(out)]
     return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}

@@ -26,11 +26,10 @@ from repro_rl.config import (
 )
 from repro_rl.config.recipe_files import merged, read_named, yaml_names
 from repro_rl.errors import ConfigError, did_you_mean
-from repro_rl.files import write_text
+from repro_rl.files import read_yaml, write_text
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.losses.settings import LossSection
 from repro_rl.run.folder import flatten
-from repro_rl.yaml_data import read_yaml
 
 _FOLDER = files("repro_rl").joinpath("recipes", "verl")
 KEYS = ("recipe", "settings", "verl")  # of a verl recipe

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from repro_rl.errors import DataError
+from repro_rl.files import TABLE, read_yaml
 from repro_rl.policy.gguf.header import INSTEAD, GgufHeader
 from repro_rl.policy.gguf.tokenizer import special_id, stop_ids
-from repro_rl.yaml_data import TABLE, read_yaml
 
 Array = np.ndarray[Any, Any]
 LAYER = re.compile(r"^blk\.(\d+)\.")

@@ -103,7 +103,10 @@ def origin(header: GgufHeader, *, tied: bool) -> dict[str, Any]:
 
 def is_converted(folder: Path) -> bool:
     """Whether ``folder`` is a whole model that was made from a GGUF file."""
-    return "architecture" in read_json_if_any(folder / ORIGIN_FILE)
+    try:
+        return "architecture" in read_json_if_any(folder / ORIGIN_FILE)
+    except DataError:
+        return False
 
 
 def _plan(header: GgufHeader, config: Any) -> dict[str, TensorEntry]:

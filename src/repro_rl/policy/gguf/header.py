@@ -21,7 +21,9 @@ from repro_rl.errors import DataError, MissingDependencyError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 ALIGNMENT = 32  # of the tensors' data where the file names none
+MAX_ALIGNMENT = 1 << 20  # bytes
 MAX_DIMENSIONS = 4  # ggml's
+MAX_ELEMENTS = 20_000_000  # of an array of the metadata; a vocabulary has some hundred thousand
 # Metadata types of one fixed size; 8 is a string and 9 an array.
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -85,7 +87,8 @@ def read_header(path: str | Path) -> GgufHeader:
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError("it is empty; download or copy it again", file=file) from error
+        what = str(error) if file.stat().st_size else "it is empty"
+        raise DataError(f"{what}; download or copy it again", file=file) from error
 
 
 def _check_whole(file: Path) -> None:
@@ -116,8 +119,8 @@ class _Reader:
             metadata[key] = self._value(self._number("I"))
         self._check_kind(metadata)
         table = [self._entry() for _ in range(tensor_count)]
-        alignment = int(metadata.get("general.alignment", ALIGNMENT))
-        if alignment <= 0:
+        alignment = metadata.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT:
             raise self._damaged(f"alignment {alignment}")
         begin = -(-self.at // alignment) * alignment
         tensors = {name: self._placed(name, shape, kind, begin + at) for name, shape, kind, at in table}
@@ -188,6 +191,8 @@ class _Reader:
         if kind != ARRAY:
             raise self._damaged(f"metadata of the type {kind}")
         element, count = self._number("I"), self._number("Q")
+        if count > MAX_ELEMENTS:
+            raise self._damaged(f"an array of {count:,} elements, beyond the limit of {MAX_ELEMENTS:,},")
         if element in FORMATS:
             layout = struct.Struct(f"<{FORMATS[element]}")
             return [value for (value,) in layout.iter_unpack(self._bytes(count * layout.size))]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import TABLE, read_yaml
 from repro_rl.policy.gguf.header import INSTEAD, GgufHeader
-from repro_rl.yaml_data import TABLE, read_yaml
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
 SPACE = "\u2581"  # SentencePiece's letter for a space

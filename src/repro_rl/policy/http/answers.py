@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from repro_rl.errors import DataError
+from repro_rl.files import check_record, parse_json
+from repro_rl.files.records import Count, Flag, Text
 
 FILE, LOCKS = "answers.sqlite", "answers.locks"
 POLL = 0.2  # seconds between looks at a question that another process is asking
@@ -29,12 +31,12 @@ BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 class Answer:
     """A model's answer, and the tokens that the server counted for it."""
 
-    text: str  # without the reasoning that servers return apart; "" when there was none
-    finish: str  # "stop", "length", ... as the server reports it; "length": the limit cut it off
-    prompt_tokens: int
-    completion_tokens: int  # reasoning included
-    reasoning_tokens: int = 0
-    estimated: bool = False  # the server counted nothing: about four characters a token
+    text: Text  # without the reasoning that servers return apart; "" when there was none
+    finish: Text  # "stop", "length", ... as the server reports it; "length": the limit cut it off
+    prompt_tokens: Count
+    completion_tokens: Count  # reasoning included
+    reasoning_tokens: Count = 0
+    estimated: Flag = False  # the server counted nothing: about four characters a token
 
 
 class AnswerStore:
@@ -90,8 +92,9 @@ class AnswerStore:
         if row is None:
             return None
         try:
-            return Answer(**json.loads(row[0]))
-        except (ValueError, TypeError) as error:
+            # Half a character of a broken text is stored as it came.
+            return check_record(Answer, parse_json(row[0], surrogates=True))
+        except DataError as error:
             raise DataError(f"not an answer ({error})", file=self.path, record=key) from error
 
     def put(self, key: str, model: str, answer: Answer) -> None:

@@ -6,12 +6,9 @@ note. Only files inside the given folders are opened.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 import threading
 import time
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import Unpacked, lines_of, parse_json, parse_object
 from repro_rl.report.load import Json, file_title, normalised, read_runs
 from repro_rl.report.view.episodes import Episode, summarise
 
@@ -101,16 +99,15 @@ class Library:
                 if file.path.is_file():
                     self._index(file)
             file, episode = self.find(key)
+        where = f"line {episode.line}"
         try:
-            with gzip.open(file.path) as lines:
+            with Unpacked(file.path, packed=True) as lines:
                 lines.seek(episode.offset)
-                record = json.loads(lines.read(episode.size))
-        except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-            raise DataError(
-                f"cannot be read any more: {error}", file=file.path.name, record=f"line {episode.line}"
-            ) from error
-        if not isinstance(record, dict):
-            raise DataError("an object was expected", file=file.path.name, record=f"line {episode.line}")
+                record = parse_object(
+                    lines.read(episode.size), file=file.path.name, record=where, constants=True
+                )
+        except DataError as error:
+            raise DataError(f"cannot be read any more: {error}", file=file.path.name, record=where) from error
         return file, episode, normalised(record)
 
     def _scan(self) -> None:
@@ -163,25 +160,22 @@ def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[int, int, int, An
 
     Raises DataError where the file breaks off.
     """
-    line = 0
-    try:
-        for line, offset, text in raw_lines(path):
-            try:
-                yield line, offset, len(text), json.loads(text)
-            except (ValueError, RecursionError):
-                notes.append(f"line {line} is not JSON and was left out.")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"not a whole gzip file, broken after line {line} ({error})") from error
-
-
-def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(line from 1, offset, bytes) of every line that is not blank. Raises what gzip raises."""
-    offset = 0
-    with gzip.open(path) as lines:
-        for number, text in enumerate(lines, 1):
-            if text.strip():
-                yield number, offset, text
-            offset += len(text)
+    last = 0
+    lines = lines_of(path, packed=True)
+    while True:
+        try:
+            line = next(lines, None)
+        except DataError as error:
+            raise DataError(f"broken after line {last} ({error})") from error
+        if line is None:
+            return
+        last = line.number
+        try:
+            value = parse_json(line.text.rstrip(), constants=True)
+        except DataError as error:
+            notes.append(f"line {last} was left out ({error}).")
+        else:
+            yield last, line.offset, len(line.text), value
 
 
 def _paths(folder: Path) -> list[Path]:

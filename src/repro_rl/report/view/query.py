@@ -6,20 +6,20 @@ a limited time, keeps its results, and continues with the next request.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, DataError, did_you_mean
+from repro_rl.files import lines_of, parse_object
 from repro_rl.report.load import Json, normalised
 from repro_rl.report.view.episodes import Episode, Extreme, last_value
-from repro_rl.report.view.library import Library, Stamp, TrajectoryFile, raw_lines
+from repro_rl.report.view.library import Library, Stamp, TrajectoryFile
 
 Entry = tuple[TrajectoryFile, Episode]
 
@@ -170,19 +170,14 @@ def _matches(path: Path, needle: str) -> set[int]:
     plain = _PLAIN.fullmatch(needle) is not None
     lines: set[int] = set()
     try:
-        for line, _, raw in raw_lines(path):
-            if plain and needle not in raw.decode("utf-8", "replace").lower():
+        for line in lines_of(path, packed=True):
+            if plain and needle not in line.text.decode("utf-8", "replace").lower():
                 continue  # cheaper than parsing; a match may still lie in the prompt alone
-            try:
-                record = json.loads(raw)
-            except (ValueError, RecursionError):
-                continue
-            found = isinstance(record, dict) and any(
-                needle in text.lower() for text in texts(normalised(record))
-            )
-            if found:
-                lines.add(line)
-    except (OSError, EOFError, zlib.error):
+            with suppress(DataError):  # a line that the library left out
+                record = normalised(parse_object(line.text.rstrip(), constants=True))
+                if any(needle in text.lower() for text in texts(record)):
+                    lines.add(line.number)
+    except DataError:
         pass  # the library notes it
     return lines
 

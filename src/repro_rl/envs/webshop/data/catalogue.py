@@ -32,7 +32,7 @@ from repro_rl.envs.webshop.data.catalogue_files import (
     damaged,
     is_catalogue,
     read_manifest,
-    unpack,
+    unpack_row,
     write_files,
 )
 from repro_rl.envs.webshop.data.generate import generate_catalogue
@@ -42,7 +42,8 @@ from repro_rl.envs.webshop.data.reader import ReadReport, new_report, products_f
 from repro_rl.envs.webshop.data.tables import Names, Postings, Rows, decode, load_array
 from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
-from repro_rl.files import cache_root
+from repro_rl.files import cache_root, check_record, parse_json
+from repro_rl.files.records import Text
 
 RESULTS = 50  # products that a search returns at most
 CACHED_PRODUCTS = 5_000  # decoded products in memory
@@ -118,8 +119,8 @@ class Catalogue:
     def _product(self, number: int) -> Product:
         self._check(number)
         try:
-            return unpack(zlib.decompress(self._rows[number]))
-        except (zlib.error, ValueError, KeyError, TypeError) as problem:
+            return unpack_row(self._rows[number])
+        except DAMAGE as problem:
             raise damaged(self.folder / "products.bin", str(problem), number) from problem
 
     def search(self, query: str) -> tuple[int, ...]:
@@ -127,21 +128,33 @@ class Catalogue:
         return self._cached_search(query)
 
     def _search(self, query: str) -> tuple[int, ...]:
-        return tuple(int(self._order[position]) for position in self._index.search(query, RESULTS))
+        try:
+            return tuple(int(self._order[position]) for position in self._index.search(query, RESULTS))
+        except (IndexError, ValueError) as problem:
+            raise damaged(self.folder / "index", str(problem)) from problem
 
     def asin(self, number: int) -> str:
         """The ASIN of a product without decoding the product. Raises IndexError."""
         self._check(number)
-        return decode(self._asins[number])
+        try:
+            return decode(self._asins[number])
+        except ValueError as problem:
+            raise damaged(self.folder / "asins.bin", str(problem), number) from problem
 
     def number(self, asin: str) -> int | None:
         """The product with exactly this ASIN."""
-        return self._exact.find(asin)
+        try:
+            return self._exact.find(asin)
+        except (IndexError, ValueError) as problem:
+            raise damaged(self.folder / "asin.row.u4", str(problem)) from problem
 
     def nouns(self, number: int) -> tuple[str, ...]:
         """The nouns of the product's title. Raises IndexError."""
         self._check(number)
-        return tuple(json.loads(self._nouns[number]))
+        try:
+            return tuple(check_record(list[Text], parse_json(self._nouns[number], surrogates=True)))
+        except DataError as problem:
+            raise damaged(self.folder / "nouns.bin", str(problem), number) from problem
 
     def by_query(self, query: str) -> Sequence[int]:
         """Numbers, ascending, of the products with this query; read-only, empty when there are none."""
@@ -159,6 +172,8 @@ class Catalogue:
         if not 0 <= number < len(self):
             raise IndexError(f"product {number} of {len(self)}")
 
+
+DAMAGE = (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of a damaged row
 
 _opened: dict[Path, tuple[tuple[int, ...], Catalogue]] = {}  # folder -> (stamp of its manifest, catalogue)
 _lock = threading.Lock()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from repro_rl.envs.webshop.data.nouns import nouns, tagger_name
 from repro_rl.envs.webshop.data.products import HumanInstruction, Product, document_text
 from repro_rl.envs.webshop.data.tables import (
@@ -26,7 +28,9 @@ from repro_rl.envs.webshop.data.tables import (
 )
 from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
-from repro_rl.files import write_json
+from repro_rl.files import check_record, read_json, write_json
+from repro_rl.files.limits import MAX_TEXT
+from repro_rl.files.records import Count, Text
 
 FORMAT = "repro-rl webshop catalogue"
 VERSION = 1
@@ -35,11 +39,26 @@ EVERY = 256  # products between two calls of on_done
 OnDone = Callable[[str, int], None]  # (phase, products done in it so far)
 
 
+class _File(TypedDict):
+    """A file of a catalogue."""
+
+    bytes: Count
+    crc32: Count
+
+
+class _Manifest(TypedDict):
+    """The fields of a manifest that are used."""
+
+    digest: Text
+    products: Count
+    files: dict[Text, _File]
+
+
 def is_catalogue(folder: Path) -> bool:
     """Whether the folder holds a catalogue, of whatever version."""
     try:
-        return bool(json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(folder / MANIFEST).get("format") == FORMAT
+    except DataError:
         return False
 
 
@@ -132,7 +151,7 @@ def _write_rows(
 def _texts(rows: Rows, order: list[int], on_done: OnDone) -> Iterator[str]:
     """The indexed texts, by ascending ASIN, which is the order of ties."""
     for count, number in enumerate(order):
-        yield document_text(unpack(zlib.decompress(rows[number])))
+        yield document_text(unpack_row(rows[number]))
         if count % EVERY == 0:
             on_done("index", count)
 
@@ -145,7 +164,7 @@ def pack(product: Product) -> bytes:
 
 
 def unpack(row: bytes) -> Product:
-    """The inverse of ``pack``. Raises ValueError, KeyError or TypeError for a damaged row."""
+    """The inverse of ``pack``. Raises ValueError, KeyError, TypeError or AttributeError for a damaged row."""
     fields = json.loads(row)
     for name in ("bullets", "prices", "attributes", "instruction_attributes"):
         fields[name] = tuple(fields[name])
@@ -155,6 +174,18 @@ def unpack(row: bytes) -> Product:
         for text, attributes, options in fields["human"]
     )
     return Product(**fields)
+
+
+def unpack_row(row: bytes) -> Product:
+    """The product of a row of ``products.bin``.
+
+    Raises zlib.error, or what ``unpack`` raises, for a damaged row and one beyond the limit of a text.
+    """
+    stream = zlib.decompressobj()
+    text = stream.decompress(row, MAX_TEXT)
+    if not stream.eof:
+        raise ValueError(f"the row is cut off, or larger than the limit of {MAX_TEXT:,} bytes")
+    return unpack(text)
 
 
 def _checksum(file: Path, write: bool = True) -> int:
@@ -211,16 +242,17 @@ def _publish(temporary: Path, folder: Path, replace: bool) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The checked manifest of a catalogue. Raises DataError."""
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-        is_format = manifest["format"] == FORMAT
-    except FileNotFoundError as problem:
+    if not path.exists():
         raise DataError(
             "there is no WebShop catalogue here; make one with 'repro-rl data webshop import'", file=folder
-        ) from problem
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        )
+    try:
+        manifest = read_json(path, "manifest of a catalogue")
+    except DataError as problem:
         raise damaged(path, str(problem)) from problem
-    if not is_format:
+    if "format" not in manifest:
+        raise damaged(path, "it names no format")
+    if manifest["format"] != FORMAT:
         raise DataError("this is the manifest of something else than a WebShop catalogue", file=path)
     if manifest.get("version") != VERSION:
         raise DataError(
@@ -228,13 +260,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             file=path,
         )
     try:
-        complete = isinstance(manifest["digest"], str) and isinstance(manifest["products"], int)
-        complete = complete and all(isinstance(file["bytes"], int) for file in manifest["files"].values())
-    except (KeyError, TypeError, AttributeError):
-        complete = False
-    if not complete:
-        raise damaged(path, "fields are missing")
-    return dict(manifest)
+        check_record(_Manifest, manifest)
+    except DataError as problem:
+        raise damaged(path, str(problem)) from problem
+    for name in manifest["files"]:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise damaged(path, f"the file {name!r} lies outside")
+    return manifest
 
 
 def check_files(folder: Path, manifest: dict[str, Any], contents: bool) -> None:

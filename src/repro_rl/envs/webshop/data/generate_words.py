@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 Kind = Literal["adjective", "noun", "purpose"]
 Attributes = dict[Kind, tuple[str, ...]]

@@ -7,20 +7,20 @@ length and lone surrogates included, and of a repeated key the last value counts
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files import Unpacked
+from repro_rl.files.json_data import check_depth
+from repro_rl.files.limits import MAX_TEXT
 
 CHUNK = 1 << 20  # bytes read at once
 EDGE = 16  # characters: a syntax error this near to the buffer's end may be an incomplete value
-GZIP_MAGIC = b"\x1f\x8b"
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -80,18 +80,10 @@ class _Text:
         self.decoded = 0  # bytes
         self.finished = False
         self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
-        self.read = self._open()
+        self.file = Unpacked(path)
 
     def close(self) -> None:
         self.file.close()
-
-    def _open(self) -> Callable[[int], bytes]:
-        try:
-            self.file = open(self.path, "rb")  # noqa: SIM115 (closed by close)
-            magic = self.file.peek(2)[:2]
-        except OSError as problem:
-            raise DataError(f"cannot be read ({problem.strerror or problem})", file=self.path) from problem
-        return gzip.GzipFile(fileobj=self.file).read if magic == GZIP_MAGIC else self.file.read
 
     def error(self, message: str, record: object = None, at: int | None = None) -> DataError:
         position = self.before + (self.at if at is None else at)
@@ -103,12 +95,12 @@ class _Text:
         """Read the next chunk. Its size grows with an incomplete value, so a long value takes linear time."""
         if self.finished:
             return False
+        if len(self.buffer) - self.at > MAX_TEXT:
+            raise self.error(f"one value is larger than the limit of {MAX_TEXT:,} characters", record)
         try:
-            data = self.read(max(CHUNK, len(self.buffer) - self.at))
-        except EOFError as problem:
-            raise self.error("the gzip file is cut off; copy it again", record, len(self.buffer)) from problem
-        except (OSError, zlib.error) as problem:
-            message = f"the file is damaged ({problem}); copy it again"
+            data = self.file.read(max(CHUNK, len(self.buffer) - self.at))
+        except DataError as problem:
+            message = str(problem).removeprefix(f"file {self.path}: ")
             raise self.error(message, record, len(self.buffer)) from problem
         self.finished = not data
         try:
@@ -175,6 +167,7 @@ class _Text:
                 raise self.error("the file ends where a value should follow: it is cut off", record)
             try:
                 value, end = _DECODER.raw_decode(self.buffer, self.at)
+                check_depth(value)
             except json.JSONDecodeError as problem:
                 left = len(self.buffer) - problem.pos
                 cut = problem.msg.startswith("Unterminated string") or left <= EDGE

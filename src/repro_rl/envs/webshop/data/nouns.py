@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import MissingDependencyError
-from repro_rl.yaml_data import TABLE, read_yaml
+from repro_rl.files import TABLE, read_yaml
 
 LONGEST = 10_000  # characters of a title that are read; the rest is ignored
 SPACY_MODELS = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm")  # the first that loads is used

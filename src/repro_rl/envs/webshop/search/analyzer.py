@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from repro_rl.envs.webshop.search.porter import stem
-from repro_rl.yaml_data import read_yaml
+from repro_rl.files import read_yaml
 
 LONGEST = 255  # UTF-16 units of the tokenizer's window; a longer word is split there
 _STOP = (

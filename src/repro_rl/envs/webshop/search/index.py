@@ -9,7 +9,6 @@ Source: Robertson & Zaragoza 2009; Lucene 8 ``BM25Similarity``, which has no ``k
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import zipfile
@@ -25,7 +24,7 @@ import numpy.typing as npt
 from repro_rl.envs.webshop.search.analyzer import analyze
 from repro_rl.envs.webshop.search.index_build import Arrays, IndexBuilder
 from repro_rl.errors import DataError
-from repro_rl.files import replacing, write_json
+from repro_rl.files import read_json, replacing, write_json
 
 K1, B = 0.9, 0.4
 VERSION = 1  # of the files; a change of the analyzer changes it too
@@ -113,15 +112,13 @@ class SearchIndex:
         """
         path = folder / _HEAD
         try:
-            head = json.loads(path.read_bytes())
+            head = read_json(path, "search index")
             if head["version"] != VERSION:
                 raise DataError(f"format version {head['version']}, not {VERSION}; build it again", file=path)
             shapes = head["arrays"]
             arrays = {name: _map(folder / f"{name}.npy", kind, shapes[name]) for name, kind in _TYPES.items()}
             indexed, total, size = int(head["indexed"]), int(head["total"]), int(head["terms"])
-        except OSError as error:
-            raise DataError(f"cannot be read ({error}); build the index again", file=path) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError("not a search index; build it again", file=path) from error

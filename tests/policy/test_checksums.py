@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.checksums import check_files, file_sums
 from repro_rl.run.checkpoint import latest, load_optimizer, save_checkpoint, save_warm_start
-from repro_rl.run.checksums import check_files, file_sums
 from repro_rl.run.model_paths import read_state
 from repro_rl.run.models import load_policy
 
@@ -73,7 +74,7 @@ def test_a_flipped_bit_of_the_weights(saved, byte):
     message = (
         f"the content of {folder / 'model.safetensors'} is not what was written (SHA-256): damaged, or "
         f"edited since. Delete {folder} to use an older checkpoint; if the change is yours, remove 'files' "
-        f"from {folder / 'state.json'}."
+        f"and 'state_sha256' from {folder / 'state.json'}."
     )
     with pytest.raises(CheckpointError, match=re.escape(message)):
         load_policy(CPU, folder, training=True)
@@ -147,3 +148,52 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_folder, tmp_path, value)
         ):
             save()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"iteration": 3', '"iteration": 2'),
+        lambda text: text.replace('"size": ', '"size": 1'),
+        lambda text: text.replace('"sha256": "', '"sha256": "0', 1),
+        lambda text: text[:-20],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"files": {', '"files": {"x": 3, '),
+    ],
+)
+def test_another_state_than_was_written_is_an_error(saved, change):
+    folder, optimizer = saved
+    path = folder / "state.json"
+    path.write_text(change(path.read_text()))
+    for load in (
+        lambda: latest(folder.parent.parent),
+        lambda: load_policy(CPU, folder),
+        lambda: load_optimizer(folder, optimizer),
+        lambda: TransformersPolicy.load(folder, CPU),
+    ):
+        with pytest.raises(CheckpointError, match=r"state\.json.*[Dd]elete"):
+            load()
+
+
+def test_weights_that_nobody_listed_and_a_missing_state(saved):
+    folder, _ = saved
+    (folder / "model-00002.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"model-00002\.safetensors is not among the files"):
+        load_policy(CPU, folder)
+    (folder / "state.json").unlink()
+    with pytest.raises(CheckpointError, match=r"state\.json is missing"):
+        read_state(folder)
+
+
+def test_an_optimizer_of_other_content_is_refused(saved):
+    folder, optimizer = saved
+    (folder / "state.json").write_text("{}")  # as an older one: without sums
+    for tensors, message in (
+        ({"weight": torch.zeros(2)}, "'weight', which is no optimizer state"),
+        ({"-1.exp_avg": torch.zeros(2)}, "'-1.exp_avg', which is no optimizer state"),
+        ({"0.exp_avg": torch.tensor([float("nan")])}, "0.exp_avg holds numbers that are NaN"),
+    ):
+        save_file(tensors, folder / "optimizer.safetensors")
+        with pytest.raises(CheckpointError, match=re.escape(message)):
+            load_optimizer(folder, optimizer)

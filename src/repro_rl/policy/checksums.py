@@ -6,15 +6,59 @@ safetensors has no checksum of its own, and one flipped bit of a weight changes 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import CheckpointError
-from repro_rl.files import read_json_if_any
+from typing_extensions import TypedDict
+
+from repro_rl.errors import CheckpointError, DataError
+from repro_rl.files import check_record, parse_object, read_bytes
+from repro_rl.files.records import Count, Text
 
 STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
 OPTIMIZER_FILE = "optimizer.safetensors"
 SUMS = "files"  # the sums in it; older checkpoints have none
+OWN_SUM = "state_sha256"  # the sum of state.json itself, all but this field
+WEIGHTS = (".safetensors", ".bin")
+
+
+class FileSum(TypedDict):
+    """What was written of one file."""
+
+    size: Count  # bytes
+    sha256: Text  # hexadecimal
+
+
+def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` with its own sum, so that another value in it is found too."""
+    return {**state, OWN_SUM: _own_sum(state)}
+
+
+def read_sealed(folder: Path) -> dict[str, Any]:
+    """state.json of a model folder without its own sum; empty without the file.
+
+    Raises CheckpointError where it cannot be read, or holds other values than were written.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return {}
+    try:
+        state = parse_object(read_bytes(path))
+        written = state.pop(OWN_SUM, None)  # older checkpoints have none
+        if SUMS in state:
+            check_record(dict[str, FileSum], state[SUMS])
+    except DataError as error:
+        raise _damaged(folder, f"{path} cannot be read ({error})") from error
+    if written not in (None, _own_sum(state)):
+        raise _damaged(folder, f"the content of {path} is not what was written (SHA-256)")
+    return state
+
+
+def _own_sum(state: Mapping[str, Any]) -> str:
+    written = json.loads(json.dumps(state))  # a key that is a number becomes a text
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
 
 
 def file_sums(folder: Path) -> dict[str, dict[str, Any]]:
@@ -37,9 +81,12 @@ def check_files(folder: Path, *, only: str | None = None, but: str | None = None
 
     ``only``: this file alone; ``but``: all except this one. Raises CheckpointError naming the first other.
     """
-    sums = read_json_if_any(folder / STATE_FILE).get(SUMS)
-    if not isinstance(sums, dict):
+    sums = read_sealed(folder).get(SUMS)
+    if sums is None:
         return
+    unknown = sorted(p.name for p in folder.iterdir() if p.suffix in WEIGHTS and p.name not in sums)
+    if unknown:
+        raise _damaged(folder, f"{folder / unknown[0]} is not among the files that were written")
     for name, written in sums.items():
         if name == but or only not in (None, name):
             continue
@@ -61,6 +108,6 @@ def _damaged(folder: Path, what: str) -> CheckpointError:
         else f"Copy {folder} again, or delete it and repeat the command that made it"
     )
     return CheckpointError(
-        f"{what}: damaged, or edited since. {advice}; if the change is yours, remove {SUMS!r} from "
-        f"{folder / STATE_FILE}."
+        f"{what}: damaged, or edited since. {advice}; if the change is yours, remove "
+        f"{SUMS!r} and {OWN_SUM!r} from {folder / STATE_FILE}."
     )

@@ -1,0 +1,107 @@
+"""YAML files: settings and tables of words and numbers, bounded in size and depth, and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, ValidationError
+
+from repro_rl.errors import DataError
+from repro_rl.files.limits import MAX_DEPTH, MAX_INTEGER, MAX_YAML, MAX_YAML_VALUES
+from repro_rl.files.reading import read_text
+from repro_rl.files.records import adapter, wrong_field
+
+T = TypeVar("T")
+TABLE = ConfigDict(extra="forbid")  # __pydantic_config__ of the dataclasses: unknown keys are errors
+_LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
+
+def read_yaml(path: Path, schema: type[T]) -> T:
+    """The file's content as ``schema``: a dataclass, or a type such as ``dict[str, str]``.
+
+    Raises DataError naming the file and the key.
+    """
+    try:
+        return adapter(schema).validate_python(load_yaml(path))  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise wrong_field(error, file=path) from error
+
+
+def load_yaml(path: Path) -> Any:
+    """The value in a YAML file, UTF-8; None for an empty one. Raises DataError naming the file."""
+    return parse_yaml(read_text(path, MAX_YAML), file=path)
+
+
+def parse_yaml(text: str, *, file: object = None) -> Any:
+    """The value of a YAML text. Raises DataError naming ``file`` for what is broken or beyond a limit."""
+    try:
+        _check_size(text)
+        value = yaml.load(text, _LOADER)
+        _check_numbers(value)
+    except yaml.YAMLError as error:
+        raise DataError(f"cannot be read as YAML: {error}", file=file) from error
+    # Of constructors: 2020-13-45 is no date, 9... (5,000 digits) no integer, [a] no key.
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise DataError(str(error), file=file) from error
+        raise DataError(f"cannot be read as YAML: {error}", file=file) from error
+    return value
+
+
+def _check_size(text: str) -> None:
+    """Raises DataError beyond a limit, before anything is built.
+
+    libyaml itself kills the process at some depth. An alias counts as all that it stands for: nine lines of
+    ten aliases each are a thousand million values.
+    """
+    count = depth = 0
+    open_anchors: list[tuple[str | None, int]] = []  # of the collections around, with the count before each
+    size_of: dict[str, int] = {}  # values behind an anchor that is complete
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in size_of and any(event.anchor == name for name, _ in open_anchors):
+                raise DataError(f"the anchor &{event.anchor} holds itself")
+            count += size_of.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor:
+                size_of[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_anchors.append((event.anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_anchors.pop()
+            if anchor:
+                size_of[anchor] = count - before
+        depth = max(depth, len(open_anchors))
+        if depth > MAX_DEPTH:
+            raise DataError(f"is nested deeper than the limit of {MAX_DEPTH} lists and mappings")
+        if count > MAX_YAML_VALUES:
+            raise DataError(
+                f"holds more values than the limit of {MAX_YAML_VALUES:,}, aliases counted each time"
+            )
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises DataError for a number that is not finite, or beyond 64 bits."""
+    for item in _scalars(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise DataError(f"holds the number {item}; only finite numbers are allowed")
+        if isinstance(item, int) and abs(item) > MAX_INTEGER:
+            raise DataError(f"holds an integer of about 2^{item.bit_length()}; the limit is 64 bits")
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set):
+            stack += item
+        else:
+            yield item
