@@ -59,6 +59,7 @@ def eval_command(
     if result["api"]:
         for line in usage_notes(result):
             say(line)
+        say(f"The result is in {Path(out or path) / 'eval' / result['name']}.json.")
 
 
 def run_eval_stage(

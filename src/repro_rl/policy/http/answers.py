@@ -73,7 +73,9 @@ def read_record(text: str) -> Answer:
         return answer
     cause = {"content_filter": "filtered", "refusal": "refused", "tool_calls": "tool_call"}.get(answer.finish)
     if cause is None:
-        cause = "reasoning_only" if answer.reasoning_tokens else "cut" if answer.finish == "length" else "empty"
+        cause = (
+            "reasoning_only" if answer.reasoning_tokens else "cut" if answer.finish == "length" else "empty"
+        )
     return answer.without_text(cause, f"finish_reason {answer.finish}")
 
 

@@ -179,10 +179,15 @@ def _lost(
     if calls or finish == "tool_calls":
         return "tool_call", f"{ended}, {json.dumps(calls)[:QUOTED]}" if calls else ended
     if thoughts:
-        limit = "; the token limit was used up (api.reasoning_tokens adds to it)" if finish == "length" else ""
+        limit = (
+            "; the token limit was used up (api.reasoning_tokens adds to it)" if finish == "length" else ""
+        )
         return "reasoning_only", f"{ended}{limit}; the reasoning: {str(thoughts)[:QUOTED]!r}"
     if finish == "length":
-        return "cut", f"{ended}; the token limit was used up, and no text came (api.reasoning_tokens adds to it)"
+        return (
+            "cut",
+            f"{ended}; the token limit was used up, and no text came (api.reasoning_tokens adds to it)",
+        )
     return "empty", ended
 
 

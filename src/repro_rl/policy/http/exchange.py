@@ -75,9 +75,7 @@ def pause(attempt: int, backoff: float, longest: float, after: float | None) -> 
     return max(min(longest, backoff * 2.0**attempt) * random.uniform(0.5, 1.5), after or 0.0)
 
 
-def exchange(
-    client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float
-) -> tuple[Answer, bool]:
+def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> tuple[Answer, bool]:
     """POST ``body``: the answer, a chat completion, and whether it came as an event stream.
 
     Raises as ``fetch`` and ``read_answer`` do.
@@ -89,7 +87,8 @@ def exchange(
 def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
     """POST ``body``, or GET when it is None. ``timeout`` is for the whole call, however slowly bytes drip in.
 
-    Raises PassingError, RefusedPrompt and RefusedAll; their messages hold what the server answered, never the request's headers.
+    Raises PassingError, RefusedPrompt and RefusedAll; their messages hold what the server answered,
+    never the request's headers.
     """
     end = time.monotonic() + timeout
     try:

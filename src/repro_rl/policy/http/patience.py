@@ -83,8 +83,8 @@ class Patience:
             return self._gone(row, result.reason)
         if kind == "doubtful" and row >= limit:
             return ApiError(
-                f"{self.url} refused {row} questions in a row; the last: {result.reason}. What was answered is "
-                "kept; repeat the command when the reason is gone (api.give_up sets how many it takes)."
+                f"{self.url} refused {row} questions in a row; the last: {result.reason}. What was answered "
+                "is kept; repeat the command when the reason is gone (api.give_up sets how many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
             return self.nothing_answered()
@@ -98,7 +98,7 @@ class Patience:
         advice = ADVICE.get(next(iter(self._lost), ""), "")
         return ApiError(
             f"{self.url} gave no text as {self.settings.model!r} to any of {self._lost.total()} questions: "
-            f"{causes}. The last: {self._last}. {advice}".strip()
+            f"{causes}. The last: {self._last.rstrip('.')}. {advice}".strip()
         )
 
     def check(self, before: Tally) -> None:

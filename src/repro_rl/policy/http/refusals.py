@@ -1,7 +1,7 @@
 """What an error means: that it passes, that this one prompt is lost, or that nothing will be answered.
 
-The words are those of OpenAI, Azure, Anthropic, Gemini, Mistral, DeepSeek, DashScope, Moonshot, Zhipu, MiniMax,
-Groq, Together, OpenRouter, vLLM, SGLang, llama.cpp, TGI, LM Studio, Ollama and gateways before them.
+The words are those of OpenAI, Azure, Anthropic, Gemini, Mistral, DeepSeek, DashScope, Moonshot, Zhipu,
+MiniMax, Groq, Together, OpenRouter, vLLM, SGLang, llama.cpp, TGI, LM Studio, Ollama and gateways before them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RefusedPrompt(Exception):
 class RefusedAll(Exception):
     """The server will answer nothing: key, model, address, account or a setting are wrong.
 
-    ``certain``: whatever it answered before. Otherwise words that nobody knows, which may be about one prompt.
+    ``certain``: whatever it answered before. Otherwise unknown words, perhaps about one prompt.
     """
 
     def __init__(self, reason: str, certain: bool = True):
@@ -98,7 +98,8 @@ TOO_LONG = _words(
     r"tokens_limit_reached|string_above_max_length",
     r"maximum (model|prompt|input|sequence|total|allowed( input)?) length|max_model_len",
     r"\b(input|prompt|request|messages?|query)\b[^.;]{0,80}"
-    r"\b(exceed\w*|(longer|larger|greater|more) than)\b[^.;]{0,80}\b(length|tokens?|maximum|limit|characters)",
+    r"\b(exceed\w*|(longer|larger|greater|more) than)\b[^.;]{0,80}"
+    r"\b(length|tokens?|maximum|limit|characters)",
     r"\b(input|prompt|request|messages?|content|conversation|text|body)\b[^.;]{0,60}"
     r"\btoo (long|large|big|many tokens)",
     r"inputs?\W+tokens? \+ \W?max_new_tokens",
@@ -110,12 +111,17 @@ TOO_LONG = _words(
     r"n_keep|tokens to keep from the initial prompt|trying to keep the first",
     r"requested tokens?\W[^.]{0,40}exceed",
     r"current length is \d+.{0,40}while limit is",
-    r"(输入|上下文|提示词|prompt|token)\S{0,20}(过长|超长|超出|超过|超限)|超[出过]\S{0,12}(长度|上下文|token)|长度超限",
+    r"(输入|上下文|提示词|prompt|token)[^.,;，。；]{0,20}(过长|超长|超出|超过|超限)|超[出过]\S{0,12}(长度|上下文|token)|长度超限",
 )
-MAYBE_TOO_LONG = _words(r"(?<!took )(?<!taking )(?<!takes )too long", r"too many (input )?tokens", r"too large")
+MAYBE_TOO_LONG = _words(
+    r"(?<!took )(?<!taking )(?<!takes )too long", r"too many (input )?tokens", r"too large"
+)
 # A limit on the answer, or another setting, is wrong for every prompt.
 OF_A_SETTING = _words(
-    r"max(imum)?_?(completion|new|output)?_?tokens", r"output tokens", r"'(user|name|model|stop)'", r"temperature"
+    r"max(imum)?_?(completion|new|output)?_?tokens",
+    r"output tokens",
+    r"'(user|name|model|stop)'",
+    r"temperature",
 )
 OF_THE_PROMPT = _words(r"\b(context|prompts?|inputs?|messages?|request|content)\b")
 
@@ -134,7 +140,9 @@ FILTERED = _words(
     r"violat\w+[^.]{0,60}(polic|guideline|terms|rules)",
     r"违规|违禁|敏感|不安全|内容安全|审核|风险",
 )
-TOOL_CALL = _words(r"tool_use_failed|tool call validation failed|attempted to call tool|malformed_function_call")
+TOOL_CALL = _words(
+    r"tool_use_failed|tool call validation failed|attempted to call tool|malformed_function_call"
+)
 NO_FORM = _words(r"json_validate_failed|failed to generate json")
 REFUSAL = _words(r"^refusal$")
 

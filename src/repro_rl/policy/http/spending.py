@@ -113,9 +113,9 @@ class Spending:
 
 def usage_line(usage: Mapping[str, Any]) -> str:
     """A summary on one line for the screen."""
+    asked = f"{usage['answers_new']} answers in {usage['calls_sent']} calls"
     parts = [
-        f"{usage['answers_new']} answers in {usage['calls_sent']} calls, "
-        f"{usage['answers_found']} found in the cache",
+        f"{asked if usage['calls_sent'] else 'no new answers'}, {usage['answers_found']} found in the cache",
         f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
         + (" (partly estimated)" if usage["answers_estimated"] else ""),
     ]
@@ -137,7 +137,8 @@ def loss_lines(usage: Mapping[str, Any]) -> list[str]:
         lines.append(f"{many}{cause} {count}{share} ({CAUSES.get(cause, cause)}): {usage['reasons'][cause]}")
     if usage["answers_without_address"]:
         lines.append(
-            f"{usage['answers_without_address']} answers were stored by an earlier version, which did not note "
-            "their server's address; they are taken as this one's. Set api.cache to another folder to ask anew."
+            f"{usage['answers_without_address']} answers were stored by an earlier version, which did not "
+            "note their server's address; they are taken as this one's. Set api.cache to another folder to "
+            "ask anew."
         )
     return lines
