@@ -285,3 +285,13 @@ def test_a_wrong_key_stops_the_annotation(server, settings, tmp_path, monkeypatc
     assert KEY not in output
     assert server.calls <= 8
     assert not (tmp_path / "demos" / "demos.json").exists()
+
+
+def test_an_annotation_without_a_single_text_ends_with_the_reason(
+    server, settings, tmp_path, monkeypatch, capsys
+):
+    server.reply = lambda body, number: completion(None, refusal="I do not rate games.")
+    status, output = run_command(capsys, monkeypatch, "demos", "-o", tmp_path / "demos", *settings)
+    assert status == 2
+    assert "refused (a refusal). The last: I do not rate games." in " ".join(output.split())
+    assert not (tmp_path / "demos" / "demos.json").exists()

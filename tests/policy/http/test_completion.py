@@ -171,7 +171,7 @@ STREAMS = {
     "a byte order mark": b"\xef\xbb\xbf" + stream(*TEXT),
     "no space": stream(*TEXT).replace(b"data: ", b"data:"),
     "Azure's first event": b'data: {"choices": [], "prompt_filter_results": []}\n\n' + stream(*TEXT),
-    "a whole message": b'data: {"choices": [{"message": {"content": "push up"}, "finish_reason": "stop"}]}\n\n',
+    "a whole message": b'data: {"choices": [{"message": {"content": "push up"}, "finish_reason": "stop"}]}\n',
     "lines of JSON": stream(*TEXT, done=False).replace(b"data: ", b""),
     "two choices": stream(*TEXT).replace(
         b"data: [DONE]", b'data: {"choices": [{"index": 1, "delta": {"content": "x"}}]}\n\ndata: [DONE]'

@@ -53,7 +53,8 @@ def test_what_was_lost_is_counted_by_cause_and_named(server, make_client):
         in usage_line(usage)
     )
     assert loss_lines(usage)[0] == (
-        "Warning: filtered 1 of 7 questions, 14% (stopped by a content filter): status 400: Content Exists Risk"
+        "Warning: filtered 1 of 7 questions, 14% (stopped by a content filter): "
+        "status 400: Content Exists Risk"
     )
     # What was paid for is kept with its cause, the rest is asked again.
     server.forget()
