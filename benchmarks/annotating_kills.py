@@ -28,7 +28,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -171,7 +171,9 @@ def stored(cache: Path) -> int:
     """Answers on disk."""
     if not (cache / FILE).exists():
         return 0
-    with sqlite3.connect(cache / FILE) as db:
+    with closing(sqlite3.connect(cache / FILE)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone():
+            return 0  # killed before there was a table
         return int(db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
 
 
