@@ -151,7 +151,7 @@ class AnswerStore:
         """Store ``answer``; on disk when this returns. A key that is there already stays as it is."""
         row = (
             key,
-            model,
+            model.encode(errors="replace").decode(),
             json.dumps(asdict(answer)),  # ASCII, so that half a character of a broken text is no problem
             datetime.now(UTC).isoformat(timespec="seconds"),
         )

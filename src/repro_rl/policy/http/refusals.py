@@ -89,7 +89,7 @@ WRONG_KEY = _words(r"invalid_?api_?key|api_?key_?invalid|authentication_error|ac
 ACCOUNT = _words(
     r"\b(account|organi[sz]ation|user|api key|project|ip|access)\b[^.;]{0,40}"
     r"\b(banned|suspended|deactivated|disabled|terminated|blocked|restricted|flagged)\b",
-    r"封禁|停用",
+    r"封禁|停用|(账号|账户)\S{0,12}(风险|异常)",
 )
 
 TOO_LONG = _words(
