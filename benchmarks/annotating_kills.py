@@ -56,6 +56,7 @@ class CountingServer(ThreadingHTTPServer):
     """Answers reflection prompts, and notes when each call began and when its answer was sent."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -138,7 +139,7 @@ class Trial:
     in_flight: int  # of them without an answer sent, at the kill
     repeated: int  # calls asked again
     ages: list[float]  # seconds between answer and kill, of repeated calls that had been answered
-    stored_again: int  # calls asked again although their answer was stored
+    stored_again: int  # calls asked again although their answer was stored; below 0: answers that are lost
     different: int  # episodes whose labels are not those of an undisturbed annotation
 
 
@@ -167,6 +168,14 @@ class Annotation:
         return [reflection.values for reflection in annotate_by_api(self.episodes, context)]
 
 
+@dataclass(slots=True)
+class Whole:
+    """An annotation that nobody disturbed."""
+
+    labels: list[tuple[int, ...] | None]
+    calls: int
+
+
 def stored(cache: Path) -> int:
     """Answers on disk."""
     if not (cache / FILE).exists():
@@ -177,7 +186,7 @@ def stored(cache: Path) -> int:
         return int(db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
 
 
-def kill_once(annotation: Annotation, url: str, cache: Path, delay: float, reference: Any) -> Trial | None:
+def kill_once(annotation: Annotation, url: str, cache: Path, delay: float, whole: Whole) -> Trial | None:
     """Kill an annotation after ``delay`` seconds and repeat it; None when it was over already."""
     process = multiprocessing.get_context("fork").Process(target=annotation.run, args=(cache,))
     process.start()
@@ -196,31 +205,32 @@ def kill_once(annotation: Annotation, url: str, cache: Path, delay: float, refer
     second = Counter(call["content"] for call in take_calls(url))
     assert max(second.values(), default=1) == 1
     again = [call for call in first if call["content"] in second]
+    assert len({call["content"] for call in first}) == len(first), "a call was sent twice by one process"
     answered = [call for call in again if call["sent"] is not None and call["sent"] <= killed]
     return Trial(
         first=len(first),
         in_flight=sum(call["sent"] is None or call["sent"] > killed for call in first),
         repeated=len(again),
         ages=[killed - call["sent"] for call in answered],
-        stored_again=len(again) - (len(first) - kept),
-        different=sum(one != other for one, other in zip(labels, reference, strict=True)),
+        stored_again=kept + len(second) - whole.calls,
+        different=sum(one != other for one, other in zip(labels, whole.labels, strict=True)),
     )
 
 
 def kills(trials: int, episodes: int, concurrency: int, seed: int) -> list[Trial]:
     """``trials`` kills at moments drawn with ``seed``, each of an annotation with an empty cache."""
-    rng, done = random.Random(seed), []
+    rng, done = random.Random(seed), list[Trial]()
     with counting_server() as url, tempfile.TemporaryDirectory() as folder:
         annotation = Annotation(url, episodes, concurrency)
         begin = time.monotonic()
-        reference = annotation.run(Path(folder) / "reference")
+        labels = annotation.run(Path(folder) / "whole")
         lasts = time.monotonic() - begin
-        take_calls(url)
+        whole = Whole(labels, len(take_calls(url)))
         number = 0
         while len(done) < trials:
             number += 1
             delay = rng.uniform(0, lasts)
-            trial = kill_once(annotation, url, Path(folder) / str(number), delay, reference)
+            trial = kill_once(annotation, url, Path(folder) / str(number), delay, whole)
             if trial is not None:
                 done.append(trial)
     return done
