@@ -75,7 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps(calls).encode())
 
     def do_POST(self) -> None:
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        size = int(self.headers["Content-Length"])
+        data = self.rfile.read(size)
+        if len(data) < size:  # killed while it asked: nothing to answer, or to pay
+            self.close_connection = True
+            return
         call: dict[str, Any] = {"content": data.decode(), "begun": time.monotonic(), "sent": None}
         self.server.calls.append(call)
         messages = json.loads(data)["messages"]
@@ -187,7 +191,7 @@ def stored(cache: Path) -> int:
 
 
 def kill_once(annotation: Annotation, url: str, cache: Path, delay: float, whole: Whole) -> Trial | None:
-    """Kill an annotation after ``delay`` seconds and repeat it; None when it was over already."""
+    """Kill an annotation after ``delay`` seconds and repeat it; None when it had not begun, or was over."""
     process = multiprocessing.get_context("fork").Process(target=annotation.run, args=(cache,))
     process.start()
     time.sleep(delay)
@@ -201,6 +205,8 @@ def kill_once(annotation: Annotation, url: str, cache: Path, delay: float, whole
     kept = stored(cache)
     time.sleep(max(LATENCY) + 0.02)  # the server notices that its clients are gone
     first = take_calls(url)
+    if not first:
+        return None
     labels = annotation.run(cache)
     second = Counter(call["content"] for call in take_calls(url))
     assert max(second.values(), default=1) == 1
