@@ -15,6 +15,7 @@ from repro_rl.policy.http.spending import loss_lines, usage_line
 from support import server_words as words
 from support.api_questions import ask, texts
 from support.api_server import Reply, completion, error
+from support.server_words_long import TOO_LONG
 
 
 def sent(row) -> Reply:
@@ -31,7 +32,7 @@ def streamed(text: str) -> Reply:
 
 def test_what_was_lost_is_counted_by_cause_and_named(server, make_client):
     replies = {
-        "long": sent(words.TOO_LONG[0]),
+        "long": sent(TOO_LONG[0]),
         "bad": sent(words.FILTERED[5]),
         "think": completion(None, reasoning_content="hm"),
         "think more": completion(None, reasoning_content="hm"),
@@ -90,7 +91,7 @@ def test_a_server_without_a_single_text_is_given_up(server, make_client):
     with pytest.raises(ApiError, match=r"no text as 'm' to any of 3 questions: 3 refused.*I cannot help"):
         client.ask([ask(str(i)) for i in range(10)])
     assert server.calls == 3
-    server.reply = lambda body, number: sent(words.TOO_LONG[0])
+    server.reply = lambda body, number: sent(TOO_LONG[0])
     client = make_client(give_up=3)
     before = client.patience.tally
     assert all(isinstance(result, Failure) for result in client.ask([ask(f"long {i}") for i in range(10)]))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from repro_rl.policy.http.error_body import LONGEST, read_error
 from repro_rl.policy.http.refusals import NeedsStream, PassingError, RefusedAll, RefusedPrompt, refusal
 from support import server_words as words
+from support.server_words_long import TOO_LONG
 
 
 def meaning(status: int, body: Any) -> Exception:
@@ -22,7 +23,7 @@ def named(rows: list[Any]) -> Any:
     return pytest.mark.parametrize("row", rows, ids=[row[0] for row in rows])
 
 
-@named(words.TOO_LONG)
+@named(TOO_LONG)
 def test_a_prompt_that_is_too_long_is_one_prompt(row):
     error = meaning(*row[1:])
     assert isinstance(error, RefusedPrompt), error
@@ -77,7 +78,7 @@ def test_a_server_that_does_not_stream_is_not_one_that_only_streams():
     assert not isinstance(error, NeedsStream)
 
 
-@pytest.mark.parametrize("rows", [words.TOO_LONG, words.FILTERED, words.STOPS])
+@pytest.mark.parametrize("rows", [TOO_LONG, words.FILTERED, words.STOPS])
 def test_the_same_errors_inside_a_200_mean_the_same(rows):
     """OpenRouter and gateways have sent the status already when the server behind them fails."""
     for name, status, body in rows:
