@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_pretrained_cpu(run, tmp_path):
 def test_without_trl_the_comparison_says_how_to_install_it(run):
     with pytest.raises(SystemExit, match="make bench-trl"):
         run("rl_iteration", "--quick")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a fresh interpreter would take seconds to import")
+def test_killed_annotations_pay_no_more_than_the_calls_in_flight_again(run, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    text = run("annotating_kills", "kills", "--trials", 3, "--episodes", 12, "--concurrency", 4)
+    again = re.search(r"asked again after a kill: at most (\d+)", text)
+    assert again is not None
+    assert int(again[1]) <= 4
+    assert text.startswith("3 kills")
+    assert "stored answers asked again: 0\nlabels that differ: 0" in text
+    assert text.count("answers/s") == 0
+    assert run("annotating_kills", "store", "--answers", 40).count("answers/s") == 2

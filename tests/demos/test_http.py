@@ -105,7 +105,7 @@ BAD = {
     "too few values": ("<progress>\nstep 1: 5\n</progress>", "stop", "wrong_count", "one line for each step"),
     "not a number": ("<progress>\nstep 1: half\n</progress>", "stop", "bad_value", "not a whole number"),
     "above 100": ("<progress>\nstep 1: 400\n</progress>", "stop", "out_of_range", "between 0 and 100"),
-    "nothing": (None, "stop", "no_values", "no line of the form"),
+    "nothing": (None, "stop", "empty", "it is empty"),
     "cut off": ("<think>Let me see", "length", "cut_off", "too long"),
 }
 
@@ -156,7 +156,7 @@ def test_what_stays_unreadable_or_unanswered_is_kept_unlabelled(server, settings
     assert all(t.reflection.values is None for t in lost)
     assert all(step.online is None for t in lost for step in t.steps)
     defects = {t.reflection.defects for t in lost}
-    assert defects == {("no_answer",), ("refused",), ("text_outside", "no_values")}
+    assert defects == {("no_answer",), ("too_long",), ("text_outside", "no_values")}
     assert notes["unlabelled"] == 8
     assert notes["defects"]["text_outside"] == notes["defects"]["no_values"]
     garbage = [body for body in server.bodies if len(body["messages"]) == 5]
@@ -284,4 +284,14 @@ def test_a_wrong_key_stops_the_annotation(server, settings, tmp_path, monkeypatc
     assert "TEST_API_KEY" in output
     assert KEY not in output
     assert server.calls <= 8
+    assert not (tmp_path / "demos" / "demos.json").exists()
+
+
+def test_an_annotation_without_a_single_text_ends_with_the_reason(
+    server, settings, tmp_path, monkeypatch, capsys
+):
+    server.reply = lambda body, number: completion(None, refusal="I do not rate games.")
+    status, output = run_command(capsys, monkeypatch, "demos", "-o", tmp_path / "demos", *settings)
+    assert status == 2
+    assert "refused (a refusal). The last: I do not rate games." in " ".join(output.split())
     assert not (tmp_path / "demos" / "demos.json").exists()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from repro_rl.cli.api import usage_notes
 from repro_rl.config import load_config
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ApiError, ConfigError
+from repro_rl.files import read_json
 from repro_rl.rollout import read_trajectories
 from repro_rl.study.evaluate import EvalRequest, evaluate
 from support.api_evaluation import evaluation_settings
@@ -98,3 +100,43 @@ def test_reflections_without_an_answer_or_sense(server, settings, tmp_path):
 def test_compact_prompts_are_refused(settings):
     with pytest.raises(ConfigError, match=r"compact prompts of tiny models.*-c sokoban-qwen3"):
         evaluate(load_config("sokoban-tiny", settings), Path("api:m"), EvalRequest("m"))
+
+
+def test_what_was_lost_is_in_the_result_and_on_the_screen(server, settings, tmp_path):
+    """Prompts of a second step are too long; reflections hold only reasoning."""
+
+    def reply(body, number):
+        prompt = body["messages"][0]["content"]
+        if "Now give the" in prompt:
+            return completion(None, reasoning_content="Let me see.")
+        if "You are at step 2 " in prompt:
+            return error(400, "request (5000 tokens) exceeds the available context size (4096 tokens)")
+        return completion(sensible(body))
+
+    server.reply = reply
+    config = load_config("sokoban-qwen3", settings)
+    result = evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
+    lost = result["api"]["lost"]
+    assert lost["too_long"] == result["errors"] > 0
+    assert lost["reasoning_only"] > 0
+    assert read_json(tmp_path / "run" / "eval" / "m.json")["api"]["lost"] == lost
+    text = "\n".join(usage_notes(result))
+    assert f"too_long {lost['too_long']} of" in text
+    assert "exceeds the available context size (4096 tokens)" in text
+    assert "Warning: reasoning_only" in text
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (completion(None, finish="content_filter"), r"filtered.*finish_reason content_filter"),
+        (error(400, "Content Exists Risk"), "filtered.*status 400: Content Exists Risk"),
+        (error(503, "no model is loaded"), "unavailable.*status 503: no model is loaded"),
+    ],
+)
+def test_an_evaluation_in_which_nothing_was_answered_has_no_result(server, settings, tmp_path, reply, words):
+    server.reply = lambda body, number: reply
+    config = load_config("sokoban-qwen3", [*settings, "api.retries=0"])
+    with pytest.raises(ApiError, match=words):
+        evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
+    assert not (tmp_path / "run" / "eval" / "m.json").exists()

@@ -26,13 +26,13 @@ def api_run(model: str, kind: str = "api") -> Path:
     return Path("runs") / f"{kind}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}"
 
 
-def usage_note(result: dict[str, Any]) -> str:
-    """What an evaluation used, and what was lost."""
-    from repro_rl.policy.http.spending import usage_line
+def usage_notes(result: dict[str, Any]) -> list[str]:
+    """What an evaluation used, and what was lost, line by line."""
+    from repro_rl.policy.http.spending import loss_lines, usage_line
 
     lost = f"  {result['errors']:.0f} episodes broke off and count as not won." if result["errors"] else ""
     again = " Repeat the command: only what has no answer is asked again." if result["api"]["failed"] else ""
-    return f"{usage_line(result['api'])}.{lost}{again}"
+    return [f"{usage_line(result['api'])}.{lost}{again}", *loss_lines(result["api"])]
 
 
 def annotation_notes(notes: dict[str, Any], written: Path) -> list[str]:
@@ -40,13 +40,14 @@ def annotation_notes(notes: dict[str, Any], written: Path) -> list[str]:
 
     ``written``: the file that marks the demonstrations as complete.
     """
-    from repro_rl.policy.http.spending import usage_line
+    from repro_rl.policy.http.spending import loss_lines, usage_line
 
     if not notes:
         return []
     lines = []
     if "usage" in notes:
         lines.append(f"{notes['model']}: {usage_line(notes['usage'])}.")
+        lines.extend(loss_lines(notes["usage"]))
     if notes["unlabelled"]:
         why = ", ".join(f"{name} {count}" for name, count in notes["defects"].items())
         lines.append(

@@ -40,7 +40,7 @@ def eval_command(
     ] = None,
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
-    from repro_rl.cli.api import api_model, api_run, usage_note
+    from repro_rl.cli.api import api_model, api_run, usage_notes
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
 
@@ -57,7 +57,9 @@ def eval_command(
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
     if result["api"]:
-        say(usage_note(result))
+        for line in usage_notes(result):
+            say(line)
+        say(f"The result is in {Path(out or path) / 'eval' / result['name']}.json.")
 
 
 def run_eval_stage(

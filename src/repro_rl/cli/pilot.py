@@ -174,7 +174,7 @@ def _play_conditions(
     """Play the panel once in every condition, with one loaded model."""
     from repro_rl.demos import load_demos
     from repro_rl.policy.http import HttpPolicy
-    from repro_rl.policy.http.spending import usage_line
+    from repro_rl.policy.http.spending import loss_lines, usage_line
     from repro_rl.run.setup import set_up
     from repro_rl.study.evaluate import EvalHooks
     from repro_rl.study.pilot import PilotAgent, play_condition
@@ -188,5 +188,7 @@ def _play_conditions(
                 play_condition(config, PilotAgent(agent, policy, experts), item, out, hooks)
     finally:
         if isinstance(policy, HttpPolicy):
-            say(f"{usage_line(policy.client.spending.summary())}.")
+            usage = policy.client.spending.summary()
+            for line in (f"{usage_line(usage)}.", *loss_lines(usage)):
+                say(line)
         policy.close()

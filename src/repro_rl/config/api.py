@@ -54,6 +54,10 @@ class ApiSection(Section):
     give_up: int = Field(
         20, ge=0, description="consecutive calls without an answer that stop the command; 0: never"
     )
+    stream: bool | None = Field(
+        None,
+        description="ask for answers as event streams  [default: where the server wants it, or sends one]",
+    )
     send_seed: bool = Field(False, description="send a different seed with every call")
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_tokens: int = Field(0, ge=0, description="added to the token limit, for models that reason")

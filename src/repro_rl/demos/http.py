@@ -15,8 +15,10 @@ from repro_rl.config import ApiSection, PromptSection
 from repro_rl.demos.annotation import AnnotationContext
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
-from repro_rl.policy.http.client import ChatClient, Failure, Question
+from repro_rl.policy.http.client import ChatClient
+from repro_rl.policy.http.patience import Failure
 from repro_rl.policy.http.policy import Messages, completion_of
+from repro_rl.policy.http.request import Question
 from repro_rl.rollout.reflection import CUT_OFF, NO_ANSWER, reflection_prompt
 from repro_rl.text.parse import TextFormat, parse_reflection
 from repro_rl.text.prompts import PromptBuilder
@@ -27,6 +29,12 @@ MAX_QUOTED = 2_000  # characters of an unreadable answer that are sent back to t
 
 NOTES = {
     CUT_OFF: "it was too long and was cut off",
+    "filtered": "a content filter stopped it",
+    "refused": "it refuses the task, which is only to rate the steps of a game",
+    "tool_call": "it calls a tool; there are none",
+    "reasoning_only": "it holds reasoning only, and no answer",
+    "empty": "it is empty",
+    "cut": "it was cut off before its first word",
     "no_values": "it holds no line of the form 'step 1: 10'",
     "wrong_count": "it has not exactly one line for each step",
     "wrong_order": "its steps are not numbered 1, 2, 3, ... in order",
@@ -58,7 +66,10 @@ def annotation_prompts(prompt: PromptSection) -> PromptBuilder:
 
 
 def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
-    """One Reflection an episode, in order. Raises ApiError and BudgetError; answers so far stay stored."""
+    """One Reflection an episode, in order. Raises ApiError and BudgetError; answers so far stay stored.
+
+    ApiError also when no question at all got a text.
+    """
     if context.config is None:
         raise ConfigError(NEEDS_API)
     client = ChatClient(context.config.api)
@@ -67,6 +78,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
     conversations: dict[int, Messages] = {index: (("user", text),) for index, text in enumerate(texts)}
     done: dict[int, Reflection] = {}
     with client:
+        before = client.patience.tally
         for attempt in range(section.annotate_tries):
             waiting = sorted(conversations)
             questions = [
@@ -86,6 +98,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
                     )
             if not conversations:
                 break
+        client.patience.check(before)
         context.notes |= {"model": section.model, "usage": client.spending.summary()}
     return [done[index] for index in range(len(trajectories))]
 
@@ -93,7 +106,9 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
 def _read(prompt: str, answer: Answer | Failure, prompts: PromptBuilder, length: int) -> Reflection:
     completion = completion_of(answer)
     if isinstance(answer, Failure):
-        return Reflection(prompt, completion, None, ("refused" if answer.refused else NO_ANSWER,))
+        return Reflection(prompt, completion, None, (answer.cause if answer.refused else NO_ANSWER,))
+    if answer.cause:
+        return Reflection(prompt, completion, None, (answer.cause,))
     parsed = parse_reflection(completion.text, prompts.fmt, length)
     if not completion.finished:
         return Reflection(prompt, completion, None, (*parsed.defects, CUT_OFF))

@@ -60,7 +60,8 @@ def evaluate(
     """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
 
     ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails
-    its episode, which counts as not won. ``policy``: that model, loaded already; it is left open.
+    its episode, which counts as not won; when no call at all got a text, that is an ApiError and there is no
+    result. ``policy``: that model, loaded already; it is left open.
 
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), progress quality
@@ -90,7 +91,10 @@ def _evaluate(
     if foreign and out is not None and setup.ranks.first:
         _open_foreign_run(setup, out, model, panel)
     begin = time.perf_counter()
+    before = None if api is None else api.client.patience.tally
     trajectories, judged_by = _play(setup, policy, panel, request, hooks)
+    if api is not None and before is not None:
+        api.client.patience.check(before)
     records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
     result = {
         "checkpoint": str(model) if foreign else model.name,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +39,35 @@ def test_a_broken_store_is_named(tmp_path):
         other.execute("UPDATE answers SET answer = '{}'")
     with pytest.raises(DataError, match=f"record {'00' * 32}: not an answer"):
         store.get("00" * 32)
+
+
+def test_answers_that_wait_share_a_commit_and_its_error(tmp_path):
+    """While one thread holds the file, four others wait; a commit stores all of them or none."""
+    store = AnswerStore(tmp_path)
+    statements: list[str] = []
+    store._db.set_trace_callback(statements.append)
+
+    def put_four(first: int) -> list[object]:
+        with ThreadPoolExecutor(4) as pool:
+            with store._lock:
+                done = [
+                    pool.submit(store.put, f"{first + n:064x}", "m", Answer("x", "stop", 0, 0))
+                    for n in range(4)
+                ]
+                while len(store._waiting) < 4:
+                    time.sleep(0.001)
+            return [future.exception() for future in done]
+
+    assert put_four(0) == [None] * 4
+    assert len(store) == 4
+    assert statements.count("COMMIT") == 1
+    store._db.execute("ALTER TABLE answers RENAME TO elsewhere")
+    errors = put_four(4)
+    assert all(isinstance(error, DataError) and "no such table" in str(error) for error in errors)
+    store._db.execute("ALTER TABLE elsewhere RENAME TO answers")
+    assert put_four(8) == [None] * 4
+    assert len(store) == 8
+    store.put("aa" * 32, "half a character \ud800", Answer("x", "stop", 0, 0))  # of a command line
 
 
 def ask_in_a_child(url, folder, start, results):

@@ -231,8 +231,9 @@ def test_equal_questions_are_asked_once_and_samples_apart(server, make_client):
 def test_what_the_key_of_an_answer_depends_on(make_client):
     client = make_client()
     base = client.key(ask())
-    assert base == make_client(base_url="http://other.example/v1", key_env=None, concurrency=1).key(ask())
+    assert base == make_client(key_env=None, concurrency=1, stream=True).key(ask())
     others = [
+        make_client(base_url="http://other.example/v1").key(ask()),
         client.key(ask("other")),
         client.key(ask(sample=1)),
         client.key(ask(temperature=0.5)),
@@ -241,7 +242,7 @@ def test_what_the_key_of_an_answer_depends_on(make_client):
         make_client(extra={"x": 1}).key(ask()),
         make_client(reasoning_tokens=1).key(ask()),
     ]
-    assert len({base, *others}) == 8
+    assert len({base, *others}) == 9
 
 
 # Settings and the key -----------------------------------------------------------------------------

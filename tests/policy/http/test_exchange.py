@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from repro_rl.policy.http import Answer
-from repro_rl.policy.http.exchange import PassingError, read_answer, retry_after
+from repro_rl.policy.http.exchange import PassingError, RefusedAll, RefusedPrompt, read_answer, retry_after
 from support.api_server import Reply, completion
 
 
@@ -70,7 +70,7 @@ CHOICES = st.lists(st.fixed_dictionaries({"message": JSON}), max_size=2)
 
 @given(JSON | st.fixed_dictionaries({"choices": CHOICES}))
 def test_any_json_is_an_answer_or_a_named_error(value):
-    with contextlib.suppress(PassingError):
+    with contextlib.suppress(PassingError, RefusedAll, RefusedPrompt):
         assert isinstance(read_answer(json.dumps(value).encode(), {}).text, str)
 
 

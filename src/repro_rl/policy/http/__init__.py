@@ -1,7 +1,9 @@
 """Models behind an OpenAI-compatible server: asked in parallel, within a budget, no answer paid twice."""
 
 from repro_rl.policy.http.answers import Answer, AnswerStore
-from repro_rl.policy.http.client import ChatClient, Failure, Question
+from repro_rl.policy.http.client import ChatClient
+from repro_rl.policy.http.patience import Failure
 from repro_rl.policy.http.policy import HttpPolicy
+from repro_rl.policy.http.request import Question
 
 __all__ = ["Answer", "AnswerStore", "ChatClient", "Failure", "HttpPolicy", "Question"]

@@ -2,7 +2,8 @@
 
 SQLite (write-ahead log, synced at every commit) in one file. It survives a kill at any moment, and several
 processes may share it: while one asks a question, it holds a lock on that question, which the system takes
-back when the process dies.
+back when the process dies. Answers that arrive while another one is being synced share the next commit, so
+none waits for more than two syncs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,19 @@ POLL = 0.2  # seconds between looks at a question that another process is asking
 LOCK_TIMEOUT = 60.0  # seconds for another process to let go of the file
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
+# Why a question has no text as its answer, and what it means.
+CAUSES = {
+    "too_long": "the prompt is too long for the model",
+    "filtered": "stopped by a content filter",
+    "refused": "a refusal",
+    "tool_call": "a tool call, no text",
+    "reasoning_only": "only reasoning, no text",
+    "empty": "an empty text",
+    "cut": "cut off before its text",
+    "unreadable": "not a chat completion",
+    "unavailable": "no answer from the server",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -37,6 +51,43 @@ class Answer:
     completion_tokens: Count  # reasoning included
     reasoning_tokens: Count = 0
     estimated: Flag = False  # the server counted nothing: about four characters a token
+    cause: Text = ""  # why there is no text, one of CAUSES; "" where there is one
+    reason: Text = ""  # the same in the server's words
+
+    @property
+    def whole(self) -> bool:
+        """Neither the token limit nor a filter cut it off."""
+        return self.finish not in ("length", "content_filter")
+
+    def without_text(self, cause: str, reason: str) -> Answer:
+        """This answer, which has no text for that cause."""
+        return replace(self, cause=cause, reason=reason)
+
+
+def read_record(text: str) -> Answer:
+    """A stored answer. Raises DataError for anything else.
+
+    Those of earlier versions have no cause; where there is no text, ``finish`` tells it.
+    """
+    # Half a character of a broken text is stored as it came.
+    answer = check_record(Answer, parse_json(text, surrogates=True))
+    if answer.text.strip() or answer.cause:
+        return answer
+    cause = {"content_filter": "filtered", "refusal": "refused", "tool_calls": "tool_call"}.get(answer.finish)
+    if cause is None:
+        cause = (
+            "reasoning_only" if answer.reasoning_tokens else "cut" if answer.finish == "length" else "empty"
+        )
+    return answer.without_text(cause, f"finish_reason {answer.finish}")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An answer that is to be stored."""
+
+    row: tuple[str, str, str, str]  # key, model, answer, time
+    done: bool = False
+    error: Exception | None = None
 
 
 class AnswerStore:
@@ -48,6 +99,8 @@ class AnswerStore:
     def __init__(self, folder: Path):
         self.path = folder / FILE
         self._lock = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._waiting_lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
@@ -92,8 +145,7 @@ class AnswerStore:
         if row is None:
             return None
         try:
-            # Half a character of a broken text is stored as it came.
-            return check_record(Answer, parse_json(row[0], surrogates=True))
+            return read_record(row[0])
         except DataError as error:
             raise DataError(f"not an answer ({error})", file=self.path, record=key) from error
 
@@ -101,15 +153,36 @@ class AnswerStore:
         """Store ``answer``; on disk when this returns. A key that is there already stays as it is."""
         row = (
             key,
-            model,
+            model.encode(errors="replace").decode(),
             json.dumps(asdict(answer)),  # ASCII, so that half a character of a broken text is no problem
             datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        mine = _Waiting(row)
+        with self._waiting_lock:
+            self._waiting.append(mine)
+        with self._lock:  # the first to get here writes for all that wait
+            if not mine.done:
+                self._write_waiting()
+        if mine.error is not None:
+            raise self._broken(mine.error) from mine.error
+
+    def _write_waiting(self) -> None:
+        """Store all waiting answers in one commit, which returns when they are on disk."""
+        with self._waiting_lock:
+            batch, self._waiting = self._waiting, []
+        error: Exception | None = None
         try:
-            with self._lock:
-                self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", [waiting.row for waiting in batch]
+            )
+            self._db.execute("COMMIT")
+        except Exception as problem:  # each of those that wait must hear of it
+            error = problem
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+        for waiting in batch:
+            waiting.error, waiting.done = error, True
 
     def __len__(self) -> int:
         with self._lock:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,35 +22,23 @@ from repro_rl.policy.http.exchange import (
     pause,
     read_key,
 )
+from repro_rl.policy.http.patience import Failure, Patience
+from repro_rl.policy.http.refusals import STREAM_OPTIONS, NeedsStream
+from repro_rl.policy.http.request import Question, answer_keys, request_body
 from repro_rl.policy.http.spending import Spending
-from repro_rl.text.guided import GuidedText
+
+__all__ = ["ChatClient", "Failure", "Question"]
 
 HIDDEN = "[key]"
 Wait = Callable[[float, threading.Event], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One chat completion to ask for. Equal questions are asked once."""
-
-    messages: tuple[tuple[str, str], ...]  # (role, content)
-    max_tokens: int
-    temperature: float
-    top_p: float = 1.0
-    sample: int = 0  # tells repeated samples of one prompt apart; 0 <= sample < 2**64
-    form: GuidedText | None = None  # what is given of the answer; None: nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """No answer to this question, after all retries."""
-
-    reason: str
-    refused: bool = False  # the server will never answer this prompt: too long, or against its rules
-
-
 class _Stopped(Exception):
     """Another question ended the whole batch."""
+
+
+class _Doubtful(RefusedPrompt):
+    """Refused in unknown words, after other prompts were answered."""
 
 
 class _Batch:
@@ -65,28 +51,6 @@ class _Batch:
     def end(self, error: BaseException) -> None:
         self.error = self.error or error
         self.stop.set()
-
-
-def form_fields(form: GuidedText, how: str) -> dict[str, Any]:
-    """The fields of a request that hold its answer to ``form``; ``how``: see ``api.guided``.
-
-    Raises ConfigError for "off".
-    """
-    match how:
-        case "json_schema":
-            schema = {"name": "progress", "strict": True, "schema": form.schema()}
-            return {"response_format": {"type": "json_schema", "json_schema": schema}}
-        case "structured_outputs":
-            return {"structured_outputs": {"regex": form.regex()}}
-        case "guided_regex":
-            return {"guided_regex": form.regex()}
-        case "grammar":
-            return {"grammar": form.grammar()}
-    raise ConfigError(
-        "prompt.reflect_form is 'guided', but api.guided is 'off': only some servers can hold an answer to a "
-        "form. Set api.guided to it (json_schema, structured_outputs, guided_regex or grammar), "
-        "or prompt.reflect_form=free."
-    )
 
 
 class ChatClient:
@@ -111,8 +75,8 @@ class ChatClient:
         self.store = AnswerStore(settings.cache or cache_root() / "api")
         self.spending = Spending(settings.budget, settings.prices, self.store.path)
         self._http = open_client(self._key, settings.timeout, settings.concurrency)
-        self._unanswered_in_a_row, self._reached = 0, False
-        self._lock = threading.Lock()
+        self.patience = Patience(settings, self.url)
+        self._stream, self._stream_options = bool(settings.stream), True
 
     def __enter__(self) -> ChatClient:
         return self
@@ -124,31 +88,9 @@ class ChatClient:
         self._http.close()
         self.store.close()
 
-    def body(self, question: Question) -> dict[str, Any]:
-        """The JSON that is sent."""
-        settings = self.settings
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [{"role": role, "content": content} for role, content in question.messages],
-            "temperature": question.temperature,
-            settings.limit_field: question.max_tokens + settings.reasoning_tokens,
-        }
-        if question.top_p != 1.0:
-            body["top_p"] = question.top_p
-        if settings.send_seed:
-            body["seed"] = question.sample % (1 << 31)  # servers want a small positive integer
-        if question.form is not None:
-            body |= form_fields(question.form, settings.guided)
-        body |= settings.extra
-        return {name: value for name, value in body.items() if value is not None}
-
     def key(self, question: Question) -> str:
-        """sha256 (hex) over everything that decides the answer; the address does not."""
-        body = self.body(question)
-        greedy = body.get("temperature") == 0 and not self.settings.send_seed
-        # Greedy samples of one prompt are one answer: asking again would only cost.
-        content = {"body": body, "sample": 0 if greedy else question.sample}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """The key that the answer is stored by: sha256 (hex) over all that decides it."""
+        return answer_keys(self.settings, question)[0]
 
     def ask(
         self, questions: Sequence[Question], on_done: Callable[[int], None] | None = None
@@ -159,9 +101,9 @@ class ChatClient:
         ``on_done`` is told how many questions are settled. Raises ApiError when the server refuses every
         call or ``give_up`` calls in a row failed for good, BudgetError when the budget is used up.
         """
-        keys = [self.key(question) for question in questions]
+        keys = [answer_keys(self.settings, question) for question in questions]
         rows: dict[str, list[int]] = {}
-        for row, key in enumerate(keys):
+        for row, (key, _) in enumerate(keys):
             rows.setdefault(key, []).append(row)
         settled: dict[str, Answer | Failure] = {}
 
@@ -172,17 +114,19 @@ class ChatClient:
 
         missing: list[str] = []
         for key in rows:
-            answer = self.store.get(key)
+            answer = self._find(*keys[rows[key][0]])
             if answer is None:
                 missing.append(key)
-            else:
-                self.spending.add(key, answer, new=False)
-                settle(key, answer)
+                continue
+            settle(key, answer)
+            if (enough := self.patience.hear(answer)) is not None:
+                raise enough
         if missing:
             batch = _Batch()
             with ThreadPoolExecutor(min(self.settings.concurrency, len(missing))) as pool:
                 futures = {
-                    pool.submit(self._settle, key, questions[rows[key][0]], batch): key for key in missing
+                    pool.submit(self._settle, keys[rows[key][0]], questions[rows[key][0]], batch): key
+                    for key in missing
                 }
                 try:
                     for future in as_completed(futures):
@@ -193,53 +137,62 @@ class ChatClient:
                     if batch.error is not None:
                         raise batch.error from None
                     raise
-        return [settled[key] for key in keys]
+        return [settled[key] for key, _ in keys]
 
-    def _settle(self, key: str, question: Question, batch: _Batch) -> Answer | Failure:
+    def _find(self, key: str, old_key: str) -> Answer | None:
+        """The stored answer, also one of an earlier version, which noted no address."""
+        answer = self.store.get(key)
+        without_address = answer is None
+        if answer is None:
+            answer = self.store.get(old_key)
+        if answer is not None:
+            self.spending.add(key, answer, new=False, without_address=without_address)
+        return answer
+
+    def _settle(self, keys: tuple[str, str], question: Question, batch: _Batch) -> Answer | Failure:
         """What one thread does for one question. An error that concerns all ends the batch."""
-        stop = batch.stop
+        key, stop = keys[0], batch.stop
+        result: Answer | Failure
         try:
             with self.store.lock_question(key, stop):
-                answer = self.store.get(key)  # another process may have asked meanwhile
-                if answer is not None:
-                    self.spending.add(key, answer, new=False)
-                    return answer
-                answer = self._call(question, stop)
-                if self._key and self._key in answer.text:
-                    answer = replace(answer, text=self._hide(answer.text))
-                self.store.put(key, self.settings.model, answer)
-                self.spending.add(key, answer, new=True)
+                answer = self._find(*keys)  # another process may have asked meanwhile
+                if answer is None:
+                    answer = self._without_key(self._call(question, stop))
+                    self.store.put(key, self.settings.model, answer)
+                    self.spending.add(key, answer, new=True)
+                result = answer
         except (PassingError, RefusedPrompt) as error:
-            return self._unanswered(error, batch)
+            refused = isinstance(error, RefusedPrompt)
+            result = Failure(self._hide(str(error)), refused, error.cause, isinstance(error, _Doubtful))
+            self.spending.fail(result.cause, result.reason)
         except _Stopped:
             raise
         except BaseException as error:
             batch.end(error)
             raise
-        with self._lock:
-            self._unanswered_in_a_row = 0
-        return answer
+        if (enough := self.patience.hear(result)) is not None:
+            batch.end(enough)
+            raise enough
+        return result
 
     def _call(self, question: Question, stop: threading.Event) -> Answer:
-        """One answer, repeated after errors that may pass."""
-        settings, body = self.settings, self.body(question)
-        attempt = 0
+        """One answer, repeated after errors that may pass, and as a stream where the server wants that."""
+        settings, attempt = self.settings, 0
         while True:
             if stop.is_set():
                 raise _Stopped
+            body = self._body(question)
             self.spending.begin_call()
             try:
-                answer = exchange(self._http, self.url, body, settings.timeout)
-                self._reached = True
+                answer, streamed = exchange(self._http, self.url, body, settings.timeout)
+                self.patience.reached = True
+                self._stream |= streamed and settings.stream is None
                 return answer
             except RefusedAll as error:
-                raise ApiError(
-                    f"{self.url} refuses to answer as {settings.model!r}: {self._hide(str(error))}. "
-                    f"Check api.base_url, api.model, api.extra and the key ({self._key_source()}). "
-                    f"What was answered is kept; repeat the command to go on."
-                ) from None
+                if not self._adapt(error, body):
+                    raise self._refused(error) from None
             except PassingError as error:
-                self._reached |= error.reached
+                self.patience.reached |= error.reached
                 if error.after is not None and error.after > settings.max_wait:
                     raise ApiError(
                         f"{self.url} asks to wait {error.after:.0f} s, api.max_wait is "
@@ -251,28 +204,39 @@ class ChatClient:
                 self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
                 attempt += 1
 
-    def _unanswered(self, error: Exception, batch: _Batch) -> Failure:
-        """A question that stays without an answer; too many in a row mean that the server is gone.
+    def _body(self, question: Question) -> dict[str, Any]:
+        """The JSON that is sent now."""
+        body = request_body(self.settings, question)
+        if self._stream:
+            body.setdefault("stream", True)
+        if body.get("stream") and self._stream_options:
+            body.setdefault(STREAM_OPTIONS, {"include_usage": True})
+        return body
 
-        A server that nobody ever reached is a wrong address: the first such question ends the batch.
-        """
-        self.spending.fail()
-        failure = Failure(self._hide(str(error)), refused=isinstance(error, RefusedPrompt))
-        if failure.refused:
-            self._reached = True
-            return failure
-        with self._lock:
-            self._unanswered_in_a_row += 1
-            count = self._unanswered_in_a_row
-        if self.settings.give_up and (count >= self.settings.give_up or not self._reached):
-            unreachable = ApiError(
-                f"{self.url} left {count} questions in a row without an answer, each after "
-                f"{self.settings.retries} repetitions; the last: {failure.reason}. What was answered is "
-                f"kept; repeat the command when the server is back (api.give_up sets how many it takes)."
-            )
-            batch.end(unreachable)
-            raise unreachable
-        return failure
+    def _adapt(self, error: RefusedAll, body: dict[str, Any]) -> bool:
+        """Whether the next request will be one that a server with this error may take."""
+        if isinstance(error, NeedsStream) and not body.get("stream") and self.settings.stream is None:
+            self._stream = True
+            return True
+        own = STREAM_OPTIONS in body and STREAM_OPTIONS not in self.settings.extra
+        if own and STREAM_OPTIONS in str(error):
+            self._stream_options = False
+            return True
+        return False
+
+    def _refused(self, error: RefusedAll) -> Exception:
+        """Words that nobody knows are about this prompt where other prompts were answered."""
+        self.patience.reached = True
+        if not error.certain and self.patience.answers:
+            return _Doubtful(str(error))
+        return ApiError(
+            f"{self.url} refuses to answer as {self.settings.model!r}: {self._hide(str(error))}. "
+            f"Check api.base_url, api.model, api.extra and the key ({self._key_source()}). "
+            f"What was answered is kept; repeat the command to go on."
+        )
+
+    def _without_key(self, answer: Answer) -> Answer:
+        return replace(answer, text=self._hide(answer.text), reason=self._hide(answer.reason))
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, HIDDEN) if self._key else text

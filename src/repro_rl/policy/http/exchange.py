@@ -1,47 +1,44 @@
-"""One HTTP exchange: an answer, an error that may pass, a refusal of this prompt, or a refusal of all."""
+"""One HTTP exchange: an answer, or one of the errors of ``refusals``."""
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import random
+import re
 import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
+from repro_rl.policy.http.completion import read_answer
+from repro_rl.policy.http.error_body import one_line, read_error
+from repro_rl.policy.http.event_stream import is_stream
+from repro_rl.policy.http.refusals import PassingError, RefusedAll, RefusedPrompt, refusal
+
+__all__ = [
+    "PassingError",
+    "RefusedAll",
+    "RefusedPrompt",
+    "asked_wait",
+    "exchange",
+    "fetch",
+    "open_client",
+    "pause",
+    "read_answer",
+    "read_key",
+    "retry_after",
+]
 
 LARGEST = 32 << 20  # bytes of an answer; more is not an answer
-PASSING = {408, 409, 425, 429}  # statuses worth a repetition, with every 5xx
-# Refusals that concern one prompt only, by the error's code or words in its message.
-OF_ONE_PROMPT = ("context_length", "context length", "content_filter", "content_policy", "too long")
-NO_MONEY = ("insufficient_quota", "billing")  # a 429 that no waiting changes
-
-
-class PassingError(Exception):
-    """May succeed when repeated.
-
-    ``after``: seconds that the server asks to wait. ``reached``: there is a server at that address.
-    """
-
-    def __init__(self, reason: str, after: float | None = None, reached: bool = True):
-        super().__init__(reason)
-        self.after, self.reached = after, reached
-
-
-class RefusedPrompt(Exception):
-    """The server will never answer this one prompt."""
-
-
-class RefusedAll(Exception):
-    """The server will answer nothing: key, model, address or account are wrong."""
+# "Please try again in 1m26.4s", "Please retry in 38.2s", "try again in 20 seconds"
+AGAIN_IN = re.compile(r"(?:again|retry) in (?:(\d+)m(?:in)?(?:utes?)?)?\s*(?:(\d+(?:\.\d+)?)\s*(ms|s)\w*)?")
 
 
 def read_key(name: str | None, setting: str) -> str:
@@ -78,15 +75,20 @@ def pause(attempt: int, backoff: float, longest: float, after: float | None) -> 
     return max(min(longest, backoff * 2.0**attempt) * random.uniform(0.5, 1.5), after or 0.0)
 
 
-def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> Answer:
-    """POST ``body`` and read the answer, a chat completion. Raises as ``fetch`` and ``read_answer`` do."""
-    return read_answer(fetch(client, url, body, timeout), body)
+def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> tuple[Answer, bool]:
+    """POST ``body``: the answer, a chat completion, and whether it came as an event stream.
+
+    Raises as ``fetch`` and ``read_answer`` do.
+    """
+    data = fetch(client, url, body, timeout)
+    return read_answer(data, body), is_stream(data)
 
 
 def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
     """POST ``body``, or GET when it is None. ``timeout`` is for the whole call, however slowly bytes drip in.
 
-    Raises the three errors above; their messages hold what the server answered, never the request's headers.
+    Raises PassingError, RefusedPrompt and RefusedAll; their messages hold what the server answered,
+    never the request's headers.
     """
     end = time.monotonic() + timeout
     try:
@@ -97,7 +99,7 @@ def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeo
                 parts.append(part)
                 size += len(part)
                 if size > LARGEST:
-                    raise PassingError(f"the answer is larger than {LARGEST} bytes")
+                    raise PassingError(f"the answer is larger than {LARGEST} bytes", cause="unreadable")
                 if time.monotonic() > end:
                     raise PassingError(f"no complete answer within {timeout:g} s")
             data = b"".join(parts)
@@ -109,42 +111,44 @@ def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeo
         raise RefusedAll("the address must begin with http:// or https://") from error
     except (httpx2.RequestError, httpx2.StreamError) as error:
         connecting = isinstance(error, httpx2.ConnectError)
+        cut = isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError)
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise PassingError(reason, reached=not connecting) from error
+        cause = "cut" if cut else "unavailable"
+        raise PassingError(reason, reached=not connecting, cause=cause) from error
     except httpx2.InvalidURL as error:
         raise RefusedAll(f"the address cannot be used: {error}") from error
-    if status != 200:
+    if not 200 <= status < 300:
         _refuse(status, data, headers)
     return data
 
 
-def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> None:
-    code, message = _server_error(data)
-    reason = f"status {status}: {message}"
-    error = f"{code} {message}".lower()
-    if status == 429 and any(word in code.lower() for word in NO_MONEY):
-        raise RefusedAll(reason)
-    if status in PASSING or status >= 500:
-        raise PassingError(reason, retry_after(headers.get("retry-after")))
-    if status == 413 or (status in (400, 422) and any(words in error for words in OF_ONE_PROMPT)):
-        raise RefusedPrompt(reason)
-    raise RefusedAll(reason)
+def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> NoReturn:
+    body = read_error(data)
+    if 300 <= status < 400:
+        location = one_line(headers.get("location") or "(no address)")
+        raise RefusedAll(f"status {status}: the address has moved to {location}")
+    error = refusal(status, body, asked_wait(headers))
+    if isinstance(error, PassingError) and error.after is None:
+        error.after = _wait_in_words(body.message)
+    raise error
 
 
-def _server_error(data: bytes) -> tuple[str, str]:
-    """Code and message of an error body, whatever form it has; one line, cut to a readable length."""
-    text = data.decode(errors="replace")
-    code: Any = ""
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of an answer ask to wait; None for none. Their names are in lower case."""
     try:
-        content = json.loads(text)
-        error = content.get("error", content) if isinstance(content, dict) else content
-        if isinstance(error, dict):
-            code, text = error.get("code") or error.get("type") or "", str(error.get("message", error))
-        else:
-            text = str(error)
-    except (ValueError, RecursionError):
-        pass
-    return str(code), " ".join(text.split())[:500] or "(the server gave no reason)"
+        milliseconds = float(headers.get("retry-after-ms") or "")
+    except ValueError:
+        return retry_after(headers.get("retry-after"))
+    return max(0.0, milliseconds / 1000) if milliseconds < float("inf") else None
+
+
+def _wait_in_words(message: str) -> float | None:
+    """Seconds in a sentence such as "Please try again in 1m26.4s"; None for none."""
+    found = AGAIN_IN.search(message.lower())
+    if not found or not (found[1] or found[2]):
+        return None
+    seconds = float(found[2] or 0) * (1e-3 if found[3] == "ms" else 1)
+    return 60 * float(found[1] or 0) + seconds
 
 
 def retry_after(value: str | None) -> float | None:
@@ -162,53 +166,3 @@ def retry_after(value: str | None) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if seconds < float("inf") else None
-
-
-def read_answer(data: bytes, body: Mapping[str, Any]) -> Answer:
-    """The answer in a chat completion. Raises PassingError naming what is wrong with its shape.
-
-    No content is an empty text: a model may have spent its tokens on reasoning, or called a tool.
-    """
-    try:
-        body_json = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise PassingError(f"the answer is not JSON ({error})") from error
-    if isinstance(body_json, dict) and body_json.get("error"):
-        raise PassingError(f"the answer holds an error: {_server_error(data)[1]}")
-    try:
-        choice = body_json["choices"][0]
-        message = choice["message"]
-        content = message.get("content")
-        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-        finish = str(choice.get("finish_reason") or "stop")
-        if isinstance(content, list):  # parts, as some servers give them
-            content = "".join(part["text"] for part in content if part.get("type", "text") == "text")
-        if content is not None and not isinstance(content, str):
-            raise TypeError("content is not a text")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        shape = f"{type(error).__name__} {error}"
-        raise PassingError(f"the answer has not the shape of a chat completion ({shape})") from error
-    # JSON may hold half a character, which no file can.
-    text = (content or "").encode(errors="replace").decode()
-    usage = body_json.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    details = usage.get("completion_tokens_details")
-    thought = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    prompt_characters = sum(len(str(part.get("content"))) for part in body.get("messages", ()))
-    return Answer(
-        text=text,
-        finish=finish,
-        prompt_tokens=_estimate(prompt_characters) if prompt is None else prompt,
-        completion_tokens=_estimate(len(text) + len(str(reasoning))) if completion is None else completion,
-        reasoning_tokens=(_estimate(len(str(reasoning))) if reasoning else 0) if thought is None else thought,
-        estimated=prompt is None or completion is None,
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _estimate(characters: int) -> int:
-    return -(-characters // 4)

@@ -118,7 +118,7 @@ def completion_of(answer: Answer | Failure, form: GuidedText | None = None) -> C
         return Completion((), (), nothing, "", False, error=answer.reason)
     counted = (answer.prompt_tokens, answer.completion_tokens)
     text = answer.text if form is None else _written_out(answer.text, form)
-    return Completion((), (), nothing, text, answer.finish != "length", counted=counted)
+    return Completion((), (), nothing, text, answer.whole, counted=counted)
 
 
 def _written_out(text: str, form: GuidedText) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from repro_rl.config import ApiBudget, ApiPrices
 from repro_rl.errors import BudgetError
-from repro_rl.policy.http.answers import Answer
+from repro_rl.policy.http.answers import CAUSES, Answer
+
+MANY = 0.1  # share of the questions that is worth a warning
 
 
 class Spending:
@@ -22,6 +25,9 @@ class Spending:
         self.budget, self.prices, self.store = budget, prices, store
         self.sent = self.new = self.found = self.failed = 0
         self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = self.estimated = 0
+        self.cut = self.without_address = 0
+        self.lost: Counter[str] = Counter()  # questions without a text, by cause
+        self.reasons: dict[str, str] = {}  # the first reason of each cause, in the server's words
         self._seen: set[str] = set()
         self._lock = threading.Lock()
 
@@ -46,23 +52,36 @@ class Spending:
                     )
             self.sent += 1
 
-    def add(self, key: str, answer: Answer, new: bool) -> None:
-        """Count an answer, once a key; ``new``: the server gave it now."""
+    def add(self, key: str, answer: Answer, new: bool, without_address: bool = False) -> None:
+        """Count an answer, once a key; ``new``: the server gave it now.
+
+        ``without_address``: an earlier version stored it, and did not note which server gave it.
+        """
         with self._lock:
             if key in self._seen:
                 return
             self._seen.add(key)
             self.new += new
             self.found += not new
+            self.without_address += without_address
             self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
             self.reasoning_tokens += answer.reasoning_tokens
             self.estimated += answer.estimated
+            if answer.cause:
+                self._lose(answer.cause, answer.reason)
+            else:
+                self.cut += not answer.whole
 
-    def fail(self) -> None:
+    def fail(self, cause: str, reason: str) -> None:
         """Count a question without an answer."""
         with self._lock:
             self.failed += 1
+            self._lose(cause, reason)
+
+    def _lose(self, cause: str, reason: str) -> None:
+        self.lost[cause] += 1
+        self.reasons.setdefault(cause, reason)
 
     def cost(self) -> float | None:
         """Of all answers used, found ones included; None without prices."""
@@ -79,7 +98,11 @@ class Spending:
             "calls_sent": self.sent,
             "answers_new": self.new,
             "answers_found": self.found,
+            "answers_without_address": self.without_address,
+            "answers_cut": self.cut,
             "failed": self.failed,
+            "lost": dict(sorted(self.lost.items())),
+            "reasons": dict(sorted(self.reasons.items())),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "reasoning_tokens": self.reasoning_tokens,
@@ -90,14 +113,32 @@ class Spending:
 
 def usage_line(usage: Mapping[str, Any]) -> str:
     """A summary on one line for the screen."""
+    asked = f"{usage['answers_new']} answers in {usage['calls_sent']} calls"
     parts = [
-        f"{usage['answers_new']} answers in {usage['calls_sent']} calls, "
-        f"{usage['answers_found']} found in the cache",
+        f"{asked if usage['calls_sent'] else 'no new answers'}, {usage['answers_found']} found in the cache",
         f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
         + (" (partly estimated)" if usage["answers_estimated"] else ""),
     ]
     if usage["cost"] is not None:
         parts.append(f"cost {usage['cost']:.4g}")
-    if usage["failed"]:
-        parts.append(f"{usage['failed']} questions without an answer")
+    if usage["lost"]:
+        lost = ", ".join(f"{count} {cause}" for cause, count in usage["lost"].items())
+        parts.append(f"{sum(usage['lost'].values())} questions without a text ({lost})")
     return "; ".join(parts)
+
+
+def loss_lines(usage: Mapping[str, Any]) -> list[str]:
+    """What was lost, a line for each cause with the server's own words, and what else must be known."""
+    asked = usage["answers_new"] + usage["answers_found"] + usage["failed"]
+    lines = []
+    for cause, count in usage["lost"].items():
+        share = f" of {asked} questions, {count / asked:.0%}" if asked else ""
+        many = "Warning: " if asked and count / asked >= MANY else ""
+        lines.append(f"{many}{cause} {count}{share} ({CAUSES.get(cause, cause)}): {usage['reasons'][cause]}")
+    if usage["answers_without_address"]:
+        lines.append(
+            f"{usage['answers_without_address']} answers were stored by an earlier version, which did not "
+            "note their server's address; they are taken as this one's. Set api.cache to another folder to "
+            "ask anew."
+        )
+    return lines

@@ -1,0 +1,121 @@
+"""When a client stops asking: the server is gone, or answers nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+from repro_rl.config import ApiSection
+from repro_rl.errors import ApiError
+from repro_rl.policy.http.answers import CAUSES, Answer
+
+ADVICE = {
+    "too_long": "Take a model with a longer context.",
+    "reasoning_only": "Raise api.reasoning_tokens, or turn the reasoning off with api.extra.",
+    "cut": "Raise api.reasoning_tokens, which adds to the token limit.",
+    "tool_call": "Start the server without tools, or set api.extra={tool_choice: none}.",
+    "unreadable": "Check that api.base_url is what stands before /chat/completions.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer to this question, after all retries."""
+
+    reason: str
+    refused: bool = False  # the server will never answer this prompt: too long, or against its rules
+    cause: str = "unavailable"  # one of ``answers.CAUSES``
+    doubtful: bool = False  # refused in words that may be about all prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Questions so far, equal ones counted each time."""
+
+    answered: int  # with a text
+    lost: int
+
+
+class Patience:
+    """Hears of every result and says when it is enough. Thread-safe."""
+
+    def __init__(self, settings: ApiSection, url: str):
+        self.settings, self.url = settings, url
+        self.reached = False  # there is a server at that address
+        self._answered, self._lost = 0, Counter[str]()
+        self._last = ""  # the reason of the last loss
+        self._row = Counter[str]()  # losses of a kind since the last answer with a text
+        self._lock = threading.Lock()
+
+    @property
+    def tally(self) -> Tally:
+        with self._lock:
+            return Tally(self._answered, self._lost.total())
+
+    @property
+    def answers(self) -> bool:
+        """Whether there was any answer with a text."""
+        return self._answered > 0
+
+    def hear(self, result: Answer | Failure) -> ApiError | None:
+        """Count a result; the error that ends the command, when it is enough.
+
+        ``api.give_up`` is the number of questions in a row that are left without an answer, refused in
+        unknown words, or, as long as no question got a text, answered (and paid) without one. A server that
+        nobody ever reached is a wrong address: the first such question ends the command.
+        """
+        with self._lock:
+            if not result.cause:
+                self._answered += 1
+                self._row.clear()
+                return None
+            kind = _kind(result)
+            self._lost[result.cause] += 1
+            self._last = result.reason
+            self._row[kind] += 1
+            row = self._row[kind]
+        limit = self.settings.give_up
+        self.reached |= kind != "unanswered"
+        if not limit:
+            return None
+        if kind == "unanswered" and (row >= limit or not self.reached):
+            return self._gone(row, result.reason)
+        if kind == "doubtful" and row >= limit:
+            return ApiError(
+                f"{self.url} refused {row} questions in a row; the last: {result.reason}. What was answered "
+                "is kept; repeat the command when the reason is gone (api.give_up sets how many it takes)."
+            )
+        if kind == "empty" and row >= limit and not self.answers:
+            return self.nothing_answered()
+        return None
+
+    def nothing_answered(self) -> ApiError:
+        """The error of a run in which no question got a text."""
+        causes = ", ".join(
+            f"{count} {cause} ({CAUSES.get(cause, cause)})" for cause, count in self._lost.most_common()
+        )
+        advice = ADVICE.get(next(iter(self._lost), ""), "")
+        return ApiError(
+            f"{self.url} gave no text as {self.settings.model!r} to any of {self._lost.total()} questions: "
+            f"{causes}. The last: {self._last.rstrip('.')}. {advice}".strip()
+        )
+
+    def check(self, before: Tally) -> None:
+        """Raise ApiError when questions were asked since ``before`` and none got a text."""
+        now = self.tally
+        if now.lost > before.lost and now.answered == before.answered:
+            raise self.nothing_answered()
+
+    def _gone(self, row: int, reason: str) -> ApiError:
+        return ApiError(
+            f"{self.url} left {row} questions in a row without an answer, each after "
+            f"{self.settings.retries} repetitions; the last: {reason}. What was answered is "
+            f"kept; repeat the command when the server is back (api.give_up sets how many it takes)."
+        )
+
+
+def _kind(result: Answer | Failure) -> str:
+    if isinstance(result, Answer):
+        return "empty"
+    return "doubtful" if result.doubtful else "refused" if result.refused else "unanswered"
