@@ -14,7 +14,7 @@ class Section(BaseModel):
     Raises pydantic's ValidationError for an unknown field or a wrong value.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 def _switch(value: Any) -> Any:

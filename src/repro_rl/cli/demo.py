@@ -28,14 +28,14 @@ def demo(
     """The whole method on one environment: demonstrations, warmup, RePro-PO, evaluation, report."""
     from repro_rl.report import build_report
 
-    config = read_config(source, overrides, f"method.name={method}")
+    config = read_config(source, overrides, ("method.name", method))
     if not environments_work([config.env.name], config.env.settings, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
         )
     folder = make_demos(config, out / "demos")
     model = run_warmup_stage(config, folder, out / "warmup")
-    config = read_config(source, overrides, f"method.name={method}", f"train.init={model}")
+    config = read_config(source, overrides, ("method.name", method), ("train.init", str(model)))
     run = run_train_stage(config, out / "train")
     results = [run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS]
     console.print(eval_table(results))

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from repro_rl.config.run import RunConfig
+from repro_rl.config.values import as_typed
 from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("recipes")
@@ -24,11 +26,12 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     """
     name = str(source or "sokoban-tiny")
     visited: list[str] = []
-    layers: list[dict[str, Any]] = []
+    layers: list[tuple[dict[str, Any], dict[str, Any]]] = []  # values, and the same as texts
     while name not in visited:
         visited.append(name)
         data = read_named(name, SHIPPED, recipe_names())
-        layers.append(data)
+        texts = read_named(name, SHIPPED, recipe_names(), loader=yaml.BaseLoader)
+        layers.append((data, texts))
         base = data.pop("base", None)
         if base is None:
             break
@@ -37,11 +40,21 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     else:
         raise ConfigError(f"base: {' -> '.join([*visited, name])} is circular.")
     settings: dict[str, Any] = {}
-    for data in reversed(layers):
-        if env_name(data) not in (None, env_name(settings)):
+    for data, texts in reversed(layers):
+        layer = _as_typed(data, texts, env_name(settings))
+        if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
-        settings = merged(settings, data)
+        settings = merged(settings, layer)
     return settings
+
+
+def _as_typed(data: dict[str, Any], texts: dict[str, Any], env: Any) -> dict[str, Any]:
+    """The values of a file with text settings as they were typed; ``env``: the environment below it."""
+    section = data.get("env")
+    if isinstance(section, dict) and "name" not in section and env is not None:
+        data = {**data, "env": {"name": env, **section}}
+    typed: dict[str, Any] = as_typed(data, texts, RunConfig)
+    return typed
 
 
 def env_name(settings: dict[str, Any]) -> Any:
@@ -55,17 +68,25 @@ def is_yaml_file(name: str) -> bool:
     return Path(name).suffix in {".yaml", ".yml"}
 
 
-def read_named(name: str, folder: Traversable, names: Sequence[str], kind: str = "recipe") -> dict[str, Any]:
+def read_named(
+    name: str,
+    folder: Traversable,
+    names: Sequence[str],
+    kind: str = "recipe",
+    *,
+    loader: Any = yaml.SafeLoader,
+) -> dict[str, Any]:
     """The mapping in a YAML file of the user, or in NAME.yaml of ``folder``; empty for an empty file.
 
-    ``names``: those that can be given instead of a file. ``kind``: what a message calls them. Raises
-    ConfigError for a missing or broken file, and for an unknown name.
+    ``names``: those that can be given instead of a file. ``kind``: what a message calls them. ``loader``:
+    yaml.BaseLoader for every scalar as text. Raises ConfigError for a missing or broken file, and for an
+    unknown name.
     """
     if not is_yaml_file(name) and name not in names:
         raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
     file = Path(name) if is_yaml_file(name) else folder.joinpath(f"{name}.yaml")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506  makes plain values only
     except FileNotFoundError as error:
         raise ConfigError(f"No config file at {name}.") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import ApiSection, RunConfig, dump_config
+from repro_rl.config.trust import signed_config
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
@@ -181,7 +182,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     if (out / "config.yaml").exists():
         return
     config = setup.config
-    write_text(out / "config.yaml", dump_config(config))
+    write_text(out / "config.yaml", signed_config(dump_config(config)))
     content = manifest(
         config,
         agent=str(model),
