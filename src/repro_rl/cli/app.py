@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from repro_rl.cli.terminal import clean_message
 
+# Of typer's own click or of another, which differs between its versions.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 # The order of `repro-rl --help`, whatever the order of the imports.
 COMMANDS = (
     *("demos", "warmup", "train", "eval", "report", "doctor", "play", "demo"),
@@ -39,7 +41,7 @@ def _clean_errors() -> Iterator[None]:
     """Wrong arguments are printed by typer itself, and may be names of files that others chose."""
     try:
         yield
-    except typer.BadParameter.__mro__[1] as error:  # UsageError, of typer's own click or of another
+    except USAGE_ERROR as error:
         raise clean_message(error) from error.__cause__
 
 

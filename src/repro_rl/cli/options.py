@@ -50,6 +50,17 @@ def read_run_config(
     return load_run_config(run, overrides, defaults, allow=allowed)
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of recipes or files, and settings SECTION.KEY=VALUE. A YAML file may have = in its name."""
+    settings = [word for word in words if "=" in word and not (is_yaml(word) and Path(word).is_file())]
+    return [word for word in words if word not in settings], settings
+
+
+def is_yaml(word: str) -> bool:
+    """Whether a word ends like the name of a YAML file."""
+    return Path(word).suffix in (".yaml", ".yml")
+
+
 def env_settings(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE texts as keyword arguments of ``repro_rl.make`` for the environment ``name``.
 

@@ -86,7 +86,7 @@ def read_named(
         raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
     file = Path(name) if is_yaml_file(name) else folder.joinpath(f"{name}.yaml")
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506  makes plain values only
+        data = yaml.load(file.read_text(encoding="utf-8"), loader)
     except FileNotFoundError as error:
         raise ConfigError(f"No config file at {name}.") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ account's signature, the settings named here are taken out, unless the person na
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,7 +58,9 @@ def withhold(data: dict[str, Any], run: Path) -> Withheld:
     section = data.get("env")
     values = section.get("settings") if isinstance(section, dict) else None
     if isinstance(values, dict):
-        names += [("env", "settings", key) for key in values if _is_risky(env_name(data), key, values[key], run)]
+        names += [
+            ("env", "settings", key) for key in values if _is_risky(env_name(data), key, values[key], run)
+        ]
     withheld: Withheld = {}
     for keys in names:
         parent: Any = data
@@ -82,7 +85,9 @@ def question(path: Path, withheld: Withheld, *, advice: bool) -> str:
     lines = [
         f"{path} was not written on this account, or was edited since, and has settings that are not trusted:"
     ]
-    lines += [f"  {'.'.join(keys)} = {_shown(keys, value)}: {_effect(keys)}" for keys, value in withheld.items()]
+    lines += [
+        f"  {'.'.join(keys)} = {_shown(keys, value)}: {_effect(keys)}" for keys, value in withheld.items()
+    ]
     if advice:
         name = ".".join(next(iter(withheld)))
         lines.append(
@@ -92,9 +97,34 @@ def question(path: Path, withheld: Withheld, *, advice: bool) -> str:
     return "\n".join(lines)
 
 
+def risky_overrides(overrides: Sequence[str], env: object = None) -> list[str]:
+    """Those of ``section.key=value`` that would be withheld, or replace a whole section.
+
+    ``env``: the environment's name, where it is known.
+    """
+    return [text for text in overrides if _is_risky_name(text.partition("=")[0].strip(), env)]
+
+
+def _is_risky_name(name: str, env: object) -> bool:
+    if any(
+        name == known or known.startswith(f"{name}.") or name.startswith(f"{known}.") for known in NOT_TRUSTED
+    ):
+        return True
+    if name in ("env", "env.settings"):
+        return True
+    if not name.startswith("env.settings."):
+        return False
+    schema = env_schema(env if env is not None else RunConfig().env.name)
+    field = None if schema is None else schema.model_fields.get(name.removeprefix("env.settings."))
+    return field is None or _is_path(field.annotation)
+
+
+def _is_path(annotation: Any) -> bool:
+    return annotation is Path or Path in get_args(annotation)
+
+
 def _effect(keys: tuple[str, ...]) -> str:
-    name = ".".join(keys)
-    return NOT_TRUSTED[name] if name in NOT_TRUSTED else ENV_PATH
+    return NOT_TRUSTED.get(".".join(keys), ENV_PATH)
 
 
 def _shown(keys: tuple[str, ...], value: Any) -> str:
@@ -110,6 +140,6 @@ def _is_risky(env: Any, key: Any, value: Any, run: Path) -> bool:
     if schema is None:
         return isinstance(value, str | list | dict)
     field = schema.model_fields.get(str(key))
-    if field is None or not (Path in get_args(field.annotation) or field.annotation is Path):
+    if field is None or not _is_path(field.annotation):
         return False
     return value is not None and not Path(str(value)).resolve().is_relative_to(run.resolve())

@@ -122,8 +122,9 @@ def env_schema(name: object) -> type[BaseModel] | None:
         factory = ENVS.get(str(name))
     except LookupError:
         return None
-    is_env = isinstance(factory, type) and issubclass(factory, TextEnv)
-    return factory.settings_schema if is_env else None
+    if isinstance(factory, type) and issubclass(factory, TextEnv):
+        return factory.settings_schema
+    return None
 
 
 class _EnvSettings(BaseModel):
@@ -189,7 +190,6 @@ def _number(text: str) -> int | float:
 
 def _yaml(text: str, loader: Any = yaml.SafeLoader) -> Any:
     try:
-        return yaml.load(text, loader)  # noqa: S506  both loaders make plain values only
+        return yaml.load(text, loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
         raise ConfigError(f"the value {text!r} is not YAML: {error}") from error
-

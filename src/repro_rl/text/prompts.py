@@ -1,7 +1,8 @@
 """Prompts from template files, and the target texts of supervised training.
 
 Template files (Jinja2) are ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``. A file
-of the same name in ``template_dir`` replaces one. They are rendered in a sandbox (``text.sandbox``). Their variables, of which an unknown one is an error:
+of the same name in ``template_dir`` replaces one. They are rendered in a sandbox (``text.sandbox``). Their
+variables, of which an unknown one is an error:
 
 - forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
   observation, admissible, history, step, max_steps
@@ -20,8 +21,8 @@ import jinja2
 
 from repro_rl.errors import ConfigError
 from repro_rl.text.guided import GuidedText
-from repro_rl.text.sandbox import PromptEnvironment, render
 from repro_rl.text.parse import TAG, TextFormat, parse_action
+from repro_rl.text.sandbox import PromptEnvironment, render
 
 TEMPLATES = Path(__file__).parent / "templates"
 ACT, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"

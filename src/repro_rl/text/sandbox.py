@@ -66,8 +66,10 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Every call of a template, macros included."""
         _step()
-        if isinstance(getattr(obj, "__self__", None), str):  # a method of a text, such as center or format
-            _check_widths(obj.__self__, args)
+        method = getattr(obj, "__wrapped__", obj)  # jinja2 wraps str.format
+        text = getattr(method, "__self__", None)
+        if isinstance(text, str):  # a method of a text, such as center or format
+            _check_widths(text, (*args, *kwargs.values()))
         return super().call(context, obj, *args, **kwargs)  # type: ignore[misc]  # context goes by position
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -102,10 +104,11 @@ class _Limits(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
+        assert isinstance(node.iter, nodes.Expr)  # jinja2 declares it as any node
         node.iter = _filtered(node.iter, "_counted", node.lineno)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), "_joined", node.lineno)
 

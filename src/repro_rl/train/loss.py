@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
+from repro_rl.settings import require
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
 
@@ -24,6 +26,12 @@ class LossSettings:
     kl: KlSection
     entropy_coef: float  # weight of the entropy bonus
     temperature: float  # that the samples were drawn at
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        require(0 < self.clip < math.inf, "clip", self.clip, "above 0, and finite")
+        require(math.isfinite(self.entropy_coef), "entropy_coef", self.entropy_coef, "finite")
+        require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
 
 
 @dataclass(slots=True)
