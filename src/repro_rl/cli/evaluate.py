@@ -42,6 +42,8 @@ def eval_command(
     from repro_rl.cli.api import api_model, api_run, usage_note
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
+    from repro_rl.run.alarms import evaluation_alarms
+    from repro_rl.run.preflight import eval_contradictions
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
@@ -51,8 +53,12 @@ def eval_command(
         out = out or api_run(path, "hub")
     elif is_gguf(path):
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
+    for line in eval_contradictions(config):
+        say(f"Careful: {line}")
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
+    for line in evaluation_alarms(result):
+        say(f"Careful: {line}")
     if result["api"]:
         say(usage_note(result))
 

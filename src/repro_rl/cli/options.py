@@ -33,7 +33,12 @@ def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: 
     """
     from repro_rl.config import load_config
 
-    return load_config(source, overrides, defaults)
+    config = load_config(source, overrides, defaults)
+    if config.demos.annotator != "oracle":
+        from repro_rl.run.preflight import check_names
+
+        check_names(config)
+    return config
 
 
 def read_run_config(

@@ -18,7 +18,6 @@ from repro_rl.config.sections import (
 )
 from repro_rl.settings import Section
 
-
 MAX_SEED = 2**63 - 1  # the largest that all libraries take
 
 

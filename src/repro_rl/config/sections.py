@@ -56,7 +56,9 @@ class PolicySection(Section):
     tiny: TinySection = TinySection()
     lora: LoraSection = LoraSection()
     device: str = Field(
-        "auto", pattern=r"^[a-z]+(:[0-9]+)?$", description="auto, cpu, cuda, cuda:1, ..."
+        "auto",
+        pattern=r"^(auto|cpu|cuda|mps|xpu|npu|hpu|mlu|musa|xla)(:[0-9]+)?$",
+        description="auto, cpu, cuda, cuda:1, ...",
     )
     dtype: str = Field(
         "auto",
