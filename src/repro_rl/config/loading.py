@@ -14,7 +14,7 @@ from repro_rl.config.methods import METHODS
 from repro_rl.config.recipe_files import env_name, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
-from repro_rl.config.values import parse_text, section_of, setting
+from repro_rl.config.values import parse_text, section_of, type_of
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
 # Settings whose wrong value may be an API key: messages leave it out.
@@ -152,11 +152,11 @@ def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:
     if key != key.rstrip():  # "key = value"
         text = text.strip()
     key = key.strip()
-    kind, optional = setting(RunConfig, key.split("."), env_name(data))
+    annotation = type_of(RunConfig, key.split("."), env_name(data))
     if key == "method" and not text.lstrip().startswith("{"):
-        kind = "text"
+        annotation = str
     try:
-        return key, parse_text(text, kind, optional=optional)
+        return key, parse_text(text, annotation)
     except ConfigError as error:
         raise ConfigError(f"Override {override!r}: {error}") from error
 

@@ -21,21 +21,24 @@ Kind = Literal["text", "texts", "text or texts", "other"]  # of a setting
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")  # decimal, unlike YAML's 010
 
 
-def parse_text(text: str, kind: Kind, *, optional: bool = False) -> Any:
-    """The value that ``text``, typed behind ``key=``, means for a setting of ``kind``.
+def parse_text(text: str, annotation: Any) -> Any:
+    """The value that ``text``, typed behind ``key=``, means for a setting of the type ``annotation``.
 
     Text is taken as it is, blanks included. Only quotes around the whole are dropped, and no text at all is
-    None for an ``optional`` setting. Texts: a YAML list, or a single one. Other: YAML, with 010 as ten and
-    5e-4 as a number. Raises ConfigError.
+    None for a setting that may be None. Lists of texts: [a, b], likewise. Others: YAML, with 010 as ten,
+    5e-4 as a number, and the text settings in a section as typed. Raises ConfigError.
     """
+    kind, optional = kind_of(annotation), type(None) in _members(annotation)
     if kind == "text":
         return None if optional and not text else _unquoted(text)
     if kind == "other":
-        return _number(text.strip()) if NUMBER.fullmatch(text.strip()) else _yaml(text)
+        if NUMBER.fullmatch(text.strip()):
+            return _number(text.strip())
+        return as_typed(_yaml(text), _yaml(text, yaml.BaseLoader), annotation)
     if not text.strip():
         return None if optional else []
     if not (text.strip().startswith("[") and text.strip().endswith("]")):
-        return _unquoted(text) if kind == "text or texts" else [_unquoted(text)]
+        return _unquoted(text)  # no list: pydantic says so where one is needed
     items = _yaml(text, yaml.BaseLoader)  # which reads every scalar as text
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ConfigError(f"{text!r} is not a list of texts; put each one in quotes, as in ['a: b', c].")
@@ -62,21 +65,20 @@ def as_typed(value: Any, texts: Any, annotation: Any) -> Any:
     return _typed(value, texts) if kind in ("text", "text or texts") else value
 
 
-def setting(root: type[BaseModel], keys: Sequence[str], env: object = None) -> tuple[Kind, bool]:
-    """What the setting called ``keys`` (its dotted name, split) holds, and whether it may be None.
+def type_of(root: type[BaseModel], keys: Sequence[str], env: object = None) -> Any:
+    """The type of the setting called ``keys`` (its dotted name, split); None for a name that does not exist.
 
-    ``env``: the environment's name, which decides on ``env.settings``; None: not known. A name that does not
-    exist is of the kind "other".
+    ``env``: the environment's name, which decides on ``env.settings``; None: not known.
     """
     section: type[BaseModel] | None = root
     annotation: Any = None
     for number, key in enumerate(keys):
         if section is None:
-            return "other", False
+            return None
         values = {"name": env} if keys[:1] == ["env"] and number == 1 else {}
         annotation = _annotation_in(section, key, values)
         section = section_of(annotation)
-    return kind_of(annotation), type(None) in _members(annotation)
+    return annotation
 
 
 def env_values(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
@@ -87,9 +89,8 @@ def env_values(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
         key, sign, text = override.partition("=")
         if not sign:
             raise ConfigError(f"{override!r} is not KEY=VALUE.")
-        kind, optional = setting(schema, [key])
         try:
-            settings[key] = parse_text(text, kind, optional=optional)
+            settings[key] = parse_text(text, type_of(schema, [key]))
         except ConfigError as error:
             raise ConfigError(f"{override!r}: {error}") from error
     return settings
@@ -192,4 +193,4 @@ def _yaml(text: str, loader: Any = yaml.SafeLoader) -> Any:
     try:
         return yaml.load(text, loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
-        raise ConfigError(f"the value {text!r} is not YAML: {error}") from error
+        raise ConfigError(f"the value is not YAML: {error}") from error

@@ -16,7 +16,10 @@ NEARLY_ALL = 0.999
 
 
 def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
-    """What makes the figures of an evaluation meaningless, each as a sentence; ``result``: of ``evaluate``."""
+    """What makes the figures of an evaluation meaningless, each as a sentence.
+
+    ``result``: what ``repro_rl.study.evaluate`` returns.
+    """
     episodes, broken = result["episodes"], int(result["errors"])
     alarms = []
     if broken and result["api"] is None:  # an API's are reported with its costs
@@ -39,8 +42,8 @@ def warmup_alarm(successes: Sequence[float], tasks: int) -> str | None:
     if not successes or max(successes) > 0:
         return None
     return (
-        f"The warm start never won: success 0 in all {len(successes)} validations on {tasks} tasks. RL learns "
-        "little from it; give warmup.updates, demos.expert or the model's size more, or take easier tasks."
+        f"The warm start never won: success 0 in all {len(successes)} validations on {tasks} tasks. RL "
+        "learns little from it; give warmup.updates or demos.expert more, or take easier tasks."
     )
 
 
@@ -70,8 +73,8 @@ class Alarms:
         never = self._count("never won", metrics.get("rollout/success") == 0)
         if never and never % NEVER_WON_EVERY == 1:
             warnings.append(
-                f"no episode was won ({never} iterations in a row): only shaped rewards teach anything; train "
-                "the warmup longer, or take easier tasks"
+                f"no episode was won ({never} iterations in a row): only shaped rewards teach anything; "
+                "train the warmup longer, or take easier tasks"
             )
         for name, side, limit, advice in self._rules():
             value = metrics.get(name)

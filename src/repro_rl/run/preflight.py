@@ -114,8 +114,8 @@ def check_training_panels(
     there = len(panel(train.split))
     if train.groups > there:
         found.append(
-            f"train.groups is {train.groups}, but the split {train.split!r} has {there} tasks, so an iteration "
-            "plays some of them more than once."
+            f"train.groups is {train.groups}, but the split {train.split!r} has {there} tasks, so an "
+            "iteration plays some of them more than once."
         )
     try:
         check_panel(panel, section.split, section.tasks, "eval.tasks")
