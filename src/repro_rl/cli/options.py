@@ -34,7 +34,7 @@ def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: 
     from repro_rl.config import load_config
 
     config = load_config(source, overrides, defaults)
-    if config.demos.annotator != "oracle":
+    if config.env.name != "sokoban" or config.demos.annotator != "oracle":
         from repro_rl.run.preflight import check_names
 
         check_names(config)

@@ -69,19 +69,7 @@ def load_config(
     """
     data = read_settings(source)
     _override(data, overrides or (), defaults)
-    config = parse_config(data)
-    _check_env(config.env.name)
-    return config
-
-
-def _check_env(name: str) -> None:
-    """Raises ConfigError for an environment that does not exist, with the nearest name."""
-    from repro_rl.envs.base import ENVS  # the environments take a while to import
-
-    try:
-        ENVS.get(name)
-    except UnknownNameError as error:
-        raise ConfigError(f"env.name: {error}") from error
+    return parse_config(data)
 
 
 def load_run_config(

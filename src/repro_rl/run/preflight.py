@@ -12,7 +12,7 @@ from repro_rl.config import EvalSection, PromptSection, RunConfig, TrainSection
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import DataError, PreflightError, TaskError
+from repro_rl.errors import ConfigError, DataError, PreflightError, TaskError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
@@ -164,9 +164,15 @@ def next_check(begin: int, every: int) -> int:
 
 
 def check_names(config: RunConfig) -> None:
-    """Names that only a later stage would look up. Raises UnknownNameError, with the nearest name."""
-    ENVS.get(config.env.name)
-    ANNOTATORS.get(config.demos.annotator)
+    """Names that only a later stage would look up. Raises ConfigError, with the nearest name."""
+    for setting, registry, name in (
+        ("env.name", ENVS, config.env.name),
+        ("demos.annotator", ANNOTATORS, config.demos.annotator),
+    ):
+        try:
+            registry.get(name)
+        except UnknownNameError as error:
+            raise ConfigError(f"{setting}: {error}") from error
 
 
 def check_disk(out: Path, model: Any, checkpoints: int) -> None:
