@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from repro_rl.config import RunConfig, env_values, load_config
 from repro_rl.config.values import as_typed, kind_of, parse_text
@@ -58,7 +57,7 @@ def test_lists_of_texts() -> None:
     assert parse_text("[q, 2]", str | list[str]) == ["q", "2"]
     with pytest.raises(ConfigError, match=r"put each one in quotes"):
         parse_text("[a: b]", list[str])
-    with pytest.raises(ConfigError, match="plugins: .*list"):
+    with pytest.raises(ConfigError, match=r"plugins: .*list"):
         load_config(None, ["plugins=mine"])
 
 

@@ -89,14 +89,14 @@ class Broken(SokobanEnv):
         return observation, info
 
     def step(self, action: str) -> Any:
+        if self.bad and self.how == "endless":
+            return "on and on", 0.0, False, False, INFO
         observation, reward, terminated, truncated, info = super().step(action)
         if not self.bad:
             return observation, reward, terminated, truncated, info
         if self.how == "step":
             raise ValueError("lost")
-        if self.how == "step types":
-            return observation, "much", terminated, truncated, info
-        return observation, reward, False, False, info  # endless
+        return observation, "much", terminated, truncated, info
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def rendered(folder: Path, template: str) -> str:
 )
 def test_no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="forward.jinja cannot be rendered"):
+    with pytest.raises(ConfigError, match=r"forward\.jinja cannot be rendered"):
         rendered(tmp_path, template)
     assert not (tmp_path / "MARK").exists()
 
@@ -60,7 +60,7 @@ def test_no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: s
     ],
 )
 def test_no_endless_work(tmp_path: Path, template: str) -> None:
-    with pytest.raises(ConfigError, match="forward.jinja"):
+    with pytest.raises(ConfigError, match=r"forward\.jinja"):
         rendered(tmp_path, template)
 
 
