@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import warnings
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from repro_rl.cli.app import app
 from repro_rl.cli.show import allowed, console
-from repro_rl.cli.terminal import SafeConsole, print_warnings, visible
+from repro_rl.cli.terminal import SafeConsole, visible
 from support.command import run_command
 
 TITLE = "\x1b]0;OWNED\x07"
@@ -57,16 +58,32 @@ def test_styles_and_progress_still_work() -> None:
     assert "\\u001b]0" in out
 
 
-def test_warnings_are_printed_by_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    target = SafeConsole()
-    target.file = io.StringIO()
-    with warnings.catch_warnings():
-        print_warnings(target)
-        warnings.simplefilter("always")
-        warnings.warn(f"model {TITLE}", stacklevel=1)
-        warnings.warn("old", DeprecationWarning, stacklevel=1)
-    assert target.file.getvalue() == "Careful: model \\u001b]0;OWNED\nDeprecationWarning: old\n"
+PROGRAM = f"""
+import logging, warnings
+from repro_rl.cli.terminal import clean_the_rest
+clean_the_rest()
+logging.basicConfig(format="%(message)s")
+title = {TITLE!r}
+warnings.warn("model " + title)
+warnings.warn("old", FutureWarning)
+logging.getLogger("transformers.x").warning("keys %s of %d", title, 3)
+logging.getLogger("other").warning("wrong %d" + title, "x")
+raise ValueError("lost " + title)
+"""
+
+
+def test_what_python_prints_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    code = "\\u001b]0;OWNED\\u0007"
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr + done.stdout
+    for line in (
+        f"Careful: model {code}",
+        "FutureWarning: old",
+        f"keys {code} of 3",
+        f"ValueError: lost {code}",
+    ):
+        assert line in done.stderr, line
 
 
 def test_names_of_files_in_errors(

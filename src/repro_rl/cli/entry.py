@@ -22,7 +22,7 @@ from repro_rl.cli import (  # noqa: F401  each adds its commands to app
 )
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
-from repro_rl.cli.terminal import print_warnings
+from repro_rl.cli.terminal import clean_the_rest
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped
 
@@ -33,7 +33,7 @@ def main() -> None:
     """Entry point. Errors of the package end with status 2 and no traceback; Ctrl-C with 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     rank, world = rank_and_world()
-    print_warnings(error_console)
+    clean_the_rest()
     console.quiet = rank > 0  # of the other processes only errors are printed
     try:
         command = sys.argv[1] if len(sys.argv) > 1 else None

@@ -6,11 +6,15 @@ turn the direction of writing. They are written as codes such as ``\\u001b``, wh
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import traceback
 import unicodedata
 import warnings
 from collections.abc import Iterable
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -51,26 +55,33 @@ class SafeConsole(Console):
                 yield Segment(visible(segment.text), segment.style)
 
 
-def print_warnings(to: Console) -> None:
-    """Warnings are printed by ``to`` from now on, each as one plain sentence."""
+def clean_the_rest() -> None:
+    """What Python itself prints from now on is clean too: warnings, log records and tracebacks."""
+    warnings.formatwarning = _warning_text
+    if logging.getLogRecordFactory() is not _clean_record:
+        logging.setLogRecordFactory(_clean_record)
+    sys.excepthook = _print_traceback
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if file is not None:
-            file.write(visible(warnings.formatwarning(message, category, filename, lineno, line)))
-            return
-        text = f"Careful: {message}" if category is UserWarning else f"{category.__name__}: {message}"
-        if os.environ.get("REPRO_RL_TRACEBACK"):
-            text += f" ({filename}:{lineno})"
-        to.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    warnings.showwarning = show
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    text = f"Careful: {message}" if category is UserWarning else f"{category.__name__}: {message}"
+    where = f" ({filename}:{lineno})" if os.environ.get("REPRO_RL_TRACEBACK") else ""
+    return visible(f"{text}{where}\n")
+
+
+def _clean_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    try:
+        record.msg, record.args = visible(record.getMessage()), ()
+    except (TypeError, ValueError):  # of a library that logs a wrong format: logging reports it
+        record.msg = visible(str(record.msg))
+    return record
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))
 
 
 def clean_message(error: Any) -> Any:
