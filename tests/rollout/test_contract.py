@@ -102,8 +102,8 @@ class Broken(SokobanEnv):
 @pytest.mark.parametrize(
     ("how", "error"),
     [
-        ("reset", "RuntimeError at reset: no such room"),
-        ("reset types", "EnvError at reset: reset() returned an info without 'admissible'."),
+        ("reset", "RuntimeError at step 0: no such room"),
+        ("reset types", "EnvError at step 0: reset() returned an info without 'admissible'."),
         ("step", "ValueError at step 1: lost"),
         ("step types", "EnvError at step 1: step() returned the reward 'much'; it must be a finite number."),
         ("endless", "it did not end within 12 steps; max_steps is 6"),

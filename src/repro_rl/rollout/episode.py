@@ -101,7 +101,7 @@ def failed_trajectory(task_id: str, rollout: int, error: Exception) -> Trajector
 
 def reason_of(error: Exception, t: int) -> str:
     """Why an episode failed at step ``t``; 0: at its reset."""
-    return f"{type(error).__name__} at {f'step {t}' if t else 'reset'}: {error}"
+    return f"{type(error).__name__} at step {t}: {error}"
 
 
 def with_completions(trajectory: Trajectory, change: Callable[[Completion], Completion]) -> Trajectory:
