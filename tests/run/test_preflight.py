@@ -67,7 +67,9 @@ def panels(**sizes):
 
 
 def test_panels_smaller_than_asked_are_named_before_the_run():
-    config = load_config(None, ["eval.tasks=5", "eval.validation_tasks=4", "train.groups=6", "train.minibatches=2"])
+    config = load_config(
+        None, ["eval.tasks=5", "eval.validation_tasks=4", "train.groups=6", "train.minibatches=2"]
+    )
     section, train = config.eval, config.train
     assert check_training_panels(panels(train=6, validation=4, test=5), section, train) == []
     with pytest.raises(TaskError, match=r"eval\.validation_tasks is 4, .*has 3 tasks; set .*=3 or less"):
