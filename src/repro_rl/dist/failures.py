@@ -119,8 +119,7 @@ class RankMonitor:
         self.ending = True
         reason = self.find_failed_rank() or "The launcher ended this process (SIGTERM)."
         self._leave_note("survivor")
-        text = "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in str(reason))
-        print(f"process {self.rank}: {text} {REPEAT}", file=sys.stderr, flush=True)
+        print(f"process {self.rank}: {reason} {REPEAT}", file=sys.stderr, flush=True)
         os._exit(128 + number)  # as SIGTERM would: half-written files have temporary names
 
     def _is_gone(self, rank: int) -> bool:
