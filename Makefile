@@ -53,7 +53,7 @@ $(VERL_VENV)/.ready: pyproject.toml constraints-verl.txt
 		'ray[default]' transformers tensordict TransferQueue numpy accelerate codetiming datasets dill hydra-core pandas \
 		peft pyarrow pybind11 pylatexenc torchdata tensorboard fastapi uvicorn cachetools packaging
 	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt --no-deps verl
-	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt -e . pytest hypothesis
+	$(VERL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-verl.txt -e '.[train]' pytest hypothesis
 	@touch $@
 
 verl-smoke: verl-setup  ## verl's real trainer on CPU: RePro, then GiGPO, and a check of all they should have written

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -23,11 +23,12 @@ import yaml
 import repro_rl
 from repro_rl.config import METHODS, DemosSection, parse_config
 from repro_rl.credit import CREDIT, SOURCES
-from repro_rl.credit.reward import REFLECTION_TERMS, TERMS
+from repro_rl.credit.reward import FURTHER_TERMS, REFLECTION_TERMS, TERMS
 from repro_rl.demos import ANNOTATORS, CollectHooks, collect_demos, load_demos, save_demos
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.checker import check_env
 from repro_rl.files import write_json
+from repro_rl.losses.settings import Aggregation, LossName
 from repro_rl.registry import Registry
 from repro_rl.rollout import read_trajectories
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
@@ -271,12 +272,13 @@ LOGGING = (
     "train/rl.py",
     "train/update.py",
     "train/mismatch.py",
+    "train/scoring.py",
     "train/sft.py",
 )
 # Names put together at run time, spelled out. A new one of the kind makes the test below fail.
 ACCURACIES = ("action_accuracy", "progress_accuracy")
 COMPOSED = {
-    "reward/": [f"reward/{term}" for term in TERMS],
+    "reward/": [f"reward/{term}" for term in (*TERMS, *FURTHER_TERMS)],
     "reflect/": ["reflect/final_won", "reflect/final_lost"],
     "warmup/": [
         *(
@@ -416,3 +418,21 @@ def test_no_page_or_code_points_at_unpublished_pages():
     phrase = re.compile(r"[Oo]ur (?:decision|convention)|\bMETHOD(?:'s|:|,| \()|\bMICRO\b")
     files = [*SOURCE.rglob("*.py"), *PAGES]
     assert [str(file.relative_to(ROOT)) for file in files if phrase.search(file.read_text())] == []
+
+
+# docs/credit.md -----------------------------------------------------------------------------------
+
+CREDIT_PAGE = ROOT / "docs" / "credit.md"
+
+
+def test_the_numbers_of_the_credit_page_are_right():
+    for code in blocks(CREDIT_PAGE, "python"):
+        exec(compile(code, CREDIT_PAGE.name, "exec"), {})
+
+
+def test_every_credit_rule_and_loss_has_its_place_on_the_page(my_rl):
+    text = CREDIT_PAGE.read_text()
+    rules = [name for name in CREDIT.names() if CREDIT.get(name).__module__.startswith("repro_rl.")]
+    assert [name for name in rules if f"`{name}`" not in text and name != "mt_grpo_multi"] == []
+    assert [name for name in get_args(LossName) if f"| `{name}` |" not in text] == []
+    assert [name for name in get_args(Aggregation) if f"`{name}`" not in text] == []

@@ -4,7 +4,19 @@ The public names are those of ``__init__.pyi``. Each is imported when it is firs
 repro_rl`` is fast and does not need torch. docs/library.md explains the parts with examples.
 """
 
+from typing import Any
+
 import lazy_loader
 
+from repro_rl.errors import missing_extra
+
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name. Raises MissingDependencyError where it needs an extra that is not installed."""
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error

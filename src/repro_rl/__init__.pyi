@@ -1,5 +1,6 @@
 """The public names of the package; ``__init__.py`` imports each when it is first used."""
 
+from . import credit as credit, losses as losses
 from .config import (
     RunConfig as RunConfig,
     load_config as load_config,
@@ -8,6 +9,7 @@ from .config import (
     register_method as register_method,
 )
 from .credit import (
+    CreditInputs as CreditInputs,
     CreditSettings as CreditSettings,
     ReflectionChoice as ReflectionChoice,
     RewardSettings as RewardSettings,

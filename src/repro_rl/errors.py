@@ -74,6 +74,31 @@ class BudgetError(ReproError, RuntimeError):
     """The budget for paid calls is used up. What was answered is kept; a larger budget continues."""
 
 
+EXTRAS = {  # importable package: (extra that installs it, what it is for)
+    **dict.fromkeys(
+        ("torch", "transformers", "accelerate", "safetensors", "tokenizers"),
+        ("train", "training, and models that run here"),
+    ),
+    "matplotlib": ("plots", "figures"),
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> Exception:
+    """What to raise for an import that failed: a MissingDependencyError where an extra of ours is missing."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return error
+    extra, use = EXTRAS[package]
+    advice = (
+        " (on Linux without a GPU first: pip install torch --index-url https://download.pytorch.org/whl/cpu; "
+        "the default brings gigabytes of CUDA)"
+    )
+    return MissingDependencyError(
+        f"{package} is not installed; it is needed for {use}. Install it: pip install 'repro-rl[{extra}]'"
+        f"{advice if extra == 'train' else ''}."
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'? Known: a, b, c"`` for an unknown ``name``.
 

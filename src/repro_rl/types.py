@@ -32,6 +32,8 @@ class Completion:
     # [N], the ids that each token was drawn from, of which log-probs and entropy are; a token with one such
     # id was given, not sampled. None: free text, drawn from the whole vocabulary.
     allowed: tuple[Ids, ...] | None = None
+    # [N] each, log-probs of token_ids under another model or prompt, by name, where a method needs them.
+    scored: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def prompt_tokens(self) -> int:
@@ -211,6 +213,8 @@ class Sample:
     # Of demonstrations, [L]: 4 * number of a trained part of an answer + its AnswerPart; 0 elsewhere.
     parts: NDArray[np.int64] | None = None
     branches: tuple[Branch, ...] = ()  # of demonstrations
+    # [L], log-probs of the teacher in self-distillation, NaN where it has none; None: no teacher at all.
+    teacher: NDArray[np.float32] | None = None
 
     @property
     def trained(self) -> NDArray[np.bool_]:

@@ -34,7 +34,17 @@ def test_help_needs_no_deep_learning_library(command: tuple[str, ...]) -> None:
     assert loaded("from repro_rl.cli import main; main()", *command, "--help") == []
 
 
-@pytest.mark.parametrize("module", ["repro_rl", "repro_rl.cli", "repro_rl.cli.app"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "repro_rl",
+        "repro_rl.cli",
+        "repro_rl.rollout",
+        "repro_rl.demos",
+        "repro_rl.study.evaluate",
+        "repro_rl.report",
+    ],
+)
 def test_an_import_needs_no_deep_learning_library(module: str) -> None:
     assert loaded(f"import {module}") == []
 

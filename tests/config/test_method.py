@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from repro_rl.config import METHODS, MethodSection, load_config, register_method
+from repro_rl.config.recipe_files import merged
 from repro_rl.credit import CreditSettings, RewardSettings
 from repro_rl.errors import ConfigError
 from repro_rl.settings import Section
@@ -52,7 +53,7 @@ def test_every_method_is_valid_and_sets_fields_of_the_section() -> None:
         settings = METHODS.get(name)
         assert set(settings) <= set(MethodSection.model_fields) - {"name"}
         method = load_config(None, [f"method={name}"]).method.model_dump()
-        assert {**method, **settings, "name": name} == method
+        assert {**merged(method, settings), "name": name} == method
 
 
 @pytest.mark.parametrize(

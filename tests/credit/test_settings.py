@@ -15,7 +15,10 @@ from repro_rl.credit import SOURCES, CreditSettings, RewardSettings, register_pr
     [
         ({"shaping": "retrospect"}, r"shaping\n.*did you mean 'retrospective'"),
         ({"alignment": "linar"}, r"alignment\n.*did you mean 'linear'"),
-        ({"alignment": "online"}, r"alignment\n.*Known: linear, none, oracle, retrospective"),
+        (
+            {"alignment": "online"},
+            r"alignment\n.*Known: graph, graph_value, linear, none, oracle, retrospective",
+        ),
         ({"beta": float("nan")}, r"beta\n.*finite"),
         ({"alpha": -1.0}, r"alpha\n.*greater than or equal to 0"),
         ({"format_coef": float("inf")}, r"format_coef\n.*finite"),

@@ -81,11 +81,19 @@ def test_an_adapters_parameters_are_pefts(tiny_folder):
         assert shape.adapter_parameters(3, targets) == trained
 
 
-def saved_bytes(shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, width: int) -> int:
+def llama_config(shape: Shape) -> Any:
+    """Llama's configuration of these dimensions: as Qwen2.5's, without biases."""
+    from transformers import LlamaConfig
+
+    names = set(LlamaConfig().to_dict()) & set(shape) - {"model_type", "architectures"}
+    return LlamaConfig(**{name: shape[name] for name in names})
+
+
+def saved_bytes(family: str, shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, width: int) -> int:
     """What a forward pass of a real model keeps for its backward pass, weights apart."""
     from transformers import AutoModelForCausalLM
 
-    config = model_config(shape)
+    config = model_config(shape) if family != "llama" else llama_config(shape)
     config.pad_token_id = config.bos_token_id = config.eos_token_id = None
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).train()
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
@@ -104,21 +112,23 @@ def saved_bytes(shape: Shape, dtype: torch.dtype, autocast: bool, rows: int, wid
     return sum(size for size, _ in seen.values())
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "qwen3"])
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "autocast"])
 def test_activation_bytes_are_what_torch_keeps(family, precision):
     autocast, dtype = precision == "autocast", torch.bfloat16 if precision == "bfloat16" else torch.float32
     rows, width = 2, 64
     head = 32 if family == "qwen3" else 16
-    one = small_shape(family, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
+    like = "qwen2.5" if family == "llama" else family
+    one = small_shape(like, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, vocab_size=50)
     one |= {"intermediate_size": 200, "max_position_embeddings": 32_768}
     if family == "qwen3":
         one["head_dim"] = head
     per_layer = (
-        saved_bytes(one | {"num_hidden_layers": 3}, dtype, autocast, rows, width)
-        - saved_bytes(one, dtype, autocast, rows, width)
+        saved_bytes(family, one | {"num_hidden_layers": 3}, dtype, autocast, rows, width)
+        - saved_bytes(family, one, dtype, autocast, rows, width)
     ) / 2
     shape = ModelShape("n", 64, 1, 4, 2, head, 200, 50, True, family == "qwen3")
+    shape.biases = family == "qwen2.5"
     expected = rows * width * shape.activation_bytes(2 if precision == "bfloat16" else 4, autocast)
     if autocast:  # and, once, the bfloat16 copies of the weights
         expected += 2 * shape.layer_weights

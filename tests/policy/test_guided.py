@@ -11,7 +11,8 @@ import torch
 
 from repro_rl.errors import ConfigError
 from repro_rl.policy import SamplingSettings, TextCodec, TransformersPolicy
-from repro_rl.policy.guided import Cursor, TokenGuide, draw_allowed, token_guide
+from repro_rl.policy.guided import draw_allowed
+from repro_rl.policy.token_guide import Cursor, TokenGuide, token_guide
 from repro_rl.text import GuidedText, PromptBuilder, TextFormat, parse_reflection
 from repro_rl.types import Completion
 from support.models import forward_logprobs, keys_of, load_cpu, network

@@ -14,8 +14,10 @@ from support.models import FAMILIES, family, network
 VOCABULARY = 23
 
 
+@pytest.mark.parametrize("padded_cells", [1 << 30, 1], ids=["rows-padded", "row-by-row"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_logits_and_gradients_are_the_models_own(name):
+def test_logits_and_gradients_are_the_models_own(name, padded_cells, monkeypatch):
+    monkeypatch.setattr(packed, "PADDED_CELLS", padded_cells)
     model = family(name)
     assert packed.packable(model)
     rng = np.random.default_rng(0)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from repro_rl.envs.checker import Check
 
 OPTIONAL = {
+    "torch": "training, and models that run here: pip install 'repro-rl[train]'",
+    "matplotlib": "figures in reports: pip install 'repro-rl[plots]'",
     "vllm": "sampling in training, policy.backend=vllm",
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",
@@ -87,17 +89,15 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
 
 def print_machine() -> None:
     """Versions of what computes, and which optional packages are missing."""
-    import torch
+    from repro_rl.run.folder import accelerators, versions
 
-    from repro_rl.run.folder import versions
-
-    gpu = (
-        torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU is enough for tiny models)"
-    )
-    console.print(
-        f"python {platform.python_version()}   GPU: {gpu}   torch threads: {torch.get_num_threads()}"
-    )
-    packages = [f"{name} {found}" for name, found in versions().items() if name != "python"]
+    found = accelerators()
+    about = f"python {platform.python_version()}"
+    if found:
+        gpu = found["gpu"] or "none (CPU is enough for tiny models)"
+        about += f"   GPU: {gpu}   torch threads: {found['threads']}"
+    console.print(about, highlight=False)
+    packages = [f"{name} {version}" for name, version in versions().items() if version and name != "python"]
     console.print("   ".join(packages), highlight=False)
     for name, use in OPTIONAL.items():
         if importlib.util.find_spec(name) is None:

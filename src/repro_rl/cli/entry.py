@@ -24,7 +24,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
 from repro_rl.cli.terminal import clean_the_rest
 from repro_rl.dist.launcher import rank_and_world
-from repro_rl.errors import ConfigError, ReproError, TrainingStopped
+from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
 
 PARALLEL_COMMANDS = ("train", "warmup", "eval")  # those that share their work between processes
 
@@ -43,7 +43,10 @@ def main() -> None:
                 f"{', '.join(PARALLEL_COMMANDS)} run in several."
             )
         app()
-    except ReproError as error:
+    except (ReproError, ModuleNotFoundError) as raised:
+        error = missing_extra(raised) if isinstance(raised, ModuleNotFoundError) else raised
+        if not isinstance(error, ReproError):
+            raise
         if rank and isinstance(error, TrainingStopped):
             sys.exit(2)  # all processes stop then, and the first one prints the reason
         if rank:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHODS
-from repro_rl.config.recipe_files import env_name, read_settings
+from repro_rl.config.recipe_files import env_name, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import parse_text, section_of, type_of
@@ -34,7 +34,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     if isinstance(method, dict):
         name = method.get("name", "repro")
         try:
-            data["method"] = {**METHODS.get(str(name)), **method, "name": name}
+            data["method"] = {**merged(METHODS.get(str(name)), method), "name": name}
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
     try:

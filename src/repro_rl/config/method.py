@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from repro_rl.credit import CREDIT, CreditSettings
+from repro_rl.credit import CREDIT, CreditSettings, reads
 from repro_rl.errors import did_you_mean
+from repro_rl.losses.settings import DistillSection
 
 
 class MethodSection(CreditSettings):
@@ -39,6 +40,33 @@ class MethodSection(CreditSettings):
         "learning",
         description="learning: only where RL trains the judge; always: also beside a frozen judge",
     )
+
+    distill: DistillSection = DistillSection()
+
+    @property
+    def scores_hindsight(self) -> bool:
+        """Whether the credit rule reads log-probs of the answers under hindsight."""
+        return "hindsight_log_prob" in reads(self.credit)
+
+    @property
+    def scores_reference(self) -> bool:
+        """Whether progress is read from the log-probs of the frozen reference."""
+        return "progress_advantage" in (self.shaping, self.alignment, self.value_source)
+
+    @property
+    def distills(self) -> bool:
+        """Whether the policy is also distilled from itself."""
+        return self.distill.coef > 0
+
+    @property
+    def scores(self) -> str:
+        """The setting that needs a second scoring of the answers, for messages; "" where none does."""
+        needed = {
+            f"method.credit={self.credit}": self.scores_hindsight,
+            "method.distill": self.distills,
+            "the source of progress progress_advantage": self.scores_reference,
+        }
+        return next((name for name, wanted in needed.items() if wanted), "")
 
     @property
     def judged_by_reference(self) -> bool:
@@ -79,6 +107,22 @@ class MethodSection(CreditSettings):
             raise ValueError("method.shaping 'retrospective' needs method.reflect true")
         if self.alignment == "retrospective" and not self.reflect:
             raise ValueError("method.alignment 'retrospective' needs method.reflect true")
+        if self.value_source == "retrospective" and not self.reflect:
+            raise ValueError("method.value_source 'retrospective' needs method.reflect true")
+        if self.value_source != "outcome" and "judged" not in reads(self.credit):
+            rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
+            raise ValueError(
+                f"method.value_source is {self.value_source!r}, but the credit rule {self.credit!r} has no "
+                f"table of state values; rules that have one: {rules}"
+            )
+        if self.value_source == "online" and not self.progress:
+            raise ValueError("method.value_source 'online' needs method.progress true")
+        if self.distills and not self.reflect:
+            raise ValueError(
+                "method.distill.coef above 0 needs method.reflect true: the reflection is what is told"
+            )
+        if self.scores_hindsight and self.hindsight == "reflection" and not self.reflect:
+            raise ValueError("method.hindsight 'reflection' needs method.reflect true")
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
         return self

@@ -41,8 +41,9 @@ class RunConfig(Section):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether RL keeps the frozen warm start in memory, for the KL term or as the judge."""
-        return self.train.kl.active or self.method.judged_by_reference
+        """Whether RL keeps the frozen warm start in memory: for the KL term, to judge, or to score."""
+        method = self.method
+        return self.train.kl.active or method.judged_by_reference or method.scores_reference
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -55,6 +56,14 @@ class RunConfig(Section):
                 )
         if method.judged_by_reference:  # the policy that wrote a conversation also writes its reflection
             self.prompt.require_window("method.judge=reference")
+        if method.scores:  # the second scoring has a prompt of its own for every answer
+            self.prompt.require_window(method.scores)
+        longest = method.overlong.max_length
+        if method.overlong.factor and longest is not None and longest > self.prompt.action_tokens:
+            raise ValueError(
+                f"method.overlong.max_length is {longest}, but no answer is longer than prompt.action_tokens "
+                f"({self.prompt.action_tokens}): the whole penalty would never be due"
+            )
         judged_at = method.judge_temperature
         every = method.trains_reflections and method.reflect_share == 1
         if every and judged_at not in (None, self.train.temperature):

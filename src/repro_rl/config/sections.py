@@ -9,6 +9,7 @@ from pydantic import Field
 
 from repro_rl.config.vllm import VllmSection
 from repro_rl.errors import ConfigError
+from repro_rl.losses.settings import LossSection
 from repro_rl.settings import Section, Switch
 
 
@@ -268,7 +269,14 @@ class TrainSection(Section):
     optimizer: Literal["adamw", "adamw8bit"] = Field(
         "adamw", description="adamw8bit: moments in 8 bits (bitsandbytes, GPU only); also for the warmup"
     )
-    clip: float = Field(0.2, gt=0)
+    clip: float = Field(0.2, gt=0, description="of ppo_clip, where train.loss sets no bounds of its own")
+    loss: LossSection = LossSection()
+    dynamic_sampling: int = Field(
+        0,
+        ge=0,
+        description="further rounds of tasks, at most, that take the place of groups whose outcomes are all "
+        "equal (DAPO); 0: none",
+    )
     importance_cap: Annotated[Annotated[float, Field(gt=0)] | Literal["auto", "off"], Switch] = Field(
         "auto",
         description="upper bound of a token's importance weight, trainer over sampler probability; auto: 2 "

@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.pool import pooled_series
 from repro_rl.credit.reward import composite_rewards, reflection_reward
-from repro_rl.credit.rules import CREDIT
+from repro_rl.credit.rules import CREDIT, PerTrajectory, call_rule, reads
 from repro_rl.credit.settings import CreditSettings
+from repro_rl.credit.sources import Series, group_series
+from repro_rl.credit.states import graph_inputs
 from repro_rl.errors import ConfigError
-from repro_rl.types import Group, Trajectory
+from repro_rl.types import Group, Step, Trajectory
 
 PROGRESS_TERMS = ("alignment", "format", "boundary")  # credited to progress tokens by advantage_on="split"
 
@@ -19,8 +22,8 @@ PROGRESS_TERMS = ("alignment", "format", "boundary")  # credited to progress tok
 def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     """Set ``terms``, ``advantage`` and ``progress_advantage`` of every step, in place.
 
-    Step reward: the sum of all terms. Episode return: env + invalid + format + boundary. Shaping and
-    alignment join it only on request (``shaping_in_episode``, ``alignment_in_episode``; decision D15).
+    Step reward: the sum of all terms. Episode return: env + invalid + format + boundary + overlong. Shaping
+    and alignment join it only on request (``shaping_in_episode``, ``alignment_in_episode``; decision D15).
     Shaping telescopes to P_T - P_0: there it would be a constant on success and the judge's noise on failure.
     A rule without a step part, such as "grpo", therefore sees neither unless asked to.
 
@@ -29,31 +32,39 @@ def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     otherwise 0.
 
     ``judge_pool="state"``: the judged progress of a state is the group's mean (``pooled_series``).
+    ``anchor_key``: what the rule takes for a state. A rule also finds, by the names of ``CreditInputs``, what
+    the records hold; ``judged`` where ``value_source`` names a source, ``hindsight_log_prob`` where the
+    completions have been scored.
 
     Each ``Group`` object is a group of its own, even where two name the same task. The outcome of a failed
     trajectory is unknown: it gets terms, advantage 0, and no part in any baseline (decision D19).
     Raises UnknownNameError for an unknown rule, and ConfigError unless the rule returns one finite number for
     each step.
     """
-    rule = CREDIT.get(settings.credit)
+    CREDIT.get(settings.credit)  # an unknown name is told before anything is changed
     excluded = {"alignment"} if settings.advantage_on == "split" else set()
     in_episode = ["env", "invalid", "format", "boundary"]
     in_episode += ["shaping"] * settings.shaping_in_episode + ["alignment"] * settings.alignment_in_episode
+    in_episode += ["overlong"] * bool(settings.overlong.factor)
     in_episode = [name for name in in_episode if name not in excluded]
     trajectories: list[Trajectory] = []
     names: list[str] = []
+    judged: list[Series] | None = None if settings.value_source == "outcome" else []
     for index, group in enumerate(groups):
         _set_terms(group, settings)
         completed = [trajectory for trajectory in group.trajectories if not trajectory.failed]
         trajectories += completed
         names += [f"{index}:{group.task_id}"] * len(completed)
+        if judged is not None:
+            judged += group_series(Group(group.task_id, completed), settings.value_source, settings)
     rewards = [
         [sum(value for name, value in step.terms.items() if name not in excluded) for step in t.steps]
         for t in trajectories
     ]
     returns = [sum(step.terms[name] for step in t.steps for name in in_episode) for t in trajectories]
-    anchors = [[step.anchor for step in t.steps] for t in trajectories]
-    advantages = rule(rewards, names, anchors, settings, returns)
+    inputs = rule_inputs(trajectories, names, settings)
+    inputs.rewards, inputs.episode_returns, inputs.judged = rewards, returns, judged
+    advantages = call_rule(settings.credit, inputs, settings)["advantages"]
     for trajectory, row in zip(
         trajectories, _checked(settings.credit, advantages, trajectories), strict=True
     ):
@@ -64,10 +75,46 @@ def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
             _credit_progress_tokens(group)
 
 
+def rule_inputs(
+    trajectories: Sequence[Trajectory], groups: Sequence[str], settings: CreditSettings
+) -> CreditInputs:
+    """What the records of these trajectories hold for a rule, but for rewards and judgements.
+
+    Raises ConfigError where the rule reads hindsight log-probs and a completion has none.
+    """
+    inputs = graph_inputs(trajectories, groups, settings.anchor_key)
+    inputs.actions = [[step.action for step in t.steps] for t in trajectories]
+    inputs.valid = [[step.valid for step in t.steps] for t in trajectories]
+    inputs.texts = [[step.observation for step in t.steps] for t in trajectories]
+    inputs.token_counts = [[step.completion.tokens for step in t.steps] for t in trajectories]
+    if settings.outcome == "score":
+        inputs.scores = [t.score for t in trajectories]
+    if "hindsight_log_prob" in reads(settings.credit):
+        inputs.hindsight_log_prob = [[_hindsight(step) for step in t.steps] for t in trajectories]
+    return inputs
+
+
+def _hindsight(step: Step) -> list[float]:
+    completion = step.completion
+    if not len(completion.token_ids):
+        return []
+    if "hindsight" not in completion.scored:
+        raise ConfigError(
+            "The credit rule reads hindsight log-probs, and a completion has none: a training run scores "
+            "them first (completion.scored['hindsight'])."
+        )
+    return [float(value) for value in completion.scored["hindsight"]]
+
+
 def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> list[list[float]]:
-    """The rule's answer as numbers. Raises ConfigError unless it is one finite number for each step."""
+    """The rule's answer as numbers. Raises ConfigError unless it is one finite number for each step.
+
+    One number a trajectory stands for each of its steps.
+    """
     must = f"The credit rule {rule!r} must return one finite number per step, in the shape of its rewards"
     try:
+        if isinstance(advantages, PerTrajectory):
+            advantages = advantages.per_step([trajectory.length for trajectory in trajectories])
         rows = [[float(value) for value in row] for row in advantages]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{must}; it returned {type(advantages).__name__}: {error}.") from error
@@ -85,10 +132,15 @@ def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> 
 
 def _set_terms(group: Group, settings: CreditSettings) -> None:
     """Set the reward terms of every step, and both advantages to 0."""
-    pooled = settings.judge_pool == "state"
-    judged = pooled_series(group, settings.anchor) if pooled else [None] * len(group.trajectories)
-    for trajectory, series in zip(group.trajectories, judged, strict=True):
-        rows = composite_rewards(trajectory, settings, series)
+    known: dict[str, list[Series]] = {
+        source: group_series(group, source, settings)
+        for source in {settings.shaping, settings.alignment}
+        if source not in ("none", "online", "retrospective")
+    }
+    if settings.judge_pool == "state":
+        known["retrospective"] = pooled_series(group, settings.anchor, settings.anchor_key)
+    for index, trajectory in enumerate(group.trajectories):
+        rows = composite_rewards(trajectory, settings, {name: rows[index] for name, rows in known.items()})
         for step, terms in zip(trajectory.steps, rows, strict=True):
             step.terms, step.advantage, step.progress_advantage = terms, 0.0, 0.0
 

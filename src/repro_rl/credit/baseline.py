@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from repro_rl.errors import ConfigError, did_you_mean
 
 Normalize = Literal["mean", "mean_std"]
+EpisodeBaseline = Literal["steps", "trajectories"]
 Floats = NDArray[np.float64]
 EPSILON = 1e-6  # added to the standard deviation (public GiGPO implementation)
 
@@ -86,4 +87,14 @@ def normalise(
     variance = np.bincount(ids, weights=counts * deviation**2, minlength=size) / np.maximum(total - 1.0, 1.0)
     scale = np.where(lone, 1.0, np.sqrt(variance) + EPSILON)
     result: Floats = deviation / scale[ids]
+    return result
+
+
+def returns_to_go(rewards: Sequence[float], gamma: float) -> list[float]:
+    """[T] discounted sums ``r_t + gamma * r_(t+1) + ...`` of one trajectory's step rewards [T]."""
+    result = [0.0] * len(rewards)
+    running = 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        running = rewards[t] + gamma * running
+        result[t] = running
     return result

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Literal
 
 import numpy as np
 
 from repro_rl.credit.baseline import (
+    EpisodeBaseline,
     Normalize,
     check_choice,
     check_steps,
     finite_array,
     normalise,
     number_keys,
+    returns_to_go,
 )
 from repro_rl.errors import ConfigError
-
-EpisodeBaseline = Literal["steps", "trajectories"]
-
-
-def returns_to_go(rewards: Sequence[float], gamma: float) -> list[float]:
-    """[T] discounted sums ``r_t + gamma * r_(t+1) + ...`` of one trajectory's step rewards [T]."""
-    result = [0.0] * len(rewards)
-    running = 0.0
-    for t in range(len(rewards) - 1, -1, -1):
-        running = rewards[t] + gamma * running
-        result[t] = running
-    return result
 
 
 def gigpo_advantages(

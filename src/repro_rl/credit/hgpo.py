@@ -7,8 +7,16 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from repro_rl.credit.baseline import EPSILON, Normalize, check_choice, check_steps, finite_array, number_keys
-from repro_rl.credit.gigpo import returns_to_go
+from repro_rl.credit.baseline import (
+    EPSILON,
+    Floats,
+    Normalize,
+    check_choice,
+    check_steps,
+    finite_array,
+    number_keys,
+    returns_to_go,
+)
 from repro_rl.errors import ConfigError
 
 TOLERANCE = 1e-9  # relative to the group's largest value; a smaller deviation is rounding and counts as 0
@@ -38,9 +46,8 @@ def hgpo_advantages(
 
     Source: published notes on the paper, and the authors' public recipe for every detail above and the
     defaults K = 2, alpha = 1. Notes and recipe differ: counting levels from 0, the notes have the weights
-    1, 2, 3; the recipe has 2, 3, 4. Decision D20: the recipe counts, because it is what was run. Its option
-    ``base_group``, off by default, is left out. What counts as 0 has a tolerance for rounding, and no epsilon
-    is added to the sum of the weights.
+    1, 2, 3; the recipe has 2, 3, 4. Decision D20: the recipe counts, because it was run. Its option
+    ``base_group``, off, is left out. What counts as 0 has a tolerance, and the weights' sum no epsilon.
     Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))
@@ -48,7 +55,7 @@ def hgpo_advantages(
         raise ConfigError(f"hgpo_advantages: history is {history}; give 0 or more past states.")
     if not len(rewards) == len(groups) == len(anchors):
         raise ConfigError(
-            f"hgpo_advantages got {len(rewards)} trajectories in rewards, {len(groups)} in groups and "
+            f"hgpo_advantages got {len(rewards)} entries in rewards, {len(groups)} in groups and "
             f"{len(anchors)} in anchors; give one entry per trajectory."
         )
     check_steps("hgpo_advantages", rewards, anchors)
@@ -78,9 +85,7 @@ def _starts(anchors: Sequence[Sequence[Hashable]]) -> list[int]:
     return [0, *np.cumsum([len(keys) for keys in anchors])[:-1].tolist()] if anchors else []
 
 
-def _relative(
-    values: NDArray[np.float64], ids: NDArray[np.intp], normalize: Normalize
-) -> NDArray[np.float64]:
+def _relative(values: Floats, ids: NDArray[np.intp], normalize: Normalize) -> Floats:
     """[n], each value relative to its group; exactly 0 where it is alone or, up to rounding, the mean."""
     count = np.bincount(ids)
     mean = np.bincount(ids, weights=values) / count
@@ -91,5 +96,5 @@ def _relative(
     if normalize == "mean":
         return deviation
     deviation_scale = np.sqrt(np.bincount(ids, weights=deviation**2) / count)
-    result: NDArray[np.float64] = deviation / (deviation_scale + EPSILON)[ids]
+    result: Floats = deviation / (deviation_scale + EPSILON)[ids]
     return result

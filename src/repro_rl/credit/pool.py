@@ -11,35 +11,37 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from repro_rl.credit.sources import Anchor, progress_series
+from repro_rl.credit.states import reached_by, states_of
 from repro_rl.types import Group
 
 
-def pooled_series(group: Group, anchor: Anchor) -> list[list[float] | None]:
+def pooled_series(group: Group, anchor: Anchor, anchor_key: str = "state") -> list[list[float] | None]:
     """Retrospective P_0..P_T (fractions, [T + 1] each) of the group's trajectories, pooled by state.
 
     P_t is the mean of all judgements, after ``anchor``, of the state that step t reached, over every visit in
     the group. The start state is 0 by definition (decision D1), also when it is reached again. A step whose
     state is unknown (``reached`` is None) keeps its own value. None for a trajectory without a valid
-    reflection. Failed trajectories get the means too, but their judgements do not enter them.
+    reflection. Failed trajectories get the means too, but their judgements do not enter them. ``anchor_key``:
+    what counts as one state.
     """
     own = [progress_series(trajectory, "retrospective", anchor=anchor) for trajectory in group.trajectories]
     judgements: dict[Hashable, list[float]] = {}
     for trajectory, series in zip(group.trajectories, own, strict=True):
         if series is None or trajectory.failed:
             continue
-        for step, value in zip(trajectory.steps, series[1:], strict=True):
-            if step.reached is not None:
-                judgements.setdefault(step.reached, []).append(value)
+        for state, value in zip(reached_by(trajectory, anchor_key), series[1:], strict=True):
+            if state is not None:
+                judgements.setdefault(state, []).append(value)
     means = {state: sum(values) / len(values) for state, values in judgements.items()}
     pooled: list[list[float] | None] = []
     for trajectory, series in zip(group.trajectories, own, strict=True):
         if series is None or not trajectory.steps:
             pooled.append(series)
             continue
-        start = trajectory.steps[0].anchor
+        start = states_of(trajectory, anchor_key)[0][0]
         values = (
-            0.0 if step.reached is not None and step.reached == start else means.get(step.reached, value)
-            for step, value in zip(trajectory.steps, series[1:], strict=True)
+            0.0 if state is not None and state == start else means.get(state, value)
+            for state, value in zip(reached_by(trajectory, anchor_key), series[1:], strict=True)
         )
         pooled.append([0.0, *values])
     return pooled

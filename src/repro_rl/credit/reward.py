@@ -6,40 +6,49 @@ Every coefficient is in reward units (decision D11), and the environments here p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from repro_rl.credit.dapo import overlong_penalty
 from repro_rl.credit.settings import RewardSettings
-from repro_rl.credit.sources import progress_series
+from repro_rl.credit.sources import Series, progress_series
 from repro_rl.types import Trajectory
 
 TERMS = ("env", "shaping", "alignment", "format", "boundary", "invalid")
+FURTHER_TERMS = ("overlong",)  # recorded only where their settings ask for them
 REFLECTION_TERMS = ("format", "anchor", "boundary")
 
 
 def composite_rewards(
-    trajectory: Trajectory, settings: RewardSettings, retrospective: list[float] | None = None
+    trajectory: Trajectory, settings: RewardSettings, known: Mapping[str, Series] | None = None
 ) -> list[dict[str, float]]:
     """Return the reward terms of every step, T dicts with the keys ``TERMS``; they sum to r_t (paper).
 
     - env: the environment's reward
-    - shaping: ``beta * (P_t - P_(t-1))``; 0 without a progress series
+    - shaping: ``beta * (P_t - P_(t-1))``, or with ``shaping_form="raw"`` ``beta * P_t``; 0 without a progress
+      series
     - alignment: ``-alpha * |q_t - P_t|``, with ``align_to="before"`` against ``P_(t-1)`` (decision D2). A
       missing q_t costs alpha when the prompt asked for one (``settings.progress``; decision D12). 0 without a
       progress series
     - format: ``-format_coef`` for a completion with any parse defect
     - boundary: ``-boundary_coef`` for q_t = 100 anywhere but at the last step of a success (decision D13)
     - invalid: ``-invalid_penalty`` for an action that the environment refused
+    - overlong, only where ``overlong.factor`` is set: the soft penalty on long answers (``credit.dapo``)
 
-    P_t and q_t are fractions 0..1 here. ``retrospective``: P_0..P_T, [T + 1], to use instead of the
-    trajectory's own judgement (``credit.pool``).
+    P_t and q_t are fractions 0..1 here. ``known``: for a source of progress P_0..P_T, [T + 1], or None, to
+    use in place of its own answer for this trajectory, such as the group's pooled one (``credit.pool``).
     """
-    gains = _series(trajectory, settings, settings.shaping, retrospective)
-    aligned = _series(trajectory, settings, settings.alignment, retrospective)
+    known = {} if known is None else known
+    gains = _series(trajectory, settings, settings.shaping, known)
+    aligned = _series(trajectory, settings, settings.alignment, known)
+    overlong = settings.overlong
     last = len(trajectory.steps) - 1
     rows = []
     for index, step in enumerate(trajectory.steps):
         terms = dict.fromkeys(TERMS, 0.0)
         terms["env"] = float(step.env_reward)
         if gains is not None:
-            terms["shaping"] = settings.beta * (gains[index + 1] - gains[index])
+            before = gains[index] if settings.shaping_form == "gain" else 0.0
+            terms["shaping"] = settings.beta * (gains[index + 1] - before)
         if aligned is not None:
             target = aligned[index + 1 if settings.align_to == "after" else index]
             if step.online is not None:
@@ -52,18 +61,23 @@ def composite_rewards(
             terms["boundary"] = -settings.boundary_coef
         if not step.valid:
             terms["invalid"] = -settings.invalid_penalty
+        if overlong.factor and overlong.max_length is not None:
+            length = step.completion.tokens
+            terms["overlong"] = overlong_penalty(
+                length, overlong.max_length, overlong.buffer, overlong.factor
+            )
         rows.append(terms)
     return rows
 
 
 def _series(
-    trajectory: Trajectory, settings: RewardSettings, source: str, retrospective: list[float] | None
-) -> list[float] | None:
+    trajectory: Trajectory, settings: RewardSettings, source: str, known: Mapping[str, Series]
+) -> Series:
     """P_0..P_T, [T + 1]; None without a source, or where it gives no values."""
     if source == "none":
         return None
-    if source == "retrospective" and retrospective is not None:
-        return retrospective
+    if source in known:
+        return known[source]
     return progress_series(trajectory, source, anchor=settings.anchor)
 
 

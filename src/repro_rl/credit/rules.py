@@ -2,100 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields
+from numbers import Real
+from typing import Any, TypeVar
 
-from repro_rl.credit.gigpo import gigpo_advantages
-from repro_rl.credit.grpo import grpo_advantages
-from repro_rl.credit.hgpo import hgpo_advantages
-from repro_rl.credit.rloo import rloo_advantages
+from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.settings import CreditSettings
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.registry import Registry
 
 Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
 Anchors = Sequence[Sequence[Hashable]]  # N trajectories of T_n state keys
 Groups = Sequence[Hashable]  # [N], equal for the rollouts of one task
 Returns = Sequence[float] | None  # [N] episode returns; None: the sums of the rewards
-CreditRule = Callable[[Rewards, Groups, Anchors, CreditSettings, Returns], list[list[float]]]
+CreditRule = Callable[..., Any]
+Rule = TypeVar("Rule", bound=CreditRule)
 
 CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit")
+PUBLISHED: dict[str, dict[str, Any]] = {}  # settings that a rule's source uses, beside our defaults
+NEEDS: dict[str, tuple[str, ...]] = {}
+INPUTS = tuple(f.name for f in fields(CreditInputs) if f.name not in ("rule", "details"))
+CLASSIC = ("rewards", "groups", "anchors", "settings", "episode_returns")
 
 
-def register_credit(name: str) -> Callable[[CreditRule], CreditRule]:
-    """Decorator: add a function ``(rewards, groups, anchors, settings, episode_returns)`` under ``name``.
+def register_credit(
+    name: str, published: Mapping[str, Any] | None = None, needs: Sequence[str] = ()
+) -> Callable[[Rule], Rule]:
+    """Decorator: add a rule under ``name``; ``published``: settings of its source, for ``advantages``.
 
-    Shapes: rewards and anchors are N lists of T_n; groups and episode_returns (or None) are [N]. The function
-    returns one advantage per step, in the shape of ``rewards``. Raises ConfigError when the name is taken.
+    ``needs``: inputs that cost something to have, so that settings and training know of them
+    ("hindsight_log_prob", "judged"), of a rule of the first form.
+
+    A rule has one of two forms:
+
+    - ``(inputs, settings)``: a ``CreditInputs`` and the ``CreditSettings``;
+    - ``(rewards, groups, anchors, settings, episode_returns)``. It asks for further inputs by keyword-only
+      parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
+
+    It returns one advantage a step, N lists of T_n; or a mapping that has them as "advantages", which may
+    also be one a trajectory, [N]. Raises ConfigError when the name is taken, or for a parameter that is no
+    input.
     """
-    return CREDIT.register(name)
+
+    def add(rule: Rule) -> Rule:
+        asked_for(name, rule)
+        CREDIT.register(name)(rule)
+        PUBLISHED[name] = dict(published or {})
+        NEEDS[name] = tuple(needs)
+        return rule
+
+    return add
 
 
-@register_credit("grpo")
-def _grpo(
-    rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
-) -> list[list[float]]:
-    """The trajectory's advantage on each of its steps; gamma, omega and the anchors are not used."""
-
-    def rule(returns: list[float], names: list[Hashable]) -> list[float]:
-        return grpo_advantages(returns, names, normalize=settings.normalize)
-
-    return _per_trajectory("grpo", rule, rewards, groups, episode_returns)
+def reads(name: str) -> tuple[str, ...]:
+    """The inputs that a rule announces: ``needs``, or its keyword-only parameters."""
+    rule = CREDIT.get(name)
+    return (*NEEDS.get(name, ()), *(asked_for(name, rule) or ()))
 
 
-@register_credit("rloo")
-def _rloo(
-    rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
-) -> list[list[float]]:
-    """As grpo, relative to the other rollouts only; normalize is not used either."""
-    return _per_trajectory("rloo", rloo_advantages, rewards, groups, episode_returns)
+def asked_for(name: str, rule: CreditRule) -> tuple[str, ...] | None:
+    """The inputs that a rule names as keyword-only parameters; None: it reads a ``CreditInputs``.
+
+    Raises ConfigError for a rule of neither form, and for an input that there is not.
+    """
+    parameters = inspect.signature(rule).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    further = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    for unknown in [item for item in further if item not in INPUTS]:
+        raise ConfigError(
+            f"The credit rule {name!r} asks for an unknown input {unknown!r}{did_you_mean(unknown, INPUTS)}"
+        )
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return further
+    if len(positional) == 2 and not further:
+        return None
+    if len(positional) != len(CLASSIC):
+        raise ConfigError(
+            f"The credit rule {name!r} must take (inputs, settings), or ({', '.join(CLASSIC)}); it takes "
+            f"{', '.join(p.name for p in positional) or 'nothing'}."
+        )
+    return further
 
 
-def _per_trajectory(
-    name: str,
-    rule: Callable[[list[float], list[Hashable]], list[float]],
-    rewards: Rewards,
-    groups: Groups,
-    episode_returns: Returns,
-) -> list[list[float]]:
-    """One advantage a trajectory, repeated on its steps. One without a step has no part in any baseline."""
-    if len(rewards) != len(groups) or (episode_returns is not None and len(episode_returns) != len(rewards)):
-        raise ConfigError(f"{name}: rewards, groups and episode_returns need one entry per trajectory.")
-    returns = [sum(row) for row in rewards] if episode_returns is None else list(episode_returns)
-    played = [n for n, row in enumerate(rewards) if row]
-    values = rule([returns[n] for n in played], [groups[n] for n in played])
-    result: list[list[float]] = [[] for _ in rewards]
-    for n, value in zip(played, values, strict=True):
-        result[n] = [value] * len(rewards[n])
-    return result
+def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
+    """What the rule called ``name`` returns, as a mapping with "advantages".
+
+    Advantages [N], which only a mapping may have, stay one a trajectory: ``per_step`` spreads them. Raises
+    UnknownNameError for an unknown rule, ConfigError for a mapping without advantages or a missing input.
+    """
+    rule = CREDIT.get(name)
+    further = asked_for(name, rule)
+    inputs.rule = name
+    if further is None:
+        answer = rule(inputs, settings)
+    else:
+        more = {item: inputs.need(item) for item in further}
+        rewards, anchors = inputs.need("rewards"), inputs.anchors
+        if anchors is None:
+            anchors = [[None] * len(row) for row in rewards]
+        answer = rule(rewards, inputs.groups, anchors, settings, inputs.episode_returns, **more)
+    if not isinstance(answer, Mapping):
+        return {"advantages": answer}
+    if "advantages" not in answer:
+        raise ConfigError(f"The credit rule {name!r} returned no 'advantages', only {', '.join(answer)}.")
+    return {**answer, "advantages": PerTrajectory.of(answer["advantages"])}
 
 
-@register_credit("gigpo")
-def _gigpo(
-    rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
-) -> list[list[float]]:
-    return gigpo_advantages(
-        rewards,
-        groups,
-        anchors,
-        gamma=settings.gamma,
-        omega=settings.omega,
-        normalize=settings.normalize,
-        episode_baseline=settings.episode_baseline,
-        episode_returns=episode_returns,
-    )
+class PerTrajectory(list[float]):
+    """Advantages [N] of a rule that gives one a trajectory."""
 
+    @classmethod
+    def of(cls, advantages: Any) -> Any:
+        """``advantages`` marked as such where it holds numbers, else as it is."""
+        if isinstance(advantages, list) and advantages and all(isinstance(v, Real) for v in advantages):
+            return cls(advantages)
+        return advantages
 
-@register_credit("hgpo")
-def _hgpo(
-    rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
-) -> list[list[float]]:
-    """There is no episode part: omega, episode_baseline and the episode returns are not used."""
-    return hgpo_advantages(
-        rewards,
-        groups,
-        anchors,
-        gamma=settings.gamma,
-        history=settings.history,
-        level_power=settings.level_power,
-        normalize=settings.normalize,
-    )
+    def per_step(self, lengths: Sequence[int]) -> list[list[float]]:
+        """N lists of T_n."""
+        return [[value] * length for value, length in zip(self, lengths, strict=True)]

@@ -8,15 +8,113 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from repro_rl.credit.baseline import Normalize
-from repro_rl.credit.gigpo import EpisodeBaseline
-from repro_rl.credit.sources import SOURCES, Anchor
+from repro_rl.credit.baseline import EpisodeBaseline, Normalize
+from repro_rl.credit.progress_advantage import StepReduction, TokenReduction
+from repro_rl.credit.sources import SOURCES, Anchor, alignable
 from repro_rl.errors import did_you_mean
 from repro_rl.settings import Section
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AnchorKey = Literal["state", "observation"]
+
+
+class GraphGpoSettings(Section):
+    """The rule graphgpo."""
+
+    relative_distance: bool = Field(False, description="distance after the step, less that before it, plus 1")
+    episode_weight: Weight = Field(1.0, description="weight of the episode part; omega is the step part's")
+    success_value: Positive = Field(10.0, description="what a step that ends in success is worth")
+
+
+class G2poSettings(Section):
+    """The rule g2po."""
+
+    success_value: Positive = Field(10.0, description="the value of the goal, in reward units")
+
+
+class GagpoSettings(Section):
+    """The rule gagpo."""
+
+    lam: float = Field(0.95, ge=0, le=1, description="lambda: 0 one-step differences, 1 whole returns")
+    success_value: Positive = Field(10.0, description="of judged values: what progress 1 is worth")
+
+
+class HcapoSettings(Section):
+    """The rule hcapo."""
+
+    temperature: Positive = Field(5.0, description="divides the mean log-prob of an action under hindsight")
+    clip_low: Weight = Field(0.8, description="lower bound of the ratio")
+    clip_high: Weight = Field(1.2, description="upper bound of the ratio")
+    smoothing: float | None = Field(None, ge=0, le=1, description="share of the next step's value")
+    do_no_harm: bool = Field(False, description="a negative step part of a won trajectory becomes 0")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HcapoSettings:
+        if self.clip_low > self.clip_high:
+            raise ValueError(
+                f"method.hcapo.clip_low ({self.clip_low}) must not exceed clip_high ({self.clip_high})"
+            )
+        return self
+
+
+class ProxmoSettings(Section):
+    """The rule proxmo."""
+
+    temperature: Positive = Field(0.1, description="of the softmax over similar steps")
+    modulate: bool = Field(True, description="weigh the episode part by the task's success")
+    alpha: Positive = Field(4.0, description="exponent of the weight")
+    target_range: Weight = Field(0.05, description="how far the weight may move from 1")
+    beta: Weight | None = Field(None, description="factor of the weight; None: from target_range")
+    max_features: int = Field(1024, gt=0, description="most words that texts are compared by")
+    fit: Literal["batch", "task"] = Field("batch", description="the texts that words are weighed over")
+
+
+class MtGrpoSettings(Section):
+    """The rule mt_grpo."""
+
+    coef: Weight = Field(1.0, description="weight of the turn rewards")
+    epsilon: Positive = Field(1e-4, description="added to the standard deviation")
+
+
+class ReinforcePpSettings(Section):
+    """The rule reinforce_pp."""
+
+    gamma: float = Field(1.0, ge=0, le=1, description="discount from token to token")
+
+
+class MaxRlSettings(Section):
+    """The rule maxrl."""
+
+    guarded: bool = Field(True, description="0 for a task without success and for a trajectory alone in it")
+    epsilon: Positive = Field(1e-6, description="added to the mean of the unguarded form")
+
+
+class ProgressAdvantageSettings(Section):
+    """The source of progress progress_advantage."""
+
+    tokens: TokenReduction = Field("mean", description="how the log-probs of a step's tokens become one")
+    steps: StepReduction = Field("mean", description="how steps become one score; of repro_rl.credit alone")
+
+
+class OverlongSettings(Section):
+    """The soft penalty on long answers (DAPO)."""
+
+    factor: Weight = Field(0.0, description="the whole penalty, in reward units; 0: none")
+    max_length: int | None = Field(None, gt=0, description="tokens of an answer that get the whole penalty")
+    buffer: int = Field(0, ge=0, description="tokens before that over which it grows from 0")
+
+    @model_validator(mode="after")
+    def _complete(self) -> OverlongSettings:
+        if self.factor and self.max_length is None:
+            raise ValueError("method.overlong.factor needs method.overlong.max_length")
+        if self.max_length is not None and self.buffer > self.max_length:
+            raise ValueError(
+                f"method.overlong.buffer ({self.buffer}) must not exceed max_length ({self.max_length})"
+            )
+        return self
 
 
 class RewardSettings(Section):
@@ -29,6 +127,9 @@ class RewardSettings(Section):
         "linear or a registered name",
     )
     beta: Weight = Field(1.0, description="weight of the progress gain, in reward units")
+    shaping_form: Literal["gain", "raw"] = Field(
+        "gain", description="gain: P_t - P_(t-1) is rewarded; raw: P_t itself"
+    )
     alignment: str = Field(
         "none",
         description="source of the progress that online estimates are compared with: none, retrospective, "
@@ -42,6 +143,16 @@ class RewardSettings(Section):
     judge_pool: Literal["none", "state"] = Field(
         "none", description="state: judgements of the same state are averaged over the group"
     )
+    anchor_key: AnchorKey = Field(
+        "state",
+        description="what makes two states one: the environment's hidden state, or the text of the "
+        "observation, as in the public GiGPO",
+    )
+    value_gamma: float = Field(
+        0.95, ge=0, le=1, description="discount of the state values that the source graph_value counts"
+    )
+    progress_advantage: ProgressAdvantageSettings = ProgressAdvantageSettings()
+    overlong: OverlongSettings = OverlongSettings()
     format_coef: Weight = Field(0.0, description="penalty for a completion with any parse defect")
     boundary_coef: Weight = Field(
         0.0, description="penalty for an online estimate of 100 anywhere but at the last step of a success"
@@ -56,13 +167,21 @@ class RewardSettings(Section):
     @field_validator("alignment")
     @classmethod
     def _known_alignment(cls, value: str) -> str:
-        return _source(value, ("none", *(name for name in SOURCES.names() if name != "online")))
+        return _source(value, ("none", *(name for name in SOURCES.names() if alignable(name))))
+
+    @model_validator(mode="after")
+    def _shaped(self) -> RewardSettings:
+        if self.shaping_form == "raw" and self.shaping == "none":
+            raise ValueError(
+                "method.shaping_form is 'raw', but method.shaping is 'none': there is no progress"
+            )
+        return self
 
 
 class CreditSettings(RewardSettings):
     """How rewards become advantages. A credit rule ignores settings that it does not use."""
 
-    credit: str = Field("gigpo", description="credit rule: gigpo, grpo, rloo, hgpo or a registered name")
+    credit: str = Field("gigpo", description="credit rule, by name: see docs/credit.md")
     gamma: float = Field(0.5, ge=0, le=1, description="discount of the step part")
     omega: Weight = Field(1.0, description="weight of the step part")
     normalize: Normalize = Field(
@@ -75,6 +194,25 @@ class CreditSettings(RewardSettings):
     level_power: Weight = Field(
         1.0, description="hgpo: a level shared k states deep weighs (k + 1) to this power"
     )
+    outcome: Literal["won", "score"] = Field(
+        "won", description="what counts as success for rules that ask for it: 0 or 1, or the score 0..1"
+    )
+    value_source: str = Field(
+        "outcome",
+        description="what rules with a table of state values take a state's worth from: the outcome, or a "
+        "source of progress",
+    )
+    hindsight: Literal["end", "reflection"] = Field(
+        "end", description="hcapo: what the second scoring is told, the last observation or the reflection"
+    )
+    graphgpo: GraphGpoSettings = GraphGpoSettings()
+    g2po: G2poSettings = G2poSettings()
+    gagpo: GagpoSettings = GagpoSettings()
+    hcapo: HcapoSettings = HcapoSettings()
+    proxmo: ProxmoSettings = ProxmoSettings()
+    mt_grpo: MtGrpoSettings = MtGrpoSettings()
+    maxrl: MaxRlSettings = MaxRlSettings()
+    reinforce_pp: ReinforcePpSettings = ReinforcePpSettings()
     shaping_in_episode: bool = Field(False, description="include shaping in the episode return")
     alignment_in_episode: bool = Field(False, description="include the alignment in the episode return")
     advantage_on: Literal["all", "action", "split"] = Field(
@@ -82,6 +220,11 @@ class CreditSettings(RewardSettings):
         description="tokens that get the step advantage. split: progress tokens get the alignment, format "
         "and boundary terms, centred in the group; action tokens the step advantage without the alignment",
     )
+
+    @field_validator("value_source")
+    @classmethod
+    def _known_value_source(cls, value: str) -> str:
+        return _source(value, ("outcome", *(name for name in SOURCES.names() if alignable(name))))
 
 
 def _source(value: str, names: tuple[str, ...]) -> str:

@@ -6,18 +6,35 @@ A package adds its own with ``@register_progress``, or as an entry point. The na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 from repro_rl.credit.baseline import check_choice
 from repro_rl.errors import ConfigError
 from repro_rl.registry import Registry
-from repro_rl.types import Trajectory
+from repro_rl.types import Group, Trajectory
 
 Anchor = Literal["none", "clip", "outcome"]
+Series = list[float] | None
 # P_1..P_T of a finished episode as fractions 0..1, [T]; None where it has no values.
-ProgressSource = Callable[[Trajectory], list[float] | None]
+TrajectorySource = Callable[[Trajectory], Series]
+
+
+@dataclass(slots=True, frozen=True)
+class GroupSource:
+    """A source that needs all rollouts of the task, or the settings: one series (or None) a trajectory.
+
+    ``series(group, settings)`` gets the ``RewardSettings`` of the run.
+    """
+
+    series: Callable[[Group, Any], Sequence[Series]]
+    bounded: bool = True  # False: any finite number; then it can be rewarded, but not compared with estimates
+
+
+ProgressSource = TrajectorySource | GroupSource
 
 FAILURE_CAP = 0.99  # P_T < 100 on a failure (decision D10)
 
@@ -27,9 +44,15 @@ SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.
 def register_progress(name: str) -> Callable[[ProgressSource], ProgressSource]:
     """Decorator: add a function from a finished ``Trajectory`` to P_1..P_T (fractions, [T]) or None.
 
-    Raises ConfigError when the name is taken.
+    Or call it with a ``GroupSource``. Raises ConfigError when the name is taken.
     """
     return SOURCES.register(name)
+
+
+def alignable(name: str) -> bool:
+    """Whether online estimates can be compared with the source: not with themselves, nor without bounds."""
+    source = SOURCES.get(name)
+    return name != "online" and not (isinstance(source, GroupSource) and not source.bounded)
 
 
 @register_progress("retrospective")
@@ -73,25 +96,18 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
     ``anchor`` corrects retrospective values by the known outcome (paper: P_T = 100 on success; decision D10
     for failures). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
     sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: the values as they were written.
-    Raises ConfigError for an unknown ``source`` or ``anchor``, and for a source that gives other than a
-    fraction a step.
+    Raises ConfigError for an unknown ``source`` or ``anchor``, for a source of whole groups (``group_series``
+    has those), and for a source that gives other than a fraction a step.
     """
     check_choice("progress source", source, SOURCES.names())
     check_choice("anchor", anchor, ("none", "clip", "outcome"))
-    values = SOURCES.get(source)(trajectory)
+    function = SOURCES.get(source)
+    if isinstance(function, GroupSource):
+        raise ConfigError(f"The progress source {source!r} needs all rollouts of a task; use group_series.")
+    values = function(trajectory)
     if values is None:
         return None
-    if len(values) != len(trajectory.steps):
-        raise ConfigError(
-            f"The progress source {source!r} gave {len(values)} values for the {len(trajectory.steps)} steps "
-            f"of {trajectory.task_id}; it must give one a step, or None."
-        )
-    for t, value in enumerate(values, start=1):
-        if not isinstance(value, Real) or not 0 <= value <= 1:
-            raise ConfigError(
-                f"The progress source {source!r} gave {value!r} at step {t} of {trajectory.task_id}; "
-                "progress is a fraction from 0 to 1."
-            )
+    _check(source, values, trajectory, bounded=True)
     if source == "retrospective" and values and anchor != "none":
         if trajectory.won:
             values[-1] = 1.0
@@ -100,3 +116,45 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
         else:
             values[-1] = min(values[-1], trajectory.score)
     return [0.0, *values]
+
+
+def group_series(group: Group, source: str, settings: Any) -> list[Series]:
+    """P_0..P_T, [T + 1], of each trajectory of the group; ``settings``: the run's ``RewardSettings``.
+
+    Raises ConfigError as ``progress_series`` does.
+    """
+    check_choice("progress source", source, SOURCES.names())
+    function = SOURCES.get(source)
+    if not isinstance(function, GroupSource):
+        return [
+            progress_series(trajectory, source, anchor=settings.anchor) for trajectory in group.trajectories
+        ]
+    rows = list(function.series(group, settings))
+    if len(rows) != len(group.trajectories):
+        raise ConfigError(
+            f"The progress source {source!r} gave {len(rows)} series for the {len(group.trajectories)} "
+            f"rollouts of {group.task_id}; it must give one a rollout, or None."
+        )
+    for trajectory, values in zip(group.trajectories, rows, strict=True):
+        if values is not None:
+            _check(source, values, trajectory, bounded=function.bounded)
+    return [None if values is None else [0.0, *values] for values in rows]
+
+
+def _allowed(value: float, bounded: bool) -> bool:
+    return 0 <= value <= 1 if bounded else math.isfinite(value)
+
+
+def _check(source: str, values: Sequence[Any], trajectory: Trajectory, *, bounded: bool) -> None:
+    """Raises ConfigError unless there is one number a step, finite and, where ``bounded``, from 0 to 1."""
+    if len(values) != len(trajectory.steps):
+        raise ConfigError(
+            f"The progress source {source!r} gave {len(values)} values for the {len(trajectory.steps)} steps "
+            f"of {trajectory.task_id}; it must give one a step, or None."
+        )
+    for t, value in enumerate(values, start=1):
+        if not isinstance(value, Real) or not _allowed(float(value), bounded):
+            raise ConfigError(
+                f"The progress source {source!r} gave {value!r} at step {t} of {trajectory.task_id}; "
+                f"progress is {'a fraction from 0 to 1' if bounded else 'a finite number'}."
+            )

@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch.distributed as dist
-
 from repro_rl.errors import RankLostError, ReproError
 
 PATIENCE = 10.0  # seconds in which a broken connection is expected to show which rank broke it
@@ -170,4 +168,6 @@ def _key(rank: int) -> str:
 
 
 def _store() -> Any:
+    import torch.distributed as dist
+
     return dist.distributed_c10d._get_default_store()

@@ -6,7 +6,7 @@ number of ranks. Losses are sums weighted by the token counts of the whole mini-
 over ranks, never averaged. Random streams are named by task and episode: the result is that of one rank, up
 to the order of floating-point sums.
 
-With one rank every method here returns what it was given.
+With one rank every method here returns what it was given, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from repro_rl.dist.failures import RankMonitor
 from repro_rl.dist.launcher import rank_and_world
-from repro_rl.dist.sharding import check_sharding, resharding, sharded_copy
 from repro_rl.errors import ConfigError, RankLostError
 from repro_rl.rollout.episode import with_completions
 from repro_rl.types import Completion, Group, Trajectory
 
+if TYPE_CHECKING:
+    import torch
+
 T = TypeVar("T")
-BUCKET_BYTES = 64 << 20  # gradients are summed in pieces of about this size
 NO_LOGPROBS = np.zeros(0, np.float32)
 
 
@@ -65,7 +64,11 @@ class Ranks:
 
     def trainable(self, model: Any) -> Any:
         """The model to train: ``model`` itself, or a copy of it that is split over the processes."""
-        return model if self.reshard is None else sharded_copy(model, self.reshard, self.world)
+        if self.reshard is None:
+            return model
+        from repro_rl.dist.sharding import sharded_copy
+
+        return sharded_copy(model, self.reshard, self.world)
 
     def guard(self) -> AbstractContextManager[None]:
         """A context in which a failure of this process is reported to the others before it ends."""
@@ -86,10 +89,10 @@ class Ranks:
         """
         if self.monitor is None:
             return [value]
-        values: list[Any] = [None] * self.world
+        from repro_rl.dist.collectives import gather_objects
+
         with self.monitor.watch():
-            dist.all_gather_object(values, value, group=self.objects)
-        return values
+            return gather_objects(value, self.world, self.objects)
 
     def on_first(self, work: Callable[[], T]) -> T:
         """``work()``, done by the first process alone while the others wait; all get its result.
@@ -98,11 +101,12 @@ class Ranks:
         """
         if self.monitor is None:
             return work()
+        from repro_rl.dist.collectives import broadcast_object
+
         with self.monitor.guard():
-            box = [work() if self.first else None]
+            result = work() if self.first else None
         with self.monitor.watch():
-            dist.broadcast_object_list(box, src=0, group=self.objects)
-        return box[0]  # type: ignore[return-value]
+            return cast(T, broadcast_object(result, self.objects))
 
     def sums(self, values: dict[str, float]) -> dict[str, float]:
         """Sum over processes of every name that any of them has, added in the order of ranks."""
@@ -121,37 +125,17 @@ class Ranks:
         """
         if self.monitor is None or self.reshard is not None:
             return
-        bucket: list[torch.Tensor] = []
-        size = 0
-        for parameter in parameters:
-            if not parameter.requires_grad:
-                continue
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            grad = parameter.grad
-            if bucket and (size > BUCKET_BYTES or grad.dtype != bucket[0].dtype):
-                self._sum(bucket)
-                bucket, size = [], 0
-            bucket.append(grad)
-            size += grad.numel() * grad.element_size()
-        if bucket:
-            self._sum(bucket)
+        from repro_rl.dist.collectives import sum_buckets
 
-    def _sum(self, tensors: list[torch.Tensor]) -> None:
-        assert self.monitor is not None
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self.monitor.watch():
-            dist.all_reduce(flat)
-        for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        sum_buckets(parameters, self.monitor.watch)
 
     def check_same_weights(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Raises RankLostError when the processes no longer hold the same weights (a broken network)."""
         if self.monitor is None:
             return
-        with torch.no_grad():
-            total = torch.stack([p.double().abs().sum() for p in parameters if p.requires_grad])
-        sums = self.gather(total.cpu().numpy())
+        from repro_rl.dist.collectives import absolute_sums
+
+        sums = self.gather(absolute_sums(parameters))
         different = [rank for rank, other in enumerate(sums) if not np.array_equal(other, sums[0])]
         if different:
             raise RankLostError(
@@ -238,6 +222,9 @@ _joined: Ranks | None = None  # torch has one process group a process, and so ha
 def _connect(settings: JoinSettings, rank: int, world: int) -> Ranks:
     from accelerate import PartialState
 
+    from repro_rl.dist.collectives import object_group, on_cpu
+    from repro_rl.dist.sharding import check_sharding, resharding
+
     reshard = resharding()
     if reshard is not None:
         check_sharding(lora_rank=settings.lora_rank, optimizer=settings.optimizer)
@@ -247,7 +234,7 @@ def _connect(settings: JoinSettings, rank: int, world: int) -> Ranks:
         )
     timeout = timedelta(seconds=settings.timeout)
     PartialState(cpu=on_cpu(settings.device), timeout=timeout)
-    objects = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=timeout)
+    objects = object_group(timeout)
     monitor = RankMonitor(rank, settings.timeout)
     ranks = Ranks(rank, world, monitor, objects, reshard)
     monitor.start(ranks.gather(RankMonitor.own_process()))
@@ -259,11 +246,6 @@ def _connect(settings: JoinSettings, rank: int, world: int) -> Ranks:
             "the same command."
         )
     return ranks
-
-
-def on_cpu(device: str) -> bool:
-    """Whether ``device`` (``policy.device``) means the CPU on this machine."""
-    return device == "cpu" or (device == "auto" and not torch.cuda.is_available())
 
 
 def without_ids(trajectory: Trajectory, *, prompts: bool) -> Trajectory:

@@ -24,6 +24,7 @@ FEW = 128  # for at most so many states, and a vocabulary of
 MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
 HEAD_BLOCK = 768  # so many columns at a time
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
+PADDED_CELLS = 1 << 19  # scores of padding, a head, from which rows are attended to one by one
 ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -220,12 +221,10 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
             return forward(model.model, tree, nodes, kv)
     model = without_wrappers(model)
     inner = model.model
-    rows, width = tree.path.shape
-    path = torch.from_numpy(tree.path).reshape(-1)
-    back = torch.from_numpy(tree.owner * width + tree.depth)
+    width = tree.path.shape[1]
     depth, chosen = torch.from_numpy(tree.depth), torch.from_numpy(nodes)
     cos, sin = (table.index_select(0, depth) for table in rotary_table(model, width))
-    attend_last = last_layer_attention(tree, nodes)
+    attend_all, attend_last = causal_attention(tree), last_layer_attention(tree, nodes)
     x = embedded(inner, torch.from_numpy(tree.token))
     for layer in inner.layers:
         last = layer is inner.layers[-1]
@@ -237,15 +236,40 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
             kv.layers.append((key, value))
         if not last:
             query = project_heads(attention, "q", y, (cos, sin))
-            by_row = [gather(values, path, rows) for values in (query, key, value)]
-            attended = attend(by_row[0], by_row[1], by_row[2], None)
-            attended = attended.reshape(rows * width, -1).index_select(0, back)
+            attended = attend_all(query, key, value)
         else:
             x, y = x.index_select(0, chosen), y.index_select(0, chosen)
             rotary = cos.index_select(0, chosen), sin.index_select(0, chosen)
             attended = attend_last(project_heads(attention, "q", y, rotary), key, value)
         x = rest_of_layer(layer, x, attended)
     return last_logits(model, x)
+
+
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def causal_attention(tree: TokenTree) -> Attention:
+    """Attention [N, heads * D] of the queries, keys and values [N, heads, D] of all nodes of a tree.
+
+    Rows are padded to one width, or attended to one by one where padding would cost more than the calls.
+    """
+    rows, width = tree.path.shape
+    lengths = tree.length
+    if rows * width**2 - int((lengths**2).sum()) < PADDED_CELLS:
+        lengths = np.full(rows, width)
+    paths = [torch.from_numpy(row[:length]) for row, length in zip(tree.path, lengths, strict=True)]
+    back = torch.from_numpy((np.cumsum(lengths) - lengths)[tree.owner] + tree.depth)
+    at_once = len({*lengths.tolist()}) == 1
+    paths = [torch.cat(paths)] if at_once else paths
+
+    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        done = []
+        for path in paths:
+            q, k, v = (gather(values, path, rows if at_once else 1) for values in (query, key, value))
+            done.append(attend(q, k, v, None).flatten(0, 1).flatten(1))
+        return (done[0] if at_once else torch.cat(done)).index_select(0, back)
+
+    return attention
 
 
 class LayerKV(Protocol):
@@ -295,9 +319,7 @@ def extend(
     return last_logits(model, x)
 
 
-def last_layer_attention(
-    tree: TokenTree, nodes: NDArray[np.int64]
-) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+def last_layer_attention(tree: TokenTree, nodes: NDArray[np.int64]) -> Attention:
     """Attention [S, heads * D] of the queries of ``nodes`` [S] alone over the keys and values of all nodes.
 
     Nodes with the same owner are queries of one row, so its keys are gathered once.

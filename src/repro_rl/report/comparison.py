@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 
 from repro_rl.files import write_bytes
 from repro_rl.report.comparison_tables import tables
+from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
 from repro_rl.report.load import Json
-from repro_rl.report.plots import DASHES, PALETTE, Axes, Figure, Line, band, draw
+from repro_rl.report.plots import Figure, can_draw, draw
 from repro_rl.report.template import dump_yaml, fill, write_pages
 from repro_rl.report.text_table import drawn, join_markdown, markdown
 
@@ -167,39 +165,17 @@ def against_reference(data: Json) -> list[Figure]:
 
 
 def picture(data: Json) -> dict[str, bytes]:
-    """The curves as one figure file, small multiples: every arm with its band over the reference's mean."""
+    """The curves as one figure file, small multiples: every arm with its band over the reference's mean.
+
+    Nothing without matplotlib.
+    """
+    if not can_draw():
+        return {}
+    from repro_rl.report.canvas import small_multiples
+
     names = trained(data)
     block = data["evaluations"][0]
     reference = next((pair["reference"] for pair in block["differences"]), names[0])
-    columns = min(4, len(names))
-    rows = -(-len(names) // columns)
-    with matplotlib.rc_context({"svg.hashsalt": "repro-rl", "font.size": 8.5}):
-        canvas = Canvas(figsize=(2.7 * columns, 2.2 * rows + 0.3), layout="constrained")
-        grid = np.atleast_1d(canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
-        base = curves_over_seeds(data, reference, "env_steps")
-        for plot, name in zip(grid, names, strict=False):
-            line = band(name, *curves_over_seeds(data, name, "env_steps"), PALETTE[0])
-            if len(base[0]) and name != reference:
-                mean = base[1].mean(0)
-                plot.plot(np.array(base[0]) / 1000, mean, color="#777777", linewidth=1, linestyle="--")
-            x = np.array(line.x) / 1000
-            plot.plot(x, line.y, color=line.color, linewidth=1.6)
-            if line.low is not None and line.high is not None:
-                plot.fill_between(x, line.low, line.high, color=line.color, alpha=0.18, linewidth=0)
-            # A $ in a name must not begin a formula.
-            plot.set_title(name, fontsize=9, parse_math=False)
-            plot.grid(alpha=0.25)
-            plot.spines[["top", "right"]].set_visible(False)
-        for plot in grid[len(names) :]:
-            plot.set_visible(False)
-        grid[0].set_ylim(bottom=0)
-        canvas.supxlabel("environment steps (thousands)", fontsize=9)
-        canvas.supylabel("validation success", fontsize=9)
-        title = f"mean and 95 % t-interval over seeds; dashed: mean of {reference}"
-        canvas.suptitle(title, fontsize=9, parse_math=False)
-        files = {}
-        for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 130})):
-            buffer = io.BytesIO()
-            canvas.savefig(buffer, format=kind, **options)
-            files[kind] = buffer.getvalue()
-    return files
+    lines = [band(name, *curves_over_seeds(data, name, "env_steps"), PALETTE[0]) for name in names]
+    base = band(reference, *curves_over_seeds(data, reference, "env_steps"), PALETTE[0])
+    return small_multiples(lines, base, f"mean and 95 % t-interval over seeds; dashed: mean of {reference}")

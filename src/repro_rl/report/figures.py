@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from repro_rl.report.lines import DASHES, LOST, PALETTE, WON, Axes, Line, band
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
-from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Axes, Figure, Line, band, draw
+from repro_rl.report.plots import Figure, draw
 from repro_rl.report.text_table import series_title
 from repro_rl.study.series import Which, by_fraction
 from repro_rl.study.stats import wilson

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 import repro_rl
+from repro_rl.report.lines import DASHES, LOST, PALETTE, WON, Axes, Line
 from repro_rl.report.load import Json
 from repro_rl.report.pick import visible
-from repro_rl.report.plots import DASHES, LOST, PALETTE, WON, Axes, Figure, Line, draw
+from repro_rl.report.plots import Figure, draw
 from repro_rl.report.progress_tables import (
     agreement_table,
     closeness_table,

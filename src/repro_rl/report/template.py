@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 import repro_rl
 from repro_rl.files import write_json, write_text
+from repro_rl.report.lines import themed
 from repro_rl.report.pick import visible
-from repro_rl.report.plots import themed
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -42,6 +42,8 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         logprob=np.zeros(length, dtype=np.float32),
         group=group,
     )
+    if any("teacher" in part.completion.scored for part in parts):
+        sample.teacher = np.full(length, np.nan, dtype=np.float32)
     allowed: dict[int, Ids] = {}
     start = 0
     for part in parts:
@@ -53,6 +55,8 @@ def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:
         sample.kind[answer:stop] = part.kind
         sample.advantage[answer:stop] = part.advantage
         sample.logprob[answer:stop] = completion.logprobs
+        if sample.teacher is not None and "teacher" in completion.scored:
+            sample.teacher[answer:stop] = completion.scored["teacher"]
         if completion.allowed is not None:
             for at, ids in enumerate(completion.allowed, answer):
                 if len(ids) > 1:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gy
 
 def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
     """What is needed to say where a number came from. No host name, no user, no paths."""
-    import torch
-
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
@@ -34,11 +33,20 @@ def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
         "hardware": {
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+            **accelerators(),
         },
         **more,
     }
+
+
+def accelerators() -> dict[str, Any]:
+    """``threads`` that torch uses and the first ``gpu``; nothing where torch is not installed."""
+    if find_spec("torch") is None:
+        return {}
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads(), "gpu": gpu}
 
 
 def versions() -> dict[str, str | None]:

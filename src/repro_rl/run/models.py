@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from repro_rl.config import API, ApiSection, PolicySection, PromptSection, TinySection, is_api
+from repro_rl.config import PolicySection, TinySection, is_api
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
-from repro_rl.policy.http import ChatClient, HttpPolicy
 from repro_rl.policy.lora import AdapterOff
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
@@ -119,19 +118,6 @@ def build_sampler(section: PolicySection, policy: TransformersPolicy, max_tokens
     from repro_rl.policy.vllm.colocated import ColocatedSampler
 
     return ColocatedSampler(policy, section.vllm, max_tokens)
-
-
-def api_policy(api: ApiSection, prompt: PromptSection, name: str | Path) -> HttpPolicy:
-    """The model ``api:MODEL`` behind the server of the section ``api``.
-
-    Raises ConfigError with compact prompts, which state neither rules nor goal.
-    """
-    if prompt.style == "compact":
-        raise ConfigError(
-            "An API model cannot read the compact prompts of tiny models; use a recipe in full style, such "
-            "as -c sokoban-qwen3, or prompt.style=full."
-        )
-    return HttpPolicy(ChatClient(api.model_copy(update={"model": str(name).removeprefix(API)})))
 
 
 def tiny_model(folder: Path, words: Sequence[str] | set[str], size: TinySection, seed: int) -> Path:

@@ -1,7 +1,7 @@
 """From settings to objects: the only module that turns a ``RunConfig`` into what a run is made of.
 
 Trainer, evaluation, warmup, plan, study and verl start from a ``Setup``. What they call takes the objects and
-sections that it uses.
+sections that it uses. What loads a model imports torch; environments, prompts and API models need none.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from repro_rl.config import (
     EnvSection,
@@ -26,27 +26,22 @@ from repro_rl.dist.ranks import JoinSettings, Ranks, join
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import CheckpointError, PreflightError
-from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.model_source import find_source
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool
+from repro_rl.run.api_model import api_policy
 from repro_rl.run.model_paths import start_model
-from repro_rl.run.models import (
-    Reference,
-    api_policy,
-    build_sampler,
-    load_policy,
-    load_reference,
-    load_trained,
-    tiny_model,
-)
 from repro_rl.run.preflight import check_model_text
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
+
+if TYPE_CHECKING:
+    from repro_rl.policy import TransformersPolicy
+    from repro_rl.run.models import Reference
 
 
 @dataclass(slots=True, frozen=True)
@@ -119,6 +114,8 @@ class Setup:
             except CheckpointError as error:
                 raise CheckpointError(f"policy.model={policy.model}: {error}") from error
             return policy.model
+        from repro_rl.run.models import tiny_model
+
         return tiny_model(folder, self.tiny_words(demos), policy.tiny, self.config.seed)
 
     def tiny_words(self, demos: Sequence[Trajectory] = ()) -> set[str]:
@@ -138,6 +135,8 @@ class Setup:
 
         Raises PreflightError when its chat template cannot serve the prompts.
         """
+        from repro_rl.run.models import load_trained
+
         config = self.config
         policy = load_trained(
             config.policy,
@@ -151,17 +150,21 @@ class Setup:
 
     def reference(self, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
         """The frozen reference model of an RL run, as far as its settings need one."""
+        from repro_rl.run.models import load_reference
+
         config = self.config
         return load_reference(
             config.policy,
             policy,
             warm_start,
-            kl=config.train.kl.active,
+            kl=config.train.kl.active or config.method.scores_reference,
             judge=config.method.judged_by_reference,
         )
 
     def sampler(self, policy: TransformersPolicy) -> Sampler:
         """What samples with the weights of ``policy``, see ``models.build_sampler``. The caller closes it."""
+        from repro_rl.run.models import build_sampler
+
         longest = self.context(policy.text).longest_sequence()
         return build_sampler(self.config.policy, policy, longest)
 
@@ -174,6 +177,8 @@ class Setup:
         config = self.config
         if is_api(path):
             return api_policy(config.api, config.prompt, path)
+        from repro_rl.run.models import load_policy
+
         policy = load_policy(config.policy, path)
         check_model_text(config.prompt, policy.text)
         return self.sampler(policy)
@@ -186,6 +191,8 @@ class Setup:
         config = self.config
         if not config.method.judged_by_reference or config.train.init is None:
             return None
+        from repro_rl.run.models import load_policy
+
         judge = load_policy(config.policy, start_model(config.train.init))
         check_model_text(config.prompt, judge.text)
         return judge
@@ -194,6 +201,8 @@ class Setup:
         """Dropout alone draws from torch's own generator: every update seeds it by its name."""
         lora = self.config.policy.lora
         if lora.rank and lora.dropout:
+            import torch
+
             torch.manual_seed(name_key(self.config.seed, "dropout", *names) >> 1)
 
 
@@ -228,7 +237,9 @@ def join_ranks(config: RunConfig) -> Ranks:
 
 def set_threads(threads: int) -> None:
     """Threads are a setting: on a busy machine two cost more than they bring (and change the last bits)."""
-    if threads:
+    if threads and find_spec("torch") is not None:
+        import torch
+
         torch.set_num_threads(threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -28,6 +28,19 @@ AFTER_WARMUP = (
     *("train.", "method.", "method=", "alarms."),
     *("eval.tasks", "eval.split", "eval.rollouts", "eval.temperature"),
 )
+# Credit rules without a step part that a discount or a weight of it could change.
+WHOLE_EPISODES = (
+    *(
+        "grpo",
+        "rloo",
+        "dr_grpo",
+        "maxrl",
+        "reinforce_pp",
+        "reinforce_pp_baseline",
+        "mt_grpo",
+        "mt_grpo_multi",
+    ),
+)
 SET_BY_STUDY = ("seed", "train.init", "method", "method.name")
 
 # Arms that are no method of their own, by name (ablations of docs/method.md).
@@ -263,15 +276,16 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
     method = run_config(study, item).method
     judged = "retrospective" in (method.shaping, method.alignment)
     idle = {
-        "method.gamma": method.credit in ("grpo", "rloo"),
-        "method.omega": method.credit in ("grpo", "rloo", "hgpo"),
+        "method.gamma": method.credit in WHOLE_EPISODES,
+        "method.omega": method.credit in (*WHOLE_EPISODES, "hgpo", "gagpo"),
+        "method.normalize": method.credit in WHOLE_EPISODES and method.credit != "grpo",
         "method.history": method.credit != "hgpo",
         "method.level_power": method.credit != "hgpo",
         "method.advantage_on": not method.progress,
         "method.beta": method.shaping == "none",
         "method.alpha": method.alignment == "none",
         "method.align_to": method.alignment == "none",
-        "method.anchor": not judged,
+        "method.anchor": not judged and method.value_source != "retrospective",
         "method.reflect_coef": not method.learns_to_judge,
         "method.reflect_share": not method.learns_to_judge,
         "method.rehearsal": not method.learns_to_judge and method.rehearsal_when == "learning",

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from repro_rl.errors import DataError
+from repro_rl.study.stats import average_ranks
 
 Record = Mapping[str, Any]
 Which = Literal["online", "retrospective", "truth"]
@@ -99,7 +99,7 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     data = np.asarray(pairs, dtype=np.float64)  # [n, 2]
     if np.all(data == data[0], axis=0).any():
         return None
-    x, y = rankdata(data, axis=0).T - (len(pairs) + 1) / 2
+    x, y = (average_ranks(column) - (len(pairs) + 1) / 2 for column in data.T)
     return float(np.clip(x @ y / math.sqrt(float(x @ x) * float(y @ y)), -1.0, 1.0))
 
 

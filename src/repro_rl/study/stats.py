@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from repro_rl.errors import DataError
 
@@ -36,7 +36,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
         )
     if trials == 0:
         return 0.0, 1.0
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     rate = successes / trials
     scale = 1 + z * z / trials
     centre = (rate + z * z / (2 * trials)) / scale
@@ -59,7 +59,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
         return _no_interval(data)
     mean = float(data.mean())
     error = float(data.std(ddof=1)) / math.sqrt(data.size)
-    half = float(stats.t.ppf(0.5 + confidence / 2, data.size - 1)) * error
+    half = student_quantile(0.5 + confidence / 2, data.size - 1) * error
     return Interval(mean, mean - half, mean + half, int(data.size))
 
 
@@ -98,18 +98,71 @@ def bootstrap_interval(
     point = float(statistic(data, axis=-1))
     if np.all(data == data[0]):
         return Interval(point, point, point, int(data.size))
-    result = stats.bootstrap(
-        (data,),
-        statistic,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        batch=max(1, 4_000_000 // data.size),  # bounds the memory of the resamples
-        random_state=np.random.default_rng(seed),
+    rng = np.random.default_rng(seed)
+    batch = max(1, 4_000_000 // data.size)  # bounds the memory of the resamples
+    parts = []
+    for done in range(0, resamples, batch):
+        index = rng.integers(0, data.size, (min(batch, resamples - done), data.size))
+        parts.append(statistic(data[index], axis=-1))
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(np.concatenate(parts), [tail, 100 - tail])
+    return Interval(point, float(low), float(high), int(data.size))
+
+
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks 1..n of ``values`` [n]; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The quantile of Student's t distribution, for ``probability`` from 0.5 on; about 12 digits.
+
+    ``freedom``: degrees of freedom, at least 1. By bisection of the distribution function.
+    """
+    high = 2.0
+    while _student_tail(high, freedom) > 1 - probability:
+        high *= 2
+    low = 0.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if _student_tail(middle, freedom) > 1 - probability else (low, middle)
+    return high
+
+
+def _student_tail(t: float, freedom: int) -> float:
+    """P(T > t) for t >= 0: half the regularized incomplete beta function at n / (n + t^2)."""
+    return 0.5 * _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularized incomplete beta function, by Lentz's continued fraction (DLMF 8.17.22)."""
+    if x > (a + 1) / (a + b + 2):  # where the fraction of the other tail converges faster
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    if x == 0:
+        return 0.0
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     )
-    return Interval(
-        point, float(result.confidence_interval.low), float(result.confidence_interval.high), int(data.size)
-    )
+    value, c, d = 1.0, 1.0, 0.0
+    for step in range(1000):
+        m = step // 2
+        if step == 0:
+            term = 1.0
+        elif step % 2:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1 / (1 + term * d)
+        c = 1 + term / c
+        value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * (value - 1) / a
 
 
 def _no_interval(data: NDArray[np.float64]) -> Interval:

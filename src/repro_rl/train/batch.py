@@ -9,8 +9,9 @@ every copy (decision D55).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from repro_rl.policy.guided import padded_choices
 from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.types import Ids, Sample, TokenKind
 
-RowKey = tuple[bytes, bytes, tuple[tuple[int, Ids], ...]]
-Scales = Mapping[TokenKind, float]  # weight of a token of each kind in the loss
+RowKey = tuple[bytes, bytes, tuple[tuple[int, Ids], ...], bytes]
+# Weight of a token of each kind in the loss: one number, or a function of the tokens of its kind in its row.
+Scales = Mapping[TokenKind, float | Callable[[Any], Any]]
 PADDING_RATIO = 4  # most cells of attention for each node of a tree
 
 
@@ -37,6 +39,7 @@ class Row:
     count: int  # of copies
     allowed: Mapping[int, Ids] = field(default_factory=dict)  # see Sample
     parts: NDArray[np.int64] | None = None  # [L], see Sample; of demonstrations, which are never merged
+    teacher: NDArray[np.float32] | None = None  # [L], see Sample; copies have the same
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -64,7 +67,9 @@ class Targets:
     negative: torch.Tensor
     logprob: torch.Tensor
     scale: torch.Tensor  # weight of a token of this kind, see Scales
+    row: torch.Tensor  # int64, equal for the targets of one kind in one row
     choices: Choices | None = None  # of guided answers
+    teacher: torch.Tensor | None = None  # see Row; NaN where there is none
 
 
 @dataclass(slots=True, frozen=True)
@@ -94,11 +99,13 @@ class Batch:
     targets: Targets
     reference: torch.Tensor | None = None  # see loss.reference_values
     parts: NDArray[np.int64] | None = None  # [T], of demonstrations: see Sample; numbered over all rows
+    distill_scale: float = 0.0  # weight of a token in self-distillation: 1 / those of the mini-batch
 
 
 def row_key(row: Row | Sample) -> RowKey:
     """Rows and samples with equal keys can be one row."""
-    return row.ids.tobytes(), row.kind.tobytes(), tuple(row.allowed.items())
+    teacher = b"" if row.teacher is None else row.teacher.tobytes()
+    return row.ids.tobytes(), row.kind.tobytes(), tuple(row.allowed.items()), teacher
 
 
 def single_row(sample: Sample) -> Row:
@@ -112,6 +119,7 @@ def single_row(sample: Sample) -> Row:
         count=1,
         allowed=sample.allowed,
         parts=sample.parts,
+        teacher=sample.teacher,
     )
 
 
@@ -136,6 +144,15 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
 def trained_tokens(rows: Sequence[Row], kind: TokenKind) -> int:
     """Tokens of a kind, in all copies."""
     return sum(row.count * int((row.kind == kind).sum()) for row in rows)
+
+
+def taught_tokens(rows: Sequence[Row]) -> int:
+    """Tokens that self-distillation has a teacher for, in all copies."""
+    return sum(
+        row.count * int((~np.isnan(row.teacher) & row.trained).sum())
+        for row in rows
+        if row.teacher is not None
+    )
 
 
 def split_rows(rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
@@ -208,22 +225,34 @@ class Collation:
         row_index, column = np.nonzero(kind[:, 1:])
         cells = row_index, column + 1
         copies = np.array([row.count for row in rows], dtype=np.float32)
-        table = np.zeros(len(TokenKind), dtype=np.float32)
-        for name, scale in scales.items():
-            table[name] = scale
         targets = Targets(
             token=self._tensor(ids[cells]),
             weight=self._tensor(copies[row_index]),
             positive=self._tensor(positive[cells]),
             negative=self._tensor(negative[cells]),
             logprob=self._tensor(logprob[cells]),
-            scale=self._tensor(table[kind[cells]]),
+            scale=self._tensor(token_scales(scales, kind, cells)),
+            row=self._tensor(row_index.astype(np.int64) * len(TokenKind) + kind[cells]),
             choices=self._choices(rows, ids, cells),
+            teacher=self._teacher(rows, cells),
         )
         parts = target_parts(rows)
         if self.as_tree and len(row_index):
             return Batch(tree_inputs(ids, row_index, column), targets, parts=parts)
         return Batch(self._padded(ids, row_index, column), targets, parts=parts)
+
+    def _teacher(
+        self, rows: Sequence[Row], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> torch.Tensor | None:
+        """[T], the teacher's log-probs of the targets in ``cells``, NaN where a row has none."""
+        if all(row.teacher is None for row in rows):
+            return None
+        width = max(len(row.ids) for row in rows)
+        table = np.full((len(rows), width), np.nan, dtype=np.float32)
+        for i, row in enumerate(rows):
+            if row.teacher is not None:
+                table[i, : len(row.teacher)] = row.teacher
+        return self._tensor(table[cells])
 
     def _choices(
         self, rows: Sequence[Row], ids: NDArray[np.int64], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -257,6 +286,17 @@ class Collation:
 
     def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def token_scales(
+    scales: Scales, kind: NDArray[np.int8], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> NDArray[np.float32]:
+    """[T], the weight of each target; ``kind`` [B, L], ``cells``: row and column of the targets."""
+    table = np.zeros((len(kind), len(TokenKind)), dtype=np.float32)
+    for name, scale in scales.items():
+        table[:, name] = scale((kind[:, 1:] == name).sum(axis=1)) if callable(scale) else scale
+    result: NDArray[np.float32] = table[cells[0], kind[cells]]
+    return result
 
 
 def target_parts(rows: Sequence[Row]) -> NDArray[np.int64] | None:

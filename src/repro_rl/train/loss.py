@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
+from repro_rl.losses.settings import DistillSection, LossSection
 from repro_rl.settings import require
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
+from repro_rl.train.objective import distillation, policy_gain
 
 KL_FORMS = ("exact", "k1", "k2", "k3")
 
@@ -22,10 +24,12 @@ KL_FORMS = ("exact", "k1", "k2", "k3")
 class LossSettings:
     """The objective of one token; the fields are those of the section ``train``."""
 
-    clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e
+    clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e, unless ``policy`` has bounds of its own
     kl: KlSection
     entropy_coef: float  # weight of the entropy bonus
     temperature: float  # that the samples were drawn at
+    policy: LossSection = field(default_factory=LossSection)
+    distill: DistillSection = field(default_factory=DistillSection)
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
@@ -45,6 +49,8 @@ class LossTerms:
     clipped: float
     mismatch: float  # sum of |log-prob of the trainer - log-prob of the sampler|
     tokens: float
+    distill: float = 0.0  # the loss of self-distillation, without its coefficient
+    taught: float = 0.0  # tokens with a teacher
 
 
 def reference_values(reference: Any, batch: Batch, form: str, temperature: float) -> torch.Tensor:
@@ -81,13 +87,16 @@ def kl_terms(
 
 
 def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
-    """PPO-clip (Schulman et al. 2017, equation 7) + KL - entropy bonus, summed over the trained tokens.
+    """The policy loss + KL - entropy bonus over the trained tokens, and self-distillation where asked for.
+
+    The loss is ``settings.policy``: PPO-clip (Schulman et al. 2017, equation 7) or another of
+    ``repro_rl.losses``.
 
     Each token weighs ``targets.scale``, as often as its row was sampled. ``batch.reference``: what
     ``reference_values`` gave for this form of the KL. Raises ConfigError when the KL needs it and it is None.
     """
     logits, index = target_logits(model, batch, settings.temperature)
-    targets, clip = batch.targets, settings.clip
+    targets = batch.targets
 
     choices = targets.choices
 
@@ -100,11 +109,7 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
     among = None if choices is None else choice_logprobs(logp, choices, index)
     weight = targets.weight
     chosen = target_logprobs(logp, batch, index)
-    ratio = (chosen - targets.logprob).exp()
-    gain = (
-        torch.clamp(ratio, max=1 + clip) * targets.positive
-        + torch.clamp(ratio, min=1 - clip) * targets.negative
-    )
+    gain, clipped = policy_gain(chosen, targets, settings.clip, settings.policy)
     with nullcontext() if settings.entropy_coef else torch.no_grad():
         entropy = per_target(entropy_of(logp), None if among is None else entropy_of(among))
     per_token = -gain
@@ -127,9 +132,12 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
         per_token = per_token + settings.kl.coef * weight * kl
         kl_sum = float((weight * kl).sum().detach())
     total = (per_token * targets.scale).sum()
+    distilled = torch.zeros(())
+    taught = 0.0
+    if settings.distill.coef and targets.teacher is not None:
+        distilled, taught = distillation(chosen, targets, settings.distill)
+        total = total + settings.distill.coef * batch.distill_scale * distilled
     with torch.no_grad():
-        above, below = ratio > 1 + clip, ratio < 1 - clip
-        clipped = (above & (targets.positive > 0)) | (below & (targets.negative < 0))
         return LossTerms(
             total=total,
             policy=float(-(gain * targets.scale).sum()),
@@ -138,6 +146,8 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
             clipped=float((clipped * weight).sum()),
             mismatch=float(((chosen - targets.logprob).abs() * weight).sum()),
             tokens=float(weight.sum()),
+            distill=float(distilled),
+            taught=taught,
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from repro_rl.dist.ranks import Ranks
 from repro_rl.train.batch import Row, RowKey, row_key
 
-TAILS = ("kind", "positive", "negative", "logprob")  # 0 before the first trained position
+TAILS = ("kind", "positive", "negative", "logprob", "teacher")  # not read before the first trained position
 
 
 def merge_over_ranks(ranks: Ranks, buckets: list[list[Row]]) -> list[list[Row]]:
@@ -48,7 +48,9 @@ def equal_counts(ranks: Ranks, micro_batches: list[list[Row]]) -> list[list[Row]
 def pack(row: Row) -> tuple[int, Row]:
     """A row in a fraction of the bytes: 32-bit ids, and its values from the first trained position on."""
     first = int(row.trained.argmax()) if row.trained.any() else len(row.kind)
-    tails: dict[str, Any] = {name: getattr(row, name)[first:] for name in TAILS}
+    tails: dict[str, Any] = {
+        name: getattr(row, name)[first:] for name in TAILS if getattr(row, name) is not None
+    }
     return first, replace(row, ids=row.ids.astype(np.int32), **tails)
 
 
@@ -58,6 +60,8 @@ def unpack(packed: tuple[int, Row]) -> Row:
     whole: dict[str, Any] = {}
     for name in TAILS:
         tail = getattr(row, name)
+        if tail is None:
+            continue
         whole[name] = np.concatenate([np.zeros(first, tail.dtype), tail])
     return replace(row, ids=row.ids.astype(np.int64), **whole)
 

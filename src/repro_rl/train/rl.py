@@ -16,6 +16,7 @@ from repro_rl.demos.store import load_demos
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import ApiError, PreflightError, TrainingStopped
 from repro_rl.policy.base import Sampler
+from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
 from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
 from repro_rl.rollout.samples import SampleFormat
@@ -35,15 +36,18 @@ from repro_rl.run.models import parameter_count
 from repro_rl.run.preflight import check_disk, check_prompt, check_training_panels, eval_contradictions
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
+from repro_rl.train.dynamic import fill_mixed, is_mixed
 from repro_rl.train.mismatch import build_correction
 from repro_rl.train.rehearsal import Rehearsal
 from repro_rl.train.schedule import (
     ReflectionSampling,
+    check_one_process,
     check_share,
     check_tasks,
     group_owners,
     task_schedule,
 )
+from repro_rl.train.scoring import Scorer
 from repro_rl.train.update import TrainedModel, Updater, check_kl
 from repro_rl.types import Group, Trajectory
 
@@ -118,7 +122,12 @@ class RLRun:
         accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         # After the accelerator: vLLM sets up torch.distributed for itself.
         self.sampler: Sampler = setup.sampler(self.policy)
-        self.updater = self._updater(reference.model, rehearsal, accelerator)
+        self.updater = self._updater(
+            reference.model if config.train.kl.active else None, rehearsal, accelerator
+        )
+        self.scorer = self._scorer(reference.model)
+        self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
+        self.dropped: list[Group] = []  # played in the iteration, and not trained on
         self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
         self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
         self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
@@ -141,7 +150,10 @@ class RLRun:
         )
 
     def rollout(self, iteration: int) -> list[Group]:
-        """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks."""
+        """Play and, where the method asks for it, reflect: G episodes of each of the iteration's tasks.
+
+        With ``train.dynamic_sampling``, what was played and is not trained on is left in ``dropped``.
+        """
         config = self.setup.config
         tasks = task_schedule(self.tasks.ids, config.seed, iteration, config.train.groups)
         played = self.setup.ranks.spread(
@@ -149,7 +161,14 @@ class RLRun:
             lambda groups: self._play(tasks, groups, iteration),
             prompts=self._records(iteration),
         )
-        return [Group(task, trajectories) for task, trajectories in zip(tasks, played, strict=True)]
+        groups = [Group(task, trajectories) for task, trajectories in zip(tasks, played, strict=True)]
+        self.dropped = []
+        if config.train.dynamic_sampling:
+            sampled = fill_mixed(
+                groups, lambda *more: self._play_more(iteration, *more), config.train.dynamic_sampling
+            )
+            groups, self.dropped = sampled.groups, sampled.dropped
+        return groups
 
     def owners(self, iteration: int) -> list[int]:
         """Which rank plays which of the iteration's groups."""
@@ -159,10 +178,15 @@ class RLRun:
     def credit(self, groups: Sequence[Group], iteration: int) -> None:
         """Rewards and advantages of every step and reflection, in place, as the method's settings say."""
         method = self.setup.config.method
+        self.scores = {} if self.scorer is None else self.scorer.score(groups, method)
         assign_credit(groups, method)
         if method.reflect:
-            choice = self.reflections.choice
-            trained = [choice.chosen(iteration, i, len(g.trajectories)) for i, g in enumerate(groups)]
+            choice, size = self.reflections.choice, self.setup.config.train.group_size
+            numbers = [g.trajectories[0].rollout // size for g in groups]  # among all groups played
+            trained = [
+                choice.chosen(iteration, number, len(g.trajectories))
+                for number, g in zip(numbers, groups, strict=True)
+            ]
             reflection_advantages(groups, trained)
 
     def step(self) -> dict[str, Any]:
@@ -175,7 +199,7 @@ class RLRun:
         update = self._update(groups, iteration)
         updated = time.perf_counter()
         self.iteration = iteration
-        trajectories = [t for g in groups for t in g.trajectories]
+        trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
         if broken := failures(trajectories):
             self.notify(f"iteration {iteration}: {broken.total()} episodes broke off: {common(broken)}")
         self.env_steps += sum(t.length for t in trajectories)
@@ -189,6 +213,8 @@ class RLRun:
             "seconds": round(self.seconds, 3),
             **rollout_metrics(trajectories),
             **group_metrics(groups),
+            **self._played(groups),
+            **self.scores,
             **self.context.metrics(trajectories),
             **update,
             "time/rollout": round(played - begin, 3),
@@ -222,12 +248,30 @@ class RLRun:
 
     # Parts of a step ------------------------------------------------------------------------------
 
-    def _play(self, tasks: Sequence[str], groups: Sequence[int], iteration: int) -> list[list[Trajectory]]:
-        """The episodes of these groups (indices in the iteration's tasks)."""
+    def _played(self, groups: Sequence[Group]) -> dict[str, float]:
+        """The metrics of dynamic sampling."""
+        if not self.setup.config.train.dynamic_sampling:
+            return {}
+        return {
+            "rollout/groups_played": float(len(groups) + len(self.dropped)),
+            "rollout/groups_mixed": float(sum(map(is_mixed, groups))),
+        }
+
+    def _play_more(self, iteration: int, number: int, played: int, count: int) -> list[Group]:
+        """``count`` groups for round ``number`` of dynamic sampling, after ``played`` groups."""
+        seed = name_key(self.setup.config.seed, "dynamic", number)
+        tasks = task_schedule(self.tasks.ids, seed, iteration, count)
+        episodes = self._play(tasks, range(count), iteration, played)
+        return [Group(task, trajectories) for task, trajectories in zip(tasks, episodes, strict=True)]
+
+    def _play(
+        self, tasks: Sequence[str], groups: Sequence[int], iteration: int, first: int = 0
+    ) -> list[list[Trajectory]]:
+        """The episodes of these groups (indices in ``tasks``), of which ``first`` groups came before."""
         config = self.setup.config
         size = config.train.group_size
         # A task drawn twice in an iteration needs other streams: rollouts are numbered through.
-        requests = [RolloutRequest(tasks[g], g * size + k) for g in groups for k in range(size)]
+        requests = [RolloutRequest(tasks[g], (first + g) * size + k) for g in groups for k in range(size)]
         judge = None
         if config.method.reflect:
             judge = Judge(lambda trajectory: self.reflections.of(iteration, trajectory), self.judge_policy)
@@ -261,6 +305,7 @@ class RLRun:
         check_prompt(self.context, setup.prompts, text, self.tasks.ids[0])
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
+        check_one_process(config, setup.ranks.world)
 
     def _rehearsal(self) -> Rehearsal | None:
         """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
@@ -280,6 +325,22 @@ class RLRun:
             ranks=self.setup.ranks,
         )
 
+    def _scorer(self, reference: Any) -> Scorer | None:
+        """What scores answers a second time; None where the method needs none."""
+        config = self.setup.config
+        if not config.method.scores:
+            return None
+        limits, positions = self.context.limits, self.policy.text.positions
+        longest = limits.prompt + limits.reflect_prompt
+        return Scorer(
+            self.policy,
+            reference,
+            self.setup.prompts,
+            longest if positions is None else min(longest, positions - limits.action),
+            config.train.micro_tokens,
+            config.train.temperature,
+        )
+
     def _updater(self, reference: Any, rehearsal: Rehearsal | None, accelerator: Accelerator) -> Updater:
         config, ranks = self.setup.config, self.setup.ranks
         trained = TrainedModel(
@@ -289,7 +350,8 @@ class RLRun:
             self.policy.precision,
             self.policy.packed_allowed,
         )
-        updater = Updater(trained, config.train, config.method.reflect_coef, accelerator, ranks)
+        method = config.method
+        updater = Updater(trained, config.train, method.reflect_coef, accelerator, ranks, method.distill)
         updater.rehearse = rehearsal.batches if rehearsal is not None else None
         updater.correction = build_correction(config.train.importance_cap, config.policy.backend)
         if updater.correction is not None and ranks.world > 1:

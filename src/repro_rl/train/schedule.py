@@ -69,6 +69,13 @@ def check_share(groups: int, world: int) -> None:
         )
 
 
+def check_one_process(config: RunConfig, world: int) -> None:
+    """Raises PreflightError for settings that several processes cannot share."""
+    what = "train.dynamic_sampling" if config.train.dynamic_sampling else config.method.scores
+    if what and world > 1:
+        raise PreflightError(f"{what} is for one training process; {world} were started.")
+
+
 @dataclass(frozen=True, slots=True)
 class ReflectionSampling:
     """How reflections are sampled: those trained on as the policy acts, others apart (decision D23)."""

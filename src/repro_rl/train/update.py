@@ -17,9 +17,11 @@ from repro_rl.config import TrainSection
 from repro_rl.dist.ranks import ALONE, Ranks
 from repro_rl.dist.sharding import whole_tensor
 from repro_rl.errors import PreflightError
+from repro_rl.losses.aggregation import token_weight
+from repro_rl.losses.settings import DistillSection
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
-from repro_rl.train.batch import Batch, Collation, Row, Scales, merge, trained_tokens
+from repro_rl.train.batch import Batch, Collation, Row, Scales, merge, taught_tokens, trained_tokens
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
 from repro_rl.train.mismatch import Correction
 from repro_rl.train.optimizers import build_optimizer
@@ -28,6 +30,7 @@ from repro_rl.train.schedule import minibatch_order
 from repro_rl.types import Sample, TokenKind
 
 EXACT_KL_VOCABULARY = 16_384  # of the exact KL every trained token keeps a whole distribution (decision D54)
+NO_DISTILLATION = DistillSection()
 Precision = Callable[[], AbstractContextManager[Any]]
 
 
@@ -61,10 +64,13 @@ class Updater:
         reflect_coef: float,
         accelerator: Accelerator,
         ranks: Ranks = ALONE,
+        distill: DistillSection = NO_DISTILLATION,
     ):
         self.trained, self.train, self.reflect_coef = trained, train, reflect_coef
         self.accelerator, self.ranks = accelerator, ranks
-        self.loss = LossSettings(train.clip, train.kl, train.entropy_coef, train.temperature)
+        self.loss = LossSettings(
+            train.clip, train.kl, train.entropy_coef, train.temperature, train.loss, distill
+        )
         self.rehearse: Callable[[int, int, Collation], list[Batch]] | None = None  # see Rehearsal.batches
         self.correction: Correction | None = None  # of samples that another program drew
         self.optimizer = build_optimizer(
@@ -113,6 +119,7 @@ class Updater:
         copies = sum(row.count for part in rows for row in part)
         return {
             **log.row(rehearsed=self.rehearse is not None),
+            **(log.distilled() if self.loss.distill.coef else {}),
             "update/lr": rate,
             "update/distinct_rows": distinct / max(copies, 1),
             **compared,
@@ -168,18 +175,28 @@ class Updater:
         return merge_over_ranks(self.ranks, [merge(bucket) for bucket in buckets])
 
     def _batches(self, rows: list[Row], collation: Collation) -> list[Batch]:
-        """This rank's micro-batches of a mini-batch; a token counts 1 / all its tokens of that kind."""
+        """This rank's micro-batches of a mini-batch; its tokens are averaged by kind."""
         if not rows:
             return []
         scales: Scales = {
-            TokenKind.ACT: 1 / max(trained_tokens(rows, TokenKind.ACT), 1),
-            TokenKind.REFLECT: self.reflect_coef / max(trained_tokens(rows, TokenKind.REFLECT), 1),
+            TokenKind.ACT: self._scale(rows, TokenKind.ACT, 1.0),
+            TokenKind.REFLECT: self._scale(rows, TokenKind.REFLECT, self.reflect_coef),
         }
+        taught = 1 / max(taught_tokens(rows), 1)
         chunks = collation.split(share_rows(self.ranks, rows), self.train.micro_tokens)
         return [
-            self._with_reference(collation.collate(chunk, scales))
+            self._with_reference(replace(collation.collate(chunk, scales), distill_scale=taught))
             for chunk in equal_counts(self.ranks, chunks)
         ]
+
+    def _scale(self, rows: list[Row], kind: TokenKind, coef: float) -> float | Callable[[Any], Any]:
+        """Weight of a token of ``kind``, by ``train.loss.aggregation``, over all copies of the mini-batch."""
+        how, tokens = self.train.loss, trained_tokens(rows, kind)
+        if how.aggregation == "token-mean":
+            return coef / max(tokens, 1)
+        with_tokens = sum(row.count for row in rows if (row.kind == kind).any())
+        weight = token_weight(how.aggregation, tokens=tokens, rows=with_tokens, scale=how.scale)
+        return lambda in_row: coef * weight(in_row)
 
     @torch.no_grad()
     def _with_reference(self, batch: Batch) -> Batch:
@@ -207,6 +224,8 @@ class UpdateLog:
         sums["entropy"] += terms.entropy
         sums["clipped"] += terms.clipped
         sums["tokens"] += terms.tokens
+        sums["distill"] += terms.distill
+        sums["taught"] += terms.taught
         if self.steps == 1:  # before the first step the weights are still the sampler's
             sums["mismatch"] += terms.mismatch
             sums["mismatch_tokens"] += terms.tokens
@@ -216,6 +235,14 @@ class UpdateLog:
         self.norms.append(norm)
         for name, value in sums.items():
             self.sums[name] += value
+
+    def distilled(self) -> dict[str, float]:
+        """The metrics of self-distillation."""
+        sums = self.sums
+        return {
+            "update/distill_loss": sums["distill"] / max(sums["taught"], 1.0),
+            "update/distill_share": sums["taught"] / max(sums["tokens"], 1.0),
+        }
 
     def row(self, *, rehearsed: bool) -> dict[str, float]:
         """The metrics; docs/metrics.md explains each."""

@@ -29,6 +29,7 @@ from repro_rl.config.recipe_files import merged, read_named, yaml_names
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import write_text
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
+from repro_rl.losses.settings import LossSection
 from repro_rl.run.folder import flatten
 from repro_rl.yaml_data import read_yaml
 
@@ -97,6 +98,14 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
     if method.judged_by_reference:
         raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
+    if method.scores:
+        raise ConfigError(f"{method.scores} is not available in verl: its trainer does no second scoring.")
+    if train.dynamic_sampling:
+        raise ConfigError("train.dynamic_sampling is not available in verl; use train.dynamic_sampling=0.")
+    if train.loss != LossSection():
+        raise ConfigError(
+            "train.loss is our trainer's; in verl set its own actor.policy_loss and actor.loss_agg_mode."
+        )
     config.prompt.require_window("The verl integration")
     if config.prompt.reflect_form != "free":
         raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")

@@ -10,8 +10,8 @@ from typing import ClassVar
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import PreflightError
 from repro_rl.policy.base import PromptText
-from repro_rl.policy.guided import token_guide
 from repro_rl.policy.text import TextCodec
+from repro_rl.policy.token_guide import token_guide
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.reflection import Judge

@@ -1,0 +1,164 @@
+"""One entry to every policy loss: ragged rows of numbers in by name; value and gradient out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.losses.aggregation import MODES, aggregate
+from repro_rl.losses.cispo import cispo_loss
+from repro_rl.losses.distill import gated_distillation, signed_distillation
+from repro_rl.losses.dppo import dppo_kl_loss, dppo_tv_loss
+from repro_rl.losses.gspo import gspo_loss
+from repro_rl.losses.kl import FORMS, kl_estimate
+from repro_rl.losses.ppo_clip import ppo_clip_loss
+from repro_rl.losses.sapo import sapo_loss
+from repro_rl.losses.settings import PUBLISHED
+from repro_rl.losses.tokens import LossTokens
+
+Rows = Sequence[Sequence[float]]
+TokenLoss = Callable[..., torch.Tensor]
+
+LOSSES: dict[str, TokenLoss] = {
+    "ppo_clip": ppo_clip_loss,
+    "cispo": cispo_loss,
+    "gspo": gspo_loss,
+    "sapo": sapo_loss,
+    "dppo_tv": dppo_tv_loss,
+    "dppo_kl": dppo_kl_loss,
+}
+# The aggregation of each loss's source.
+AGGREGATION = {"gspo": "seq-mean-token-mean", "sapo": "seq-mean-token-mean"}
+
+
+class _Case:
+    """Rows of a call, flat and back again; names that were not used are refused."""
+
+    def __init__(self, name: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]):
+        self.name, self.inputs, self.settings = name, dict(inputs), dict(settings)
+        self.lengths: list[int] | None = None
+
+    def flat(self, name: str, gradient: bool = False) -> torch.Tensor:
+        """[T] float64 of an input of ragged rows; a row may be empty. Raises ConfigError."""
+        if name not in self.inputs:
+            raise ConfigError(f"{self.name} needs the input {name!r}.")
+        rows: Rows = self.inputs.pop(name)
+        lengths = [len(row) for row in rows]
+        if self.lengths is not None and lengths != self.lengths:
+            raise ConfigError(f"{self.name}: the rows of {name} have other lengths than those before.")
+        self.lengths = lengths
+        values = [float(value) for row in rows for value in row]
+        return torch.tensor(values, dtype=torch.float64, requires_grad=gradient)
+
+    def rows_of(self, values: torch.Tensor) -> list[list[float]]:
+        """N lists of numbers from [T]."""
+        flat, ends = values.detach().tolist(), list(accumulate(self.lengths or []))
+        return [flat[end - size : end] for end, size in zip(ends, self.lengths or [], strict=True)]
+
+    @property
+    def row(self) -> torch.Tensor:
+        """[T], the row of each token."""
+        lengths = torch.tensor(self.lengths or [], dtype=torch.int64)
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+
+    def setting(self, name: str, otherwise: Any) -> Any:
+        return self.settings.pop(name, otherwise)
+
+    def done(self) -> None:
+        """Raises ConfigError for inputs and settings that nothing has read."""
+        for kind, left in (("input", self.inputs), ("setting", self.settings)):
+            if left:
+                raise ConfigError(f"{self.name}: unknown {kind} {', '.join(left)}.")
+
+    def result(self, losses: torch.Tensor, at: torch.Tensor, row: torch.Tensor) -> dict[str, Any]:
+        """The aggregated loss and its gradient by ``at`` [T]."""
+        mode = self.setting("aggregation", AGGREGATION.get(self.name, "token-mean"))
+        loss = aggregate(losses, row, mode, self.setting("scale", None))
+        self.done()
+        gradient = torch.autograd.grad(loss, at, allow_unused=True)[0] if loss.requires_grad else None
+        return {
+            "loss": float(loss.detach()),
+            "gradient": self.rows_of(torch.zeros_like(at) if gradient is None else gradient),
+        }
+
+
+def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
+    """A policy loss on given log-probs. Returns "loss" and "gradient" (by ``log_prob``), and further figures.
+
+    ``name``: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl, gated_distillation, opid, loss_aggregation or
+    kl_estimators. Inputs are ragged rows of tokens, lists of lists: log_prob, old_log_prob, advantages,
+    teacher_log_prob, ref_log_prob, token_losses; ``rows_used``: one bool a row. Losses are minimised. A
+    setting that is missing is as in the loss's source (``losses.settings.PUBLISHED``).
+
+    loss_aggregation returns one loss a mode; kl_estimators "value" and "gradient" of each form.
+    Raises UnknownNameError for an unknown loss, ConfigError for unknown or missing inputs and settings.
+    """
+    functions = {**dict.fromkeys(LOSSES, _policy), **OTHERS}
+    if name not in functions:
+        raise UnknownNameError(f"Unknown loss {name!r}{did_you_mean(name, functions)}")
+    return functions[name](_Case(name, inputs, settings or {}))
+
+
+def _policy(case: _Case) -> dict[str, Any]:
+    log_prob = case.flat("log_prob", gradient=True)
+    tokens = LossTokens(log_prob, case.flat("old_log_prob"), case.flat("advantages"), case.row)
+    own = {field: case.setting(field, value) for field, value in PUBLISHED[case.name].items()}
+    return case.result(LOSSES[case.name](tokens, **own), log_prob, tokens.row)
+
+
+def _used(case: _Case) -> torch.Tensor:
+    """[T] bool, tokens of rows that count."""
+    rows = case.inputs.pop("rows_used", [True] * len(case.lengths or []))
+    return torch.tensor([bool(value) for value in rows], dtype=torch.bool)[case.row]
+
+
+def _gated(case: _Case) -> dict[str, Any]:
+    log_prob, teacher = case.flat("log_prob", gradient=True), case.flat("teacher_log_prob")
+    used, row = _used(case), case.row
+    losses, gate = gated_distillation(log_prob, teacher, gate_beta=case.setting("gate_beta", 5.0))
+    gap = (teacher - log_prob).detach()[used]
+    count = max(len(gap), 1)
+    return {
+        **case.result(losses[used], log_prob, row[used]),
+        "gate_mean": float(gate[used].sum()) / count,
+        "gap_mean": float(gap.sum()) / count,
+    }
+
+
+def _opid(case: _Case) -> dict[str, Any]:
+    log_prob = case.flat("log_prob", gradient=True)
+    old, teacher = case.flat("old_log_prob"), case.flat("teacher_log_prob")
+    used = _used(case)
+    how = {"weight": case.setting("weight", "delta"), "clip": case.setting("clip", None)}
+    losses = signed_distillation(log_prob, old, teacher, **how)
+    return case.result(losses[used], log_prob, case.row[used])
+
+
+def _aggregation(case: _Case) -> dict[str, Any]:
+    losses, scale = case.flat("token_losses"), case.setting("scale", None)
+    case.done()
+    modes = [mode for mode in MODES if scale is not None or mode != "seq-mean-token-sum-norm"]
+    return {mode: float(aggregate(losses, case.row, mode, scale)) for mode in modes}
+
+
+def _kl(case: _Case) -> dict[str, Any]:
+    log_prob, reference = case.flat("log_prob", gradient=True), case.flat("ref_log_prob")
+    case.done()
+    result: dict[str, Any] = {}
+    for form in FORMS:
+        value = kl_estimate(form, log_prob, reference)
+        (gradient,) = torch.autograd.grad(value.sum(), log_prob)
+        result[form] = {"value": case.rows_of(value), "gradient": case.rows_of(gradient)}
+    return result
+
+
+OTHERS: dict[str, Callable[[_Case], dict[str, Any]]] = {
+    "gated_distillation": _gated,
+    "opid": _opid,
+    "loss_aggregation": _aggregation,
+    "kl_estimators": _kl,
+}

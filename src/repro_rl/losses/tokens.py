@@ -1,0 +1,33 @@
+"""What every policy loss reads: sampled tokens in a flat order, with the row that each belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+MAX_LOG_RATIO = 20.0  # log-ratios are clamped here before they become ratios (verl)
+
+
+@dataclass(slots=True)
+class LossTokens:
+    """T sampled tokens of several rows. Everything is [T]."""
+
+    log_prob: torch.Tensor  # of the policy in training; carries the gradient
+    old_log_prob: torch.Tensor  # of the policy that sampled
+    advantages: torch.Tensor
+    row: torch.Tensor  # int64: the sequence of each token
+
+    @property
+    def ratio(self) -> torch.Tensor:
+        """pi / pi_old."""
+        difference = self.log_prob - self.old_log_prob
+        return difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+def row_means(values: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """[T], for each token the mean of its row."""
+    size = int(row.max()) + 1 if row.numel() else 0
+    total = values.new_zeros(size).index_add(0, row, values)
+    count = values.new_zeros(size).index_add(0, row, torch.ones_like(values))
+    return (total / count.clamp(min=1)).index_select(0, row)

@@ -1,0 +1,53 @@
+"""Prompts with more in them than the agent had: how the episode ended, or the reflection on it.
+
+They are for scoring answers that were sampled without it (HCAPO, self-distillation), never for acting.
+"""
+
+from __future__ import annotations
+
+from repro_rl.policy.text import TextCodec
+from repro_rl.rollout.fit import largest_fitting, shorten
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.types import Ids, Step, Trajectory
+
+END, REFLECTION = "The episode ended like this:", "What was said of the episode afterwards:"
+
+
+def told(trajectory: Trajectory, what: str, prompts: PromptBuilder) -> str:
+    """The privileged text: "end" the last observation, "reflection" as written, "values" P_1..P_T.
+
+    "" where there is none: a reflection without valid values is not used.
+    """
+    if what == "end":
+        return trajectory.final_observation
+    reflection = trajectory.reflection
+    if reflection is None or not reflection.values or len(reflection.values) != trajectory.length:
+        return ""
+    if what == "values":
+        return prompts.reflection_target(reflection.values).strip()
+    return reflection.completion.text.strip()
+
+
+def privileged_ids(
+    step: Step, text: str, what: str, prompts: PromptBuilder, codec: TextCodec, limit: int
+) -> Ids | None:
+    """The ids of the step's prompt behind the privileged text, in at most ``limit`` tokens.
+
+    In full style a sentence announces the text, and a long text is shortened; compact prompts hold the bare
+    words. None without a text, and where it does not fit.
+    """
+    if not text:
+        return None
+    compact = prompts.fmt.style == "compact"
+    heading = "" if compact else f"{END if what == 'end' else REFLECTION}\n"
+    gap = " " if compact else "\n\n"
+
+    def attempt(characters: int | None) -> str | None:
+        part = text if characters is None else shorten(text, characters)
+        whole = f"{heading}{part}{gap}{step.prompt}"
+        return whole if len(codec.encode(whole)) <= limit else None
+
+    found = attempt(None)
+    if found is None and not compact:
+        found = largest_fitting(len(text), attempt)
+    return None if found is None else codec.encode(found)

@@ -1,0 +1,22 @@
+"""A model behind a server, as a policy that acts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repro_rl.config import API, ApiSection, PromptSection
+from repro_rl.errors import ConfigError
+from repro_rl.policy.http import ChatClient, HttpPolicy
+
+
+def api_policy(api: ApiSection, prompt: PromptSection, name: str | Path) -> HttpPolicy:
+    """The model ``api:MODEL`` behind the server of the section ``api``.
+
+    Raises ConfigError with compact prompts, which state neither rules nor goal.
+    """
+    if prompt.style == "compact":
+        raise ConfigError(
+            "An API model cannot read the compact prompts of tiny models; use a recipe in full style, such "
+            "as -c sokoban-qwen3, or prompt.style=full."
+        )
+    return HttpPolicy(ChatClient(api.model_copy(update={"model": str(name).removeprefix(API)})))

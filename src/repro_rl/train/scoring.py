@@ -1,0 +1,116 @@
+"""A second scoring of sampled answers: by the frozen reference, or under a prompt that tells more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro_rl.config import MethodSection
+from repro_rl.policy.packed import use_packed
+from repro_rl.policy.text import TextCodec
+from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.rollout.privileged import privileged_ids, told
+from repro_rl.rollout.samples import TrainedPart, make_sample
+from repro_rl.text.prompts import PromptBuilder
+from repro_rl.train.batch import Collation, Row, single_row
+from repro_rl.train.logits import target_logits, target_logprobs
+from repro_rl.types import Completion, Group, Ids, TokenKind, Trajectory
+
+
+@dataclass(slots=True, frozen=True)
+class Scorer:
+    """Adds to each completion's ``scored`` what the method reads: "reference", "hindsight", "teacher".
+
+    Every prompt stands for itself (``prompt.context=window``). The weights are those before the update.
+    """
+
+    policy: TransformersPolicy  # in training
+    reference: Any  # the frozen model, or None where nothing asks for it
+    prompts: PromptBuilder
+    limit: int  # most tokens of a prompt
+    micro_tokens: int
+    temperature: float  # that the answers were sampled at
+
+    def score(self, groups: Sequence[Group], method: MethodSection) -> dict[str, float]:
+        """Score every answer of these groups. Returns the metrics."""
+        trajectories = [t for group in groups for t in group.trajectories if t.steps]
+        metrics: dict[str, float] = {}
+        if method.scores_reference:
+            answers = [s.completion for t in trajectories for s in t.steps if s.completion.token_ids]
+            self._score([(c.prompt_ids, c) for c in answers], "reference", self.reference)
+        if method.scores_hindsight:
+            metrics["rollout/unscored_hindsight"] = self._told(trajectories, method.hindsight, "hindsight")
+            for step in (step for t in trajectories for step in t.steps):  # told nothing: as it was sampled
+                step.completion.scored.setdefault("hindsight", step.completion.logprobs.copy())
+        if method.distills:
+            metrics["rollout/unscored_teacher"] = self._told(
+                trajectories, method.distill.text, "teacher", won_only=method.distill.on == "won"
+            )
+        return metrics
+
+    def _told(
+        self, trajectories: Sequence[Trajectory], what: str, name: str, *, won_only: bool = False
+    ) -> float:
+        """Score under privileged prompts. Returns the share of answers that have none.
+
+        ``won_only``: lost episodes are told nothing.
+        """
+        requests: list[tuple[Ids, Completion]] = []
+        count = 0
+        codec: TextCodec = self.policy.text
+        for trajectory in trajectories:
+            text = "" if won_only and not trajectory.won else told(trajectory, what, self.prompts)
+            for step in trajectory.steps:
+                if not step.completion.token_ids:
+                    continue
+                count += 1
+                ids = privileged_ids(step, text, what, self.prompts, codec, self.limit)
+                if ids is not None:
+                    requests.append((ids, step.completion))
+        self._score(requests, name, self.policy.model)
+        return 1 - len(requests) / max(count, 1)
+
+    @torch.no_grad()
+    def _score(self, requests: Sequence[tuple[Ids, Completion]], name: str, model: Any) -> None:
+        """Write the log-probs of each completion after the given prompt; a given token has 0."""
+        rows: list[Row] = []
+        waiting: dict[int, Completion] = {}
+        for prompt, completion in requests:
+            part = TrainedPart(_after(prompt, completion), 0.0, TokenKind.ACT)
+            row = single_row(make_sample([part], 0))
+            completion.scored[name] = np.zeros(len(completion.token_ids), dtype=np.float32)
+            if row.trained[1:].any():
+                waiting[id(row)] = completion
+                rows.append(row)
+        as_tree = use_packed(self.policy.packed_allowed, model)
+        collation = Collation(self.policy.text.pad_id, self.policy.device, as_tree)
+        self.policy.model.eval()
+        for chunk in collation.split(rows, self.micro_tokens):
+            batch = collation.collate(chunk, {TokenKind.ACT: 1.0})
+            with self.policy.precision():
+                logits, index = target_logits(model, batch, self.temperature)
+            logp = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index).float().cpu().numpy()
+            start = 0
+            for row in chunk:
+                completion = waiting[id(row)]
+                size = len(completion.token_ids)
+                trained = row.trained[len(row.ids) - size :]
+                stop = start + int(trained.sum())
+                completion.scored[name][trained] = logp[start:stop]
+                start = stop
+
+
+def _after(prompt: Ids, completion: Completion) -> Completion:
+    """The same answer after another prompt."""
+    return Completion(
+        prompt,
+        completion.token_ids,
+        completion.logprobs,
+        completion.text,
+        completion.finished,
+        allowed=completion.allowed,
+    )

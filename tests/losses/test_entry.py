@@ -1,0 +1,92 @@
+"""The losses on numbers worked by hand, and what the entry refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from repro_rl.errors import ConfigError, UnknownNameError
+from repro_rl.losses import evaluate
+
+UP, DOWN = math.log(2.0), math.log(0.5)  # log-ratios: r = 2 and r = 0.5
+
+
+def one(name: str, difference: float, advantage: float, **settings: Any) -> tuple[float, float]:
+    """The loss and its gradient of a single token with the old log-prob -1."""
+    got = evaluate(
+        name, settings, log_prob=[[difference - 1]], old_log_prob=[[-1.0]], advantages=[[advantage]]
+    )
+    return got["loss"], got["gradient"][0][0]
+
+
+def test_ppo_clips_in_the_direction_of_the_update() -> None:
+    assert one("ppo_clip", 0.0, 3.0) == pytest.approx((-3.0, -3.0))
+    assert one("ppo_clip", UP, 3.0) == pytest.approx((-3.6, 0.0))
+    assert one("ppo_clip", UP, 3.0, clip_high=0.28) == pytest.approx((-3.84, 0.0))
+    assert one("ppo_clip", DOWN, 3.0) == pytest.approx((-1.5, -1.5))
+    assert one("ppo_clip", DOWN, -3.0) == pytest.approx((2.4, 0.0))
+    assert one("ppo_clip", UP, -3.0) == pytest.approx((6.0, 6.0))
+    assert one("ppo_clip", UP, -3.0, dual_clip=1.5) == pytest.approx((4.5, 0.0))
+
+
+def test_the_others_on_one_token() -> None:
+    log_prob = UP - 1
+    assert one("cispo", UP, 3.0) == pytest.approx((-1.2 * 3 * log_prob, -3.6))
+    assert one("cispo", UP, -3.0, clip_high=4.0) == pytest.approx((6 * log_prob, 6.0))
+    assert one("sapo", 0.0, 3.0) == pytest.approx((-6.0, -3.0))
+    # p goes from .368 to .736: too far for A > 0, not for A < 0
+    assert one("dppo_tv", UP, 3.0) == pytest.approx((0.0, 0.0))
+    assert one("dppo_tv", UP, -3.0) == pytest.approx((6 * log_prob, 6.0))
+    assert one("dppo_kl", UP, 3.0) == pytest.approx((0.0, 0.0))
+    assert one("dppo_kl", UP, -3.0, ratio_cap=1.5) == pytest.approx((4.5 * log_prob, 4.5))
+
+
+def test_gspo_has_one_ratio_a_row() -> None:
+    got = evaluate(
+        "gspo", {"clip_low": 0.5, "clip_high": 0.5},
+        log_prob=[[UP - 1, DOWN - 1], [UP - 1]], old_log_prob=[[-1.0, -1.0], [-1.0]],
+        advantages=[[1.0, 1.0], [1.0]],
+    )  # fmt: skip
+    # s is 1 in the first row; 2, clipped to 1.5, in the second
+    assert got["loss"] == pytest.approx((-1.0 - 1.5) / 2)
+    assert [x for row in got["gradient"] for x in row] == pytest.approx([-0.25, -0.25, 0.0])
+
+
+def test_aggregation_leaves_out_rows_without_tokens() -> None:
+    got = evaluate("loss_aggregation", {"scale": 4}, token_losses=[[1.0, 2.0, 3.0], [], [6.0]])
+    assert got == pytest.approx({
+        "token-mean": 3.0, "seq-mean-token-mean": 4.0, "seq-mean-token-sum": 6.0,
+        "seq-mean-token-sum-norm": 1.5, "token-sum": 12.0,
+    })  # fmt: skip
+    assert set(evaluate("loss_aggregation", token_losses=[[], []]).values()) == {0.0}
+
+
+def test_the_gate_only_raises_and_the_signed_form_may_lower() -> None:
+    rows = {"log_prob": [[-1.0, -1.0], [-1.0]], "teacher_log_prob": [[-0.5, -2.0], [0.0]]}
+    got = evaluate("gated_distillation", {"gate_beta": 1.0}, **rows, rows_used=[True, False])
+    gates = [1 / (1 + math.exp(-0.5)), 1 / (1 + math.e)]
+    assert got["gradient"][0] == pytest.approx([-gates[0] / 2, -gates[1] / 2])
+    assert got["gradient"][1] == [0.0]
+    assert got["loss"] == pytest.approx((gates[0] * 0.5 - gates[1]) / 2)
+    assert (got["gate_mean"], got["gap_mean"]) == pytest.approx((sum(gates) / 2, -0.25))
+    signed = evaluate("opid", None, **rows, old_log_prob=rows["log_prob"])
+    assert signed["gradient"][0] == pytest.approx([-0.5 / 3, 1 / 3])
+    none = evaluate("gated_distillation", None, **rows, rows_used=[False, False])
+    assert (none["loss"], none["gate_mean"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "inputs", "error", "message"),
+    [
+        ("ppo_clp", {}, {}, UnknownNameError, "did you mean 'ppo_clip'"),
+        ("ppo_clip", {}, {"log_prob": [[0.0]]}, ConfigError, "ppo_clip needs the input 'old_log_prob'"),
+        ("loss_aggregation", {"clip": 1}, {"token_losses": []}, ConfigError, "unknown setting clip"),
+        ("kl_estimators", {}, {"log_prob": [[0.0]], "ref_log_prob": [[]]}, ConfigError, "other lengths"),
+        ("loss_aggregation", {}, {"token_losses": [], "rows": 1}, ConfigError, "unknown input rows"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(name: str, settings: Any, inputs: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        evaluate(name, settings, **inputs)

@@ -1,0 +1,61 @@
+"""The settings of losses and self-distillation: what does not go together is named when they are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.errors import ConfigError
+from repro_rl.losses.settings import LossSection
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["train.loss.name=ppo"], r"train\.loss\.name: .*'ppo_clip'"),
+        (
+            ["train.loss.name=cispo", "train.loss.dual_clip=3"],
+            "'cispo' does not use dual_clip .only ppo_clip",
+        ),
+        (["train.loss.name=sapo", "train.loss.clip_high=0.3"], "'sapo' does not use clip_high"),
+        (["train.loss.tau_pos=1"], "'ppo_clip' does not use tau_pos .only sapo"),
+        (["train.loss.ratio_cap=5"], "does not use ratio_cap .only dppo_tv, dppo_kl"),
+        (["train.loss.clip_low=1.5"], "clip_low is 1.5, but a ratio is never below 0"),
+        (["train.loss.dual_clip=0.5"], r"train\.loss\.dual_clip: .*greater than 1"),
+        (["train.loss.aggregation=seq-mean-token-sum-norm"], "needs scale"),
+        (["train.loss.scale=5"], "scale has no effect with aggregation 'token-mean'"),
+        (
+            ["method=gigpo", "method.value_source=oracle"],
+            "'gigpo' has no table of state values; .*: g2po, gagpo",
+        ),
+        (["method=g2po", "method.value_source=retrospective"], r"'retrospective' needs method\.reflect true"),
+        (["method=g2po", "method.value_source=progress_advantage"], "unknown source of progress"),
+        (["method=repro", "method.alignment=progress_advantage"], "unknown source of progress"),
+        (["method=gigpo", "method.shaping_form=raw"], "shaping_form is 'raw', but method.shaping is 'none'"),
+        (["method=gigpo", "method.distill.coef=0.1"], r"needs method\.reflect true"),
+        (["method=self-distill", "method.distill.clip=1"], "'gated' has no such bound"),
+        (["method=self-distill-signed", "method.distill.gate_beta=1"], "no effect with form 'delta'"),
+        (["method=hcapo", "method.hindsight=reflection"], r"'reflection' needs method\.reflect true"),
+        (["method=hcapo", "method.hcapo.clip_low=2"], "must not exceed clip_high"),
+        (["method.overlong.factor=1"], r"needs method\.overlong\.max_length"),
+        (["method.overlong={factor: 1, max_length: 2, buffer: 3}"], "must not exceed max_length"),
+        (["method.overlong={factor: 1, max_length: 999}"], "no answer is longer than prompt.action_tokens"),
+        (["method.anchor_key=text"], "'state' or 'observation'"),
+    ],
+)
+def test_what_does_not_go_together_is_named(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("sokoban-tiny", settings)
+
+
+def test_a_part_of_a_methods_section_keeps_the_rest() -> None:
+    distill = load_config(
+        "sokoban-tiny", ["method=self-distill-signed", "method.distill.coef=0.2"]
+    ).method.distill
+    assert (distill.coef, distill.form) == (0.2, "delta")
+
+
+def test_bounds_are_as_given_or_as_published() -> None:
+    assert LossSection(name="gspo").value("clip_high") == 4e-4
+    assert LossSection(name="gspo", clip_high=0.1).value("clip_high") == 0.1
+    assert LossSection().value("clip_low", 0.3) == 0.3, "ppo_clip takes train.clip"
