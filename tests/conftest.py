@@ -52,6 +52,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cache"
     os.environ["REPRO_RL_CACHE"] = str(folder)
+    os.environ["REPRO_RL_HOME"] = str(folder.with_name("home"))
     return folder
 
 

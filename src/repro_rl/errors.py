@@ -38,6 +38,10 @@ class TaskError(ReproError, LookupError):
     """A task id or a split does not exist in this environment."""
 
 
+class EnvError(ReproError, RuntimeError):
+    """An environment broke its contract; it fails its episode, not the others."""
+
+
 class CheckpointError(ReproError, FileNotFoundError):
     """A checkpoint is missing, incomplete, or belongs to another run."""
 

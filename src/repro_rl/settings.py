@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from repro_rl.errors import ConfigError
+
 
 class Section(BaseModel):
     """A group of settings, also checked on assignment.
@@ -15,6 +17,12 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+def require(good: bool, name: str, value: object, range_: str) -> None:
+    """Raises ConfigError for a ``value`` that is not in its range; NaN is in none."""
+    if not good:
+        raise ConfigError(f"{name} is {value!r}; it must be {range_}.")
 
 
 def _switch(value: Any) -> Any:

@@ -45,11 +45,19 @@ def test_oracle_without_truth():
 def test_annotators_of_ones_own():
     rng = np.random.default_rng(0)
     with ANNOTATORS.isolated():
-        register_annotator("wild")(lambda trajectory, rng: [-5, 150.7, 100])
-        assert annotate(episode([0.0] * 3, False), "wild", rng) == (0, 99, 99)
-        assert annotate(episode([0.0] * 3, True), "wild", rng) == (0, 100, 100)
+        register_annotator("wild")(lambda trajectory, rng: [0, 50.0, np.int64(100)])
+        assert annotate(episode([0.0] * 3, False), "wild", rng) == (0, 50, 99)
+        assert annotate(episode([0.0] * 3, True), "wild", rng) == (0, 50, 100)
         with pytest.raises(DataError, match="'wild' gave 3 values for 2 steps"):
             annotate(episode([0.0] * 2, True), "wild", rng)
+
+
+@pytest.mark.parametrize("value", [0.5, -1, 101, 150.7, float("nan"), "50", None, True])
+def test_a_label_is_a_whole_number_of_percent(value):
+    with ANNOTATORS.isolated():
+        register_annotator("odd")(lambda trajectory, rng: [10, value])
+        with pytest.raises(DataError, match=r"field step 2: annotator 'odd' gave .*whole number of percent"):
+            annotate(episode([0.0] * 2, True), "odd", np.random.default_rng(0))
 
 
 def test_batch_annotators_of_ones_own():

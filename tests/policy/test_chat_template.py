@@ -354,3 +354,13 @@ def test_a_template_is_asked_once_for_every_white_space(monkeypatch):
         text.next_turn(f"the {number}\n")
     assert len(rendered) == 2
     assert not any("the" in message for message in rendered)
+
+
+def test_a_template_that_never_ends_is_ended(monkeypatch):
+    from repro_rl.policy import chat_template
+
+    monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.5)
+    tokenizer = family_tokenizer("chatml")
+    tokenizer.chat_template = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+    with pytest.raises(CheckpointError, match=r"fails with TookTooLong: it did not end within 0\.5 seconds"):
+        TextCodec(tokenizer)

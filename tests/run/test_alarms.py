@@ -7,7 +7,7 @@ import math
 import pytest
 
 from repro_rl.config import AlarmSection
-from repro_rl.run.alarms import Alarms
+from repro_rl.run.alarms import Alarms, evaluation_alarms, warmup_alarm
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,44 @@ def test_skipped_mini_batches_are_named_before_what_they_make_of_the_metrics():
     row = {"update/skipped": 2.0, "update/entropy": 0.0}
     assert "skipped" in alarms.check(row)[0][0]
     assert "mini-batches skipped" in alarms.check(row)[1]
+
+
+def test_a_warm_start_that_never_wins_is_named_now_and_then():
+    alarms = Alarms(AlarmSection(patience=1))
+    told = []
+    for iteration in range(1, 23):
+        warnings, reason = alarms.check({"rollout/success": 0.0})
+        assert reason is None
+        told += [iteration] if warnings else []
+    assert told == [1, 11, 21]
+    assert alarms.check({"rollout/success": 0.1}) == ([], None)
+    assert "no episode was won (1 iterations" in alarms.check({"rollout/success": 0.0})[0][0]
+
+
+def evaluated(**changes):
+    result = {
+        "episodes": 10,
+        "errors": 0.0,
+        "failures": {},
+        "api": None,
+        "invalid_rate": 0.2,
+        "format_rate": 0.9,
+    }
+    return evaluation_alarms({**result, **changes})
+
+
+def test_evaluations_that_say_nothing():
+    assert evaluated() == []
+    assert evaluated(invalid_rate=0.99, format_rate=0.01) == []
+    assert "Every action was impossible" in evaluated(invalid_rate=1.0)[0]
+    assert "No answer had the form" in evaluated(format_rate=0.0)[0]
+    some = evaluated(errors=3.0, failures={"lost": 2, "late": 1})
+    assert some == ["3 of 10 episodes broke off and count as not won: lost (2 times), late (1 times)."]
+    assert "No episode was played to its end" in evaluated(errors=10.0, failures={"lost": 10})[1]
+    assert evaluated(errors=3.0, api={"failed": 3}) == []
+
+
+def test_a_warmup_that_never_wins():
+    assert warmup_alarm([], 8) is None
+    assert warmup_alarm([0.0, 0.1], 8) is None
+    assert "success 0 in all 2 validations on 8 tasks" in warmup_alarm([0.0, 0.0], 8)

@@ -7,6 +7,7 @@ import pytest
 from repro_rl.config import ApiSection, PolicySection, PromptSection, load_config
 from repro_rl.errors import ConfigError
 from repro_rl.run import models
+from repro_rl.run.api_model import api_policy
 from repro_rl.run.setup import set_up
 
 
@@ -42,7 +43,7 @@ def test_an_api_model_has_no_weights_here():
     with pytest.raises(ConfigError, match="api:someone: an API model has no weights here"):
         models.load_policy(PolicySection(), "api:someone")
     with pytest.raises(ConfigError, match="cannot read the compact prompts"):
-        models.api_policy(ApiSection(), PromptSection(style="compact"), "api:someone")
+        api_policy(ApiSection(), PromptSection(style="compact"), "api:someone")
 
 
 def test_a_reference_is_loaded_as_far_as_it_is_needed(tiny_folder):

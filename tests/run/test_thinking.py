@@ -127,6 +127,6 @@ def judged_by(setup: Setup, folder: Path) -> Setup:
 
 @pytest.mark.parametrize("use", USES)
 def test_every_use_is_checked(use, warm, thinker):
-    setup = set_up(load_config(None, warm.settings))
+    setup = set_up(load_config(None, [*warm.settings, "eval.tasks=8"]))
     with pytest.raises(PreflightError, match=f"chat template of {thinker} opens a thought"):
         USES[use](setup, thinker)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from repro_rl.cli.terminal import clean_message
+
+# Of typer's own click or of another, which differs between its versions.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 # The order of `repro-rl --help`, whatever the order of the imports.
 COMMANDS = (
     *("demos", "warmup", "train", "eval", "report", "doctor", "play", "demo"),
@@ -20,6 +26,23 @@ class CommandGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         others = [name for name in super().list_commands(ctx) if name not in COMMANDS]
         return [name for name in COMMANDS if name in self.commands] + others
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _clean_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _clean_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """Wrong arguments are printed by typer itself, and may be names of files that others chose."""
+    try:
+        yield
+    except USAGE_ERROR as error:
+        raise clean_message(error) from error.__cause__
 
 
 app = typer.Typer(

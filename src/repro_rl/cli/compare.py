@@ -13,8 +13,8 @@ import typer
 
 from repro_rl.cli.app import app
 from repro_rl.cli.jobs_display import JobsDisplay
-from repro_rl.cli.options import parse_seeds
-from repro_rl.cli.show import console, say, table_without, visible
+from repro_rl.cli.options import parse_seeds, split_words
+from repro_rl.cli.show import allowed, console, say, table_without, visible
 from repro_rl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -68,14 +68,15 @@ def compare(
     """Compare methods over seeds: one warm start a seed, equal budgets, paired statistics, a page."""
     from repro_rl.study.folder import check_same
 
+    names, settings = split_words(words or [])
     changes: dict[str, Any] = {
         "recipe": source,
         "methods": list(methods) if methods else None,
         "seeds": parse_seeds(seeds) if seeds else None,
         "env_steps": env_steps,
-        "set": [word for word in words or [] if "=" in word],
+        "set": settings,
     }
-    study = _study([word for word in words or [] if "=" not in word], changes, out)
+    study = _study(names, changes, out)
     if not sweep:
         study = study.model_copy(update={"sweep": None})
     if only is Only.table:
@@ -137,7 +138,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
     ``changes``: what replaces the study's own; None or empty leaves it. Raises ConfigError for several names.
     """
     from repro_rl.study.definition import Study, load_study
-    from repro_rl.study.folder import read_study
+    from repro_rl.study.folder import check_own, read_study
 
     if len(names) > 1:
         raise ConfigError(f"One study at a time, not {', '.join(names)}; settings are SECTION.KEY=VALUE.")
@@ -145,6 +146,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
     if names:
         return load_study(names[0], **changes)
     if present is not None and not any(changes.values()):
+        check_own(out, present, allowed)
         return Study.model_validate(present["study"])
     if not changes["methods"]:
         changes = {**changes, "methods": DEFAULT_METHODS}

@@ -26,16 +26,23 @@ def demo(
     out: Out = Path("runs/demo"),
 ) -> None:
     """The whole method on one environment: demonstrations, warmup, RePro-PO, evaluation, report."""
+    from repro_rl.policy.precision import resolve_device
     from repro_rl.report import build_report
+    from repro_rl.run.preflight import check_panel, check_validation_panel
+    from repro_rl.run.setup import build_pool
 
-    config = read_config(source, overrides, f"method.name={method}")
+    config = read_config(source, overrides, ("method.name", method))
     if not environments_work([config.env.name], config.env.settings, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
         )
+    resolve_device(config.policy.device)  # and not when the demonstrations are there
+    panel = build_pool(config.env).first.panel
+    check_validation_panel(panel, config.eval)
+    check_panel(panel, config.eval.split, config.eval.tasks, "eval.tasks")
     folder = make_demos(config, out / "demos")
     model = run_warmup_stage(config, folder, out / "warmup")
-    config = read_config(source, overrides, f"method.name={method}", f"train.init={model}")
+    config = read_config(source, overrides, ("method.name", method), ("train.init", str(model)))
     run = run_train_stage(config, out / "train")
     results = [run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS]
     console.print(eval_table(results))

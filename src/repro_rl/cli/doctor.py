@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_config
@@ -60,9 +59,10 @@ def doctor(
     if source is not None:
         raise ConfigError("--config belongs to --model: settings decide how a model is loaded.")
     names = [word for word in envs or [] if "=" not in word]
-    settings = env_settings([word for word in envs or [] if "=" in word])
-    if settings and len(names) != 1:
+    words = [word for word in envs or [] if "=" in word]
+    if words and len(names) != 1:
         raise ConfigError("Settings belong to one environment; name exactly one, such as webshop.")
+    settings = env_settings(names[0] if names else None, words)
     print_machine()
     raise typer.Exit(0 if environments_work(names, settings) else 1)
 
@@ -75,7 +75,7 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
     names = [word for word in overrides if "=" not in word]
     if names:
         raise ConfigError(f"With --model only SECTION.KEY=VALUE may follow; got {', '.join(names)}.")
-    config = read_config(source, list(overrides), f"policy.model={json.dumps(model)}")
+    config = read_config(source, list(overrides), ("policy.model", model))
     found = check_model(start_model(config.policy.model), config, prompts=source is not None)
     for name, value in found.facts.items():
         say(f"{name}: {visible(value)}")
@@ -101,11 +101,11 @@ def print_machine() -> None:
     console.print("   ".join(packages), highlight=False)
     for name, use in OPTIONAL.items():
         if importlib.util.find_spec(name) is None:
-            console.print(f"[dim]optional {name} is not installed ({use})[/]", highlight=False)
+            console.print(f"optional {name} is not installed ({use})", style="dim")
         elif name == "vllm":
             from repro_rl.policy.vllm.installed import importable
 
-            console.print(f"optional {escape(importable())} ({use})", highlight=False)
+            console.print(f"optional {importable()} ({use})")
 
 
 def environments_work(names: Sequence[str], settings: Mapping[str, Any], *, short: bool = False) -> bool:
@@ -123,13 +123,13 @@ def environments_work(names: Sequence[str], settings: Mapping[str, Any], *, shor
             env = factory()
             checks = check_env(env, factory=factory)
         except ReproError as error:
-            console.print(f"[red]✗[/] {name}: {error}", highlight=False)
+            console.print(_mark(False), f"{name}: {error}")
             good = False
             continue
         passed = all(check.ok for check in checks)
         good = good and passed
         if short and passed:
-            console.print(f"[green]✓[/] {name}: {len(checks)} checks, an expert plan wins", highlight=False)
+            console.print(_mark(True), f"{name}: {len(checks)} checks, an expert plan wins")
         else:
             _print_checks(name, env, checks)
     return good
@@ -137,11 +137,14 @@ def environments_work(names: Sequence[str], settings: Mapping[str, Any], *, shor
 
 def _print_checks(name: str, env: TextEnv, checks: Sequence[Check]) -> None:
     about = f"  {env.describe()}" if env.describe() else ""
-    console.print(f"[bold]{name}[/]{escape(about)}", highlight=False)
+    console.print(Text(name, "bold") + about)
     for check in checks:
         _print_check(check)
 
 
 def _print_check(check: Check) -> None:
-    mark = "[green]✓[/]" if check.ok else "[red]✗[/]"
-    console.print(f"  {mark} {check.name}: {escape(visible(check.detail))}", highlight=False)
+    console.print(" ", _mark(check.ok), f"{check.name}: {check.detail}")
+
+
+def _mark(good: bool) -> Text:
+    return Text("✓", "green") if good else Text("✗", "red")

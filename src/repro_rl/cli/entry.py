@@ -22,6 +22,7 @@ from repro_rl.cli import (  # noqa: F401  each adds its commands to app
 )
 from repro_rl.cli.app import app
 from repro_rl.cli.show import console, error_console
+from repro_rl.cli.terminal import clean_the_rest
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
 
@@ -32,6 +33,7 @@ def main() -> None:
     """Entry point. Errors of the package end with status 2 and no traceback; Ctrl-C with 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     rank, world = rank_and_world()
+    clean_the_rest()
     console.quiet = rank > 0  # of the other processes only errors are printed
     try:
         command = sys.argv[1] if len(sys.argv) > 1 else None
@@ -49,7 +51,7 @@ def main() -> None:
             sys.exit(2)  # all processes stop then, and the first one prints the reason
         if rank:
             error_console.print(f"process {rank}:", highlight=False)
-        error_console.print(f"[bold red]{type(error).__name__}[/]", highlight=False)
+        error_console.print(type(error).__name__, style="bold red")
         error_console.print(str(error), highlight=False, markup=False)
         if os.environ.get("REPRO_RL_TRACEBACK"):
             raise

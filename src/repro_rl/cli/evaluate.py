@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
-from repro_rl.cli.options import Overrides, read_config
+from repro_rl.cli.options import Overrides, read_run_config
 from repro_rl.cli.show import bar, console, eval_table, say
 
 if TYPE_CHECKING:
@@ -43,19 +42,23 @@ def eval_command(
     from repro_rl.cli.api import api_model, api_run, usage_notes
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
+    from repro_rl.run.alarms import evaluation_alarms
+    from repro_rl.run.preflight import eval_contradictions
 
-    own = Path(path) / "config.yaml"
-    source = source or (str(own) if own.exists() else None)
     model = api_model(Path(path))
-    config = read_config(source, overrides, *([f"api.model={json.dumps(model)}"] if model else []))
+    config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
     if model:
         out, name = out or api_run(model), name or api_run(model).name
     elif is_hub_name(path):  # a folder of the name would hide the model from then on
         out = out or api_run(path, "hub")
     elif is_gguf(path):
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
+    for line in eval_contradictions(config):
+        say(f"Careful: {line}")
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     console.print(eval_table([result]))
+    for line in evaluation_alarms(result):
+        say(f"Careful: {line}")
     if result["api"]:
         for line in usage_notes(result):
             say(line)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from repro_rl.cli.show import console, say, visible
@@ -37,9 +36,9 @@ class JobsDisplay:
         self._share: dict[str, float] = {}  # running job -> share done
         self._live = console.is_terminal or console.is_jupyter
         self._progress = Progress(
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<34}", markup=False),
             BarColumn(bar_width=14),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}", markup=False),
             console=console,
         )
         self._total = self._progress.add_task(label, total=max(sum(self._weights.values()), 1e-9), note="")
@@ -93,8 +92,8 @@ class JobsDisplay:
 
     def _show_row(self, name: str, share: float, note: str) -> None:
         if name not in self._rows:
-            self._rows[name] = self._progress.add_task(f"  {escape(name)}", total=1.0, note="")
-        self._progress.update(self._rows[name], completed=share, note=escape(note))
+            self._rows[name] = self._progress.add_task(f"  {name}", total=1.0, note="")
+        self._progress.update(self._rows[name], completed=share, note=note)
 
     def _reached(self) -> float:
         """Weight of all that is done, running jobs in part."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli.show import allowed
 from repro_rl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from repro_rl.config import RunConfig
+    from repro_rl.config import Override, RunConfig
 
 Source = Annotated[
     str | None,
@@ -24,27 +26,54 @@ Overrides = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
 
 
-def read_config(source: str | None, overrides: list[str] | None, *defaults: str) -> RunConfig:
+def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: Override) -> RunConfig:
     """The settings of a command.
 
     ``defaults`` are overrides that the command adds. Those of the user win.
     """
     from repro_rl.config import load_config
 
-    return load_config(source, overrides, defaults)
+    config = load_config(source, overrides, defaults)
+    if config.env.name != "sokoban" or config.demos.annotator != "oracle":
+        from repro_rl.run.preflight import check_names
+
+        check_names(config)
+    return config
 
 
-def env_settings(overrides: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts as keyword arguments of ``repro_rl.make``; values are YAML. Raises ConfigError."""
-    import yaml
+def read_run_config(
+    run: str | Path, source: str | None, overrides: Sequence[str] | None, *defaults: Override
+) -> RunConfig:
+    """The settings of ``source``, else of the run in a folder, else of the default recipe.
 
-    settings = {}
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise ConfigError(f"{override!r} is not KEY=VALUE.")
-        settings[key] = yaml.safe_load(value)
-    return settings
+    A person is asked about settings of a run that was not made here; see ``load_run_config``.
+    """
+    from repro_rl.config import load_run_config
+
+    if source is not None or not (Path(run) / "config.yaml").exists():
+        return read_config(source, overrides, *defaults)
+    return load_run_config(run, overrides, defaults, allow=allowed)
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of recipes or files, and settings SECTION.KEY=VALUE. A YAML file may have = in its name."""
+    settings = [word for word in words if "=" in word and not (is_yaml(word) and Path(word).is_file())]
+    return [word for word in words if word not in settings], settings
+
+
+def is_yaml(word: str) -> bool:
+    """Whether a word ends like the name of a YAML file."""
+    return Path(word).suffix in (".yaml", ".yml")
+
+
+def env_settings(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts as keyword arguments of ``repro_rl.make`` for the environment ``name``.
+
+    Values are as in ``env.settings.KEY=VALUE``. Raises ConfigError.
+    """
+    from repro_rl.config import env_values
+
+    return env_values(name, overrides)
 
 
 def parse_seeds(text: str) -> list[int]:

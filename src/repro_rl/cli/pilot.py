@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ import typer
 
 from repro_rl.cli.api import api_model
 from repro_rl.cli.app import app
-from repro_rl.cli.options import Overrides, parse_seeds, read_config
+from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
 from repro_rl.cli.show import bar, console, say, table_without, visible
 from repro_rl.cli.stages import make_demos, run_warmup_stage
 
 if TYPE_CHECKING:
-    from repro_rl.config import RunConfig
+    from repro_rl.config import Override, RunConfig
     from repro_rl.study.pilot import Condition
 
 # Columns that make a table too wide to read in a terminal.
@@ -112,16 +111,17 @@ def _read_config(
     overrides: Sequence[str], source: str | None, model: str | None, conditions: Sequence[Condition]
 ) -> tuple[RunConfig, bool]:
     """Settings, and whether each seed warms up a tiny model first. The user's settings win over ours."""
-    from repro_rl.config import load_config
     from repro_rl.study.pilot import warm_start_settings
 
-    if model and not source and (Path(model) / "config.yaml").exists():
-        source = str(Path(model) / "config.yaml")
-    warms_up = model is None and load_config(source, list(overrides)).policy.model == "tiny"
-    defaults = warm_start_settings(load_config(source).warmup, conditions) if warms_up else ONLY_EXPERTS
+    defaults: list[Override] = []
+    warms_up = model is None and read_config(source, overrides).policy.model == "tiny"
+    defaults += warm_start_settings(read_config(source, []).warmup, conditions) if warms_up else ONLY_EXPERTS
     name = api_model(Path(model)) if model else None
-    defaults = [*defaults, f"api.model={json.dumps(name)}"] if name else defaults
-    return read_config(source, list(overrides), *defaults), warms_up
+    if name:
+        defaults.append(("api.model", name))
+    if model:
+        return read_run_config(model, source, overrides, *defaults), warms_up
+    return read_config(source, overrides, *defaults), warms_up
 
 
 def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
+from repro_rl.cli.options import split_words
 from repro_rl.cli.show import console, say
 from repro_rl.errors import ConfigError
 
@@ -52,10 +53,10 @@ def plan(
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
 
-    sources = [word for word in words or [] if "=" not in word]
+    sources, settings = split_words(words or [])
     if len(sources) > 1:
         raise ConfigError(f"One config at a time; got {', '.join(sources)}.")
-    config = load_config(sources[0] if sources else None, [word for word in words or [] if "=" in word])
+    config = load_config(sources[0] if sources else None, settings)
     local = config.policy.model == "tiny" or Path(config.train.init or config.policy.model).exists()
     if probe is None:
         probe = "cpu" in (gpu or []) or (local and not gpu)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro_rl.cli.app import app
-from repro_rl.cli.options import env_settings
+from repro_rl.cli.options import env_settings, read_run_config
 from repro_rl.cli.show import console, visible
 from repro_rl.errors import TaskError
 
@@ -54,7 +54,7 @@ def open_env(name: str, overrides: list[str]) -> TextEnv:
     """The environment in the style that it has for people, where it has one, with the user's settings."""
     from repro_rl.envs.base import ENVS, TextEnv, make
 
-    settings = env_settings(overrides)
+    settings = env_settings(name, overrides)
     factory = ENVS.get(name)
     for_people = factory.for_people if isinstance(factory, type) and issubclass(factory, TextEnv) else {}
     return make(name, **{**for_people, **settings})
@@ -118,14 +118,15 @@ def _typed_action(env: TextEnv) -> str | None:
 
 def watch_agent(agent: str, source: str | None, checkpoint: str, split: str, task: str) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
-    from repro_rl.config import load_config
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
-    from repro_rl.run.loading import load_run
+    from repro_rl.run.loading import check_run
     from repro_rl.run.model_paths import find_agent
     from repro_rl.run.setup import set_up
 
     model = find_agent(agent, checkpoint)
-    config = load_config(source) if source else load_run(agent).config
+    if source is None:
+        check_run(agent)
+    config = read_run_config(agent, source, [])
     setup, section = set_up(config), config.eval
     judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
     request = RolloutRequest(pick_task(setup.pool.first, split, task), 0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
+import sys
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,21 +19,17 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from repro_rl.cli.terminal import (
+    SafeConsole,
+    visible as visible,  # for tables, whose layout needs the final text
+)
+from repro_rl.dist.launcher import rank_and_world
+
 if TYPE_CHECKING:
     from repro_rl.report.text_table import Table as ReportTable
 
-console = Console()
-error_console = Console(stderr=True)
-
-
-def visible(text: str) -> str:
-    """``text`` safe to print: control and text-direction characters of foreign data are written as codes."""
-    return "".join(
-        char
-        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
-        else f"\\u{ord(char):04x}"
-        for char in text
-    )
+console = SafeConsole()
+error_console = SafeConsole(stderr=True)
 
 
 def say(text: str) -> None:
@@ -82,12 +77,12 @@ def bar(label: str, total: int | None = None) -> Iterator[Bar]:
     plain = not (console.is_terminal or console.is_jupyter)
     whole = Column(no_wrap=True)  # in a narrow terminal only the note is wrapped
     columns = (
-        TextColumn("{task.description:<16}"),
+        TextColumn("{task.description:<16}", markup=False),
         BarColumn(bar_width=14, table_column=whole),
         MofNCompleteColumn(table_column=whole),
         TimeElapsedColumn(table_column=whole),
         TimeRemainingColumn(table_column=whole),
-        TextColumn("{task.fields[note]}", table_column=Column()),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column()),
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=plain) as progress:
         current = Bar(progress, label, total)
@@ -110,6 +105,16 @@ class MetricsNote:
         shown = [name for name in self.names if name in self.latest]
         note = "  ".join(f"{self.names[name]} {_short(self.latest[name])}" for name in shown)
         self.bar.at(row["iteration"], note)
+
+
+def allowed(question: str) -> bool:
+    """What a person answers to a question; False where nobody can be asked."""
+    alone = rank_and_world()[1] == 1
+    if not (alone and sys.stdin.isatty() and error_console.is_terminal):
+        return False
+    error_console.print(question, highlight=False, markup=False, soft_wrap=True)
+    error_console.print("Use these settings this once? [y/N] ", end="", highlight=False, markup=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _short(value: float) -> str:
@@ -166,11 +171,11 @@ def type_table(results: list[dict[str, Any]]) -> Table | None:
 def table_without(table: ReportTable, hidden: Container[str]) -> Table:
     """A table of a report for the terminal, less the columns named in ``hidden``."""
     columns = [index for index, name in enumerate(table.head) if name not in hidden]
-    printed = Table(title=escape(table.title), title_justify="left")
+    printed = Table(title=table.title, title_justify="left")
     for index in columns:
         printed.add_column(table.head[index], justify="left" if index == 0 else "right", no_wrap=True)
     for row in table.rows:
-        printed.add_row(*(escape(visible(row[index])) for index in columns))
+        printed.add_row(*(visible(row[index]) for index in columns))
     return printed
 
 

@@ -150,9 +150,8 @@ def train(
     ] = None,
 ) -> None:
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
-    defaults = [f"method.name={method}"] if method else []
-    defaults += [f"train.init={init}"] if init else []
-    config = read_config(source, overrides, *defaults)
+    given = {"method.name": method, "train.init": init}
+    config = read_config(source, overrides, *((name, value) for name, value in given.items() if value))
     run_train_stage(config, out or Path("runs") / config.method.name)
 
 

@@ -36,8 +36,8 @@ def _recipe(
     """Settings of both trainers."""
     from repro_rl.integrations.verl.recipe import load_verl_recipe
 
-    defaults = [f"method.name={method}"] if method else []
-    defaults += [f"train.init={init}"] if init else []
+    given = {"method.name": method, "train.init": init}
+    defaults = [(name, value) for name, value in given.items() if value]
     return load_verl_recipe(source, [*defaults, *(overrides or [])], hardware)
 
 

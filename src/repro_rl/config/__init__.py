@@ -4,7 +4,14 @@ An unknown setting is an error that names the nearest one.
 """
 
 from repro_rl.config.api import API, ApiBudget, ApiPrices, ApiSection, is_api
-from repro_rl.config.loading import dump_config, import_plugins, load_config, parse_config
+from repro_rl.config.loading import (
+    Override,
+    dump_config,
+    import_plugins,
+    load_config,
+    load_run_config,
+    parse_config,
+)
 from repro_rl.config.method import MethodSection
 from repro_rl.config.methods import METHODS, register_method
 from repro_rl.config.recipe_files import read_section, read_settings, recipe_names
@@ -22,6 +29,7 @@ from repro_rl.config.sections import (
     TrainSection,
     WarmupSection,
 )
+from repro_rl.config.values import env_values
 from repro_rl.config.vllm import VllmSection, VllmServerSection
 from repro_rl.settings import Section
 
@@ -38,6 +46,7 @@ __all__ = [
     "KlSection",
     "LoraSection",
     "MethodSection",
+    "Override",
     "PolicySection",
     "PromptSection",
     "RunConfig",
@@ -48,9 +57,11 @@ __all__ = [
     "VllmServerSection",
     "WarmupSection",
     "dump_config",
+    "env_values",
     "import_plugins",
     "is_api",
     "load_config",
+    "load_run_config",
     "parse_config",
     "read_section",
     "read_settings",

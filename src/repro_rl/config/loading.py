@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from repro_rl.config.methods import METHODS
 from repro_rl.config.recipe_files import env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
+from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
+from repro_rl.config.values import parse_text, section_of, type_of
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 
 # Settings whose wrong value may be an API key: messages leave it out.
@@ -53,28 +54,67 @@ def import_plugins(modules: Any) -> None:
             ) from error
 
 
+Override = str | tuple[str, Any]  # "section.key=value" as typed, or the dotted name and the value itself
+
+
 def load_config(
-    source: str | Path | None, overrides: list[str] | None = None, defaults: Sequence[str] = ()
+    source: str | Path | None, overrides: Sequence[Override] | None = None, defaults: Sequence[Override] = ()
 ) -> RunConfig:
-    """Read a YAML file or a built-in recipe, apply ``section.key=value`` overrides, validate.
+    """Read a YAML file or a built-in recipe, apply overrides, validate.
 
     ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
-    over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. Raises
-    ConfigError naming the file, the setting and, for an unknown name, the nearest one.
+    over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. The value of a
+    text setting is taken as typed, any other is YAML (see ``values``). Raises ConfigError naming the file,
+    the setting and, for an unknown name, the nearest one.
     """
     data = read_settings(source)
-    for override in (*defaults, *(overrides or [])):
-        _apply_override(data, override)
-    for default in defaults:  # again, where a whole section has replaced it
-        if _is_missing(data, default.partition("=")[0].split(".")):
-            _apply_override(data, default)
+    _override(data, overrides or (), defaults)
+    return _parse_naming(data, source, bool(overrides))
+
+
+def load_run_config(
+    run: str | Path,
+    overrides: Sequence[Override] | None = None,
+    defaults: Sequence[Override] = (),
+    *,
+    allow: Callable[[str], bool] | None = None,
+) -> RunConfig:
+    """The settings of the run in a folder, with overrides as in ``load_config``.
+
+    Of a run that was not made on this account, settings that may run code, reach the network or read a secret
+    (see ``trust``) are used only where ``overrides`` name them, or where ``allow`` says yes to a question
+    about them. Raises ConfigError naming them otherwise.
+    """
+    path = Path(run) / "config.yaml"
+    data = read_settings(path)
+    withheld: Withheld = {} if is_own(path) else withhold(data, Path(run))
+    _override(data, overrides or (), defaults)
+    missing = {keys: value for keys, value in withheld.items() if _is_missing(data, list(keys))}
+    if missing and not (allow is not None and allow(question(path, missing, advice=False))):
+        raise ConfigError(question(path, missing, advice=True))
+    put_back(data, missing)
+    return _parse_naming(data, path, bool(overrides))
+
+
+def _parse_naming(data: dict[str, Any], source: str | Path | None, overridden: bool) -> RunConfig:
+    """``parse_config``, whose error also says in which file the settings are."""
     try:
         return parse_config(data)
     except ConfigError as error:
         if source is None or not is_yaml_file(str(source)):
             raise
-        also = " or on the command line" if overrides else ""
+        also = " or on the command line" if overridden else ""
         raise ConfigError(f"{error}\nThe settings are in {source}{also}.") from error
+
+
+def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Sequence[Override]) -> None:
+    """Write overrides into the nested settings, in place; see ``load_config``."""
+    for override in (*defaults, *overrides):
+        _apply_override(data, override)
+    for default in defaults:  # again, where a whole section has replaced it
+        name = default.partition("=")[0] if isinstance(default, str) else default[0]
+        if _is_missing(data, name.split(".")):
+            _apply_override(data, default)
 
 
 def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
@@ -85,16 +125,9 @@ def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
     return isinstance(target, dict) and keys[-1] not in target
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    """Write one ``section.key=value`` into the nested settings, in place."""
-    key, sign, text = override.partition("=")
-    key = key.strip()
-    if not sign or not key:
-        raise ConfigError(f"Override {override!r} is not of the form section.key=value.")
-    try:
-        value = _number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Override {override!r}: the value is not YAML: {error}") from error
+def _apply_override(data: dict[str, Any], override: Override) -> None:
+    """Write one override into the nested settings, in place."""
+    key, value = _parsed(data, override) if isinstance(override, str) else override
     if key == "method" and isinstance(value, str):
         key = "method.name"
     if key == "env.name" and env_name(data) != value:
@@ -110,19 +143,26 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
+def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:
+    """The dotted name and the value of ``section.key=value``; ``data``: the settings that it changes."""
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"Override {override!r} is not of the form section.key=value.")
+    if key != key.rstrip():  # "key = value"
+        text = text.strip()
+    key = key.strip()
+    annotation = type_of(RunConfig, key.split("."), env_name(data))
+    if key == "method" and not text.lstrip().startswith("{"):
+        annotation = str
+    try:
+        return key, parse_text(text, annotation)
+    except ConfigError as error:
+        raise ConfigError(f"Override {override!r}: {error}") from error
+
+
 def dump_config(config: RunConfig) -> str:
     """The resolved settings as YAML; ``parse_config`` of it gives an equal config."""
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-
-
-def _number(value: Any) -> Any:
-    """``value`` as a float where it is the text of one: YAML reads 5e-4 as text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def readable(error: ValidationError, root: type[BaseModel]) -> str:
@@ -156,14 +196,7 @@ def _locate(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[typ
             path.append(str(part))
         elif inside:
             path.append(part)
-            below = _section_of(section.model_fields[part]) if part in section.model_fields else None
+            known = part in section.model_fields
+            below = section_of(section.model_fields[part].annotation) if known else None
             section, inside = below or section, below is not None
     return section, path
-
-
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The section class of a field, optional ones included; None for fields that are no sections."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None

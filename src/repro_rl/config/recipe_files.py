@@ -8,6 +8,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.run import RunConfig
+from repro_rl.config.values import as_typed
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files import load_yaml
 
@@ -23,14 +25,15 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     """
     name = str(source or "sokoban-tiny")
     visited: list[str] = []
-    layers: list[dict[str, Any]] = []
+    layers: list[tuple[dict[str, Any], dict[str, Any]]] = []  # values, and the same as texts
     while name not in visited:
         visited.append(name)
         try:
             data = read_named(name, SHIPPED, recipe_names())
+            texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
         except ConfigError as error:
             raise error if len(visited) < 2 else ConfigError(f"{visited[-2]}: base: {error}") from error
-        layers.append(data)
+        layers.append((data, texts))
         base = data.pop("base", None)
         if base is None:
             break
@@ -39,10 +42,11 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     else:
         raise ConfigError(f"base: {' -> '.join([*visited, name])} is circular.")
     settings: dict[str, Any] = {}
-    for data in reversed(layers):
-        if env_name(data) not in (None, env_name(settings)):
+    for data, texts in reversed(layers):
+        layer = _as_typed(data, texts, env_name(settings))
+        if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
-        settings = merged(settings, data)
+        settings = merged(settings, layer)
     return settings
 
 
@@ -52,6 +56,15 @@ def read_section(file: str | Path, name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise ConfigError(f"{file}: {name} must be a section (a mapping), not {section!r}.")
     return section
+
+
+def _as_typed(data: dict[str, Any], texts: dict[str, Any], env: Any) -> dict[str, Any]:
+    """The values of a file with text settings as they were typed; ``env``: the environment below it."""
+    section = data.get("env")
+    if isinstance(section, dict) and "name" not in section and env is not None:
+        data = {**data, "env": {"name": env, **section}}
+    typed: dict[str, Any] = as_typed(data, texts, RunConfig)
+    return typed
 
 
 def env_name(settings: dict[str, Any]) -> Any:
@@ -65,11 +78,19 @@ def is_yaml_file(name: str) -> bool:
     return Path(name).suffix in {".yaml", ".yml"}
 
 
-def read_named(name: str, folder: Traversable, names: Sequence[str], kind: str = "recipe") -> dict[str, Any]:
+def read_named(
+    name: str,
+    folder: Traversable,
+    names: Sequence[str],
+    kind: str = "recipe",
+    *,
+    as_texts: bool = False,
+) -> dict[str, Any]:
     """The mapping in a YAML file of the user, or in NAME.yaml of ``folder``; empty for an empty file.
 
-    ``names``: those that can be given instead of a file. ``kind``: what a message calls them. Raises
-    ConfigError for a missing or broken file, and for an unknown name.
+    ``names``: those that can be given instead of a file. ``kind``: what a message calls them. ``as_texts``:
+    every scalar is the text that is written. Raises ConfigError for a missing or broken file, and for an
+    unknown name.
     """
     if not is_yaml_file(name) and name not in names:
         raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
@@ -77,10 +98,10 @@ def read_named(name: str, folder: Traversable, names: Sequence[str], kind: str =
         raise ConfigError(f"No config file at {name}.")
     try:
         if is_yaml_file(name):
-            data = load_yaml(Path(name))
+            data = load_yaml(Path(name), as_texts=as_texts)
         else:
             with as_file(folder.joinpath(f"{name}.yaml")) as file:
-                data = load_yaml(file)
+                data = load_yaml(file, as_texts=as_texts)
     except DataError as error:
         raise ConfigError(str(error)) from error
     if data is None:

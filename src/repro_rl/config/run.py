@@ -18,11 +18,13 @@ from repro_rl.config.sections import (
 )
 from repro_rl.settings import Section
 
+MAX_SEED = 2**63 - 1  # the largest that all libraries take
+
 
 class RunConfig(Section):
     """All settings of a run; the resolved form is written into the run folder."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     plugins: list[str] = Field(
         default=[], description="modules imported first; they may register anything by name"
     )

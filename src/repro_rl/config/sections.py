@@ -56,7 +56,11 @@ class PolicySection(Section):
     vllm: VllmSection = VllmSection()
     tiny: TinySection = TinySection()
     lora: LoraSection = LoraSection()
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|mps|xpu|npu|hpu|mlu|musa|xla)(:[0-9]+)?$",
+        description="auto, cpu, cuda, cuda:1, ...",
+    )
     dtype: str = Field(
         "auto",
         description="a torch dtype, or auto: float32 weights to train (on a GPU under bfloat16 autocast), "
@@ -308,7 +312,7 @@ class EvalSection(Section):
     tasks: int = Field(500, gt=0)
     rollouts: int = Field(1, gt=0)
     temperature: float = Field(0.4, ge=0)
-    seed: int = 1234
+    seed: int = Field(1234, ge=0)
     validation_split: str = "validation"
     validation_tasks: int = Field(200, gt=0)
     validation_temperature: float = Field(0.4, ge=0)

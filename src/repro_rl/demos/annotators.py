@@ -7,6 +7,7 @@ episodes at once and may leave some unlabelled, naming the defects.
 
 from __future__ import annotations
 
+import numbers
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -102,13 +103,25 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
 
 
 def anchored(trajectory: Trajectory, labels: Sequence[int], name: str) -> tuple[int, ...]:
-    """``labels`` within 0..100, their end as the outcome demands. Raises DataError for another count."""
-    values = [min(100, max(0, int(value))) for value in labels]
+    """``labels`` with their end as the outcome demands.
+
+    Raises DataError for another count, and for a label that is no whole number within 0..100.
+    """
+    values = list(labels)
     if len(values) != len(trajectory.steps):
         raise DataError(
             f"annotator {name!r} gave {len(values)} values for {len(trajectory.steps)} steps",
             record=trajectory.task_id,
         )
+    for t, value in enumerate(values, 1):
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
+        if not (number and 0 <= value <= 100):
+            raise DataError(
+                f"annotator {name!r} gave {value!r}; progress is a whole number of percent, 0 to 100",
+                record=trajectory.task_id,
+                field=f"step {t}",
+            )
+    values = [int(value) for value in values]
     if trajectory.won:
         values[-1] = 100
     else:

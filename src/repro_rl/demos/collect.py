@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
 from repro_rl.random_streams import name_key
+from repro_rl.rollout.counts import common
 from repro_rl.rollout.episode import play_actions
 from repro_rl.types import Trajectory
 
@@ -79,6 +82,7 @@ def collect_demos(
     collection = _Collection(env, demos, order, seed, rng, hooks)
     experts = [*collection.experts(), *collection.wandering()]
     labelled = collection.noisy()
+    collection.warn_of_broken()
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
     annotate_all((*experts, *labelled), demos.annotator, context)
     return experts, labelled
@@ -95,6 +99,7 @@ class _Collection:
     rng: np.random.Generator
     hooks: CollectHooks
     tasks: int = 0  # taken from ``order`` so far
+    broken: Counter[str] = field(default_factory=Counter)  # episodes that broke off, by reason
 
     def experts(self) -> list[Trajectory]:
         """``demos.expert`` solved episodes. Raises DataError when the expert fails too often."""
@@ -103,7 +108,10 @@ class _Collection:
         while len(experts) < self.demos.expert:
             task_id = self._next_task()
             trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
-            if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
+            self._note(trajectory)
+            if (
+                not trajectory.won or trajectory.failed
+            ):  # some tasks have no solution, such as WebShop goals nothing matches fully
                 unsolved.append(trajectory)
                 if len(unsolved) > max(10, 3 * len(experts)):
                     raise self._failure(len(experts), unsolved)
@@ -118,8 +126,10 @@ class _Collection:
         for number in range(demos.wandering_episodes):
             rate = float(demos.noise[number % len(demos.noise)])
             task_id = self._next_task()
-            episodes.append(demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id)))
+            trajectory = demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id))
             self._done()
+            if not self._note(trajectory):
+                episodes.append(trajectory)
         return episodes
 
     def noisy(self) -> list[Trajectory]:
@@ -131,9 +141,10 @@ class _Collection:
         attempts = 0
         while any(missing.values()):
             if attempts > 50 * (demos.winning + demos.failing) + 1000:
+                broken = f"; {self.broken.total()} broke off: {common(self.broken)}" if self.broken else ""
                 raise DataError(
                     f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
-                    f"{attempts} tries; change demos.noise, demos.winning or demos.failing"
+                    f"{attempts} tries; change demos.noise, demos.winning or demos.failing{broken}"
                 )
             noise = float(demos.noise[attempts % len(demos.noise)])
             task_id = order[(first + attempts) % len(order)]
@@ -143,7 +154,7 @@ class _Collection:
                 key = name_key(self.seed, "noisy", task_id, attempts)
                 trajectory = wander(self.env, task_id, demos.agent, noise, key)
             attempts += 1
-            if not missing[trajectory.won]:
+            if self._note(trajectory) or not missing[trajectory.won]:
                 continue
             missing[trajectory.won] -= 1
             episodes.append(trajectory)
@@ -167,8 +178,27 @@ class _Collection:
         if self.hooks.on_done is not None:
             self.hooks.on_done(1)
 
+    def _note(self, trajectory: Trajectory) -> bool:
+        """Whether an episode broke off, which is counted; it is no demonstration."""
+        if trajectory.failed:
+            self.broken[str(trajectory.error)] += 1
+        return trajectory.failed
+
+    def warn_of_broken(self) -> None:
+        """Say how many episodes the environment broke off, and why."""
+        if self.broken:
+            warnings.warn(
+                f"{self.broken.total()} episodes broke off and are left out: {common(self.broken)}.",
+                stacklevel=3,
+            )
+
     def _failure(self, solved: int, unsolved: Sequence[Trajectory]) -> DataError:
         """The error of an expert that fails, with what may be changed."""
+        if self.broken:
+            return DataError(
+                f"the environment breaks off: {common(self.broken)}; run 'repro-rl doctor'",
+                record=unsolved[0].task_id,
+            )
         remedy = "run 'repro-rl doctor'"
         if any(self.demos.slips):
             limit = self.env.max_steps

@@ -76,6 +76,8 @@ def demonstrate(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int
     actions are random. ``seed`` decides the expert's ties and the mistakes.
     """
     trajectory, answers = _play(env, task_id, agent, rate, seed)
+    if trajectory.failed:  # it is not imitated
+        return trajectory
     for step, answer in zip(trajectory.steps, answers, strict=True):
         step.advice = Advice(answer, step.truth if answer == step.action else None)
     _add_truths(env, trajectory)

@@ -7,7 +7,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar, get_args
+from typing import Any, ClassVar, TypedDict, TypeVar, get_args
 
 import gymnasium
 from gymnasium import spaces
@@ -49,6 +49,7 @@ class TextEnv(gymnasium.Env[str, str]):
     name: str = ""
     max_steps: int = 0
     instructions: str = ""  # the rules as plain text, for prompts in the full style
+    settings_schema: ClassVar[type[Section] | None] = None  # of its keyword arguments, where there is one
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
     shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command
     observation_space: gymnasium.Space[str] = spaces.Text(max_length=1_000_000, min_length=0)

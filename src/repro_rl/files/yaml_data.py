@@ -18,6 +18,7 @@ from repro_rl.files.records import adapter, wrong_field
 T = TypeVar("T")
 TABLE = ConfigDict(extra="forbid")  # __pydantic_config__ of the dataclasses: unknown keys are errors
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_TEXT_LOADER: Any = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader  # every scalar is a text
 
 
 def read_yaml(path: Path, schema: type[T]) -> T:
@@ -31,16 +32,19 @@ def read_yaml(path: Path, schema: type[T]) -> T:
         raise wrong_field(error, file=path) from error
 
 
-def load_yaml(path: Path) -> Any:
-    """The value in a YAML file, UTF-8; None for an empty one. Raises DataError naming the file."""
-    return parse_yaml(read_text(path, MAX_YAML), file=path)
+def load_yaml(path: Path, *, as_texts: bool = False) -> Any:
+    """The value in a YAML file, UTF-8; None for an empty one. See ``parse_yaml``."""
+    return parse_yaml(read_text(path, MAX_YAML), file=path, as_texts=as_texts)
 
 
-def parse_yaml(text: str, *, file: object = None) -> Any:
-    """The value of a YAML text. Raises DataError naming ``file`` for what is broken or beyond a limit."""
+def parse_yaml(text: str, *, file: object = None, as_texts: bool = False) -> Any:
+    """The value of a YAML text; ``as_texts``: with every scalar as the text that is written.
+
+    Raises DataError naming ``file`` for what is broken or beyond a limit.
+    """
     try:
         _check_size(text)
-        value = yaml.load(text, _LOADER)
+        value = yaml.load(text, _TEXT_LOADER if as_texts else _LOADER)
         _check_numbers(value)
     except yaml.YAMLError as error:
         raise DataError(f"cannot be read as YAML: {error}", file=file) from error

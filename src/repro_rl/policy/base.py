@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from repro_rl.settings import require
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -27,6 +29,12 @@ class SamplingSettings:
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
+        require(0 <= self.temperature < math.inf, "temperature", self.temperature, "0 or more, and finite")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, up to 1")
 
 
 @dataclass(slots=True, frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.control_tokens import tokenizer_name
+from repro_rl.policy.time_limit import time_limit
 
 TEMPLATE_DATE = datetime(2024, 7, 26)  # "now" for every template: Llama 3.1's own, where it knows no date
 Thought = Literal["open", "closed", "free"]
@@ -24,6 +25,7 @@ THINK, THINK_END = "<think>", "</think>"
 THINK_TAGS = re.compile(r"(</?think>)")
 _MARKS = ("ask2b6e", "answer7f3a", "next4c1d", "reply9e05", "last8a7c")  # user, assistant, user, ...
 _PROBE = "Ab1 \"q\" 'p' <b>{x}</b> [y] (z) & %d \\n é_*#\n\n- at 1, 2: done."  # no template may change it
+MAX_SECONDS = 20.0  # of one rendering, which takes milliseconds
 MAX_TURNS = 1_000  # remembered turns, one for each white space around a text
 _AROUND = "use prompt.context=window or policy.chat=off"
 
@@ -132,14 +134,15 @@ class ChatTemplate:
     ) -> str:
         thinks = self.thinking if thinking is None else thinking
         try:
-            text = self.tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=source or self._source,
-                add_generation_prompt=generate,
-                tokenize=False,
-                enable_thinking=thinks,  # of Qwen3 and most others
-                thinking=thinks,  # of DeepSeek V3.1, Granite
-            )
+            with time_limit(MAX_SECONDS):  # transformers renders in a sandbox, but for any length of time
+                text = self.tokenizer.apply_chat_template(
+                    list(messages),
+                    chat_template=source or self._source,
+                    add_generation_prompt=generate,
+                    tokenize=False,
+                    enable_thinking=thinks,  # of Qwen3 and most others
+                    thinking=thinks,  # of DeepSeek V3.1, Granite
+                )
         except Exception as error:  # a template is code, so it may raise anything
             raise CheckpointError(
                 f"The chat template of {self.name} fails with {type(error).__name__}: {error}\n"

@@ -102,6 +102,7 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
 
     peft = _peft()
     base = base_of(folder)
+    _check_harmless(folder)
     try:
         shapes = _saved_shapes(folder)
         rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
@@ -121,6 +122,17 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
         )
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted.eval()
+
+
+def _check_harmless(folder: Path) -> None:
+    """peft imports the module that an adapter's file names for Megatron. Raises CheckpointError."""
+    settings = read_json(folder / ADAPTER_FILE)
+    if settings.get("megatron_config"):
+        raise CheckpointError(
+            f"Cannot load the adapter in {folder}: megatron_config in its {ADAPTER_FILE} would import the "
+            f"Python module {settings.get('megatron_core')!r}. Remove it there: layers of Megatron are not "
+            "used here."
+        )
 
 
 def _saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -9,15 +9,24 @@ from typing import Any
 import numpy as np
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import ReproError
 from repro_rl.policy.base import Keys, Policy, SamplingSettings
 from repro_rl.random_streams import name_key, stream_keys
+from repro_rl.rollout.contract import checked_reset, checked_step
 from repro_rl.rollout.env_pool import EnvPool
-from repro_rl.rollout.episode import Decision, add_step, begin_trajectory
+from repro_rl.rollout.episode import (
+    Decision,
+    add_step,
+    begin_trajectory,
+    concerns_all,
+    failed_trajectory,
+    reason_of,
+)
 from repro_rl.rollout.fit import FittedPrompt, fitting_prompt
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.types import Completion, Trajectory
+
+ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 
 # (task id, goal, first observation) -> texts of demonstrations, from the longest to "".
 Demonstrations = Callable[[str, str, str], Sequence[str]]
@@ -77,13 +86,11 @@ def begin_episodes(
     trajectories: list[Trajectory] = []
     for env, request in zip(pool.take(len(requests)), requests, strict=True):
         try:
-            observation, info = env.reset(options={"task": request.task_id})
-        except ReproError:
-            raise  # an unknown task or broken data file concerns every episode
-        except Exception as error:  # a lost server ends this episode only
-            failed = Trajectory(request.task_id, request.rollout, "", [], False, 0.0)
-            failed.fail(_reason(error, 0))
-            trajectories.append(failed)
+            observation, info = checked_reset(env.reset(options={"task": request.task_id}))
+        except Exception as error:  # a lost server or a broken contract ends this episode only
+            if concerns_all(error):
+                raise
+            trajectories.append(failed_trajectory(request.task_id, request.rollout, error))
             continue
         trajectory = begin_trajectory(request.task_id, request.rollout, observation, info)
         trajectories.append(trajectory)
@@ -123,13 +130,16 @@ def take_step(
         defects=parsed.defects if completion.finished else (*parsed.defects, "cut_off"),
     )
     try:
-        result = episode.env.step(parsed.action)
-    except Exception as error:  # a lost server or a broken game ends this episode only
-        episode.trajectory.fail(_reason(error, t))
+        result = checked_step(episode.env.step(parsed.action))
+    except Exception as error:  # a lost server, a broken game or contract ends this episode only
+        episode.trajectory.fail(reason_of(error, t))
         return False
     ended = add_step(episode.trajectory, decision, result)
     episode.history.append((episode.observation, parsed.action))
     episode.observation, episode.info = result[0], result[4]
+    if not ended and 0 < ENDLESS * episode.env.max_steps <= t:
+        episode.trajectory.fail(f"it did not end within {t} steps; max_steps is {episode.env.max_steps}")
+        return False
     return not ended
 
 
@@ -195,7 +205,3 @@ def act_together(
         if on_done is not None:
             on_done(len(live) - len(continuing))
         live = list(continuing)
-
-
-def _reason(error: Exception, t: int) -> str:
-    return f"{type(error).__name__} at step {t}: {error}"

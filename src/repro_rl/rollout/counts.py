@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,18 @@ from repro_rl.types import Group, Trajectory
 def success_rate(trajectories: Sequence[Trajectory]) -> float:
     """Share of won episodes."""
     return float(np.mean([t.won for t in trajectories])) if trajectories else 0.0
+
+
+def failures(trajectories: Sequence[Trajectory]) -> Counter[str]:
+    """How many episodes broke off, by reason."""
+    return Counter(str(trajectory.error) for trajectory in trajectories if trajectory.failed)
+
+
+def common(reasons: Counter[str], most: int = 3) -> str:
+    """The commonest reasons with their counts, as text."""
+    shown = [f"{reason} ({count} times)" for reason, count in reasons.most_common(most)]
+    more = len(reasons) - len(shown)
+    return ", ".join(shown) + (f" and {more} more reasons" if more > 0 else "")
 
 
 def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, EnvError, ReproError
+from repro_rl.rollout.contract import StepResult, checked_reset, checked_step
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
 
 
@@ -21,9 +22,6 @@ class Decision(NamedTuple):
     shortened: str = ""  # what the prompt lost, see ``Step.shortened``
     online: int | None = None  # q_t, 0..100
     defects: tuple[str, ...] = ()  # named parse defects of the completion
-
-
-StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
 
 def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[str, Any]) -> Trajectory:
@@ -62,16 +60,48 @@ def add_step(trajectory: Trajectory, decision: Decision, result: StepResult) -> 
 
 
 def play_actions(env: Any, task_id: str, choose: Callable[[dict[str, Any]], str]) -> Trajectory:
-    """A whole episode of an agent without a language model: ``choose`` maps ``info`` to the next action."""
-    observation, info = env.reset(options={"task": task_id})
-    trajectory = begin_trajectory(task_id, 0, observation, info)
+    """A whole episode of an agent without a language model: ``choose`` maps ``info`` to the next action.
+
+    An environment that fails, fails the episode. Raises what concerns all of them: an unknown task, or broken
+    data.
+    """
+    try:
+        observation, info = checked_reset(env.reset(options={"task": task_id}))
+        trajectory = begin_trajectory(task_id, 0, observation, info)
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        return failed_trajectory(task_id, 0, error)
     nothing, ended = no_completion(), False
     while not ended:
-        decision = Decision(observation, info["anchor"], choose(info), nothing)
-        result = env.step(decision.action)
+        try:
+            decision = Decision(observation, info["anchor"], choose(info), nothing)
+            result = checked_step(env.step(decision.action))
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            trajectory.fail(reason_of(error, len(trajectory.steps) + 1))
+            return trajectory
         ended = add_step(trajectory, decision, result)
         observation, info = result[0], result[4]
     return trajectory
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether an error of an environment's concerns every episode: an unknown task, or a broken data file."""
+    return isinstance(error, ReproError) and not isinstance(error, EnvError)
+
+
+def failed_trajectory(task_id: str, rollout: int, error: Exception) -> Trajectory:
+    """An episode that could not begin."""
+    failed = Trajectory(task_id, rollout, "", [], False, 0.0)
+    failed.fail(reason_of(error, 0))
+    return failed
+
+
+def reason_of(error: Exception, t: int) -> str:
+    """Why an episode failed at step ``t``; 0: at its reset."""
+    return f"{type(error).__name__} at step {t}: {error}"
 
 
 def with_completions(trajectory: Trajectory, change: Callable[[Completion], Completion]) -> Trajectory:

@@ -3,9 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from repro_rl.config import AlarmSection
+from repro_rl.rollout.counts import common
+
+NEVER_WON_EVERY = 10  # iterations between two warnings that nothing is won
+NEARLY_ALL = 0.999
+
+
+def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
+    """What makes the figures of an evaluation meaningless, each as a sentence.
+
+    ``result``: what ``repro_rl.study.evaluate`` returns.
+    """
+    episodes, broken = result["episodes"], int(result["errors"])
+    alarms = []
+    if broken and result["api"] is None:  # an API's are reported with its costs
+        reasons = common(Counter(result["failures"]))
+        alarms.append(f"{broken} of {episodes} episodes broke off and count as not won: {reasons}.")
+    if broken == episodes:
+        return [*alarms, "No episode was played to its end, so the success says nothing."]
+    if result["invalid_rate"] >= NEARLY_ALL:
+        alarms.append("Every action was impossible: does the model know this environment and its prompts?")
+    if result["format_rate"] <= 1 - NEARLY_ALL:
+        alarms.append(
+            "No answer had the form that prompts ask for: was the model taught these prompts (prompt.style, "
+            "prompt.think), and do its answers fit prompt.action_tokens?"
+        )
+    return alarms
+
+
+def warmup_alarm(successes: Sequence[float], tasks: int) -> str | None:
+    """A sentence on a warm start that no validation saw win; ``tasks``: of a validation. None without one."""
+    if not successes or max(successes) > 0:
+        return None
+    return (
+        f"The warm start never won: success 0 in all {len(successes)} validations on {tasks} tasks. RL "
+        "learns little from it; give warmup.updates or demos.expert more, or take easier tasks."
+    )
 
 
 @dataclass(slots=True)
@@ -31,6 +70,12 @@ class Alarms:
             warnings.append(f"{skipped:.0f} mini-batches skipped for a non-finite loss or gradient")
             if streak >= max(self.limits.patience, 1):
                 return warnings, f"{warnings[-1]}, {streak} iterations in a row"
+        never = self._count("never won", metrics.get("rollout/success") == 0)
+        if never and never % NEVER_WON_EVERY == 1:
+            warnings.append(
+                f"no episode was won ({never} iterations in a row): only shaped rewards teach anything; "
+                "train the warmup longer, or take easier tasks"
+            )
         for name, side, limit, advice in self._rules():
             value = metrics.get(name)
             if value is None:

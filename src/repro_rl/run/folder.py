@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, dump_config, read_settings
+from repro_rl.config.trust import signed_config
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import (
     Rows,
@@ -89,7 +90,7 @@ def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> boo
     for part in (folder, folder / "trajectories", folder / "eval"):
         sweep_temporaries(part)
     path = folder / "config.yaml"
-    text = dump_config(config)
+    text = signed_config(dump_config(config))
     continues = path.exists()
     if continues:
         old, new = flatten(read_settings(path)), flatten(config.model_dump(mode="json"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, load_config
+from repro_rl.config import RunConfig, load_run_config
 from repro_rl.errors import CheckpointError
 from repro_rl.files import read_json, whole_rows
 from repro_rl.rollout.record import read_trajectories
@@ -47,12 +47,23 @@ class LoadedRun:
         return find_model(self.folder, which)
 
 
-def load_run(folder: str | Path) -> LoadedRun:
-    """The run in ``folder``. Raises CheckpointError where there is none, ConfigError for broken settings."""
+def load_run(folder: str | Path, *, trust: bool = False) -> LoadedRun:
+    """The run in ``folder``.
+
+    ``trust``: use all its settings, also where somebody else made it (see ``load_run_config``). Raises
+    CheckpointError where there is none, ConfigError for broken settings and those that are not trusted.
+    """
+    path = Path(folder)
+    check_run(path)
+    config = load_run_config(path, allow=(lambda question: True) if trust else None)
+    return LoadedRun(path, config, read_manifest(path))
+
+
+def check_run(folder: str | Path) -> None:
+    """Raises CheckpointError where a folder is no run folder."""
     path = Path(folder)
     if not (path / "config.yaml").is_file():
         raise CheckpointError(
             f"{path} is not a run folder: config.yaml is missing. A model alone needs settings as well: "
             "--config RECIPE, where a command has it."
         )
-    return LoadedRun(path, load_config(path / "config.yaml"), read_manifest(path))

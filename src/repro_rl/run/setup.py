@@ -23,6 +23,7 @@ from repro_rl.config import (
 )
 from repro_rl.credit import ReflectionChoice
 from repro_rl.dist.ranks import JoinSettings, Ranks, join
+from repro_rl.envs.base import ENVS
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import CheckpointError, PreflightError
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
@@ -208,9 +209,10 @@ class Setup:
 def set_up(config: RunConfig, ranks: Ranks | None = None) -> Setup:
     """The objects that the settings stand for; ``ranks``: those that share the run, else who was launched.
 
-    Raises ConfigError when another rank was started with other settings, and whatever the environment raises
-    for its own.
+    Raises UnknownNameError for an environment that does not exist, ConfigError when another rank was started
+    with other settings, and whatever the environment raises for its own.
     """
+    ENVS.get(config.env.name)  # before the ranks wait for one another
     set_threads(config.policy.threads)
     return Setup(
         config=config,

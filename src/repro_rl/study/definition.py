@@ -61,7 +61,9 @@ def _overrides(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A value as an override is written: YAML on one line."""
+    """A value as an override is written: YAML on one line, None as nothing."""
+    if value is None:
+        return ""
     return str(yaml.safe_dump(value, default_flow_style=True, width=10**9)).split("\n...")[0].strip()
 
 

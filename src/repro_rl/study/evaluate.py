@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import ApiSection, RunConfig, dump_config
+from repro_rl.config.trust import signed_config
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
@@ -18,16 +19,19 @@ from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.hub import is_hub_name
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
-from repro_rl.rollout.counts import rollout_metrics
+from repro_rl.rollout.counts import failures, rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
+from repro_rl.run.preflight import check_panel
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
 from repro_rl.study.task_types import success_by_type
 from repro_rl.types import Trajectory
+
+MAX_REASONS = 20  # of broken episodes, that a result names
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ def evaluate(
     """
     setup, model = set_up(config), Path(model)
     check_context(config.prompt, model)
+    check_panel(setup.pool.first.panel, config.eval.split, config.eval.tasks, "eval.tasks")
     if policy is not None:
         return _evaluate(setup, model, policy, request, hooks or EvalHooks())
     with closing(setup.agent(model)) as opened:
@@ -173,6 +178,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
         "low": low,
         "high": high,
         "by_type": by_type or None,
+        "failures": dict(failures(trajectories).most_common(MAX_REASONS)),
         **{
             name: metrics[f"rollout/{name}"]
             for name in ("score", "length", "invalid_rate", "format_rate", "errors")
@@ -185,7 +191,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     if (out / "config.yaml").exists():
         return
     config = setup.config
-    write_text(out / "config.yaml", dump_config(config))
+    write_text(out / "config.yaml", signed_config(dump_config(config)))
     content = manifest(
         config,
         agent=str(model),

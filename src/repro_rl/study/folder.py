@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired
@@ -12,15 +13,19 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
+from repro_rl.config.recipe_files import is_yaml_file
+from repro_rl.config.trust import risky_overrides
 from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, write_json
 from repro_rl.files.records import Text
+from repro_rl.files.signature import has_signature, signature
 from repro_rl.run.folder import flatten, git_revision, versions
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
 
 FILE = "study.json"
+SIGNATURE = "written_here"  # key of this account's hash of the study in it
 
 
 class _Arm(TypedDict):
@@ -84,6 +89,33 @@ def check_same(out: Path, study: Study) -> None:
         )
 
 
+def check_own(out: Path, content: dict[str, Any], allow: Callable[[str], bool]) -> None:
+    """A study that somebody else made must not bring settings that are not trusted (see ``config.trust``).
+
+    ``allow`` answers a question about them. Raises ConfigError naming them.
+    """
+    if has_signature(_canonical(content["study"]), content.get(SIGNATURE)):
+        return
+    study = Study.model_validate(content["study"])
+    overrides = [*study.set, *(setting for arm in study.methods for setting in arm.set)]
+    if study.sweep is not None:
+        overrides += [*study.sweep.set, *(f"{name}=..." for name in study.sweep.knobs)]
+    found = [
+        *([f"recipe: {study.recipe}"] if is_yaml_file(study.recipe) else []),
+        *risky_overrides(overrides),
+    ]
+    text = (
+        f"{out / FILE} was not written on this account, or was edited since, and has settings that are not "
+        "trusted, as they may run code, reach the network or read files:\n  " + "\n  ".join(found)
+    )
+    if found and not allow(text):
+        raise ConfigError(f"{text}\nGive the study itself: repro-rl compare STUDY.yaml -o {out}")
+
+
+def _canonical(study: dict[str, Any]) -> str:
+    return json.dumps(study, sort_keys=True)
+
+
 def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) -> None:
     """Rewrite study.json; it lists the first start and every continuation.
 
@@ -106,13 +138,15 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
             "status": record.get("status", "not run"),
             "seconds": record.get("seconds"),
         }
+    settings = study.model_dump(mode="json")
     write_json(
         out / FILE,
         {
             **{key: old.get(key, value) for key, value in now.items()},
             "continued": [*old.get("continued", []), *([now] if old else [])],
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
-            "study": study.model_dump(mode="json"),
+            "study": settings,
+            SIGNATURE: signature(_canonical(settings)),
             "panels": panels(out),
             "jobs": recorded,
         },

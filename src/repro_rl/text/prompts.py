@@ -1,7 +1,8 @@
 """Prompts from template files, and the target texts of supervised training.
 
 Template files (Jinja2) are ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``. A file
-of the same name in ``template_dir`` replaces one. Their variables, of which an unknown one is an error:
+of the same name in ``template_dir`` replaces one. They are rendered in a sandbox (``text.sandbox``). Their
+variables, of which an unknown one is an error:
 
 - forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
   observation, admissible, history, step, max_steps
@@ -21,6 +22,7 @@ import jinja2
 from repro_rl.errors import ConfigError
 from repro_rl.text.guided import GuidedText
 from repro_rl.text.parse import TAG, TextFormat, parse_action
+from repro_rl.text.sandbox import PromptEnvironment, render
 
 TEMPLATES = Path(__file__).parent / "templates"
 ACT, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
@@ -124,14 +126,7 @@ class PromptBuilder:
                     f"{folders[0]}."
                 )
             folders.insert(0, folder)
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(folders),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-            auto_reload=False,
-        )
+        environment = PromptEnvironment(folders)
         self._act = self._compile(environment, ACT, folders)
         self._reflect = self._compile(environment, REFLECT, folders)
         self._demos = self._compile(environment, DEMOS, folders)
@@ -155,10 +150,9 @@ class PromptBuilder:
     def render(self, template: jinja2.Template, **variables: object) -> str:
         """Render a template with ``variables`` and those of the format. Raises ConfigError when it fails."""
         try:
-            return template.render(
-                progress=self.fmt.progress, think=self.fmt.think, report=self.fmt.report, **variables
-            )
-        except Exception as error:  # a template is code of the user, so it may raise anything
+            fmt = {"progress": self.fmt.progress, "think": self.fmt.think, "report": self.fmt.report}
+            return render(template, {**fmt, **variables})
+        except Exception as error:  # a template may be written by anybody, so it may raise anything
             raise ConfigError(f"The template {template.filename} cannot be rendered: {error}") from error
 
     def act(self, inputs: StepInputs) -> str:

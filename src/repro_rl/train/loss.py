@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
 from repro_rl.losses.settings import DistillSection, LossSection
+from repro_rl.settings import require
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
 from repro_rl.train.objective import distillation, policy_gain
@@ -28,6 +30,12 @@ class LossSettings:
     temperature: float  # that the samples were drawn at
     policy: LossSection = field(default_factory=LossSection)
     distill: DistillSection = field(default_factory=DistillSection)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        require(0 < self.clip < math.inf, "clip", self.clip, "above 0, and finite")
+        require(math.isfinite(self.entropy_coef), "entropy_coef", self.entropy_coef, "finite")
+        require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from repro_rl.errors import ApiError, PreflightError, TrainingStopped
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
-from repro_rl.rollout.counts import group_metrics, rollout_metrics
+from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.checkpoint import (
@@ -33,7 +33,7 @@ from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context, demos_of
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_disk, check_prompt
+from repro_rl.run.preflight import check_disk, check_prompt, check_training_panels, eval_contradictions
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
 from repro_rl.train.dynamic import fill_mixed, is_mixed
@@ -107,6 +107,9 @@ class RLRun:
         self.setup, self.out = setup, out
         self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
         start = find_start(setup, out)
+        panels = check_training_panels(setup.pool.first.panel, config.eval, config.train)
+        for line in panels + eval_contradictions(config):
+            self.notify(f"Careful: {line}")
         self.tasks = setup.panel(config.train.split)
         check_tasks(self.tasks.ids, config.train.split)
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
@@ -197,6 +200,8 @@ class RLRun:
         updated = time.perf_counter()
         self.iteration = iteration
         trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
+        if broken := failures(trajectories):
+            self.notify(f"iteration {iteration}: {broken.total()} episodes broke off: {common(broken)}")
         self.env_steps += sum(t.length for t in trajectories)
         if self._records(iteration) and self.setup.ranks.first:
             path = self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"

@@ -7,6 +7,7 @@ over-trained warm start leaves most task groups without any signal (decision D27
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from repro_rl.dist.sharding import copy_weights, whole_tensor
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
+from repro_rl.run.alarms import warmup_alarm
 from repro_rl.run.checkpoint import (
     latest,
     load_optimizer,
@@ -32,6 +34,7 @@ from repro_rl.run.checkpoint import (
 from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
+from repro_rl.run.preflight import check_validation_panel
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.validation import validation_success
 from repro_rl.train.batch import Batch, Collation
@@ -76,6 +79,7 @@ class WarmupRun:
     def __init__(self, setup: Setup, demos: Path, out: Path):
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
+        check_validation_panel(setup.pool.first.panel, config.eval)
         resumed = ranks.on_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
@@ -107,6 +111,8 @@ class WarmupRun:
             load_optimizer(checkpoint.folder, self.optimizer)
         self.resumed_at = self.update
         self.log = MetricsLog(out, self.update) if ranks.first else None
+        rows = self.log.rows if self.log is not None else []
+        self.successes: list[float] = [row["eval/success"] for row in rows if "eval/success" in row]
 
     def train(self, on_row: OnRow | None = None) -> None:
         """All updates that are left, or until the validation success reaches its target."""
@@ -114,9 +120,16 @@ class WarmupRun:
         while self.update < section.updates and not self.stopped:
             self.update += 1
             row = self._step()
+            if self.skipped == 1:
+                warnings.warn(
+                    f"Update {self.update}: the loss or its gradient was NaN or infinite; it is not applied. "
+                    f"{MAX_SKIPPED} such updates in a row stop the warmup.",
+                    stacklevel=2,
+                )
             acting = self.update > section.forward_from
             if section.target_success is not None and acting and self.update % section.check_every == 0:
                 row["eval/success"] = self._validate()
+                self.successes.append(row["eval/success"])
                 self.stopped = row["eval/success"] >= section.target_success
             last = self.update == section.updates or self.stopped
             if self.update % section.save_every == 0 or last:
@@ -129,6 +142,9 @@ class WarmupRun:
             if due and not self.skipped:
                 self._save()
             self._check_skipped()
+        alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
+        if alarm is not None:
+            warnings.warn(alarm, stacklevel=2)
 
     def write_model(self) -> Path:
         """The finished model, an adapter added to its weights, in ``out/model``."""
@@ -221,6 +237,11 @@ class WarmupRun:
             sums["forward_loss"] += float(loss)
             count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
+        if not math.isfinite(summed["forward_loss"]):
+            raise TrainingStopped(
+                f"Warmup stopped at update {self.update}: the loss on held-out episodes is NaN or infinite. "
+                f"Lower warmup.lr or warmup.grad_clip; the checkpoint before is in {self.out}."
+            )
         measured = {"loss": summed["forward_loss"], **accuracies(summed)}
         names = {name: f"held_out_{name}" for name in measured}
         return {f"warmup/{names[name]}": value for name, value in measured.items()}

@@ -37,6 +37,7 @@ class AlfworldEnv(TextEnv):
     """
 
     name = "alfworld"
+    settings_schema = AlfworldSettings
 
     def __init__(self, **settings: Any):
         self.settings = chosen = read_settings("ALFWorld", AlfworldSettings, settings)

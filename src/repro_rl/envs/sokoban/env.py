@@ -40,6 +40,7 @@ class SokobanEnv(TextEnv):
     """
 
     name = "sokoban"
+    settings_schema = SokobanSettings
     for_people = MappingProxyType({"style": "grid"})
     shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})
 

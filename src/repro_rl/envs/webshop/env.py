@@ -63,6 +63,7 @@ class WebShopEnv(TextEnv):
     """
 
     name = "webshop"
+    settings_schema = WebShopSettings
     for_people = MappingProxyType({"style": "text_rich"})
 
     def __init__(self, **settings: Any):

@@ -6,7 +6,7 @@ A verl recipe is a YAML file with three keys: ``recipe`` (a recipe or settings f
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from repro_rl.config import (
+    Override,
     PolicySection,
     PromptSection,
     RunConfig,
@@ -59,7 +60,7 @@ def hardware_names() -> list[str]:
 
 
 def load_verl_recipe(
-    source: str | Path, overrides: list[str] | None = None, hardware: str | Path | None = None
+    source: str | Path, overrides: Sequence[Override] | None = None, hardware: str | Path | None = None
 ) -> VerlRecipe:
     """Read a verl recipe by name or file; ``overrides`` are ours, ``section.key=value``.
 
@@ -79,7 +80,7 @@ def load_verl_recipe(
         if key not in KEYS:
             raise ConfigError(f"{name}: unknown key {key!r}{did_you_mean(str(key), KEYS)}")
     ours = [
-        f"{key}={json.dumps(value)}"
+        (key, value)
         for key, value in flatten(data.get("settings") or {}).items()
         if key  # an empty mapping flattens to one empty name
     ]

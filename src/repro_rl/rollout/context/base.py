@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from repro_rl.envs.base import TextEnv
@@ -16,6 +16,7 @@ from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.reflection import Judge
 from repro_rl.rollout.samples import SampleFormat, guided_target, target_sample
+from repro_rl.settings import require
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.types import Group, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
@@ -32,6 +33,12 @@ class ContextLimits:
     action: int  # longest completion that acts
     reflection: int  # longest reflection
     cache: int  # chat: tokens of all conversations played at once, each at its longest
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a limit below 1."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(value >= 1, f"ContextLimits.{item.name}", value, "1 or more")
 
     def within(self, positions: int | None) -> ContextLimits:
         """The same budgets, but no sequence longer than ``positions``; None: not known."""

@@ -1,0 +1,90 @@
+"""The one place where text reaches a terminal: no text of others can drive it.
+
+A server, a model, a file or its name may hold escape sequences, other control characters, or characters that
+turn the direction of writing. They are written as codes such as ``\\u001b``, whatever printed them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+UNSAFE = (
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+)  # categories: control, format, surrogate, line and paragraph separators
+
+
+def visible(text: str) -> str:
+    """``text`` safe to print: control and text-direction characters are written as codes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in UNSAFE else f"\\u{ord(char):04x}"
+        for char in text
+    )
+
+
+class SafeConsole(Console):
+    """A console that writes every text through ``visible``; only rich's own control codes are kept.
+
+    Text is plain: square brackets in it mean no style, and no link. Styles are objects (``rich.text``).
+    """
+
+    def __init__(self, *, stderr: bool = False):
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or (segment.text.isascii() and segment.text.isprintable()):
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
+def clean_the_rest() -> None:
+    """What Python itself prints from now on is clean too: warnings, log records and tracebacks."""
+    warnings.formatwarning = _warning_text
+    if logging.getLogRecordFactory() is not _clean_record:
+        logging.setLogRecordFactory(_clean_record)
+    sys.excepthook = _print_traceback
+
+
+def _warning_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    text = f"Careful: {message}" if category is UserWarning else f"{category.__name__}: {message}"
+    where = f" ({filename}:{lineno})" if os.environ.get("REPRO_RL_TRACEBACK") else ""
+    return visible(f"{text}{where}\n")
+
+
+def _clean_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    try:
+        record.msg, record.args = visible(record.getMessage()), ()
+    except (TypeError, ValueError):  # of a library that logs a wrong format: logging reports it
+        record.msg = visible(str(record.msg))
+    return record
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(visible("".join(traceback.format_exception(kind, error, trace))))
+
+
+def clean_message(error: Any) -> Any:
+    """An error of the command's own words, which may be names of files, with its message safe to print."""
+    error.message = visible(error.message)
+    return error

@@ -1,0 +1,100 @@
+"""What an environment returns is checked where it comes in: one that breaks its contract fails its episode.
+
+Environments are code of others. A value of a wrong type would go far before it is noticed: into prompts,
+rewards and records of a whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from repro_rl.errors import EnvError
+
+StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
+
+
+def checked_reset(returned: Any) -> tuple[str, dict[str, Any]]:
+    """What ``env.reset`` returned: observation and info. Raises EnvError naming what is wrong."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise EnvError(f"reset() must return (observation, info), not {_kind(returned)}.")
+    observation, info = returned
+    _check_observation("reset", observation)
+    _check_info("reset", info)
+    return observation, info
+
+
+def checked_step(returned: Any) -> StepResult:
+    """What ``env.step`` returned. Raises EnvError naming what is wrong."""
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise EnvError(
+            f"step() must return (observation, reward, terminated, truncated, info), not {_kind(returned)}."
+        )
+    observation, reward, terminated, truncated, info = returned
+    _check_observation("step", observation)
+    if not _is_number(reward):
+        raise EnvError(f"step() returned the reward {reward!r}; it must be a finite number.")
+    for name, value in (("terminated", terminated), ("truncated", truncated)):
+        if not _is_bool(value):
+            raise EnvError(f"step() returned {name}={value!r}; it must be True or False.")
+    _check_info("step", info)
+    return observation, reward, bool(terminated), bool(truncated), info
+
+
+def _check_observation(method: str, observation: Any) -> None:
+    if not isinstance(observation, str):
+        raise EnvError(f"{method}() returned an observation of {_kind(observation)}; it must be text.")
+
+
+def _check_info(method: str, info: Any) -> None:
+    if not isinstance(info, dict):
+        raise EnvError(f"{method}() returned an info of {_kind(info)}; it must be a dict.")
+    for name in ("goal", "admissible", "anchor", "valid", "won", "score", "progress"):
+        if name not in info:
+            raise EnvError(f"{method}() returned an info without {name!r}.")
+    wrong = _wrong_in(info)
+    if wrong is not None:
+        name, needed = wrong
+        raise EnvError(f"{method}() returned info[{name!r}] = {str(info[name])[:80]!r}; it must be {needed}.")
+
+
+def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
+    """The first key whose value is wrong, and what it must be; None where all are right."""
+    admissible = info["admissible"]
+    texts = isinstance(admissible, Sequence) and not isinstance(admissible, str)
+    for name, good, needed in (
+        ("goal", isinstance(info["goal"], str), "text"),
+        ("admissible", texts and all(isinstance(item, str) for item in admissible), "a list of texts"),
+        ("anchor", _is_hashable(info["anchor"]), "hashable"),
+        ("valid", _is_bool(info["valid"]), "True or False"),
+        ("won", _is_bool(info["won"]), "True or False"),
+        ("score", _is_number(info["score"]), "a finite number"),
+        ("progress", info["progress"] is None or _is_number(info["progress"]), "a finite number or None"),
+    ):
+        if not good:
+            return name, needed
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value).__name__ in ("bool", "bool_")  # Python's, and numpy's under its names
+
+
+def _is_hashable(value: Any) -> bool:
+    if not isinstance(value, Hashable):
+        return False
+    try:
+        hash(value)  # a tuple is hashable only if its items are
+    except TypeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple) else type(value).__name__

@@ -1,0 +1,142 @@
+"""Environments that break their contract fail one episode."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from repro_rl.config import DemosSection
+from repro_rl.demos import collect_demos
+from repro_rl.envs import SokobanEnv, register_env
+from repro_rl.errors import DataError, EnvError, TaskError
+from repro_rl.rollout import EnvPool, RolloutRequest
+from repro_rl.rollout.contract import checked_reset, checked_step
+from repro_rl.rollout.counts import common, failures
+from support.episodes import SOKOBAN, run
+from support.scripted import ScriptedPolicy
+
+INFO = {
+    "goal": "win", "admissible": ["a"], "anchor": ("s", 1), "valid": True, "won": False, "score": 0.5,
+    "progress": None,
+}  # fmt: skip
+
+
+def test_what_keeps_the_contract_passes() -> None:
+    assert checked_reset(("seen", INFO)) == ("seen", INFO)
+    numpys = {**INFO, "won": np.bool_(True), "score": np.float32(1), "progress": np.float64(0.5)}
+    assert checked_step((np.str_("x"), np.float32(1), np.bool_(True), False, numpys))[2] is True
+    assert checked_step(("x", 0, False, True, {**INFO, "admissible": (), "brief": "b"}))[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, r"step\(\) must return .*, not NoneType"),
+        (("x", 0.0, False, INFO), "not tuple of 4"),
+        ((b"x", 0.0, False, False, INFO), "observation of bytes; it must be text"),
+        (("x", "1", False, False, INFO), "the reward '1'; it must be a finite number"),
+        (("x", float("nan"), False, False, INFO), "the reward nan"),
+        (("x", 0.0, None, False, INFO), "terminated=None"),
+        (("x", 0.0, False, "no", INFO), "truncated='no'"),
+        (("x", 0.0, False, False, None), "an info of NoneType"),
+        (("x", 0.0, False, False, {}), "an info without 'goal'"),
+        *(
+            (("x", 0.0, False, False, {**INFO, key: value}), re.escape(f"info['{key}']"))
+            for key, value in (
+                ("goal", 3),
+                ("admissible", "up"),
+                ("admissible", [1]),
+                ("anchor", ["list"]),
+                ("anchor", (["list"],)),
+                ("valid", 1),
+                ("won", None),
+                ("score", float("inf")),
+                ("score", "1"),
+                ("progress", float("nan")),
+                ("progress", "half"),
+            )
+        ),
+    ],
+)
+def test_what_breaks_it_is_named(returned: Any, message: str) -> None:
+    with pytest.raises(EnvError, match=message):
+        checked_step(returned)
+
+
+@pytest.mark.parametrize(("returned", "message"), [("x", "not str"), (("x", {"goal": "g"}), "'admissible'")])
+def test_so_at_a_reset(returned: Any, message: str) -> None:
+    with pytest.raises(EnvError, match=message):
+        checked_reset(returned)
+
+
+class Broken(SokobanEnv):
+    """The second task of the panel breaks, in the way that ``how`` says."""
+
+    def __init__(self, how: str, **settings: Any):
+        super().__init__(**settings)
+        self.how, self.bad = how, False
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        observation, info = super().reset(seed=seed, options=options)
+        self.bad = info["task_id"] == self.panel("train").ids[1]
+        if self.bad and self.how == "reset":
+            raise RuntimeError("no such room")
+        if self.bad and self.how == "reset types":
+            return observation, {"goal": info["goal"]}
+        return observation, info
+
+    def step(self, action: str) -> Any:
+        if self.bad and self.how == "endless":
+            return "on and on", 0.0, False, False, INFO
+        observation, reward, terminated, truncated, info = super().step(action)
+        if not self.bad:
+            return observation, reward, terminated, truncated, info
+        if self.how == "step":
+            raise ValueError("lost")
+        return observation, "much", terminated, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("reset", "RuntimeError at step 0: no such room"),
+        ("reset types", "EnvError at step 0: reset() returned an info without 'admissible'."),
+        ("step", "ValueError at step 1: lost"),
+        ("step types", "EnvError at step 1: step() returned the reward 'much'; it must be a finite number."),
+        ("endless", "it did not end within 12 steps; max_steps is 6"),
+    ],
+)
+def test_one_episode_fails_and_no_other(how: str, error: str) -> None:
+    register_env("broken")(Broken)
+    pool = EnvPool("broken", {**SOKOBAN, "max_steps": 6, "solution": [2, 5], "how": how})
+    tasks = pool.first.panel("train").ids[:3]
+    played = run(pool, [RolloutRequest(task, 0) for task in tasks], ScriptedPolicy("p30 wait"))
+    assert [t.failed for t in played] == [False, True, False]
+    assert played[1].error == error
+    assert common(failures(played)) == f"{error} (1 times)"
+
+
+@pytest.mark.parametrize("how", ["reset", "step types"])
+def test_such_episodes_are_no_demonstrations(how: str) -> None:
+    env = Broken(how, **SOKOBAN)
+    tasks = env.panel("train").ids[:4]
+    section = DemosSection(expert=3, wandering=1.0, winning=2, failing=2, agent="planner", slips=(0.0, 0.1))
+    with pytest.warns(UserWarning, match=r"episodes broke off and are left out: .*(no such room|much)"):
+        experts, labelled = collect_demos(env, tasks, section, seed=0)
+    assert len(labelled) == 4
+    assert not any(t.failed or t.task_id == tasks[1] for t in (*experts, *labelled))
+
+
+def test_an_environment_that_always_breaks_is_named() -> None:
+    env = Broken("step", **SOKOBAN)
+    section = DemosSection(expert=3, winning=0, failing=0, agent="planner")
+    with pytest.raises(DataError, match="the environment breaks off: ValueError at step 1: lost"):
+        collect_demos(env, [env.panel("train").ids[1]], section, seed=0)
+
+
+def test_an_unknown_task_concerns_all() -> None:
+    with pytest.raises(TaskError):
+        run(EnvPool("sokoban", SOKOBAN), [RolloutRequest("nowhere/1", 0)], ScriptedPolicy("p30 up"))
