@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,13 +104,14 @@ def _run_stages(
 
     Returns how the jobs ended, and the study with the arms whose settings are chosen (see ``_chosen_arms``).
     """
-    from repro_rl.study.folder import write_study
+    from repro_rl.study.folder import sweep_study, write_study
     from repro_rl.study.jobs import final_jobs, sweep_jobs
     from repro_rl.study.runner import locked
     from repro_rl.study.sweep import choose
 
     outcomes: list[Outcome] = []
-    with locked(out) as lock, _terminable():
+    with locked(out) as lock:
+        sweep_study(out)
         first = sweep_jobs(study, out)
         if only is not Only.final and first:
             write_study(out, study, first, parallel=parallel)
@@ -225,17 +224,3 @@ def _watched(label: str, jobs: Sequence[Job], out: Path, parallel: int, lock: in
 
     with JobsDisplay(label, jobs) as display:
         return run_jobs(jobs, out, parallel=parallel, on_event=display.event, on_tick=display.tick, lock=lock)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the runs too, as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

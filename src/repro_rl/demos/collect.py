@@ -12,12 +12,16 @@ from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
 from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
+from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
+from repro_rl.files import UnfinishedRows
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.episode import play_actions
+from repro_rl.rollout.record import trajectory_record
 from repro_rl.types import Trajectory
 
+KINDS = ("expert", "unsolved", "wandering", "noisy")  # of episodes that are played
 STALE_SHARE = 0.4  # of the random actions: drawn from all actions that were admissible so far
 
 
@@ -28,6 +32,7 @@ class CollectHooks:
     on_done: Callable[[int], None] | None = None  # called with the number of episodes played
     on_label: Callable[[int], None] | None = None  # likewise, of episodes answered by a batch annotator
     notes: dict[str, Any] = field(default_factory=dict)  # receives the annotator's counts
+    unfinished: UnfinishedRows | None = None  # receives the episodes as they are played; begins with its rows
 
 
 def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> Trajectory:
@@ -77,8 +82,12 @@ def collect_demos(
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     collection = _Collection(env, demos, order, seed, rng, hooks)
-    experts = [*collection.experts(), *collection.wandering()]
-    labelled = collection.noisy()
+    collection.go_on()
+    try:
+        experts = [*collection.experts(), *collection.wandering()]
+        labelled = collection.noisy()
+    finally:
+        collection.close()
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
     annotate_all((*experts, *labelled), demos.annotator, context)
     return experts, labelled
@@ -95,41 +104,72 @@ class _Collection:
     rng: np.random.Generator
     hooks: CollectHooks
     tasks: int = 0  # taken from ``order`` so far
+    attempts: int = 0  # of the noisy expert so far
+    played: dict[str, list[Trajectory]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+    def go_on(self) -> None:
+        """Continue after the episodes that an earlier command has played with the same settings."""
+        unfinished = self.hooks.unfinished
+        if unfinished is None:
+            return
+        rows = unfinished.rows()
+        unfinished.open()  # a folder that cannot be written is noticed before anything is played
+        for row in rows:
+            self.played[row["kind"]].append(trajectory_from_record(row["episode"]))
+            if row["kind"] != "unsolved":
+                self._done()
+        if rows:
+            self.tasks, self.attempts = rows[-1]["tasks"], rows[-1]["attempts"]
+            self.rng.bit_generator.state = rows[-1]["rng"]
+
+    def close(self) -> None:
+        """Stop writing."""
+        if self.hooks.unfinished is not None:
+            self.hooks.unfinished.close()
+
+    def _keep(self, kind: str, trajectory: Trajectory) -> None:
+        """An episode was played that is asked for; or the expert has left a task unsolved."""
+        self.played[kind].append(trajectory)
+        if self.hooks.unfinished is not None:
+            state = {"tasks": self.tasks, "attempts": self.attempts, "rng": self.rng.bit_generator.state}
+            self.hooks.unfinished.add({"kind": kind, **state, "episode": trajectory_record(trajectory, 0)})
+        if kind != "unsolved":
+            self._done()
 
     def experts(self) -> list[Trajectory]:
         """``demos.expert`` solved episodes. Raises DataError when the expert fails too often."""
-        experts: list[Trajectory] = []
-        unsolved: list[Trajectory] = []
+        experts, unsolved = self.played["expert"], self.played["unsolved"]
         while len(experts) < self.demos.expert:
             task_id = self._next_task()
             trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
             if not trajectory.won:  # some tasks have no solution, such as WebShop goals nothing matches fully
-                unsolved.append(trajectory)
+                self._keep("unsolved", trajectory)
                 if len(unsolved) > max(10, 3 * len(experts)):
                     raise self._failure(len(experts), unsolved)
                 continue
-            experts.append(trajectory)
-            self._done()
+            self._keep("expert", trajectory)
         return experts
 
     def wandering(self) -> list[Trajectory]:
         """``demos.wandering_episodes`` full of mistakes, with the expert's answers; won or not."""
-        demos, episodes = self.demos, []
-        for number in range(demos.wandering_episodes):
-            rate = float(demos.noise[number % len(demos.noise)])
+        demos, episodes = self.demos, self.played["wandering"]
+        while len(episodes) < demos.wandering_episodes:
+            rate = float(demos.noise[len(episodes) % len(demos.noise)])
             task_id = self._next_task()
-            episodes.append(demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id)))
-            self._done()
+            seed = self._episode_seed(task_id)
+            self._keep("wandering", demonstrate(self.env, task_id, demos.agent, rate, seed))
         return episodes
 
     def noisy(self) -> list[Trajectory]:
         """The episodes to judge. Raises DataError when too few attempts give such episodes."""
         demos, order = self.demos, self.order
         first = self.tasks % len(order)
-        episodes: list[Trajectory] = []
+        episodes = self.played["noisy"]
         missing = {True: demos.winning, False: demos.failing}
-        attempts = 0
+        for episode in episodes:
+            missing[episode.won] -= 1
         while any(missing.values()):
+            attempts = self.attempts
             if attempts > 50 * (demos.winning + demos.failing) + 1000:
                 raise DataError(
                     f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
@@ -142,12 +182,11 @@ class _Collection:
             else:
                 key = name_key(self.seed, "noisy", task_id, attempts)
                 trajectory = wander(self.env, task_id, demos.agent, noise, key)
-            attempts += 1
+            self.attempts += 1
             if not missing[trajectory.won]:
                 continue
             missing[trajectory.won] -= 1
-            episodes.append(trajectory)
-            self._done()
+            self._keep("noisy", trajectory)
         return episodes
 
     def _expert(self, task_id: str, slips: float) -> Trajectory:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import ConfigError
-from repro_rl.files import read_json, read_json_if_any, write_json
-from repro_rl.run.folder import flatten, git_revision, versions
+from repro_rl.files import read_json, read_json_if_any, sweep_temporaries, write_json
+from repro_rl.run.folder import flatten, git_revision, has_work as run_has_work, versions
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
@@ -33,7 +33,7 @@ def check_same(out: Path, study: Study) -> None:
     Raises ConfigError naming what differs. Another evaluation is made beside the old one.
     """
     old = read_study(out)
-    if old is None:
+    if old is None or not has_work(out):
         return
     then, now = old["study"], study.model_dump(mode="json")
     changed = []
@@ -55,6 +55,20 @@ def check_same(out: Path, study: Study) -> None:
             f"{out} holds another study:\n{lines}\nUse another folder, or the same settings to continue. "
             "Methods and seeds may be added, and the budget raised."
         )
+
+
+def has_work(out: Path) -> bool:
+    """Whether any run of the study has begun; a study whose runs all failed at once may be corrected.
+
+    Warm starts have settings of their own, which they check themselves.
+    """
+    return any(run_has_work(run) for run in [*out.glob("runs/*/*"), *out.glob("sweep/*/*/*")])
+
+
+def sweep_study(out: Path) -> None:
+    """Remove what killed commands left half-written beside the runs, which sweep their own folders."""
+    for folder in (out, out / "jobs"):
+        sweep_temporaries(folder)
 
 
 def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) -> None:
