@@ -169,3 +169,13 @@ def end_children(processes: Sequence[subprocess.Popen[Any]], grace: float = GRAC
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def run_child(command: Sequence[str], **options: Any) -> int:
+    """Run a command to its end and return its exit status; it ends when this process is asked to end."""
+    process = subprocess.Popen(command, **options)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            end_children([process])

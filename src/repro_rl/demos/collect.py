@@ -114,13 +114,19 @@ class _Collection:
             return
         rows = unfinished.rows()
         unfinished.open()  # a folder that cannot be written is noticed before anything is played
-        for row in rows:
-            self.played[row["kind"]].append(trajectory_from_record(row["episode"]))
-            if row["kind"] != "unsolved":
-                self._done()
-        if rows:
-            self.tasks, self.attempts = rows[-1]["tasks"], rows[-1]["attempts"]
-            self.rng.bit_generator.state = rows[-1]["rng"]
+        try:
+            for row in rows:
+                self.played[row["kind"]].append(trajectory_from_record(row["episode"]))
+                if row["kind"] != "unsolved":
+                    self._done()
+            if rows:
+                self.tasks, self.attempts = int(rows[-1]["tasks"]), int(rows[-1]["attempts"])
+                self.rng.bit_generator.state = rows[-1]["rng"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"not episodes as this command keeps them ({error!r}); delete it to play them again",
+                file=unfinished.path,
+            ) from error
 
     def close(self) -> None:
         """Stop writing."""

@@ -1,7 +1,7 @@
 """Reading and writing files."""
 
 from repro_rl.files.cache import cache_root
-from repro_rl.files.locks import LOCK_FILE, beside, only_writer
+from repro_rl.files.locks import LOCK_FILE, only_maker, only_writer
 from repro_rl.files.reading import read_json, read_json_if_any, whole_rows
 from repro_rl.files.unfinished import UnfinishedRows, key_of, rows_of
 from repro_rl.files.writing import (
@@ -21,10 +21,10 @@ __all__ = [
     "LOCK_FILE",
     "UnfinishedRows",
     "append_line",
-    "beside",
     "cache_root",
     "key_of",
     "naming",
+    "only_maker",
     "only_writer",
     "os_error",
     "read_json",

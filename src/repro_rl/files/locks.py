@@ -13,6 +13,7 @@ from pathlib import Path
 
 from repro_rl.errors import PreflightError
 from repro_rl.files.processes import is_running
+from repro_rl.files.writing import sweep_temporaries
 
 LOCK_FILE = ".lock"
 PATIENCE = 15.0  # seconds to wait for what a dead holder has left behind to end too
@@ -106,6 +107,13 @@ def _refusal(path: Path, what: str, holder: int | None) -> str:
     )
 
 
-def beside(path: Path) -> Path:
-    """The lock file of something that is replaced as a whole, so that it cannot lie inside."""
-    return path.with_name(f".{path.name}{LOCK_FILE}")
+@contextmanager
+def only_maker(path: Path, what: str) -> Iterator[None]:
+    """As ``only_writer``, for something that appears as a whole: the lock lies beside ``path``.
+
+    What killed processes have left of it is removed.
+    """
+    path = path.absolute()
+    with only_writer(path.with_name(f".{path.name}{LOCK_FILE}"), what):
+        sweep_temporaries(path.parent, of=path.name)
+        yield
