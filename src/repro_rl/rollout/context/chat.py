@@ -71,8 +71,9 @@ class ChatContext(Context):
             _act(episodes, session, budget, actor, options, keep_open=judge is not None)
             if judge is not None:
                 _reflect(episodes, session, budget, judge, options.stream)
-                for episode in episodes if options.on_episode is not None else ():
-                    options.on_episode(episode.trajectory)
+                if options.on_episode is not None:
+                    for episode in episodes:
+                        options.on_episode(episode.trajectory)
             trajectories += begun
         return trajectories
 

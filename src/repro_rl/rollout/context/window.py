@@ -55,8 +55,9 @@ class WindowContext(Context):
                 stream=options.stream,
                 max_prompt_tokens=self.limits.reflect_prompt,
             )
-            for trajectory in judged if options.on_episode is not None else ():
-                options.on_episode(trajectory)
+            if options.on_episode is not None:
+                for trajectory in judged:
+                    options.on_episode(trajectory)
 
     def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
         """One sample a completion, of steps and of reflections that are trained on."""
