@@ -64,7 +64,7 @@ def compare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the commands, run nothing")] = False,
 ) -> None:
     """Compare methods over seeds: one warm start a seed, equal budgets, paired statistics, a page."""
-    from repro_rl.study.folder import check_same
+    from repro_rl.study.folder import check_same, go_to_base
 
     changes: dict[str, Any] = {
         "recipe": source,
@@ -73,6 +73,8 @@ def compare(
         "env_steps": env_steps,
         "set": [word for word in words or [] if "=" in word],
     }
+    if not words and not any(changes.values()):
+        out = go_to_base(out)
     study = _study([word for word in words or [] if "=" not in word], changes, out)
     if not sweep:
         study = study.model_copy(update={"sweep": None})

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from repro_rl.config.methods import METHODS
+from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import env_name, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
@@ -62,13 +63,20 @@ def load_config(
     over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. Raises
     ConfigError naming the file, the setting and, for an unknown name, the nearest one.
     """
-    data = read_settings(source)
+    data = _read(source)
     for override in (*defaults, *(overrides or [])):
         _apply_override(data, override)
     for default in defaults:  # again, where a whole section has replaced it
         if _is_missing(data, default.partition("=")[0].split(".")):
             _apply_override(data, default)
     return parse_config(data)
+
+
+def _read(source: str | Path | None) -> dict[str, Any]:
+    """The settings of a file or recipe; the paths in a run folder's own file are relative to its beginning."""
+    if source is not None and Path(source).name == "config.yaml":
+        return read_run_settings(Path(source))
+    return read_settings(source)
 
 
 def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, dump_config, read_settings
+from repro_rl.config import RunConfig, dump_config
+from repro_rl.config.paths import MODELS, PATHS, base_entry, base_of, read_run_settings, rebased
 from repro_rl.errors import ConfigError
 from repro_rl.files import (
     LOCK_FILE,
@@ -31,6 +32,7 @@ PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gy
 INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 # What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
 WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
+PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
 
@@ -99,7 +101,11 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bo
                 "them back to continue it, or use another folder."
             )
         return False
-    old, new = flatten(read_settings(path)), flatten(config.model_dump(mode="json"))
+    # Paths are compared as this directory sees them: the run may have begun in another one.
+    old, new = flatten(read_run_settings(path)), flatten(config.model_dump(mode="json"))
+    for key in PATH_SETTINGS:
+        if isinstance(old.get(key), str) and isinstance(new.get(key), str):
+            old[key], new[key] = _same_place(old[key], new[key])
     if not has_work(folder):
         if not set(RunConfig.model_fields) <= {key.partition(".")[0] for key in old}:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
@@ -116,6 +122,11 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bo
 def writing_run(folder: Path) -> AbstractContextManager[int | None]:
     """The lock that a training holds on its run folder. Raises PreflightError when another process has it."""
     return only_writer(folder / LOCK_FILE, "training")
+
+
+def _same_place(old: str, new: str) -> tuple[str, str]:
+    """Two texts for a path, made equal where they lead to the same place."""
+    return (new, new) if Path(old).exists() and Path(old).absolute() == Path(new).absolute() else (old, new)
 
 
 def has_work(folder: Path) -> bool:
@@ -138,7 +149,11 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
         (folder / "manifest.json").unlink(missing_ok=True)
         if (folder / INITIAL).is_dir():
             remove_folder(folder / INITIAL)
-    write_text(folder / "config.yaml", dump_config(config))
+    settings = config
+    if continues:  # the folder's paths keep their meaning
+        kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
+        settings = RunConfig.model_validate(kept)
+    write_text(folder / "config.yaml", dump_config(settings))
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[str]:
@@ -188,6 +203,8 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     if old := read_json_if_any(path):
         old.setdefault("continued", []).append({k: content[k] for k in ("started", "git", "versions")})
         content = old
+    else:
+        content = {**content, **base_entry(folder)}
     write_json(path, content)
 
 

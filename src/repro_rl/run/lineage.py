@@ -6,7 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api, read_settings
+from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api
+from repro_rl.config.paths import read_run_settings, resolved
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.run.model_paths import read_manifest, run_of
 
@@ -14,7 +15,7 @@ from repro_rl.run.model_paths import read_manifest, run_of
 def settings_of(model: str | Path) -> dict[str, Any] | None:
     """The settings, as written, of the run that made a model; None for a model that no run here made."""
     run = None if is_api(model) else run_of(model)
-    return None if run is None else read_settings(run / "config.yaml")
+    return None if run is None else read_run_settings(run / "config.yaml")
 
 
 def taught_context(model: str | Path) -> str | None:
@@ -77,15 +78,18 @@ def demos_of(train: TrainSection) -> Path:
     A run that began with another run's model goes back to that run's. Raises PreflightError where none are
     recorded.
     """
-    demos, init = train.demos, train.init
+    demos: str | Path | None = train.demos
+    init = train.init
     visited: set[Path] = set()
     while demos is None and init is not None:
         run = run_of(init)
         if run is None or run.resolve() in visited:
             break
         visited.add(run.resolve())
-        section = read_settings(run / "config.yaml").get("train") or {}
-        demos, init = read_manifest(run).get("demos") or section.get("demos"), section.get("init")
+        section = read_run_settings(run / "config.yaml").get("train") or {}
+        made_from = read_manifest(run).get("demos")
+        demos = resolved(run, made_from) if isinstance(made_from, str) else section.get("demos")
+        init = section.get("init")
     if demos is not None:
         return Path(demos)
     raise PreflightError(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.paths import BASE, base_entry
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json, read_json_if_any, sweep_temporaries, write_json
 from repro_rl.run.folder import flatten, git_revision, has_work as run_has_work, versions
@@ -25,6 +26,20 @@ def read_study(out: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     return read_json(path, "study", {"study": dict})
+
+
+def go_to_base(out: Path) -> Path:
+    """Change to the directory that the paths of the study in ``out`` start from; ``out`` as seen from there.
+
+    Nothing happens without such a study, and where that directory is not there any more.
+    """
+    base = (read_study(out) or {}).get(BASE)
+    folder = Path(os.path.normpath(out.absolute() / base)) if isinstance(base, str) else None
+    if folder is None or not folder.is_dir() or folder == Path.cwd():
+        return out
+    out = out.absolute()
+    os.chdir(folder)
+    return out
 
 
 def check_same(out: Path, study: Study) -> None:
@@ -77,6 +92,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
     ``commands`` of a job are as typed, with {out} for this folder, so that the folder can be moved.
     """
     old = read_study(out) or {}
+    base = {BASE: old[BASE]} if BASE in old else base_entry(out)
     now = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_revision(),
@@ -97,6 +113,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
         out / FILE,
         {
             **{key: old.get(key, value) for key, value in now.items()},
+            **base,
             "continued": [*old.get("continued", []), *([now] if old else [])],
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": study.model_dump(mode="json"),

@@ -142,6 +142,8 @@ class RLRun:
         self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
         if ranks.first:
             self._write_manifest()
+        if ranks.monitor is not None and ranks.saves_alone:
+            ranks.monitor.before_end = self.save_unsaved
 
     def done(self) -> bool:
         """Whether the iterations or the environment steps are used up."""

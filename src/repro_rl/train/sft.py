@@ -138,6 +138,8 @@ class WarmupRun:
             load_optimizer(checkpoint.folder, self.optimizer)
         self.resumed_at = self.update
         self.log = MetricsLog(out, self.update - (self.row is not None)) if ranks.first else None
+        if ranks.monitor is not None and ranks.saves_alone:
+            ranks.monitor.before_end = self.save_unsaved
 
     def train(self, on_row: OnRow | None = None) -> None:
         """All updates that are left, or until the validation success reaches its target."""
