@@ -73,7 +73,7 @@ def load_config(
 
 
 def _read(source: str | Path | None) -> dict[str, Any]:
-    """The settings of a file or recipe; the paths in a run folder's own file are relative to its beginning."""
+    """The settings of a file or recipe; a run folder's own keep their paths from where it began."""
     if source is not None and Path(source).name == "config.yaml":
         return read_run_settings(Path(source))
     return read_settings(source)

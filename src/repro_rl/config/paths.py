@@ -51,7 +51,7 @@ def rebased(settings: dict[str, Any], base: Path, now: Path) -> dict[str, Any]:
     """
     if base == now:
         return settings
-    return _changed(settings, "", base, now)
+    return {name: _changed(value, str(name), base, now) for name, value in settings.items()}
 
 
 def resolved(run: Path, path: str) -> Path:
@@ -61,10 +61,7 @@ def resolved(run: Path, path: str) -> Path:
 
 def _changed(value: Any, key: str, base: Path, now: Path) -> Any:
     if isinstance(value, dict):
-        return {
-            name: _changed(below, f"{key}.{name}" if key else str(name), base, now)
-            for name, below in value.items()
-        }
+        return {name: _changed(below, f"{key}.{name}", base, now) for name, below in value.items()}
     if not isinstance(value, str) or not value:
         return value
     if key in PATHS:
