@@ -1,15 +1,16 @@
-"""Commands that are killed, interrupted, or meet a full or read-only disk, and are repeated: is anything lost?
+"""Commands that are killed, interrupted, or meet a full or read-only disk, and are repeated: what is lost?
 
 Every trial stops a command at a random moment, repeats it until it ends by itself, and compares the results
-with those of a run that nobody stopped: weights, optimizer, metrics, episodes, evaluations byte by byte (but for
-times). A trial fails where they differ, where a half-written file stays, or where the screen shows a traceback.
+with those of a run that nobody stopped: weights, optimizer, metrics, episodes, evaluations, byte by byte but
+for times. A trial fails where they differ, where a half-written file stays, or where a traceback is shown.
 
-    python benchmarks/kill_and_resume.py                       # 120 kills, 36 interruptions, 36 disks
+    python benchmarks/kill_and_resume.py                  # 120 kills, 36 interruptions, 36 disks
     python benchmarks/kill_and_resume.py --kills 6 --interrupts 4 --disks 4
 
-Commands run in forks of this process, so that a trial does not wait for imports (POSIX only). Kills come at the
-n-th change of the folder (a file opened for writing, renamed, removed or synced), or at a random time. Disks are
-tmpfs mounts of a random size where this user may mount them, else every change from the n-th on raises OSError.
+Commands run in forks of this process, so that a trial does not wait for imports (POSIX only). Kills come at
+the n-th change of the folder (a file opened for writing, renamed, removed or synced), or at a random time.
+Disks are tmpfs mounts of a random size where this user may mount them, else every change from the n-th on
+raises OSError.
 """
 
 from __future__ import annotations
@@ -186,9 +187,7 @@ class Bench:
     def _folder(self, stage: Stage) -> Iterator[Path]:
         """A folder with what the stage needs of the stages before it."""
         folder = self.base / "trial"
-        shutil.copytree(
-            self.whole, folder, ignore=lambda here, names: [stage.out] if here == str(self.whole) else []
-        )
+        shutil.copytree(self.whole, folder, ignore=_only_outside(self.whole, stage.out))
         if stage.name == "eval":  # it writes into the folder of the run
             shutil.copytree(self.whole / "train", folder / "train", ignore=shutil.ignore_patterns("eval*"))
         try:
@@ -229,6 +228,8 @@ class Bench:
         """Ctrl-C, or SIGTERM: a sentence, the status, nothing half-written."""
         number = self.rng.choice((signal.SIGINT, signal.SIGTERM))
         code, text = _command(folder, stage.arguments, after=self._time(stage), number=number)
+        if code == -number and not text:  # before the first line of the command ran
+            return False
         _check(code in (0, 128 + number), f"{number.name}: ends with {code}: {text[-600:]}")
         _check("Traceback" not in text, text[-600:])
         if code:
@@ -304,6 +305,11 @@ def _stages() -> list[Stage]:
 def _all_but(folder: Path, name: str) -> Callable[[str, list[str]], list[str]]:
     """For copytree: nothing directly in ``folder`` but ``name``."""
     return lambda here, names: [other for other in names if here == str(folder) and other != name]
+
+
+def _only_outside(folder: Path, name: str) -> Callable[[str, list[str]], list[str]]:
+    """For copytree: all in ``folder`` but ``name``."""
+    return lambda here, names: [name] if here == str(folder) else []
 
 
 def _check(right: bool, text: str) -> None:
@@ -509,9 +515,11 @@ def results_of(stage: str, folder: Path) -> dict[str, Any]:
     if stage == "demos":
         return {path.name: path.read_bytes() for path in folder.iterdir()}
     if stage == "import":
-        return {
-            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-        }
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        manifest = json.loads(found["manifest.json"])
+        del manifest["source"]["files"]  # where the imported files lay
+        return found | {"manifest.json": manifest}
     if stage == "compare":
         runs = [path.parent for path in folder.rglob("metrics.jsonl")]
         return {

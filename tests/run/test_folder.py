@@ -56,6 +56,7 @@ def test_open_run_refuses_other_settings(tmp_path):
 
 
 def test_opening_a_run_sweeps_half_written_files(tmp_path):
+    open_run(tmp_path, load_config(None))
     left = [
         tmp_path / name for name in (".metrics.jsonl.9.tmp", "trajectories/.a.gz.9.tmp", "eval/.b.json.9.tmp")
     ]

@@ -126,7 +126,8 @@ def writing_run(folder: Path) -> AbstractContextManager[int | None]:
 
 def _same_place(old: str, new: str) -> tuple[str, str]:
     """Two texts for a path, made equal where they lead to the same place."""
-    return (new, new) if Path(old).exists() and Path(old).absolute() == Path(new).absolute() else (old, new)
+    there = Path(old).exists() and Path(new).exists() and Path(old).samefile(new)
+    return (new, new) if there else (old, new)
 
 
 def has_work(folder: Path) -> bool:
