@@ -14,9 +14,17 @@ from repro_rl.config import RunConfig, load_config
 from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.sessions import CachedChat
+from repro_rl.policy.sessions import CachedSession
+from repro_rl.rollout.context import chat, window
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 from repro_rl.study.unfinished import kept, restored
+
+
+@pytest.fixture(autouse=True)
+def four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four episodes are under way at once; each has up to six steps, all asked for together."""
+    for context in (window, chat):
+        monkeypatch.setattr(context, "MAX_LIVE", 4)
 
 
 def settings(warm: Any, *more: str) -> RunConfig:
@@ -45,22 +53,29 @@ def stopping(original: Callable[..., Any], number: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("more", "judge", "numbers"),
+    ("more", "judge", "owner", "name", "numbers"),
     [
-        ([], True, (3, 4)),  # in the third step, then in the fourth of those that are left
-        ([], True, (7,)),  # acting is over: while the reflections are sampled
-        ([], False, (2, 2, 2)),
-        (["prompt.context=chat"], False, (3,)),
+        ([], True, TransformersPolicy, "generate", (8, 8)),  # in the second four episodes, then in the third
+        ([], True, window, "reflect", (1,)),  # acting is over
+        ([], False, TransformersPolicy, "generate", (14,)),
+        (["prompt.context=chat"], False, CachedSession, "answer", (8,)),
+        (["prompt.context=chat"], True, CachedSession, "answer", (9,)),
     ],
 )
 def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
-    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], judge: bool, numbers: Any
+    warm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    judge: bool,
+    owner: Any,
+    name: str,
+    numbers: tuple[int, ...],
 ) -> None:
     config = settings(warm, *more)
     if more:  # the warm start was taught the other mode; here only the episodes are compared
         monkeypatch.setattr("repro_rl.study.evaluate.check_context", lambda *args: None)
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "whole", judge=judge))
-    owner, name = (CachedChat, "answer") if more else (TransformersPolicy, "generate")
     for number in numbers:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, stopping(getattr(owner, name), number))
@@ -81,7 +96,7 @@ def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
 
 def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 5))
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
         with pytest.raises(KeyboardInterrupt):
             evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
     done: list[int] = []
@@ -112,7 +127,7 @@ def test_two_processes_do_not_write_one_result(warm: Any, tmp_path: Path) -> Non
 
 def test_a_damaged_row_is_named(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 7))
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
         with pytest.raises(KeyboardInterrupt):
             evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
     (path,) = (tmp_path / "trajectories").iterdir()

@@ -20,10 +20,18 @@ from repro_rl.train import RLRun, run_training, run_warmup, sft
 from repro_rl.train.update import Updater
 
 # Only the last iteration, or the last update, is saved where nothing interrupts.
-RUN = ["train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=3",
-       "train.save_every=9", "train.eval_every=2", "train.record_every=1", "eval.validation_tasks=2"]  # fmt: skip
-WARMUP = ["warmup={updates: 3, forward_batch: 2, reflect_batch: 2, forward_from: 0, save_every: 9, "
-          "check_every: 2, target_success: 1.0}", "eval.validation_tasks=2"]  # fmt: skip
+RUN = [
+    *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=3"),
+    *("train.save_every=9", "train.eval_every=2", "train.record_every=1", "eval.validation_tasks=2"),
+]
+WARMUP = [
+    "warmup={updates: 3, forward_batch: 2, reflect_batch: 2, forward_from: 0, save_every: 9, "
+    "check_every: 2, target_success: 1.0}",
+    "eval.validation_tasks=2",
+]
+TINIER = (
+    "policy={model: tiny, device: cpu, tiny: {hidden: 16, heads: 2, kv_heads: 2, ffn: 32, positions: 256}}"
+)
 
 
 def settings(warm: Any, *more: str) -> RunConfig:
@@ -65,19 +73,19 @@ def full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "number", "saved"),
+    ("owner", "name", "saved"),
     [
-        (RLRun, "rollout", 2, 1),  # the second iteration is not finished
-        (Updater, "update", 1, 1),  # it is finished first
-        (RLRun, "validate", 1, 2),  # the iteration is finished, its row is not
-        (MetricsLog, "add", 1, 1),
-        (RLRun, "save", 1, 2),
+        (RLRun, "rollout", 1),  # the second iteration is not finished
+        (Updater, "update", 1),  # the first one is finished first
+        (RLRun, "validate", 2),  # the second one is finished, its row is not
+        (MetricsLog, "add", 1),
+        (RLRun, "save", 2),
     ],
 )
 def test_training_goes_on_where_it_was(
-    warm: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int,
-    saved: int,
-) -> None:  # fmt: skip
+    warm: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, saved: int
+) -> None:
+    number = 2 if name == "rollout" else 1
     with monkeypatch.context() as patch:
         in_call(owner, name, number, interrupt, patch)
         with pytest.raises(Interrupted), handled():
@@ -129,7 +137,7 @@ def test_a_second_training_of_a_folder_is_refused(warm: Any, tmp_path: Path) -> 
             lambda: run_training(settings(warm), tmp_path),
             lambda: run_warmup(settings(warm), warm.demos, tmp_path),
         ):
-            with pytest.raises(PreflightError, match="Another training .process id"):
+            with pytest.raises(PreflightError, match=r"Another training .process id"):
                 start()
     assert list(tmp_path.iterdir()) == []
 
@@ -160,9 +168,10 @@ def test_a_warmup_goes_on_where_it_was(
 
 def test_a_corrected_warmup_is_accepted(warm: Any, tmp_path: Path) -> None:
     """The first start fails after the tiny model was built; the second has another size."""
-    larger = "policy={model: tiny, device: cpu, tiny: {hidden: 16, heads: 2, kv_heads: 2, ffn: 32, positions: 256}}"
     wrong = load_config(None, [*warm.settings, *WARMUP, "prompt.action_tokens=1"])
-    right = load_config(None, [*warm.settings, *WARMUP, larger])
+    right = load_config(
+        None, [*warm.settings, *WARMUP, f"policy={{model: tiny, device: cpu, tiny: {TINIER}}}"]
+    )
     with pytest.raises(PreflightError, match="action_tokens"):
         run_warmup(wrong, warm.demos, tmp_path)
     assert (tmp_path / "initial").exists()
