@@ -104,7 +104,7 @@ def file_sentence(error: Exception) -> str:
     elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
         advice = "Make it writable, or choose another folder"
     else:
-        advice = "Mend that"
+        advice = "Choose another folder, or mend this one"
     if file is None and number not in FULL:  # of a network, perhaps
         return str(error)
     what = "A file cannot be written" if file is None else f"{file} cannot be used"

@@ -195,16 +195,20 @@ class RLRun:
         with deferred():
             self.updating = True
             update = self._update(groups, iteration)
-            updated = time.perf_counter()
             self.iteration = iteration
             self.env_steps += sum(t.length for t in trajectories)
-            self.seconds += updated - begin
-            self.row = {
-                **self._row(trajectories, groups, update),
-                "time/rollout": round(played - begin, 3),
-                "time/update": round(updated - recorded, 3),
-            }
+            self.row = self._row(trajectories, groups, update)
             self.updating = False
+            try:
+                self.sampler.weights_changed()  # of a lost server it raises ApiError; the iteration is done
+            finally:
+                updated = time.perf_counter()
+                self.seconds += updated - begin
+                self.row |= {
+                    "seconds": round(self.seconds, 3),
+                    "time/rollout": round(played - begin, 3),
+                    "time/update": round(updated - recorded, 3),
+                }
         return self.row
 
     def _row(
@@ -278,7 +282,6 @@ class RLRun:
         self.sampler.before_update()
         metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         copy_weights(self.updater.trained.model, self.policy.model)
-        self.sampler.weights_changed()
         return metrics
 
     def _records(self, iteration: int) -> bool:
