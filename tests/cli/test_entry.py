@@ -15,6 +15,8 @@ from repro_rl.cli import entry, stages
 from repro_rl.errors import DataError
 from support.command import run_command
 
+FULL = "No space left on device"
+
 
 def ending(
     happens: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -43,7 +45,8 @@ def test_an_interruption_says_one_sentence(
     code, text = ending(lambda: signal.raise_signal(number), monkeypatch, capsys)
     assert code == status
     assert text == (
-        f"{word} What was finished is saved, nothing half-written is left; repeating the command continues it.\n"
+        f"{word} What was finished is saved, nothing half-written is left; "
+        "repeating the command continues it.\n"
     )
     assert signal.getsignal(number) == before
 
@@ -51,18 +54,9 @@ def test_an_interruption_says_one_sentence(
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (
-            OSError(errno.ENOSPC, "No space left on device", "{here}/a"),
-            "/a cannot be used: No space left on device, ",
-        ),
-        (
-            PermissionError(errno.EACCES, "Permission denied", "/x/a"),
-            "Make it writable, or choose another folder",
-        ),
-        (
-            RuntimeError("I/O error: No space left on device (os error 28)"),
-            "cannot be written: No space left",
-        ),
+        (OSError(errno.ENOSPC, FULL, "{here}/a"), f"/a cannot be used: {FULL}, "),
+        (PermissionError(errno.EACCES, "no", "/x/a"), "Make it writable, or choose another folder"),
+        (RuntimeError(f"I/O error: {FULL} (os error 28)"), f"cannot be written: {FULL}"),
         (OSError("what a library says"), "what a library says"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
         (DataError("broken", file="x"), "DataError\nfile x: broken"),
