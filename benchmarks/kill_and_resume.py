@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from forked_commands import failing, killing, run_command, watching
 
 RECIPE: dict[str, Any] = {
     "env": {
@@ -64,9 +65,6 @@ RECIPE: dict[str, Any] = {
     "eval": {"tasks": 6, "validation_tasks": 4},
 }
 STAGES = ("demos", "warmup", "train", "eval", "compare", "import")
-CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
-REMOVALS = ("os.remove", "os.rmdir")  # a full disk allows them
-Fault = Callable[[str], None]  # called at each change of the folder; may raise, or not return
 
 
 @dataclass(slots=True)
@@ -143,7 +141,7 @@ class Bench:
         self.whole.mkdir()
         recipe = yaml.safe_dump(RECIPE)
         (self.whole / "small.yaml").write_text(recipe)
-        _command(self.whole, ["data", "webshop", "generate", "--raw", "-o", "raw", "--products", "30"])
+        run_command(self.whole, ["data", "webshop", "generate", "--raw", "-o", "raw", "--products", "30"])
         for stage in self.stages.values():
             self._measure(stage)
 
@@ -158,7 +156,7 @@ class Bench:
 
         counter = os.open(counted, os.O_WRONLY | os.O_APPEND)
         begin = time.monotonic()
-        code, text = _command(self.whole, stage.arguments, _watching(self.whole / stage.out, count))
+        code, text = run_command(self.whole, stage.arguments, watching(self.whole / stage.out, count))
         os.close(counter)
         if code:
             raise SystemExit(f"{stage.name} fails undisturbed: {text}")
@@ -197,7 +195,7 @@ class Bench:
 
     def _finish(self, stage: Stage, folder: Path) -> None:
         """Repeat the command until it ends by itself, and compare. Raises AssertionError."""
-        code, text = _command(folder, stage.arguments)
+        code, text = run_command(folder, stage.arguments)
         _check(code == 0, f"the repeated command ends with {code}: {text[-600:]}")
         found = results_of(stage.name, folder / stage.out)
         wanted = self.expected[stage.name]
@@ -214,11 +212,13 @@ class Bench:
         stopped = False
         for _ in range(self.rng.choice((1, 1, 2, 3))):
             if self.rng.random() < 0.5:
-                code, text = _command(
-                    folder, stage.arguments, _killing(folder / stage.out, self._moment(stage))
+                code, text = run_command(
+                    folder, stage.arguments, killing(folder / stage.out, self._moment(stage))
                 )
             else:
-                code, text = _command(folder, stage.arguments, after=self._time(stage), number=signal.SIGKILL)
+                code, text = run_command(
+                    folder, stage.arguments, after=self._time(stage), number=signal.SIGKILL
+                )
             _check(code in (0, -signal.SIGKILL), f"ends with {code}: {text[-600:]}")
             _check("Traceback" not in text, text[-600:])
             stopped |= code != 0
@@ -227,7 +227,7 @@ class Bench:
     def interrupt(self, stage: Stage, folder: Path) -> bool:
         """Ctrl-C, or SIGTERM: a sentence, the status, nothing half-written."""
         number = self.rng.choice((signal.SIGINT, signal.SIGTERM))
-        code, text = _command(folder, stage.arguments, after=self._time(stage), number=number)
+        code, text = run_command(folder, stage.arguments, after=self._time(stage), number=number)
         if code == -number and not text:  # before the first line of the command ran
             return False
         _check(code in (0, 128 + number), f"{number.name}: ends with {code}: {text[-600:]}")
@@ -244,7 +244,7 @@ class Bench:
         if kind == "fails" or not _may_mount(self.base):
             kind = "fails"
             number = self.rng.choice((errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO))
-            code, text = _command(folder, stage.arguments, _failing(out, self._moment(stage), number))
+            code, text = run_command(folder, stage.arguments, failing(out, self._moment(stage), number))
         else:
             code, text = self._on_small_disk(stage, folder, kind)
         self.disks[kind] += 1
@@ -273,7 +273,7 @@ class Bench:
                     (disk / name).symlink_to(folder / name)
             if kind == "read-only":
                 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-            code, text = _command(disk, stage.arguments, log=self.base / "log")
+            code, text = run_command(disk, stage.arguments, log=self.base / "log")
             if (disk / stage.out).exists():
                 _check(not list((disk / stage.out).rglob(".*.tmp")), f"{kind}: half-written files stay")
                 shutil.rmtree(out, ignore_errors=True)
@@ -324,187 +324,6 @@ def _may_mount(base: Path) -> bool:
     if done.returncode == 0:
         subprocess.run(["umount", str(disk)], check=True)
     return done.returncode == 0
-
-
-# Commands in forks ------------------------------------------------------------------------------------
-
-
-def _command(
-    folder: Path,
-    arguments: list[str],
-    prepare: Callable[[], None] | None = None,
-    *,
-    after: float | None = None,
-    number: int = 0,
-    log: Path | None = None,
-) -> tuple[int, str]:
-    """Exit status and all that a command printed; after ``after`` seconds it gets the signal ``number``."""
-    log = log or folder.parent / "log"
-    pid = _fork(folder, arguments, log, prepare)
-    if after is not None:
-        deadline = time.monotonic() + after
-        while time.monotonic() < deadline and _running(pid):
-            time.sleep(0.002)
-        with suppress(ProcessLookupError):
-            (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-        if code >= 0:
-            return 99, f"children were left behind by {arguments}: {log.read_text(errors='replace')}"
-    return code, log.read_text(errors="replace")
-
-
-def _running(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
-def _fork(folder: Path, arguments: list[str], log: Path, prepare: Callable[[], None] | None) -> int:
-    """A command in a copy of this process, which leads a process group; jobs of a study are copies too."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        os.chdir(folder)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-        from repro_rl.study import runner
-
-        runner.launch, runner.POLL = lambda command, log, handed: _Job(command, log), 0.02  # type: ignore
-        if prepare is not None:
-            prepare()
-        code = _main(arguments)
-    finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _main(arguments: list[str]) -> int:
-    """The command in this process; what escapes is printed as Python prints it."""
-    import traceback
-
-    from repro_rl.cli import main as command
-
-    sys.argv = ["repro-rl", *arguments]
-    try:
-        command()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-
-class _Job:
-    """A job of a study: what ``subprocess.Popen`` is for a command."""
-
-    def __init__(self, command: Any, log: Any):
-        self.returncode: int | None = None
-        self.pid = os.fork()
-        if not self.pid:
-            code = 1
-            try:
-                from repro_rl import interrupts
-
-                interrupts._state = interrupts._State()
-                for name in interrupts.ENDING:
-                    signal.signal(
-                        name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL
-                    )
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-                code = _main(list(command))
-            finally:
-                with suppress(OSError, ValueError):
-                    sys.stdout.flush()
-                os._exit(code)
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def terminate(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("job", timeout or 0)
-            time.sleep(0.01)
-        return code
-
-
-# Faults -----------------------------------------------------------------------------------------------
-
-
-def _watching(folder: Path, fault: Fault) -> Callable[[], None]:
-    """Install ``fault``: it is called before every change of a file in or beside ``folder``."""
-    names = (str(folder), str(folder.parent / f".{folder.name}."))
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and not (
-            isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        ):
-            return
-        if event in CHANGES or event == "open":
-            path = arguments[0]
-            if isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(names):
-                fault(event)
-
-    def install() -> None:
-        sync = os.fsync
-
-        def fsync(handle: int) -> None:
-            if os.readlink(f"/proc/self/fd/{handle}").startswith(names) if sys.platform == "linux" else True:
-                fault("fsync")
-            sync(handle)
-
-        os.fsync = fsync
-        sys.addaudithook(hook)
-
-    return install
-
-
-def _killing(folder: Path, moment: int) -> Callable[[], None]:
-    """SIGKILL of the whole process group before the change ``moment``."""
-    count = 0
-
-    def fault(event: str) -> None:
-        nonlocal count
-        count += 1
-        if count == moment:
-            os.killpg(0, signal.SIGKILL)
-
-    return _watching(folder, fault)
-
-
-def _failing(folder: Path, moment: int, number: int) -> Callable[[], None]:
-    """From the change ``moment`` on, every change but a removal raises OSError."""
-    count = 0
-
-    def fault(event: str) -> None:
-        nonlocal count
-        count += 1
-        if count >= moment and event not in REMOVALS:
-            raise OSError(number, os.strerror(number), str(folder / "file"))
-
-    return _watching(folder, fault)
 
 
 # Results ----------------------------------------------------------------------------------------------

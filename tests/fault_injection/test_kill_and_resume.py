@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="trials run in forks")
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("kill_and_resume", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["kill_and_resume"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module._import_everything()
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        module = importlib.import_module("kill_and_resume")
+        module._import_everything()
         base = tmp_path_factory.mktemp("trials")
         patch.setenv("REPRO_RL_CACHE", str(base / "cache"))
         yield module.Bench(base, random.Random(1))
