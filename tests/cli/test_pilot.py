@@ -13,6 +13,8 @@ from repro_rl.demos import save_demos
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.report.pilot import headline, tables
 from repro_rl.study.pilot import CONDITIONS
+from repro_rl.study.unfinished import UnfinishedEvaluation
+from repro_rl.types import Trajectory
 from support.api_server import Server
 from support.command import run_command
 from support.experts import expert
@@ -50,8 +52,25 @@ def test_the_whole_pilot_in_miniature(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "pilot"
+    with monkeypatch.context() as patch:  # interrupted in the middle of its first condition
+        add, added = UnfinishedEvaluation.add, []
+
+        def interrupted(self: UnfinishedEvaluation, trajectory: Trajectory) -> None:
+            added.append(trajectory.task_id)
+            add(self, trajectory)
+            if len(added) == 4:
+                raise KeyboardInterrupt
+
+        patch.setattr(UnfinishedEvaluation, "add", interrupted)
+        code, printed = pilot(capsys, patch, "-o", str(out), "--seeds", "0,1", *MINI)
+        assert code == 130
+    played: list[Trajectory] = []
+    monkeypatch.setattr(
+        UnfinishedEvaluation, "add", lambda self, episode: (played.append(episode), add(self, episode))
+    )
     code, printed = pilot(capsys, monkeypatch, "-o", str(out), "--seeds", "0,1", *MINI)
     assert code == 0, printed
+    assert len(played) == 2 * 5 * 6 - 4  # seeds, conditions, tasks; the first four were not played again
     data = json.loads((out / "pilot.json").read_text())
     assert [row["name"] for row in data["conditions"]] == [item.name for item in CONDITIONS]
     assert all(row["seeds"] == [0, 1] for row in data["conditions"])

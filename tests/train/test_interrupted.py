@@ -169,9 +169,7 @@ def test_a_warmup_goes_on_where_it_was(
 def test_a_corrected_warmup_is_accepted(warm: Any, tmp_path: Path) -> None:
     """The first start fails after the tiny model was built; the second has another size."""
     wrong = load_config(None, [*warm.settings, *WARMUP, "prompt.action_tokens=1"])
-    right = load_config(
-        None, [*warm.settings, *WARMUP, f"policy={{model: tiny, device: cpu, tiny: {TINIER}}}"]
-    )
+    right = load_config(None, [*warm.settings, *WARMUP, TINIER])
     with pytest.raises(PreflightError, match="action_tokens"):
         run_warmup(wrong, warm.demos, tmp_path)
     assert (tmp_path / "initial").exists()
