@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, PreflightError
 
 if TYPE_CHECKING:
     from repro_rl.config import DemosSection, EnvSection, RunConfig
@@ -61,6 +62,10 @@ def make_demos(config: RunConfig, out: Path) -> Path:
                 sweep_temporaries(out)
                 _collect(config, out, key, rounds=1 if batch is None else 2)
                 return out
+    elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
+        # The command that made them was killed at its very end. A folder that cannot be written stays as it is.
+        with suppress(OSError, PreflightError), only_writer(out / LOCK_FILE):
+            (out / UNFINISHED_FILE).unlink(missing_ok=True)
     say(f"Demonstrations are in {out}.")
     return out
 
