@@ -63,7 +63,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
                 _collect(config, out, key, rounds=1 if batch is None else 2)
                 return out
     elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
-        # The command that made them was killed at its very end. A folder that cannot be written stays as it is.
+        # The command that made them was killed at its very end. A read-only folder stays as it is.
         with suppress(OSError, PreflightError), only_writer(out / LOCK_FILE):
             (out / UNFINISHED_FILE).unlink(missing_ok=True)
     say(f"Demonstrations are in {out}.")
