@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,11 @@ from repro_rl.errors import DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.sessions import CachedSession
+from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.context import chat, window
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
-from repro_rl.study.unfinished import kept, restored
+from repro_rl.study.unfinished import UnfinishedEvaluation, kept, restored
+from support.episodes import same_episodes
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +32,12 @@ def settings(warm: Any, *more: str) -> RunConfig:
     return load_config(None, [*warm.settings, "eval.tasks=6", "eval.rollouts=2", *more])
 
 
-def result_of(out: Path) -> tuple[dict[str, Any], bytes]:
+def result_of(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     result = json.loads((out / "eval" / "x.json").read_text())
     assert not list((out / "trajectories").glob("*unfinished*"))
     assert not list((out / "eval").glob(".*"))
     del result["seconds"]
-    return result, gzip.decompress((out / "trajectories" / "eval-x.jsonl.gz").read_bytes())
+    return result, list(read_trajectories(out / "trajectories" / "eval-x.jsonl.gz"))
 
 
 def stopping(original: Callable[..., Any], number: int) -> Callable[..., Any]:
@@ -57,7 +58,7 @@ def stopping(original: Callable[..., Any], number: int) -> Callable[..., Any]:
     [
         ([], True, TransformersPolicy, "generate", (8, 8)),  # in the second four episodes, then in the third
         ([], True, window, "reflect", (1,)),  # acting is over
-        ([], False, TransformersPolicy, "generate", (14,)),
+        ([], False, UnfinishedEvaluation, "add", (3, 2)),  # in the middle of four
         (["prompt.context=chat"], False, CachedSession, "answer", (8,)),
         (["prompt.context=chat"], True, CachedSession, "answer", (9,)),
     ],
@@ -91,7 +92,9 @@ def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
     )
     assert done[0] > 0  # episodes that were not played again
     assert sum(done) == 12
-    assert result_of(tmp_path / "broken") == result_of(tmp_path / "whole")
+    (result, episodes), (wanted, whole) = result_of(tmp_path / "broken"), result_of(tmp_path / "whole")
+    assert result == wanted
+    assert same_episodes(episodes, whole)
 
 
 def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
