@@ -166,15 +166,15 @@ def watching(folder: Path, fault: Fault) -> Callable[[], None]:
     return install
 
 
-def killing(folder: Path, moment: int) -> Callable[[], None]:
-    """SIGKILL of the whole process group before the change ``moment``."""
+def sending(folder: Path, moment: int, number: int) -> Callable[[], None]:
+    """A signal before the change ``moment``: SIGKILL to the whole process group, another to its leader."""
     count = 0
 
     def fault(event: str) -> None:
         nonlocal count
         count += 1
         if count == moment:
-            os.killpg(0, signal.SIGKILL)
+            (os.killpg if number == signal.SIGKILL else os.kill)(os.getpgrp(), number)
 
     return watching(folder, fault)
 
