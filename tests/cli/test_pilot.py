@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,11 @@ from repro_rl.demos import save_demos
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.report.pilot import headline, tables
 from repro_rl.study.pilot import CONDITIONS
+from repro_rl.study.unfinished import UnfinishedEvaluation
+from repro_rl.types import Trajectory
 from support.api_server import Server
 from support.command import run_command
+from support.episodes import same_episodes
 from support.experts import expert
 
 MINI = [
@@ -41,7 +45,7 @@ def pilot(
     return code, " ".join(out.split())
 
 
-def records(folder: Path, name: str) -> list[dict[str, object]]:
+def records(folder: Path, name: str) -> list[dict[str, Any]]:
     with gzip.open(folder / "trajectories" / f"eval-{name}.jsonl.gz", "rt") as handle:
         return [json.loads(line) for line in handle]
 
@@ -50,8 +54,25 @@ def test_the_whole_pilot_in_miniature(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "pilot"
+    with monkeypatch.context() as patch:  # interrupted in the middle of its first condition
+        add, added = UnfinishedEvaluation.add, []
+
+        def interrupted(self: UnfinishedEvaluation, trajectory: Trajectory) -> None:
+            added.append(trajectory.task_id)
+            add(self, trajectory)
+            if len(added) == 4:
+                raise KeyboardInterrupt
+
+        patch.setattr(UnfinishedEvaluation, "add", interrupted)
+        code, printed = pilot(capsys, patch, "-o", str(out), "--seeds", "0,1", *MINI)
+        assert code == 130
+    played: list[Trajectory] = []
+    monkeypatch.setattr(
+        UnfinishedEvaluation, "add", lambda self, episode: (played.append(episode), add(self, episode))
+    )
     code, printed = pilot(capsys, monkeypatch, "-o", str(out), "--seeds", "0,1", *MINI)
     assert code == 0, printed
+    assert len(played) == 2 * 5 * 6 - 4  # seeds, conditions, tasks; the first four were not played again
     data = json.loads((out / "pilot.json").read_text())
     assert [row["name"] for row in data["conditions"]] == [item.name for item in CONDITIONS]
     assert all(row["seeds"] == [0, 1] for row in data["conditions"])
@@ -63,7 +84,7 @@ def test_the_whole_pilot_in_miniature(
     tasks = [row["task_id"] for row in first["base"]]
     for name, rows in first.items():
         assert [row["task_id"] for row in rows] == tasks  # one panel
-        prompts = [step["prompt"] for row in rows for step in row["steps"]]  # type: ignore[attr-defined]
+        prompts = [step["prompt"] for row in rows for step in row["steps"]]
         assert all(p.endswith("progress" if name == "meta" else "act") for p in prompts)
         assert all(p.startswith("demo ") == (name in ("plain", "random", "retrospective")) for p in prompts)
         assert all(p.count("demo ") in (0, 2) for p in prompts)
@@ -90,7 +111,7 @@ def test_the_whole_pilot_in_miniature(
     code, printed = pilot(capsys, monkeypatch, *given, str(tmp_path / "given"), "eval.seed=1234")
     assert code == 0, printed
     for name, rows in first.items():
-        assert records(tmp_path / "given" / "seed0", name) == rows
+        assert same_episodes(records(tmp_path / "given" / "seed0", name), rows)
     # another model of the same name and settings does not continue it
     shutil.copytree(out / "seed0" / "warmup", tmp_path / "other" / "warmup")
     shutil.copytree(

@@ -10,6 +10,7 @@ from repro_rl.config import DemosSection
 from repro_rl.demos import CollectHooks, collect_demos
 from repro_rl.demos.collect import play, summary
 from repro_rl.errors import DataError, UnknownNameError
+from repro_rl.files import UnfinishedRows, key_of
 from repro_rl.types import Status
 from support.demos import collect, records
 
@@ -92,3 +93,40 @@ def test_noise_is_the_share_of_random_actions(env):
     assert play(env, task, 0.0, rng).won
     texts = {tuple(s.action for s in play(env, task, 1.0, rng).steps) for _ in range(10)}
     assert len(texts) > 5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"noise": (0.4, 0.8)},  # episodes drawn from one generator, whose state is kept
+        {"agent": "reader", "slips": (0.0, 0.3), "wandering": 0.5, "annotator": "random"},
+    ],
+)
+def test_a_collection_that_was_stopped_goes_on(env, tmp_path, more):
+    key = key_of(list(more))
+    whole = records(collect(env, **more))
+    for number in (3, 4, 9):
+        played = iter(range(1, number))  # the next one after these is interrupted
+
+        def stop(count, played=played):
+            if next(played, None) is None:
+                raise KeyboardInterrupt
+
+        unfinished = UnfinishedRows(tmp_path / "unfinished.jsonl", key)
+        with pytest.raises(KeyboardInterrupt):
+            collect(env, hooks=CollectHooks(on_done=stop, unfinished=unfinished), **more)
+        # A kill leaves half a row.
+        with open(unfinished.path, "a") as handle:
+            handle.write('{"key": "')
+    assert len(unfinished.rows()) >= 9
+    counts = []
+    hooks = CollectHooks(on_done=counts.append, unfinished=UnfinishedRows(tmp_path / "unfinished.jsonl", key))
+    assert records(collect(env, hooks=hooks, **more)) == whole
+    assert sum(counts) == len(whole)
+
+
+def test_rows_of_a_collection_that_were_changed_are_named(env, tmp_path):
+    unfinished = UnfinishedRows(tmp_path / "unfinished.jsonl", "k")
+    unfinished.add({"kind": "expert", "tasks": 1})
+    with pytest.raises(DataError, match=r"unfinished\.jsonl.*delete it"):
+        collect(env, hooks=CollectHooks(unfinished=unfinished))

@@ -14,7 +14,7 @@ from repro_rl.errors import DataError
 from repro_rl.files import Unpacked, json_lines, lines as module, lines_of, read_bytes, read_rows, read_text
 
 ROWS = b'{"a": 1}\n\n{"a": 2}\n'
-PACKED = gzip.compress(ROWS)
+PACKED = gzip.compress(ROWS, mtime=0)
 
 
 def bomb(block: bytes, count: int) -> bytes:
@@ -24,7 +24,9 @@ def bomb(block: bytes, count: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data", [ROWS, PACKED, ROWS.rstrip(), gzip.compress(ROWS[:9]) + gzip.compress(ROWS[9:])]
+    "data",
+    [ROWS, PACKED, ROWS.rstrip(), gzip.compress(ROWS[:9], mtime=0) + gzip.compress(ROWS[9:], mtime=0)],
+    ids=["plain", "packed", "unfinished", "two members"],
 )
 def test_lines_plain_or_packed(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.jsonl"

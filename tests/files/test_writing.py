@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from repro_rl.errors import DataError
 from repro_rl.files import (
     cache_root,
+    naming,
     read_json,
     read_json_if_any,
     replacing,
@@ -136,3 +139,70 @@ def test_half_written_lines_are_left_out(tmp_path: Path) -> None:
     path.write_text('{"iteration": 1}\n[2]\n{"iteration": 3}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl, record line 2: .*not a list"):
         whole_rows(path)
+
+
+GONE = 4194305  # larger than any process id
+
+
+def test_a_folder_that_lost_its_name_to_a_kill_gets_it_back(tmp_path: Path) -> None:
+    """Two renames replace a folder; the kill came between them."""
+    (tmp_path / f".model.{GONE}.old.tmp").mkdir()
+    (tmp_path / f".model.{GONE}.old.tmp" / "weights").write_text("old")
+    (tmp_path / f".model.{GONE}.tmp").mkdir()
+    sweep_temporaries(tmp_path)
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    (tmp_path / f".model.{GONE}.old.tmp").mkdir()  # here the second rename was done
+    sweep_temporaries(tmp_path)
+    assert names(tmp_path) == ["model"]
+
+
+def test_files_of_a_process_that_runs_stay(tmp_path: Path) -> None:
+    mine, other = f".a.json.{os.getpid()}.tmp", f".a.json.{GONE}.tmp"
+    for name in (mine, other, ".b.old.tmp", f".c.gz.{GONE}.tmp", f".d.{GONE}.0123abcd.tmp.old.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "d").write_text("whole")
+    sweep_temporaries(tmp_path, of="a.json")
+    assert len(names(tmp_path)) == 5
+    sweep_temporaries(tmp_path)
+    assert names(tmp_path) == [mine, "d"]
+
+
+@pytest.mark.parametrize("moment", ["fill", "sync", "first rename", "second rename"])
+def test_a_folder_that_cannot_be_written_leaves_the_old_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    folder = tmp_path / "00001"
+    write_folder(folder, lambda new: (new / "a").write_text("1"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    rename = os.replace
+
+    def fill(new: Path) -> None:
+        (new / "a").write_text("2")
+        if moment == "fill":
+            raise RuntimeError("I/O error: No space left on device (os error 28)")  # as safetensors says it
+
+    def replace(old: Path, new: Path) -> None:
+        if (moment, new.name == "00001") in (("first rename", False), ("second rename", True)) and (
+            old.name.endswith(f"{os.getpid()}.tmp") or moment == "first rename"
+        ):
+            raise full
+        rename(old, new)
+
+    def sync(handle: int) -> None:
+        if moment == "sync":
+            raise full
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="00001") as caught:
+        write_folder(folder, fill)
+    assert caught.value.errno == errno.ENOSPC
+    assert (names(tmp_path), (folder / "a").read_text()) == (["00001"], "1")
+
+
+def test_an_error_of_the_package_is_not_renamed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^file x: \[Errno 5\]"), naming(tmp_path):
+        raise DataError("[Errno 5] as read", file="x")
+    with pytest.raises(FileNotFoundError, match="source"), naming(tmp_path):
+        Path("source").read_text()

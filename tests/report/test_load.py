@@ -43,7 +43,9 @@ def test_broken_trajectories_are_named(tmp_path):
         list(read_records(file))
 
 
-@pytest.mark.parametrize("data", [b"", b"plain", gzip.compress(b'{"steps": []}\n')[:-3]])
+@pytest.mark.parametrize(
+    "data", [b"", b"plain", gzip.compress(b'{"steps": []}\n')[:-3]], ids=["empty", "plain", "cut"]
+)
 def test_a_gzip_file_that_is_empty_or_cut_is_not_a_run_without_episodes(tmp_path, data):
     file = tmp_path / "trajectories" / "eval-last.jsonl.gz"
     file.parent.mkdir()

@@ -4,8 +4,8 @@ import json
 
 from typer.testing import CliRunner
 
+import repro_rl.cli.commands  # noqa: F401  adds the commands
 from repro_rl.cli.app import app
-from repro_rl.cli.entry import main  # noqa: F401  adds the commands
 from repro_rl.report.progress_tables import closeness_table, method_tables
 from repro_rl.study.progress_report import analyse
 from support.progress_records import (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from repro_rl.config import load_config, parse_config
+from repro_rl.config import load_config, parse_config, read_settings
 from repro_rl.errors import ConfigError, DataError
-from repro_rl.run.folder import MetricsLog, flatten, open_run, write_manifest
+from repro_rl.run.folder import MetricsLog, check_run, flatten, open_run, write_manifest
 from repro_rl.train.rl import FREE_ON_CONTINUE
+from repro_rl.train.sft import FREE_ON_CONTINUE as warmup_free
 
 
 def test_metrics_log_drops_half_lines_and_what_comes_again(tmp_path):
@@ -36,6 +38,8 @@ def test_open_run_refuses_other_settings(tmp_path):
     base = ["train={lr: 5e-4}", "env.settings={style: relative}"]
     config = load_config(None, base)
     assert open_run(tmp_path, config) is False
+    assert open_run(tmp_path, config) is False  # nothing was done yet
+    (tmp_path / "metrics.jsonl").write_text("{}")
     assert open_run(tmp_path, config) is True
     changed = load_config(None, [*base, "train.lr=1e-3", "env.settings.max_steps=20", "train.iterations=99"])
     with pytest.raises(ConfigError) as caught:
@@ -52,6 +56,7 @@ def test_open_run_refuses_other_settings(tmp_path):
 
 
 def test_opening_a_run_sweeps_half_written_files(tmp_path):
+    open_run(tmp_path, load_config(None))
     left = [
         tmp_path / name for name in (".metrics.jsonl.9.tmp", "trajectories/.a.gz.9.tmp", "eval/.b.json.9.tmp")
     ]
@@ -63,6 +68,79 @@ def test_opening_a_run_sweeps_half_written_files(tmp_path):
     open_run(tmp_path, load_config(None))
     assert not any(path.exists() for path in (*left, tmp_path / ".initial.9.tmp"))
     assert all(path.exists() for path in kept)
+
+
+def test_a_start_that_failed_binds_nothing(tmp_path):
+    """Settings bind from the first row or checkpoint on; what was made for others is made again."""
+    first, corrected = (load_config(None, [f"warmup.lr={lr}"]) for lr in ("1e-3", "2e-3"))
+    open_run(tmp_path, first)
+    (tmp_path / "initial").mkdir()
+    (tmp_path / "manifest.json").write_text('{"seed": 7}')
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").touch()
+    assert open_run(tmp_path, corrected) is False
+    assert read_settings(tmp_path / "config.yaml")["warmup"]["lr"] == 2e-3
+    assert not (tmp_path / "initial").exists()
+    assert not (tmp_path / "manifest.json").exists()
+    (tmp_path / "checkpoints" / "00001").mkdir()
+    with pytest.raises(ConfigError, match=r"warmup\.lr: 0\.002 there, 0\.001 now"):
+        check_run(tmp_path, first)
+
+
+def test_a_check_writes_nothing(tmp_path):
+    assert check_run(tmp_path / "run", load_config(None)) is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_user_is_not_taken_for_the_settings_of_a_failed_start(tmp_path):
+    (tmp_path / "config.yaml").write_text("base: sokoban-tiny\ntrain: {lr: 1.0e-3}\n")
+    with pytest.raises(ConfigError, match="is not the settings of a run"):
+        open_run(tmp_path, load_config(None))
+
+
+def test_work_without_settings_is_not_written_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        open_run(tmp_path, load_config(None))
+
+
+@pytest.mark.parametrize(
+    ("free", "changes"),
+    [
+        (
+            warmup_free,
+            ["eval.tasks=7", "eval.temperature=1", "train.lr=1e-9", "method=gigpo", "demos.expert=1"],
+        ),
+        (FREE_ON_CONTINUE, ["eval.tasks=7", "eval.temperature=1", "warmup.lr=1e-9", "demos.expert=1"]),
+    ],
+)
+def test_settings_of_other_commands_do_not_bind(tmp_path, free, changes):
+    open_run(tmp_path, load_config(None))
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    assert check_run(tmp_path, load_config(None, changes), free=free)
+    for own in ("eval.validation_tasks=3", "prompt.history=9", "seed=5", "policy.threads=2"):
+        with pytest.raises(ConfigError, match=own.partition("=")[0].replace(".", r"\.")):
+            check_run(tmp_path, load_config(None, [*changes, own]), free=free)
+
+
+def test_a_run_continues_from_another_directory(tmp_path, monkeypatch):
+    """The paths are typed anew, relative to where the command is repeated; the folder keeps its own."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (project / "warm").mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(project)
+    run = project / "run"
+    config = load_config(None, ["train.init=warm"])
+    open_run(run, config)
+    write_manifest(run, {"started": "a", "git": None, "versions": {}})
+    (run / "metrics.jsonl").write_text("{}")
+    monkeypatch.chdir(elsewhere)
+    assert open_run(run, load_config(None, ["train.init=../project/warm"])) is True
+    assert open_run(run, load_config(None, [f"train.init={project / 'warm'}"])) is True
+    monkeypatch.chdir(project)
+    assert open_run(run, config) is True
+    with pytest.raises(ConfigError, match=r"train\.init"):
+        open_run(run, load_config(None, ["train.init=other"]))
 
 
 def test_flatten():
@@ -77,6 +155,7 @@ def test_manifest_is_kept(tmp_path):
     assert content["started"] == "a"
     assert content["seed"] == 1
     assert content["continued"] == [{"started": "b", "git": None, "versions": {}}]
+    assert not Path(content["paths_from"]).is_absolute()
 
 
 ROWS = [json.dumps({"iteration": n}).encode() for n in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""The typer application. The modules of the commands add theirs when they are imported (see ``entry``)."""
+"""The typer application. The modules of the commands add theirs when they are imported (``commands``)."""
 
 from __future__ import annotations
 

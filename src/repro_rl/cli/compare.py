@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +64,7 @@ def compare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the commands, run nothing")] = False,
 ) -> None:
     """Compare methods over seeds: one warm start a seed, equal budgets, paired statistics, a page."""
-    from repro_rl.study.folder import check_same
+    from repro_rl.study.folder import check_same, go_to_base
 
     names, settings = split_words(words or [])
     changes: dict[str, Any] = {
@@ -76,6 +74,8 @@ def compare(
         "env_steps": env_steps,
         "set": settings,
     }
+    if not words and not any(changes.values()):
+        out = go_to_base(out)
     study = _study(names, changes, out)
     if not sweep:
         study = study.model_copy(update={"sweep": None})
@@ -107,13 +107,14 @@ def _run_stages(
 
     Returns how the jobs ended, and the study with the arms whose settings are chosen (see ``_chosen_arms``).
     """
-    from repro_rl.study.folder import write_study
+    from repro_rl.study.folder import sweep_study, write_study
     from repro_rl.study.jobs import final_jobs, sweep_jobs
     from repro_rl.study.runner import locked
     from repro_rl.study.sweep import choose
 
     outcomes: list[Outcome] = []
-    with locked(out) as lock, _terminable():
+    with locked(out) as lock:
+        sweep_study(out)
         first = sweep_jobs(study, out)
         if only is not Only.final and first:
             write_study(out, study, first, parallel=parallel)
@@ -227,17 +228,3 @@ def _watched(label: str, jobs: Sequence[Job], out: Path, parallel: int, lock: in
 
     with JobsDisplay(label, jobs) as display:
         return run_jobs(jobs, out, parallel=parallel, on_event=display.event, on_tick=display.tick, lock=lock)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the runs too, as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -60,6 +60,7 @@ def import_webshop(
     """Turn WebShop's own data files into a catalogue, once; every start after that takes milliseconds."""
     from repro_rl.envs.webshop.data.catalogue import find_files, write_catalogue
     from repro_rl.envs.webshop.data.reader import new_report, read_products
+    from repro_rl.files import only_maker
 
     if not products.is_file():
         raise DataError("there is no such file", file=products)
@@ -75,7 +76,7 @@ def import_webshop(
     }
     records = read_products(*files, limit=limit, on_bad="skip" if skip_bad else "error", report=report)
     start = time.monotonic()
-    with _bars(limit) as on_done:
+    with only_maker(out, "import"), _bars(limit) as on_done:
         catalogue = write_catalogue(records, out, source=source, on_done=on_done)
     for reason in report["reasons"]:
         say(f"skipped: {reason}")
@@ -99,18 +100,20 @@ def generate_webshop(
     from repro_rl.envs.webshop.data.catalogue import FULL, write_catalogue
     from repro_rl.envs.webshop.data.generate import generate_catalogue
     from repro_rl.envs.webshop.data.reader import new_report, products_from_raw
-    from repro_rl.files import write_json
+    from repro_rl.files import LOCK_FILE, only_maker, only_writer, sweep_temporaries, write_json
 
     start = time.monotonic()
     made = generate_catalogue(products, seed)
     if raw:
-        for name, content in zip(FULL, (made.products, made.attributes, made.human), strict=True):
-            write_json(out / name, content)
+        with only_writer(out / LOCK_FILE, "generator of products"):
+            sweep_temporaries(out)
+            for name, content in zip(FULL, (made.products, made.attributes, made.human), strict=True):
+                write_json(out / name, content)
         say(f"{len(made.products):,} products in {', '.join(FULL)} in {out}")
         return
     report = new_report()
     source = {"kind": "generated", "products": products, "seed": seed, "reading": report}
-    with _bars(products) as on_done:
+    with only_maker(out, "generator of products"), _bars(products) as on_done:
         catalogue = write_catalogue(products_from_raw(made, report), out, source=source, on_done=on_done)
     _print_catalogue(catalogue, time.monotonic() - start)
 

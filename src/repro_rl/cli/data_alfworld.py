@@ -32,10 +32,11 @@ def generate_alfworld(
     """
     from repro_rl.envs.alfworld.export import write_tree
     from repro_rl.envs.alfworld.sources import split_sizes
+    from repro_rl.files import LOCK_FILE, only_writer
 
     start = time.monotonic()
     total = sum(split_sizes(games).values())
-    with bar("games", total) as progress:
+    with only_writer(out / LOCK_FILE, "generator of games"), bar("games", total) as progress:
         written = write_tree(out, games, seed, on_done=progress.at)
     new = sum(written.values())
     say(
@@ -60,8 +61,9 @@ def hold_out_alfworld(
     The choice goes by the games' content: everyone who has these games gets the same.
     """
     from repro_rl.envs.alfworld.holdout import hold_out
+    from repro_rl.files import only_maker
 
-    with bar("games") as progress:
+    with only_maker(out, "copy of games"), bar("games") as progress:
         counts = hold_out(folder, out, test=test, validation=validation, on_done=progress.at)
     say(", ".join(f"{split} {count}" for split, count in counts.items()))
     say(f"Use them with data={out}, e.g. repro-rl data alfworld info {out}")

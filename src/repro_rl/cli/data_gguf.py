@@ -20,11 +20,12 @@ def gguf(
     out: Annotated[Path, typer.Argument(help="folder to write to", show_default=False)],
 ) -> None:
     """Turn a GGUF file into an ordinary model folder: float32 weights, tokenizer, chat template."""
-    from repro_rl.files import read_json
+    from repro_rl.files import only_maker, read_json
     from repro_rl.policy.gguf import ORIGIN_FILE, convert_gguf
 
     start = time.monotonic()
-    _behind_bar(partial(convert_gguf, file, out))
+    with only_maker(out, "conversion"):
+        _behind_bar(partial(convert_gguf, file, out))
     origin = read_json(out / ORIGIN_FILE)
     formats = ", ".join(origin["block_formats"])
     tied = "tied to the embedding" if origin["tied"] else "its own"

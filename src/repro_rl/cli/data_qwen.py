@@ -21,9 +21,11 @@ def tokenizer(
     ] = "qwen2.5",
 ) -> None:
     """Build Qwen's tokenizer from its BPE ranks, as a Hugging Face folder."""
+    from repro_rl.files import only_maker
     from repro_rl.policy.qwen_tokenizer import write_tokenizer
 
-    say(f"Tokenizer of {family} in {write_tokenizer(ranks, out, family)}")
+    with only_maker(out, "writer of a tokenizer"):
+        say(f"Tokenizer of {family} in {write_tokenizer(ranks, out, family)}")
 
 
 def untrained(
@@ -33,9 +35,11 @@ def untrained(
     seed: Annotated[int, typer.Option(help="of the random weights")] = 0,
 ) -> None:
     """Write random weights with a Qwen checkpoint's shape and tokenizer, to rehearse a run with."""
+    from repro_rl.files import only_maker
     from repro_rl.policy.qwen_shapes import build_untrained
 
-    say(f"Random weights of the shape of {model} in {build_untrained(out, model, ranks, seed)}")
+    with only_maker(out, "writer of a model"):
+        say(f"Random weights of the shape of {model} in {build_untrained(out, model, ranks, seed)}")
 
 
 def merge_lora(
@@ -45,11 +49,12 @@ def merge_lora(
 ) -> None:
     """Add a checkpoint's adapter to the weights it was trained on: an ordinary model folder in float32."""
     from repro_rl.config import PolicySection
-    from repro_rl.files import write_folder
+    from repro_rl.files import only_maker, write_folder
     from repro_rl.policy import TransformersPolicy
     from repro_rl.run.model_paths import find_model
 
     model = find_model(path, checkpoint)
     policy = TransformersPolicy.load(model, PolicySection(device="cpu", dtype="float32"))
-    write_folder(out, policy.save_merged)
+    with only_maker(out, "writer of a model"):
+        write_folder(out, policy.save_merged)
     say(f"{model} as a whole model in {out}")

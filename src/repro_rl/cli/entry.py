@@ -1,40 +1,50 @@
-"""The entry point, and how errors reach a person."""
+"""The entry point, and how errors and interruptions reach a person."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
-from repro_rl.cli import (  # noqa: F401  each adds its commands to app
-    compare,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    pilot,
-    plan,
-    play,
-    progress,
-    report,
-    stages,
-    verl,
-    view,
-)
-from repro_rl.cli.app import app
-from repro_rl.cli.show import console, error_console
-from repro_rl.cli.terminal import clean_the_rest
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
+from repro_rl.files import os_error
+from repro_rl.interrupts import Interrupted, end_with_parent, handled, received
 
 PARALLEL_COMMANDS = ("train", "warmup", "eval")  # those that share their work between processes
+# Those that go on where they were when they are repeated.
+CONTINUED = ("demos", "warmup", "train", "eval", "pilot", "compare", "demo", "verl")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
-    """Entry point. Errors of the package end with status 2 and no traceback; Ctrl-C with 130."""
+    """Entry point.
+
+    Errors of the package, and files that cannot be written, end with status 2 and no traceback; Ctrl-C with
+    130, SIGTERM with 143, and a sentence.
+    """
+    try:
+        with handled():
+            _run()
+    except (Interrupted, KeyboardInterrupt) as error:  # the latter where signals are not ours to handle
+        _leave(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+
+
+def _run() -> None:
+    """The command, its errors printed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    end_with_parent()
     rank, world = rank_and_world()
+    from repro_rl.cli.show import console
+    from repro_rl.cli.terminal import clean_the_rest
+
     clean_the_rest()
     console.quiet = rank > 0  # of the other processes only errors are printed
+    status = 0
     try:
         command = sys.argv[1] if len(sys.argv) > 1 else None
         if world > 1 and command is not None and command not in PARALLEL_COMMANDS:
@@ -42,23 +52,105 @@ def main() -> None:
                 f"'repro-rl {command}' runs in one process, but {world} were started; "
                 f"{', '.join(PARALLEL_COMMANDS)} run in several."
             )
+        from repro_rl.cli.commands import app
+
         app()
-    except (ReproError, ModuleNotFoundError) as raised:
+    except (ReproError, OSError, ModuleNotFoundError) as raised:
         error = missing_extra(raised) if isinstance(raised, ModuleNotFoundError) else raised
-        if not isinstance(error, ReproError):
+        if isinstance(error, ModuleNotFoundError):
             raise
-        if rank and isinstance(error, TrainingStopped):
-            sys.exit(2)  # all processes stop then, and the first one prints the reason
-        if rank:
-            error_console.print(f"process {rank}:", highlight=False)
-        error_console.print(type(error).__name__, style="bold red")
-        error_console.print(str(error), highlight=False, markup=False)
+        _report(error, rank)
         if os.environ.get("REPRO_RL_TRACEBACK"):
             raise
-        sys.exit(2)
-    except KeyboardInterrupt:
-        if not rank:
-            error_console.print("Interrupted. Repeat the command to continue from the last checkpoint.")
-        sys.exit(130)
+        status = 2
+    except Exception as error:
+        if os_error(error)[0] is None:
+            raise
+        _report(error, rank)  # an OSError in the message of another one
+        status = 2
+    except SystemExit as ended:
+        number = received()
+        if ended.code == 128 + signal.SIGINT and number is not None:  # what typer makes of an interruption
+            raise Interrupted(number) from ended
+        status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     finally:
-        console.show_cursor(True)
+        with suppress(OSError):
+            console.show_cursor(True)
+    sys.exit(status if _flush() else status or 2)
+
+
+def _report(error: Exception, rank: int) -> None:
+    """Print an error: its kind and its message."""
+    if rank and isinstance(error, TrainingStopped):
+        return  # all processes stop then, and the first one prints the reason
+    from repro_rl.cli.show import error_console
+
+    ours = isinstance(error, ReproError)
+    with suppress(OSError):  # the terminal's file may be on the same full disk
+        if rank:
+            error_console.print(f"process {rank}:", highlight=False)
+        error_console.print(type(error).__name__ if ours else "OSError", style="bold red")
+        text = str(error) if ours else file_sentence(error)
+        error_console.print(text, highlight=False, markup=False, soft_wrap=not ours)
+
+
+def file_sentence(error: Exception) -> str:
+    """What could not be done with which file, and what to do."""
+    number, file = os_error(error)
+    if number is None:
+        return str(error)
+    reason = os.strerror(number)
+    if number in FULL and file is not None:
+        place = next((p for p in (Path(file), *Path(file).absolute().parents) if p.is_dir()), Path("/"))
+        with suppress(OSError):
+            reason += f", {shutil.disk_usage(place).free / 1e6:,.1f} MB are free"
+    if number in FULL:
+        advice = "Make room"
+    elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        advice = "Make it writable, or choose another folder"
+    else:
+        advice = "Choose another folder, or mend this one"
+    if file is None and number not in FULL:  # of a network, perhaps
+        return str(error)
+    what = "A file cannot be written" if file is None else f"{file} cannot be used"
+    return f"{what}: {reason}. {advice}; what was finished before is kept, and {_repeat('the command')}"
+
+
+def _repeat(command: str) -> str:
+    """What repeating the command does."""
+    return (
+        f"repeating {command} continues it."
+        if len(sys.argv) > 1 and sys.argv[1] in CONTINUED
+        else f"{command} can be repeated."
+    )
+
+
+def _leave(status: int) -> None:
+    """End after an interruption, with one sentence."""
+    rank, _ = rank_and_world()
+    word = "Interrupted" if status == 128 + signal.SIGINT else "Ended by a signal"
+    text = f"{word}. What was finished is saved, nothing half-written is left; {_repeat('the command')}\n"
+    if not rank and sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+    with suppress(Interrupted):
+        _flush()
+    sys.exit(status)
+
+
+def _flush() -> bool:
+    """Write out what was printed; False, with a sentence, where that is not possible.
+
+    What is left must not raise when Python ends.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"The output cannot be written: {error}\n")
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

@@ -67,6 +67,7 @@ def pilot(
     ] = Path("runs/pilot"),
 ) -> None:
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
+    from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
     from repro_rl.study.pilot import find_conditions, seed_config
     from repro_rl.study.pilot_results import PilotRuns, pilot_data
@@ -81,10 +82,12 @@ def pilot(
     run = PilotRun(base, chosen, agent, name, demos_folder, out)
     left_out: dict[str, str] = {}
     remarks: dict[str, None] = {}
-    for seed in numbers:
-        absent, of_seed = _play_seed(run, seed)
-        left_out |= absent
-        remarks |= dict.fromkeys(of_seed)
+    with only_writer(out / LOCK_FILE, "pilot study"):
+        sweep_temporaries(out)
+        for seed in numbers:
+            absent, of_seed = _play_seed(run, seed)
+            left_out |= absent
+            remarks |= dict.fromkeys(of_seed)
     data = pilot_data(
         PilotRuns(out, chosen, numbers),
         seed_config(base, numbers[0]),
@@ -136,8 +139,9 @@ def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:
 
 def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
     """Make what one seed lacks and play its conditions; those left out with the reason, and remarks."""
+    from repro_rl.policy.checksums import fingerprint
     from repro_rl.run.lineage import taught_modes
-    from repro_rl.study.pilot import fingerprint, finished, open_pilot, seed_config, split_taught
+    from repro_rl.study.pilot import finished, open_pilot, seed_config, split_taught
     from repro_rl.study.pilot_results import folder
 
     config = seed_config(run.config, seed)

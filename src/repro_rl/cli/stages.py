@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,13 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, PreflightError
 
 if TYPE_CHECKING:
     from repro_rl.config import DemosSection, EnvSection, RunConfig
 
 DEMOS_FILE = "demos.json"  # in a folder of demonstrations: what made them, and their counts
+UNFINISHED_FILE = "unfinished.jsonl"  # there, while they are collected: the episodes so far
 
 # Metrics beside the progress bars, and how they are called there.
 WARMUP_METRICS = {
@@ -43,24 +45,46 @@ def demos(overrides: Overrides = None, source: Source = None, out: Out = Path("r
 def make_demos(config: RunConfig, out: Path) -> Path:
     """Collect demonstrations into ``out``, unless they are there already; returns ``out``.
 
-    Raises ConfigError when the folder holds demonstrations of other settings.
+    Episodes are kept as they are played, so a command that was stopped goes on after the last one. Raises
+    ConfigError when the folder holds demonstrations of other settings, PreflightError when another process
+    makes them.
+    """
+    from repro_rl.demos import ANNOTATORS, BatchAnnotator
+    from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
+
+    section = config.demos
+    annotator = ANNOTATORS.get(section.annotator)
+    batch = annotator if isinstance(annotator, BatchAnnotator) else None
+    key = _demos_key(config.env, section, config.seed, None if batch is None else batch.settings(config))
+    if not _demos_exist(out, key):
+        with only_writer(out / LOCK_FILE, "collection of demonstrations"):
+            if not _demos_exist(out, key):  # another process may have been faster
+                sweep_temporaries(out)
+                _collect(config, out, key, rounds=1 if batch is None else 2)
+                return out
+    elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
+        # The command that made them was killed at its very end. A read-only folder stays as it is.
+        with suppress(OSError, PreflightError), only_writer(out / LOCK_FILE):
+            (out / UNFINISHED_FILE).unlink(missing_ok=True)
+    say(f"Demonstrations are in {out}.")
+    return out
+
+
+def _collect(config: RunConfig, out: Path, key: dict[str, Any], *, rounds: int) -> None:
+    """Play and label demonstrations, and write them into ``out``.
+
+    ``rounds``: 2 where labelling takes time too; ``key``: see ``_demos_key``.
     """
     from repro_rl.cli.api import annotation_notes
-    from repro_rl.demos import ANNOTATORS, BatchAnnotator, CollectHooks, collect_demos, save_demos
+    from repro_rl.demos import CollectHooks, collect_demos, save_demos
     from repro_rl.demos.collect import summary
-    from repro_rl.files import write_json
+    from repro_rl.files import UnfinishedRows, key_of, write_json
     from repro_rl.run.setup import build_pool
 
     env, section = build_pool(config.env).first, config.demos
     panel = env.panel(section.split)
-    annotator = ANNOTATORS.get(section.annotator)
-    batch = annotator if isinstance(annotator, BatchAnnotator) else None
-    key = _demos_key(config.env, section, config.seed, None if batch is None else batch.settings(config))
-    if _demos_exist(out, key):
-        say(f"Demonstrations are in {out}.")
-        return out
+    unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
     notes: dict[str, Any] = {}
-    rounds = 1 if batch is None else 2  # playing, and labelling where that takes time
     total = section.expert + section.wandering_episodes + section.winning + section.failing
     with bar("demonstrations", rounds * total) as progress:
         experts, labelled = collect_demos(
@@ -69,18 +93,18 @@ def make_demos(config: RunConfig, out: Path) -> Path:
             section,
             seed=config.seed,
             config=config,
-            hooks=CollectHooks(progress.add, progress.add, notes),
+            hooks=CollectHooks(progress.add, progress.add, notes, unfinished),
         )
     save_demos(out, experts, labelled)
     counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}
     write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **counts})
+    unfinished.remove()
     for line in annotation_notes(notes, out / DEMOS_FILE):
         say(line)
     say(
         f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
         f"(annotator: {section.annotator}) in {out}"
     )
-    return out
 
 
 def _demos_key(

@@ -97,12 +97,13 @@ def train(
 ) -> None:
     """Write data and settings into the run folder and run verl's own trainer on them; repeat to continue."""
     from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
+    from repro_rl.run.folder import writing_run
 
     recipe = _recipe(source, overrides, method, init, hardware)
-    for line in prepare_run(recipe, out.resolve()):
-        say(line)
-    command, variables = launch_command(out.resolve(), verl or [])
-    if prepare:
-        say(" ".join([*(f"{key}={value}" for key, value in variables.items()), *command]))
-        return
-    raise typer.Exit(run_verl(command, variables))
+    with writing_run(out.resolve()):
+        for line in prepare_run(recipe, out.resolve()):
+            say(line)
+        command, variables = launch_command(out.resolve(), verl or [])
+        if not prepare:
+            raise typer.Exit(run_verl(command, variables))
+    say(" ".join([*(f"{key}={value}" for key, value in variables.items()), *command]))

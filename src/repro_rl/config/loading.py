@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHODS
+from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
@@ -67,7 +68,7 @@ def load_config(
     text setting is taken as typed, any other is YAML (see ``values``). Raises ConfigError naming the file,
     the setting and, for an unknown name, the nearest one.
     """
-    data = read_settings(source)
+    data = _read(source)
     _override(data, overrides or (), defaults)
     return _parse_naming(data, source, bool(overrides))
 
@@ -86,7 +87,7 @@ def load_run_config(
     about them. Raises ConfigError naming them otherwise.
     """
     path = Path(run) / "config.yaml"
-    data = read_settings(path)
+    data = read_run_settings(path)
     withheld: Withheld = {} if is_own(path) else withhold(data, Path(run))
     _override(data, overrides or (), defaults)
     missing = {keys: value for keys, value in withheld.items() if _is_missing(data, list(keys))}
@@ -115,6 +116,13 @@ def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Seq
         name = default.partition("=")[0] if isinstance(default, str) else default[0]
         if _is_missing(data, name.split(".")):
             _apply_override(data, default)
+
+
+def _read(source: str | Path | None) -> dict[str, Any]:
+    """The settings of a file or recipe; a run folder's own keep their paths from where it began."""
+    if source is not None and Path(source).name == "config.yaml":
+        return read_run_settings(Path(source))
+    return read_settings(source)
 
 
 def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:

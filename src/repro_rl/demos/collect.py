@@ -14,13 +14,17 @@ from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
 from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
+from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
+from repro_rl.files import UnfinishedRows
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.counts import common
 from repro_rl.rollout.episode import play_actions
+from repro_rl.rollout.record import trajectory_record
 from repro_rl.types import Trajectory
 
+KINDS = ("expert", "unsolved", "wandering", "noisy")  # of episodes that are played
 STALE_SHARE = 0.4  # of the random actions: drawn from all actions that were admissible so far
 
 
@@ -31,6 +35,7 @@ class CollectHooks:
     on_done: Callable[[int], None] | None = None  # called with the number of episodes played
     on_label: Callable[[int], None] | None = None  # likewise, of episodes answered by a batch annotator
     notes: dict[str, Any] = field(default_factory=dict)  # receives the annotator's counts
+    unfinished: UnfinishedRows | None = None  # receives the episodes as they are played; begins with its rows
 
 
 def play(env: TextEnv, task_id: str, noise: float, rng: np.random.Generator) -> Trajectory:
@@ -80,9 +85,13 @@ def collect_demos(
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     collection = _Collection(env, demos, order, seed, rng, hooks)
-    experts = [*collection.experts(), *collection.wandering()]
-    labelled = collection.noisy()
-    collection.warn_of_broken()
+    collection.go_on()
+    try:
+        experts = [*collection.experts(), *collection.wandering()]
+        labelled = collection.noisy()
+        collection.warn_of_broken()
+    finally:
+        collection.close()
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
     annotate_all((*experts, *labelled), demos.annotator, context)
     return experts, labelled
@@ -100,46 +109,83 @@ class _Collection:
     hooks: CollectHooks
     tasks: int = 0  # taken from ``order`` so far
     broken: Counter[str] = field(default_factory=Counter)  # episodes that broke off, by reason
+    attempts: int = 0  # of the noisy expert so far
+    played: dict[str, list[Trajectory]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+    def go_on(self) -> None:
+        """Continue after the episodes that an earlier command has played with the same settings."""
+        unfinished = self.hooks.unfinished
+        if unfinished is None:
+            return
+        rows = unfinished.rows()
+        unfinished.open()  # a folder that cannot be written is noticed before anything is played
+        try:
+            for row in rows:
+                trajectory = trajectory_from_record(row["episode"])
+                self._note(trajectory)
+                self.played[row["kind"]].append(trajectory)
+                if row["kind"] != "unsolved":
+                    self._done()
+            if rows:
+                self.tasks, self.attempts = int(rows[-1]["tasks"]), int(rows[-1]["attempts"])
+                self.rng.bit_generator.state = rows[-1]["rng"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"not episodes as this command keeps them ({error!r}); delete it to play them again",
+                file=unfinished.path,
+            ) from error
+
+    def close(self) -> None:
+        """Stop writing."""
+        if self.hooks.unfinished is not None:
+            self.hooks.unfinished.close()
+
+    def _keep(self, kind: str, trajectory: Trajectory) -> None:
+        """An episode was played that is asked for; or the expert has left a task unsolved."""
+        self.played[kind].append(trajectory)
+        if self.hooks.unfinished is not None:
+            state = {"tasks": self.tasks, "attempts": self.attempts, "rng": self.rng.bit_generator.state}
+            self.hooks.unfinished.add({"kind": kind, **state, "episode": trajectory_record(trajectory, 0)})
+        if kind != "unsolved":
+            self._done()
 
     def experts(self) -> list[Trajectory]:
         """``demos.expert`` solved episodes. Raises DataError when the expert fails too often."""
-        experts: list[Trajectory] = []
-        unsolved: list[Trajectory] = []
+        experts, unsolved = self.played["expert"], self.played["unsolved"]
         while len(experts) < self.demos.expert:
             task_id = self._next_task()
             trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
-            self._note(trajectory)
-            if (
-                not trajectory.won or trajectory.failed
-            ):  # some tasks have no solution, such as WebShop goals nothing matches fully
-                unsolved.append(trajectory)
+            # Some tasks have no solution, such as WebShop goals that nothing matches fully.
+            if self._note(trajectory) or not trajectory.won:
+                self._keep("unsolved", trajectory)
                 if len(unsolved) > max(10, 3 * len(experts)):
                     raise self._failure(len(experts), unsolved)
                 continue
-            experts.append(trajectory)
-            self._done()
+            self._keep("expert", trajectory)
         return experts
 
     def wandering(self) -> list[Trajectory]:
         """``demos.wandering_episodes`` full of mistakes, with the expert's answers; won or not."""
-        demos, episodes = self.demos, []
-        for number in range(demos.wandering_episodes):
-            rate = float(demos.noise[number % len(demos.noise)])
+        demos, episodes = self.demos, self.played["wandering"]
+        while len(episodes) < demos.wandering_episodes:
+            rate = float(demos.noise[len(episodes) % len(demos.noise)])
             task_id = self._next_task()
-            trajectory = demonstrate(self.env, task_id, demos.agent, rate, self._episode_seed(task_id))
-            self._done()
-            if not self._note(trajectory):
-                episodes.append(trajectory)
-        return episodes
+            seed = self._episode_seed(task_id)
+            trajectory = demonstrate(self.env, task_id, demos.agent, rate, seed)
+            self._note(trajectory)
+            self._keep("wandering", trajectory)
+        return [episode for episode in episodes if not episode.failed]
 
     def noisy(self) -> list[Trajectory]:
         """The episodes to judge. Raises DataError when too few attempts give such episodes."""
         demos, order = self.demos, self.order
         first = self.tasks % len(order)
-        episodes: list[Trajectory] = []
+        episodes = self.played["noisy"]
         missing = {True: demos.winning, False: demos.failing}
-        attempts = 0
+        for episode in episodes:
+            missing[episode.won] -= 1
         while any(missing.values()):
+            attempts = self.attempts
             if attempts > 50 * (demos.winning + demos.failing) + 1000:
                 broken = f"; {self.broken.total()} broke off: {common(self.broken)}" if self.broken else ""
                 raise DataError(
@@ -153,12 +199,11 @@ class _Collection:
             else:
                 key = name_key(self.seed, "noisy", task_id, attempts)
                 trajectory = wander(self.env, task_id, demos.agent, noise, key)
-            attempts += 1
+            self.attempts += 1
             if self._note(trajectory) or not missing[trajectory.won]:
                 continue
             missing[trajectory.won] -= 1
-            episodes.append(trajectory)
-            self._done()
+            self._keep("noisy", trajectory)
         return episodes
 
     def _expert(self, task_id: str, slips: float) -> Trajectory:

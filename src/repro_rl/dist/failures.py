@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from repro_rl.errors import RankLostError, ReproError
@@ -32,6 +32,7 @@ class RankMonitor:
         self.processes: list[tuple[str, int]] = []  # (machine, process id) by rank
         self.ending = False  # this process is about to end and has reported why
         self._deferring, self._deferred = False, 0  # the number of a signal that waits
+        self.before_end: Callable[[], object] | None = None  # called when the launcher ends this process
 
     @staticmethod
     def own_process() -> tuple[str, int]:
@@ -117,6 +118,9 @@ class RankMonitor:
         self.ending = True
         reason = self.find_failed_rank() or "The launcher ended this process (SIGTERM)."
         self._leave_note("survivor")
+        if self.before_end is not None:
+            with contextlib.suppress(Exception):  # what it raises is less important than the reason
+                self.before_end()
         print(f"process {self.rank}: {reason} {REPEAT}", file=sys.stderr, flush=True)
         os._exit(128 + number)  # as SIGTERM would: half-written files have temporary names
 

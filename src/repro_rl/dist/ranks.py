@@ -11,8 +11,8 @@ With one rank every method here returns what it was given, and torch is not impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -77,6 +77,18 @@ class Ranks:
     def defer_termination(self) -> AbstractContextManager[None]:
         """A context, such as writing a checkpoint, that is finished even when another process is lost."""
         return nullcontext() if self.monitor is None else self.monitor.defer_termination()
+
+    @property
+    def saves_alone(self) -> bool:
+        """Whether this process can write a checkpoint without the others: the first one, its model whole."""
+        return self.first and self.reshard is None
+
+    @contextmanager
+    def alone_on_first(self, context: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+        """``context()``, entered by the first process alone; when it raises there, all of them end."""
+        with ExitStack() as stack:
+            self.on_first(lambda: (stack.enter_context(context()), None)[1])
+            yield
 
     def own_share(self, items: Sequence[T]) -> list[T]:
         """Every ``world``-th item, from this process's rank on."""

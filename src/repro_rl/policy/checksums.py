@@ -76,6 +76,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def fingerprint(model: Path) -> str:
+    """Tells models apart: sha256 over size, first and last MiB of every weight file; "" for none.
+
+    ``model``: a model folder, or a file of weights such as a GGUF.
+    """
+    files = sorted(model.glob("*.safetensors")) if model.is_dir() else [model] if model.is_file() else []
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        with open(path, "rb") as handle:
+            digest.update(f"{path.name} {size} ".encode() + handle.read(1 << 20))
+            handle.seek(max(0, size - (1 << 20)))
+            digest.update(handle.read())
+    return digest.hexdigest()[:16] if files else ""
+
+
 def check_files(folder: Path, *, only: str | None = None, but: str | None = None) -> None:
     """The files of a model folder must be those that were written, where its state.json has their sums.
 

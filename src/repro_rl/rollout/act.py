@@ -57,6 +57,9 @@ class PlayOptions:
     demonstrations: Demonstrations | None = None  # texts for the prompts of a task
     max_live: int | None = None  # episodes under way at once; the result does not depend on it
     on_done: Callable[[int], None] | None = None  # called after each step with the number that ended at it
+    # Called with each episode that has ended, and once more when it has its reflection; in chat mode, where
+    # a reflection is the last turn, only then.
+    on_episode: Callable[[Trajectory], None] | None = None
 
 
 @dataclass(slots=True)
@@ -169,7 +172,11 @@ def run_episodes(
     def complete(rows: Sequence[int], prompts: Sequence[str], keys: Keys) -> list[Completion]:
         return actor.policy.generate(prompts, keys, actor.sampling)
 
-    act_together(episodes, fit, complete, actor.prompts.fmt, options.on_done)
+    def end(row: int) -> None:
+        if options.on_episode is not None:
+            options.on_episode(episodes[row].trajectory)
+
+    act_together(episodes, fit, complete, actor.prompts.fmt, options.on_done, end)
     return trajectories
 
 

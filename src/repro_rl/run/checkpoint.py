@@ -6,7 +6,6 @@ and the iteration number are all that a bit-equal continuation needs.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from repro_rl.dist.sharding import like_parameter, whole_tensor
 from repro_rl.errors import CheckpointError, NonFiniteError
-from repro_rl.files import sweep_temporaries, write_folder, write_json
+from repro_rl.files import remove_folder, sweep_temporaries, write_folder, write_json
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums, sealed
 from repro_rl.policy.pretrained import is_finite
@@ -150,7 +149,4 @@ def prune(run: Path, keep: int, best: int | None) -> None:
     folders = checkpoint_folders(run)
     for iteration in list(folders)[:-keep]:
         if iteration != best:
-            # Renamed first: a kill during the deletion must not leave half a checkpoint by that name.
-            doomed = folders[iteration].with_name(f".{folders[iteration].name}.old.tmp")
-            folders[iteration].rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            remove_folder(folders[iteration])

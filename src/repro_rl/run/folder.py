@@ -7,20 +7,26 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, dump_config, read_settings
+from repro_rl.config import RunConfig, dump_config
+from repro_rl.config.paths import MODELS, PATHS, base_entry, base_of, read_run_settings, rebased
 from repro_rl.config.trust import signed_config
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import (
+    LOCK_FILE,
     Rows,
+    append_line,
     check_record,
+    only_writer,
     read_json_if_any,
     read_rows,
+    remove_folder,
     sweep_temporaries,
     write_bytes,
     write_json,
@@ -29,6 +35,11 @@ from repro_rl.files import (
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
+INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
+# What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
+WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
+PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
+PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
 
 def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
@@ -81,27 +92,82 @@ def git_revision() -> str | None:
 
 
 def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
-    """Prepare ``folder``; True when it already holds a run of the same settings (which then continues).
+    """``check_run``, then ``begin_run``, where work begins at once. Returns what ``check_run`` does."""
+    continues = check_run(folder, config, free)
+    begin_run(folder, config, continues)
+    return continues
 
-    ``free`` names dotted settings that may differ on a continuation (they decide when to stop, not what is
-    computed); the section ``api`` may always: no training asks a server.
+
+def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
+    """Whether ``folder`` already holds a run of the same settings, which then continues. Writes nothing.
+
+    Settings bind once work was done in the folder: a start that failed leaves it free for others. ``free``
+    names dotted settings and sections that may differ on a continuation: they decide when to stop, or belong
+    to other commands. The section ``api`` always may: no training asks a server.
     Raises ConfigError naming the settings that differ otherwise.
     """
-    for part in (folder, folder / "trajectories", folder / "eval"):
-        sweep_temporaries(part)
     path = folder / "config.yaml"
-    text = signed_config(dump_config(config))
-    continues = path.exists()
-    if continues:
-        old, new = flatten(read_settings(path)), flatten(config.model_dump(mode="json"))
-        if changed := _changed(old, new, (*free, "api")):
-            lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
+    if not path.exists():
+        if any(_is_filled(folder / name) for name in ("metrics.jsonl", "checkpoints")):
             raise ConfigError(
-                f"{folder} holds a run with other settings:\n{lines}\n"
-                f"Use another folder, or the same settings to continue."
+                f"{folder} holds what a run has done, but not its settings ({path.name} is missing); put "
+                "them back to continue it, or use another folder."
             )
-    write_text(path, text)
-    return continues
+        return False
+    # Paths are compared as this directory sees them: the run may have begun in another one.
+    old, new = flatten(read_run_settings(path)), flatten(config.model_dump(mode="json"))
+    for key in PATH_SETTINGS:
+        if isinstance(old.get(key), str) and isinstance(new.get(key), str):
+            old[key], new[key] = _same_place(old[key], new[key])
+    if not has_work(folder):
+        if not set(RunConfig.model_fields) <= {key.partition(".")[0] for key in old}:
+            raise ConfigError(f"{path} is not the settings of a run; use another folder.")
+        return False
+    if changed := _changed(old, new, (*free, "api")):
+        lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
+        raise ConfigError(
+            f"{folder} holds a run with other settings:\n{lines}\n"
+            f"Use another folder, or the same settings to continue."
+        )
+    return True
+
+
+def writing_run(folder: Path) -> AbstractContextManager[int | None]:
+    """The lock that a training holds on its run folder. Raises PreflightError when another process has it."""
+    return only_writer(folder / LOCK_FILE, "training")
+
+
+def _same_place(old: str, new: str) -> tuple[str, str]:
+    """Two texts for a path, made equal where they lead to the same place."""
+    there = Path(old).exists() and Path(new).exists() and Path(old).samefile(new)
+    return (new, new) if there else (old, new)
+
+
+def has_work(folder: Path) -> bool:
+    """Whether a run has done anything in ``folder`` that its settings must explain."""
+    return any(_is_filled(folder / name) for name in WORK)
+
+
+def _is_filled(path: Path) -> bool:
+    """Whether there is a file with content, or a folder with any file that is not hidden."""
+    if path.is_dir():
+        return any(not item.name.startswith(".") for item in path.iterdir())
+    return path.is_file() and path.stat().st_size > 0
+
+
+def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
+    """Write the settings, and remove what killed commands left half-written and failed starts left behind."""
+    for part in (folder, *(folder / name for name in PARTS)):
+        sweep_temporaries(part)
+    if not continues and (folder / "config.yaml").exists():
+        (folder / "manifest.json").unlink(missing_ok=True)
+        if (folder / INITIAL).is_dir():
+            remove_folder(folder / INITIAL)
+    settings = config
+    if continues:  # the folder's paths keep their meaning
+        kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
+        settings = RunConfig.model_validate(kept)
+    write_text(folder / "config.yaml", signed_config(dump_config(settings)))
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[str]:
@@ -162,12 +228,9 @@ class MetricsLog:
         ) from error
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row, on the disk before it returns."""
+        """Append a row, on the disk before it returns. Raises OSError naming the file."""
+        append_line(self.path, json.dumps(row))
         self.rows.append(row)
-        with open(self.path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
@@ -177,6 +240,8 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
         again = check_record(list[dict[str, Any]], old.get("continued", []), file=path)
         old["continued"] = [*again, {k: content[k] for k in ("started", "git", "versions")}]
         content = old
+    else:
+        content = {**content, **base_entry(folder)}
     write_json(path, content)
 
 

@@ -6,7 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api, read_section
+from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api
+from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.run.model_paths import read_manifest, run_of
 
@@ -17,7 +18,7 @@ def section_of(model: str | Path, name: str) -> dict[str, Any] | None:
     Raises ConfigError for settings that are broken.
     """
     run = None if is_api(model) else run_of(model)
-    return None if run is None else read_section(run / "config.yaml", name)
+    return None if run is None else read_run_section(run, name)
 
 
 def taught_context(model: str | Path) -> str | None:
@@ -82,15 +83,18 @@ def demos_of(train: TrainSection) -> Path:
     A run that began with another run's model goes back to that run's. Raises PreflightError where none are
     recorded.
     """
-    demos, init = train.demos, train.init
+    demos: str | Path | None = train.demos
+    init = train.init
     visited: set[Path] = set()
     while demos is None and init is not None:
         run = run_of(init)
         if run is None or run.resolve() in visited:
             break
         visited.add(run.resolve())
-        section = read_section(run / "config.yaml", "train")
-        demos, init = read_manifest(run).get("demos") or section.get("demos"), section.get("init")
+        section = read_run_section(run, "train")
+        made_from = read_manifest(run).get("demos")
+        demos = resolved(run, made_from) if isinstance(made_from, str) else section.get("demos")
+        init = section.get("init")
     if demos is not None:
         return Path(demos)
     raise PreflightError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import is_api, read_section
+from repro_rl.config import is_api
+from repro_rl.config.paths import read_run_section
 from repro_rl.errors import CheckpointError
 from repro_rl.files import read_json_if_any
 from repro_rl.policy.checksums import STATE_FILE, SUMS, read_sealed
@@ -71,7 +72,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
 
 def _warm_start_of(run: Path) -> Path:
     settings = run / "config.yaml"
-    init = read_section(settings, "train").get("init") if settings.exists() else None
+    init = read_run_section(settings.parent, "train").get("init") if settings.exists() else None
     if not init or not (Path(init).exists() or is_hub_name(init)):
         raise CheckpointError(f"{run} does not know its warm start ({init}); give the model folder itself.")
     return start_model(init)

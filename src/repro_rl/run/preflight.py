@@ -183,6 +183,6 @@ def check_disk(out: Path, model: Any, checkpoints: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise PreflightError(
-            f"Checkpoints need about {needed / 1e9:.1f} GB in {out}, {free / 1e9:.1f} GB are free; "
+            f"Checkpoints need about {needed / 1e6:,.1f} MB in {out}, {free / 1e6:,.1f} MB are free; "
             f"lower train.keep or use another disk."
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from repro_rl.config.trust import signed_config
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
-from repro_rl.files import write_json, write_text
+from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.hub import is_hub_name
@@ -29,6 +30,7 @@ from repro_rl.run.validation import panel_requests
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
 from repro_rl.study.task_types import success_by_type
+from repro_rl.study.unfinished import UnfinishedEvaluation, evaluation_key
 from repro_rl.types import Trajectory
 
 MAX_REASONS = 20  # of broken episodes, that a result names
@@ -70,16 +72,30 @@ def evaluate(
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), progress quality
     against ground truth, and as ``judge`` whose weights reflected. With demonstrations, it counts the steps
-    by what was shown. Raises TaskError when the panel is smaller than asked, CheckpointError when the model
-    cannot be loaded, ApiError and BudgetError.
+    by what was shown. Episodes are kept as they end, so that a call that was stopped goes on after them.
+    Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
+    PreflightError when another process writes this result, OSError before anything is played where ``out``
+    cannot be written, ApiError and BudgetError.
     """
-    setup, model = set_up(config), Path(model)
+    setup, model, hooks = set_up(config), Path(model), hooks or EvalHooks()
     check_context(config.prompt, model)
     check_panel(setup.pool.first.panel, config.eval.split, config.eval.tasks, "eval.tasks")
-    if policy is not None:
-        return _evaluate(setup, model, policy, request, hooks or EvalHooks())
-    with closing(setup.agent(model)) as opened:
-        return _evaluate(setup, model, opened, request, hooks or EvalHooks())
+    with ExitStack() as stack:
+        if request.out is not None:
+            writing = partial(_writing, Path(request.out), request.name)
+            stack.enter_context(setup.ranks.alone_on_first(writing))
+        if policy is None:
+            policy = stack.enter_context(closing(setup.agent(model)))
+        return _evaluate(setup, model, policy, request, hooks)
+
+
+@contextmanager
+def _writing(out: Path, name: str) -> Iterator[None]:
+    """Only one process makes the evaluation ``name`` in ``out``; others may train there meanwhile."""
+    with only_writer(out / "eval" / f".{name.replace('/', '-')}{LOCK_FILE}", "evaluation"):
+        sweep_temporaries(out / "eval", of=f"{name}.json")
+        sweep_temporaries(out / "trajectories", of=f"eval-{name}.jsonl.gz")
+        yield
 
 
 def _evaluate(
@@ -89,6 +105,10 @@ def _evaluate(
     config = setup.config
     out = None if request.out is None else Path(request.out)
     panel = setup.panel(config.eval.split, config.eval.tasks)
+    unfinished = None
+    if out is not None:
+        key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
+        unfinished = UnfinishedEvaluation(out / "trajectories", request.name, key, setup.ranks.rank)
     api = policy if isinstance(policy, HttpPolicy) else None
     if api is not None and setup.ranks.world > 1:
         raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
@@ -97,7 +117,7 @@ def _evaluate(
         _open_foreign_run(setup, out, model, panel)
     begin = time.perf_counter()
     before = None if api is None else api.client.patience.tally
-    trajectories, judged_by = _play(setup, policy, panel, request, hooks)
+    trajectories, judged_by = _play(setup, policy, panel, request, hooks, unfinished)
     if api is not None and before is not None:
         api.client.patience.check(before)
     records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
@@ -120,13 +140,23 @@ def _evaluate(
     if out is not None and setup.ranks.first:
         write_records(out / "trajectories" / f"eval-{request.name}.jsonl.gz", records)
         write_json(out / "eval" / f"{request.name}.json", result)
+        if unfinished is not None:
+            unfinished.remove()
     return result
 
 
 def _play(
-    setup: Setup, policy: Policy, panel: TaskPanel, request: EvalRequest, hooks: EvalHooks
+    setup: Setup,
+    policy: Policy,
+    panel: TaskPanel,
+    request: EvalRequest,
+    hooks: EvalHooks,
+    unfinished: UnfinishedEvaluation | None,
 ) -> tuple[list[Trajectory], str]:
-    """All episodes of the panel, shared between ranks, and whose weights judged them."""
+    """All episodes of the panel, shared between ranks, and whose weights judged them.
+
+    Those in ``unfinished`` are not played again; the others are added to it.
+    """
     section = setup.config.eval
     context = setup.context(policy.text)
     frozen = setup.frozen_judge() if request.judge else None
@@ -137,14 +167,29 @@ def _play(
         stream=("panel", section.seed),
         demonstrations=None if shown is None else shown.texts(setup.prompts),
         on_done=hooks.on_done,
+        on_episode=None if unfinished is None else unfinished.add,
     )
+    kept = {} if unfinished is None else unfinished.begin()
     if hooks.on_total is not None:
         hooks.on_total(len(setup.ranks.own_share(panel.ids)) * section.rollouts)
 
     def play(tasks: list[str]) -> list[Trajectory]:
-        return context.play(panel_requests(tasks, section.rollouts), actor, judge, options)
+        requests = panel_requests(tasks, section.rollouts)
+        old = [kept[r.task_id, r.rollout] for r in requests if (r.task_id, r.rollout) in kept]
+        if hooks.on_done is not None:
+            hooks.on_done(len(old))
+        waiting = [r for r in requests if (r.task_id, r.rollout) not in kept]
+        played = iter(context.play(waiting, actor, judge, options) if waiting else ())
+        unjudged = [t for t in old if t.steps and t.reflection is None]
+        if judge is not None and unjudged:
+            context.reflect_on(unjudged, actor, judge, options)
+        return [kept.get((r.task_id, r.rollout)) or next(played) for r in requests]
 
-    trajectories = setup.ranks.play_tasks(panel.ids, play, prompts=True)
+    try:
+        trajectories = setup.ranks.play_tasks(panel.ids, play, prompts=True)
+    finally:
+        if unfinished is not None:
+            unfinished.close()
     return trajectories, "policy" if frozen is None else "reference"
 
 
@@ -191,7 +236,6 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     if (out / "config.yaml").exists():
         return
     config = setup.config
-    write_text(out / "config.yaml", signed_config(dump_config(config)))
     content = manifest(
         config,
         agent=str(model),
@@ -199,6 +243,8 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
         environment=setup.pool.first.describe(),
     )
     write_manifest(out, content)
+    # last: its presence tells that the folder is ready
+    write_text(out / "config.yaml", signed_config(dump_config(config)))
 
 
 def _usage(section: ApiSection, policy: HttpPolicy) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
+from repro_rl.config.paths import BASE, base_entry
 from repro_rl.config.recipe_files import is_yaml_file
 from repro_rl.config.trust import risky_overrides
 from repro_rl.errors import ConfigError
-from repro_rl.files import check_record, read_json, read_json_if_any, write_json
+from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
 from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
-from repro_rl.run.folder import flatten, git_revision, versions
+from repro_rl.run.folder import flatten, git_revision, has_work as run_has_work, versions
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
@@ -59,13 +60,27 @@ def read_study(out: Path) -> dict[str, Any] | None:
     return check_record(_StudyFile, read_json(path, "study"), file=path)  # type: ignore[return-value]
 
 
+def go_to_base(out: Path) -> Path:
+    """Change to the directory that the paths of the study in ``out`` start from; ``out`` as seen from there.
+
+    Nothing happens without such a study, and where that directory is not there any more.
+    """
+    base = (read_study(out) or {}).get(BASE)
+    folder = Path(os.path.normpath(out.absolute() / base)) if isinstance(base, str) else None
+    if folder is None or not folder.is_dir() or folder == Path.cwd():
+        return out
+    out = out.absolute()
+    os.chdir(folder)
+    return out
+
+
 def check_same(out: Path, study: Study) -> None:
     """A folder holds one study: arms, seeds and budget may be added to, nothing else may change.
 
     Raises ConfigError naming what differs. Another evaluation is made beside the old one.
     """
     old = read_study(out)
-    if old is None:
+    if old is None or not has_work(out):
         return
     then, now = old["study"], study.model_dump(mode="json")
     changed = []
@@ -116,12 +131,27 @@ def _canonical(study: dict[str, Any]) -> str:
     return json.dumps(study, sort_keys=True)
 
 
+def has_work(out: Path) -> bool:
+    """Whether any run of the study has begun; a study whose runs all failed at once may be corrected.
+
+    Warm starts have settings of their own, which they check themselves.
+    """
+    return any(run_has_work(run) for run in [*out.glob("runs/*/*"), *out.glob("sweep/*/*/*")])
+
+
+def sweep_study(out: Path) -> None:
+    """Remove what killed commands left half-written beside the runs, which sweep their own folders."""
+    for folder in (out, out / "jobs"):
+        sweep_temporaries(folder)
+
+
 def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) -> None:
     """Rewrite study.json; it lists the first start and every continuation.
 
     ``commands`` of a job are as typed, with {out} for this folder, so that the folder can be moved.
     """
     old = read_study(out) or {}
+    base = {BASE: old[BASE]} if BASE in old else base_entry(out)
     now = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_revision(),
@@ -143,6 +173,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
         out / FILE,
         {
             **{key: old.get(key, value) for key, value in now.items()},
+            **base,
             "continued": [*old.get("continued", []), *([now] if old else [])],
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": settings,

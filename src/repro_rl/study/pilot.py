@@ -6,7 +6,6 @@ same random streams. docs/pilot.md explains every decision.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,9 @@ from repro_rl.run.setup import build_pool
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.types import Trajectory
+
+# Settings of other commands, and of stages in the folder that have settings of their own.
+FREE_ON_CONTINUE = ("train", "alarms", "demos", "warmup")
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,25 +100,12 @@ def seed_config(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"seed": seed, "eval": section})
 
 
-def fingerprint(model: Path) -> str:
-    """Tells model folders apart: sha256 over size, first and last MiB of every weight file; "" for none."""
-    files = sorted(model.glob("*.safetensors")) if model.is_dir() else []
-    digest = hashlib.sha256()
-    for path in files:
-        size = path.stat().st_size
-        with open(path, "rb") as handle:
-            digest.update(f"{path.name} {size} ".encode() + handle.read(1 << 20))
-            handle.seek(max(0, size - (1 << 20)))
-            digest.update(handle.read())
-    return digest.hexdigest()[:16] if files else ""
-
-
 def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> None:
     """Prepare the folder of one seed; ``weights``: the fingerprint of a model that was given.
 
     Raises ConfigError when the folder holds other settings or another model.
     """
-    open_run(out, config)
+    open_run(out, config, free=FREE_ON_CONTINUE)
     earlier = read_manifest(out)
     earlier_agent = earlier.get("agent")
     if earlier_agent is not None and (earlier_agent, earlier.get("weights")) != (agent, weights):

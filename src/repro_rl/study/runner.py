@@ -12,8 +12,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import IO, Any
 
 from typing_extensions import TypedDict
 
-from repro_rl.errors import DataError, PreflightError
-from repro_rl.files import check_record, parse_object, read_json_if_any, write_json
+from repro_rl.errors import DataError
+from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
 from repro_rl.files.records import Count, Finite, Text
+from repro_rl.interrupts import child_environment, child_pipe, end_children
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -44,6 +45,14 @@ class Running:
     log: IO[bytes]
     number: int = 0  # index of the command that runs
     process: subprocess.Popen[bytes] | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Handed:
+    """Descriptors that the processes inherit."""
+
+    lock: int | None  # of the study's folder; None where there are no locks
+    pipe: int | None  # whose end tells them that this process has ended; None on Windows
 
 
 @dataclass(slots=True)
@@ -98,30 +107,12 @@ def is_finished(out: Path, job: Job) -> bool:
     return record.get("status") == "finished" and record.get("commands") == commands
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[int | None]:
+def locked(out: Path) -> AbstractContextManager[int | None]:
     """Only one comparison works in a folder; its children hold the lock too, so orphans are noticed.
 
-    Yields the descriptor to hand on. Raises PreflightError. No lock where the platform has no ``flock``.
+    Yields the descriptor to hand on. Raises PreflightError. No lock where the file system has none.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield None
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PreflightError(
-                f"Another comparison, or a run that one left behind, still works in {out}; "
-                "wait for it or end it."
-            ) from error
-        yield handle
-    finally:
-        os.close(handle)
+    return only_writer(out / LOCK_FILE, "comparison")
 
 
 def run_jobs(
@@ -149,10 +140,12 @@ def run_jobs(
         else:
             waiting.append(job)
     running: list[Running] = []
-    try:
+    with ExitStack() as stack:
+        handed = Handed(lock, stack.enter_context(child_pipe()))
+        stack.callback(_end, running)
         while waiting or running:
             for entry in list(running):
-                _advance(entry, out, outcome, notify, lock)
+                _advance(entry, out, outcome, notify, handed)
                 if entry.process is None:
                     running.remove(entry)
             _skip(waiting, outcome, notify)
@@ -160,17 +153,20 @@ def run_jobs(
             for job in list(waiting):
                 if len(running) < parallel and all(n in finished or n not in names for n in job.after):
                     waiting.remove(job)
-                    running.append(_start(job, out, lock))
+                    running.append(_start(job, out, handed))
                     notify("started", job, "")
             if on_tick is not None:
                 on_tick(running)
             if running:
                 time.sleep(POLL)
-    finally:
-        _end([entry.process for entry in running if entry.process is not None])
-        for entry in running:
-            entry.log.close()
     return outcome
+
+
+def _end(running: Sequence[Running]) -> None:
+    """End the processes: each saves what it has finished first."""
+    end_children([entry.process for entry in running if entry.process is not None])
+    for entry in running:
+        entry.log.close()
 
 
 def _skip(waiting: list[Job], outcome: Outcome, notify: OnEvent) -> None:
@@ -185,36 +181,40 @@ def _skip(waiting: list[Job], outcome: Outcome, notify: OnEvent) -> None:
             notify("skipped", job, f"{cause} failed")
 
 
-def _start(job: Job, out: Path, lock: int | None) -> Running:
+def _start(job: Job, out: Path, handed: Handed) -> Running:
     path = log_file(out, job)
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = Running(job, time.monotonic(), open(path, "ab"))  # noqa: SIM115  closed with the job
-    _spawn(entry, lock)
+    _spawn(entry, handed)
     return entry
 
 
-def launch(command: Sequence[str], log: IO[bytes], lock: int | None) -> subprocess.Popen[bytes]:
-    """The command in a process of its own, on one thread: runs beside each other contend for cores."""
+def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess.Popen[bytes]:
+    """The command in a process of its own, on one thread: runs beside each other contend for cores.
+
+    It has a process group of its own, so that a Ctrl-C of the terminal reaches it through this process alone.
+    """
     return subprocess.Popen(
         [*PROGRAM, *command],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-        pass_fds=() if lock is None else (lock,),
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **child_environment(handed.pipe)},
+        pass_fds=[number for number in (handed.lock, handed.pipe) if number is not None],
+        process_group=0 if os.name == "posix" else None,
     )
 
 
-def _spawn(entry: Running, lock: int | None) -> None:
+def _spawn(entry: Running, handed: Handed) -> None:
     """Start the command that ``entry.number`` points to."""
     command = entry.job.commands[entry.number]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     entry.log.flush()
-    entry.process = launch(command, entry.log, lock)
+    entry.process = launch(command, entry.log, handed)
 
 
-def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, lock: int | None) -> None:
+def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, handed: Handed) -> None:
     """Poll the process. When it has ended, start the next command, or write the record.
 
     After the last command ``process`` is None.
@@ -226,7 +226,7 @@ def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, lock:
     job = entry.job
     if code == 0 and entry.number + 1 < len(job.commands):
         entry.number += 1
-        _spawn(entry, lock)
+        _spawn(entry, handed)
         return
     entry.process = None
     entry.log.close()
@@ -261,20 +261,6 @@ def _tail(path: Path) -> str:
     except OSError as error:
         return f"(log cannot be read: {error})"
     return "\n".join(lines[-TAIL:])
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Terminate, wait up to ten seconds, then kill. Checkpoints are written whole or not at all."""
-    for process in processes:
-        with suppress(OSError):
-            process.terminate()
-    deadline = time.monotonic() + 10
-    for process in processes:
-        try:
-            process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def job_progress(job: Job) -> tuple[float, str]:

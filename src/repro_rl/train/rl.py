@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from repro_rl.config import RunConfig
 from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.demos.store import load_demos
 from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import ApiError, PreflightError, TrainingStopped
+from repro_rl.errors import (
+    ApiError,
+    NonFiniteError,
+    PreflightError,
+    RankLostError,
+    TrainingStopped,
+)
+from repro_rl.interrupts import deferred
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
@@ -29,7 +37,7 @@ from repro_rl.run.checkpoint import (
     prune,
     save_checkpoint,
 )
-from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest, writing_run
 from repro_rl.run.lineage import check_context, demos_of
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.models import parameter_count
@@ -51,10 +59,12 @@ from repro_rl.train.scoring import Scorer
 from repro_rl.train.update import TrainedModel, Updater, check_kl
 from repro_rl.types import Group, Trajectory
 
-# Settings that decide when to stop, what is kept and what is printed, but not what is computed.
+# Settings that decide when to stop, what is kept and what is printed, but not what is computed; and those of
+# other commands.
 FREE_ON_CONTINUE = (
     *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
-    *("alarms", "eval.split", "eval.tasks", "policy.vllm.server"),
+    *("alarms", "demos", "warmup", "policy.vllm.server"),
+    *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature"),
 )
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -110,12 +120,12 @@ class RLRun:
         panels = check_training_panels(setup.pool.first.panel, config.eval, config.train)
         for line in panels + eval_contradictions(config):
             self.notify(f"Careful: {line}")
+        continues = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
         self.tasks = setup.panel(config.train.split)
         check_tasks(self.tasks.ids, config.train.split)
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
         self.context = setup.context(self.policy.text)
         self._check()
-        ranks.on_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
         reference = setup.reference(self.policy, start.warm_start)
         rehearsal = self._rehearsal()
         # policy.dtype decides on the precision, whatever the launcher's configuration says.
@@ -134,13 +144,18 @@ class RLRun:
         self.alarms = Alarms(config.alarms)
         self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
         self.best: tuple[float, int] | None = None  # validation success and its iteration
+        self.row: dict[str, Any] | None = None  # of the last iteration, while it is not in the log yet
+        self.updating = False  # the weights are between two iterations, and belong to none
         if start.checkpoint:
             self._restore(start.checkpoint)
         if ranks.world > 1:
             self.notify(f"{ranks.world} processes share this run.")
-        self.log = MetricsLog(out, self.iteration) if ranks.first else None
+        ranks.on_first(lambda: begin_run(out, config, continues))
+        self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
         if ranks.first:
             self._write_manifest()
+        if ranks.monitor is not None and ranks.saves_alone:
+            ranks.monitor.before_end = self.save_unsaved
 
     def done(self) -> bool:
         """Whether the iterations or the environment steps are used up."""
@@ -190,25 +205,47 @@ class RLRun:
             reflection_advantages(groups, trained)
 
     def step(self) -> dict[str, Any]:
-        """One iteration. Returns its row of metrics."""
+        """One iteration. Returns its row of metrics.
+
+        Interrupted while it plays, it leaves the state of the iteration before; an update is finished first.
+        """
         iteration = self.iteration + 1
         begin = time.perf_counter()
         groups = self.rollout(iteration)
         played = time.perf_counter()
         self.credit(groups, iteration)
-        update = self._update(groups, iteration)
-        updated = time.perf_counter()
-        self.iteration = iteration
         trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
         if broken := failures(trajectories):
             self.notify(f"iteration {iteration}: {broken.total()} episodes broke off: {common(broken)}")
-        self.env_steps += sum(t.length for t in trajectories)
         if self._records(iteration) and self.setup.ranks.first:
             path = self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
             write_trajectories(path, trajectories, iteration)
-        self.seconds += time.perf_counter() - begin
+        recorded = time.perf_counter()
+        with deferred():
+            self.updating = True
+            update = self._update(groups, iteration)
+            self.iteration = iteration
+            self.env_steps += sum(t.length for t in trajectories)
+            self.row = self._row(trajectories, groups, update)
+            self.updating = False
+            try:
+                self.sampler.weights_changed()  # of a lost server it raises ApiError; the iteration is done
+            finally:
+                updated = time.perf_counter()
+                self.seconds += updated - begin
+                self.row |= {
+                    "seconds": round(self.seconds, 3),
+                    "time/rollout": round(played - begin, 3),
+                    "time/update": round(updated - recorded, 3),
+                }
+        return self.row
+
+    def _row(
+        self, trajectories: Sequence[Trajectory], groups: Sequence[Group], update: dict[str, float]
+    ) -> dict[str, Any]:
+        """The metrics of the iteration that has just been trained on."""
         return {
-            "iteration": iteration,
+            "iteration": self.iteration,
             "env_steps": self.env_steps,
             "seconds": round(self.seconds, 3),
             **rollout_metrics(trajectories),
@@ -217,8 +254,6 @@ class RLRun:
             **self.scores,
             **self.context.metrics(trajectories),
             **update,
-            "time/rollout": round(played - begin, 3),
-            "time/update": round(updated - played, 3),
         }
 
     def validate(self, row: dict[str, Any]) -> None:
@@ -236,15 +271,23 @@ class RLRun:
             ranks.check_same_weights(self.policy.model.parameters())
             tensors = optimizer_tensors(self.updater.optimizer)
             if ranks.first:
-                folder = self.out / "checkpoints" / f"{self.iteration:05d}"
-                save_checkpoint(folder, self.policy, tensors, self._state())
-                keep = self.setup.config.train.keep
-                prune(self.out, keep, self.best[1] if self.best else None)
+                self._write_checkpoint(tensors)
+
+    def _write_checkpoint(self, optimizer: dict[str, Any]) -> None:
+        folder = self.out / "checkpoints" / f"{self.iteration:05d}"
+        save_checkpoint(folder, self.policy, optimizer, self._state())
+        prune(self.out, self.setup.config.train.keep, self.best[1] if self.best else None)
 
     def save_unsaved(self) -> None:
-        """Save the last finished iteration unless its checkpoint is there already."""
-        if self.iteration and not (self.out / "checkpoints" / f"{self.iteration:05d}").exists():
-            self.save()
+        """Save the last finished iteration unless its checkpoint is there already, when a run ends early.
+
+        Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
+        where it cannot: its weights are split, or in the middle of an update.
+        """
+        saved = (self.out / "checkpoints" / f"{self.iteration:05d}").exists()
+        if not self.iteration or self.updating or saved or not self.setup.ranks.saves_alone:
+            return
+        self._write_checkpoint(optimizer_tensors(self.updater.optimizer))
 
     # Parts of a step ------------------------------------------------------------------------------
 
@@ -288,7 +331,6 @@ class RLRun:
         self.sampler.before_update()
         metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         copy_weights(self.updater.trained.model, self.policy.model)
-        self.sampler.weights_changed()
         return metrics
 
     def _records(self, iteration: int) -> bool:
@@ -369,6 +411,7 @@ class RLRun:
         self.alarms.streak = {name: int(count) for name, count in state["alarms"].items()}
         if state["best_iteration"] is not None:
             self.best = (float(state["best_success"]), int(state["best_iteration"]))
+        self.row = state.get("row")
         load_optimizer(checkpoint.folder, self.updater.optimizer)
         self.notify(f"Continuing {self.out} after iteration {self.iteration}.")
 
@@ -382,6 +425,7 @@ class RLRun:
             "best_iteration": self.best[1] if self.best else None,
             "alarms": self.alarms.streak,
             "context": self.context.name,
+            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
         }
 
     def _write_manifest(self) -> None:
@@ -404,36 +448,51 @@ def run_training(
     """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
     Started on several ranks, all share the work and the first one alone writes and reports. Raises
-    TrainingStopped when an alarm persists; the checkpoint before it is kept. When a server of the sampler is
-    lost (ApiError), what was trained so far is saved first. Raises RankLostError when another rank failed or
-    was lost.
+    TrainingStopped when an alarm persists; the checkpoint before it is kept. When it is interrupted, a server
+    of the sampler is lost (ApiError) or a file cannot be written (OSError), what was trained so far is saved
+    first, as far as possible. Raises RankLostError when another rank failed or was lost, PreflightError when
+    another process writes ``out``.
     """
-    with join_ranks(config).guard():
+    ranks = join_ranks(config)
+    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
         run = RLRun(set_up(config), out, on_text)
         try:
             _train(run, on_row)
+        except (KeyboardInterrupt, ApiError, OSError) as error:
+            if not isinstance(error, RankLostError):
+                _save_early(run)
+            raise
         finally:
             run.sampler.close()
     return run
 
 
+def _save_early(run: RLRun) -> None:
+    """Save before the run ends by an error, which is more important than another one of this."""
+    with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
+        run.save_unsaved()
+
+
 def _train(run: RLRun, on_row: OnRow | None) -> None:
     """Iterations until the run is done, with alarms, validations and checkpoints between them."""
-    train = run.setup.config.train
+    if run.row is not None:  # the last command was interrupted before the end of its iteration
+        _finish(run, run.row, on_row)
     while not run.done():
-        try:
-            row = run.step()
-        except ApiError:
-            run.save_unsaved()
-            raise
+        _finish(run, run.step(), on_row)
+
+
+def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
+    """The end of an iteration: validation, log, alarms, checkpoint. Raises TrainingStopped."""
+    train, last = run.setup.config.train, run.done()
+    if train.eval_every and (run.iteration % train.eval_every == 0 or last):
+        run.validate(row)
+    with deferred():
         warnings, reason = run.alarms.check(row)
-        last = run.done()
-        if train.eval_every and (run.iteration % train.eval_every == 0 or last):
-            run.validate(row)
         if run.log is not None:
             run.log.add(row)
             if on_row is not None:
                 on_row(row)
+        run.row = None
         for warning in warnings:
             run.notify(f"iteration {run.iteration}: {warning}")
         if reason is not None:

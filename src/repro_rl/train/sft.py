@@ -10,16 +10,18 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from repro_rl.config import RunConfig
+from repro_rl.config import RunConfig, TrainSection
 from repro_rl.demos.store import is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
-from repro_rl.errors import PreflightError, TrainingStopped
+from repro_rl.errors import NonFiniteError, PreflightError, RankLostError, TrainingStopped
+from repro_rl.interrupts import deferred
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
@@ -31,7 +33,15 @@ from repro_rl.run.checkpoint import (
     save_checkpoint,
     save_warm_start,
 )
-from repro_rl.run.folder import MetricsLog, manifest, open_run, write_manifest
+from repro_rl.run.folder import (
+    INITIAL,
+    MetricsLog,
+    begin_run,
+    check_run,
+    manifest,
+    write_manifest,
+    writing_run,
+)
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
 from repro_rl.run.preflight import check_validation_panel
@@ -57,19 +67,35 @@ OnRow = Callable[[dict[str, Any]], None]
 
 MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmup stops
 
-FREE_ON_CONTINUE = ("train.peer_timeout",)  # settings that do not change what is computed
+# Settings that do not change what is computed here: those of other commands, and of how they are run.
+FREE_ON_CONTINUE = (
+    *("demos", "method", "alarms", "eval.split", "eval.tasks", "eval.rollouts", "eval.temperature"),
+    *(
+        f"train.{name}"
+        for name in TrainSection.model_fields
+        if name not in ("optimizer", "micro_tokens", "gradient_checkpointing")
+    ),
+)
 
 
 def run_warmup(config: RunConfig, demos: str | Path, out: str | Path, on_row: OnRow | None = None) -> Path:
     """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
 
     Started on several ranks (see ``dist``), each computes a share of every gradient. Raises PreflightError
-    without demonstrations or for too small token budgets, ConfigError when ``out`` is of other settings,
-    RankLostError when another rank failed or was lost.
+    without demonstrations, for too small token budgets, and when another process writes ``out``; ConfigError
+    when ``out`` is of other settings, RankLostError when another rank failed or was lost. When it is
+    interrupted, or a file cannot be written (OSError), the last finished update is saved first if possible.
     """
-    with join_ranks(config).guard():
+    ranks = join_ranks(config)
+    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
         run = WarmupRun(set_up(config), Path(demos), Path(out))
-        run.train(on_row)
+        try:
+            run.train(on_row)
+        except (KeyboardInterrupt, OSError) as error:
+            if not isinstance(error, RankLostError):
+                with suppress(OSError, NonFiniteError, ValueError):
+                    run.save_unsaved()
+            raise
         return run.write_model()
 
 
@@ -80,10 +106,11 @@ class WarmupRun:
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
         check_validation_panel(setup.pool.first.panel, config.eval)
-        resumed = ranks.on_first(lambda: open_run(out, config, free=FREE_ON_CONTINUE))
+        resumed = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
-        start = ranks.on_first(lambda: setup.initial_model(episodes, out / "initial"))
+        ranks.on_first(lambda: begin_run(out, config, resumed))
+        start = ranks.on_first(lambda: setup.initial_model(episodes, out / INITIAL))
         check_context(config.prompt, start)
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
@@ -106,39 +133,55 @@ class WarmupRun:
         )
         self.update, self.stopped = 0, False
         self.skipped = 0  # updates in a row whose loss or gradient was not finite
+        self.row: dict[str, Any] | None = None  # of the last update, while it is not in the log yet
+        self.updating = False  # the weights are between two updates, and belong to none
         if checkpoint:
-            self.update, self.stopped = checkpoint.iteration, bool(checkpoint.state["stopped"])
+            state = checkpoint.state
+            self.update, self.stopped = checkpoint.iteration, bool(state["stopped"])
+            self.row, self.skipped = state.get("row"), int(state.get("skipped", 0))
             load_optimizer(checkpoint.folder, self.optimizer)
         self.resumed_at = self.update
-        self.log = MetricsLog(out, self.update) if ranks.first else None
+        self.log = MetricsLog(out, self.update - (self.row is not None)) if ranks.first else None
         rows = self.log.rows if self.log is not None else []
         self.successes: list[float] = [row["eval/success"] for row in rows if "eval/success" in row]
+        if ranks.monitor is not None and ranks.saves_alone:
+            ranks.monitor.before_end = self.save_unsaved
 
     def train(self, on_row: OnRow | None = None) -> None:
         """All updates that are left, or until the validation success reaches its target."""
+        if self.row is not None:  # the last command was interrupted before the end of its update
+            self._finish(self.row, on_row)
+        while self.update < self.setup.config.warmup.updates and not self.stopped:
+            with deferred():
+                self.updating = True
+                self.update += 1
+                self.row = self._step()
+                self.updating = False
+            self._finish(self.row, on_row)
+
+    def _finish(self, row: dict[str, Any], on_row: OnRow | None) -> None:
+        """What follows on an update: validation, log, checkpoint. Raises TrainingStopped."""
         section, ranks = self.setup.config.warmup, self.setup.ranks
-        while self.update < section.updates and not self.stopped:
-            self.update += 1
-            row = self._step()
-            if self.skipped == 1:
-                warnings.warn(
-                    f"Update {self.update}: the loss or its gradient was NaN or infinite; it is not applied. "
-                    f"{MAX_SKIPPED} such updates in a row stop the warmup.",
-                    stacklevel=2,
-                )
-            acting = self.update > section.forward_from
-            if section.target_success is not None and acting and self.update % section.check_every == 0:
-                row["eval/success"] = self._validate()
-                self.successes.append(row["eval/success"])
-                self.stopped = row["eval/success"] >= section.target_success
-            last = self.update == section.updates or self.stopped
-            if self.update % section.save_every == 0 or last:
-                row |= self._measure()
+        if self.skipped == 1:
+            warnings.warn(
+                f"Update {self.update}: the loss or its gradient was NaN or infinite; it is not applied. "
+                f"{MAX_SKIPPED} such updates in a row stop the warmup.",
+                stacklevel=2,
+            )
+        acting = self.update > section.forward_from
+        if section.target_success is not None and acting and self.update % section.check_every == 0:
+            row["eval/success"] = self._validate()
+            self.successes.append(row["eval/success"])
+            self.stopped = row["eval/success"] >= section.target_success
+        due = self.update % section.save_every == 0 or self.update == section.updates or self.stopped
+        if due:
+            row |= self._measure()
+        with deferred():
             if self.log is not None:
                 self.log.add(row)
+            self.row = None
             if on_row is not None and ranks.first:
                 on_row(row)
-            due = self.update % section.save_every == 0 or last
             if due and not self.skipped:
                 self._save()
             self._check_skipped()
@@ -276,10 +319,27 @@ class WarmupRun:
             ranks.check_same_weights(self.policy.model.parameters())
             tensors = optimizer_tensors(self.optimizer)
             if ranks.first:
-                folder = self.out / "checkpoints" / f"{self.update:05d}"
-                state = {"stopped": self.stopped, "context": self.context.name}
-                save_checkpoint(folder, self.policy, tensors, state)
-                prune(self.out, 1, None)
+                self._write_checkpoint(tensors)
+
+    def _write_checkpoint(self, optimizer: dict[str, torch.Tensor]) -> None:
+        state = {
+            "stopped": self.stopped,
+            "context": self.context.name,
+            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
+            **({"skipped": self.skipped} if self.skipped else {}),
+        }
+        save_checkpoint(self.out / "checkpoints" / f"{self.update:05d}", self.policy, optimizer, state)
+        prune(self.out, 1, None)
+
+    def save_unsaved(self) -> None:
+        """Save the last finished update unless its checkpoint is there already, when a run ends early.
+
+        Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
+        where it cannot: its weights are split, or in the middle of an update.
+        """
+        saved = (self.out / "checkpoints" / f"{self.update:05d}").exists()
+        if self.update and not self.updating and not saved and self.setup.ranks.saves_alone:
+            self._write_checkpoint(optimizer_tensors(self.optimizer))
 
     def _data(self, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> ImitationData:
         config = self.setup.config

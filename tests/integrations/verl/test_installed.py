@@ -108,7 +108,7 @@ def test_verls_supervised_dataset_trains_on_the_target_alone(warm, tmp_path):
 def test_the_command_is_verls_own_program(warm, tmp_path):
     from typer.testing import CliRunner
 
-    import repro_rl.cli.entry  # noqa: F401  adds the commands
+    import repro_rl.cli.commands  # noqa: F401  adds the commands
 
     out = tmp_path / "run"
     arguments = ["verl", "train", "-c", str(CPU_RECIPE), "--init", str(warm.run), "-o", str(out)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from repro_rl.errors import MissingDependencyError, PreflightError
 from repro_rl.files import read_yaml
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
+from repro_rl.interrupts import run_child
 from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import manifest, open_run, write_manifest
@@ -79,7 +79,6 @@ def run_verl(command: list[str], variables: dict[str, str], log: Path | None = N
         )
     environment = {**os.environ, **variables}
     if log is None:
-        return subprocess.run(command, env=environment, check=False).returncode
+        return run_child(command, env=environment)
     with open(log, "wb") as handle:
-        done = subprocess.run(command, env=environment, check=False, stdout=handle, stderr=handle)
-    return done.returncode
+        return run_child(command, env=environment, stdout=handle, stderr=handle)

@@ -66,6 +66,12 @@ class Context(ABC):
     ) -> list[Trajectory]:
         """Play every request once and, with a judge, reflect on it. Trajectories in the order of requests."""
 
+    def reflect_on(
+        self, trajectories: Sequence[Trajectory], actor: Actor, judge: Judge, options: PlayOptions
+    ) -> None:
+        """Reflect on episodes that were played before, where that is possible: not in a conversation."""
+        raise NotImplementedError(f"context {self.name!r} reflects in the conversation of the episode alone")
+
     @abstractmethod
     def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
         """The training samples of credited groups; ``Sample.group`` is the index in ``groups``."""

@@ -9,7 +9,7 @@ completions that were sampled with them could not be trained on without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -68,9 +68,12 @@ class ChatContext(Context):
             session = actor.policy.open_chat()
             episodes, begun = begin_episodes(self.pool, requests[start : start + count], options)
             budget = TurnBudget(TurnPrompts(actor.prompts), session.size, self.limits)
-            _act(episodes, session, budget, actor, options.on_done, keep_open=judge is not None)
+            _act(episodes, session, budget, actor, options, keep_open=judge is not None)
             if judge is not None:
                 _reflect(episodes, session, budget, judge, options.stream)
+                if options.on_episode is not None:
+                    for episode in episodes:
+                        options.on_episode(episode.trajectory)
             trajectories += begun
         return trajectories
 
@@ -158,7 +161,7 @@ def _act(
     session: ChatSession,
     budget: TurnBudget,
     actor: Actor,
-    on_done: Callable[[int], None] | None,
+    options: PlayOptions,
     *,
     keep_open: bool,
 ) -> None:
@@ -183,8 +186,10 @@ def _act(
     def close(row: int) -> None:
         if not keep_open or episodes[row].trajectory.failed:
             session.close(row)
+        if not keep_open and options.on_episode is not None:
+            options.on_episode(episodes[row].trajectory)
 
-    act_together(episodes, fit, complete, actor.prompts.fmt, on_done, close)
+    act_together(episodes, fit, complete, actor.prompts.fmt, options.on_done, close)
 
 
 def _reflect(

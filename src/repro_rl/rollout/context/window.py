@@ -40,15 +40,24 @@ class WindowContext(Context):
             chunk = requests[start : start + live]
             trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
         if judge is not None:
-            for sampling, indices in judge.by_sampling(trajectories).items():
-                reflect(
-                    [trajectories[index] for index in indices],
-                    Actor(judge.policy or actor.policy, actor.prompts, sampling),
-                    instructions=self.pool.first.instructions,
-                    stream=options.stream,
-                    max_prompt_tokens=self.limits.reflect_prompt,
-                )
+            self.reflect_on(trajectories, actor, judge, options)
         return trajectories
+
+    def reflect_on(
+        self, trajectories: Sequence[Trajectory], actor: Actor, judge: Judge, options: PlayOptions
+    ) -> None:
+        for sampling, indices in judge.by_sampling(trajectories).items():
+            judged = [trajectories[index] for index in indices]
+            reflect(
+                judged,
+                Actor(judge.policy or actor.policy, actor.prompts, sampling),
+                instructions=self.pool.first.instructions,
+                stream=options.stream,
+                max_prompt_tokens=self.limits.reflect_prompt,
+            )
+            if options.on_episode is not None:
+                for trajectory in judged:
+                    options.on_episode(trajectory)
 
     def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
         """One sample a completion, of steps and of reflections that are trained on."""

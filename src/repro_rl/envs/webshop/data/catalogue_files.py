@@ -28,7 +28,7 @@ from repro_rl.envs.webshop.data.tables import (
 )
 from repro_rl.envs.webshop.search.index import SearchIndex
 from repro_rl.errors import DataError
-from repro_rl.files import check_record, read_json, write_json
+from repro_rl.files import check_record, naming, read_json, write_json
 from repro_rl.files.limits import MAX_TEXT
 from repro_rl.files.records import Count, Text
 
@@ -78,9 +78,10 @@ def write_files(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.mkdir()
-        _fill(temporary, products, source, on_done or (lambda phase, count: None))
-        _publish(temporary, folder, replace)
+        with naming(folder):
+            temporary.mkdir()
+            _fill(temporary, products, source, on_done or (lambda phase, count: None))
+            _publish(temporary, folder, replace)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,0 +1,20 @@
+"""All commands: importing this module adds them to ``app``."""
+
+from repro_rl.cli import (  # noqa: F401
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    pilot,
+    plan,
+    play,
+    progress,
+    report,
+    stages,
+    verl,
+    view,
+)
+from repro_rl.cli.app import app
+
+__all__ = ["app"]

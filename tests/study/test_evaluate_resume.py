@@ -1,0 +1,160 @@
+"""An evaluation that was stopped goes on after the episodes that it had played."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro_rl.config import RunConfig, load_config
+from repro_rl.errors import DataError, PreflightError
+from repro_rl.files import LOCK_FILE, only_writer
+from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.sessions import CachedSession
+from repro_rl.rollout import read_trajectories
+from repro_rl.rollout.context import chat, window
+from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
+from repro_rl.study.unfinished import UnfinishedEvaluation, kept, restored
+from support.episodes import same_episodes
+
+
+@pytest.fixture(autouse=True)
+def four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four episodes are under way at once; each has up to six steps, all asked for together."""
+    for context in (window, chat):
+        monkeypatch.setattr(context, "MAX_LIVE", 4)
+
+
+def settings(warm: Any, *more: str) -> RunConfig:
+    return load_config(None, [*warm.settings, "eval.tasks=6", "eval.rollouts=2", *more])
+
+
+def result_of(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    result = json.loads((out / "eval" / "x.json").read_text())
+    assert not list((out / "trajectories").glob("*unfinished*"))
+    assert not list((out / "eval").glob(".*"))
+    del result["seconds"]
+    return result, list(read_trajectories(out / "trajectories" / "eval-x.jsonl.gz"))
+
+
+def stopping(original: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """A method that is interrupted at its ``number``-th call."""
+    calls: list[int] = []
+
+    def method(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return original(*args, **more)
+
+    return method
+
+
+@pytest.mark.parametrize(
+    ("more", "judge", "owner", "name", "numbers"),
+    [
+        ([], True, TransformersPolicy, "generate", (8, 8)),  # in the second four episodes, then in the third
+        ([], True, window, "reflect", (1,)),  # acting is over
+        ([], False, UnfinishedEvaluation, "add", (3, 2)),  # in the middle of four
+        (["prompt.context=chat"], False, CachedSession, "answer", (8,)),
+        (["prompt.context=chat"], True, CachedSession, "answer", (9,)),
+    ],
+)
+def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
+    warm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    judge: bool,
+    owner: Any,
+    name: str,
+    numbers: tuple[int, ...],
+) -> None:
+    config = settings(warm, *more)
+    if more:  # the warm start was taught the other mode; here only the episodes are compared
+        monkeypatch.setattr("repro_rl.study.evaluate.check_context", lambda *args: None)
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "whole", judge=judge))
+    for number in numbers:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping(getattr(owner, name), number))
+            with pytest.raises(KeyboardInterrupt):
+                evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "broken", judge=judge))
+    assert not (tmp_path / "broken" / "eval" / "x.json").exists()
+    done: list[int] = []
+    evaluate(
+        config,
+        warm.model,
+        EvalRequest("x", out=tmp_path / "broken", judge=judge),
+        hooks=EvalHooks(on_done=done.append),
+    )
+    assert done[0] > 0  # episodes that were not played again
+    assert sum(done) == 12
+    (result, episodes), (wanted, whole) = result_of(tmp_path / "broken"), result_of(tmp_path / "whole")
+    assert result == wanted
+    assert same_episodes(episodes, whole)
+
+
+def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+    done: list[int] = []
+    other = settings(warm, "eval.seed=5")
+    evaluate(other, warm.model, EvalRequest("x", out=tmp_path), hooks=EvalHooks(on_done=done.append))
+    assert done[0] == 0
+
+
+def test_nothing_is_played_where_the_result_cannot_be_written(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 1))
+    with pytest.raises(OSError, match="file"):
+        evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path / "file"))
+
+
+def test_two_processes_do_not_write_one_result(warm: Any, tmp_path: Path) -> None:
+    """Others may train in the folder, or make another evaluation, meanwhile."""
+    with (
+        only_writer(tmp_path / "eval" / f".x{LOCK_FILE}", "evaluation"),
+        only_writer(tmp_path / LOCK_FILE, "training"),
+    ):
+        with pytest.raises(PreflightError, match=r"Another evaluation .process id \d+. is writing .*eval/x;"):
+            evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+        evaluate(settings(warm, "eval.rollouts=1"), warm.model, EvalRequest("y", out=tmp_path, judge=False))
+
+
+def test_a_damaged_row_is_named(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+    (path,) = (tmp_path / "trajectories").iterdir()
+    first, *rest = path.read_text().splitlines(keepends=True)
+    row = json.loads(first)
+    del row["episode"]["goal"]
+    path.write_text(json.dumps(row) + "\n" + "".join(rest))
+    with pytest.raises(DataError, match=r"unfinished-0\.jsonl, record row 1 .*goal"):
+        evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+
+
+def test_an_episode_keeps_all_that_an_evaluation_counts(warm: Any) -> None:
+    from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
+    from repro_rl.rollout.counts import rollout_metrics
+    from repro_rl.run.setup import set_up
+    from repro_rl.run.validation import panel_requests
+
+    setup = set_up(settings(warm))
+    policy = setup.agent(warm.model)
+    actor = Actor(policy, setup.prompts, setup.action_sampling(1.0))
+    requests = panel_requests(setup.panel("test", 4).ids, 1)
+    judge = Judge(setup.reflection_sampling(1.0))
+    played = setup.context(policy.text).play(requests, actor, judge, PlayOptions("x"))
+    played[0].steps[0].shortened = "history"
+    again = [restored(json.loads(json.dumps(kept(trajectory)))) for trajectory in played]
+    assert [trajectory_record(t, 3) for t in again] == [trajectory_record(t, 3) for t in played]
+    assert rollout_metrics(again) == rollout_metrics(played)

@@ -1,0 +1,142 @@
+"""Ctrl-C and SIGTERM: raised at once, after what must not be cut, or at once when they are repeated."""
+
+# ruff: noqa: PT012  (what follows on a signal inside a block is what is tested)
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from repro_rl import interrupts
+from repro_rl.interrupts import (
+    Interrupted,
+    child_environment,
+    child_pipe,
+    deferred,
+    end_children,
+    handled,
+    run_child,
+)
+
+
+def send(number: int) -> None:
+    """To this process, whose handlers run before the call returns."""
+    signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_raised_with_its_number(number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught, handled():
+        send(number)
+    assert caught.value.number == number
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_waits_for_what_must_not_be_cut(capfd: pytest.CaptureFixture[str]) -> None:
+    done = []
+    with pytest.raises(Interrupted), handled():
+        with deferred():
+            with deferred():
+                send(signal.SIGTERM)
+                done.append("inner")
+            done.append("outer")
+        done.append("never")
+    assert done == ["inner", "outer"]
+    assert "finished and saved first" in capfd.readouterr().err
+
+
+def test_the_second_one_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    with pytest.raises(Interrupted), handled(), deferred():
+        send(signal.SIGINT)
+        send(signal.SIGINT)  # the same request, which a launcher passes on
+        done.append("first")
+        monkeypatch.setattr(interrupts, "SAME_REQUEST", 0.0)
+        send(signal.SIGINT)
+        done.append("never")
+    assert done == ["first"]
+
+
+def test_an_error_inside_comes_first() -> None:
+    with pytest.raises(OSError, match="full"), handled(), deferred():
+        send(signal.SIGINT)
+        raise OSError("full")
+
+
+def test_a_swallowed_interruption_is_raised_again() -> None:
+    with pytest.raises(Interrupted), handled():
+        with suppress(KeyboardInterrupt):  # as a library does in a callback
+            send(signal.SIGINT)
+        with deferred():
+            pytest.fail("the work went on")
+
+
+def test_ctrl_c_is_deferred_where_nobody_handles_signals() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = []
+    try:
+        with pytest.raises(KeyboardInterrupt), deferred():
+            send(signal.SIGINT)
+            done.append(1)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == [1]
+
+
+def test_an_ignored_signal_stays_ignored_and_threads_do_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with handled():
+            send(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    inside = []
+
+    def work() -> None:
+        with handled(), deferred():
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [signal.getsignal(signal.SIGTERM)]
+
+
+CHILD = "from repro_rl.interrupts import end_with_parent; end_with_parent(); import time; time.sleep(60)"
+
+
+def test_a_child_ends_when_the_pipe_of_its_parent_is_closed() -> None:
+    with child_pipe() as pipe:
+        assert pipe is not None
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD], pass_fds=[pipe], env={**os.environ, **child_environment(pipe)}
+        )
+        time.sleep(0.2)
+        assert child.poll() is None
+    assert child.wait(60) == -signal.SIGTERM
+
+
+def test_a_child_that_does_not_end_is_killed() -> None:
+    waits = "import signal, time; print(1, flush=True); time.sleep(60)"
+    stubborn = waits.replace("print", "signal.signal(signal.SIGTERM, signal.SIG_IGN); print")
+    children = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (stubborn, waits)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()
+    end_children(children, grace=0.2)
+    assert [child.returncode for child in children] == [-signal.SIGKILL, -signal.SIGTERM]
+
+
+def test_a_command_is_run_to_its_end() -> None:
+    assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
