@@ -15,9 +15,9 @@ from repro_rl.demos.incontext import InContextDemos
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
 from repro_rl.files import UnfinishedRows, key_of, rows_of
+from repro_rl.policy.checksums import fingerprint
 from repro_rl.rollout import trajectory_record
 from repro_rl.rollout.reflection import NO_ANSWER
-from repro_rl.policy.checksums import fingerprint
 from repro_rl.types import Completion, Trajectory, no_completion
 
 Episode = tuple[str, int]  # task id and number of the rollout
