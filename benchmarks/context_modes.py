@@ -38,7 +38,7 @@ from repro_rl.policy import build_tiny, packed
 from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.policy.tree import TokenTree
-from repro_rl.report.plots import PALETTE
+from repro_rl.report.lines import PALETTE
 from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.context.window import first_inputs, replayed
 from repro_rl.run.model_paths import find_model

@@ -353,6 +353,7 @@ def results_of(stage: str, folder: Path) -> dict[str, Any]:
     for path in [*last.glob("*.safetensors"), *folder.glob("model/*.safetensors")]:
         found[str(path.relative_to(folder))] = path.read_bytes()
     found["state"] = _timeless(json.loads((last / "state.json").read_text()))
+    del found["state"]["state_sha256"]  # a sum over the times too
     for path in folder.glob("trajectories/iteration-*"):
         found[path.name] = path.read_bytes()
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,12 @@ import pytest
 
 from support.api_server import Server
 from support.small import SMALL, WORDS, WarmStart
+
+# Started in the background by a shell, tests inherit that Ctrl-C is ignored, and so would what they start.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
 
 def shared_data() -> Path:

@@ -139,6 +139,7 @@ def test_a_killed_training_ends_with_the_same_weights(warm, tmp_path):
     states = [json.loads((run / last / "state.json").read_text()) for run in (whole, broken)]
     for state in states:
         assert state.pop("seconds") > 0
+        assert state.pop("state_sha256")
     assert states[0] == states[1]
     # the recorded rollouts are the same bytes
     files = sorted(p.name for p in (whole / "trajectories").iterdir())
@@ -190,7 +191,7 @@ def test_a_killed_warmup_ends_with_the_same_weights(warm, tmp_path):
 
 
 def test_more_iterations_may_be_asked_for(warm, tmp_path):
-    settings = [*warm.settings, *SMALL_RUN, "train.eval_every=0", f"train.init={warm.run}"]
+    settings = [*warm.settings, *SMALL_RUN, "train.eval_every=0", f"train.init={warm.run}", "eval.tasks=8"]
     first = run_training(load_config(None, [*settings, "train.iterations=2"]), tmp_path / "run")
     assert first.iteration == 2
     texts: list[str] = []
@@ -351,6 +352,7 @@ def test_an_alarm_stops_the_run_and_keeps_the_checkpoint_before_it(warm, tmp_pat
         f"train.init={warm.model}",
         "train.save_every=1",
         "train.eval_every=0",
+        "eval.tasks=8",
         "alarms.min_entropy=50",
         "alarms.patience=2",
     ]

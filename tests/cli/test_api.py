@@ -9,7 +9,7 @@ import pytest
 
 from repro_rl.cli.api import api_model, api_run
 from repro_rl.config import dump_config, load_config
-from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.errors import CheckpointError, ConfigError, DataError
 from repro_rl.run.model_paths import find_agent
 from repro_rl.run.models import load_policy
 from support.api_evaluation import evaluation_settings
@@ -84,8 +84,11 @@ def test_names_of_api_models(tmp_path):
     assert find_agent("api:m") == Path("api:m")
     with pytest.raises(CheckpointError, match="No model folder at"):
         find_agent(tmp_path / "none")
-    (tmp_path / "manifest.json").write_text("[]")
+    (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(CheckpointError, match="holds no model"):
+        find_agent(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(DataError, match=r"manifest\.json: .*not a list"):
         find_agent(tmp_path)
 
 

@@ -67,7 +67,9 @@ def test_a_run_that_was_made_here_is_trusted(tmp_path: Path) -> None:
     open_run(tmp_path / "run", config)
     assert is_own(tmp_path / "run" / "config.yaml")
     assert load_run(tmp_path / "run").config == config
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"iteration": 1}\n')
     assert open_run(tmp_path / "run", config)  # and continues
+    assert is_own(tmp_path / "run" / "config.yaml")
 
 
 def test_a_study_of_somebody_else(

@@ -76,6 +76,7 @@ def test_two_processes_give_what_one_gives_also_when_one_was_killed(warm, tmp_pa
         states = [json.loads((run / "run" / folder / "state.json").read_text()) for run in (one, two)]
         assert states[0].pop("seconds") > 0
         assert states[1].pop("seconds") > 0
+        assert states[0].pop("state_sha256") != states[1].pop("state_sha256")
         # Sums of the files: weights are equal up to rounding, so their bytes are not.
         assert states[0].pop("files").keys() == states[1].pop("files").keys()
         assert states[0] == states[1]

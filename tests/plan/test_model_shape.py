@@ -127,8 +127,7 @@ def test_activation_bytes_are_what_torch_keeps(family, precision):
         saved_bytes(family, one | {"num_hidden_layers": 3}, dtype, autocast, rows, width)
         - saved_bytes(family, one, dtype, autocast, rows, width)
     ) / 2
-    shape = ModelShape("n", 64, 1, 4, 2, head, 200, 50, True, family == "qwen3")
-    shape.biases = family == "qwen2.5"
+    shape = ModelShape("n", 64, 1, 4, 2, head, 200, 50, True, family == "qwen3", family == "qwen2.5")
     expected = rows * width * shape.activation_bytes(2 if precision == "bfloat16" else 4, autocast)
     if autocast:  # and, once, the bfloat16 copies of the weights
         expected += 2 * shape.layer_weights

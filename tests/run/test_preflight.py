@@ -89,7 +89,7 @@ def test_a_training_asks_for_its_panels_before_the_model_is_loaded(tiny_folder, 
     small = [*SMALL, f"train.init={tiny_folder}", "eval.validation_tasks=9"]
     with pytest.raises(TaskError, match=r"eval\.validation_tasks is 9"):
         run_training(load_config(None, small), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not any(path.name[0] != "." for path in (tmp_path / "run").glob("*"))  # a lock at most
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -204,7 +204,8 @@ def _locate(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[typ
             path.append(str(part))
         elif inside:
             path.append(part)
-            known = part in section.model_fields
-            below = section_of(section.model_fields[part].annotation) if known else None
+            annotation = section.model_fields[part].annotation if part in section.model_fields else None
+            types = (annotation, *get_args(annotation))  # the section itself, or those of a list
+            below = next(filter(None, map(section_of, types)), None)
             section, inside = below or section, below is not None
     return section, path

@@ -109,7 +109,7 @@ def test_what_verl_cannot_do_is_refused(override, message):
     [
         ("recipe: sokoban-qwen3\nsetings: {}\n", "did you mean 'settings'"),
         ("- 1\n", "mapping"),
-        ("recipe: [\n", "not YAML"),
+        ("recipe: [\n", "cannot be read as YAML"),
     ],
 )
 def test_broken_recipe_files_are_named(tmp_path, text, message):
