@@ -55,12 +55,18 @@ def _running(pid: int) -> bool:
 def _fork(folder: Path, arguments: list[str], log: Path, prepare: Callable[[], None] | None) -> int:
     """A command in a copy of this process, which leads a process group; jobs of a study are copies too."""
     sys.stdout.flush()
+    # A signal before the copy has handlers of its own must wait: it would end as this process does.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     code = 1
     try:
         os.setpgid(0, 0)
+        for name in interrupts.ENDING:
+            signal.signal(name, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.chdir(folder)
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
@@ -95,15 +101,17 @@ class _Job:
 
     def __init__(self, command: Any, log: Any):
         self.returncode: int | None = None
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
         self.pid = os.fork()
-        if not self.pid:
+        if self.pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        else:
             code = 1
             try:
                 interrupts._state = interrupts._State()
                 for name in interrupts.ENDING:
-                    signal.signal(
-                        name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL
-                    )
+                    signal.signal(name, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
                 code = _main(list(command))
