@@ -79,6 +79,23 @@ def test_a_swallowed_interruption_is_raised_again() -> None:
             pytest.fail("the work went on")
 
 
+def test_an_interruption_that_python_drops_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+    class Group:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    before = sys.unraisablehook
+    with pytest.raises(Interrupted) as caught, handled():
+        group = Group()
+        del group
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert caught.value.number == signal.SIGTERM
+    assert sys.unraisablehook is before
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_ctrl_c_is_deferred_where_nobody_handles_signals() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -23,6 +23,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 PARENT = "REPRO_RL_PARENT_FD"  # a pipe that its writer holds open as long as it lives
 # One Ctrl-C may arrive several times: from the terminal, from a launcher, from a parent.
 SAME_REQUEST = 1.0  # seconds
+AGAIN = 0.02  # seconds after which a signal comes again that Python has dropped
 GRACE = 60.0  # seconds that a child has to end after SIGTERM: an update and a checkpoint
 
 
@@ -66,10 +67,12 @@ def handled(signals: Sequence[int] = ENDING) -> Iterator[None]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, _receive)
     _state.handling, _state.received = True, None
+    dropped = sys.unraisablehook
+    sys.unraisablehook = lambda problem: _repeat_swallowed(problem, dropped)
     try:
         yield
     finally:
-        _state.handling = False
+        _state.handling, sys.unraisablehook = False, dropped
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -113,6 +116,20 @@ def _receive(number: int, frame: FrameType | None) -> None:
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
         return
     raise Interrupted(number)
+
+
+def _repeat_swallowed(problem: Any, otherwise: Callable[[Any], object]) -> None:
+    """A signal that arrived in a ``__del__`` or a callback, where Python drops exceptions, comes again.
+
+    ``problem``: what ``sys.unraisablehook`` is given; ``otherwise``: called with other exceptions.
+    """
+    if not isinstance(problem.exc_value, Interrupted):
+        otherwise(problem)
+        return
+    _state.received = None
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), problem.exc_value.number))
+    again.daemon = True
+    again.start()
 
 
 # Processes that are started here ----------------------------------------------------------------------
