@@ -6,6 +6,7 @@ Each class is also a standard-library type, so callers may catch either.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -108,3 +109,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"{hint} Known: {', '.join(names) or 'none'}"
+
+
+# categories: control, format, surrogate, line and paragraph separators
+UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(text: str) -> str:
+    """``text`` safe to print: control and text-direction characters are written as codes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in UNSAFE else f"\\u{ord(char):04x}"
+        for char in text
+    )

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from repro_rl.cli.app import app
 from repro_rl.cli.show import allowed, console
-from repro_rl.cli.terminal import SafeConsole, visible
+from repro_rl.cli.terminal import SafeConsole
+from repro_rl.errors import visible
 from support.command import run_command
 
 TITLE = "\x1b]0;OWNED\x07"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,15 +47,20 @@ def test_records_round_trip_and_equal_bytes(pool, tmp_path):
 
 def test_broken_records_name_file_and_line(tmp_path):
     path = tmp_path / "broken.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"a": 1}\n{"a": \n'))
+    path.write_bytes(gzip.compress(b'{"steps": []}\n{"a": \n'))
     lines = read_trajectories(path)
-    assert next(lines) == {"a": 1}
+    assert next(lines) == {"steps": []}
     with pytest.raises(DataError, match=r"broken\.jsonl\.gz, record line 2: not JSON"):
         next(lines)
-    whole = gzip.compress("".join(f'{{"a": {i}, "b": "{i * 7919}"}}\n' for i in range(3000)).encode())
+    whole = gzip.compress("".join(f'{{"steps": [], "b": "{i * 7919}"}}\n' for i in range(3000)).encode())
     damaged = bytearray(whole)
     damaged[len(whole) // 2 : len(whole) // 2 + 40] = b"\xff" * 40
-    for data in (b"plain text", whole[: len(whole) // 2], bytes(damaged), gzip.compress(b'{"a": "\xff"}\n')):
+    for data in (
+        b"plain text",
+        whole[: len(whole) // 2],
+        bytes(damaged),
+        gzip.compress(b'{"steps": [], "a": "\xff"}\n'),
+    ):
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"broken\.jsonl\.gz"):
             list(read_trajectories(path))
@@ -76,3 +83,23 @@ def test_a_record_says_how_the_episode_ended(status):
 def test_keys_of_states_are_written_as_text():
     (step,) = trajectory_record(hand_episode([hand_step(1, anchor=("room", 3), reached=None)]), 0)["steps"]
     assert (step["anchor"], step["reached"]) == ("('room', 3)", None)
+
+
+@pytest.mark.parametrize("line", ["{}", '{"task": "t"}', '{"won": true, "score": 1.0}', '{"steps": null}'])
+def test_an_object_without_steps_is_no_episode(tmp_path, line):
+    path = tmp_path / "other.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{line}\n".encode()))
+    with pytest.raises(DataError, match=r"other\.jsonl\.gz, record line 1.*steps"):
+        list(read_trajectories(path))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_null_and_the_episode_can_be_read(pool, tmp_path, value):
+    won, _ = won_and_lost(pool)
+    won.steps[0].terms, won.steps[0].advantage = {"env": 1.0, "shaping": value}, value
+    won.steps[0].completion = replace(won.steps[0].completion, entropy=value)
+    write_trajectories(tmp_path / "a.jsonl.gz", [won])
+    (record,) = read_trajectories(tmp_path / "a.jsonl.gz")
+    step = record["steps"][0]
+    assert (step["terms"], step["advantage"], step["entropy"]) == ({"env": 1.0, "shaping": None}, None, None)
+    assert "NaN" not in gzip.decompress((tmp_path / "a.jsonl.gz").read_bytes()).decode()

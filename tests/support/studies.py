@@ -20,7 +20,7 @@ def write_result(
     write_records(
         folder / "trajectories" / "eval-last.jsonl.gz",
         [
-            {"task_id": f"t{n}", "won": bool(w), "score": s}
+            {"steps": [], "task_id": f"t{n}", "won": bool(w), "score": s}
             for n, (w, s) in enumerate(zip(won, values, strict=True))
         ],
     )

@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import traceback
-import unicodedata
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
@@ -19,23 +18,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-UNSAFE = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # categories: control, format, surrogate, line and paragraph separators
-
-
-def visible(text: str) -> str:
-    """``text`` safe to print: control and text-direction characters are written as codes."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in UNSAFE else f"\\u{ord(char):04x}"
-        for char in text
-    )
+from repro_rl.errors import visible
 
 
 class SafeConsole(Console):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from repro_rl.errors import RankLostError, ReproError
+from repro_rl.errors import RankLostError, ReproError, visible
 
 PATIENCE = 10.0  # seconds in which a broken connection is expected to show which rank broke it
 REPEAT = (
@@ -121,7 +121,7 @@ class RankMonitor:
         if self.before_end is not None:
             with contextlib.suppress(Exception):  # what it raises is less important than the reason
                 self.before_end()
-        print(f"process {self.rank}: {reason} {REPEAT}", file=sys.stderr, flush=True)
+        print(visible(f"process {self.rank}: {reason} {REPEAT}"), file=sys.stderr, flush=True)
         os._exit(128 + number)  # as SIGTERM would: half-written files have temporary names
 
     def _is_gone(self, rank: int) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,20 @@ def _completion_fields(completion: Completion) -> dict[str, Any]:
     }
 
 
+def finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity: null, so that the rest of the episode can be read."""
+    return value if math.isfinite(value) else None
+
+
+def _terms(terms: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in terms.items()}
+
+
 def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
-    """The JSON object of one episode. ``truth`` is 0..1; progress integers are 0..100."""
+    """The JSON object of one episode. ``truth`` is 0..1; progress integers are 0..100.
+
+    Terms, advantages and entropies that are not finite are null.
+    """
     reflection = trajectory.reflection
     return {
         "iteration": iteration,
@@ -55,9 +68,9 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
                 "feedback": step.feedback,
                 "env_reward": step.env_reward,
                 "truth": step.truth,
-                "terms": step.terms,
-                "advantage": step.advantage,
-                "entropy": step.completion.entropy,
+                "terms": _terms(step.terms),
+                "advantage": finite(step.advantage),
+                "entropy": finite(step.completion.entropy),
                 **({} if step.advice is None else {"advice": asdict(step.advice)}),
             }
             for step in trajectory.steps
@@ -69,8 +82,8 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
             **_completion_fields(reflection.completion),
             "values": None if reflection.values is None else list(reflection.values),
             "defects": list(reflection.defects),
-            "terms": reflection.terms,
-            "advantage": reflection.advantage,
+            "terms": _terms(reflection.terms),
+            "advantage": finite(reflection.advantage),
         },
     }
 

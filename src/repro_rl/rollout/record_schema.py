@@ -5,7 +5,7 @@ Records of older versions lack some of them; later ones may have more.
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import NotRequired, Required
 
 from typing_extensions import TypedDict
 
@@ -41,9 +41,9 @@ class StepRecord(TypedDict, total=False):
     feedback: Text
     env_reward: Finite
     truth: Share | None
-    terms: dict[str, Finite]
-    advantage: Finite
-    entropy: Finite
+    terms: dict[str, Finite | None]  # null: not finite
+    advantage: Finite | None
+    entropy: Finite | None
     advice: AdviceRecord | None
 
 
@@ -57,8 +57,8 @@ class ReflectionRecord(TypedDict, total=False):
     finished: Flag
     values: list[Points] | None
     defects: list[Text]
-    terms: dict[str, Finite]
-    advantage: Finite
+    terms: dict[str, Finite | None]
+    advantage: Finite | None
 
 
 class TrajectoryRecord(TypedDict, total=False):
@@ -75,5 +75,5 @@ class TrajectoryRecord(TypedDict, total=False):
     context_full: Flag
     error: Text | None
     final_observation: Text
-    steps: list[StepRecord]
+    steps: Required[list[StepRecord]]
     reflection: ReflectionRecord | None

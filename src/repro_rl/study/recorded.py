@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,11 +137,11 @@ def recorded_episode(
             anchors=[str(step.get("anchor", "")) for step in steps],
             env=[float(step.get("env_reward") or 0.0) for step in steps],
             composite=[
-                sum(float(row[name]) for name in row if name not in settings.excluded) for row in terms
+                sum(_number(row[name]) for name in row if name not in settings.excluded) for row in terms
             ]
             if trained
             else None,
-            advantage=[float(step["advantage"]) for step in steps] if trained else None,
+            advantage=[_number(step["advantage"]) for step in steps] if trained else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
@@ -196,3 +197,8 @@ def _evaluations(folder: Path) -> list[str]:
 def _unique(label: str, labels: dict[str, int]) -> str:
     labels[label] = labels.get(label, 0) + 1
     return label if labels[label] == 1 else f"{label} ({labels[label]})"
+
+
+def _number(value: float | None) -> float:
+    """null in a record stands for a number that was not finite."""
+    return math.nan if value is None else float(value)

@@ -5,6 +5,7 @@ Every rank writes a file of its own, and reads all of them: another number of pr
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
 from repro_rl.files import UnfinishedRows, key_of, rows_of
 from repro_rl.policy.checksums import fingerprint
-from repro_rl.rollout import trajectory_record
+from repro_rl.rollout.record import finite, trajectory_record
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.types import Completion, Trajectory, no_completion
 
@@ -103,7 +104,7 @@ def kept(trajectory: Trajectory) -> dict[str, Any]:
         "shortened": [step.shortened for step in trajectory.steps],
         "reflection": None
         if reflection is None
-        else {"shortened": reflection.shortened, "entropy": reflection.completion.entropy},
+        else {"shortened": reflection.shortened, "entropy": finite(reflection.completion.entropy)},
     }
 
 
@@ -124,11 +125,11 @@ def restored(row: dict[str, Any]) -> Trajectory:
     return trajectory
 
 
-def _completion(record: dict[str, Any], entropy: float) -> Completion:
+def _completion(record: dict[str, Any], entropy: float | None) -> Completion:
     return replace(
         no_completion(),
         text=record["text"],
         finished=record["finished"],
-        entropy=entropy,
+        entropy=math.nan if entropy is None else entropy,
         counted=(record["prompt_tokens"], record["tokens"]),
     )
