@@ -111,3 +111,13 @@ def test_true_is_no_number_and_an_object_is_needed(tmp_path: Path) -> None:
     for text, kind in (("[1]", "a list"), ("null", "null"), ("3", "a number"), ('"x"', "a text")):
         with pytest.raises(DataError, match=f"a JSON object was expected, not {kind}"):
             parse_object(text)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": {"a": 0, "c": 1, "a": 0}}]'])
+def test_a_name_that_is_twice_in_an_object_is_named(text: str) -> None:
+    with pytest.raises(DataError, match=r"f\.json.*'a' twice"):
+        parse_json(text, file="f.json")
+
+
+def test_the_same_name_in_different_objects_is_no_duplicate() -> None:
+    assert parse_json('[{"a": {"a": 1}}, {"a": 2}]') == [{"a": {"a": 1}}, {"a": 2}]

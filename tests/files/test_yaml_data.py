@@ -91,3 +91,28 @@ def test_anchors_and_long_texts_within_the_limits_are_read(tmp_path: Path) -> No
     path.write_bytes(b"#" * (4 << 20) + b"\n")
     with pytest.raises(DataError, match="larger than the limit of 4,194,304 bytes"):
         load_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("train: {lr: 1.0}\nseed: 1\ntrain: {groups: 2}\n", "train", 3),
+        ("a: {x: 1, y: 2, x: 1}\n", "x", 1),
+        ("- b: 1\n  c:\n    d: [1, {e: 1}]\n    d: 2\n", "d", 4),
+        ("a: 1\n'a': 2\n", "a", 2),
+    ],
+)
+def test_a_key_that_is_twice_in_a_mapping_is_named(text: str, key: str, line: int) -> None:
+    with pytest.raises(DataError, match=rf"f\.yaml.*key '{key}' a second time in line {line}"):
+        parse_yaml(text, file="f.yaml")
+
+
+def test_the_same_key_in_different_mappings_is_no_duplicate() -> None:
+    text = "base: &base {x: 1}\na: {<<: *base, y: {x: a, a: x}}\nb: [{x: 1}, {x: 2}]\n? [p, p]\n: p\n"
+    with pytest.raises(DataError, match="unhashable"):  # a list as a key is not this check's business
+        parse_yaml(text)
+    assert parse_yaml(text.partition("?")[0]) == {
+        "base": {"x": 1},
+        "a": {"x": 1, "y": {"x": "a", "a": "x"}},
+        "b": [{"x": 1}, {"x": 2}],
+    }

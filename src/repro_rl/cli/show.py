@@ -19,11 +19,9 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from repro_rl.cli.terminal import (
-    SafeConsole,
-    visible as visible,  # for tables, whose layout needs the final text
-)
+from repro_rl.cli.terminal import SafeConsole
 from repro_rl.dist.launcher import rank_and_world
+from repro_rl.errors import visible as visible  # for tables, whose layout needs the final text
 
 if TYPE_CHECKING:
     from repro_rl.report.text_table import Table as ReportTable

@@ -1,4 +1,7 @@
-"""JSON documents: RFC 8259 and nothing else, bounded in depth, number of values and size of numbers."""
+"""JSON documents: RFC 8259 and nothing else, bounded in depth, number of values and size of numbers.
+
+A name that an object has twice is an error: which value counts, the RFC leaves open (section 4).
+"""
 
 from __future__ import annotations
 
@@ -142,8 +145,19 @@ def _refuse(text: str) -> float:
     raise ValueError(f"holds {text}, which is no JSON number")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"has the name {twice[:80]!r} twice in one object")
+    return value
+
+
 def _decoder(constant: Callable[[str], Any] | None) -> json.JSONDecoder:
-    return json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=constant)
+    return json.JSONDecoder(
+        parse_int=_integer, parse_float=_number, parse_constant=constant, object_pairs_hook=_object
+    )
 
 
 _TOO_DEEP = f"is nested deeper than the limit of {MAX_DEPTH} lists and objects"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +44,7 @@ def parse_yaml(text: str, *, file: object = None, as_texts: bool = False) -> Any
     Raises DataError naming ``file`` for what is broken or beyond a limit.
     """
     try:
-        _check_size(text)
+        _check_structure(text)
         value = yaml.load(text, _TEXT_LOADER if as_texts else _LOADER)
         _check_numbers(value)
     except yaml.YAMLError as error:
@@ -56,32 +57,59 @@ def parse_yaml(text: str, *, file: object = None, as_texts: bool = False) -> Any
     return value
 
 
-def _check_size(text: str) -> None:
-    """Raises DataError beyond a limit, before anything is built.
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    anchor: str | None
+    before: int  # values before it
+    mapping: bool
+    key_next: bool = True  # of a mapping: the next node is a key
+    keys: set[str] = field(default_factory=set)
+
+    def add(self, event: yaml.NodeEvent) -> None:
+        """Count ``event`` as the next node here. Raises DataError for a key that is there already."""
+        if self.mapping and self.key_next and isinstance(event, yaml.ScalarEvent):
+            if event.value in self.keys and event.value != "<<":  # several mappings may be merged
+                where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
+                raise DataError(
+                    f"has the key {event.value[:80]!r} a second time{where}; only one of them would count"
+                )
+            self.keys.add(event.value)
+        self.key_next = not self.key_next
+
+
+def _check_structure(text: str) -> None:
+    """Raises DataError beyond a limit or for a key that is twice in a mapping, before anything is built.
 
     libyaml itself kills the process at some depth. An alias counts as all that it stands for: nine lines of
     ten aliases each are a thousand million values.
     """
-    count = depth = 0
-    open_anchors: list[tuple[str | None, int]] = []  # of the collections around, with the count before each
+    count, depth = 0, 0
+    stack: list[_Open] = []
     size_of: dict[str, int] = {}  # values behind an anchor that is complete
     for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.CollectionEndEvent):
+            ended = stack.pop()
+            if ended.anchor:
+                size_of[ended.anchor] = count - ended.before
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if stack:
+            stack[-1].add(event)
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in size_of and any(event.anchor == name for name, _ in open_anchors):
+            if event.anchor not in size_of and any(event.anchor == around.anchor for around in stack):
                 raise DataError(f"the anchor &{event.anchor} holds itself")
             count += size_of.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1
             if event.anchor:
                 size_of[event.anchor] = 1
-        elif isinstance(event, yaml.CollectionStartEvent):
-            open_anchors.append((event.anchor, count))
+        else:
+            stack.append(_Open(event.anchor, count, isinstance(event, yaml.MappingStartEvent)))
             count += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_anchors.pop()
-            if anchor:
-                size_of[anchor] = count - before
-        depth = max(depth, len(open_anchors))
+        depth = max(depth, len(stack))
         if depth > MAX_DEPTH:
             raise DataError(f"is nested deeper than the limit of {MAX_DEPTH} lists and mappings")
         if count > MAX_YAML_VALUES:
