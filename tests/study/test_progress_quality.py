@@ -53,6 +53,8 @@ def test_online_by_hand():
     # gains 50 30 10 against 20 20 -40: ranks 3 2 1 against 2.5 2.5 1: .866
     assert q["gain_spearman_failure"] == pytest.approx(np.sqrt(3) / 2)
     assert q["gain_spearman_success"] is None  # the truth gains .25 at each step
+    # .5 .8 .9 against .2 .4 0: r = -.02 / sqrt(.26/3 * .08) = -.2402
+    assert q["epic_failure"] == pytest.approx(np.sqrt((1 + 0.02 / np.sqrt(0.26 / 3 * 0.08)) / 2))
 
 
 def test_retrospective_by_hand():
@@ -125,3 +127,29 @@ def test_by_fraction():
     gap = by_fraction([episode(False, [None, 50], [0.0, 0.0])], "online", won=False, points=3)
     np.testing.assert_allclose(gap, [[0, 0.25, 0.5]])
     assert by_fraction([], "truth", won=False).shape == (0, 11)
+
+
+@pytest.mark.parametrize(
+    ("values", "distance"),
+    [([10, 20, 30, 40], 0.0), ([2, 4, 6, 8], 0.0), ([40, 30, 20, 10], 1.0), ([10, 30, 30, 10], np.sqrt(0.5))],
+)
+def test_epic_is_the_distance_up_to_scale_and_offset(values, distance):
+    truth = [0.5, 0.6, 0.7, 0.8]
+    q = progress_quality([episode(False, values, truth)], "online")
+    assert q["epic"] == q["epic_failure"] == pytest.approx(distance, abs=1e-7)
+    assert q["epic_success"] is None
+
+
+def test_epic_is_none_for_a_judge_that_always_says_the_same():
+    q = progress_quality([episode(False, [10, 10, 10, 10], [0.1, 0.2, 0.3, 0.1])] * 3, "online")
+    assert (q["epic"], q["epic_failure"]) == (None, None)
+
+
+def test_epic_agrees_with_numpy_over_many_episodes():
+    rng = np.random.default_rng(0)
+    rows = [episode(bool(i % 2), rng.integers(0, 101, 5).tolist(), rng.random(5).tolist()) for i in range(20)]
+    for name, chosen in (("epic", rows), ("epic_success", rows[1::2]), ("epic_failure", rows[::2])):
+        x = [step["online"] for row in chosen for step in row["steps"]]
+        y = [step["truth"] for row in chosen for step in row["steps"]]
+        expected = np.sqrt((1 - np.corrcoef(x, y)[0, 1]) / 2)
+        assert progress_quality(rows, "online")[name] == pytest.approx(expected)

@@ -13,8 +13,10 @@ from repro_rl.study.progress import POINTS
 AGAINST = {"truth": "the truth", "success": "success"}
 _TITLES = {**{key: title for key, (title, _) in QUALITY.items()}, **FURTHER}
 # Left out of the table of the truth: trivial for the truth against itself.
-_SELF = {f"{key}_{part}" for key in ("mae", "spearman", "gain_spearman") for part in ("success", "failure")}
-_SELF |= {"mae", "leakage", "truth_discrimination"}
+_SELF = {
+    f"{key}_{part}" for key in ("mae", "spearman", "gain_spearman", "epic") for part in ("success", "failure")
+}
+_SELF |= {"mae", "epic", "leakage", "truth_discrimination"}
 
 
 def cell(value: Json | None, digits: int = 2, *, scale: float = 1.0, sign: bool = False) -> str:

@@ -25,7 +25,7 @@ from repro_rl.study.stats import Interval, bootstrap_interval, mean_interval
 QUALITY = (
     *("covered", "discrimination", "truth_discrimination", "leakage", "monotonicity", "mae"),
     *("spearman_success", "spearman_failure", "gain_spearman_success", "gain_spearman_failure"),
-    *("final_success", "final_failure"),
+    *("epic", "final_success", "final_failure"),
 )
 GRADED = 1e-6  # a score that differs from success by more is a second metric
 

@@ -21,6 +21,8 @@ Quality = dict[str, float | int | None]
 Measures = dict[str, dict[str, Any]]  # {measure: {value, low, high, count}}
 Sums = dict[str, tuple[list[float], list[float]]]  # {measure: (numerators [E], denominators [E])}
 
+FLAT = 1e-9  # a variance below it is rounding: progress has steps of .01 or so
+
 PARTS = (("success", True), ("failure", False))
 # Over all episodes, and over those of one outcome (name_success, name_failure).
 OVERALL = ("covered", "step_covered", "monotonicity", "monotone_episodes", "decay_failures", "mae")
@@ -53,6 +55,10 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     ``spearman_*_episodes`` that have at least 3 steps on which both vary;
     ``pooled_spearman_*``: over all steps together (flatters, as it also rewards telling easy from hard);
     ``gain_spearman_*``: of the step gains, all steps together, which is what shaping pays;
+    ``epic``, ``epic_*``: Pearson distance sqrt((1 - r) / 2) to the truth, all steps together: 0 is the truth
+    up to scale and offset, 0.71 unrelated, 1 opposite. It is the distance of EPIC (arXiv 2006.13900), by
+    which StateFactory (arXiv 2603.09400) measures progress; without EPIC's canonicalization, which would
+    remove a potential, and progress is one;
     ``final_*``: mean last value, points.
     """
     rows = [
@@ -64,12 +70,13 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     quotients = _quotients(rows, sampler)
     pooled = _pooled_spearman(rows, sampler, "pooled_spearman", EpisodeProgress.pairs)
     gains = _pooled_spearman(rows, sampler, "gain_spearman", EpisodeProgress.gains)
+    distances = _pearson_distances(rows, sampler)
     quality: Quality = {
         "episodes": len(rows),
         "successes": sum(row.won for row in rows),
         "failures": sum(not row.won for row in rows),
     }
-    for name, measure in {**quotients, **pooled, **gains}.items():
+    for name, measure in {**quotients, **pooled, **gains, **distances}.items():
         if not name.startswith("constant"):
             quality[name] = measure["value"]
     for part, _ in PARTS:
@@ -91,6 +98,7 @@ def measures(episodes: Sequence[RecordedEpisode], which: str, sampler: Resampler
     result = _quotients(rows, sampler)
     if which != "truth":
         result |= _pooled_spearman(rows, sampler, "gain_spearman", EpisodeProgress.gains)
+        result |= _pearson_distances(rows, sampler)
     return result
 
 
@@ -217,6 +225,37 @@ def _pooled_spearman(
         values = sampler.spearman([owner for owner, _ in owned], [pair for _, pair in owned])
         result[f"{name}_{part}"] = {**interval(values), "count": len({owner for owner, _ in owned})}
     return result
+
+
+def _pearson_distances(rows: Sequence[EpisodeProgress], sampler: Resampler) -> Measures:
+    """The Pearson distance of the series to the truth: over all episodes, and those of either outcome."""
+    result: Measures = {}
+    for name, wanted in (("epic", (True, False)), ("epic_success", (True,)), ("epic_failure", (False,))):
+        pairs = [row.pairs() if row.won in wanted else [] for row in rows]
+        sums = sampler.totals(
+            {
+                "n": [float(len(own)) for own in pairs],
+                "x": [math.fsum(x for x, _ in own) for own in pairs],
+                "y": [math.fsum(y for _, y in own) for own in pairs],
+                "xx": [math.fsum(x * x for x, _ in own) for own in pairs],
+                "yy": [math.fsum(y * y for _, y in own) for own in pairs],
+                "xy": [math.fsum(x * y for x, y in own) for own in pairs],
+            }
+        )
+        values = interval(_pearson_distance(sums))
+        result[name] = {**values, "count": sum(bool(own) for own in pairs)}
+    return result
+
+
+def _pearson_distance(sums: dict[str, Floats]) -> Floats:
+    """sqrt((1 - r) / 2) in every resample; nan below 3 steps or where a side does not vary."""
+    n = np.maximum(sums["n"], 1.0)
+    xx, yy, xy = (sums[a + b] - sums[a] * sums[b] / n for a, b in ("xx", "yy", "xy"))
+    varies = (sums["n"] >= MIN_STEPS) & (xx > FLAT * n) & (yy > FLAT * n)
+    r = np.full(len(n), math.nan)
+    np.divide(xy, np.sqrt(np.abs(xx * yy)), out=r, where=varies)
+    distance: Floats = np.sqrt((1 - np.clip(r, -1.0, 1.0)) / 2)
+    return distance
 
 
 def _restricted(row: EpisodeProgress, other: EpisodeProgress) -> EpisodeProgress:
