@@ -47,16 +47,7 @@ def test_the_second_writer_is_refused_by_the_first_ones_id(tmp_path: Path) -> No
         assert lock.read_text() == f"{pid}\n"
     with only_writer(lock, "training"):  # its holder was killed
         assert lock.exists()
-    assert list((tmp_path / "run").iterdir()) == []
-
-
-def test_folders_made_for_a_lock_alone_do_not_stay(tmp_path: Path) -> None:
-    with only_writer(tmp_path / "runs" / "new" / LOCK_FILE):
-        pass
-    assert list(tmp_path.iterdir()) == []
-    with only_writer(tmp_path / "runs" / "new" / LOCK_FILE):
-        (tmp_path / "runs" / "log").write_text("")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["log"]
+    assert not lock.exists()
 
 
 def test_what_a_dead_process_left_behind_is_waited_for_and_named(tmp_path: Path) -> None:

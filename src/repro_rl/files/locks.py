@@ -29,7 +29,6 @@ def only_writer(path: Path, what: str = "process", patience: float = PATIENCE) -
     for messages. Raises PreflightError naming the holder's process id. Where the file system has no locks,
     that is said in a warning, and None is yielded.
     """
-    made = [folder for folder in path.absolute().parents if not folder.exists()]  # the deepest first
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquire(path, what, time.monotonic() + patience)
     if handle is None:
@@ -43,8 +42,6 @@ def only_writer(path: Path, what: str = "process", patience: float = PATIENCE) -
     finally:
         with suppress(OSError):
             path.unlink()
-            for folder in made:  # as far as nothing was written
-                folder.rmdir()
         os.close(handle)
 
 
