@@ -51,6 +51,7 @@ class TextEnv(gymnasium.Env[str, str]):
     instructions: str = ""  # the rules as plain text, for prompts in the full style
     settings_schema: ClassVar[type[Section] | None] = None  # of its keyword arguments, where there is one
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
+    for_models: Mapping[str, Any] = MappingProxyType({})  # default settings of the adapters (integrations)
     shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command
     observation_space: gymnasium.Space[str] = spaces.Text(max_length=1_000_000, min_length=0)
     action_space: gymnasium.Space[str] = spaces.Text(max_length=10_000, min_length=0)

@@ -42,6 +42,7 @@ class SokobanEnv(TextEnv):
     name = "sokoban"
     settings_schema = SokobanSettings
     for_people = MappingProxyType({"style": "grid"})
+    for_models = MappingProxyType({"style": "grid"})
     shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})
 
     def __init__(self, **settings: Any):
