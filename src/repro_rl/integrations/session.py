@@ -69,6 +69,7 @@ class EpisodeSession:
             raise ConfigError(f"form is {form!r}{did_you_mean(str(form), FORMS)}")
         self.env, self.split, self.form, self.lists_actions = env, split, form, admissible
         self.last: StepResult | None = None  # of the episode under way, or over; None before a reset
+        self.info: dict[str, Any] = {}  # of the environment, with the keys of ``StepInfo``, as it is now
         self.total_reward = 0.0  # of this episode
         self._random = np.random.default_rng()
 
@@ -76,6 +77,13 @@ class EpisodeSession:
     def panel(self) -> TaskPanel:
         """The tasks of the session's split: ``ids``, ``digest``, ``label()``. Raises TaskError without it."""
         return self.env.panel(self.split)
+
+    def panel_of(self, split: str | None) -> TaskPanel:
+        """The tasks of a split, the session's own for None. Raises TaskError where there are none."""
+        panel = self.env.panel(self.split if split is None else split)
+        if not len(panel):
+            raise TaskError(f"Panel {panel.label()} has no tasks; choose another split.")
+        return panel
 
     def splits(self) -> tuple[str, ...]:
         """Those of train, validation and test that have tasks."""
@@ -122,6 +130,7 @@ class EpisodeSession:
             self._random = np.random.default_rng(seed)
         chosen = self._task_at(index, split) if task is None else task
         observation, info = self._guarded(0, lambda: checked_reset(self.env.reset(options={"task": chosen})))
+        self.info = info
         return self._see(_result(info, observation, task_id=chosen))
 
     def step(self, action: str) -> StepResult:
@@ -156,6 +165,7 @@ class EpisodeSession:
         if not (terminated or truncated) and 0 < ENDLESS * self.max_steps <= t:
             raise EnvError(f"it did not end within {t} steps; max_steps is {self.max_steps}")
         result = _result(info, observation, task_id=before.task_id, step=t)
+        self.info = info
         self.total_reward += float(reward)
         return self._see(
             replace(
@@ -192,9 +202,7 @@ class EpisodeSession:
         return "\n\n".join(parts)
 
     def _task_at(self, index: int | None, split: str | None) -> str:
-        panel = self.panel if split is None else self.env.panel(split)
-        if not len(panel):
-            raise TaskError(f"Panel {panel.label()} has no tasks; choose another split.")
+        panel = self.panel_of(split)
         if index is None:
             index = int(self._random.integers(len(panel)))
         if not 0 <= index < len(panel):
