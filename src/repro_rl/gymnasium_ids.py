@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 PACKAGE = "gymnasium"
 ENVIRONMENTS = {"Sokoban-v0": "sokoban", "ALFWorld-v0": "alfworld", "WebShop-v0": "webshop"}
@@ -40,8 +42,9 @@ def register_with_gymnasium() -> None:
         sys.meta_path.insert(0, _Watch())
 
 
-class _Watch(MetaPathFinder):
-    """Finds nothing but gymnasium, once: with a loader that registers the ids afterwards."""
+# Neither class has a base of importlib.abc: importing that takes longer than importing repro_rl.
+class _Watch:
+    """A finder of nothing but gymnasium, once: with a loader that registers the ids afterwards."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -55,14 +58,15 @@ class _Watch(MetaPathFinder):
         return spec
 
 
-class _Registering(Loader):
+class _Registering:
     """Another loader, and ``register`` after it."""
 
-    def __init__(self, loader: Loader):
+    def __init__(self, loader: Any):
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None

@@ -27,7 +27,7 @@ class AnyText(spaces.Text):
     @property
     def room(self) -> int:
         """Bytes of the longest text in shared memory."""
-        return SIZE + 4 * self.max_length
+        return int(SIZE + 4 * self.max_length)
 
     def contains(self, x: Any) -> bool:
         """Whether ``x`` is a text that is not too long."""
@@ -75,9 +75,9 @@ class _Texts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        row = self.rows[index]
-        length = int.from_bytes(row[:SIZE].tobytes(), "little")
-        return row[SIZE : SIZE + length].tobytes().decode("utf-8", "surrogatepass")
+        data = self.rows[index].tobytes()
+        length = int.from_bytes(data[:SIZE], "little")
+        return data[SIZE : SIZE + length].decode("utf-8", "surrogatepass")
 
     def __deepcopy__(self, memo: object) -> tuple[str, ...]:
         return tuple(self)
