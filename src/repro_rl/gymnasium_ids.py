@@ -54,7 +54,8 @@ class _Watch:
         sys.meta_path.remove(self)
         spec = find_spec(PACKAGE)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Registering(spec.loader)
+            loader: Any = _Registering(spec.loader)
+            spec.loader = loader
         return spec
 
 

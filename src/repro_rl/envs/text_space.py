@@ -75,7 +75,7 @@ class _Texts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self)[index]
-        data = self.rows[index].tobytes()
+        data: bytes = self.rows[index].tobytes()
         length = int.from_bytes(data[:SIZE], "little")
         return data[SIZE : SIZE + length].decode("utf-8", "surrogatepass")
 

@@ -29,7 +29,7 @@ class Actions(AnyText):
         ``mask`` and ``probability`` are those of ``gymnasium.spaces.Text``.
         """
         if not self.choices or mask is not None or probability is not None:
-            return super().sample(mask, probability)
+            return str(super().sample(mask, probability))
         choice = self.choices[int(self.np_random.integers(len(self.choices)))]
         return PLACEHOLDER.sub(lambda match: self.goal, choice)
 

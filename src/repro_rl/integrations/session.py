@@ -279,8 +279,8 @@ def open_session(
     - "chat": for models that answer in text: the first is the prompt of a step of our own recipes, with the
       rules and the form of an answer; later ones are the turns of a conversation.
 
-    ``admissible``: whether texts of the last two forms list the possible actions. ``limit``: steps after which
-    an episode is truncated where the environment allows more.
+    ``admissible``: whether texts of the last two forms list the possible actions. ``limit``: steps after
+    which an episode is truncated where the environment allows more.
 
     Raises UnknownNameError for an unknown environment, ConfigError for unknown settings, DataError for broken
     data.

@@ -255,7 +255,7 @@ class Play:
         """All that the agent can see from where it is: for people, no text of the original."""
         here = self.here()
         places = f"In this room: {', '.join(self.game.receptacles)}."
-        seen = [self.look(), *map(self._inside_text, here)] if here else ["You are in the middle of it."]
+        seen = [self.look(), *map(self._inside_text, here)] if here else ["You are in the middle of the room."]
         return "\n".join([self.game.task, places, *seen, self._carrying()])
 
     def _carrying(self) -> str:
