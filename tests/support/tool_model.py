@@ -1,4 +1,4 @@
-"""A tiny Qwen3 that has learned to call one tool, so that TRL's own loop of tool calls has something to run."""
+"""A tiny Qwen3 that has learned to call a tool, so that TRL's own loop of tool calls has something to run."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def teach_calls(folder: Path, calls: list[str], template: str, updates: int = 60
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.float32)
     begin = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
-    rows = torch.tensor([[7, *begin, call, tokenizer.eos_token_id] for call in ids])
-    labels = rows.clone()
-    labels[:, : len(begin) + 1] = -100
+    answers = torch.tensor([[*begin, call, tokenizer.eos_token_id] for call in ids])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(updates):
-        loss = model(input_ids=rows, labels=labels).loss
-        loss.backward()
+    for _ in range(updates):  # whatever was said before: other bytes at every update
+        before = torch.randint(256, (len(ids), 60))
+        rows = torch.cat([before, answers], dim=1)
+        labels = rows.clone()
+        labels[:, :-2] = -100
+        model(input_ids=rows, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     model.generation_config.pad_token_id = tokenizer.pad_token_id
