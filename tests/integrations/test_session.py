@@ -14,6 +14,7 @@ from repro_rl.errors import ConfigError, DataError, EnvError, TaskError, Unknown
 from repro_rl.integrations.session import FORMS, EpisodeSession, open_session
 from repro_rl.rollout.episode import play_actions
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
+from support.adapters_page import run_section
 
 ENVS = {"sokoban": {"style": "grid"}, "alfworld": {"games": 12}, "webshop": {"generated": (120, 0)}}
 
@@ -293,3 +294,8 @@ def test_a_session_is_opened_by_name() -> None:
         open_session("sokoban", form="tool")
     with pytest.raises(ConfigError, match="limit is 0"):
         open_session("sokoban", limit=0)
+
+
+def test_the_example_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    assert run_section("A library that is not here")["result"].won

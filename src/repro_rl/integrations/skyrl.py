@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput, ConversationType
-from skyrl_gym.envs.registration import register, registry
-
 from repro_rl.envs import AlfworldEnv, SokobanEnv, WebShopEnv
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, did_you_mean, missing_extra
 from repro_rl.integrations.session import StepResult, open_session
+
+try:
+    from omegaconf import OmegaConf
+    from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput, ConversationType
+    from skyrl_gym.envs.registration import register, registry
+except ModuleNotFoundError as error:
+    raise missing_extra(error) from error
 
 OPTIONS = ("settings", "split", "admissible")
 ENVIRONMENTS = (SokobanEnv.name, AlfworldEnv.name, WebShopEnv.name)
