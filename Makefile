@@ -10,6 +10,8 @@ VERL_BIN := $(VERL_VENV)/bin
 VERL_OUT ?= runs/verl-smoke
 TRL_VENV ?= .venv-trl
 TRL_BIN := $(TRL_VENV)/bin
+ADAPTERS_VENV ?= .venv-adapters
+ADAPTERS_BIN := $(ADAPTERS_VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 # One thread a process: on a contended machine two cost more than they bring.
@@ -17,6 +19,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
+.PHONY: adapters-setup adapters-check
 .PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
 setup: $(VENV)/.ready
@@ -72,6 +75,22 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
 	$(VLLM_BIN)/python -m pytest tests/policy/vllm
 
+adapters-setup: $(ADAPTERS_VENV)/.ready $(TRL_VENV)/.ready  ## environments of their own for the adapters (docs/adapters.md)
+
+adapters-check: adapters-setup  ## every adapter against the real package, and its example
+	$(ADAPTERS_BIN)/python -m pytest --noconftest tests/integrations/test_session.py tests/integrations/test_gymnasium.py \
+		tests/integrations/test_skyrl.py
+	$(ADAPTERS_BIN)/python examples/gymnasium_vector.py
+	$(ADAPTERS_BIN)/python examples/skyrl_webshop.py
+	$(TRL_BIN)/python -m pytest tests/integrations/trl
+
+# gymnasium and SkyRL-Gym, without torch
+$(ADAPTERS_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(ADAPTERS_VENV)
+	$(ADAPTERS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[skyrl]' pytest hypothesis
+	@touch $@
+
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
@@ -88,8 +107,8 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(TRL_VENV)
 	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,trl]' pytest
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -81,6 +81,7 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
         ("train", "training, and models that run here"),
     ),
     "matplotlib": ("plots", "figures"),
+    "skyrl_gym": ("skyrl", "the environments in SkyRL-Gym"),
 }
 
 

@@ -1,1 +1,4 @@
-"""Other people's trainers, through their own extension points."""
+"""Our environments in other libraries, and other people's trainers, through their own extension points.
+
+``session`` is the common core of the environments' adapters; docs/adapters.md shows them.
+"""
