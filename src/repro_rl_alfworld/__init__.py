@@ -3,7 +3,7 @@
 from repro_rl.integrations.verifiers.harness import InProcess
 from repro_rl.integrations.verifiers.taskset import Conversation, PanelTaskset
 
-__all__ = ["Conversation", "InProcess", "AlfworldTaskset"]
+__all__ = ["AlfworldTaskset", "Conversation", "InProcess"]
 
 
 class AlfworldTaskset(PanelTaskset):

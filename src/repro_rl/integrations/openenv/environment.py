@@ -33,9 +33,7 @@ class TextEnvironment(Environment[TextAction, TextObservation, TextState]):
         self._name = env
         self._state = TextState()
 
-    def reset(
-        self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
-    ) -> TextObservation:
+    def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> TextObservation:
         """Begin ``task=``, or the task ``index=`` of ``split=``, or a random one of it, drawn by ``seed``.
 
         Raises TaskError for a task that does not exist and ConfigError for an unknown argument.
@@ -46,9 +44,7 @@ class TextEnvironment(Environment[TextAction, TextObservation, TextState]):
             result = self._session.reset(chosen.task, chosen.index, seed, chosen.split)
         return self._observe(result, instructions=self._session.instructions)
 
-    def step(
-        self, action: TextAction, timeout_s: float | None = None, **kwargs: Any
-    ) -> TextObservation:
+    def step(self, action: TextAction, timeout_s: float | None = None, **kwargs: Any) -> TextObservation:
         """Play the action. Raises TaskError before a reset and after the end of the episode."""
         with _LOCK:
             result = self._session.step(action.command)
@@ -114,7 +110,9 @@ class TextEnvironment(Environment[TextAction, TextObservation, TextState]):
     ) -> list[dict[str, Any]]:
         """The tasks of a slice of a split. Raises as ``num_tasks``."""
         ids = self._ids(split)
-        return [{"id": ids[i], "split": split, "index": i} for i in range(*slice(start, stop).indices(len(ids)))]
+        return [
+            {"id": ids[i], "split": split, "index": i} for i in range(*slice(start, stop).indices(len(ids)))
+        ]
 
     def _ids(self, split: str) -> tuple[str, ...]:
         try:

@@ -38,7 +38,7 @@ class PanelData(vf.TaskData):
 
 
 class PanelTask(vf.Task[PanelData, vf.State, vf.TaskConfig]):
-    """Scores an episode. ``--env.taskset.task.rewards.score.weight 1`` rewards the score as well."""
+    """Scores an episode. ``--env.taskset.task.rewards.outcome.weight 1`` rewards the score as well."""
 
     @property
     def key(self) -> str:
@@ -61,17 +61,17 @@ class PanelTask(vf.Task[PanelData, vf.State, vf.TaskConfig]):
     @vf.reward
     async def won(self, trace: vf.Trace) -> float:
         """1 for a solved task."""
-        return float(trace.info[EPISODE]["won"])
+        return float(_played(trace)["won"])
 
     @vf.reward(weight=0.0)
-    async def score(self, trace: vf.Trace) -> float:
-        """Of the outcome, 0..1; it counts nothing unless it is given a weight."""
-        return float(trace.info[EPISODE]["score"])
+    async def outcome(self, trace: vf.Trace) -> dict[str, float]:
+        """The score, 0..1, recorded as "score"; it counts nothing unless it is given a weight."""
+        return {"score": float(_played(trace)["score"])}
 
     @vf.metric
     async def episode(self, trace: vf.Trace) -> dict[str, float]:
         """True progress at the end where it is known, steps, and the share of steps that did nothing."""
-        facts = trace.info[EPISODE]
+        facts = _played(trace)
         known = {} if facts["progress"] is None else {"progress": facts["progress"]}
         return {**known, "steps": facts["steps"], "invalid": facts["invalid"] / max(facts["steps"], 1)}
 
@@ -99,6 +99,11 @@ class Conversation(vf.Env[ConversationConfig]):
                     if result.done:
                         break
                     segment = await interaction.turn(result.text)
+
+
+def _played(trace: vf.Trace) -> dict[str, Any]:
+    """What ``Conversation`` noted last; a task that nobody played (``vf-validate``'s no-op check) is lost."""
+    return trace.info.get(EPISODE, {"won": False, "score": 0.0, "progress": None, "steps": 0, "invalid": 0})
 
 
 def _facts(result: StepResult, invalid: int) -> dict[str, Any]:
