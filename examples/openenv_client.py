@@ -1,6 +1,6 @@
 """An expert's game over the wire: an OpenEnv server of Sokoban and its client (needs repro-rl[openenv]).
 
-python examples/openenv_client.py        (a server of your own: python -m repro_rl.integrations.openenv serve sokoban)
+python examples/openenv_client.py
 """
 
 import subprocess

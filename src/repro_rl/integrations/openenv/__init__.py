@@ -1,7 +1,8 @@
 """Our environments as OpenEnv 0.10 servers (docs/adapters.md).
 
-``create_app`` builds the server, ``TextClient`` talks to it, ``python -m repro_rl.integrations.openenv`` serves
-an environment and measures the figures of its ``openenv.yaml``. All but the figures need the extra "openenv".
+``create_app`` builds the server, ``TextClient`` talks to it. ``python -m repro_rl.integrations.openenv``
+serves an environment, and measures the figures of its ``openenv.yaml``. All but the figures need the extra
+"openenv".
 """
 
 from importlib import import_module

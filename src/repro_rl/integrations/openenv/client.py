@@ -11,7 +11,7 @@ from repro_rl.integrations.openenv.models import TextAction, TextObservation, Te
 
 
 class TextClient(EnvClient[TextAction, TextObservation, TextState]):
-    """One session of a server; ``TextClient(base_url=...)`` is for ``await``, with ``.sync()`` for plain calls.
+    """One session of a server: ``TextClient(base_url=...)`` for ``await``, its ``.sync()`` for plain calls.
 
     ``reset(split=, index=)`` or ``reset(task=)`` choose the task, ``step`` takes a TextAction or its text.
     """

@@ -26,8 +26,8 @@ def create_app(
 ) -> FastAPI:
     """The server of ``env``, with its ``settings``; ``split``: of episodes whose reset names none.
 
-    Data and panels are read before it returns, so no session waits for them. Over plain HTTP, what we refuse is a status
-    400 with the reason; over the session's socket OpenEnv sends the reason as an error message.
+    Data and panels are read before it returns, so no session waits for them. Over plain HTTP, what we refuse
+    is a status 400 with the reason; over the session's socket OpenEnv sends the reason as an error message.
     Raises UnknownNameError, ConfigError, TaskError and DataError, so that a server that starts can play.
     """
     factory = partial(TextEnvironment, env, settings, split)

@@ -1,4 +1,4 @@
-"""A taskset of verifiers over the panel of one environment: the environment plays the user of a conversation."""
+"""A taskset of verifiers over the panel of an environment, which plays the user of a conversation."""
 
 from __future__ import annotations
 
