@@ -51,7 +51,9 @@ def test_every_example_is_short_and_tested():
         "custom_environment.py",
         "environments_only.py",
         "evaluate_api_model.py",
+        "openenv_client.py",  # tests/integrations/openenv
         "rl_loop.py",
+        "verifiers_eval.py",  # tests/integrations/verifiers
     ]
     for script in scripts:
         assert len((EXAMPLES / script).read_text().splitlines()) < 200, script

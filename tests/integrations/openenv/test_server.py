@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +29,7 @@ from repro_rl.integrations.openenv import TextAction, TextClient, TextEnvironmen
 from support.openenv_server import serving
 
 PACKAGES = Path(__file__).parents[3] / "environments" / "openenv"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "openenv_client.py"
 ENVIRONMENTS = ("sokoban", "alfworld", "webshop")
 MODEL_STYLE = {"sokoban": {"style": "grid"}, "alfworld": {}, "webshop": {}}
 
@@ -168,6 +172,19 @@ def test_openenvs_own_command_accepts_the_running_server(sokoban: str) -> None:
     result = CliRunner().invoke(openenv_cli, ["validate", "--url", sokoban, "--timeout", "60"])
     assert result.exit_code == 0, result.output
     assert "FAIL" not in result.output
+
+
+def test_the_example_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("\n> ") == 4
+    assert "true progress 0." in done.stdout
 
 
 class LocalProvider:

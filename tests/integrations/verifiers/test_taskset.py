@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from repro_rl.integrations.session import EpisodeSession, open_session
 from repro_rl.integrations.verifiers.taskset import PanelConfig, PanelTaskset
 from support.api_server import Reply, Server, completion
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "verifiers_eval.py"
 PACKAGES = {"sokoban": repro_rl_sokoban, "alfworld": repro_rl_alfworld, "webshop": repro_rl_webshop}
 
 
@@ -116,6 +118,18 @@ def test_vf_validate_lets_the_expert_win(tmp_path: Path) -> None:
     rows = [json.loads(line) for path in tmp_path.rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert len(rows) == 2
     assert all(row["valid"] for row in rows)
+
+
+def test_the_example_runs(server: Server) -> None:
+    server.reply = ExpertModel("sokoban")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), server.url, "scripted", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "{'won': 1.0, 'score': 1.0}" in done.stderr
 
 
 @pytest.mark.parametrize("name", PACKAGES)

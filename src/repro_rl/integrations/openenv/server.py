@@ -32,9 +32,8 @@ def create_app(
     """
     factory = partial(TextEnvironment, env, settings, split)
     first = factory()
-    first.list_splits()
-    first.num_tasks(split)
     first.reset(seed=0)
+    first.list_splits()  # reads the panels
     first.close()
     app = openenv_app(
         factory,
