@@ -43,7 +43,7 @@ class PanelTask(vf.Task[PanelData, vf.State, vf.TaskConfig]):
     @property
     def key(self) -> str:
         """The same for the same task in every panel: digest of environment, id and content."""
-        return self.data.content
+        return str(self.data.content)
 
     def open(self) -> EpisodeSession:
         """A session of this task's environment; close it."""
@@ -103,7 +103,8 @@ class Conversation(vf.Env[ConversationConfig]):
 
 def _played(trace: vf.Trace) -> dict[str, Any]:
     """What ``Conversation`` noted last; a task that nobody played (``vf-validate``'s no-op check) is lost."""
-    return trace.info.get(EPISODE, {"won": False, "score": 0.0, "progress": None, "steps": 0, "invalid": 0})
+    facts: dict[str, Any] = {"won": False, "score": 0.0, "progress": None, "steps": 0, "invalid": 0}
+    return {**facts, **trace.info.get(EPISODE, {})}
 
 
 def _facts(result: StepResult, invalid: int) -> dict[str, Any]:
