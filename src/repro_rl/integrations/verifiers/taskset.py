@@ -126,15 +126,10 @@ class PanelTaskset(vf.Taskset[PanelTask, PanelConfig]):
     def load(self) -> Iterator[PanelTask]:
         """Each task with the prompt of its first step. Raises TaskError for an unknown split."""
         config = self.config
-        with closing(
-            open_session(
-                self.ENVIRONMENT,
-                config.settings,
-                split=config.split,
-                form="chat",
-                admissible=config.admissible,
-            )
-        ) as session:
+        session = open_session(
+            self.ENVIRONMENT, config.settings, split=config.split, form="chat", admissible=config.admissible
+        )
+        with closing(session):
             panel = session.panel
             label = panel.label()
             for task, content in zip(panel.ids, panel.contents, strict=True):
