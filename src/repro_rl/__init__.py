@@ -9,9 +9,12 @@ from typing import Any
 import lazy_loader
 
 from repro_rl.errors import missing_extra
+from repro_rl.gymnasium_ids import register_with_gymnasium
 
 __version__ = "0.1.0"
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+register_with_gymnasium()
 
 
 def __getattr__(name: str) -> Any:

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict, TypeVar, get_args
 
 import gymnasium
-from gymnasium import spaces
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from repro_rl.envs.panel import TaskPanel
+from repro_rl.envs.text_space import AnyText
 from repro_rl.errors import ConfigError, TaskError, did_you_mean
 from repro_rl.registry import Registry
 from repro_rl.settings import Section
@@ -53,8 +53,8 @@ class TextEnv(gymnasium.Env[str, str]):
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
     for_models: Mapping[str, Any] = MappingProxyType({})  # default settings of the adapters (integrations)
     shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command
-    observation_space: gymnasium.Space[str] = spaces.Text(max_length=1_000_000, min_length=0)
-    action_space: gymnasium.Space[str] = spaces.Text(max_length=10_000, min_length=0)
+    observation_space: gymnasium.Space[str] = AnyText(262_144)
+    action_space: gymnasium.Space[str] = AnyText(10_000)
 
     @abstractmethod
     def panel(self, split: str) -> TaskPanel:
@@ -85,6 +85,11 @@ class TextEnv(gymnasium.Env[str, str]):
     def describe(self) -> str:
         """One line on the data behind the tasks, for ``doctor`` and manifests. Empty (the default): none."""
         return ""
+
+    def picture(self) -> str | None:
+        """The current state as text for people, in whichever style observations are; None (the default): it
+        has none, so its observation is shown."""
+        return None
 
     def task_type(self, task_id: str) -> str | None:
         """The type of the task, for success rates per type; None (the default): the tasks have no types."""

@@ -59,16 +59,22 @@ class EpisodeSession:
     """
 
     def __init__(
-        self, env: TextEnv, split: str = "train", form: Form = "observation", admissible: bool = True
+        self,
+        env: TextEnv,
+        split: str = "train",
+        form: Form = "observation",
+        admissible: bool = True,
+        limit: int | None = None,
     ):
-        """``admissible``: whether texts of the forms "tools" and "chat" list the possible actions.
-
-        Raises ConfigError for an unknown form.
-        """
+        """See ``open_session``. Raises ConfigError for an unknown form, or a limit below 1."""
         if form not in FORMS:
             raise ConfigError(f"form is {form!r}{did_you_mean(str(form), FORMS)}")
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit is {limit}; an episode has at least one step.")
+        self.limit = limit  # of steps, beside the environment's own
         self.env, self.split, self.form, self.lists_actions = env, split, form, admissible
         self.last: StepResult | None = None  # of the episode under way, or over; None before a reset
+        self.info: dict[str, Any] = {}  # of the environment, with the keys of ``StepInfo``, as it is now
         self.total_reward = 0.0  # of this episode
         self._random = np.random.default_rng()
 
@@ -76,6 +82,13 @@ class EpisodeSession:
     def panel(self) -> TaskPanel:
         """The tasks of the session's split: ``ids``, ``digest``, ``label()``. Raises TaskError without it."""
         return self.env.panel(self.split)
+
+    def panel_of(self, split: str | None) -> TaskPanel:
+        """The tasks of a split, the session's own for None. Raises TaskError where there are none."""
+        panel = self.env.panel(self.split if split is None else split)
+        if not len(panel):
+            raise TaskError(f"Panel {panel.label()} has no tasks; choose another split.")
+        return panel
 
     def splits(self) -> tuple[str, ...]:
         """Those of train, validation and test that have tasks."""
@@ -94,8 +107,8 @@ class EpisodeSession:
 
     @property
     def max_steps(self) -> int:
-        """The environment ends an episode as truncated after so many steps."""
-        return self.env.max_steps
+        """An episode is truncated after so many steps: by the environment, or before it by the limit."""
+        return self.env.max_steps if self.limit is None else min(self.limit, self.env.max_steps)
 
     @property
     def done(self) -> bool:
@@ -122,6 +135,7 @@ class EpisodeSession:
             self._random = np.random.default_rng(seed)
         chosen = self._task_at(index, split) if task is None else task
         observation, info = self._guarded(0, lambda: checked_reset(self.env.reset(options={"task": chosen})))
+        self.info = info
         return self._see(_result(info, observation, task_id=chosen))
 
     def step(self, action: str) -> StepResult:
@@ -153,9 +167,12 @@ class EpisodeSession:
         observation, reward, terminated, truncated, info = self._guarded(
             t, lambda: checked_step(self.env.step(action))
         )
-        if not (terminated or truncated) and 0 < ENDLESS * self.max_steps <= t:
-            raise EnvError(f"it did not end within {t} steps; max_steps is {self.max_steps}")
+        if not terminated and self.limit is not None and t >= self.max_steps:
+            truncated = True
+        if not (terminated or truncated) and 0 < ENDLESS * self.env.max_steps <= t:
+            raise EnvError(f"it did not end within {t} steps; max_steps is {self.env.max_steps}")
         result = _result(info, observation, task_id=before.task_id, step=t)
+        self.info = info
         self.total_reward += float(reward)
         return self._see(
             replace(
@@ -192,9 +209,7 @@ class EpisodeSession:
         return "\n\n".join(parts)
 
     def _task_at(self, index: int | None, split: str | None) -> str:
-        panel = self.panel if split is None else self.env.panel(split)
-        if not len(panel):
-            raise TaskError(f"Panel {panel.label()} has no tasks; choose another split.")
+        panel = self.panel_of(split)
         if index is None:
             index = int(self._random.integers(len(panel)))
         if not 0 <= index < len(panel):
@@ -252,6 +267,7 @@ def open_session(
     split: str = "train",
     form: Form = "observation",
     admissible: bool = True,
+    limit: int | None = None,
 ) -> EpisodeSession:
     """A session of the environment ``env``, as ``repro_rl.make`` knows it, with its ``settings``.
 
@@ -263,9 +279,12 @@ def open_session(
     - "chat": for models that answer in text: the first is the prompt of a step of our own recipes, with the
       rules and the form of an answer; later ones are the turns of a conversation.
 
+    ``admissible``: whether texts of the last two forms list the possible actions. ``limit``: steps after
+    which an episode is truncated where the environment allows more.
+
     Raises UnknownNameError for an unknown environment, ConfigError for unknown settings, DataError for broken
     data.
     """
     factory = ENVS.get(env)
     defaults = factory.for_models if isinstance(factory, type) and issubclass(factory, TextEnv) else {}
-    return EpisodeSession(make(env, **{**defaults, **(settings or {})}), split, form, admissible)
+    return EpisodeSession(make(env, **{**defaults, **(settings or {})}), split, form, admissible, limit)

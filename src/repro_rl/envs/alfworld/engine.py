@@ -192,7 +192,7 @@ class Play:
         if verb == "look":
             return self.look()
         if verb == "inventory":
-            return "You are not carrying anything." if self.held < 0 else self._carrying()
+            return self._carrying()
         if verb == "help":
             return HELP
         if verb == "go":
@@ -251,7 +251,16 @@ class Play:
         names = listed(self.game.objects[o] for o in beside)
         return f"You are facing the {facing}. Next to it, you see {names}."
 
+    def room(self) -> str:
+        """All that the agent can see from where it is: for people, no text of the original."""
+        here = self.here()
+        places = f"In this room: {', '.join(self.game.receptacles)}."
+        seen = [self.look(), *map(self._inside_text, here)] if here else ["You are in the middle of the room."]
+        return "\n".join([self.game.task, places, *seen, self._carrying()])
+
     def _carrying(self) -> str:
+        if self.held < 0:
+            return "You are not carrying anything."
         return f"You are carrying: a {self.game.objects[self.held]}."
 
     def _inside_text(self, receptacle: int) -> str:

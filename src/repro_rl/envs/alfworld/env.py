@@ -150,6 +150,10 @@ class AlfworldEnv(TextEnv):
             "brief": brief,
         }
 
+    def picture(self) -> str | None:
+        """The room: task, where the agent is and what is there, what it carries; None before reset."""
+        return None if self.play is None else self.play.room()
+
     def expert(self) -> str | None:
         """The next command of a shortest plan; None when won, before reset, or in a dead end."""
         if self.play is None or self._over:

@@ -233,6 +233,12 @@ class WebShopEnv(TextEnv):
             return pages.sub_nodes(goal.instruction, item, session.sub_page)
         return pages.done_nodes(item.product.asin, session.options, self.parts().reward)
 
+    def picture(self) -> str | None:
+        """The page, line by line, in the text_rich style; None before reset."""
+        if self._goal is None:
+            return None
+        return pages.rich_text(self._nodes(), self.session.address(), self.session.visited)
+
     def expert(self) -> str | None:
         """The next action of a plan that ends in a purchase of score 1.0; None when there is none."""
         if self._goal is None or self._over:

@@ -1,0 +1,101 @@
+"""The environments in SkyRL-Gym, by its own ``make``."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("skyrl_gym", reason="SkyRL-Gym is not installed: pip install 'repro-rl[skyrl]'")
+
+import skyrl_gym
+from omegaconf import OmegaConf
+from skyrl_gym.envs.base_text_env import BaseTextEnv
+from skyrl_gym.metrics import aggregate_for_environment
+
+from repro_rl.errors import ConfigError
+from repro_rl.integrations import skyrl
+
+SMALL = {"sokoban": {"train_rooms": 8}, "alfworld": {"games": 12}, "webshop": {"generated": [120, 0]}}
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    before = dict(skyrl_gym.registry)
+    skyrl.register_envs()
+    skyrl.register_envs()  # a second time changes nothing
+    yield
+    skyrl_gym.registry.clear()
+    skyrl_gym.registry.update(before)
+
+
+def made(env: str, row: dict, **config):
+    """As SkyRL's generators make one: a section of its settings, the row's other columns."""
+    section = OmegaConf.create({"env_class": f"repro_rl_{env}", "settings": SMALL[env], **config})
+    extras = {name: value for name, value in row.items() if name not in ("prompt", "env_class")}
+    return skyrl_gym.make(f"repro_rl_{env}", env_config=section, extras=extras)
+
+
+@pytest.mark.parametrize("env", SMALL)
+def test_an_episode_of_the_expert(env: str) -> None:
+    row = skyrl.rows(env, "train", 2, **SMALL[env])[1]
+    game = made(env, row)
+    assert isinstance(game, BaseTextEnv)
+    assert row["env_class"] == f"repro_rl_{env}"
+    assert row["data_source"] == game.session.panel.label()
+    conversation, metadata = game.init(row["prompt"])
+    assert metadata["task_id"] == row["task"] == game.session.panel.ids[1]
+    (turn,) = conversation
+    assert turn["role"] == "user"
+    assert turn["content"].startswith(game.session.instructions)
+    outputs = []
+    while not (outputs and outputs[-1]["done"]):
+        outputs.append(game.step(f"<think>x</think><action>{game.session.env.expert()}</action>"))
+    assert [output["reward"] for output in outputs] == [0.0] * (len(outputs) - 1) + [10.0]
+    assert all(
+        output["observations"][0]["content"].startswith(f"Step {t}:")
+        for t, output in enumerate(outputs[:-1], 2)
+    )
+    assert outputs[-1]["observations"] == []
+    assert outputs[-1]["metadata"]["won"] is True
+    metrics = game.get_metrics()
+    assert metrics == {"won": 1, "score": 1, "return": 10, "progress": 1, "steps": len(outputs), "valid": 1}
+    failed = {**metrics, "won": 0.0, "valid": 0.5}
+    means = aggregate_for_environment(row["env_class"], [metrics, failed])
+    assert (means["won"], means["valid"], means["return"]) == (0.5, 0.75, 10.0)
+    game.close()
+    game.close()
+
+
+def test_the_trainers_limit_of_turns_is_the_episodes() -> None:
+    row = {**skyrl.rows("sokoban", count=1, **SMALL["sokoban"])[0], "max_turns": 3}
+    game = made("sokoban", row)
+    conversation, _ = game.init(
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
+    )
+    assert conversation[0] == {"role": "system", "content": "Be brief."}
+    assert conversation[1]["content"].startswith("Hello.\n\nYou are solving a Sokoban puzzle.")
+    assert "step 1 of at most 3" in conversation[1]["content"]
+    outputs = [game.step("up") for _ in range(3)]  # no tags: not an action
+    assert [output["done"] for output in outputs] == [False, False, True]
+    assert outputs[-1]["metadata"]["truncated"] is True
+    assert outputs[0]["metadata"]["defects"] == ("text_outside_tags", "no_action")
+    assert game.get_metrics()["valid"] == 0
+    assert made("sokoban", {**row, "max_turns": 99}).max_turns == 15
+    assert game.init([{"role": "system", "content": "Hi."}])[0][1]["role"] == "user"
+
+
+def test_where_a_row_names_its_task() -> None:
+    assert made("sokoban", {"index": 2}).init([])[1]["task_id"].endswith("/train/2")
+    assert (
+        made("sokoban", {"extra_info": {"index": 1}}, split="test").init([])[1]["task_id"].endswith("/test/1")
+    )
+    with pytest.raises(ConfigError, match="neither a column 'task' nor 'index'"):
+        made("sokoban", {"max_turns": 3})
+    with pytest.raises(
+        ConfigError, match="repro_rl_sokoban has no option 'setings'; did you mean 'settings'"
+    ):
+        made("sokoban", {"index": 0}, setings={})
+
+
+def test_possible_actions_can_be_left_out() -> None:
+    assert "Possible actions" in made("sokoban", {"index": 0}).init([])[0][0]["content"]
+    assert "Possible actions" not in made("sokoban", {"index": 0}, admissible=False).init([])[0][0]["content"]
