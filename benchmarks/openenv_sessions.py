@@ -94,7 +94,7 @@ class Session:
         await self._reset()
 
     async def _reset(self) -> None:
-        self.seen = await self._ask("reset", {"split": "train", "index": self.number})
+        self.seen = await self._ask("reset", {"split": "train", "seed": self.number})
 
     async def play(self, steps: int) -> None:
         for _ in range(steps):
