@@ -67,17 +67,31 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers."""
-        while self.process.poll() is None:
+        answers = False
+        while not answers and self.process.poll() is None:
             try:
-                httpx.get(f"http://{self.url}/health", trust_env=False, timeout=60)
-                return
+                answers = httpx.get(f"http://{self.url}/health", trust_env=False, timeout=60).is_success
             except httpx.TransportError:
                 time.sleep(0.2)
-        raise SystemExit("the server did not start")
+        if self.process.poll() is not None:
+            raise SystemExit("the server did not start")
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def measure(name: str, servers: list[Server], each: int, steps: int) -> dict[str, float]:
+    """Wait for the servers, play, stop them, and print the row."""
+    try:
+        for server in servers:
+            server.wait()
+        row = asyncio.run(play(servers, each, steps))
+    finally:
+        for server in servers:
+            server.stop()
+    report(name, row)
+    return row
 
 
 class Session:
@@ -197,17 +211,9 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = [f"data={arguments.data}"] if arguments.data else []
     many = Server(arguments.env, settings, arguments.port, arguments.sessions)
-    many.wait()
-    together = asyncio.run(play([many], arguments.sessions, arguments.steps))
-    many.stop()
-    report("one process", together)
+    together = measure("one process", [many], arguments.sessions, arguments.steps)
     alone = [Server(arguments.env, settings, arguments.port + 1 + n, 1) for n in range(arguments.alone)]
-    for server in alone:
-        server.wait()
-    apart = asyncio.run(play(alone, 1, arguments.steps))
-    for server in alone:
-        server.stop()
-    report("one process a session, ours", apart)
+    measure("one process a session, ours", alone, 1, arguments.steps)
     games = sorted(Path(arguments.data or ".").rglob("game.tw-pddl"))[: arguments.original]
     if arguments.env == "alfworld" and arguments.data and arguments.original:
         if subprocess.run([arguments.original_python, "-c", "import textworld"], check=False).returncode:
