@@ -10,6 +10,8 @@ VERL_BIN := $(VERL_VENV)/bin
 VERL_OUT ?= runs/verl-smoke
 TRL_VENV ?= .venv-trl
 TRL_BIN := $(TRL_VENV)/bin
+ADAPTERS_VENV ?= .venv-adapters
+ADAPTERS_BIN := $(ADAPTERS_VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 OPENENV_VENV ?= .venv-openenv
@@ -92,8 +94,21 @@ openenv-check: openenv-setup  ## OpenEnv's client, validator and Task API on our
 verifiers-check: verifiers-setup  ## vf-eval and vf-validate on our tasksets (docs/adapters.md)
 	$(VERIFIERS_VENV)/bin/python -m pytest tests/integrations/verifiers
 
-adapters-setup: openenv-setup verifiers-setup
-adapters-check: openenv-check verifiers-check
+adapters-setup: $(ADAPTERS_VENV)/.ready $(TRL_VENV)/.ready openenv-setup verifiers-setup  ## environments of their own for the adapters (docs/adapters.md)
+
+adapters-check: adapters-setup openenv-check verifiers-check  ## every adapter against the real package, and its example
+	$(ADAPTERS_BIN)/python -m pytest --noconftest tests/integrations/test_session.py tests/integrations/test_gymnasium.py \
+		tests/integrations/test_skyrl.py
+	$(ADAPTERS_BIN)/python examples/gymnasium_vector.py
+	$(ADAPTERS_BIN)/python examples/skyrl_webshop.py
+	$(TRL_BIN)/python -m pytest tests/integrations/trl
+
+# gymnasium and SkyRL-Gym, without torch
+$(ADAPTERS_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(ADAPTERS_VENV)
+	$(ADAPTERS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[skyrl]' pytest hypothesis
+	@touch $@
 
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py
@@ -111,8 +126,8 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(TRL_VENV)
 	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,trl]' pytest
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -51,8 +51,11 @@ def test_every_example_is_short_and_tested():
         "custom_environment.py",
         "environments_only.py",
         "evaluate_api_model.py",
+        "gymnasium_vector.py",
         "openenv_client.py",  # tests/integrations/openenv
         "rl_loop.py",
+        "skyrl_webshop.py",
+        "trl_tools.py",  # run by make adapters-check
         "verifiers_eval.py",  # tests/integrations/verifiers
     ]
     for script in scripts:
@@ -62,6 +65,18 @@ def test_every_example_is_short_and_tested():
 def test_the_environments_play_without_torch():
     out = run("environments_only.py")
     assert len(re.findall(r"^won$", out, re.MULTILINE)) == 3
+
+
+def test_games_are_played_at_once_by_gymnasium():
+    out = run("gymnasium_vector.py")
+    assert out.startswith("-= Welcome to TextWorld, ALFRED! =-")
+    assert "out of steps: [ True  True  True  True]" in out
+    assert "In this room: " in out
+
+
+def test_skyrl_gym_plays_an_episode():
+    pytest.importorskip("skyrl_gym", reason="SkyRL-Gym is not installed: pip install 'repro-rl[skyrl]'")
+    assert re.search(r"\{'won': 1\.0, 'score': 1\.0, 'return': 10\.0", run("skyrl_webshop.py"))
 
 
 def test_a_credit_rule_is_compared_with_gigpo():

@@ -82,6 +82,7 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
     "matplotlib": ("plots", "figures"),
     **dict.fromkeys(("openenv", "fastapi", "uvicorn"), ("openenv", "environments as OpenEnv servers")),
     "verifiers": ("verifiers", "environments as tasksets of verifiers"),
+    "skyrl_gym": ("skyrl", "the environments in SkyRL-Gym"),
 }
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from repro_rl.envs.alfworld.settings import AlfworldSettings
-from repro_rl.envs.base import ENVS, make, register_env
+from repro_rl.envs.base import ENVS, StepInfo, make, register_env
 from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.envs.sokoban.settings import SokobanSettings
 from repro_rl.envs.webshop.settings import WebShopSettings
 from repro_rl.errors import ConfigError, UnknownNameError
 from repro_rl.settings import Section
 
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
 TITLES = {"alfworld": "ALFWorld", "sokoban": "Sokoban", "webshop": "WebShop"}
 
 
@@ -60,3 +64,19 @@ def test_a_wrong_setting_is_named_with_the_nearest_known_name(name: str, title: 
 @pytest.mark.parametrize("schema", [AlfworldSettings, SokobanSettings, WebShopSettings])
 def test_every_setting_is_described(schema: type[Section]) -> None:
     assert [name for name, field in schema.model_fields.items() if not field.description] == []
+
+
+def test_the_page_lists_every_key_of_info_and_no_other() -> None:
+    """docs/extending.md, and the environments give what it lists."""
+    listed = re.findall(r'^\| `info\["(\w+)"\]` \|', EXTENDING.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(StepInfo.__annotations__)
+    for name, settings in {
+        "sokoban": {},
+        "alfworld": {"games": 12},
+        "webshop": {"generated": (120, 0)},
+    }.items():
+        env = make(name, **settings)
+        assert (
+            env.reset(options={"task": env.panel("train").ids[0]})[1].keys()
+            == StepInfo.__annotations__.keys()
+        )

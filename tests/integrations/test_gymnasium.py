@@ -17,6 +17,7 @@ import repro_rl
 from repro_rl.envs.text_space import AnyText
 from repro_rl.errors import ConfigError, TaskError
 from repro_rl.integrations.gymnasium import GymEnv
+from support.adapters_page import run_section
 
 IDS = {
     "repro_rl/Sokoban-v0": {"train_rooms": 20},
@@ -151,8 +152,10 @@ def test_a_random_agent_draws_possible_actions() -> None:
     env.action_space.seed(0)
     _, info = env.reset(options={"index": 0})
     assert env.action_space.sample() == f"search[{info['goal']}]"
-    for _ in range(6):
-        info = env.step(env.action_space.sample())[4]
+    ended = False
+    while not ended:
+        _, _, terminated, truncated, info = env.step(env.action_space.sample())
+        ended = terminated or truncated
         assert info["valid"]
     assert "go to desk 1" in env.action_space
     assert 7 not in env.action_space
@@ -236,3 +239,8 @@ def test_a_text_space_holds_every_text_up_to_its_length() -> None:
     assert all(value not in space for value in ("abcde", 3, None, b"ab"))
     assert all(space.sample() in space for _ in range(20))
     assert np.all([len(space.sample()) <= 4 for _ in range(20)])
+
+
+def test_the_example_on_the_page() -> None:
+    names = run_section("gymnasium")
+    assert names["env"].render() == names["observation"].removeprefix("Nothing happened.\n")

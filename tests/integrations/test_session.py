@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import sys
 from typing import Any
 
 import pytest
@@ -10,10 +12,18 @@ from hypothesis import given, settings, strategies as st
 
 from repro_rl import TaskPanel, TextEnv, make, register_env
 from repro_rl.envs.checker import check_env
-from repro_rl.errors import ConfigError, DataError, EnvError, TaskError, UnknownNameError
+from repro_rl.errors import (
+    ConfigError,
+    DataError,
+    EnvError,
+    MissingDependencyError,
+    TaskError,
+    UnknownNameError,
+)
 from repro_rl.integrations.session import FORMS, EpisodeSession, open_session
 from repro_rl.rollout.episode import play_actions
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
+from support.adapters_page import run_section
 
 ENVS = {"sokoban": {"style": "grid"}, "alfworld": {"games": 12}, "webshop": {"generated": (120, 0)}}
 
@@ -293,3 +303,15 @@ def test_a_session_is_opened_by_name() -> None:
         open_session("sokoban", form="tool")
     with pytest.raises(ConfigError, match="limit is 0"):
         open_session("sokoban", limit=0)
+
+
+def test_the_example_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    assert run_section("A library that is not here")["result"].won
+
+
+def test_an_adapter_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skyrl_gym", None)
+    monkeypatch.delitem(sys.modules, "repro_rl.integrations.skyrl", raising=False)
+    with pytest.raises(MissingDependencyError, match=r"skyrl_gym is not installed.*'repro-rl\[skyrl\]'"):
+        importlib.import_module("repro_rl.integrations.skyrl")

@@ -13,8 +13,13 @@ from skyrl_gym.metrics import aggregate_for_environment
 
 from repro_rl.errors import ConfigError
 from repro_rl.integrations import skyrl
+from support.adapters_page import run_section
 
-SMALL = {"sokoban": {"train_rooms": 8}, "alfworld": {"games": 12}, "webshop": {"generated": [120, 0]}}
+SMALL = {
+    "sokoban": {"train_rooms": 8, "test_rooms": 8},
+    "alfworld": {"games": 12},
+    "webshop": {"generated": [120, 0]},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +104,10 @@ def test_where_a_row_names_its_task() -> None:
 def test_possible_actions_can_be_left_out() -> None:
     assert "Possible actions" in made("sokoban", {"index": 0}).init([])[0][0]["content"]
     assert "Possible actions" not in made("sokoban", {"index": 0}, admissible=False).init([])[0][0]["content"]
+
+
+def test_the_example_on_the_page() -> None:
+    names = run_section("SkyRL-Gym")
+    assert names["output"]["metadata"]["action"] == "search[red shoes]"
+    assert names["output"]["metadata"]["valid"]
+    assert names["env"].max_turns == 10

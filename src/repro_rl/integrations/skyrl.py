@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput, ConversationType
-from skyrl_gym.envs.registration import register, registry
-
 from repro_rl.envs import AlfworldEnv, SokobanEnv, WebShopEnv
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, did_you_mean, missing_extra
 from repro_rl.integrations.session import StepResult, open_session
+
+try:
+    import skyrl_gym
+    from omegaconf import OmegaConf
+    from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput, ConversationType
+except ModuleNotFoundError as error:
+    raise missing_extra(error) from error
 
 OPTIONS = ("settings", "split", "admissible")
 ENVIRONMENTS = (SokobanEnv.name, AlfworldEnv.name, WebShopEnv.name)
@@ -31,8 +34,8 @@ def register_envs(*envs: str) -> None:
     In every process that makes one: SkyRL's workers have the ids that their own imports registered.
     """
     for env in envs or ENVIRONMENTS:
-        if env_id(env) not in registry:
-            register(env_id(env), "repro_rl.integrations.skyrl:SkyRLEnv", kwargs={"env": env})
+        if env_id(env) not in skyrl_gym.registry:
+            skyrl_gym.register(env_id(env), "repro_rl.integrations.skyrl:SkyRLEnv", kwargs={"env": env})
 
 
 def rows(env: str, split: str = "train", count: int | None = None, **settings: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What needs TRL itself: its trainer trains a tiny Qwen3 that acts by tool calls (``make adapters-check``)."""
+"""What needs TRL itself: its trainer on a tiny Qwen3 that acts by tool calls (``make adapters-check``)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from support.tool_model import teach_calls
 EXAMPLE = Path(__file__).parents[3] / "examples" / "trl_tools.py"
 
 
-def call(name: str, **arguments: str) -> str:
-    return json.dumps({"name": name, "arguments": arguments})
+def call(tool: str, **arguments: str) -> str:
+    return json.dumps({"name": tool, "arguments": arguments})
 
 
 @pytest.fixture(scope="module")

@@ -255,7 +255,9 @@ class Play:
         """All that the agent can see from where it is: for people, no text of the original."""
         here = self.here()
         places = f"In this room: {', '.join(self.game.receptacles)}."
-        seen = [self.look(), *map(self._inside_text, here)] if here else ["You are in the middle of the room."]
+        seen = (
+            [self.look(), *map(self._inside_text, here)] if here else ["You are in the middle of the room."]
+        )
         return "\n".join([self.game.task, places, *seen, self._carrying()])
 
     def _carrying(self) -> str:
