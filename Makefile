@@ -14,12 +14,14 @@ ADAPTERS_VENV ?= .venv-adapters
 ADAPTERS_BIN := $(ADAPTERS_VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
+OPENENV_VENV ?= .venv-openenv
+VERIFIERS_VENV ?= .venv-verifiers
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
-.PHONY: adapters-setup adapters-check
+.PHONY: openenv-setup openenv-check verifiers-setup verifiers-check adapters-setup adapters-check
 .PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
 setup: $(VENV)/.ready
@@ -75,9 +77,26 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
 	$(VLLM_BIN)/python -m pytest tests/policy/vllm
 
-adapters-setup: $(ADAPTERS_VENV)/.ready $(TRL_VENV)/.ready  ## environments of their own for the adapters (docs/adapters.md)
+openenv-setup: $(OPENENV_VENV)/.ready
+verifiers-setup: $(VERIFIERS_VENV)/.ready
 
-adapters-check: adapters-setup  ## every adapter against the real package, and its example
+$(OPENENV_VENV)/.ready: EXTRA := openenv
+$(VERIFIERS_VENV)/.ready: EXTRA := verifiers
+$(OPENENV_VENV)/.ready $(VERIFIERS_VENV)/.ready: %/.ready: pyproject.toml
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRA)]' pytest
+	@touch $@
+
+openenv-check: openenv-setup  ## OpenEnv's client, validator and Task API on our servers (docs/adapters.md)
+	$(OPENENV_VENV)/bin/python -m pytest tests/integrations/openenv
+	$(OPENENV_VENV)/bin/python examples/openenv_client.py
+
+verifiers-check: verifiers-setup  ## vf-eval and vf-validate on our tasksets (docs/adapters.md)
+	$(VERIFIERS_VENV)/bin/python -m pytest tests/integrations/verifiers
+
+adapters-setup: $(ADAPTERS_VENV)/.ready $(TRL_VENV)/.ready openenv-setup verifiers-setup  ## environments of their own for the adapters (docs/adapters.md)
+
+adapters-check: adapters-setup openenv-check verifiers-check  ## every adapter against the real package, and its example
 	$(ADAPTERS_BIN)/python -m pytest --noconftest tests/integrations/test_session.py tests/integrations/test_gymnasium.py \
 		tests/integrations/test_skyrl.py
 	$(ADAPTERS_BIN)/python examples/gymnasium_vector.py
@@ -111,4 +130,4 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -52,9 +52,11 @@ def test_every_example_is_short_and_tested():
         "environments_only.py",
         "evaluate_api_model.py",
         "gymnasium_vector.py",
+        "openenv_client.py",  # tests/integrations/openenv
         "rl_loop.py",
         "skyrl_webshop.py",
         "trl_tools.py",  # run by make adapters-check
+        "verifiers_eval.py",  # tests/integrations/verifiers
     ]
     for script in scripts:
         assert len((EXAMPLES / script).read_text().splitlines()) < 200, script

@@ -81,6 +81,8 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
         ("train", "training, and models that run here"),
     ),
     "matplotlib": ("plots", "figures"),
+    **dict.fromkeys(("openenv", "fastapi", "uvicorn"), ("openenv", "environments as OpenEnv servers")),
+    "verifiers": ("verifiers", "environments as tasksets of verifiers"),
     "skyrl_gym": ("skyrl", "the environments in SkyRL-Gym"),
 }
 
