@@ -32,7 +32,7 @@ def demo(
     from repro_rl.run.setup import build_pool
 
     config = read_config(source, overrides, ("method.name", method))
-    if not environments_work([config.env.name], config.env.settings, short=True):
+    if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
         )

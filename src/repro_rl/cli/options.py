@@ -76,6 +76,25 @@ def env_settings(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     return env_values(name, overrides)
 
 
+def take_plugins(words: Sequence[str]) -> list[str]:
+    """Import the modules of ``plugins=[MODULE, ...]`` among ``words``; returns the other words.
+
+    For commands whose KEY=VALUE are settings of one environment. Raises ConfigError.
+    """
+    from repro_rl.config import import_plugins
+    from repro_rl.config.values import parse_text
+
+    others: list[str] = []
+    for word in words:
+        key, sign, text = word.partition("=")
+        if sign and key.strip() == "plugins":
+            modules = parse_text(text.strip(), list[str])
+            import_plugins([modules] if isinstance(modules, str) else modules)
+        else:
+            others.append(word)
+    return others
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds of "0,1,5" and "0-4", or both mixed. Raises ConfigError."""
     seeds: list[int] = []

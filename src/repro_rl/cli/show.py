@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Group, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segments
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -35,6 +38,31 @@ error_console = SafeConsole(stderr=True)
 def say(text: str) -> None:
     """One plain line; paths in it are never broken."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def new_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
+    """A table for ``show_table``; the first ``left`` columns are texts, the others numbers.
+
+    Its cells are made safe to print before their width is measured.
+    """
+    table = Table(title=title or None, title_justify="left", caption_justify="left")
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) if isinstance(cell, str) else cell for cell in row))
+    return table
+
+
+def show_table(table: Table) -> None:
+    """Print a table: framed on a terminal; elsewhere, as a log has no width, in plain columns of full width."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    table.box, table.pad_edge = box.SIMPLE_HEAD, False
+    wide = console.options.update(max_width=100_000)
+    width = Measurement.get(console, wide, table).maximum
+    segments = console.render(table, wide.update(width=width))
+    console.print(Segments(segments), crop=False, soft_wrap=True)
 
 
 class Bar:
