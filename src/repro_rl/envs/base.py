@@ -85,6 +85,10 @@ class TextEnv(gymnasium.Env[str, str]):
         """One line on the data behind the tasks, for ``doctor`` and manifests. Empty (the default): none."""
         return ""
 
+    def picture(self) -> str | None:
+        """The current state drawn for people, for ``play``; None (the default): the observation serves."""
+        return None
+
     def task_type(self, task_id: str) -> str | None:
         """The type of the task, for success rates per type; None (the default): the tasks have no types."""
         return None
