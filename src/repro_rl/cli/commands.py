@@ -10,6 +10,7 @@ from repro_rl.cli import (  # noqa: F401
     plan,
     play,
     progress,
+    reference,
     report,
     stages,
     verl,

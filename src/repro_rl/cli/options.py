@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.show import allowed
 from repro_rl.errors import ConfigError
 
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
 Source = Annotated[
     str | None,
     typer.Option(
-        "--config", "-c", help="a YAML file, or the name of a built-in recipe", show_default="sokoban-tiny"
+        "--config",
+        "-c",
+        help="a YAML file, or the name of a built-in recipe",
+        show_default="sokoban-tiny",
+        autocompletion=complete.recipes,
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="settings, e.g. seed=1")
+    list[str] | None,
+    typer.Argument(
+        metavar="[SECTION.KEY=VALUE]...",
+        help="settings, e.g. seed=1 (repro-rl settings lists them)",
+        autocompletion=complete.overrides,
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
 

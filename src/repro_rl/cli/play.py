@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_run_config, take_plugins
 from repro_rl.cli.play_session import play_task
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def play(
-    env: Annotated[str, typer.Argument(help="environment name, e.g. sokoban")],
+    env: Annotated[
+        str, typer.Argument(help="environment name, e.g. sokoban", autocompletion=complete.environments)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]")
     ] = None,

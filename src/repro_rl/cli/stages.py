@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Out, Overrides, Source, read_config
@@ -164,7 +165,13 @@ def train(
     overrides: Overrides = None,
     source: Source = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="repro, grpo, gigpo, ... (repro-rl list methods)",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     init: Annotated[
         str | None, typer.Option("--init", help="model folder to start from, e.g. runs/warmup/model")
