@@ -60,7 +60,9 @@ def test_an_environment_is_found_by_plugin_and_by_entry_point(tmp_path: Path) ->
     assert "Solved after" in run(tmp_path, *play, "plugins=[my_maze]", path=source)
     assert "My_Maze" in run(tmp_path, "repro_rl", "list", "environments", "plugins=my_maze", path=source)
     announce(package)
-    assert "Walk to the treasure and dig it up." in run(tmp_path, "repro_rl", "list", "environments", path=source)
+    assert "Walk to the treasure and dig it up." in run(
+        tmp_path, "repro_rl", "list", "environments", path=source
+    )
     assert "Solved after" in run(tmp_path, *play, path=source)
 
 

@@ -91,7 +91,12 @@ def test_arrow_keys_of_a_terminal(tmp_path: Path) -> None:
     )
     os.close(other)
     out = ""
-    keys = [("step 0 of 15", "\x1b[B"), ("step 1 of 15", "\x1bOD"), ("step 2 of 15", "u"), ("step 1 of 15", "q")]
+    keys = [
+        ("step 0 of 15", "\x1b[B"),
+        ("step 1 of 15", "\x1bOD"),
+        ("step 2 of 15", "u"),
+        ("step 1 of 15", "q"),
+    ]
     for awaited, key in keys:
         seen = ""
         deadline = time.monotonic() + 120

@@ -63,7 +63,16 @@ def test_types_and_defaults_are_written_for_people() -> None:
         "needed": "text",
     }
     (section,) = reference._walk(Example, "x.")
-    assert [row.default for row in section.settings] == ["3", "null", "'on'", "auto", "[1, 0.5]", "[0.0]", "false", ""]
+    assert [row.default for row in section.settings] == [
+        "3",
+        "null",
+        "'on'",
+        "auto",
+        "[1, 0.5]",
+        "[0.0]",
+        "false",
+        "",
+    ]
     assert (section.name, section.about) == ("x", "An example.")
 
 

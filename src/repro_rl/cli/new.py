@@ -40,7 +40,9 @@ def new(
     for path in write_package(part, name, folder):
         say(str(path))
     words = names_of(name)
-    say(f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says how to use it.")
+    say(
+        f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says how to use it."
+    )
 
 
 def names_of(name: str) -> dict[str, str]:
@@ -51,7 +53,13 @@ def names_of(name: str) -> dict[str, str]:
     if keyword.iskeyword(module):
         raise ConfigError(f"{name!r} is a word of Python; choose another name.")
     cls = "".join(word.capitalize() for word in module.split("_"))
-    return {"name": name, "package": name.lower(), "module": module, "cls": cls, "function": f"{module}_advantages"}
+    return {
+        "name": name,
+        "package": name.lower(),
+        "module": module,
+        "cls": cls,
+        "function": f"{module}_advantages",
+    }
 
 
 def write_package(part: Part, name: str, folder: Path) -> list[Path]:

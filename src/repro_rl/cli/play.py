@@ -11,7 +11,7 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_run_config, take_plugins
 from repro_rl.cli.play_session import play_task
-from repro_rl.cli.show import console, say, show_table, visible
+from repro_rl.cli.show import say, show_table, visible
 from repro_rl.errors import TaskError
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from repro_rl.types import Trajectory
 
 
-
 @app.command()
 def play(
     env: Annotated[
         str, typer.Argument(help="environment name, e.g. sokoban", autocompletion=complete.environments)
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]"),
     ] = None,
     split: Annotated[
         str | None,

@@ -52,7 +52,9 @@ def list_command(
 def _recipes() -> tuple[Row, list[Row]]:
     from repro_rl.config.recipe_files import SHIPPED, recipe_names
 
-    rows = [(name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in recipe_names()]
+    rows = [
+        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in recipe_names()
+    ]
     return ("recipe", "what it trains"), rows
 
 
@@ -139,7 +141,11 @@ def first_sentence(value: Any) -> str:
     from repro_rl.demos import BatchAnnotator
 
     function = (
-        value.label if isinstance(value, BatchAnnotator) else value.series if isinstance(value, GroupSource) else value
+        value.label
+        if isinstance(value, BatchAnnotator)
+        else value.series
+        if isinstance(value, GroupSource)
+        else value
     )
     text = function.__doc__ or ""
     sentence = " ".join(text.strip().split("\n\n")[0].split()).replace("``", "")

@@ -90,6 +90,13 @@ class Bar:
         """One plain line above the bar."""
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def finish(self) -> None:
+        """The work is done: a count below the total was an upper bound, and is said to be one."""
+        task = self._progress.tasks[0]
+        if task.total is not None and 0 < task.completed < task.total:
+            note = f"{task.fields['note']}  (ended before {task.total:.0f})".strip()
+            self._progress.update(self._task, total=task.completed, note=note)
+
     def print_state(self) -> None:
         """The state on one plain line; nothing where nothing was done."""
         task = self._progress.tasks[0]
@@ -116,6 +123,7 @@ def bar(label: str, total: int | None = None) -> Iterator[Bar]:
         current = Bar(progress, label, total)
         try:
             yield current
+            current.finish()
         finally:
             if plain:
                 current.print_state()
@@ -150,9 +158,22 @@ def _short(value: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
+def show_evals(results: list[dict[str, Any]]) -> None:
+    """Print the tables of ``eval_table``."""
+    show_table(success_table(results))
+    kinds = type_table(results)
+    if kinds is not None:
+        show_table(kinds)
+
+
 def eval_table(results: list[dict[str, Any]]) -> RenderableType:
-    """Success with its interval, and how well the retrospective progress agrees with the truth; below it
-    success per task type, where there are types."""
+    """``success_table``; below it success per task type, where there are types."""
+    kinds = type_table(results)
+    return success_table(results) if kinds is None else Group(success_table(results), kinds)
+
+
+def success_table(results: list[dict[str, Any]]) -> Table:
+    """Success with its interval, and how well the retrospective progress agrees with the truth."""
     title = f"panel {results[0]['panel']}, temperature {results[0]['temperature']}"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = "ρ: Spearman of retrospective with true progress in won, lost episodes; error in points"
@@ -169,8 +190,20 @@ def eval_table(results: list[dict[str, Any]]) -> RenderableType:
             _or_dash(quality.get("spearman_failure")),
             f"{quality['mae']:.1f}" if quality.get("mae") is not None else "–",
         )
-    kinds = type_table(results)
-    return table if kinds is None else Group(table, kinds)
+    return table
+
+
+def gain_sentence(results: Sequence[dict[str, Any]]) -> str:
+    """Held-out success of the first evaluation and of the others, each by name; ``results``: on one panel."""
+    before, *others = results
+    names = ", ".join(f"{row['success']:.3f} ({row['name']})" for row in others)
+    text = f"Held-out success {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
+    top = max(others, key=lambda row: float(row["success"]))
+    if before["success"]:
+        return f"{text}: {top['success'] / before['success']:.1f} times the {before['name']}'s."
+    if top["success"]:
+        return f"{text}: the {before['name']} won nothing, so there is no factor."
+    return f"{text}: no task was won, before or after."
 
 
 def type_table(results: list[dict[str, Any]]) -> Table | None:

@@ -75,7 +75,11 @@ def env_section(name: str) -> SectionReference | None:
     schema = env_schema(name)
     if schema is None:
         return None
-    return SectionReference(name, f"Settings of the environment, env.settings.KEY. {_sentence(schema)}", tuple(_settings(schema, "")))
+    return SectionReference(
+        name,
+        f"Settings of the environment, env.settings.KEY. {_sentence(schema)}",
+        tuple(_settings(schema, "")),
+    )
 
 
 def setting_names() -> list[str]:
@@ -176,7 +180,9 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
 def _bounds(metadata: Any) -> Iterator[str]:
     """The bounds of a number among pydantic's notes, which have one attribute each."""
     for note in metadata:
-        for inner in getattr(note, "metadata", None) or (note,):  # a Field inside Annotated holds its own notes
+        for inner in getattr(note, "metadata", None) or (
+            note,
+        ):  # a Field inside Annotated holds its own notes
             for key, sign in BOUNDS.items():
                 bound = getattr(inner, key, None)
                 if bound is not None:

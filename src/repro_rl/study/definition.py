@@ -189,7 +189,9 @@ def arm_fields(item: Any) -> Any:
 
 def _import_plugins(data: dict[str, Any]) -> None:
     """Import the modules of the setting ``plugins``, which may register the methods that the study names."""
-    given = [text for text in _overrides(data.get("set")) or [] if str(text).partition("=")[0].strip() == "plugins"]
+    given = [
+        text for text in _overrides(data.get("set")) or [] if str(text).partition("=")[0].strip() == "plugins"
+    ]
     if given:  # what is written last wins
         import_plugins(parse_text(str(given[-1]).partition("=")[2].strip(), list[str]))
     elif isinstance(data.get("recipe"), str):

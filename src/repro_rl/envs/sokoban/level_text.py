@@ -20,7 +20,10 @@ SYMBOLS = "#@+$*. -_"
 _PLAIN = str.maketrans("pPbBo-_", "@+$*.  ")
 _RUN = re.compile(r"(\d*)(?:([#@+$*. \-_pPbBo|])|\(([^()]*)\))")
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_NOTE, _NOTE_END = re.compile(r"\s*comment:\s*", re.IGNORECASE), re.compile(r"\s*comment[-_ ]?end:", re.IGNORECASE)
+_NOTE, _NOTE_END = (
+    re.compile(r"\s*comment:\s*", re.IGNORECASE),
+    re.compile(r"\s*comment[-_ ]?end:", re.IGNORECASE),
+)
 MAX_RUN = 1_000  # a longer run is an error of its own, before it fills the memory
 
 
