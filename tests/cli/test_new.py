@@ -1,4 +1,4 @@
-"""``repro-rl new``: what it writes is a package that tests itself and is found by plug-in and by entry point."""
+"""``repro-rl new`` writes a package that tests itself, and is found by plug-in and by entry point."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Example(Section):
 
 
 def test_types_and_defaults_are_written_for_people() -> None:
-    rows = {name: info for name, info in Example.model_fields.items()}
+    rows = Example.model_fields
     assert {name: reference.type_text(info) for name, info in rows.items()} == {
         "count": "int > 0 ≤ 9",
         "share": "float ≥ 0 or null",

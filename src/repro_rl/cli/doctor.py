@@ -143,7 +143,7 @@ def environments_work(
 
 
 def _check_table(title: str, checks: Sequence[Check]) -> Table:
-    rows = [[_mark(check.ok), check.name, check.detail] for check in checks]
+    rows: list[list[str | Text]] = [[_mark(check.ok), check.name, check.detail] for check in checks]
     return new_table(title, ("", "check", "result"), rows, left=3)
 
 

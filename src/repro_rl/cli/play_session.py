@@ -1,4 +1,4 @@
-"""A task played in the terminal: by arrow keys, numbered or typed actions, with undo; or line by line over a pipe."""
+"""A task played in the terminal: by arrow keys, numbered or typed actions, with undo; over a pipe by lines."""
 
 from __future__ import annotations
 
@@ -131,16 +131,21 @@ def _chosen(session: Session, by_key: bool) -> str | None:
         if action is not None and PLACEHOLDER.search(action):  # search[<your query>], chosen by its number
             say(visible(f"What for {action}?"))
             text = _read_line()
-            return None if text is None else PLACEHOLDER.sub(lambda _: text, action)
+            return None if text is None else _filled(action, text)
         if action is not None:
             return action
         say(f"There is no action {word}; the numbers go from 1 to {len(admissible)}.")
 
 
+def _filled(action: str, text: str) -> str:
+    """The action with ``text`` in place of its gap."""
+    return "".join([action[: action.index("<")], text, action[action.rindex(">") + 1 :]])
+
+
 def find_action(word: str, shortcuts: Any, admissible: Sequence[str]) -> str | None:
     """The action that a person means: a shortcut, an action itself, or a number of the list, from 1.
 
-    None for a number that is not in the list. Other text stays as it is: the environment says what it is worth.
+    None for a number that is not in the list. Other text stays as it is: the environment judges it.
     """
     if word in shortcuts:
         return str(shortcuts[word])

@@ -52,7 +52,7 @@ def list_command(
 def _recipes() -> tuple[Row, list[Row]]:
     from repro_rl.config.recipe_files import SHIPPED, recipe_names
 
-    rows = [
+    rows: list[Row] = [
         (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in recipe_names()
     ]
     return ("recipe", "what it trains"), rows
@@ -61,7 +61,9 @@ def _recipes() -> tuple[Row, list[Row]]:
 def _studies() -> tuple[Row, list[Row]]:
     from repro_rl.study.definition import SHIPPED, studies
 
-    rows = [(name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in studies()]
+    rows: list[Row] = [
+        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in studies()
+    ]
     return ("study", "what it compares"), rows
 
 
@@ -70,7 +72,9 @@ def _methods() -> tuple[Row, list[Row]]:
     from repro_rl.config.methods import about_methods
 
     about, default = about_methods(), MethodSection.model_fields["credit"].default
-    rows = [(name, str(METHODS.get(name).get("credit", default)), about.get(name, "")) for name in METHODS]
+    rows: list[Row] = [
+        (name, str(METHODS.get(name).get("credit", default)), about.get(name, "")) for name in METHODS
+    ]
     return ("method", "credit rule", "what it does"), rows
 
 

@@ -54,7 +54,7 @@ def new_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str | Tex
 
 
 def show_table(table: Table) -> None:
-    """Print a table: framed on a terminal; elsewhere, as a log has no width, in plain columns of full width."""
+    """Print a table: framed on a terminal; elsewhere in plain columns, as a log has no width."""
     if console.is_terminal:
         console.print(table)
         return

@@ -40,8 +40,8 @@ def visible(text: str) -> str:
     )
 
 
-# What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows. One character each,
-# so that tables keep their columns.
+# What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
+# each, so that tables keep their columns.
 PLAIN = str.maketrans("✓✗→←↑↓−ρ≥≤×·…█░▒▓√λγβαω╌┄", "+x><^v-r>< *.#...*lgbaw--")
 PLAIN_ERRORS = "repro_rl.plain"  # the name of the error handler
 

@@ -25,7 +25,7 @@ PUBLISHED: dict[str, dict[str, float | None]] = {
 # One line on each loss, for `repro-rl list losses`.
 ABOUT: dict[str, str] = {
     "ppo_clip": "PPO's clipped ratio of each token (arXiv 1707.06347), with clip-higher and dual clip",
-    "cispo": "the ratio is clipped and only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
+    "cispo": "the clipped ratio only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
     "gspo": "one ratio an answer, clipped as a whole (arXiv 2507.18071)",
     "sapo": "a soft gate in place of the clip (arXiv 2511.20347)",
     "dppo_tv": "tokens are masked by the total variation between the policies (arXiv 2602.04879)",

@@ -1,6 +1,6 @@
 """Where the boards are in the text of a level collection: the rest is titles, notes, numbers and authors.
 
-The formats .xsb and .sok as they are found: sokobano.de/wiki/index.php?title=Level_format and ?title=Sok_format.
+The formats .xsb and .sok as they are found: sokobano.de/wiki/index.php?title=Level_format, ?title=Sok_format.
 A board row is a line of board symbols with at least one wall. Run lengths (``3#@2 $``, ``2(#-)``) are written
 out, and ``|`` separates the rows of a level that stands on one line.
 """
