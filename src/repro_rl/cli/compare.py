@@ -171,7 +171,7 @@ def _chosen_arms(study: Study, chosen: dict[str, Any]) -> Study | None:
 
 
 def write_study_pages(out: Path) -> None:
-    """The pages of the study in a folder, made again; see ``_write_pages``. Raises ConfigError for another's."""
+    """Make the pages of the study in a folder again. Raises ConfigError for another person's study."""
     from repro_rl.study.folder import go_to_base
 
     out = go_to_base(out)

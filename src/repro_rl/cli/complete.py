@@ -1,4 +1,4 @@
-"""What the shell offers for names of recipes, methods and settings; each function imports only what it reads."""
+"""What the shell offers for names of recipes, methods and settings, with few imports each."""
 
 from __future__ import annotations
 

@@ -40,9 +40,7 @@ def new(
     for path in write_package(part, name, folder):
         say(str(path))
     words = names_of(name)
-    say(
-        f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says how to use it."
-    )
+    say(f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says more.")
 
 
 def names_of(name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A task played in the terminal: by arrow keys, numbered or typed actions, with undo; over a pipe by lines."""
+"""A task played by arrow keys, numbered or typed actions, with undo; over a pipe by lines."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def as_markdown() -> str:
     for section in sections():
         parts.append(f"## {section.name or 'Top level'}\n\n{section.about}")
         rows = [
-            f"| `{row.name}` | {_cell(row.type)} | {f'`{_cell(row.default)}`' if row.default else 'required'} "
-            f"| {_cell(row.description)} |"
+            f"| `{row.name}` | {_cell(row.type)} "
+            f"| {f'`{_cell(row.default)}`' if row.default else 'required'} | {_cell(row.description)} |"
             for row in section.settings
         ]
         parts.append("\n".join(["| setting | type | default | |", "|---|---|---|---|", *rows]))

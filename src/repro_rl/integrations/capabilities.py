@@ -16,7 +16,12 @@ from repro_rl.errors import ReproError
 from repro_rl.integrations.verl.recipe import checked
 
 RECIPE = "sokoban-qwen3"
-SEVERAL_RANKS = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}  # as torchrun sets them
+SEVERAL_RANKS = {
+    "WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "localhost",
+}  # as torchrun sets them
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +97,9 @@ def _verl(feature: Feature, config: RunConfig) -> None:
 ENGINES = (
     Engine("own trainer", (), _own),
     Engine("vLLM sampler", ("policy.backend=vllm",), _vllm),
-    Engine("vLLM server", ("policy.backend=vllm-server", "policy.vllm.server.url=http://localhost:8000"), _vllm),
+    Engine(
+        "vLLM server", ("policy.backend=vllm-server", "policy.vllm.server.url=http://localhost:8000"), _vllm
+    ),
     Engine("API model", (), _api),
     Engine("verl", ("train.kl.form=k3", "method.rehearsal=0"), _verl),
 )

@@ -90,8 +90,8 @@ def check_base(model: str, init: str) -> None:
         return
     made = f"was made from {base}" if base is not None else "is another model"
     raise ConfigError(
-        f"policy.model={model}, but --init {init} {made}. Training starts from --init; policy.model only says "
-        "what a warmup starts from. Leave out the one that you do not mean."
+        f"policy.model={model}, but --init {init} {made}. Training starts from --init; policy.model only "
+        "says what a warmup starts from. Leave out the one that you do not mean."
     )
 
 

@@ -1,5 +1,5 @@
-"""Level files: collections in XSB symbols with titles and notes (``level_text``), and those of Boxoban (``; N``
-before each level: github.com/google-deepmind/boxoban-levels).
+"""Level files: collections in XSB symbols with titles and notes (``level_text``), and those of
+Boxoban (``; N`` before each level: github.com/google-deepmind/boxoban-levels).
 """
 
 from __future__ import annotations
