@@ -199,7 +199,7 @@ def test_the_example_levels_can_be_played(my_rl, tmp_path, monkeypatch):
     assert [check for check in check_env(env, "all") if not check.ok] == []
     assert config.prompt.reflect_new_tokens >= 2 * env.max_steps + 1
     experts, labelled = collect_demos(env, env.panel(config.demos.split).ids, config.demos, seed=0)
-    assert len(experts) == 2
+    assert len(experts) == config.demos.expert + config.demos.wandering_episodes == 10
     assert len(labelled) == 100
 
 

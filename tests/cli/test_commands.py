@@ -124,7 +124,7 @@ def test_watching_the_agent_and_the_expert(
     assert "retrospective" in text
     code, text = run(capsys, monkeypatch, "play", "sokoban", "--expert", "--task", "3")
     assert code == 0, text
-    assert "Solved." in text
+    assert "Solved after" in text
     assert "true progress 100 %" in text
 
 
@@ -245,4 +245,4 @@ def test_playing_a_shop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert code == 0, text
     assert "[button] Search [button_]" in text
     assert "Thank you for shopping with us!" in text
-    assert "Solved." in text
+    assert "Solved after" in text

@@ -52,7 +52,7 @@ def test_an_import_needs_no_deep_learning_library(module: str) -> None:
 def test_every_command_has_its_position_in_the_help() -> None:
     import typer
 
-    import repro_rl.cli.entry  # noqa: F401  adds the commands
+    import repro_rl.cli.commands  # noqa: F401  adds the commands
     from repro_rl.cli.app import COMMANDS, app
 
     group = typer.main.get_command(app)

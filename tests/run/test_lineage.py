@@ -59,3 +59,20 @@ def test_a_model_is_used_in_the_context_mode_it_was_trained_in(warm, tmp_path):
         check_context(chat.model_copy(update={"style": "full"}), warm.model)
     check_context(chat, "api:someone")
     check_context(chat, tmp_path)  # made by no run here
+
+
+def test_policy_model_and_init_must_not_name_two_models(tmp_path, monkeypatch):
+    from repro_rl.run.lineage import check_base
+
+    monkeypatch.chdir(tmp_path)
+    warm = tmp_path / "warm"
+    (warm / "model").mkdir(parents=True)
+    (warm / "config.yaml").write_text("policy: {model: Qwen/Qwen3-0.6B}\n")
+    (tmp_path / "plain").mkdir()
+    check_base("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B")
+    check_base("Qwen/Qwen3-0.6B", str(warm / "model"))
+    check_base("plain", str(tmp_path / "plain"))
+    with pytest.raises(ConfigError, match=r"was made from Qwen/Qwen3-0\.6B"):
+        check_base("Qwen/Qwen3-4B", str(warm / "model"))
+    with pytest.raises(ConfigError, match="is another model"):
+        check_base("Qwen/Qwen3-4B", "plain")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+import repro_rl
 from repro_rl.cli.terminal import clean_message
 
 # Of typer's own click or of another, which differs between its versions.
@@ -17,6 +18,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 COMMANDS = (
     *("demos", "warmup", "train", "eval", "report", "doctor", "play", "demo"),
     *("compare", "pilot", "plan", "progress", "view", "data", "verl"),
+    *("list", "settings", "new"),
 )
 
 
@@ -50,7 +52,6 @@ app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="rich",
     help="RePro: agents that act, look back, judge how far each step brought them, and learn from that.\n\n"
     "Start with [bold]repro-rl demo[/bold]: it trains a tiny agent from nothing and writes a report. "
@@ -58,3 +59,19 @@ app = typer.Typer(
     "Settings are given as SECTION.KEY=VALUE after the options, e.g. [bold]train.lr=1e-3[/bold], "
     "or in a YAML file (--config). Every command continues where it was when you repeat it.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"repro-rl {repro_rl.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=app.info.help)
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and end"),
+    ] = False,
+) -> None:
+    del version  # its callback has done the work

@@ -12,7 +12,7 @@ import typer
 from repro_rl.cli.app import app
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds, split_words
-from repro_rl.cli.show import allowed, console, say, table_without, visible
+from repro_rl.cli.show import allowed, console, say, show_table, table_without, visible
 from repro_rl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
     if present is not None and not any(changes.values()):
         check_own(out, present, allowed)
         return Study.model_validate(present["study"])
-    if not changes["methods"]:
+    if not changes.get("methods"):
         changes = {**changes, "methods": DEFAULT_METHODS}
     return load_study(None, **changes)
 
@@ -170,11 +170,18 @@ def _chosen_arms(study: Study, chosen: dict[str, Any]) -> Study | None:
     )
 
 
+def write_study_pages(out: Path) -> None:
+    """Make the pages of the study in a folder again. Raises ConfigError for another person's study."""
+    from repro_rl.study.folder import go_to_base
+
+    out = go_to_base(out)
+    _write_pages(_study([], {}, out), out)
+
+
 def _write_pages(study: Study, out: Path) -> None:
     """Compute the statistics, write the pages, and print the tables and the headline."""
     from repro_rl.report.comparison import heading, headline, write_comparison
     from repro_rl.report.comparison_tables import tables
-    from repro_rl.report.text_table import markdown
     from repro_rl.study.comparison import compare as compute
     from repro_rl.study.sweep import choose
 
@@ -183,10 +190,7 @@ def _write_pages(study: Study, out: Path) -> None:
     for block in data["evaluations"]:
         say(f"\n{heading(block)}")
         for table in [t for t in tables(block) if t.bars]:
-            if console.is_terminal:
-                console.print(table_without(table, WIDE))
-            else:  # a log has no width to crop to
-                say(visible(markdown(table)))
+            show_table(table_without(table, WIDE if console.is_terminal else ()))
         for note in block["notes"]:
             say(f"Note: {note}")
     for line in headline(data):

@@ -11,7 +11,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.doctor import environments_work
 from repro_rl.cli.evaluate import run_eval_stage
 from repro_rl.cli.options import Out, Overrides, Source, read_config
-from repro_rl.cli.show import console, eval_table, say
+from repro_rl.cli.show import gain_sentence, say, show_evals
 from repro_rl.cli.stages import make_demos, run_train_stage, run_warmup_stage
 from repro_rl.errors import ReproError
 
@@ -32,7 +32,7 @@ def demo(
     from repro_rl.run.setup import build_pool
 
     config = read_config(source, overrides, ("method.name", method))
-    if not environments_work([config.env.name], config.env.settings, short=True):
+    if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
         )
@@ -45,12 +45,7 @@ def demo(
     config = read_config(source, overrides, ("method.name", method), ("train.init", str(model)))
     run = run_train_stage(config, out / "train")
     results = [run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS]
-    console.print(eval_table(results))
+    show_evals(results)
     page = build_report([run])
-    before, after = results[0], results[-1]
-    ratio = after["success"] / before["success"] if before["success"] else float("inf")
-    say(
-        f"Held-out success {before['success']:.3f} → {after['success']:.3f} ({ratio:.1f} times) "
-        f"on {after['panel']}, seed {config.seed}, method {config.method.name}.",
-    )
+    say(f"{gain_sentence(results)} Seed {config.seed}, method {config.method.name}.")
     say(f"Open the report: {page}")

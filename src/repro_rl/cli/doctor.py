@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +11,13 @@ import typer
 from rich.text import Text
 
 from repro_rl.cli.app import app
-from repro_rl.cli.options import env_settings, read_config
-from repro_rl.cli.show import console, say, visible
+from repro_rl.cli.options import env_settings, read_config, take_plugins
+from repro_rl.cli.show import console, new_table, say, show_table
 from repro_rl.errors import ConfigError, ReproError
 
 if TYPE_CHECKING:
-    from repro_rl.envs import TextEnv
+    from rich.table import Table
+
     from repro_rl.envs.checker import Check
 
 OPTIONAL = {
@@ -39,7 +39,8 @@ def doctor(
         list[str] | None,
         typer.Argument(
             metavar="[ENV]... [KEY=VALUE]...",
-            help="environments to check  [default: all]; settings of one, or of the run with --model",
+            help="environments to check  [default: all]; settings of one, or of the run with --model; "
+            "plugins=[MODULE]",
         ),
     ] = None,
     model: Annotated[
@@ -48,6 +49,9 @@ def doctor(
     source: Annotated[
         str | None,
         typer.Option("--config", "-c", help="with --model: settings of the run, a YAML file or a recipe"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="tasks to check on  [default: test, else the first that has tasks]")
     ] = None,
 ) -> None:
     """Check this machine and every environment, where an expert plan must win; or check a model.
@@ -58,13 +62,14 @@ def doctor(
         raise typer.Exit(0 if model_conforms(model, source, envs or []) else 1)
     if source is not None:
         raise ConfigError("--config belongs to --model: settings decide how a model is loaded.")
-    names = [word for word in envs or [] if "=" not in word]
-    words = [word for word in envs or [] if "=" in word]
+    given = take_plugins(envs or [])
+    names = [word for word in given if "=" not in word]
+    words = [word for word in given if "=" in word]
     if words and len(names) != 1:
         raise ConfigError("Settings belong to one environment; name exactly one, such as webshop.")
     settings = env_settings(names[0] if names else None, words)
     print_machine()
-    raise typer.Exit(0 if environments_work(names, settings) else 1)
+    raise typer.Exit(0 if environments_work(names, settings, split) else 1)
 
 
 def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> bool:
@@ -77,10 +82,8 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
         raise ConfigError(f"With --model only SECTION.KEY=VALUE may follow; got {', '.join(names)}.")
     config = read_config(source, list(overrides), ("policy.model", model))
     found = check_model(start_model(config.policy.model), config, prompts=source is not None)
-    for name, value in found.facts.items():
-        say(f"{name}: {visible(value)}")
-    for check in found.checks:
-        _print_check(check)
+    show_table(new_table(f"what a run uses of {model}", ("", ""), list(found.facts.items()), left=2))
+    show_table(_check_table("checks", found.checks))
     failed = [check.name for check in found.checks if not check.ok]
     if failed:
         say(f"{model} should not be used like this ({', '.join(failed)} failed); see docs/models.md.")
@@ -91,37 +94,40 @@ def print_machine() -> None:
     """Versions of what computes, and which optional packages are missing."""
     from repro_rl.run.folder import accelerators, versions
 
+    rows: list[list[str | Text]] = [
+        [name, version or "–", ""] for name, version in versions().items() if version or name == "torch"
+    ]
     found = accelerators()
-    about = f"python {platform.python_version()}"
     if found:
         gpu = found["gpu"] or "none (CPU is enough for tiny models)"
-        about += f"   GPU: {gpu}   torch threads: {found['threads']}"
-    console.print(about, highlight=False)
-    packages = [f"{name} {version}" for name, version in versions().items() if version and name != "python"]
-    console.print("   ".join(packages), highlight=False)
+        rows += [["GPU", gpu, ""], ["torch threads", str(found["threads"]), ""]]
     for name, use in OPTIONAL.items():
         if importlib.util.find_spec(name) is None:
-            console.print(f"optional {name} is not installed ({use})", style="dim")
+            rows.append([Text(name, "dim"), Text("not installed", "dim"), use])
         elif name == "vllm":
             from repro_rl.policy.vllm.installed import importable
 
-            console.print(f"optional {importable()} ({use})")
+            rows.append([name, importable(), use])
+    show_table(new_table("this machine", ("package", "version", "needed for"), rows, left=3))
 
 
-def environments_work(names: Sequence[str], settings: Mapping[str, Any], *, short: bool = False) -> bool:
+def environments_work(
+    names: Sequence[str], settings: Mapping[str, Any], split: str | None = None, *, short: bool = False
+) -> bool:
     """Check environments by name, all of them without names, and print what each check says.
 
-    ``settings``: of the environment (one only). ``short``: one line for an environment that passes.
+    ``settings``: of the environment (one only). ``split``: whose tasks are played; None: see ``first_split``.
+    ``short``: one line for an environment that passes.
     """
     from repro_rl.envs.base import ENVS, make
-    from repro_rl.envs.checker import check_env
+    from repro_rl.envs.checker import check_env, first_split
 
     good = True
     for name in names or ENVS.names():
         try:
             factory = partial(make, name, **settings)
             env = factory()
-            checks = check_env(env, factory=factory)
+            checks = check_env(env, split or first_split(env), factory=factory)
         except ReproError as error:
             console.print(_mark(False), f"{name}: {error}")
             good = False
@@ -131,19 +137,14 @@ def environments_work(names: Sequence[str], settings: Mapping[str, Any], *, shor
         if short and passed:
             console.print(_mark(True), f"{name}: {len(checks)} checks, an expert plan wins")
         else:
-            _print_checks(name, env, checks)
+            about = env.describe()
+            show_table(_check_table(f"{name}: {about}" if about else name, checks))
     return good
 
 
-def _print_checks(name: str, env: TextEnv, checks: Sequence[Check]) -> None:
-    about = f"  {env.describe()}" if env.describe() else ""
-    console.print(Text(name, "bold") + about)
-    for check in checks:
-        _print_check(check)
-
-
-def _print_check(check: Check) -> None:
-    console.print(" ", _mark(check.ok), f"{check.name}: {check.detail}")
+def _check_table(title: str, checks: Sequence[Check]) -> Table:
+    rows: list[list[str | Text]] = [[_mark(check.ok), check.name, check.detail] for check in checks]
+    return new_table(title, ("", "check", "result"), rows, left=3)
 
 
 def _mark(good: bool) -> Text:

@@ -40,8 +40,9 @@ def _run() -> None:
     end_with_parent()
     rank, world = rank_and_world()
     from repro_rl.cli.show import console
-    from repro_rl.cli.terminal import clean_the_rest
+    from repro_rl.cli.terminal import clean_the_rest, survive_encodings
 
+    survive_encodings()
     clean_the_rest()
     console.quiet = rank > 0  # of the other processes only errors are printed
     status = 0

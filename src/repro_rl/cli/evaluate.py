@@ -10,7 +10,7 @@ import typer
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_run_config
-from repro_rl.cli.show import bar, console, eval_table, say
+from repro_rl.cli.show import bar, say, show_evals
 
 if TYPE_CHECKING:
     from repro_rl.config import RunConfig
@@ -56,7 +56,7 @@ def eval_command(
     for line in eval_contradictions(config):
         say(f"Careful: {line}")
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
-    console.print(eval_table([result]))
+    show_evals([result])
     for line in evaluation_alarms(result):
         say(f"Careful: {line}")
     if result["api"]:

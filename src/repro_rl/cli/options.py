@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.show import allowed
 from repro_rl.errors import ConfigError
 
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
 Source = Annotated[
     str | None,
     typer.Option(
-        "--config", "-c", help="a YAML file, or the name of a built-in recipe", show_default="sokoban-tiny"
+        "--config",
+        "-c",
+        help="a YAML file, or the name of a built-in recipe",
+        show_default="sokoban-tiny",
+        autocompletion=complete.recipes,
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="settings, e.g. seed=1")
+    list[str] | None,
+    typer.Argument(
+        metavar="[SECTION.KEY=VALUE]...",
+        help="settings, e.g. seed=1 (repro-rl settings lists them)",
+        autocompletion=complete.overrides,
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
 
@@ -74,6 +84,25 @@ def env_settings(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     from repro_rl.config import env_values
 
     return env_values(name, overrides)
+
+
+def take_plugins(words: Sequence[str]) -> list[str]:
+    """Import the modules of ``plugins=[MODULE, ...]`` among ``words``; returns the other words.
+
+    For commands whose KEY=VALUE are settings of one environment. Raises ConfigError.
+    """
+    from repro_rl.config import import_plugins
+    from repro_rl.config.values import parse_text
+
+    others: list[str] = []
+    for word in words:
+        key, sign, text = word.partition("=")
+        if sign and key.strip() == "plugins":
+            modules = parse_text(text.strip(), list[str])
+            import_plugins([modules] if isinstance(modules, str) else modules)
+        else:
+            others.append(word)
+    return others
 
 
 def parse_seeds(text: str) -> list[int]:

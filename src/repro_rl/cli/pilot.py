@@ -12,7 +12,7 @@ import typer
 from repro_rl.cli.api import api_model
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
-from repro_rl.cli.show import bar, console, say, table_without, visible
+from repro_rl.cli.show import bar, console, say, show_table, table_without, visible
 from repro_rl.cli.stages import make_demos, run_warmup_stage
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _print_results(data: dict[str, Any], written: Sequence[Path]) -> None:
 
     say(visible(f"\n{heading(data)}"))
     for table in [t for t in tables(data) if t.bars]:
-        console.print(table_without(table, WIDE))
+        show_table(table_without(table, WIDE if console.is_terminal else ()))
     for line in [*headline(data), *(f"Note: {note}" for note in data["notes"])]:
         say(visible(line))
     say("Written: " + ", ".join(map(str, written)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
-from repro_rl.cli.options import env_settings, read_run_config
-from repro_rl.cli.show import console, visible
+from repro_rl.cli.options import env_settings, read_run_config, take_plugins
+from repro_rl.cli.play_session import play_task
+from repro_rl.cli.show import say, show_table, visible
 from repro_rl.errors import TaskError
 
 if TYPE_CHECKING:
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from repro_rl.envs import TextEnv
     from repro_rl.types import Trajectory
 
-QUIT = {"q", "quit", "exit"}
-
 
 @app.command()
 def play(
-    env: Annotated[str, typer.Argument(help="environment name, e.g. sokoban")],
+    env: Annotated[
+        str, typer.Argument(help="environment name, e.g. sokoban", autocompletion=complete.environments)
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="environment settings")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]"),
     ] = None,
-    split: Annotated[str, typer.Option(help="panel to take the task from")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="panel to take the task from  [default: test, else the first that has tasks]"),
+    ] = None,
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
     agent: Annotated[
@@ -42,11 +47,17 @@ def play(
         str, typer.Option(help="with --agent: best, last, warm-start or an iteration")
     ] = "last",
 ) -> None:
-    """Play a task yourself, or watch the expert or a trained agent, with progress at every step."""
+    """Play a task yourself, or watch the expert or a trained agent, with progress at every step.
+
+    Actions are typed, or chosen by their number. Sokoban takes the arrow keys. u takes a step back, q ends.
+    """
     if agent is not None:
         watch_agent(agent, source, checkpoint, split, task)
         return
-    played = open_env(env, overrides or [])
+    from repro_rl.envs.checker import first_split
+
+    played = open_env(env, take_plugins(overrides or []))
+    split = split or first_split(played)
     play_task(played, pick_task(played, split, task), expert)
 
 
@@ -72,51 +83,7 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     return task
 
 
-def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
-    """Play one task, line by line; ``expert``: its plan chooses the actions, not the keyboard."""
-    observation, info = env.reset(options={"task": task_id})
-    _print(f"{info['task_id']}: {info['goal']}")
-    ended = False
-    while not ended:
-        _print(observation)
-        console.print(
-            visible(f"actions: {', '.join(info['admissible'])}"), style="dim", highlight=False, markup=False
-        )
-        action = _expert_action(env) if expert else _typed_action(env)
-        if action is None:
-            return
-        observation, reward, terminated, truncated, info = env.step(action)
-        ended = terminated or truncated
-        progress = "unknown" if info["progress"] is None else f"{100 * info['progress']:.0f} %"
-        note = "" if info["valid"] else "   (not possible)"
-        console.print(f"reward {reward:g}   true progress {progress}{note}", highlight=False)
-    _print(observation)
-    console.print("Solved." if info["won"] else "Not solved.")
-
-
-def _print(text: str) -> None:
-    console.print(visible(text), highlight=False, markup=False)
-
-
-def _expert_action(env: TextEnv) -> str | None:
-    """What the expert does next, printed like a person's line; None when it has no plan."""
-    action = env.expert()
-    if action is None:
-        console.print("The expert sees no plan from here.")
-    else:
-        _print(f"> {action}")
-    return action
-
-
-def _typed_action(env: TextEnv) -> str | None:
-    """The next line of the keyboard, a shortcut written out; None to stop."""
-    console.print("> ", end="")
-    line = sys.stdin.readline()
-    word = line.strip()
-    return None if not line or word in QUIT else env.shortcuts.get(word, word)
-
-
-def watch_agent(agent: str, source: str | None, checkpoint: str, split: str, task: str) -> None:
+def watch_agent(agent: str, source: str | None, checkpoint: str, split: str | None, task: str) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
     from repro_rl.run.loading import check_run
@@ -129,16 +96,16 @@ def watch_agent(agent: str, source: str | None, checkpoint: str, split: str, tas
     config = read_run_config(agent, source, [])
     setup, section = set_up(config), config.eval
     judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
-    request = RolloutRequest(pick_task(setup.pool.first, split, task), 0)
+    request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)
     with closing(setup.agent(model)) as policy:
         actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
         context = setup.context(policy.text)
         (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))
-    console.print(_step_table(trajectory))
+    show_table(_step_table(trajectory))
     if trajectory.error is not None:
-        _print(f"The episode broke off: {trajectory.error}")
+        say(f"The episode broke off: {trajectory.error}")
     if trajectory.reflection is not None and trajectory.reflection.defects:
-        console.print(f"The reflection could not be read: {', '.join(trajectory.reflection.defects)}")
+        say(f"The reflection could not be read: {', '.join(trajectory.reflection.defects)}")
 
 
 def _step_table(trajectory: Trajectory) -> Table:
@@ -149,7 +116,7 @@ def _step_table(trajectory: Trajectory) -> Table:
     table = Table(
         title=f"{trajectory.task_id}: {'solved' if trajectory.won else 'not solved'}", title_justify="left"
     )
-    for column in ("t", "observation", "action", "online", "retrospective", "true"):
+    for column in ("step", "observation", "action", "online", "retrospective", "true"):
         table.add_column(column)
     judged = trajectory.reflection.values if trajectory.reflection else None
     for step in trajectory.steps:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
-from repro_rl.cli.show import bar, say, visible
+from repro_rl.cli.show import bar, new_table, say, show_table, table_without, visible
 
 
 @app.command()
@@ -29,6 +29,7 @@ def progress(
 ) -> None:
     """Measure online and retrospective progress against truth, outcome and advantages, with intervals."""
     from repro_rl.report.progress_page import write_progress
+    from repro_rl.report.progress_tables import closeness_table
     from repro_rl.study.progress_report import analyse
 
     with bar("progress") as counter:
@@ -41,11 +42,14 @@ def progress(
             on_set=lambda name: counter.add(note=visible(name)),
         )
     first = runs[0] if runs[0].is_dir() else runs[0].parent
-    for row in data["sets"]:
-        say(visible(f"{row['run']}, {row['name']}: {row['episodes']} episodes"))
-        for line in row["findings"]:
-            say(visible(f"  {line}"))
-        for line in row["warnings"]:
-            say(visible(f"  Careful: {line}"))
+    closeness = closeness_table(data)
+    if closeness.rows:
+        show_table(table_without(closeness, ()))
+    rows = [
+        (f"{row['run']}, {row['name']} ({row['episodes']})", text)
+        for row in data["sets"]
+        for text in [*row["findings"], *(f"Careful: {line}" for line in row["warnings"])]
+    ]
+    show_table(new_table("findings", ("episodes of", "finding"), rows, left=2))
     for path in write_progress(data, out or first / "progress"):
         say(f"{path}")

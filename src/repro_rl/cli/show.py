@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Group, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segments
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -33,6 +36,31 @@ error_console = SafeConsole(stderr=True)
 def say(text: str) -> None:
     """One plain line; paths in it are never broken."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def new_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
+    """A table for ``show_table``; the first ``left`` columns are texts, the others numbers.
+
+    Its cells are made safe to print before their width is measured.
+    """
+    table = Table(title=title or None, title_justify="left", caption_justify="left")
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) if isinstance(cell, str) else cell for cell in row))
+    return table
+
+
+def show_table(table: Table) -> None:
+    """Print a table: framed on a terminal; elsewhere in plain columns, as a log has no width."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    table.box, table.pad_edge = box.SIMPLE_HEAD, False
+    wide = console.options.update(max_width=100_000)
+    width = Measurement.get(console, wide, table).maximum
+    segments = console.render(table, wide.update(width=width))
+    console.print(Segments(segments), crop=False, soft_wrap=True)
 
 
 class Bar:
@@ -60,6 +88,13 @@ class Bar:
         """One plain line above the bar."""
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def finish(self) -> None:
+        """The work is done: a count below the total was an upper bound, and is said to be one."""
+        task = self._progress.tasks[0]
+        if task.total is not None and 0 < task.completed < task.total:
+            note = f"{task.fields['note']}  (ended before {task.total:.0f})".strip()
+            self._progress.update(self._task, total=task.completed, note=note)
+
     def print_state(self) -> None:
         """The state on one plain line; nothing where nothing was done."""
         task = self._progress.tasks[0]
@@ -86,6 +121,7 @@ def bar(label: str, total: int | None = None) -> Iterator[Bar]:
         current = Bar(progress, label, total)
         try:
             yield current
+            current.finish()
         finally:
             if plain:
                 current.print_state()
@@ -120,9 +156,22 @@ def _short(value: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
+def show_evals(results: list[dict[str, Any]]) -> None:
+    """Print the tables of ``eval_table``."""
+    show_table(success_table(results))
+    kinds = type_table(results)
+    if kinds is not None:
+        show_table(kinds)
+
+
 def eval_table(results: list[dict[str, Any]]) -> RenderableType:
-    """Success with its interval, and how well the retrospective progress agrees with the truth; below it
-    success per task type, where there are types."""
+    """``success_table``; below it success per task type, where there are types."""
+    kinds = type_table(results)
+    return success_table(results) if kinds is None else Group(success_table(results), kinds)
+
+
+def success_table(results: list[dict[str, Any]]) -> Table:
+    """Success with its interval, and how well the retrospective progress agrees with the truth."""
     title = f"panel {results[0]['panel']}, temperature {results[0]['temperature']}"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = "ρ: Spearman of retrospective with true progress in won, lost episodes; error in points"
@@ -139,8 +188,20 @@ def eval_table(results: list[dict[str, Any]]) -> RenderableType:
             _or_dash(quality.get("spearman_failure")),
             f"{quality['mae']:.1f}" if quality.get("mae") is not None else "–",
         )
-    kinds = type_table(results)
-    return table if kinds is None else Group(table, kinds)
+    return table
+
+
+def gain_sentence(results: Sequence[dict[str, Any]]) -> str:
+    """Held-out success of the first evaluation and of the others, each by name; ``results``: on one panel."""
+    before, *others = results
+    names = ", ".join(f"{row['success']:.3f} ({row['name']})" for row in others)
+    text = f"Held-out success {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
+    top = max(others, key=lambda row: float(row["success"]))
+    if before["success"]:
+        return f"{text}: {top['success'] / before['success']:.1f} times the {before['name']}'s."
+    if top["success"]:
+        return f"{text}: the {before['name']} won nothing, so there is no factor."
+    return f"{text}: no task was won, before or after."
 
 
 def type_table(results: list[dict[str, Any]]) -> Table | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Out, Overrides, Source, read_config
@@ -164,10 +166,21 @@ def train(
     overrides: Overrides = None,
     source: Source = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="repro, grpo, gigpo, ... (repro-rl list methods)",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="model folder to start from, e.g. runs/warmup/model")
+        str | None,
+        typer.Option(
+            "--init",
+            help="the model that training starts from: runs/warmup/model, a model folder or a hub name. It "
+            "decides; policy.model only says what a warmup starts from",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")
@@ -176,7 +189,26 @@ def train(
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
     given = {"method.name": method, "train.init": init}
     config = read_config(source, overrides, *((name, value) for name, value in given.items() if value))
+    check_start(overrides or [], init, config)
     run_train_stage(config, out or Path("runs") / config.method.name)
+
+
+def check_start(overrides: Sequence[str], init: str | None, config: RunConfig) -> None:
+    """One command must not name two models to start from. Raises ConfigError; see ``lineage.check_base``."""
+    from repro_rl.run.lineage import check_base
+    from repro_rl.run.model_paths import run_of
+
+    named = {word.partition("=")[0].strip() for word in overrides}
+    if init is not None and "train.init" in named and config.train.init != init:
+        raise ConfigError(
+            f"--init {init} and train.init={config.train.init} name two models to start from; give one."
+        )
+    if config.train.init is None:
+        return
+    if "policy.model" in named:
+        check_base(config.policy.model, config.train.init)
+    elif config.policy.model not in ("tiny", config.train.init) and run_of(config.train.init) is None:
+        say(f"Training starts from {config.train.init}, not from policy.model={config.policy.model}.")
 
 
 def run_train_stage(config: RunConfig, out: Path) -> Path:

@@ -6,6 +6,8 @@ turn the direction of writing. They are written as codes such as ``\\u001b``, wh
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import os
 import sys
@@ -19,6 +21,29 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from repro_rl.errors import visible
+
+
+# What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
+# each, so that tables keep their columns.
+PLAIN = str.maketrans("✓✗→←↑↓−ρ≥≤×·…█░▒▓√λγβαω╌┄", "+x><^v-r>< *.#...*lgbaw--")
+PLAIN_ERRORS = "repro_rl.plain"  # the name of the error handler
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of ``codecs``: every character that cannot be written becomes a similar ASCII one."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = unicodedata.normalize("NFKD", error.object[error.start : error.end].translate(PLAIN))
+    text = "".join(char for char in lost if not unicodedata.combining(char))
+    return "".join(char if char.isascii() else "?" for char in text), error.end
+
+
+def survive_encodings() -> None:
+    """From now on no output fails because of an encoding that lacks a character."""
+    codecs.register_error(PLAIN_ERRORS, _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=PLAIN_ERRORS)
 
 
 class SafeConsole(Console):

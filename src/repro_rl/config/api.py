@@ -20,7 +20,7 @@ def is_api(model: object) -> bool:
 class ApiBudget(Section):
     """Limits of one command. Cached answers count too; None is no limit."""
 
-    calls: int | None = Field(None, ge=0)
+    calls: int | None = Field(None, ge=0, description="requests")
     tokens: int | None = Field(None, ge=0, description="prompt and completion tokens together")
     money: float | None = Field(None, ge=0, description="in the currency of api.prices")
 
@@ -28,8 +28,8 @@ class ApiBudget(Section):
 class ApiPrices(Section):
     """Prices of a million tokens, in any currency."""
 
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
+    prompt: float = Field(ge=0, description="of prompt tokens")
+    completion: float = Field(ge=0, description="of completion tokens")
 
 
 class ApiSection(Section):
@@ -38,7 +38,7 @@ class ApiSection(Section):
     base_url: str = Field(
         "", description="the address without /chat/completions, such as http://localhost:8000/v1"
     )
-    model: str = ""
+    model: str = Field("", description="the model as its server calls it")
     key_env: EnvName = Field(
         None, description="NAME of the environment variable with the API key, such as DEEPSEEK_API_KEY"
     )
@@ -59,7 +59,9 @@ class ApiSection(Section):
         description="ask for answers as event streams  [default: where the server wants it, or sends one]",
     )
     send_seed: bool = Field(False, description="send a different seed with every call")
-    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="what the server calls the token limit of an answer"
+    )
     reasoning_tokens: int = Field(0, ge=0, description="added to the token limit, for models that reason")
     guided: Literal["off", "json_schema", "structured_outputs", "guided_regex", "grammar"] = Field(
         "off",
@@ -74,7 +76,7 @@ class ApiSection(Section):
     budget: ApiBudget = ApiBudget()
     prices: ApiPrices | None = None
     annotate_tries: int = Field(3, gt=0, description="attempts to get an annotation that can be parsed")
-    annotate_temperature: float = Field(0.0, ge=0)
+    annotate_temperature: float = Field(0.0, ge=0, description="of annotations")
     annotate_tokens: int = Field(4096, gt=0, description="longest annotation")
 
     @field_validator("base_url")

@@ -49,9 +49,11 @@ def import_plugins(modules: Any) -> None:
     for module in modules if isinstance(modules, list) else []:
         try:
             importlib.import_module(str(module))
-        except ImportError as error:
+        except Exception as error:  # whatever the module raises: it is the user's own
+            absent = isinstance(error, ModuleNotFoundError) and error.name == str(module).partition(".")[0]
+            hint = "; is its folder on PYTHONPATH?" if absent else ""
             raise ConfigError(
-                f"plugins: cannot import {module!r} ({error}); is its folder on PYTHONPATH?"
+                f"plugins: cannot import {module!r} ({type(error).__name__}: {error}){hint}"
             ) from error
 
 

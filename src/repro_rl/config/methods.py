@@ -20,6 +20,11 @@ def register_method(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-_SHIPPED = read_yaml(Path(__file__).with_name("methods.yaml"), dict[str, dict[str, dict[str, Any]]])
+def about_methods() -> dict[str, str]:
+    """One line on each method that ships."""
+    return {name: str(text) for name, text in _SHIPPED["about"].items()}
+
+
+_SHIPPED = read_yaml(Path(__file__).with_name("methods.yaml"), dict[str, dict[str, Any]])
 for _name, _settings in _SHIPPED["methods"].items():
     register_method(_name, _settings)

@@ -24,7 +24,7 @@ MAX_SEED = 2**63 - 1  # the largest that all libraries take
 class RunConfig(Section):
     """All settings of a run; the resolved form is written into the run folder."""
 
-    seed: int = Field(0, ge=0, le=MAX_SEED)
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of everything random in a run")
     plugins: list[str] = Field(
         default=[], description="modules imported first; they may register anything by name"
     )

@@ -16,25 +16,27 @@ from repro_rl.settings import Section, Switch
 class EnvSection(Section):
     """The environment: its name and the keyword arguments of ``repro_rl.make``."""
 
-    name: str = "sokoban"
-    settings: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field("sokoban", description="sokoban, alfworld, webshop, or a registered name")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of the environment (repro-rl settings NAME)"
+    )
 
 
 class TinySection(Section):
     """Shape of the embedded model, used when policy.model is "tiny"."""
 
-    hidden: int = Field(64, gt=0)
-    layers: int = Field(2, gt=0)
-    heads: int = Field(4, gt=0)
-    kv_heads: int = Field(4, gt=0)
-    ffn: int = Field(256, gt=0)
-    positions: int = Field(1024, gt=15)
+    hidden: int = Field(64, gt=0, description="width of the hidden states")
+    layers: int = Field(2, gt=0, description="transformer layers")
+    heads: int = Field(4, gt=0, description="attention heads a layer")
+    kv_heads: int = Field(4, gt=0, description="key-value heads a layer; heads is a multiple of it")
+    ffn: int = Field(256, gt=0, description="width of the feed-forward layers")
+    positions: int = Field(1024, gt=15, description="longest prompt and completion together, in tokens")
 
 
 class LoraSection(Section):
     """Low-rank adapters (needs ``repro-rl[lora]``): rank 0 trains all weights."""
 
-    rank: int = Field(0, ge=0)
+    rank: int = Field(0, ge=0, description="rank of the adapters; 0: none, all weights are trained")
     alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; None: 2 * rank")
     targets: str | list[str] = Field(
         "all-linear", description="names of the layers that get adapters, or all-linear"
@@ -101,8 +103,12 @@ class PolicySection(Section):
 class PromptSection(Section):
     """The style of prompts and completions, and their limits in tokens."""
 
-    style: Literal["full", "compact"] = "compact"
-    think: Annotated[Literal["required", "optional", "off"], Switch] = "off"
+    style: Literal["full", "compact"] = Field(
+        "compact", description="full: whole texts, for models that read; compact: few words, for tiny models"
+    )
+    think: Annotated[Literal["required", "optional", "off"], Switch] = Field(
+        "off", description="full style: whether an answer begins with a thought"
+    )
     report: Literal["before", "after"] = Field(
         "before", description="where a completion reports progress: before its action or after it"
     )
@@ -125,8 +131,10 @@ class PromptSection(Section):
         "digits of its values are sampled, so it always has T values",
     )
     template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
-    max_prompt_tokens: int = Field(2048, gt=0)
-    max_reflect_tokens: int = Field(4096, gt=0)
+    max_prompt_tokens: int = Field(
+        2048, gt=0, description="longest prompt of a step, in tokens (docs/context.md)"
+    )
+    max_reflect_tokens: int = Field(4096, gt=0, description="longest prompt of a reflection, in tokens")
     max_chat_tokens: int = Field(
         8192,
         gt=0,
@@ -149,7 +157,7 @@ class PromptSection(Section):
 class DemosSection(Section):
     """Which demonstrations are collected, and what labels them."""
 
-    split: str = "train"
+    split: str = Field("train", description="tasks that are demonstrated")
     agent: Literal["reader", "planner"] = Field(
         "reader",
         description="the expert: reader decides by what the episode has shown, as a model has to; planner by "
@@ -175,7 +183,11 @@ class DemosSection(Section):
     noise: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
     )
-    annotator: str = "oracle"
+    annotator: str = Field(
+        "oracle",
+        description="what labels the steps with progress: oracle, http, linear, constant, random or a "
+        "registered name",
+    )
 
     @property
     def wandering_episodes(self) -> int:
@@ -186,7 +198,7 @@ class DemosSection(Section):
 class WarmupSection(Section):
     """Stage 1, supervised training on demonstrations."""
 
-    updates: int = Field(400, gt=0)
+    updates: int = Field(400, gt=0, description="optimizer updates, at most")
     forward_modes: tuple[
         Literal["action", "progress", "demos-plain", "demos-random", "demos-retrospective"], ...
     ] = Field(
@@ -194,7 +206,7 @@ class WarmupSection(Section):
         description="prompts that are taught; action and progress, so that one warm start serves every "
         "method. demos-…: prompts with demonstrations, for the pilot study",
     )
-    forward_batch: int = Field(32, ge=0)
+    forward_batch: int = Field(32, ge=0, description="samples of actions in an update")
     branches: int = Field(
         4,
         ge=0,
@@ -207,20 +219,20 @@ class WarmupSection(Section):
         description="episodes, of tasks of their own, that are not trained on: the accuracy of actions on "
         "them is measured at every checkpoint",
     )
-    reflect_batch: int = Field(64, ge=0)
+    reflect_batch: int = Field(64, ge=0, description="reflections in an update")
     forward_from: int = Field(
         300, ge=0, description="updates on reflections alone before samples of actions join"
     )
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(3e-3, gt=0, description="learning rate after the warm-up")
     lr_warmup: int = Field(10, ge=0, description="updates of linear warm-up")
     lr_end: float = Field(0.1, ge=0, le=1, description="share of lr reached, linearly, at the last update")
-    weight_decay: float = Field(0.0, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     target_success: float | None = Field(
         None, ge=0, le=1, description="stop when the validation success, progress prompt, reaches this"
     )
     check_every: int = Field(5, gt=0, description="updates between measurements of the validation success")
-    save_every: int = Field(100, gt=0)
+    save_every: int = Field(100, gt=0, description="updates between checkpoints")
 
 
 class KlSection(Section):
@@ -229,7 +241,7 @@ class KlSection(Section):
     form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
         "exact", description="k1 is for logging only: as a loss, its expected on-policy gradient is zero"
     )
-    coef: float = Field(0.01, ge=0)
+    coef: float = Field(0.01, ge=0, description="weight of the penalty; 0: none")
     clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")
 
     @property
@@ -248,18 +260,18 @@ class TrainSection(Section):
     demos: str | None = Field(
         None, description="demonstrations that method.rehearsal draws from  [default: the warm start's]"
     )
-    split: str = "train"
-    iterations: int = Field(40, gt=0)
+    split: str = Field("train", description="tasks that are trained on")
+    iterations: int = Field(40, gt=0, description="rounds of rollouts and updates")
     env_steps: int | None = Field(None, gt=0, description="stop at this many environment steps")
     groups: int = Field(64, gt=0, description="tasks an iteration")
     group_size: int = Field(8, gt=1, description="rollouts a task")
-    temperature: float = Field(1.0, gt=0)
-    lr: float = Field(5e-4, gt=0)
+    temperature: float = Field(1.0, gt=0, description="of the rollouts")
+    lr: float = Field(5e-4, gt=0, description="learning rate after the warm-up")
     lr_warmup: int = Field(10, ge=0, description="iterations of linear warm-up")
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(0.0, ge=0)
-    epochs: int = Field(2, gt=0)
-    minibatches: int = Field(4, gt=0)
+    betas: tuple[float, float] = Field((0.9, 0.99), description="of AdamW: decay of its two moments")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    epochs: int = Field(2, gt=0, description="passes over the samples of an iteration")
+    minibatches: int = Field(4, gt=0, description="updates a pass; train.groups is a multiple of it")
     micro_tokens: int = Field(
         16_384, gt=0, description="cells (rows x width) of one forward and backward pass"
     )
@@ -283,9 +295,9 @@ class TrainSection(Section):
         "with a vLLM backend, off with transformers",
     )
     kl: KlSection = KlSection()
-    entropy_coef: float = 0.0
-    grad_clip: float = Field(1.0, gt=0)
-    save_every: int = Field(5, gt=0)
+    entropy_coef: float = Field(0.0, description="weight of the entropy bonus")
+    grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    save_every: int = Field(5, gt=0, description="iterations between checkpoints")
     keep: int = Field(2, gt=0, description="newest checkpoints that are kept besides the best")
     eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
     record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
@@ -299,20 +311,20 @@ class AlarmSection(Section):
     max_length_ratio: float = Field(
         0.95, gt=0, description="share of completions cut off at the length limit"
     )
-    max_invalid_rate: float = Field(0.8, gt=0)
-    max_kl: float = Field(5.0, gt=0)
+    max_invalid_rate: float = Field(0.8, gt=0, description="share of actions that are not possible")
+    max_kl: float = Field(5.0, gt=0, description="KL divergence to the reference, nats a token")
     max_mismatch: float = Field(0.1, gt=0, description="mean |log-prob difference| of sampler and trainer")
-    patience: int = Field(5, ge=0)
+    patience: int = Field(5, ge=0, description="iterations in a row that stop training; 0: only warn")
 
 
 class EvalSection(Section):
     """The tasks and sampling with which models and checkpoints are evaluated."""
 
-    split: str = "test"
-    tasks: int = Field(500, gt=0)
-    rollouts: int = Field(1, gt=0)
-    temperature: float = Field(0.4, ge=0)
-    seed: int = Field(1234, ge=0)
-    validation_split: str = "validation"
-    validation_tasks: int = Field(200, gt=0)
-    validation_temperature: float = Field(0.4, ge=0)
+    split: str = Field("test", description="tasks that checkpoints are evaluated on")
+    tasks: int = Field(500, gt=0, description="number of tasks, the first of the split")
+    rollouts: int = Field(1, gt=0, description="rollouts a task")
+    temperature: float = Field(0.4, ge=0, description="of sampling; 0: the most likely token")
+    seed: int = Field(1234, ge=0, description="of sampling, whatever the run's seed is")
+    validation_split: str = Field("validation", description="tasks that choose the best checkpoint")
+    validation_tasks: int = Field(200, gt=0, description="number of tasks of a validation")
+    validation_temperature: float = Field(0.4, ge=0, description="of sampling in a validation")

@@ -56,6 +56,7 @@ def _per_trajectory(
 def _gigpo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:
+    """``EP(R) + omega * SN(G)``: the episode return in its task, and the return-to-go in the same state."""
     return gigpo_advantages(
         rewards,
         groups,
@@ -72,7 +73,10 @@ def _gigpo(
 def _hgpo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:
-    """There is no episode part: omega, episode_baseline and the episode returns are not used."""
+    """Returns-to-go compared with those of steps in the same state and with the same past.
+
+    There is no episode part: omega, episode_baseline and the episode returns are not used.
+    """
     return hgpo_advantages(
         rewards,
         groups,

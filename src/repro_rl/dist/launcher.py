@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from repro_rl.errors import ConfigError
+
 
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of ranks; (0, 1) when no launcher started several."""
@@ -15,3 +17,12 @@ def rank_and_world() -> tuple[int, int]:
         return 0, 1
     world = int(os.environ["WORLD_SIZE"])
     return (int(os.environ["RANK"]), world) if world > 1 else (0, 1)
+
+
+def refuse_ranks(backend: str) -> None:
+    """Raises ConfigError where several ranks were started for a ``policy.backend`` that serves one."""
+    if rank_and_world()[1] > 1:
+        raise ConfigError(
+            f"policy.backend={backend} is for one training process; with torchrun use "
+            "policy.backend=transformers."
+        )

@@ -87,8 +87,8 @@ class TextEnv(gymnasium.Env[str, str]):
         return ""
 
     def picture(self) -> str | None:
-        """The current state as text for people, in whichever style observations are; None (the default): it
-        has none, so its observation is shown."""
+        """The current state drawn for people, in whichever style observations are; None (the default): it has
+        no picture, so its observation is shown."""
         return None
 
     def task_type(self, task_id: str) -> str | None:

@@ -54,6 +54,20 @@ def check_env(
     return [_guarded(name, check) for name, check in checks]
 
 
+SPLITS = ("test", "validation", "train", "all")  # in the order in which one is chosen
+
+
+def first_split(env: TextEnv) -> str:
+    """The first of ``SPLITS`` in which the environment has tasks; "test" where it has none of them."""
+    for split in SPLITS:
+        try:
+            if len(env.panel(split)):
+                return split
+        except TaskError:
+            continue
+    return SPLITS[0]
+
+
 def _guarded(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())

@@ -22,6 +22,15 @@ PUBLISHED: dict[str, dict[str, float | None]] = {
     "dppo_tv": {"clip_low": 0.15, "clip_high": 0.15, "ratio_cap": 20.0},
     "dppo_kl": {"clip_low": 0.05, "clip_high": 0.05, "ratio_cap": 20.0},
 }
+# One line on each loss, for `repro-rl list losses`.
+ABOUT: dict[str, str] = {
+    "ppo_clip": "PPO's clipped ratio of each token (arXiv 1707.06347), with clip-higher and dual clip",
+    "cispo": "the clipped ratio only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
+    "gspo": "one ratio an answer, clipped as a whole (arXiv 2507.18071)",
+    "sapo": "a soft gate in place of the clip (arXiv 2511.20347)",
+    "dppo_tv": "tokens are masked by the total variation between the policies (arXiv 2602.04879)",
+    "dppo_kl": "tokens are masked by the KL divergence between the policies (arXiv 2602.04879)",
+}
 OWN = ("clip_low", "clip_high", "dual_clip", "ratio_cap", "tau_pos", "tau_neg")
 
 

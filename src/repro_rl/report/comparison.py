@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from repro_rl.files import write_bytes
-from repro_rl.report.comparison_tables import tables
+from repro_rl.report.comparison_tables import all_equal, tables
 from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
 from repro_rl.report.load import Json
 from repro_rl.report.plots import Figure, can_draw, draw
 from repro_rl.report.template import dump_yaml, fill, write_pages
-from repro_rl.report.text_table import drawn, join_markdown, markdown
+from repro_rl.report.text_table import drawn, join_markdown, markdown, number
 
 TIME_AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
 POINTS = 60
@@ -85,6 +85,10 @@ def headline(data: Json) -> list[str]:
         spread = row["success"]["t"]
         ends = "" if spread is None else f" [{spread[0]:.3f}, {spread[1]:.3f}]"
         mean = row["success"]["mean"]
+        if pairs and all(map(all_equal, pairs)):
+            level = "no arm won a task in any seed" if mean == 0 else "all arms are equal in every seed"
+            lines.append(f"{reference}: success {number(mean)}; {level}, so there is no difference to test.")
+            continue
         lines.append(
             f"{reference}: success {'unknown' if mean is None else f'{mean:.3f}'}{ends} over "
             f"{len(row['seeds'])} seeds. Of {len(pairs)} paired differences {len(better)} lie above 0 with "

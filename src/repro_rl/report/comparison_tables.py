@@ -54,7 +54,7 @@ def differences(block: Json, reference: str, metric: str) -> Table:
             str(len(pair["seeds"])),
             signed(pair["mean"]),
             *(interval_cell(pair[name], sign=True) for name in ("t", "crossed")),
-            *(number(pair[name]) for name in ("p", "p_holm")),
+            *(number(None if all_equal(pair) else pair[name]) for name in ("p", "p_holm")),
             " ".join(signed(pair["by_seed"].get(str(seed))) for seed in seeds),
         ]
         for pair in pairs
@@ -62,6 +62,11 @@ def differences(block: Json, reference: str, metric: str) -> Table:
     bars = [bar(pair["mean"], pair["t"] or pair["crossed"]) for pair in pairs]
     smallest = min((pair["p_smallest"] for pair in pairs), default=1.0)
     return make_table("differences", rows, bars, reference=reference, metric=metric, smallest=smallest)
+
+
+def all_equal(pair: Json) -> bool:
+    """Whether two arms are equal in every seed, so that there is nothing to test."""
+    return bool(pair["by_seed"]) and not any(pair["by_seed"].values())
 
 
 def by_type(block: Json, row: str = "arm") -> Table:

@@ -63,6 +63,14 @@ def headline(data: Json) -> list[str]:
         compared = (pair["one"], pair["other"])
         if pair["metric"] != "success" or compared not in QUESTIONS:
             continue
+        cells = [
+            row["success"]["mean"] for row in data["conditions"] if row["name"] in compared and row["seeds"]
+        ]
+        if cells and not any(cells):
+            lines.append(
+                f"{QUESTIONS[compared]}: no episode was won in either, so there is nothing to compare."
+            )
+            continue
         points = None if pair["mean"] is None else 100 * pair["mean"]
         lines.append(f"{QUESTIONS[compared]}: {signed(points, 1)} points {_verdict(pair['tasks'])}.")
     return lines

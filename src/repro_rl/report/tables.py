@@ -156,7 +156,10 @@ def headline(run: Run) -> str:
     before, after = before_after(run)
     if before is not None:
         text = f"success on {before.get('panel') or 'an unnamed panel'}: {_success(before)}"
-        return f"{text} → {_success(after)}" if after is not None else f"{text} (nothing to compare with yet)"
+        if after is None:
+            return f"{text} (nothing to compare with yet)"
+        last = _other_end(run, after)
+        return f"{text} → {_success(after)}" + (f", {_success(last)}" if last is not None else "")
     _, validation = run.series("eval/success")
     if validation:
         return (
@@ -170,6 +173,17 @@ def headline(run: Run) -> str:
             f"in {len(training)} iterations (training tasks, no interval)"
         )
     return "no success was recorded yet"
+
+
+def _other_end(run: Run, after: Json) -> Json | None:
+    """The last checkpoint's evaluation beside the best one's, on the same panel."""
+    same = [
+        row
+        for row in run.evaluations
+        if row.get("panel") == after.get("panel") and finite(row.get("success"))
+    ]
+    last = _named([row for row in same if row.get("temperature") == after.get("temperature")], ENDS[1:])
+    return last if after["name"] == ENDS[0] else None
 
 
 def seed_means(runs: Sequence[Run]) -> list[str]:

@@ -77,6 +77,32 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
 
 
+def check_base(model: str, init: str) -> None:
+    """``policy.model`` beside ``train.init``: the same model, or the one that this warm start was made from.
+
+    Training starts from ``init`` alone. Raises ConfigError for another ``model``, which would not be used.
+    """
+    if _same_model(model, init):
+        return
+    run = run_of(init)
+    base = None if run is None else str(read_run_section(run, "policy").get("model", "tiny"))
+    if base is not None and _same_model(model, base):
+        return
+    made = f"was made from {base}" if base is not None else "is another model"
+    raise ConfigError(
+        f"policy.model={model}, but --init {init} {made}. Training starts from --init; policy.model only "
+        "says what a warmup starts from. Leave out the one that you do not mean."
+    )
+
+
+def _same_model(one: str, other: str) -> bool:
+    """Whether two names mean one model: the same text, or one folder or file."""
+    if one == other:
+        return True
+    paths = (Path(one), Path(other))
+    return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
+
+
 def demos_of(train: TrainSection) -> Path:
     """The demonstrations to rehearse from: ``train.demos``, else those that the warm start was made from.
 

@@ -81,8 +81,10 @@ def _warm_start_of(run: Path) -> Path:
 def _checkpoint_of(run: Path, which: str) -> Path:
     folders = checkpoint_folders(run)
     if not folders:
+        inside = run / "train"  # of a folder that 'repro-rl demo' made
+        hint = f"Did you mean {inside}? " if checkpoint_folders(inside) else ""
         raise CheckpointError(
-            f"{run} holds no model: neither config.json, nor model/, nor checkpoints/<iteration>/. "
+            f"{run} holds no model: neither config.json, nor model/, nor checkpoints/<iteration>/. {hint}"
             f"Give a Hugging Face folder or a run folder made by 'repro-rl warmup' or 'repro-rl train'."
         )
     if which == "last":

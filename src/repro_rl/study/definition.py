@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from repro_rl.config import METHODS, RunConfig, Section, load_config
+from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import is_yaml_file, read_named, yaml_names
+from repro_rl.config.values import parse_text
 from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("studies")
@@ -186,6 +187,17 @@ def arm_fields(item: Any) -> Any:
     return fields
 
 
+def _import_plugins(data: dict[str, Any]) -> None:
+    """Import the modules of the setting ``plugins``, which may register the methods that the study names."""
+    given = [
+        text for text in _overrides(data.get("set")) or [] if str(text).partition("=")[0].strip() == "plugins"
+    ]
+    if given:  # what is written last wins
+        import_plugins(parse_text(str(given[-1]).partition("=")[2].strip(), list[str]))
+    elif isinstance(data.get("recipe"), str):
+        import_plugins(read_settings(data["recipe"]).get("plugins"))
+
+
 def studies() -> list[str]:
     """Names of the studies that ship with the package."""
     return yaml_names(SHIPPED)
@@ -211,6 +223,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     data.update({key: value for key, value in changes.items() if value is not None})
     if added:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
+    _import_plugins(data)
     try:
         study = Study.model_validate(data)
     except ValidationError as error:

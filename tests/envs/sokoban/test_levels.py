@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -114,8 +116,8 @@ def test_missing_empty_and_unreadable(tmp_path):
     (tmp_path / "empty.xsb").write_text("; nothing here\n")
     with pytest.raises(DataError, match="holds no level"):
         SokobanEnv(levels=str(tmp_path / "empty.xsb"))
-    (tmp_path / "bytes.xsb").write_bytes(b"\xff\xfe\x00#")
-    with pytest.raises(DataError, match="UTF-8"):
+    (tmp_path / "bytes.xsb").write_bytes(b"\x7fELF\x00#")
+    with pytest.raises(DataError, match="not text: it holds NUL bytes"):
         SokobanEnv(levels=str(tmp_path / "bytes.xsb"))
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="no level file"):
@@ -137,3 +139,74 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert len(SokobanEnv(levels=str(file)).panel("all")) == 1
     file.write_text(f"{GOOD}\n\n{GOOD}")
     assert len(SokobanEnv(levels=str(file)).panel("all")) == 2
+
+
+ROW = "#@$.#"
+# A collection as it is found: (what it shows, the bytes of the file, the boards that it holds).
+FOUND = [
+    ("byte-order mark", b"\xef\xbb\xbf" + GOOD.encode(), 1),
+    ("UTF-16", GOOD.encode("utf-16"), 1),
+    ("names above", f"Level 1\n{GOOD}\n\nLevel 2\n{GOOD}\n".encode(), 2),
+    ("names without empty lines", f"Level 1\n{GOOD}\nLevel 2\n{GOOD}\n".encode(), 2),
+    ("numbers above", f"1\n\n{GOOD}\n2\n\n{GOOD}\n".encode(), 2),
+    ("numbers below", f"{GOOD}\n1\n{GOOD}\n2\n".encode(), 2),
+    ("a sign and a number", f"#1\n{GOOD}\n# Level 2\n{GOOD}\n".encode(), 2),
+    ("a quoted name", f"'First steps'\n{GOOD}\n".encode(), 1),
+    ("a note with a sketch", f"{GOOD}\nComment:\nAn easy one:\n##\nComment-End:\n\n{GOOD}".encode(), 2),
+    ("a note in one line", f"{GOOD}\nComment: easy\n\n{GOOD}\nComment: hard\n".encode(), 2),
+    ("Latin-1", GOOD.encode() + b"\nTitle: Caf\xe9\nAuthor: J\xf6rg\n", 1),
+    ("CRLF", f"Author: me\n\n{GOOD}\n\n{GOOD}\n".replace("\n", "\r\n").encode(), 2),
+    ("CR", f"Author: me\n\n{GOOD}\n\n{GOOD}\n".replace("\n", "\r").encode(), 2),
+    ("a solution", f"{GOOD}\nSolution: 1\nrR\n\n{GOOD}".encode(), 2),
+    ("lines of signs", f"=====\n{GOOD}\n-----\n{GOOD}\n::: end :::\n".encode(), 2),
+    ("letters", b"#####\n#pbo#\n#####\n\n#####\n#@$.#\n#####", 2),
+    ("run lengths in rows", b"5#\n#@$.#\n5#\n", 1),
+    ("a level on one line", b"5#|#@$.#|5#\n5#|#@$.#|5#\n", 2),
+    ("a level on two lines", b"5#|\n#@$.#|5#\n", 1),
+    ("a group of runs", b"5(#)|#@$.#|2(2#)#|\n", 1),
+    ("floor that is visible", b"-#####-\n-#@$.#-\n-#####-\n", 1),
+]
+
+
+@pytest.mark.parametrize(("data", "count"), [row[1:] for row in FOUND], ids=[row[0] for row in FOUND])
+def test_collections_as_they_are_found(tmp_path, data, count):
+    file = tmp_path / "set.sok"
+    file.write_bytes(data)
+    assert [room.text.strip("#\n") for room in read_levels(file)] == ["@$."] * count
+
+
+def test_a_run_of_spaces_is_floor(tmp_path):
+    (tmp_path / "a.sok").write_text("7#\n#@2 $.#\n#5-#\n7#\n")
+    assert read_levels(tmp_path / "a.sok")[0].text == "#######\n#@  $.#\n#     #\n#######"
+
+
+def test_a_huge_run_length_is_an_error_that_names_the_line(tmp_path):
+    for text in ("999999999#", "999(999#)"):
+        (tmp_path / "a.sok").write_text(f"{GOOD}\n\n{text}\n")
+        with pytest.raises(DataError, match="field line 5: the run length"):
+            read_levels(tmp_path / "a.sok")
+
+
+def test_a_line_of_text_inside_a_board_is_named(tmp_path):
+    (tmp_path / "a.xsb").write_text("#####\n#@$.#\nXX $ yy\n#   #\n#####\n")
+    with pytest.raises(DataError, match=r"not closed.*'XX \$ yy', was read as text"):
+        read_levels(tmp_path / "a.xsb")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rooms(), min_size=1, max_size=3), st.sampled_from(["plain", "runs", "one line"]), st.data())
+def test_every_way_to_write_a_room_gives_the_room(tmp_path_factory, texts, form, data):
+    def packed(row):
+        runs = re.findall(r"((.)\2*)", row)
+        return "".join(f"{len(run)}{symbol}" if len(run) > 1 else symbol for run, symbol in runs)
+
+    floor = data.draw(st.sampled_from(" -_"))
+    written = []
+    for number, text in enumerate(texts):
+        rows = [row.replace(" ", floor) for row in text.split("\n")]
+        if form != "plain":
+            rows = [packed(row) for row in rows]
+        written.append(f"Title: {number}\n" + ("|" if form == "one line" else "\n").join(rows))
+    file = tmp_path_factory.mktemp("levels") / "set.sok"
+    file.write_text("\n\n".join(written))
+    assert [room.text for room in read_levels(file)] == texts

@@ -10,7 +10,7 @@ from typing import Any
 from repro_rl.envs.base import TextEnv, read_settings, register_env
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.sokoban import text
-from repro_rl.envs.sokoban.board import ACTIONS, Room, move
+from repro_rl.envs.sokoban.board import ACTIONS, Room, move, render_xsb
 from repro_rl.envs.sokoban.generator import SPLITS, room_source
 from repro_rl.envs.sokoban.levels import LevelSet, read_level_set
 from repro_rl.envs.sokoban.settings import RoomSettings, SokobanSettings
@@ -164,6 +164,12 @@ class SokobanEnv(TextEnv):
         if after is None and self.settings.style != "relative":
             observation = f"{NOTHING}\n{observation}"
         return observation, reward, won, truncated, self._info(after is not None, brief)
+
+    def picture(self) -> str | None:
+        """The board, two characters a cell (see ``text.PICTURE``); None before the first reset."""
+        if self._room is None:
+            return None
+        return text.picture(render_xsb(self._room.layout, self._player, self._boxes))
 
     def _on_target(self, boxes: tuple[int, ...]) -> int:
         return sum(box in self._targets for box in boxes)

@@ -1,22 +1,19 @@
-"""Level files: XSB (``# @ + $ * .`` and space; ``-`` and ``_`` also floor) and Boxoban (``; N`` before each
-level).
-
-Boxoban: github.com/google-deepmind/boxoban-levels. XSB: sokobano.de/wiki/index.php?title=Level_format.
+"""Level files: collections in XSB symbols with titles and notes (``level_text``), and those of
+Boxoban (``; N`` before each level: github.com/google-deepmind/boxoban-levels).
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from repro_rl.envs.sokoban.board import Layout, Room
+from repro_rl.envs.sokoban.level_text import boards, read_level_text
 from repro_rl.errors import DataError
-from repro_rl.files import read_text
 
 MAX_SIDE = 200  # rows, and columns, of a level
-_METADATA = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*:")
 _FLOOR = str.maketrans("-_", "  ")
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -80,19 +77,10 @@ def _read_cached(file: Path, mtime: int, size: int) -> tuple[Room, ...]:
 
 def read_levels(file: Path) -> list[Room]:
     """All levels of one file, in order. Raises DataError, also for a file without any level."""
-    text = read_text(file)
     rooms: list[Room] = []
-    block: list[str] = []
-    first = 1
-    for number, line in enumerate([*text.splitlines(), ""], start=1):
-        bare = line.strip()
-        if bare and not bare.startswith(";") and not _METADATA.match(bare):
-            if not block:
-                first = number
-            block.append(line.rstrip())
-        elif block:
-            rooms.append(parse_room("\n".join(block), file=file, record=len(rooms), first_line=first))
-            block = []
+    for board in boards(read_level_text(file), file):
+        note = f" The line below it, {board.next_text[:80]!r}, was read as text." if board.next_text else ""
+        rooms.append(parse_room(board.text, file=file, record=len(rooms), lines=board.lines, note=note))
     if not rooms:
         raise DataError("holds no level; expected rows of # @ + $ * . and space.", file=file)
     return rooms
@@ -104,24 +92,29 @@ class _Location:
 
     file: object
     level: str | None  # such as "level 3"
-    first_line: int  # from 1
-    lines: int
+    lines: Sequence[int]  # of the file, from 1; one for each row
+    note: str  # what else may be the cause; completes the message
 
     def error(self, message: str, row: int | None = None) -> DataError:
         """``row``: row of the level, from 0; None: the whole level."""
-        last = self.first_line + self.lines - 1
-        lines = f"lines {self.first_line} to {last}" if row is None else f"line {self.first_line + row}"
-        return DataError(message, file=self.file, record=self.level, field=lines)
+        first, last = self.lines[0], self.lines[-1]
+        lines = f"lines {first} to {last}" if row is None else f"line {self.lines[row]}"
+        return DataError(message + self.note, file=self.file, record=self.level, field=lines)
 
 
-def parse_room(text: str, *, file: object = None, record: object = None, first_line: int = 1) -> Room:
+def parse_room(
+    text: str, *, file: object = None, record: object = None, lines: Sequence[int] = (), note: str = ""
+) -> Room:
     """One level in XSB symbols. Floor outside the room becomes wall.
+
+    ``lines``: where each row stands in the file, from 1. ``note``: completes the message of an error.
 
     Raises DataError for an unknown character, no or several players, boxes and targets of different number,
     a level without boxes or already solved, and a room that is not closed; ``record`` and line say where.
     """
     rows = text.translate(_FLOOR).split("\n")
-    location = _Location(file, None if record is None else f"level {record}", first_line, len(rows))
+    numbers = lines or range(1, len(rows) + 1)
+    location = _Location(file, None if record is None else f"level {record}", numbers, note)
     for r, line in enumerate(rows):
         for c, symbol in enumerate(line):
             if symbol not in "#@+$*. ":

@@ -18,6 +18,10 @@ from pathlib import Path
 from repro_rl.envs.instructions import read_instructions
 from repro_rl.envs.sokoban.board import ACTIONS, Layout
 
+# XSB symbols as ``picture`` draws them; every character is in cp1252 but the wall's, which becomes ##.
+PICTURE = {"#": "██", " ": "  ", ".": "··", "@": "@ ", "+": "@·", "$": "[]", "*": "{}"}
+PICTURE_LEGEND = "@ you   [] box   ·· target   {} box on a target"
+
 Rendered = tuple[str, str]  # observation, brief
 Renderer = Callable[[int, tuple[int, ...]], Rendered]
 
@@ -125,6 +129,12 @@ def renderer(layout: Layout, style: str, encoding: str) -> Renderer:
     if style == "relative":
         return _Relative(layout, encoding)
     return _Grid(layout) if style == "grid" else _Coordinates(layout)
+
+
+def picture(xsb: str) -> str:
+    """A board in XSB symbols drawn for people, with a legend below."""
+    rows = ("".join(PICTURE[symbol] for symbol in row) for row in xsb.split("\n"))
+    return "\n".join([*rows, PICTURE_LEGEND])
 
 
 def vocabulary(rows: int, cols: int, style: str, encoding: str) -> tuple[str, ...]:

@@ -105,6 +105,11 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError(
             "train.loss is our trainer's; in verl set its own actor.policy_loss and actor.loss_agg_mode."
         )
+    if config.policy.lora.rank:
+        raise ConfigError(
+            "policy.lora is our trainer's; in verl set its own actor_rollout_ref.model.lora_rank, and "
+            "policy.lora.rank=0."
+        )
     config.prompt.require_window("The verl integration")
     if config.prompt.reflect_form != "free":
         raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")

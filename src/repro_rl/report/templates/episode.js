@@ -3,7 +3,7 @@
 // Content-Security-Policy forbids inline styles.
 const Episode = (() => {
   "use strict";
-  const SERIES = [["online", "online (while acting)"], ["retrospective", "retrospective"], ["truth", "truth"]];
+  const SERIES = [["online", "online (while acting)"], ["retrospective", "retrospective"], ["truth", "true"]];
 
   function make(tag, props = {}, ...children) {
     const node = document.createElement(tag);
@@ -71,6 +71,52 @@ const Episode = (() => {
     return table(rows);
   }
 
+  // A Sokoban observation as rows of cells (wall, floor, target, box, done, player, on), or null for another text.
+  // Styles: grid ("# _ O X P √ S"), coordinates ("Player: (1, 2)"), relative ("at:1,2 box:+1,+0 goal:-1,+2").
+  function cells(text, size) {
+    const lines = text.replace(/^Nothing happened\.\n/, "").split("\n");
+    if (lines.length > 2 && lines.every((line) => /^[#_OXPS√]( [#_OXPS√])*$/.test(line)))
+      return lines.map((line) => line.split(" ").map((sign) => ({ "#": "wall", _: "floor", O: "target", X: "box", "√": "done", P: "player", S: "on" })[sign]));
+    const found = placed(text);
+    if (!found) return null;
+    const all = [found.player, ...found.boxes, ...found.targets, ...found.walls];
+    const rows = found.size ? found.size[0] : size ? size[0] : Math.max(...all.map(([r]) => r)) + 2;
+    const cols = found.size ? found.size[1] : size ? size[1] : Math.max(...all.map(([, c]) => c)) + 2;
+    if (!(rows > 2 && cols > 2 && rows <= 40 && cols <= 40) || all.some(([r, c]) => r < 0 || c < 0 || r >= rows || c >= cols)) return null;
+    const has = (list, r, c) => list.some(([y, x]) => y === r && x === c);
+    return Array.from({ length: rows }, (_, r) => Array.from({ length: cols }, (_, c) => {
+      const target = has(found.targets, r, c);
+      if (has([found.player], r, c)) return target ? "on" : "player";
+      if (has(found.boxes, r, c)) return target ? "done" : "box";
+      if (target) return "target";
+      return r === 0 || c === 0 || r === rows - 1 || c === cols - 1 || has(found.walls, r, c) ? "wall" : "floor";
+    }));
+  }
+  function placed(text) {
+    const pairs = (part) => [...part.matchAll(/\((\d+), (\d+)\)/g)].map((m) => [Number(m[1]), Number(m[2])]);
+    const line = (name) => (new RegExp(`^${name}: (.*)$`, "m").exec(text) || ["", ""])[1];
+    const room = /The room has (\d+) rows and (\d+) columns/.exec(text);
+    if (room && pairs(line("Player")).length === 1)
+      return { size: [Number(room[1]), Number(room[2])], player: pairs(line("Player"))[0], boxes: pairs(line("Boxes")), targets: pairs(line("Targets")), walls: pairs(line("Inner walls")) };
+    const at = /(?:^|\s)at:(\d+),(\d+)(?=\s|$)/.exec(text);
+    if (!at) return null;
+    const player = [Number(at[1]), Number(at[2])], boxes = [], targets = [], walls = [];
+    for (const [, kind, r, c] of text.matchAll(/(?:^|\s)(box|goal|wall):([+-]\d+),([+-]\d+)(?=\s|$)/g)) {
+      const from = kind === "goal" ? boxes[boxes.length - 1] : player;  // a target is given relative to its box
+      if (!from) return null;
+      ({ box: boxes, goal: targets, wall: walls })[kind].push([from[0] + Number(r), from[1] + Number(c)]);
+    }
+    return boxes.length ? { player, boxes, targets, walls } : null;
+  }
+  const SIGNS = { wall: "", floor: "", target: "·", box: "■", done: "■", player: "@", on: "@" };
+  function board(text, size) {
+    const rows = cells(text, size);
+    if (!rows) return null;
+    const body = make("tbody");
+    for (const row of rows) body.append(make("tr", {}, ...row.map((kind) => make("td", { class: kind, title: kind === "done" ? "box on a target" : kind === "on" ? "player on a target" : kind, text: SIGNS[kind] }))));
+    return make("table", { class: "board", role: "img", "aria-label": "The board" }, body);
+  }
+
   // A series from P_0 = 0 as a path; a missing value breaks the line.
   function outline(values, x, y) {
     let path = "", open = false;
@@ -136,5 +182,5 @@ const Episode = (() => {
       part.prompt === undefined ? null : block("Prompt", part.prompt),
       part.prompt === undefined ? pre(part.text) : block("Completion, as sampled", part.text, "", needle), table(rows));
   }
-  return { SERIES, make, draw, number, percent, marked, pre, block, table, tags, numbers, outline, tracks, legend, reflected };
+  return { SERIES, board, make, draw, number, percent, marked, pre, block, table, tags, numbers, outline, tracks, legend, reflected };
 })();

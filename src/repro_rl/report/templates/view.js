@@ -2,27 +2,27 @@
 // Everything from a run is written as text (see episode.js).
 (() => {
   "use strict";
-  const { SERIES, make, draw, number, percent, block, tags, numbers, outline, tracks, legend, reflected } = Episode;
+  const { SERIES, board, make, draw, number, percent, block, tags, numbers, outline, tracks, legend, reflected } = Episode;
   const byId = (id) => document.getElementById(id);
   const FILTERS = ["run", "source", "outcome", "kind", "task", "trouble", "believed", "gap", "text", "sort", "down"];
   const SORTS = [["file", "order of the files"], ["believed", "progress claimed"], ["gap", "online–retrospective gap"],
-    ["online_error", "online–truth gap"], ["retrospective_error", "retrospective–truth gap"], ["online", "last online"],
-    ["retrospective", "last retrospective"], ["truth", "last truth"], ["score", "score"], ["length", "steps"],
+    ["online_error", "online–true gap"], ["retrospective_error", "retrospective–true gap"], ["online", "last online"],
+    ["retrospective", "last retrospective"], ["truth", "last true"], ["score", "score"], ["length", "steps"],
     ["invalid", "invalid actions"], ["malformed", "broken completions"], ["outcome", "outcome"], ["task", "task"]];
   const PRESETS = [
     ["Believed nearly done, lost", "Failures that claimed at least 80 %, online or in retrospect", { outcome: "lost", believed: "80", sort: "believed", down: "1" }],
     ["Online ≠ retrospective", "Largest gap between online and retrospective progress", { sort: "gap", down: "1" }],
-    ["Retrospective ≠ truth", "Largest gap between retrospective progress and the truth", { sort: "retrospective_error", down: "1" }],
-    ["Online ≠ truth", "Largest gap between online progress and the truth", { sort: "online_error", down: "1" }],
+    ["Retrospective ≠ true", "Largest gap between retrospective and true progress", { sort: "retrospective_error", down: "1" }],
+    ["Online ≠ true", "Largest gap between online and true progress", { sort: "online_error", down: "1" }],
     ["Nearly won", "Failures with the highest true progress after their last step", { outcome: "lost", sort: "truth", down: "1" }],
     ["Broken reflections", "Reflections that do not give one usable value for each step", { trouble: "reflection" }],
     ["Invalid actions", "Most refused actions first", { trouble: "invalid", sort: "invalid", down: "1" }],
     ["Broken form", "Completions with a defect of form", { trouble: "form", sort: "malformed", down: "1" }],
     ["Environment errors", "Episodes that broke off", { outcome: "error" }],
   ];
-  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "c-spark", "Online and retrospective progress; the truth as a wide grey line"],
+  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "c-spark", "Online and retrospective progress; true progress as a wide grey line"],
     ["length", "Steps", "c-number n", "Steps"], ["online", "Online", "c-number n", "Last online progress"],
-    ["retrospective", "Retro.", "c-number n", "Last retrospective progress"], ["truth", "Truth", "c-number n", "Last true progress"],
+    ["retrospective", "Retrosp.", "c-number n", "Last retrospective progress"], ["truth", "True", "c-number n", "Last true progress"],
     ["gap", "Gap", "c-number n", "Largest online–retrospective gap"], [null, "", "c-flags", "i: invalid actions, f: broken form, r: broken reflection"]];
   const UP_FIRST = new Set(["file", "task", "outcome"]);
   const state = { query: {}, at: "", beside: "", t: 1, offset: 0, data: null, choices: { version: -1, runs: [] }, item: null, other: null, listRequest: 0, episodeRequest: 0 };
@@ -171,8 +171,6 @@
     return svg;
   }
   const outcome = (row) => make("span", { class: row.outcome, text: row.outcome });
-  // Of an ALFWorld id, show the task folder rather than the trial.
-  const short = (task) => { const parts = task.split("/"); return parts.length === 3 && parts[2].startsWith("trial_") ? parts[1] : task; };
   const end = (values) => { const value = values[values.length - 1]; return typeof value === "number" ? String(value) : "–"; };
   const where = (row) => `${row.source}${row.rollout === null ? "" : `, rollout ${row.rollout}`}`;
   const runOf = (row) => (state.choices.runs.length > 1 ? ` · ${(state.choices.runs[row.run] || {}).label}` : "");
@@ -180,7 +178,7 @@
     byId("rows").replaceChildren(...state.data.rows.map((row) => {
       const flags = [[row.invalid, "i", `${row.invalid} invalid actions`], [row.malformed, "f", `${row.malformed} completions with a defect`], [row.judged === "broken", "r", "broken reflection"]];
       const line = make("tr", { "data-key": row.key, title: row.task, click: () => choose(row) },
-        make("td", {}, make("div", { class: "task" }, outcome(row), make("span", { class: "tail" }, make("bdi", { text: short(row.task) }))), make("small", { text: where(row) + runOf(row) })),
+        make("td", {}, make("div", { class: "task" }, outcome(row), make("span", { class: "name" }, make("bdi", { text: row.task }))), make("small", { text: where(row) + runOf(row) })),
         make("td", {}, spark(row)), make("td", { class: "n", text: String(row.length) }),
         make("td", { class: "n", text: end(row.online) }), make("td", { class: "n", text: end(row.retrospective) }),
         make("td", { class: "n", text: end(row.truth) }), make("td", { class: "n", text: row.gap ? String(row.gap.points) : "–" }),
@@ -268,7 +266,7 @@
       return row;
     };
     return make("div", { class: "timeline scroll" }, make("table", {}, make("thead", {}, make("tr", {},
-      ...[["Step", ""], ["Action", ""], ["Online", "n"], ["Retro.", "n"], ["Truth", "n"], ["Reward", "n"], ["Advantage", "n"]].map(([text, kind]) => make("th", { text, class: kind, scope: "col" })))),
+      ...[["Step", ""], ["Action", ""], ["Online", "n"], ["Retrospective", "n"], ["True", "n"], ["Reward", "n"], ["Advantage", "n"]].map(([text, kind]) => make("th", { text, class: kind, scope: "col" })))),
       make("tbody", {}, ...item.steps.map(line))));
   }
 
@@ -283,8 +281,8 @@
     const worst = (value, text, bad = false) => value && value.points && row.append(make("button", { type: "button", class: bad ? "bad" : "",
       text: `${text} ${value.points} at step ${value.step}`, title: "Go to this step", click: () => go(value.step) }));
     worst(item.gap, "online–retrospective gap");
-    worst(item.online_error, "online–truth gap");
-    worst(item.retrospective_error, "retrospective–truth gap");
+    worst(item.online_error, "online–true gap");
+    worst(item.retrospective_error, "retrospective–true gap");
     if (item.outcome !== "won" && item.believed && item.believed.points >= 80) worst(item.believed, "claimed progress", true);
     if (item.invalid) tag(`${item.invalid} invalid actions`, true);
     if (item.malformed) tag(`${item.malformed} completions with a defect`, true);
@@ -318,9 +316,9 @@
     item.error ? make("p", { class: "note", text: `Environment error: ${item.error}` }) : null);
     if (!step) return make("div", { class: "column" }, top, make("p", { class: "note", text: "The episode has no step." }), reflected(item, needle()));
     const pair = [
-      make("div", {}, block("Observation before the action", step.observation, "grid-text", needle()), block("Completion, as sampled", step.text, "", needle()),
+      make("div", {}, board(step.observation, item.board), block("Observation before the action", step.observation, "grid-text", needle()), block("Completion, as sampled", step.text, "", needle()),
         block("Action sent", step.action, "", needle()), tags(step)),
-      make("div", {}, step.feedback ? block("Feedback", step.feedback, "grid-text", needle()) : null,
+      make("div", {}, last && item.final ? board(item.final, item.board) : null, step.feedback ? block("Feedback", step.feedback, "grid-text", needle()) : null,
         last && item.final && item.final !== step.feedback ? block("Final observation", item.final, "grid-text", needle()) : null,
         make("h4", { text: "Rewards and progress of this step" }), numbers(item, t))];
     return make("div", { class: "column" }, top, make("div", {}, tracks(item, t, width, go), legend(item)),

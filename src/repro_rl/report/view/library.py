@@ -22,6 +22,7 @@ from repro_rl.report.view.episodes import Episode, summarise
 
 Stamp = tuple[int, int, int]  # inode, bytes and time of change; it changes with the content
 ENDING = ".jsonl.gz"
+DEFAULT_SIDE = 6  # rows, and columns, of a generated room, where the settings leave them out
 
 
 @dataclass(slots=True)
@@ -51,12 +52,23 @@ class Library:
         self.runs = [Path(run) for run in runs]
         for run in self.runs:
             _check(run)
-        self.labels, self.run_notes = _labels(self.runs)
+        self.labels, self.run_notes, self._settings = _labels(self.runs)
         self.files: list[TrajectoryFile] = []
         self.version = 0
         self._by_name: dict[tuple[int, str], TrajectoryFile] = {}
         self._outside: list[str] = []
         self._lock = threading.Lock()
+
+    def board_size(self, run: int) -> list[int] | None:
+        """Rows and columns of the rooms of a run on generated Sokoban; None for another run."""
+        env = self._settings[run].get("env")
+        env = env if isinstance(env, dict) else {}
+        settings = env.get("settings")
+        settings = settings if isinstance(settings, dict) else {}
+        if env.get("name") != "sokoban" or settings.get("levels"):
+            return None
+        size = [settings.get("rows", DEFAULT_SIDE), settings.get("cols", DEFAULT_SIDE)]
+        return size if all(isinstance(side, int) for side in size) else None
 
     @property
     def waiting(self) -> int:
@@ -212,9 +224,13 @@ def _check(run: Path) -> None:
     raise DataError(f"No run: neither trajectories nor settings are in it; {hint}", file=run)
 
 
-def _labels(runs: list[Path]) -> tuple[list[str], list[str]]:
-    """Method and seed of each run as the report names them, or folder names where a run is broken."""
+def _labels(runs: list[Path]) -> tuple[list[str], list[str], list[Json]]:
+    """Method and seed of each run as the report names them, or folder names where a run is broken.
+
+    Then notes, and the settings of each run.
+    """
     try:
-        return [run.label for run in read_runs(runs)], []
+        read = read_runs(runs)
+        return [run.label for run in read], [], [run.config for run in read]
     except DataError as error:
-        return [str(run) for run in runs], [str(error)]
+        return [str(run) for run in runs], [str(error)], [{} for _ in runs]

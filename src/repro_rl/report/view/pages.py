@@ -111,6 +111,7 @@ def episode_page(library: Library, key: str) -> Json:
     return {
         **value,
         **row(file, episode),
+        "board": library.board_size(file.run),
         "group": group[:MAX_GROUP],
         "group_size": len(group),
         "elsewhere": elsewhere[:MAX_GROUP],

@@ -1,0 +1,45 @@
+"""What the shell offers for names of recipes, methods and settings, with few imports each."""
+
+from __future__ import annotations
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Names of recipes that begin with ``incomplete``; the shell adds files itself."""
+    from importlib.resources import files
+
+    folder = files("repro_rl").joinpath("recipes")
+    names = [item.name for item in folder.iterdir()]
+    names += [f"paper/{item.name}" for item in folder.joinpath("paper").iterdir()]
+    return _beginning(incomplete, [n.removesuffix(".yaml") for n in names if n.endswith(".yaml")])
+
+
+def methods(incomplete: str) -> list[str]:
+    """Names of methods."""
+    from repro_rl.config import METHODS
+
+    return _beginning(incomplete, METHODS.names())
+
+
+def environments(incomplete: str) -> list[str]:
+    """Names of environments."""
+    from repro_rl.envs.base import ENVS
+
+    return _beginning(incomplete, ENVS.names())
+
+
+def overrides(incomplete: str) -> list[str]:
+    """Names of settings with the ``=`` behind them."""
+    from repro_rl.config.reference import setting_names
+
+    return _beginning(incomplete, [f"{name}=" for name in setting_names()])
+
+
+def sections(incomplete: str) -> list[str]:
+    """Names of sections and settings."""
+    from repro_rl.config.reference import sections as all_sections, setting_names
+
+    return _beginning(incomplete, [*(section.name for section in all_sections()), *setting_names()])
+
+
+def _beginning(incomplete: str, names: list[str]) -> list[str]:
+    return sorted({name for name in names if name and name.startswith(incomplete)})

@@ -1,0 +1,92 @@
+"""``repro-rl new``: a small package with an environment or a credit rule to start from."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from enum import StrEnum
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from repro_rl.cli.app import app
+from repro_rl.cli.show import say
+from repro_rl.errors import ConfigError
+
+TEMPLATES = Path(__file__).with_name("new_package")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
+
+
+class Part(StrEnum):
+    """What can be begun."""
+
+    env = "env"
+    credit_rule = "credit-rule"
+
+
+@app.command()
+def new(
+    part: Annotated[Part, typer.Argument(help="env or credit-rule", metavar="env|credit-rule")],
+    name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder to write to  [default: ./NAME]")
+    ] = None,
+) -> None:
+    """Write a small installable package: code, a test that passes, an entry point, settings of a run."""
+    folder = out or Path(name)
+    for path in write_package(part, name, folder):
+        say(str(path))
+    words = names_of(name)
+    say(f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says more.")
+
+
+def names_of(name: str) -> dict[str, str]:
+    """What ``name`` is called in the package's files. Raises ConfigError for a name that cannot be one."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"The name {name!r} must begin with a letter; then letters, digits, - and _.")
+    module = name.replace("-", "_").lower()
+    if keyword.iskeyword(module):
+        raise ConfigError(f"{name!r} is a word of Python; choose another name.")
+    cls = "".join(word.capitalize() for word in module.split("_"))
+    return {
+        "name": name,
+        "package": name.lower(),
+        "module": module,
+        "cls": cls,
+        "function": f"{module}_advantages",
+    }
+
+
+def write_package(part: Part, name: str, folder: Path) -> list[Path]:
+    """Write the package into ``folder`` and return its files.
+
+    Raises ConfigError where the name is taken, by a registered one or a module, and for a folder that holds
+    something.
+    """
+    from repro_rl.credit import CREDIT
+    from repro_rl.envs.base import ENVS
+    from repro_rl.files import write_text
+
+    words = names_of(name)
+    registry = ENVS if part is Part.env else CREDIT
+    if name in registry.names():
+        raise ConfigError(f"The {registry.kind} {name!r} exists already; choose another name.")
+    if importlib.util.find_spec(words["module"]) is not None:
+        raise ConfigError(f"A module {words['module']!r} is installed already; choose another name.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} exists and is not empty; choose another folder with --out.")
+    targets = {
+        "pyproject.toml": folder / "pyproject.toml",
+        "README.md": folder / "README.md",
+        "settings.yaml": folder / f"{name}.yaml",
+        "module.py": folder / "src" / words["module"] / "__init__.py",
+        "test_module.py": folder / "tests" / f"test_{words['module']}.py",
+    }
+    for source, target in targets.items():
+        template = Template((TEMPLATES / part.value / f"{source}.tmpl").read_text(encoding="utf-8"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, template.substitute(words))
+    return list(targets.values())

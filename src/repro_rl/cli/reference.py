@@ -1,0 +1,194 @@
+"""``repro-rl list`` and ``repro-rl settings``: what there is to choose from, read from the package itself."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from repro_rl.cli import complete
+from repro_rl.cli.app import app
+from repro_rl.cli.options import take_plugins
+from repro_rl.cli.show import new_table, say, show_table
+from repro_rl.errors import ConfigError
+
+Row = tuple[str, ...]
+
+
+class Kind(StrEnum):
+    """What ``list`` can list."""
+
+    recipes = "recipes"
+    studies = "studies"
+    methods = "methods"
+    environments = "environments"
+    credit_rules = "credit-rules"
+    losses = "losses"
+    progress_sources = "progress-sources"
+    annotators = "annotators"
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[Kind, typer.Argument(help="what to list", metavar="KIND")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[plugins=[MODULE]]", help="modules of yours that register names"),
+    ] = None,
+) -> None:
+    """List recipes, studies, methods, environments, credit-rules, losses, progress-sources or annotators."""
+    others = take_plugins(words or [])
+    if others:
+        raise ConfigError(f"Only plugins=[MODULE] may follow; got {' '.join(others)}.")
+    head, rows = LISTS[kind]()
+    show_table(new_table("", head, rows, left=len(head)))
+    say(USES[kind])
+
+
+def _recipes() -> tuple[Row, list[Row]]:
+    from repro_rl.config.recipe_files import SHIPPED, recipe_names
+
+    rows: list[Row] = [
+        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in recipe_names()
+    ]
+    return ("recipe", "what it trains"), rows
+
+
+def _studies() -> tuple[Row, list[Row]]:
+    from repro_rl.study.definition import SHIPPED, studies
+
+    rows: list[Row] = [
+        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in studies()
+    ]
+    return ("study", "what it compares"), rows
+
+
+def _methods() -> tuple[Row, list[Row]]:
+    from repro_rl.config import METHODS, MethodSection
+    from repro_rl.config.methods import about_methods
+
+    about, default = about_methods(), MethodSection.model_fields["credit"].default
+    rows: list[Row] = [
+        (name, str(METHODS.get(name).get("credit", default)), about.get(name, "")) for name in METHODS
+    ]
+    return ("method", "credit rule", "what it does"), rows
+
+
+def _environments() -> tuple[Row, list[Row]]:
+    from repro_rl.envs.base import ENVS
+
+    return ("environment", "what it is"), _documented(ENVS)
+
+
+def _credit_rules() -> tuple[Row, list[Row]]:
+    from repro_rl.credit import CREDIT
+
+    return ("credit rule", "advantage of a step"), _documented(CREDIT)
+
+
+def _losses() -> tuple[Row, list[Row]]:
+    from repro_rl.losses.settings import ABOUT
+
+    return ("loss", "what it does"), list(ABOUT.items())
+
+
+def _progress_sources() -> tuple[Row, list[Row]]:
+    from repro_rl.credit import SOURCES
+
+    return ("source of progress", "what it is"), _documented(SOURCES)
+
+
+def _annotators() -> tuple[Row, list[Row]]:
+    from repro_rl.demos import ANNOTATORS
+
+    return ("annotator", "how it labels demonstrations"), _documented(ANNOTATORS)
+
+
+LISTS: dict[Kind, Callable[[], tuple[Row, list[Row]]]] = {
+    Kind.recipes: _recipes,
+    Kind.studies: _studies,
+    Kind.methods: _methods,
+    Kind.environments: _environments,
+    Kind.credit_rules: _credit_rules,
+    Kind.losses: _losses,
+    Kind.progress_sources: _progress_sources,
+    Kind.annotators: _annotators,
+}
+USES = {
+    Kind.recipes: "Use one with -c NAME; 'repro-rl plan NAME' says what it needs.",
+    Kind.studies: "Run one with 'repro-rl compare NAME'.",
+    Kind.methods: "Use one with --method NAME; docs/method.md explains them.",
+    Kind.environments: "Use one with env.name=NAME, or 'repro-rl play NAME'; 'repro-rl settings NAME' lists "
+    "its settings.",
+    Kind.credit_rules: "Use one with method.credit=NAME; docs/credit.md explains them.",
+    Kind.losses: "Use one with train.loss.name=NAME; docs/credit.md explains them.",
+    Kind.progress_sources: "Use one with method.shaping=NAME; docs/credit.md explains them.",
+    Kind.annotators: "Use one with demos.annotator=NAME; docs/demonstrations.md explains them.",
+}
+
+
+def _documented(registry: Any) -> list[Row]:
+    """Names of a registry with the first sentence of what is registered."""
+    return [(name, first_sentence(registry.get(name))) for name in registry]
+
+
+def first_sentence(value: Any) -> str:
+    """The first sentence of a docstring, without the markup of the source; empty where there is none.
+
+    Of a batch annotator and of a source over groups, it is the docstring of the function in it.
+    """
+    from repro_rl.credit.sources import GroupSource
+    from repro_rl.demos import BatchAnnotator
+
+    function = (
+        value.label
+        if isinstance(value, BatchAnnotator)
+        else value.series
+        if isinstance(value, GroupSource)
+        else value
+    )
+    text = function.__doc__ or ""
+    sentence = " ".join(text.strip().split("\n\n")[0].split()).replace("``", "")
+    sentence = re.sub(r" \(decision D\d+\)", "", sentence)
+    return sentence.split(". ")[0].rstrip(".") + ("." if sentence else "")
+
+
+def first_comment(text: str) -> str:
+    """The comment at the head of a YAML file, its first sentence."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines).split(". ")[0].rstrip(".") + "."
+
+
+@app.command("settings")
+def settings_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SECTION]... [plugins=[MODULE]]",
+            help="a section such as train or method.hcapo, a setting such as train.lr, or an environment  "
+            "[default: all]",
+            autocompletion=complete.sections,
+        ),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print the page docs/settings.md")] = False,
+) -> None:
+    """List settings with type, default and description: all, of one section, or of an environment."""
+    from repro_rl.config import reference
+
+    names = take_plugins(words or [])
+    if markdown:
+        sys.stdout.write(reference.as_markdown())
+        return
+    found = [item for name in names for item in reference.find_sections(name)] or reference.sections()
+    for section in found:
+        title = f"{section.name or 'top level'}: {section.about}"
+        rows = [(row.name, row.type, row.default or "required", row.description) for row in section.settings]
+        show_table(new_table(title, ("setting", "type", "default", "description"), rows, left=4))

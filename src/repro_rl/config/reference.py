@@ -1,0 +1,189 @@
+"""Every setting with its type, default and description, read from the section classes themselves."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from repro_rl.config.run import RunConfig
+from repro_rl.config.values import env_schema, section_of
+from repro_rl.errors import ConfigError
+
+BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+@dataclass(slots=True, frozen=True)
+class Setting:
+    """One setting."""
+
+    name: str  # dotted, as it is written before =
+    type: str  # such as "int > 0" or "on | off | auto"
+    default: str  # as YAML; empty where it must be given
+    description: str
+
+
+@dataclass(slots=True, frozen=True)
+class SectionReference:
+    """A section: its settings without those of the sections below it."""
+
+    name: str  # dotted; "" for the settings that are in no section; NAME for those of an environment
+    about: str  # what the section is for, one sentence
+    settings: tuple[Setting, ...]
+
+
+def sections() -> list[SectionReference]:
+    """All sections of a run's settings, and those of the environments that ship, in the order of a file."""
+    shipped = [found for name in ("sokoban", "alfworld", "webshop") if (found := env_section(name))]
+    return [*_walk(RunConfig, ""), *shipped]
+
+
+def find_sections(name: str) -> list[SectionReference]:
+    """The section called ``name`` and those below it; one setting's own; or those of an environment.
+
+    Raises ConfigError with the nearest name.
+    """
+    known = sections()
+    wanted = name.removeprefix("env.settings.").strip(".")
+    if wanted != name:
+        known = [section for section in known if env_schema(section.name) is not None]
+    found = [section for section in known if section.name == wanted or section.name.startswith(f"{wanted}.")]
+    if found:
+        return found
+    for section in known:
+        for setting in section.settings:
+            if setting.name == wanted:
+                return [SectionReference(section.name, section.about, (setting,))]
+    registered = env_section(wanted)
+    if registered is not None:
+        return [registered]
+    tops = [section.name for section in known if section.name]
+    near = difflib.get_close_matches(wanted, [*tops, *setting_names()], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(f"There is no section or setting {name!r}{hint} Sections: {', '.join(tops)}.")
+
+
+def env_section(name: str) -> SectionReference | None:
+    """The settings of an environment, also of one that a plug-in registered; None where it has no schema."""
+    schema = env_schema(name)
+    if schema is None:
+        return None
+    return SectionReference(
+        name,
+        f"Settings of the environment, env.settings.KEY. {_sentence(schema)}",
+        tuple(_settings(schema, "")),
+    )
+
+
+def setting_names() -> list[str]:
+    """The dotted names of all settings of a run but those of environments."""
+    return [setting.name for section in _walk(RunConfig, "") for setting in section.settings]
+
+
+def as_markdown() -> str:
+    """All settings as the page docs/settings.md."""
+    parts = [PAGE_HEAD]
+    for section in sections():
+        parts.append(f"## {section.name or 'Top level'}\n\n{section.about}")
+        rows = [
+            f"| `{row.name}` | {_cell(row.type)} "
+            f"| {f'`{_cell(row.default)}`' if row.default else 'required'} | {_cell(row.description)} |"
+            for row in section.settings
+        ]
+        parts.append("\n".join(["| setting | type | default | |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+PAGE_HEAD = """# Settings
+
+Which settings are there, of which type, with which default? `repro-rl settings` prints the same
+tables; `repro-rl settings train` prints one section, `repro-rl settings train.lr` one setting. The
+page is made by `repro-rl settings --markdown`.
+
+A setting is written `train.lr=1e-3` on the command line, and under its section in a YAML file.
+Recipes replace defaults, a method sets those of `method` that are not given, and what you write
+wins. Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE` in `play` and
+`doctor`."""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _walk(section: type[BaseModel], prefix: str) -> Iterator[SectionReference]:
+    """``section`` and those below it, depth first; one without settings of its own is left out."""
+    own = tuple(_settings(section, prefix))
+    if own:
+        yield SectionReference(prefix.rstrip("."), _sentence(section), own)
+    for name, info in section.model_fields.items():
+        below = section_of(info.annotation)
+        if below is not None:
+            yield from _walk(below, f"{prefix}{name}.")
+
+
+def _settings(section: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    for name, info in section.model_fields.items():
+        if section_of(info.annotation) is None:
+            description = " ".join((info.description or "").split())
+            yield Setting(f"{prefix}{name}", type_text(info), _default(info), description)
+
+
+def _sentence(section: type[BaseModel]) -> str:
+    """The first paragraph of a section's docstring, without markup of the source."""
+    return " ".join((section.__doc__ or "").split("\n\n")[0].split()).replace("``", "")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return ""
+    value = info.get_default(call_default_factory=True)
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, Path):
+        value = str(value)
+    return str(yaml.safe_dump(value, default_flow_style=True, width=10**9)).split("\n...")[0].strip()
+
+
+def type_text(info: FieldInfo) -> str:
+    """The type of a setting for a person: ``int > 0``, ``float ≥ 0 or null``, ``on | off``."""
+    return _type(info.annotation, info.metadata)
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], [*arguments[1:], *metadata])
+    if origin in (Union, types.UnionType):
+        members = [_type(item, metadata) for item in arguments if item is not types.NoneType]
+        return " or ".join([*dict.fromkeys(members), *(["null"] if types.NoneType in arguments else [])])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (list, tuple):
+        inner = [_type(item) for item in arguments if item is not Ellipsis]
+        if origin is list or Ellipsis in arguments:
+            return f"list of {inner[0]}"
+        return f"[{', '.join(inner)}]"
+    if origin is dict or annotation is dict:
+        return "mapping"
+    names = {str: "text", bool: "true | false", int: "int", float: "float", Path: "path"}
+    name = names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return " ".join([name, *_bounds(metadata)]) if annotation in (int, float) else name
+
+
+def _bounds(metadata: Any) -> Iterator[str]:
+    """The bounds of a number among pydantic's notes, which have one attribute each."""
+    for note in metadata:
+        for inner in getattr(note, "metadata", None) or (
+            note,
+        ):  # a Field inside Annotated holds its own notes
+            for key, sign in BOUNDS.items():
+                bound = getattr(inner, key, None)
+                if bound is not None:
+                    yield f"{sign} {bound if isinstance(bound, int) else format(bound, 'g')}"

@@ -1,0 +1,114 @@
+"""``repro-rl new`` writes a package that tests itself, and is found by plug-in and by entry point."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from repro_rl.cli.new import Part, names_of, write_package
+from repro_rl.errors import ConfigError
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
+    """The output of ``python -m`` with these arguments; ``path`` comes first on PYTHONPATH."""
+    paths = [str(part) for part in (path, SOURCE) if part is not None]
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def announce(package: Path) -> None:
+    """What pip would write beside the module: the entry points of pyproject.toml."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    info = package / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("part", list(Part))
+def test_the_package_tests_itself(part: Part, tmp_path: Path) -> None:
+    write_package(part, "my-own", tmp_path / "package")
+    out = run(tmp_path / "package", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "passed" in out
+    assert "failed" not in out
+
+
+def test_an_environment_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    write_package(Part.env, "My_Maze", package)
+    source = package / "src"
+    assert "expert wins" in run(tmp_path, "repro_rl", "doctor", "My_Maze", "plugins=[my_maze]", path=source)
+    play = ("repro_rl", "play", "My_Maze", "--expert")
+    assert "Solved after" in run(tmp_path, *play, "plugins=[my_maze]", path=source)
+    assert "My_Maze" in run(tmp_path, "repro_rl", "list", "environments", "plugins=my_maze", path=source)
+    announce(package)
+    assert "Walk to the treasure and dig it up." in run(
+        tmp_path, "repro_rl", "list", "environments", path=source
+    )
+    assert "Solved after" in run(tmp_path, *play, path=source)
+
+
+def test_a_credit_rule_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    write_package(Part.credit_rule, "to-go", package)
+    source = package / "src"
+    listed = ("repro_rl", "list", "credit-rules")
+    assert "less its mean over" in run(tmp_path, *listed, "plugins=[to_go]", path=source)
+    announce(package)
+    assert "less its mean over" in run(tmp_path, *listed, path=source)
+    code = "import repro_rl; print(repro_rl.load_config('to-go.yaml').method.credit)"
+    script = package / "read.py"
+    script.write_text(code)
+    assert run(package, "read", path=source).strip() == "to-go"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sokoban", "exists already"),
+        ("json", "A module 'json' is installed already"),
+        ("9lives", "must begin with a letter"),
+        ("a/../b", "must begin with a letter"),
+        ("class", "a word of Python"),
+        ("my--maze", "must begin with a letter"),
+    ],
+)
+def test_names_that_cannot_be(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        write_package(Part.env, name, tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        write_package(Part.env, "my-maze", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_name_gives_a_module_a_class_and_a_function() -> None:
+    assert names_of("My-big_Maze") == {
+        "name": "My-big_Maze",
+        "package": "my-big_maze",
+        "module": "my_big_maze",
+        "cls": "MyBigMaze",
+        "function": "my_big_maze_advantages",
+    }

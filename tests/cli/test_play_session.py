@@ -1,0 +1,111 @@
+"""Playing by hand: numbers, shortcuts, undo, a pipe, and keys of a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import repro_rl
+from repro_rl.cli.play_session import Session, find_action
+
+TASK = "gen-6x6-b1-w1-3-s4-10-seed0/test/0"
+
+
+def play(text: str, *arguments: str, **env: str) -> str:
+    """The output of ``play`` with ``text`` on its standard input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "repro_rl", "play", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8" if not env else "cp1252",
+        env={**os.environ, "COLUMNS": "200", **env},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_step_is_taken_back_by_playing_again() -> None:
+    env = repro_rl.make("sokoban", style="grid")
+    session = Session(env, TASK)
+    start = session.observation
+    assert not session.back()
+    session.step("down")
+    after = session.observation
+    session.step("left")
+    assert session.back()
+    assert (session.observation, session.actions) == (after, ["down"])
+    assert session.back()
+    assert (session.observation, session.actions, session.total) == (start, [], 0.0)
+
+
+def test_words_numbers_and_shortcuts() -> None:
+    shortcuts, admissible = {"w": "up"}, ["left", "look around"]
+    assert find_action("w", shortcuts, admissible) == "up"
+    assert find_action("2", shortcuts, admissible) == "look around"
+    assert find_action("look", shortcuts, admissible) == "look"
+    assert find_action("0", shortcuts, admissible) is None
+    assert find_action("3", shortcuts, admissible) is None
+    assert find_action("7", {}, ["7", "8"]) == "7"  # an action that is a number
+
+
+def test_a_pipe_gives_lines_and_the_board_is_drawn() -> None:
+    out = play("2\nu\nu\n9\nq\n", "sokoban", "--task", TASK)
+    assert "██  ██  ████\n██      ··██\n██  []██@ ██\n██        ██\n" in out
+    assert out.count("step 0 of 15") == 3
+    assert "step 1 of 15" in out
+    assert "There is no step to take back." in out
+    assert "There is no action 9; the numbers go from 1 to 2." in out
+
+
+def test_the_board_survives_a_console_without_unicode() -> None:
+    out = play("", "sokoban", "--expert", "--task", TASK, PYTHONIOENCODING="cp1252")
+    assert "##  ##  ####\n##      ··##\n##  []##@ ##" in out
+    assert "Solved after" in out
+
+
+def test_a_numbered_action_with_a_gap_asks_for_its_text() -> None:
+    out = play("1\nred shoes\nq\n", "webshop", "generated=[60, 1]")
+    assert "What for search[<your query>]?" in out
+    assert "step 1 of 15" in out
+    assert "(not possible)" not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_arrow_keys_of_a_terminal(tmp_path: Path) -> None:
+    main, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "repro_rl", "play", "sokoban", "--task", TASK],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        close_fds=True,
+        env={**os.environ, "COLUMNS": "100", "TERM": "xterm-256color"},
+    )
+    os.close(other)
+    out = ""
+    keys = [
+        ("step 0 of 15", "\x1b[B"),
+        ("step 1 of 15", "\x1bOD"),
+        ("step 2 of 15", "u"),
+        ("step 1 of 15", "q"),
+    ]
+    for awaited, key in keys:
+        seen = ""
+        deadline = time.monotonic() + 120
+        while awaited not in seen or "actions:" not in seen.partition(awaited)[2]:
+            assert time.monotonic() < deadline, out + seen
+            seen += os.read(main, 4096).decode("utf-8", errors="replace")
+        time.sleep(0.2)  # until the program waits for the key
+        os.write(main, key.encode())
+        out += seen
+    assert process.wait(60) == 0
+    os.close(main)
+    assert "Arrow keys" in out

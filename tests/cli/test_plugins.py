@@ -1,0 +1,93 @@
+"""The setting ``plugins`` in the commands whose KEY=VALUE are no settings of a run, and in studies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro_rl.config import METHODS, load_config
+from repro_rl.envs import ENVS
+from repro_rl.errors import ConfigError
+from repro_rl.study.definition import load_study
+
+MODULE = """
+from repro_rl.config import METHODS, register_method
+from repro_rl.envs import ENVS
+from repro_rl.envs.sokoban import SokobanEnv
+
+class Mine(SokobanEnv):
+    '''Rooms of mine.'''
+
+ENVS.register("mine", Mine)
+register_method("mine-method", {**METHODS.get("gigpo")})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "plugin_of_mine.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("doctor", "mine"), "expert wins"),
+        (("doctor", "mine", "max_steps=20"), "max_steps 20"),
+        (("play", "mine", "--expert"), "Solved after"),
+        (("list", "environments"), "Rooms of mine."),
+        (("list", "methods"), "mine-method"),
+        (("settings", "mine"), "max_steps"),
+        (("compare", "--dry-run", "-m", "mine-method", "-m", "grpo"), "mine-method"),
+    ],
+)
+def test_every_command_takes_plugins(folder: Path, words: tuple[str, ...], shown: str) -> None:
+    source = Path(__file__).parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-m", "repro_rl", *words, "plugins=[plugin_of_mine]"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(source)]), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shown in done.stdout
+
+
+def test_a_study_file_and_a_recipe_may_name_plugins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    (folder / "recipe.yaml").write_text("base: sokoban-tiny\nplugins: [plugin_of_mine]\n")
+    for text in (
+        "methods: [mine-method, gigpo]\nset: {plugins: [plugin_of_mine]}\n",
+        "methods: [mine-method, gigpo]\nset: ['plugins=[plugin_of_mine]']\n",
+        "methods: [mine-method, gigpo]\nrecipe: recipe.yaml\n",
+    ):
+        (folder / "study.yaml").write_text(text)
+        with ENVS.isolated(), METHODS.isolated():
+            sys.modules.pop("plugin_of_mine", None)
+            study = load_study(folder / "study.yaml")
+            assert [arm.method for arm in study.methods] == ["mine-method", "gigpo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_library_of_mine", r"no_such_library_of_mine'\)$"),
+        ("raise RuntimeError('no licence')", r"RuntimeError: no licence\)$"),
+        ("def broken(:", r"SyntaxError"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_its_own_reason(
+    text: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    (folder / "broken_plugin.py").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(None, ["plugins=[broken_plugin]"])
+    assert "PYTHONPATH" not in str(caught.value)
+    sys.modules.pop("broken_plugin", None)
