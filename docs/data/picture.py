@@ -24,8 +24,8 @@ LONG = 10  # steps of the episode at least, so that there is something to see
 TRUE, RETROSPECTIVE, ONLINE = "#1a7f37", "#0969da", "#bc4c00"
 BOXES = (  # place, title, what happens
     (0.0, "act", "the model says how far it is,\nthen chooses an action"),
-    (1.0, "reflect", "the same model, knowing the outcome,\njudges every step"),
-    (2.0, "reward", "outcome + gain of judged progress\n− distance of estimate and judgement"),
+    (1.0, "reflect", "the same model, knowing the\noutcome, judges every step"),
+    (2.0, "reward", "outcome + judged gain − distance\nof estimate and judgement"),
     (3.0, "update", "group-relative advantage,\nclipped policy gradient"),
 )
 
