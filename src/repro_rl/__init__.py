@@ -10,7 +10,7 @@ import lazy_loader
 
 from repro_rl.errors import missing_extra
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from repro_rl.config import RunConfig
 
 CHECKPOINTS = ("warm-start", "best", "last")  # those evaluated, the first one to compare the last with
-OTHER_CHECKPOINTS = ("warm-start", "last")  # of the methods beside the first
 
 
 @app.command()
@@ -48,10 +47,8 @@ def demo(
     results: list[list[dict[str, Any]]] = []
     for name in methods:
         config = read_config(source, overrides, ("method.name", name), ("train.init", str(model)))
-        first = not runs
-        run = run_train_stage(config, out / ("train" if first else f"train-{name}"))
-        checkpoints = CHECKPOINTS if first else OTHER_CHECKPOINTS
-        results.append([run_eval_stage(config, run, checkpoint, run) for checkpoint in checkpoints])
+        run = run_train_stage(config, out / (f"train-{name}" if runs else "train"))
+        results.append([run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS])
         runs.append(run)
     console.print(eval_table(_rows(methods, results)))
     page = build_report(runs)
