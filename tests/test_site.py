@@ -75,7 +75,7 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stderr
-    assert (tmp_path / "search" / "search_index.js").exists(), "the search works from files"
+    assert (tmp_path / "search" / "search_index.json").exists(), "the search needs no server of others"
     page = (tmp_path / "reference-settings.html").read_text()
     assert "method.judge_temperature" in page
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), "nothing is loaded from elsewhere"
