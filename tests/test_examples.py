@@ -126,5 +126,8 @@ def test_the_notebook_runs_and_prints_what_it_holds(tmp_path: Path, monkeypatch:
             assert len(one.split()) == len(other.split())
     assert re.search(r"true progress 100 %\n$", printed[1])
     assert re.search(r"^\d+ of 32 reflections can be read", printed[3])
-    assert len(re.findall(r"^iteration \d: success [01]\.\d{3}, reflections read", printed[4], re.MULTILINE)) == 3
+    assert (
+        len(re.findall(r"^iteration \d: success [01]\.\d{3}, reflections read", printed[4], re.MULTILINE))
+        == 3
+    )
     assert "image/png" in cells[-1]["outputs"][-1]["data"]

@@ -79,6 +79,8 @@ def test_commands_are_run_or_marked(name: str) -> None:
     for number, line in enumerate(lines):
         if line.startswith("```"):
             fenced = not fenced
-            commands = fenced and line == "```" and re.match(r"(repro-rl|make|pip|python) ", lines[number + 1])
+            commands = (
+                fenced and line == "```" and re.match(r"(repro-rl|make|pip|python) ", lines[number + 1])
+            )
             if commands and not any(lines[number + 1].startswith(known) for known in run_by_ci):
                 assert "<!-- not run: " in lines[number - 1], f"line {number + 2}: {lines[number + 1]}"

@@ -13,7 +13,10 @@ PAGE = (ROOT / "docs" / "results.md").read_text()
 
 def test_the_claims_are_what_the_command_prints() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "data" / "claims.py")], capture_output=True, text=True, check=True
+        [sys.executable, str(ROOT / "docs" / "data" / "claims.py")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     shown = re.search(r"<!-- claims: .*? -->\n(.*?)\n<!-- end of claims -->", PAGE, re.DOTALL)
     assert shown

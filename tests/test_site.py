@@ -1,4 +1,4 @@
-"""The documentation site: its navigation names the pages, its references are made from the code, it builds."""
+"""The documentation site: its navigation, its references from the code, and a strict build."""
 
 from __future__ import annotations
 
@@ -78,4 +78,6 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert (tmp_path / "search" / "search_index.json").exists(), "the search needs no server of others"
     page = (tmp_path / "reference-settings.html").read_text()
     assert "method.judge_temperature" in page
-    assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), "nothing is loaded from elsewhere"
+    assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), (
+        "nothing is loaded from elsewhere"
+    )

@@ -48,11 +48,19 @@ def _parameter(parameter: Any) -> str | None:
     if getattr(parameter, "hidden", False) or parameter.name == "help":
         return None
     option = parameter.param_type_name == "option"
-    names = [*parameter.opts, *parameter.secondary_opts] if option else [parameter.metavar or parameter.name.upper()]
+    names = (
+        [*parameter.opts, *parameter.secondary_opts]
+        if option
+        else [parameter.metavar or parameter.name.upper()]
+    )
     default = parameter.default() if callable(parameter.default) else parameter.default
     shown = getattr(parameter, "show_default", None)
     known = shown if isinstance(shown, str) else "" if default in (None, (), []) else default
-    cells = (", ".join(f"`{name}`" for name in names), _cell(parameter.help), f"`{known}`" if known != "" else "")
+    cells = (
+        ", ".join(f"`{name}`" for name in names),
+        _cell(parameter.help),
+        f"`{known}`" if known != "" else "",
+    )
     return f"| {' | '.join(cells)} |"
 
 
