@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
-OUT ?= runs/demo-seed$(SEED)
+OUT ?= runs/demo-$(if $(filter-out sokoban-tiny,$(RECIPE)),$(RECIPE)-)seed$(SEED)
 JOBS ?= 1
+RECIPE ?= sokoban-tiny
+# Where torch is installed from, such as https://download.pytorch.org/whl/cpu; empty: where everything is.
+TORCH_INDEX ?=
 BIN := $(VENV)/bin
 VERL_VENV ?= .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
@@ -16,11 +19,12 @@ VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 OPENENV_VENV ?= .venv-openenv
 VERIFIERS_VENV ?= .venv-verifiers
+DOCS_VENV ?= .venv-docs
 # One thread a process: on a contended machine two cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
+.PHONY: demo test lint setup docs bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
 .PHONY: openenv-setup openenv-check verifiers-setup verifiers-check adapters-setup adapters-check
 .PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
@@ -29,12 +33,13 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## train a tiny agent from nothing with RePro and write a report (SEED=0)
-	$(BIN)/repro-rl demo --out $(OUT) seed=$(SEED)
+demo: setup  ## train a tiny agent from nothing with RePro, and with GiGPO, on one page (SEED=0 RECIPE=sokoban-tiny)
+	$(BIN)/repro-rl demo --with gigpo -c $(RECIPE) --out $(OUT) seed=$(SEED)
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
@@ -76,6 +81,14 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
 	$(VLLM_BIN)/python -m pytest tests/policy/vllm
+
+docs: $(DOCS_VENV)/.ready  ## the site, strictly, without torch; to read it: python -m http.server -d site
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
+
+$(DOCS_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 openenv-setup: $(OPENENV_VENV)/.ready
 verifiers-setup: $(VERIFIERS_VENV)/.ready
@@ -130,4 +143,5 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) $(DOCS_VENV)
+	rm -rf site runs .pytest_cache .mypy_cache .ruff_cache

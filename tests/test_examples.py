@@ -117,3 +117,34 @@ def test_the_loop_reaches_what_the_demo_reaches(tmp_path: Path):
     assert rows[2]["rollout/success"] > rows[0]["rollout/success"]
     held_out = r"eld-out success (0\.\d{3} → 0\.\d{3})"
     assert re.search(held_out, loop)[1] == re.search(held_out, demo)[1] > "0.0"
+
+
+NOTEBOOK = EXAMPLES / "quickstart.ipynb"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_prints_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells as one program. Numbers may differ between processors, so their places are compared."""
+    cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    assert len(cells) == 6
+    program = "import matplotlib\nmatplotlib.use('Agg')\n"
+    for cell in cells:
+        source = "".join(cell["source"])
+        program += f"print('<cell>')\n{source}\n"
+    (tmp_path / "notebook.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+    printed = python("notebook.py").split("<cell>\n")[1:]
+    for cell, text in zip(cells, printed, strict=True):
+        held = "".join(
+            "".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout"
+        )
+        assert len(held.splitlines()[:1]) == len(text.splitlines()[:1])
+        for one, other in zip(held.splitlines(), text.splitlines(), strict=False):
+            assert len(one.split()) == len(other.split())
+    assert re.search(r"true progress 100 %\n$", printed[1])
+    assert re.search(r"^\d+ of 32 reflections can be read", printed[3])
+    assert (
+        len(re.findall(r"^iteration \d: success [01]\.\d{3}, reflections read", printed[4], re.MULTILINE))
+        == 3
+    )
+    assert "image/png" in cells[-1]["outputs"][-1]["data"]

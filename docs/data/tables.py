@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from a study: ``python docs/data/tables.py FILE.json [METRIC]``.
+"""The tables of docs/results-*.md from a study: ``python docs/data/tables.py FILE.json [METRIC]``.
 
 FILE is a study folder's comparison.json or its copy beside this script; differences are those of ``repro``
 (``--first ARM``: of another reference of the study).

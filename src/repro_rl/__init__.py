@@ -11,7 +11,7 @@ import lazy_loader
 from repro_rl.errors import missing_extra
 from repro_rl.gymnasium_ids import register_with_gymnasium
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 register_with_gymnasium()

@@ -30,6 +30,9 @@ MINI = [
 ]
 
 
+EVALUATIONS = ["eval warm-start", "eval best", "eval last"]
+
+
 def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, str]:
@@ -45,7 +48,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "demo"
     program = [sys.executable, "-c", "from repro_rl.cli import main; main()"]
     done = subprocess.run(
-        [*program, "demo", "-o", str(folder), *MINI],
+        [*program, "demo", "--with", "gigpo", "-o", str(folder), *MINI],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
@@ -58,11 +61,12 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "demonstrations",
         "warmup",
         "train repro",
-        "eval warm-start",
-        "eval best",
-        "eval last",
+        *EVALUATIONS,
+        "train gigpo",
+        *EVALUATIONS,
     ]
     assert "\x1b" not in done.stdout
+    (folder / "output.txt").write_text(done.stdout)
     return folder
 
 
@@ -82,6 +86,36 @@ def test_demo_leaves_a_complete_run(demo_folder: Path) -> None:
     assert {"reward/env", "reward/shaping", "reward/alignment", "reward/format", "reward/boundary"} <= set(
         rows[0]
     )
+
+
+def shape(line: str) -> str:
+    """A line with every number, digest and folder replaced."""
+    line = re.sub(r"@[0-9a-f]{12}", "@DIGEST", line)
+    line = re.sub(r"\d+(?:\.\d+)?|\binf\b", "N", line)
+    return re.sub(r"(?<=Open the report: ).*(?=/train/report\.html$)", "FOLDER", line)
+
+
+def test_the_readme_shows_the_end_of_this_output(demo_folder: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    sample = re.search(r"<!-- sample output: .*? -->\n```\n(.*?)\n```", readme, re.DOTALL)
+    assert sample
+    shown = sample[1].splitlines()
+    printed = (demo_folder / "output.txt").read_text().splitlines()[-len(shown) :]
+    assert list(map(shape, shown)) == list(map(shape, printed))
+
+
+def test_the_demo_puts_two_methods_on_one_page(demo_folder: Path) -> None:
+    page = (demo_folder / "train" / "report.html").read_text()
+    assert "2 runs compared" in page
+    assert "gigpo · seed 0" in page
+    configs = [(demo_folder / name / "config.yaml").read_text() for name in ("train", "train-gigpo")]
+    starts = {re.search(r"^  init: (.*)$", text, re.MULTILINE)[1] for text in configs}  # type: ignore[index]
+    assert starts == {str(demo_folder / "warmup" / "model")}
+    output = (demo_folder / "output.txt").read_text()
+    assert re.findall(r"│ (\S.*?) +│ 0\.", output.replace("│   ", "│ ")) == [
+        *("warm-start", "best", "last"),
+        *("gigpo, warm-start", "gigpo, best", "gigpo, last"),
+    ]
 
 
 def test_repeating_the_demo_continues(
@@ -136,6 +170,8 @@ def test_watching_the_agent_and_the_expert(
         (["train", "trian.lr=1"], ["Unknown setting 'trian'", "did you mean 'train'"]),
         (["train", "train.lr=fast"], ["train.lr", "fast"]),
         (["train", "--method", "repo"], ["Unknown method 'repo'", "did you mean 'repro'"]),
+        (["demo", "--with", "gigpoo"], ["Unknown method 'gigpoo'", "did you mean 'gigpo'"]),
+        (["demo", "--with", "repro"], ["Methods repro, repro", "named twice"]),
         (["train", "method.credit=gigpoo", "--init", "."], ["Unknown credit rule", "did you mean 'gigpo'"]),
         (["train"], ["train.init is not set"]),
         (["train", "--init", "./nowhere/model"], ["No model folder at ./nowhere/model"]),

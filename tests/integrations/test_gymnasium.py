@@ -166,8 +166,10 @@ def test_what_is_drawn() -> None:
     sokoban = made("repro_rl/Sokoban-v0", style="relative", render_mode="ansi")
     assert sokoban.render() is None
     sokoban.reset(options={"index": 0})
+    symbols = {"#": "██", "_": "  ", "O": "··", "P": "@ ", "S": "@·", "X": "[]", "√": "{}"}
     grid = made("repro_rl/Sokoban-v0").reset(options={"index": 0})[0]
-    assert sokoban.render() == grid
+    board = "\n".join("".join(symbols[cell] for cell in row.split()) for row in grid.splitlines())
+    assert sokoban.render().startswith(f"{board}\n@ you")
     assert made("repro_rl/Sokoban-v0").render() is None  # without a render mode
 
     alfworld = made("repro_rl/ALFWorld-v0", render_mode="ansi")
@@ -243,4 +245,5 @@ def test_a_text_space_holds_every_text_up_to_its_length() -> None:
 
 def test_the_example_on_the_page() -> None:
     names = run_section("gymnasium")
-    assert names["env"].render() == names["observation"].removeprefix("Nothing happened.\n")
+    assert names["env"].render().endswith("{} box on a target")
+    assert names["observation"].removeprefix("Nothing happened.\n").startswith("#")

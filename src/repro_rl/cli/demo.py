@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,10 @@ from repro_rl.cli.evaluate import run_eval_stage
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import gain_sentence, say, show_evals
 from repro_rl.cli.stages import make_demos, run_train_stage, run_warmup_stage
-from repro_rl.errors import ReproError
+from repro_rl.errors import ConfigError, ReproError
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
 
 CHECKPOINTS = ("warm-start", "best", "last")  # those evaluated, the first one to compare the last with
 
@@ -23,15 +27,44 @@ def demo(
     overrides: Overrides = None,
     source: Source = None,
     method: Annotated[str, typer.Option("--method", "-m", help="what to train with")] = "repro",
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="another method from the same warm start, on the same page; repeatable"),
+    ] = None,
     out: Out = Path("runs/demo"),
 ) -> None:
     """The whole method on one environment: demonstrations, warmup, RePro-PO, evaluation, report."""
-    from repro_rl.policy.precision import resolve_device
     from repro_rl.report import build_report
+
+    methods = [method, *(others or [])]
+    if len(set(methods)) < len(methods):
+        raise ConfigError(f"Methods {', '.join(methods)}: one is named twice; name each once.")
+    configs = [read_config(source, overrides, ("method.name", name)) for name in methods]
+    _check(configs[0])
+    folder = make_demos(configs[0], out / "demos")
+    model = run_warmup_stage(configs[0], folder, out / "warmup")
+    runs: list[Path] = []
+    results: list[list[dict[str, Any]]] = []
+    for name in methods:
+        config = read_config(source, overrides, ("method.name", name), ("train.init", str(model)))
+        run = run_train_stage(config, out / (f"train-{name}" if runs else "train"))
+        results.append([run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS])
+        runs.append(run)
+    show_evals(_rows(methods, results))
+    page = build_report(runs)
+    for name, result in zip(methods, results, strict=True):
+        say(f"{gain_sentence(result)} Seed {configs[0].seed}, method {name}.")
+    if len(methods) > 1:
+        say(f"One seed says little: 'repro-rl compare -m {' -m '.join(methods)} --seeds 0-4' runs five.")
+    say(f"Open the report: {page}")
+
+
+def _check(config: RunConfig) -> None:
+    """What would stop a later stage stops the command now. Raises ReproError."""
+    from repro_rl.policy.precision import resolve_device
     from repro_rl.run.preflight import check_panel, check_validation_panel
     from repro_rl.run.setup import build_pool
 
-    config = read_config(source, overrides, ("method.name", method))
     if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
@@ -40,12 +73,10 @@ def demo(
     panel = build_pool(config.env).first.panel
     check_validation_panel(panel, config.eval)
     check_panel(panel, config.eval.split, config.eval.tasks, "eval.tasks")
-    folder = make_demos(config, out / "demos")
-    model = run_warmup_stage(config, folder, out / "warmup")
-    config = read_config(source, overrides, ("method.name", method), ("train.init", str(model)))
-    run = run_train_stage(config, out / "train")
-    results = [run_eval_stage(config, run, checkpoint, run) for checkpoint in CHECKPOINTS]
-    show_evals(results)
-    page = build_report([run])
-    say(f"{gain_sentence(results)} Seed {config.seed}, method {config.method.name}.")
-    say(f"Open the report: {page}")
+
+
+def _rows(methods: Sequence[str], results: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The results of all methods for one table: those after the first carry the method's name."""
+    first, *others = zip(methods, results, strict=True)
+    named = [{**row, "name": f"{name}, {row['name']}"} for name, rows in others for row in rows]
+    return [*first[1], *named]

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
@@ -21,7 +22,6 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from repro_rl.errors import visible
-
 
 # What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
 # each, so that tables keep their columns.

@@ -1,7 +1,7 @@
 """Rehearsal: the warmup's labelled reflections, imitated a little beside every RL mini-batch.
 
 RL pays the reflection for the outcome alone, and a judge trained on that forgets the states
-(docs/results.md). Rehearsal shows it the labels of stage 1 again; no RL episode is ever labelled
+(docs/results-sokoban.md). Rehearsal shows it the labels of stage 1 again; no RL episode is ever labelled
 (decision D25).
 """
 

@@ -212,12 +212,6 @@ class SokobanEnv(TextEnv):
             return None
         return best_move(self._room.layout, self._distances, self._player, self._boxes)
 
-    def picture(self) -> str | None:
-        """The board, row by row, in the symbols of the grid style; None before reset."""
-        if self._room is None:
-            return None
-        return text.renderer(self._room.layout, "grid", self.settings.encoding)(self._player, self._boxes)[0]
-
     def vocabulary(self) -> Iterable[str]:
         """Every word of the style with these settings, and the four actions. See ``text.vocabulary``."""
         if self._levels is None:

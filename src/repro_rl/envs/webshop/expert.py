@@ -49,7 +49,7 @@ def best_query(shop: Shop, number: int, queries: Iterable[str], task: str) -> st
     """A query that lists the product on the earliest page; None when none lists it.
 
     Ties are broken by a hash of ``task``. If all demonstrations searched in the same way, only chance would
-    decide whether RL finds another (decision D33; docs/results.md has the measured cost).
+    decide whether RL finds another (decision D33; docs/results-webshop.md has the measured cost).
     """
     pages = {query: page_of(shop.catalogue.search(query.lower()), number) for query in queries if query}
     earliest = min((page for page in pages.values() if page), default=0)

@@ -1,0 +1,51 @@
+"""What the site does to a page before it is rendered (a hook of mkdocs, named in mkdocs.yml).
+
+GitHub and Python-Markdown read lists and tables differently: GitHub needs no blank line before them. The
+pages are written for GitHub, so the blank lines are put in here. Generated parts are filled in as well.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import reference
+
+FENCE = re.compile(r"^\s*(```|~~~)")
+ITEM = re.compile(r"^(\s*)([-*+]|\d+\.) ")
+GENERATED = {"<!-- generated: cli -->": reference.cli, "<!-- generated: settings -->": reference.settings}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    for marker, make in GENERATED.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, make())
+    return "\n".join(separated(markdown.split("\n")))
+
+
+def separated(lines: list[str]) -> Iterator[str]:
+    """The lines with a blank one before every list and table, and items indented as Python-Markdown needs."""
+    fenced, before = False, ""
+    for line in lines:
+        if FENCE.match(line):
+            fenced = not fenced
+        elif not fenced:
+            starts = (ITEM.match(line) and not _continues_list(before)) or (
+                line.startswith("|") and not before.startswith("|")
+            )
+            if starts and before.strip():
+                yield ""
+            nested = re.match(r"^( {2,3})(?=\S)", line)
+            if nested:  # Python-Markdown wants four
+                line = "    " + line.lstrip()
+        yield line
+        before = line
+
+
+def _continues_list(before: str) -> bool:
+    """Whether the line above belongs to a list item."""
+    return bool(ITEM.match(before)) or before.startswith(" ")

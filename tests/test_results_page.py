@@ -1,0 +1,41 @@
+"""docs/results.md: its claims are what the command prints, and it can be read in three minutes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "results.md").read_text()
+
+
+def test_the_claims_are_what_the_command_prints() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "data" / "claims.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = re.search(r"<!-- claims: .*? -->\n(.*?)\n<!-- end of claims -->", PAGE, re.DOTALL)
+    assert shown
+    assert shown[1] == done.stdout.strip()
+    assert {"ahead", "level", "behind"} <= set(re.findall(r"\| (\w+) \|", shown[1])), "wins and losses"
+
+
+def test_it_can_be_read_in_three_minutes() -> None:
+    prose = [line for line in PAGE.splitlines() if not line.startswith(("|", "<!--"))]
+    assert len(" ".join(prose).split()) < 720  # 240 words a minute
+
+
+def test_the_claims_have_a_study() -> None:
+    """Every number of the first table is in a row of the second, which names panel, revision, command."""
+    claims = {int(number) for number in re.findall(r"^\| (\d+) \| .* : ", PAGE, re.MULTILINE)}
+    studies: set[int] = set()
+    for spans in re.findall(r"^\| ([\d–, ]+) \| [^|]* \| [^|]* \| [^|]+ \|$", PAGE, re.MULTILINE):
+        for span in spans.split(","):
+            first, _, last = span.strip().partition("–")
+            studies.update(range(int(first), int(last or first) + 1))
+    assert studies == claims
+    assert claims

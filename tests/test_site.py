@@ -1,0 +1,83 @@
+"""The documentation site: its navigation, its references from the code, and a strict build."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from repro_rl.config import load_config
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def load(name: str) -> ModuleType:
+    """A script of docs/data as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "data" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = re.findall(r"^ +- .*?([\w-]+\.md)$", navigation, re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert {page.name for page in DOCS.glob("*.md")} == set(named)
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    def names(value: object, path: str) -> set[str]:
+        if isinstance(value, dict) and value and path not in {"env.settings"}:
+            return set().union(*(names(v, f"{path}.{k}" if path else k) for k, v in value.items()))
+        return {path}
+
+    listed = set(re.findall(r"^\| `([\w.]+)` \|", load("reference").settings(), re.MULTILINE))
+    assert names(load_config(None).model_dump(mode="json"), "") <= listed
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = load("reference").cli()
+    commands = set(re.findall(r"^#+ repro-rl (.+)$", text, re.MULTILINE))
+    assert {"demo", "train", "eval", "data webshop import"} <= commands
+    assert "`--with`" in text.partition("## repro-rl demo\n")[2].partition("\n## ")[0]
+
+
+def test_lists_and_tables_are_set_apart_for_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "data")
+    site = load("site")
+    page = "Words:\n- one\n  more\n- two\n  - inner\n```\n- code\n```\nA table:\n| a |\n|---|"
+    assert site.on_page_markdown(page).split("\n") == [
+        *("Words:", "", "- one", "    more", "- two", "    - inner", "```", "- code", "```"),
+        *("A table:", "", "| a |", "|---|"),
+    ]
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="the site's tools are not installed: pip install '.[docs]'")
+    pytest.importorskip("mkdocstrings", reason="the site's tools are not installed: pip install '.[docs]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stderr
+    assert (tmp_path / "search" / "search_index.json").exists(), "the search needs no server of others"
+    page = (tmp_path / "reference-settings.html").read_text()
+    assert "method.judge_temperature" in page
+    assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), (
+        "nothing is loaded from elsewhere"
+    )
