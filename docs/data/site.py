@@ -17,7 +17,7 @@ import reference
 
 FENCE = re.compile(r"^\s*(```|~~~)")
 ITEM = re.compile(r"^(\s*)([-*+]|\d+\.) ")
-GENERATED = {"<!-- generated: cli -->": reference.cli, "<!-- generated: settings -->": reference.settings}
+GENERATED = {"<!-- generated: cli -->": reference.cli}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
