@@ -62,6 +62,10 @@ class TrainingStopped(ReproError, RuntimeError):
     """An alarm stopped training. The last good checkpoint is kept."""
 
 
+class CallbackError(ReproError, RuntimeError):
+    """A callback of the user's raised, and the settings say that this stops the run."""
+
+
 class RankLostError(ReproError, ConnectionError):
     """Another rank of the same run failed or was lost; the message says which, where that is known."""
 
@@ -80,6 +84,10 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
         ("train", "training, and models that run here"),
     ),
     "matplotlib": ("plots", "figures"),
+    **{
+        name: (name, f"the tracker {name} (train.trackers)")
+        for name in ("tensorboard", "wandb", "mlflow", "trackio")
+    },
 }
 
 

@@ -65,6 +65,7 @@ def compare(
 ) -> None:
     """Compare methods over seeds: one warm start a seed, equal budgets, paired statistics, a page."""
     from repro_rl.study.folder import check_same, go_to_base
+    from repro_rl.study.preflight import check_study
 
     names, settings = split_words(words or [])
     changes: dict[str, Any] = {
@@ -86,6 +87,8 @@ def compare(
     if dry_run:
         _print_commands(study, out)
         return
+    for line in check_study(study):
+        say(f"Careful: {line}")
     failures, ready = _run_stages(study, out, jobs, only)
     problem: DataError | None = None
     if only is not Only.sweep:

@@ -28,8 +28,9 @@ def demo(
     """The whole method on one environment: demonstrations, warmup, RePro-PO, evaluation, report."""
     from repro_rl.policy.precision import resolve_device
     from repro_rl.report import build_report
-    from repro_rl.run.preflight import check_panel, check_validation_panel
+    from repro_rl.run.panels import Use, check_panels
     from repro_rl.run.setup import build_pool
+    from repro_rl.run.trackers import check_callbacks
 
     config = read_config(source, overrides, ("method.name", method))
     if not environments_work([config.env.name], config.env.settings, short=True):
@@ -38,8 +39,8 @@ def demo(
         )
     resolve_device(config.policy.device)  # and not when the demonstrations are there
     panel = build_pool(config.env).first.panel
-    check_validation_panel(panel, config.eval)
-    check_panel(panel, config.eval.split, config.eval.tasks, "eval.tasks")
+    check_panels(config, panel, set(Use))  # the training says what cannot be meant
+    check_callbacks(config.train)
     folder = make_demos(config, out / "demos")
     model = run_warmup_stage(config, folder, out / "warmup")
     config = read_config(source, overrides, ("method.name", method), ("train.init", str(model)))

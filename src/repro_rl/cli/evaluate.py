@@ -43,7 +43,7 @@ def eval_command(
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
     from repro_rl.run.alarms import evaluation_alarms
-    from repro_rl.run.preflight import eval_contradictions
+    from repro_rl.run.panels import eval_contradictions
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
