@@ -68,13 +68,17 @@ def test_every_event_reaches_every_callback_with_a_row_of_its_own():
     calls.checkpoint(3, Path("checkpoints/00003"))
     calls.end(None)
     calls.end(OSError())  # once only
-    assert one.events == two.events == [
-        ("start", "train"),
-        ("evaluation", 3, {"eval/success": 0.5, "eval/tasks": 10}),
-        ("row", 3),
-        ("checkpoint", 3, "00003"),
-        ("end", None),
-    ]
+    assert (
+        one.events
+        == two.events
+        == [
+            ("start", "train"),
+            ("evaluation", 3, {"eval/success": 0.5, "eval/tasks": 10}),
+            ("row", 3),
+            ("checkpoint", 3, "00003"),
+            ("end", None),
+        ]
+    )
     assert row["iteration"] == 3
 
 

@@ -6,6 +6,7 @@ from repro_rl.cli import (  # noqa: F401
     demo,
     doctor,
     evaluate,
+    panel,
     pilot,
     plan,
     play,

@@ -141,7 +141,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
 
     ``changes``: what replaces the study's own; None or empty leaves it. Raises ConfigError for several names.
     """
-    from repro_rl.study.definition import Study, load_study
+    from repro_rl.study.definition import load_study, study_of
     from repro_rl.study.folder import check_own, read_study
 
     if len(names) > 1:
@@ -151,7 +151,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
         return load_study(names[0], **changes)
     if present is not None and not any(changes.values()):
         check_own(out, present, allowed)
-        return Study.model_validate(present["study"])
+        return study_of(present["study"])
     if not changes["methods"]:
         changes = {**changes, "methods": DEFAULT_METHODS}
     return load_study(None, **changes)

@@ -57,7 +57,7 @@ def validation_panel(section: EvalSection, panel: PanelOf) -> TaskPanel:
 
 
 def sized_panel(panel: PanelOf, split: str, tasks: int, split_setting: str, tasks_setting: str) -> TaskPanel:
-    """The first ``tasks`` of a split. Raises TaskError, naming the setting, where it is unknown or too small."""
+    """The first ``tasks`` of a split. Raises TaskError naming the setting that is wrong."""
     whole = split_panel(panel, split, split_setting)
     if tasks > len(whole):
         there = len(whole)

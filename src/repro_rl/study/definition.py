@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from repro_rl.config import METHODS, RunConfig, Section, load_config
+from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import is_yaml_file, read_named, yaml_names
 from repro_rl.errors import ConfigError, did_you_mean
@@ -28,6 +28,7 @@ AFTER_WARMUP = (
     *("train.", "method.", "method=", "alarms."),
     *("eval.tasks", "eval.split", "eval.rollouts", "eval.temperature"),
 )
+REPORTING = ("train.trackers", "train.tracking", "train.callback")  # where runs report to: warm starts too
 # Credit rules without a step part that a discount or a weight of it could change.
 WHOLE_EPISODES = (
     *(
@@ -212,7 +213,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     if added:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
     try:
-        study = Study.model_validate(data)
+        study = study_of(data)
     except ValidationError as error:
         raise ConfigError(f"{name}: {readable(error, Study)}") from error
     try:
@@ -220,6 +221,23 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     except ConfigError as error:
         raise error if source is None else ConfigError(f"{name}: {error}") from error
     return study
+
+
+def study_of(data: dict[str, Any]) -> Study:
+    """A study from its keys; plugins are imported first, since arms may name what they register.
+
+    ``plugins`` are those of the recipe, and of ``set`` of the study and its arms. Raises ConfigError and
+    pydantic's ValidationError.
+    """
+    modules = read_settings(data.get("recipe")).get("plugins", [])
+    import_plugins(modules)
+    arms = data.get("methods")
+    owners = [data, *(item for item in (arms if isinstance(arms, list) else ()) if isinstance(item, dict))]
+    for setting in (text for owner in owners for text in _overrides(owner.get("set")) or []):
+        key, _, value = str(setting).partition("=")
+        if key.strip() == "plugins":
+            import_plugins(yaml.safe_load(value))
+    return Study.model_validate(data)
 
 
 def check_settings(study: Study) -> None:

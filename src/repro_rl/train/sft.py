@@ -91,9 +91,10 @@ def run_warmup(
     """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
-    computes a share of every gradient. Raises PreflightError without demonstrations, for too small token budgets, and when another process writes ``out``; ConfigError
-    when ``out`` is of other settings, RankLostError when another rank failed or was lost. When it is
-    interrupted, or a file cannot be written (OSError), the last finished update is saved first if possible.
+    computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
+    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings,
+    RankLostError when another rank failed or was lost. When it is interrupted, or a file cannot be written
+    (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
     with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):

@@ -81,8 +81,8 @@ def test_how_a_run_ended_is_told(tmp_path, error, outcome):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_every_row_once_and_in_order_whatever_is_killed_or_fails(tmp_path_factory, data):
-    """Commands are killed after some row, and go on at a checkpoint; the tracker loses its last rows in a kill,
-    and is away now and then. After a command that ends well it has each row once."""
+    """Commands are killed after some row, and go on at a checkpoint; in a kill the tracker loses its last
+    rows, and it is away now and then. After a command that ends well it has each row once."""
     folder, kept, log = tmp_path_factory.mktemp("run"), [], []
     for number in range(data.draw(st.integers(0, 4), "kills")):
         start = data.draw(st.integers(0, len(log)), "checkpoint")

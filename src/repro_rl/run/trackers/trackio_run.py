@@ -38,10 +38,8 @@ class RunTracker:
 
     def add(self, iteration: int, metrics: Mapping[str, float], tables: Mapping[str, Table]) -> None:
         """See ``Tracker.add``."""
-        import pandas
-
         made = {
-            name: self._trackio.Table(dataframe=pandas.DataFrame(table.rows, columns=list(table.columns)))
+            name: self._trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
             for name, table in tables.items()
         }
         self._run.log({**metrics, **made}, step=iteration)

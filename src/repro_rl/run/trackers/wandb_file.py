@@ -1,7 +1,7 @@
 """Reads what a run has written into W&B's own file (``run-ID.wandb``), for which the package has no reader.
 
-The file is a log of LevelDB's format (github.com/google/leveldb/blob/main/doc/log_format.md) behind a header of
-7 bytes; its records are the package's protocol buffers.
+The file is a log of LevelDB's format (github.com/google/leveldb/blob/main/doc/log_format.md) behind a header
+of 7 bytes; its records are the package's protocol buffers.
 """
 
 from __future__ import annotations

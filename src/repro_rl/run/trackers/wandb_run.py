@@ -26,7 +26,7 @@ class RunTracker:
         mode = "offline" if run.offline else os.environ.get("WANDB_MODE", "online")
         if mode == "online" and not self._wandb.api.api_key:
             raise RuntimeError(
-                "no account is known here; run 'wandb login', or set train.tracking.offline=true or WANDB_MODE"
+                "no account is known here; run 'wandb login', or set train.tracking.offline=true"
             )
         self._run = self._wandb.init(
             project=run.project,
