@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,10 @@ def test_a_run_keeps_its_key_and_another_one_gets_another(tmp_path):
         feed.on_start(info(folder, continues=continues))
         keys.append(feed.run.key)
     assert keys[0] == keys[1] != keys[2]
+    other = TrackerCallback("mlflow", TrackingSection(), lambda name: Memory([]))
+    other.on_start(info(tmp_path / "a"))
+    written = json.loads((tmp_path / "a" / "trackers.json").read_text())
+    assert written == {"wandb": keys[2], "mlflow": other.run.key}
     (tmp_path / "a" / "trackers.json").write_text('{"wandb": 7}')
     with pytest.raises(DataError, match=r"trackers\.json"):
         callback([]).on_start(info(tmp_path / "a", continues=True))

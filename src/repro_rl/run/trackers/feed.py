@@ -112,8 +112,8 @@ class TrackerCallback(Callback):
 def tracked_run(name: str, section: TrackingSection, run: RunInfo) -> TrackedRun:
     """What a tracker is told; its key is kept in the run folder. Raises DataError for a broken file there."""
     path = run.folder / KEYS_FILE
-    keys = check_record(dict[str, str], read_json_if_any(path) if run.continues else {}, file=path)
-    if name not in keys:
+    keys = check_record(dict[str, str], read_json_if_any(path), file=path)
+    if name not in keys or not run.continues:  # the other trackers have theirs in the same file
         keys[name] = secrets.token_hex(8)
         write_json(path, keys)
     return TrackedRun(
