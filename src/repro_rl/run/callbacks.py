@@ -10,6 +10,7 @@ import importlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +52,7 @@ class Callback:
         """An iteration (of a warmup: an update) is done and its row is in metrics.jsonl."""
 
     def on_evaluation(self, iteration: int, metrics: Row) -> None:
-        """A validation is done: ``eval/success`` and ``eval/tasks``, which the next row has too."""
+        """A validation is done: ``eval/success`` and, in RL, ``eval/tasks``, as in the next row."""
 
     def on_episodes(self, iteration: int, episodes: Sequence[Row]) -> None:
         """Episodes that are recorded (``train.record_every``), as in docs/metrics.md; before their row."""
@@ -144,7 +145,7 @@ class Callbacks:
     def start(self, run: RunInfo) -> None:
         """See ``Callback.on_start``."""
         self.started = True
-        self._call("on_start", lambda callback: callback.on_start(run))
+        self._call("on_start", lambda callback: callback.on_start(deepcopy(run)))
 
     def row(self, row: Row) -> None:
         """See ``Callback.on_row``."""
