@@ -115,7 +115,7 @@ def test_warm_starts_report_to_the_trackers_too():
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """A module of a user's that registers the method ``mine-21``."""
-    text = "import repro_rl\nrepro_rl.register_method('mine-21')({'credit': 'grpo', 'reflect': False})\n"
+    text = "import repro_rl\nrepro_rl.register_method('mine-21', {'credit': 'grpo', 'reflect': False})\n"
     (tmp_path / "plugin_21.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
