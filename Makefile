@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 VERL_VENV ?= .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
 VERL_OUT ?= runs/verl-smoke
+TRACKERS_VENV ?= .venv-trackers
+TRACKERS_BIN := $(TRACKERS_VENV)/bin
 TRL_VENV ?= .venv-trl
 TRL_BIN := $(TRL_VENV)/bin
 ADAPTERS_VENV ?= .venv-adapters
@@ -26,6 +28,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint setup docs bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
 .PHONY: openenv-setup openenv-check verifiers-setup verifiers-check adapters-setup adapters-check
+.PHONY: trackers-setup trackers-check
 .PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
 setup: $(VENV)/.ready
@@ -123,6 +126,19 @@ $(ADAPTERS_VENV)/.ready: pyproject.toml constraints.txt
 	$(ADAPTERS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[skyrl]' pytest hypothesis
 	@touch $@
 
+trackers-setup: $(TRACKERS_VENV)/.ready  ## an environment of its own with all experiment trackers (docs/trackers.md)
+
+$(TRACKERS_VENV)/.ready: pyproject.toml constraints.txt constraints-trackers.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(TRACKERS_VENV)
+	$(TRACKERS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(TRACKERS_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-c constraints-trackers.txt -e '.[trackers]' pytest hypothesis
+	@touch $@
+
+trackers-check: trackers-setup  ## TensorBoard, W&B offline, MLflow and Trackio: a killed run that goes on is one run there
+	$(TRACKERS_BIN)/python -m pytest tests/run/trackers
+
 bench: setup
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
@@ -143,5 +159,5 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV) $(DOCS_VENV)
-	rm -rf site runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV)
+	rm -rf $(TRACKERS_VENV) $(DOCS_VENV) site runs .pytest_cache .mypy_cache .ruff_cache

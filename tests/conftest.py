@@ -47,9 +47,10 @@ def own_registries() -> Iterator[None]:
     from repro_rl.credit import CREDIT, SOURCES
     from repro_rl.demos import ANNOTATORS
     from repro_rl.envs.base import ENVS
+    from repro_rl.run.callbacks import CALLBACKS
 
     with ExitStack() as stack:
-        for registry in (ENVS, CREDIT, SOURCES, METHODS, ANNOTATORS):
+        for registry in (ENVS, CREDIT, SOURCES, METHODS, ANNOTATORS, CALLBACKS):
             stack.enter_context(registry.isolated())
         yield
 

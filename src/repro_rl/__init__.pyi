@@ -62,6 +62,7 @@ from .rollout.context import (
     make_context as make_context,
 )
 from .rollout.record import read_trajectories as read_trajectories, write_trajectories as write_trajectories
+from .run.callbacks import Callback as Callback, RunInfo as RunInfo, register_callback as register_callback
 from .run.loading import LoadedRun as LoadedRun, load_run as load_run
 from .run.model_paths import find_model as find_model
 from .run.setup import Setup as Setup, set_up as set_up

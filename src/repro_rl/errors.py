@@ -63,6 +63,10 @@ class TrainingStopped(ReproError, RuntimeError):
     """An alarm stopped training. The last good checkpoint is kept."""
 
 
+class CallbackError(ReproError, RuntimeError):
+    """A callback of the user's raised, and the settings say that this stops the run."""
+
+
 class RankLostError(ReproError, ConnectionError):
     """Another rank of the same run failed or was lost; the message says which, where that is known."""
 
@@ -84,6 +88,10 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
     **dict.fromkeys(("openenv", "fastapi", "uvicorn"), ("openenv", "environments as OpenEnv servers")),
     "verifiers": ("verifiers", "environments as tasksets of verifiers"),
     "skyrl_gym": ("skyrl", "the environments in SkyRL-Gym"),
+    **{
+        name: (name, f"the tracker {name} (train.trackers)")
+        for name in ("tensorboard", "wandb", "mlflow", "trackio")
+    },
 }
 
 

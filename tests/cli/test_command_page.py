@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cli.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM: Any = typer.main.get_command(app)
+# Whose words are not settings of a run, but an environment's.
+NO_SETTINGS = ("play", "doctor", "list", "settings", "show", "export")
 # Words of a page that stand for the reader's own.
 PLACEHOLDERS = re.compile(r"…|\.\.\.|[A-Z]{4,}|\$|<|\[")
 
@@ -84,7 +86,7 @@ def test_a_printed_command_is_one_that_there_is(page: str, line: str) -> None:
         assert source in recipe_names() or (ROOT / "src/repro_rl/recipes/verl" / f"{source}.yaml").exists(), (
             line
         )
-    for word in overrides if command.name not in ("play", "doctor", "list", "settings") else []:
+    for word in overrides if command.name not in NO_SETTINGS else []:
         key, sign, _ = str(word).partition("=")
         if sign and not PLACEHOLDERS.search(key) and not key.startswith("env.settings"):
             assert type_of(RunConfig, key.split(".")) is not None, f"{page}: no setting {key!r} in: {line}"

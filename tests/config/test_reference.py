@@ -77,7 +77,9 @@ def test_types_and_defaults_are_written_for_people() -> None:
 
 
 def test_a_section_a_setting_an_environment_and_a_wrong_name() -> None:
-    assert [found.name for found in reference.find_sections("train")] == ["train", "train.loss", "train.kl"]
+    assert [found.name for found in reference.find_sections("train")] == [
+        *("train", "train.loss", "train.kl", "train.tracking"),
+    ]
     (found,) = reference.find_sections("train.lr")
     assert [row.name for row in found.settings] == ["train.lr"]
     (found,) = reference.find_sections("sokoban")

@@ -117,6 +117,7 @@ def _names(section: type[BaseModel], prefix: str = "") -> list[str]:
 
 def test_no_setting_of_the_kinds_that_need_trust_is_forgotten() -> None:
     words = ("url", "key_env", "cache", "plugin", "code", "_dir", "weights", "extra", "command", "module")
+    words += ("callbacks", "trackers", "address", "eval.panel")
     harmless = {  # sizes and numbers
         *("policy.max_cache_tokens", "policy.static_cache", "policy.vllm.cache_gb"),
         *("warmup.weight_decay", "train.weight_decay"),

@@ -17,7 +17,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 # The order of `repro-rl --help`, whatever the order of the imports.
 COMMANDS = (
     *("demos", "warmup", "train", "eval", "report", "doctor", "play", "demo"),
-    *("compare", "pilot", "plan", "progress", "view", "data", "verl"),
+    *("compare", "pilot", "plan", "progress", "view", "panel", "data", "verl"),
     *("list", "settings", "new"),
 )
 

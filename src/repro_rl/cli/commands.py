@@ -7,6 +7,7 @@ from repro_rl.cli import (  # noqa: F401
     doctor,
     evaluate,
     new,
+    panel,
     pilot,
     plan,
     play,

@@ -65,6 +65,7 @@ def compare(
 ) -> None:
     """Compare methods over seeds: one warm start a seed, equal budgets, paired statistics, a page."""
     from repro_rl.study.folder import check_same, go_to_base
+    from repro_rl.study.preflight import check_study
 
     names, settings = split_words(words or [])
     changes: dict[str, Any] = {
@@ -86,6 +87,8 @@ def compare(
     if dry_run:
         _print_commands(study, out)
         return
+    for line in check_study(study):
+        say(f"Careful: {line}")
     failures, ready = _run_stages(study, out, jobs, only)
     problem: DataError | None = None
     if only is not Only.sweep:
@@ -138,7 +141,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
 
     ``changes``: what replaces the study's own; None or empty leaves it. Raises ConfigError for several names.
     """
-    from repro_rl.study.definition import Study, load_study
+    from repro_rl.study.definition import load_study, study_of
     from repro_rl.study.folder import check_own, read_study
 
     if len(names) > 1:
@@ -148,7 +151,7 @@ def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
         return load_study(names[0], **changes)
     if present is not None and not any(changes.values()):
         check_own(out, present, allowed)
-        return Study.model_validate(present["study"])
+        return study_of(present["study"])
     if not changes.get("methods"):
         changes = {**changes, "methods": DEFAULT_METHODS}
     return load_study(None, **changes)

@@ -62,8 +62,9 @@ def demo(
 def _check(config: RunConfig) -> None:
     """What would stop a later stage stops the command now. Raises ReproError."""
     from repro_rl.policy.precision import resolve_device
-    from repro_rl.run.preflight import check_panel, check_validation_panel
+    from repro_rl.run.panels import Use, check_panels
     from repro_rl.run.setup import build_pool
+    from repro_rl.run.trackers import check_callbacks
 
     if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
         raise ReproError(
@@ -71,8 +72,8 @@ def _check(config: RunConfig) -> None:
         )
     resolve_device(config.policy.device)  # and not when the demonstrations are there
     panel = build_pool(config.env).first.panel
-    check_validation_panel(panel, config.eval)
-    check_panel(panel, config.eval.split, config.eval.tasks, "eval.tasks")
+    check_panels(config, panel, set(Use))  # the training says what cannot be meant
+    check_callbacks(config.train)
 
 
 def _rows(methods: Sequence[str], results: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ OPTIONAL = {
     "peft": "low-rank adapters, policy.lora",
     "gguf": "models in GGUF files",
     "bitsandbytes": "8-bit optimizer, train.optimizer=adamw8bit",
+    **{name: f"train.trackers=[{name}]" for name in ("tensorboard", "wandb", "mlflow", "trackio")},
     "en_core_web_lg": "the original's tagger of WebShop titles",
 }
 

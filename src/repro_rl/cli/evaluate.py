@@ -43,7 +43,8 @@ def eval_command(
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
     from repro_rl.run.alarms import evaluation_alarms
-    from repro_rl.run.preflight import eval_contradictions
+    from repro_rl.run.panels import eval_contradictions, eval_panel
+    from repro_rl.run.setup import build_pool
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
@@ -55,6 +56,7 @@ def eval_command(
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
     for line in eval_contradictions(config):
         say(f"Careful: {line}")
+    eval_panel(config.eval, build_pool(config.env).first.panel)  # before a model is converted or paid for
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     show_evals([result])
     for line in evaluation_alarms(result):

@@ -69,6 +69,8 @@ def pilot(
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
+    from repro_rl.run.panels import Use, check_panels, warmup_validates
+    from repro_rl.run.setup import build_pool
     from repro_rl.study.pilot import find_conditions, seed_config
     from repro_rl.study.pilot_results import PilotRuns, pilot_data
 
@@ -76,6 +78,9 @@ def pilot(
     chosen = find_conditions(names)
     base, warms_up = _read_config(overrides or [], source, model, chosen)
     numbers = list(dict.fromkeys(parse_seeds(seeds)))
+    uses = {Use.EVAL, *(() if demos_folder else (Use.DEMOS,)), *(warmup_validates(base) if warms_up else ())}
+    for line in check_panels(base, build_pool(base.env).first.panel, uses):
+        say(f"Careful: {line}")
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
     if not warms_up:
         agent, name = _find_agent(model or base.policy.model, checkpoint)

@@ -29,6 +29,7 @@ from repro_rl.config.sections import (
     TrainSection,
     WarmupSection,
 )
+from repro_rl.config.tracking import TrackingSection
 from repro_rl.config.values import env_values
 from repro_rl.config.vllm import VllmSection, VllmServerSection
 from repro_rl.settings import Section
@@ -52,6 +53,7 @@ __all__ = [
     "RunConfig",
     "Section",
     "TinySection",
+    "TrackingSection",
     "TrainSection",
     "VllmSection",
     "VllmServerSection",

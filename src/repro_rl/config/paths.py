@@ -16,7 +16,7 @@ from repro_rl.files import read_json_if_any
 
 BASE = "paths_from"  # in manifest.json
 # Settings that are always paths, and those that may name something else, such as a model of the hub.
-PATHS = ("prompt.template_dir", "train.demos", "api.cache", "policy.vllm.server.weights")
+PATHS = ("prompt.template_dir", "train.demos", "api.cache", "policy.vllm.server.weights", "eval.panel")
 MODELS = ("policy.model", "train.init")
 ENV = "env.settings"  # a text in it is a path where something is there by this name
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
 from repro_rl.errors import ConfigError
 from repro_rl.losses.settings import LossSection
@@ -301,6 +302,17 @@ class TrainSection(Section):
     keep: int = Field(2, gt=0, description="newest checkpoints that are kept besides the best")
     eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
     record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
+    trackers: list[TrackerName] = Field(
+        default=[],
+        description="where metrics are sent beside metrics.jsonl (docs/trackers.md); also in warmup",
+    )
+    tracking: TrackingSection = TrackingSection()
+    callbacks: list[str] = Field(
+        default=[], description="code of yours that is told of the run: package.module:Class, or registered"
+    )
+    callback_errors: Literal["warn", "stop"] = Field(
+        "warn", description="what an exception in a callback does: it is reported, or ends the run"
+    )
     peer_timeout: float = Field(1800.0, gt=0, description="longest wait for another process, in seconds")
 
 
@@ -322,6 +334,10 @@ class EvalSection(Section):
 
     split: str = Field("test", description="tasks that checkpoints are evaluated on")
     tasks: int = Field(500, gt=0, description="number of tasks, the first of the split")
+    panel: Path | None = Field(
+        None,
+        description="a file made by 'repro-rl panel export': its tasks, in place of split and tasks",
+    )
     rollouts: int = Field(1, gt=0, description="rollouts a task")
     temperature: float = Field(0.4, ge=0, description="of sampling; 0: the most likely token")
     seed: int = Field(1234, ge=0, description="of sampling, whatever the run's seed is")

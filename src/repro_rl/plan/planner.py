@@ -16,6 +16,7 @@ from repro_rl.plan.probe import probe_estimate
 from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, TokenTable, count_tokens, find_codec
 from repro_rl.plan.training_setup import training_setup
 from repro_rl.plan.workload import KnownLengths, Workload, allows_thoughts, iteration_work
+from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.setup import set_up
 
 SPECIAL_TOKENS = 3  # of the tiny model's tokenizer
@@ -54,7 +55,7 @@ def make_plan(
 ) -> Plan:
     """Plan ``config`` for ``devices``; ``log`` gets a line for every measurement of a probe.
 
-    Raises ConfigError where the model's shape is unknown.
+    Raises ConfigError where the model's shape is unknown, and what ``check_panels`` raises.
     """
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +72,7 @@ def make_plan(
         codec = find_codec(options.tokenizer, (train.init, policy.model), policy.chat, policy.thinking)
         if codec is None:
             notes.append(NO_TOKENIZER)
+        notes += check_panels(config, env.panel, {Use.TRAIN, *validates(config)})
         tasks = _sample(env.panel(train.split).ids, options.tasks)
         chat = config.prompt.context == "chat"
         table = count_tokens(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import EvalSection, PromptSection, RunConfig, TrainSection
+from repro_rl.config import PromptSection, RunConfig
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS
-from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import ConfigError, DataError, PreflightError, TaskError, UnknownNameError
+from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
@@ -85,82 +83,6 @@ def check_thinking(prompt: PromptSection, template: ChatTemplate) -> None:
             f"policy.thinking is true, but the chat template of {template.name} has no such switch; set "
             "policy.thinking=false. prompt.think alone decides whether answers hold thoughts."
         )
-
-
-def check_panel(panel: Callable[[str], TaskPanel], split: str, tasks: int, setting: str) -> None:
-    """A panel must have the tasks that are asked for. Raises TaskError naming the setting."""
-    there = len(panel(split))
-    if tasks > there:
-        raise TaskError(
-            f"{setting} is {tasks}, but the split {split!r} has {there} tasks; set {setting}={there} or less."
-        )
-
-
-def check_validation_panel(panel: Callable[[str], TaskPanel], section: EvalSection) -> None:
-    """Raises TaskError for a validation that would fail."""
-    check_panel(panel, section.validation_split, section.validation_tasks, "eval.validation_tasks")
-
-
-def check_training_panels(
-    panel: Callable[[str], TaskPanel], section: EvalSection, train: TrainSection
-) -> list[str]:
-    """The panels of a training run, before it starts.
-
-    Raises TaskError for a validation that would fail. Returns warnings: of an evaluation after the run that
-    would fail, which can be mended then, and of more groups than tasks.
-    """
-    check_validation_panel(panel, section)
-    found = []
-    there = len(panel(train.split))
-    if train.groups > there:
-        found.append(
-            f"train.groups is {train.groups}, but the split {train.split!r} has {there} tasks, so an "
-            "iteration plays some of them more than once."
-        )
-    try:
-        check_panel(panel, section.split, section.tasks, "eval.tasks")
-    except (TaskError, DataError) as error:
-        found.append(f"'repro-rl eval' of this run will fail: {error}")
-    return found
-
-
-def eval_contradictions(config: RunConfig) -> list[str]:
-    """What the settings of evaluations say that cannot be meant, each as a sentence."""
-    section, train, warmup = config.eval, config.train, config.warmup
-    checks = (
-        (
-            section.rollouts > 1 and section.temperature == 0,
-            f"eval.rollouts is {section.rollouts}, but at eval.temperature=0 all rollouts of a task are the "
-            "same: set eval.rollouts=1, or a temperature",
-        ),
-        (
-            section.split == train.split,
-            f"eval.split and train.split are both {section.split!r}: success on tasks of the training is no "
-            "success on new ones",
-        ),
-        (
-            section.validation_split == section.split,
-            f"eval.validation_split and eval.split are both {section.split!r}: the best checkpoint is chosen "
-            "on the tasks that it is evaluated on, which flatters it",
-        ),
-        (
-            section.validation_split == train.split,
-            f"eval.validation_split and train.split are both {train.split!r}: checkpoints are chosen on the "
-            "tasks that they were trained on",
-        ),
-        (
-            warmup.target_success is not None
-            and warmup.updates < next_check(warmup.forward_from, warmup.check_every),
-            f"warmup.target_success is {warmup.target_success}, but of {warmup.updates} updates none is "
-            f"checked (warmup.check_every={warmup.check_every}, forward_from={warmup.forward_from})",
-        ),
-    )
-    return [f"{text}." for wrong, text in checks if wrong]
-
-
-def next_check(begin: int, every: int) -> int:
-    """The first multiple of ``every`` after ``begin``."""
-    return (begin // every + 1) * every
 
 
 def check_names(config: RunConfig) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro_rl.config import (
     EnvSection,
@@ -25,7 +25,7 @@ from repro_rl.credit import ReflectionChoice
 from repro_rl.dist.ranks import JoinSettings, Ranks, join
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import CheckpointError, PreflightError
+from repro_rl.errors import CheckpointError, PreflightError, TaskError
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.model_source import find_source
@@ -34,6 +34,7 @@ from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.run.api_model import api_policy
 from repro_rl.run.model_paths import start_model
+from repro_rl.run.panels import eval_panel, validation_panel
 from repro_rl.run.preflight import check_model_text
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
@@ -66,8 +67,18 @@ class Setup:
 
     def validation_panel(self) -> TaskPanel:
         """The fixed tasks that settings and checkpoints are chosen on."""
-        section = self.config.eval
-        return self.panel(section.validation_split, section.validation_tasks)
+        return validation_panel(self.config.eval, self.pool.first.panel)
+
+    def eval_panel(self) -> TaskPanel:
+        """The fixed tasks that models are evaluated on, see ``panels.eval_panel``."""
+        return eval_panel(self.config.eval, self.pool.first.panel)
+
+    def validation_manifest(self) -> dict[str, dict[str, Any]]:
+        """The validation panel for a run's manifest; nothing where there is none, and nobody validates."""
+        try:
+            return {"validation": self.validation_panel().manifest()}
+        except TaskError:
+            return {}
 
     def action_sampling(self, temperature: float) -> SamplingSettings:
         """Of completions that act."""

@@ -29,6 +29,7 @@ AFTER_WARMUP = (
     *("train.", "method.", "method=", "alarms."),
     *("eval.tasks", "eval.split", "eval.rollouts", "eval.temperature"),
 )
+REPORTING = ("train.trackers", "train.tracking", "train.callback")  # where runs report to: warm starts too
 # Credit rules without a step part that a discount or a weight of it could change.
 WHOLE_EPISODES = (
     *(
@@ -225,7 +226,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
     _import_plugins(data)
     try:
-        study = Study.model_validate(data)
+        study = study_of(data)
     except ValidationError as error:
         raise ConfigError(f"{name}: {readable(error, Study)}") from error
     try:
@@ -233,6 +234,23 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     except ConfigError as error:
         raise error if source is None else ConfigError(f"{name}: {error}") from error
     return study
+
+
+def study_of(data: dict[str, Any]) -> Study:
+    """A study from its keys; plugins are imported first, since arms may name what they register.
+
+    ``plugins`` are those of the recipe, and of ``set`` of the study and its arms. Raises ConfigError and
+    pydantic's ValidationError.
+    """
+    modules = read_settings(data.get("recipe")).get("plugins", [])
+    import_plugins(modules)
+    arms = data.get("methods")
+    owners = [data, *(item for item in (arms if isinstance(arms, list) else ()) if isinstance(item, dict))]
+    for setting in (text for owner in owners for text in _overrides(owner.get("set")) or []):
+        key, _, value = str(setting).partition("=")
+        if key.strip() == "plugins":
+            import_plugins(yaml.safe_load(value))
+    return Study.model_validate(data)
 
 
 def check_settings(study: Study) -> None:

@@ -24,7 +24,6 @@ from repro_rl.rollout.counts import failures, rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
-from repro_rl.run.preflight import check_panel
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
 from repro_rl.study.progress import progress_quality
@@ -63,7 +62,7 @@ def evaluate(
     policy: Policy | None = None,
     hooks: EvalHooks | None = None,
 ) -> dict[str, Any]:
-    """Play ``eval.tasks`` tasks of ``eval.split`` and judge every episode.
+    """Play ``eval.tasks`` tasks of ``eval.split``, or those of ``eval.panel``, and judge every episode.
 
     ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails
     its episode, which counts as not won; when no call at all got a text, that is an ApiError and there is no
@@ -79,14 +78,14 @@ def evaluate(
     """
     setup, model, hooks = set_up(config), Path(model), hooks or EvalHooks()
     check_context(config.prompt, model)
-    check_panel(setup.pool.first.panel, config.eval.split, config.eval.tasks, "eval.tasks")
+    panel = setup.eval_panel()
     with ExitStack() as stack:
         if request.out is not None:
             writing = partial(_writing, Path(request.out), request.name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
-        return _evaluate(setup, model, policy, request, hooks)
+        return _evaluate(setup, model, policy, panel, request, hooks)
 
 
 @contextmanager
@@ -99,12 +98,11 @@ def _writing(out: Path, name: str) -> Iterator[None]:
 
 
 def _evaluate(
-    setup: Setup, model: Path, policy: Policy, request: EvalRequest, hooks: EvalHooks
+    setup: Setup, model: Path, policy: Policy, panel: TaskPanel, request: EvalRequest, hooks: EvalHooks
 ) -> dict[str, Any]:
     """See ``evaluate``."""
     config = setup.config
     out = None if request.out is None else Path(request.out)
-    panel = setup.panel(config.eval.split, config.eval.tasks)
     unfinished = None
     if out is not None:
         key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
@@ -202,7 +200,7 @@ def _settings_of(config: RunConfig, panel: TaskPanel) -> dict[str, Any]:
         "run_seed": config.seed,
         "panel": panel.label(),
         "digest": panel.digest,
-        "split": section.split,
+        "split": panel.split,
         "tasks": len(panel),
         "rollouts_per_task": section.rollouts,
         "temperature": section.temperature,
@@ -239,7 +237,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     content = manifest(
         config,
         agent=str(model),
-        panels={config.eval.split: panel.manifest()},
+        panels={panel.split: panel.manifest()},
         environment=setup.pool.first.describe(),
     )
     write_manifest(out, content)

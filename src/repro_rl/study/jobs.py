@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig
-from repro_rl.study.definition import AFTER_WARMUP, Arm, Evaluation, Study, grid, label, resolved, run_config
+from repro_rl.study.definition import (
+    AFTER_WARMUP,
+    REPORTING,
+    Arm,
+    Evaluation,
+    Study,
+    grid,
+    label,
+    resolved,
+    run_config,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,8 @@ def warm_job(study: Study, out: Path, item: Arm | None, seed: int) -> Job:
     own = item.own_warm_start() if item else []
     name = f"warm-{item.name}-seed{seed}" if item and own else f"warm-seed{seed}"
     folder = out / "warm" / (f"{item.name}-seed{seed}" if item and own else f"seed{seed}")
-    settings = [*(s for s in study.set if not s.startswith(AFTER_WARMUP)), *own]
+    shared = [s for s in study.set if s.startswith(REPORTING) or not s.startswith(AFTER_WARMUP)]
+    settings = [*shared, *own]
     updates = resolved(study.recipe, *settings).warmup.updates
     settings.insert(0, f"seed={seed}")
     demos, warmup = str(folder / "demos"), str(folder / "warmup")

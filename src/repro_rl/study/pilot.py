@@ -19,6 +19,7 @@ from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.run.folder import manifest, open_run, write_manifest
 from repro_rl.run.model_paths import read_manifest
+from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 from repro_rl.study.evaluation_file import read_evaluation
@@ -114,7 +115,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
             f"of {agent} (weights {weights or 'to be made there'}); use another folder."
         )
     pool = build_pool(config.env)
-    panel = pool.first.panel(config.eval.split).head(config.eval.tasks)
+    panel = eval_panel(config.eval, pool.first.panel)
     if earlier_agent is None:
         write_manifest(
             out,
@@ -122,7 +123,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
                 config,
                 agent=agent,
                 weights=weights,
-                panels={config.eval.split: panel.manifest()},
+                panels={panel.split: panel.manifest()},
                 environment=pool.first.describe(),
             ),
         )

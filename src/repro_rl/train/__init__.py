@@ -3,9 +3,10 @@
 from repro_rl.rollout.samples import SampleFormat, make_sample
 from repro_rl.train.batch import Batch, Collation, Row, merge, single_row, trained_tokens
 from repro_rl.train.imitation import ImitationData, PromptModes, imitation_batches, imitation_data
+from repro_rl.train.loop import run_training
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
 from repro_rl.train.optimizers import build_optimizer
-from repro_rl.train.rl import RLRun, run_training
+from repro_rl.train.rl import RLRun
 from repro_rl.train.schedule import ReflectionSampling, minibatch_order, task_schedule
 from repro_rl.train.sft import WarmupRun, run_warmup
 from repro_rl.train.update import TrainedModel, Updater

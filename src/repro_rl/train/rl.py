@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from repro_rl.config import RunConfig
 from repro_rl.credit import assign_credit, reflection_advantages
-from repro_rl.demos.store import load_demos
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import (
-    ApiError,
-    NonFiniteError,
     PreflightError,
-    RankLostError,
-    TrainingStopped,
 )
 from repro_rl.interrupts import deferred
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
 from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
+from repro_rl.rollout.record import trajectory_record
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
+from repro_rl.run.callbacks import Callback
 from repro_rl.run.checkpoint import (
     Checkpoint,
     latest,
@@ -37,16 +32,17 @@ from repro_rl.run.checkpoint import (
     prune,
     save_checkpoint,
 )
-from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest, writing_run
-from repro_rl.run.lineage import check_context, demos_of
+from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
+from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_disk, check_prompt, check_training_panels, eval_contradictions
-from repro_rl.run.setup import Setup, join_ranks, set_up
+from repro_rl.run.panels import Use, check_panels, validates
+from repro_rl.run.preflight import check_disk, check_prompt
+from repro_rl.run.setup import Setup
+from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
 from repro_rl.train.dynamic import fill_mixed, is_mixed
-from repro_rl.train.mismatch import build_correction
-from repro_rl.train.rehearsal import Rehearsal
+from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater
 from repro_rl.train.schedule import (
     ReflectionSampling,
     check_one_process,
@@ -55,8 +51,7 @@ from repro_rl.train.schedule import (
     group_owners,
     task_schedule,
 )
-from repro_rl.train.scoring import Scorer
-from repro_rl.train.update import TrainedModel, Updater, check_kl
+from repro_rl.train.update import check_kl
 from repro_rl.types import Group, Trajectory
 
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed; and those of
@@ -64,10 +59,10 @@ from repro_rl.types import Group, Trajectory
 FREE_ON_CONTINUE = (
     *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
     *("alarms", "demos", "warmup", "policy.vllm.server"),
-    *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature"),
+    *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature", "eval.panel"),
+    *("train.callbacks", "train.callback_errors", "train.trackers", "train.tracking"),
 )
 
-OnRow = Callable[[dict[str, Any]], None]
 OnText = Callable[[str], None]
 
 
@@ -106,19 +101,26 @@ class RLRun:
     Started on several ranks (see ``dist``), each has one of these and makes the same calls.
     """
 
-    def __init__(self, setup: Setup, out: str | Path, on_text: OnText | None = None):
+    def __init__(
+        self,
+        setup: Setup,
+        out: str | Path,
+        on_text: OnText | None = None,
+        callbacks: Sequence[Callback] = (),
+    ):
         """Load the models and check what can be checked; continue from the newest checkpoint in ``out``.
 
-        Raises PreflightError for what would fail later, ConfigError when ``out`` is of other settings,
-        CheckpointError for a model that cannot be loaded.
+        ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later,
+        ConfigError when ``out`` is of other settings, CheckpointError for a model that cannot be loaded,
+        MissingDependencyError for a tracker that is not installed.
         """
         config, ranks = setup.config, setup.ranks
         out = Path(out)
         self.setup, self.out = setup, out
         self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
+        self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
         start = find_start(setup, out)
-        panels = check_training_panels(setup.pool.first.panel, config.eval, config.train)
-        for line in panels + eval_contradictions(config):
+        for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config)}):
             self.notify(f"Careful: {line}")
         continues = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
         self.tasks = setup.panel(config.train.split)
@@ -127,15 +129,16 @@ class RLRun:
         self.context = setup.context(self.policy.text)
         self._check()
         reference = setup.reference(self.policy, start.warm_start)
-        rehearsal = self._rehearsal()
+        rehearsal = build_rehearsal(setup, self.context, self.policy)
         # policy.dtype decides on the precision, whatever the launcher's configuration says.
         accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         # After the accelerator: vLLM sets up torch.distributed for itself.
         self.sampler: Sampler = setup.sampler(self.policy)
-        self.updater = self._updater(
-            reference.model if config.train.kl.active else None, rehearsal, accelerator
+        self.updater = build_updater(
+            setup, self.policy, reference.model if config.train.kl.active else None, accelerator
         )
-        self.scorer = self._scorer(reference.model)
+        self.updater.rehearse = rehearsal.batches if rehearsal is not None else None
+        self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
         self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
         self.dropped: list[Group] = []  # played in the iteration, and not trained on
         self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
@@ -154,6 +157,8 @@ class RLRun:
         self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
         if ranks.first:
             self._write_manifest()
+        if self.log is not None:
+            self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
         if ranks.monitor is not None and ranks.saves_alone:
             ranks.monitor.before_end = self.save_unsaved
 
@@ -220,6 +225,9 @@ class RLRun:
         if self._records(iteration) and self.setup.ranks.first:
             path = self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
             write_trajectories(path, trajectories, iteration)
+            self.callbacks.episodes(
+                iteration, lambda: [trajectory_record(trajectory, iteration) for trajectory in trajectories]
+            )
         recorded = time.perf_counter()
         with deferred():
             self.updating = True
@@ -263,6 +271,7 @@ class RLRun:
         row["eval/tasks"] = self.setup.config.eval.validation_tasks
         if self.best is None or success > self.best[0]:
             self.best = (success, self.iteration)
+        self.callbacks.evaluation(self.iteration, row)
 
     def save(self) -> None:
         """Write a checkpoint of the last finished iteration."""
@@ -349,60 +358,6 @@ class RLRun:
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
         check_one_process(config, setup.ranks.world)
 
-    def _rehearsal(self) -> Rehearsal | None:
-        """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
-        config = self.setup.config
-        if not config.method.rehearses:
-            return None
-        experts, labelled = load_demos(demos_of(config.train))
-        return Rehearsal(
-            [*experts, *labelled],
-            self.context,
-            self.setup.prompts,
-            self.policy.text,
-            count=config.method.rehearsal,
-            coef=config.method.rehearsal_coef,
-            micro_tokens=config.train.micro_tokens,
-            seed=config.seed,
-            ranks=self.setup.ranks,
-        )
-
-    def _scorer(self, reference: Any) -> Scorer | None:
-        """What scores answers a second time; None where the method needs none."""
-        config = self.setup.config
-        if not config.method.scores:
-            return None
-        limits, positions = self.context.limits, self.policy.text.positions
-        longest = limits.prompt + limits.reflect_prompt
-        return Scorer(
-            self.policy,
-            reference,
-            self.setup.prompts,
-            longest if positions is None else min(longest, positions - limits.action),
-            config.train.micro_tokens,
-            config.train.temperature,
-        )
-
-    def _updater(self, reference: Any, rehearsal: Rehearsal | None, accelerator: Accelerator) -> Updater:
-        config, ranks = self.setup.config, self.setup.ranks
-        trained = TrainedModel(
-            ranks.trainable(self.policy.model),
-            reference,
-            self.policy.text.pad_id,
-            self.policy.precision,
-            self.policy.packed_allowed,
-        )
-        method = config.method
-        updater = Updater(trained, config.train, method.reflect_coef, accelerator, ranks, method.distill)
-        updater.rehearse = rehearsal.batches if rehearsal is not None else None
-        updater.correction = build_correction(config.train.importance_cap, config.policy.backend)
-        if updater.correction is not None and ranks.world > 1:
-            raise PreflightError(
-                "train.importance_cap compares samples in one process only; set it to auto or off, or start "
-                "one process."
-            )
-        return updater
-
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Continue after a checkpoint, whose weights the policy has already."""
         state = checkpoint.state
@@ -433,72 +388,10 @@ class RLRun:
         content = manifest(
             setup.config,
             processes=setup.ranks.world,
-            panels={"train": self.tasks.manifest(), "validation": setup.validation_panel().manifest()},
+            panels={"train": self.tasks.manifest(), **setup.validation_manifest()},
             environment=setup.pool.first.describe(),
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),
             text=self.policy.text.describe(),
         )
         write_manifest(self.out, content)
-
-
-def run_training(
-    config: RunConfig, out: str | Path, on_row: OnRow | None = None, on_text: OnText | None = None
-) -> RLRun:
-    """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
-
-    Started on several ranks, all share the work and the first one alone writes and reports. Raises
-    TrainingStopped when an alarm persists; the checkpoint before it is kept. When it is interrupted, a server
-    of the sampler is lost (ApiError) or a file cannot be written (OSError), what was trained so far is saved
-    first, as far as possible. Raises RankLostError when another rank failed or was lost, PreflightError when
-    another process writes ``out``.
-    """
-    ranks = join_ranks(config)
-    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
-        run = RLRun(set_up(config), out, on_text)
-        try:
-            _train(run, on_row)
-        except (KeyboardInterrupt, ApiError, OSError) as error:
-            if not isinstance(error, RankLostError):
-                _save_early(run)
-            raise
-        finally:
-            run.sampler.close()
-    return run
-
-
-def _save_early(run: RLRun) -> None:
-    """Save before the run ends by an error, which is more important than another one of this."""
-    with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
-        run.save_unsaved()
-
-
-def _train(run: RLRun, on_row: OnRow | None) -> None:
-    """Iterations until the run is done, with alarms, validations and checkpoints between them."""
-    if run.row is not None:  # the last command was interrupted before the end of its iteration
-        _finish(run, run.row, on_row)
-    while not run.done():
-        _finish(run, run.step(), on_row)
-
-
-def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
-    """The end of an iteration: validation, log, alarms, checkpoint. Raises TrainingStopped."""
-    train, last = run.setup.config.train, run.done()
-    if train.eval_every and (run.iteration % train.eval_every == 0 or last):
-        run.validate(row)
-    with deferred():
-        warnings, reason = run.alarms.check(row)
-        if run.log is not None:
-            run.log.add(row)
-            if on_row is not None:
-                on_row(row)
-        run.row = None
-        for warning in warnings:
-            run.notify(f"iteration {run.iteration}: {warning}")
-        if reason is not None:
-            raise TrainingStopped(
-                f"Stopped after iteration {run.iteration}: {reason}. "
-                f"Checkpoints are in {run.out / 'checkpoints'}; the limits are in the section 'alarms'."
-            )
-        if run.iteration % train.save_every == 0 or "eval/success" in row or last:
-            run.save()

@@ -20,11 +20,12 @@ import torch
 from repro_rl.config import RunConfig, TrainSection
 from repro_rl.demos.store import is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
-from repro_rl.errors import NonFiniteError, PreflightError, RankLostError, TrainingStopped
+from repro_rl.errors import CallbackError, NonFiniteError, PreflightError, RankLostError, TrainingStopped
 from repro_rl.interrupts import deferred
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
+from repro_rl.run.callbacks import Callback
 from repro_rl.run.checkpoint import (
     latest,
     load_optimizer,
@@ -44,8 +45,9 @@ from repro_rl.run.folder import (
 )
 from repro_rl.run.lineage import check_context
 from repro_rl.run.models import parameter_count
-from repro_rl.run.preflight import check_validation_panel
+from repro_rl.run.panels import check_panels, warmup_validates
 from repro_rl.run.setup import Setup, join_ranks, set_up
+from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
 from repro_rl.train.batch import Batch, Collation
 from repro_rl.train.imitation import (
@@ -69,7 +71,8 @@ MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmu
 
 # Settings that do not change what is computed here: those of other commands, and of how they are run.
 FREE_ON_CONTINUE = (
-    *("demos", "method", "alarms", "eval.split", "eval.tasks", "eval.rollouts", "eval.temperature"),
+    *("demos", "method", "alarms"),
+    *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature", "eval.panel"),
     *(
         f"train.{name}"
         for name in TrainSection.model_fields
@@ -78,34 +81,48 @@ FREE_ON_CONTINUE = (
 )
 
 
-def run_warmup(config: RunConfig, demos: str | Path, out: str | Path, on_row: OnRow | None = None) -> Path:
+def run_warmup(
+    config: RunConfig,
+    demos: str | Path,
+    out: str | Path,
+    on_row: OnRow | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
     """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
 
-    Started on several ranks (see ``dist``), each computes a share of every gradient. Raises PreflightError
-    without demonstrations, for too small token budgets, and when another process writes ``out``; ConfigError
-    when ``out`` is of other settings, RankLostError when another rank failed or was lost. When it is
-    interrupted, or a file cannot be written (OSError), the last finished update is saved first if possible.
+    ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
+    computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
+    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings,
+    RankLostError when another rank failed or was lost. When it is interrupted, or a file cannot be written
+    (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
     with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
-        run = WarmupRun(set_up(config), Path(demos), Path(out))
+        run = WarmupRun(set_up(config), Path(demos), Path(out), callbacks)
         try:
             run.train(on_row)
-        except (KeyboardInterrupt, OSError) as error:
-            if not isinstance(error, RankLostError):
+            model = run.write_model()
+        except BaseException as error:
+            early = isinstance(error, KeyboardInterrupt | OSError | CallbackError)
+            if early and not isinstance(error, RankLostError):
                 with suppress(OSError, NonFiniteError, ValueError):
                     run.save_unsaved()
+            run.callbacks.end(error)
             raise
-        return run.write_model()
+        run.callbacks.end(None)
+        return model
 
 
 class WarmupRun:
     """One warmup: what ``run_warmup`` drives. It begins where its folder ends, as an RL run does."""
 
-    def __init__(self, setup: Setup, demos: Path, out: Path):
+    def __init__(self, setup: Setup, demos: Path, out: Path, callbacks: Sequence[Callback] = ()):
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
-        check_validation_panel(setup.pool.first.panel, config.eval)
+        self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
+        for line in check_panels(config, setup.pool.first.panel, warmup_validates(config)):
+            if ranks.first:
+                warnings.warn(f"Careful: {line}", stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
@@ -143,6 +160,8 @@ class WarmupRun:
         self.resumed_at = self.update
         self.log = MetricsLog(out, self.update - (self.row is not None)) if ranks.first else None
         rows = self.log.rows if self.log is not None else []
+        if self.log is not None:
+            self.callbacks.start(run_info("warmup", out, config, resumed, rows))
         self.successes: list[float] = [row["eval/success"] for row in rows if "eval/success" in row]
         if ranks.monitor is not None and ranks.saves_alone:
             ranks.monitor.before_end = self.save_unsaved
@@ -171,6 +190,7 @@ class WarmupRun:
         acting = self.update > section.forward_from
         if section.target_success is not None and acting and self.update % section.check_every == 0:
             row["eval/success"] = self._validate()
+            self.callbacks.evaluation(self.update, row)
             self.successes.append(row["eval/success"])
             self.stopped = row["eval/success"] >= section.target_success
         due = self.update % section.save_every == 0 or self.update == section.updates or self.stopped
@@ -184,7 +204,10 @@ class WarmupRun:
                 on_row(row)
             if due and not self.skipped:
                 self._save()
-            self._check_skipped()
+        self.callbacks.row(row)
+        self._check_skipped()
+        if due and not self.skipped:
+            self.callbacks.checkpoint(self.update, self.out / "checkpoints" / f"{self.update:05d}")
         alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
         if alarm is not None:
             warnings.warn(alarm, stacklevel=2)
@@ -357,7 +380,7 @@ class WarmupRun:
         content = manifest(
             setup.config,
             processes=setup.ranks.world,
-            panels={"validation": setup.validation_panel().manifest()},
+            panels=setup.validation_manifest(),
             environment=setup.pool.first.describe(),
             demos=str(demos),
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},

@@ -1,0 +1,100 @@
+"""``repro-rl panel``: the fixed tasks that models are evaluated on, shown and written as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from repro_rl.cli.app import app
+from repro_rl.cli.options import env_settings
+from repro_rl.cli.show import console, say, visible
+from repro_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro_rl.envs.base import TextEnv
+    from repro_rl.envs.panel import TaskPanel
+
+panel = typer.Typer(no_args_is_help=True, help="Fixed panels of tasks: show them, write them as files.")
+app.add_typer(panel, name="panel")
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ENV [SPLIT]... [KEY=VALUE]...", help="an environment, some of its splits, its settings"
+    ),
+]
+Tasks = Annotated[
+    int | None, typer.Option("--tasks", "-n", min=1, help="only the first tasks  [default: all]")
+]
+
+
+@panel.command("show")
+def show(words: Words, tasks: Tasks = None) -> None:
+    """Show panels: size, task types, and the digest over ids and contents, by which everybody can compare.
+
+    Without a split: test and validation.
+    """
+    from repro_rl.envs.panel_file import describe_panel
+
+    env, splits, _ = _open(words)
+    table = Table(title=f"panels of {env.name}", title_justify="left")
+    for column, justify in (("panel", "left"), ("split", "left"), ("tasks", "right"), ("types", "left")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    found = [describe_panel(env, _head(env, split, tasks)) for split in splits]
+    for about in found:
+        types = ", ".join(f"{kind} {count}" for kind, count in about["types"].items())
+        table.add_row(visible(about["panel_env"]), visible(about["split"]), str(about["size"]), types or "–")
+    console.print(table)
+    for about in found:
+        say(f"{about['split']}: sha256 {about['digest']}")
+    if env.describe():
+        say(f"data: {env.describe()}")
+
+
+@panel.command("export")
+def export(
+    words: Words,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="a .json or .jsonl file to write", show_default=False)
+    ],
+    tasks: Tasks = None,
+) -> None:
+    """Write one panel as a file of task ids, contents and digest, for eval.panel=FILE and other programs."""
+    from repro_rl.envs.panel_file import write_panel
+
+    if out.suffix not in (".json", ".jsonl"):
+        raise ConfigError(f"--out {out}: give a name that ends in .json or .jsonl.")
+    env, splits, settings = _open(words)
+    if len([word for word in words if "=" not in word]) != 2:
+        raise ConfigError(f"A file holds one panel: name one split, such as {env.name} {splits[0]}.")
+    chosen = _head(env, splits[0], tasks)
+    write_panel(out, env, chosen, {name: _portable(value) for name, value in settings.items()})
+    say(f"{chosen.label()} is in {out}")
+    say(f"sha256 {chosen.digest}")
+    say(f"Evaluate on it: repro-rl eval MODEL eval.panel={out}")
+
+
+def _open(words: Sequence[str]) -> tuple[TextEnv, list[str], dict[str, object]]:
+    """The environment, its splits (test and validation without any) and its settings."""
+    from repro_rl.envs.base import make
+
+    names = [word for word in words if "=" not in word]
+    if not names:
+        raise ConfigError("Name an environment first, such as sokoban.")
+    settings = env_settings(names[0], [word for word in words if "=" in word])
+    return make(names[0], **settings), names[1:] or ["test", "validation"], settings
+
+
+def _portable(value: object) -> object:
+    """A setting as others may read it: of a path here only its name."""
+    is_path = isinstance(value, str) and Path(value).exists()
+    return Path(str(value)).name if is_path else value
+
+
+def _head(env: TextEnv, split: str, tasks: int | None) -> TaskPanel:
+    whole = env.panel(split)
+    return whole if tasks is None else whole.head(tasks)

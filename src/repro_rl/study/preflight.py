@@ -1,0 +1,110 @@
+"""What a study would find out hours later: checks of every arm's panels, trackers and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from repro_rl.config import RunConfig
+from repro_rl.envs.panel import TaskPanel
+from repro_rl.errors import ConfigError, ReproError
+from repro_rl.files import key_of
+from repro_rl.run.panels import Use, check_panels, eval_panel, validates, warmup_validates
+from repro_rl.run.setup import build_pool
+from repro_rl.run.trackers import check_callbacks
+from repro_rl.study.definition import Arm, Evaluation, Study, run_config
+from repro_rl.study.jobs import temperatures
+
+PanelOf = Callable[[str], TaskPanel]
+
+
+def check_study(study: Study) -> list[str]:
+    """Check all arms before the first job: their panels, trackers, callbacks, and that they are comparable.
+
+    Raises ConfigError naming the arm for what would fail, or could not stand in one table. Returns sentences
+    on what cannot be meant, each once.
+    """
+    found: dict[str, None] = {}
+    first: tuple[str, list[dict[str, str]]] | None = None  # an arm, and how it is evaluated
+    panels = _cached_panels()
+    for item in study.methods:
+        played = []
+        try:
+            for config in _configs(study, item):
+                panel = panels(config)
+                found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
+                played.append(_played(config, panel))
+            check_callbacks(config.train)
+            _check_checkpoints(study.evaluation, item, config)
+        except ReproError as error:
+            raise ConfigError(f"Arm {item.name!r}: {error}") from error
+        first = first or (item.name, played)
+        _check_comparable(first, (item.name, played))
+    return list(found)
+
+
+def _check_comparable(
+    first: tuple[str, list[dict[str, str]]], other: tuple[str, list[dict[str, str]]]
+) -> None:
+    """Raises ConfigError where two arms are evaluated differently: they cannot stand in one table."""
+    for one, another in zip(first[1], other[1], strict=True):
+        for name, value in another.items():
+            if one[name] != value:
+                raise ConfigError(
+                    f"Arm {other[0]!r} would be evaluated with {name} {value}, {first[0]!r} with "
+                    f"{one[name]}; these cannot stand in one table. Set it for all arms."
+                )
+
+
+def _cached_panels() -> Callable[[RunConfig], PanelOf]:
+    """The panels of a run's environment; environments of equal settings are built once."""
+    built: dict[str, PanelOf] = {}
+
+    def panels(config: RunConfig) -> PanelOf:
+        key = key_of(config.env.model_dump(mode="json"))
+        if key not in built:
+            built[key] = lru_cache(build_pool(config.env).first.panel)
+        return built[key]
+
+    return panels
+
+
+def _configs(study: Study, item: Arm) -> Iterator[RunConfig]:
+    """The settings of an arm's evaluations: one for every temperature."""
+    section = study.evaluation
+    changes: dict[str, Any] = {
+        name: value for name in ("split", "tasks", "rollouts") if (value := vars(section)[name]) is not None
+    }
+    config = run_config(study, item)
+    for temperature in temperatures(section):
+        also = {} if temperature is None else {"temperature": temperature}
+        yield config.model_copy(update={"eval": config.eval.model_copy(update={**changes, **also})})
+
+
+def _uses(item: Arm, config: RunConfig) -> set[Use]:
+    """What the jobs of an arm play tasks for."""
+    warm = item.init == "warm" or (item.init == "untrained" and config.policy.model == "tiny")
+    return {
+        Use.EVAL,
+        *({Use.TRAIN, *validates(config)} if item.train else ()),
+        *({Use.DEMOS, *warmup_validates(config)} if warm else ()),
+    }
+
+
+def _played(config: RunConfig, panel: PanelOf) -> dict[str, str]:
+    """What must be equal in all arms."""
+    return {
+        "the panel": eval_panel(config.eval, panel).label(),
+        "eval.rollouts": str(config.eval.rollouts),
+        "eval.seed": str(config.eval.seed),
+        "eval.temperature": str(config.eval.temperature),
+    }
+
+
+def _check_checkpoints(section: Evaluation, item: Arm, config: RunConfig) -> None:
+    if "best" in section.checkpoints and item.train and not config.train.eval_every:
+        raise ConfigError(
+            "evaluation.checkpoints has 'best', but with train.eval_every=0 nothing is validated, so there "
+            "is no best checkpoint; set train.eval_every, or take 'last'."
+        )

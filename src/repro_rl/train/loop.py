@@ -1,0 +1,92 @@
+"""An RL run from its first iteration to its last: what happens between iterations, and when it ends early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from repro_rl.config import RunConfig
+from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError, TrainingStopped
+from repro_rl.interrupts import deferred
+from repro_rl.run.callbacks import Callback
+from repro_rl.run.folder import writing_run
+from repro_rl.run.setup import join_ranks, set_up
+from repro_rl.train.rl import OnText, RLRun
+
+OnRow = Callable[[dict[str, Any]], None]
+
+
+def run_training(
+    config: RunConfig,
+    out: str | Path,
+    on_row: OnRow | None = None,
+    on_text: OnText | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> RLRun:
+    """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
+
+    ``callbacks``: told of the run beside those of the settings. Started on several ranks, all share the work
+    and the first one alone writes and reports. Raises
+    TrainingStopped when an alarm persists; the checkpoint before it is kept. When it is interrupted, a server
+    of the sampler is lost (ApiError) or a file cannot be written (OSError), what was trained so far is saved
+    first, as far as possible. Raises RankLostError when another rank failed or was lost, PreflightError when
+    another process writes ``out``.
+    """
+    ranks = join_ranks(config)
+    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
+        run = RLRun(set_up(config), out, on_text, callbacks)
+        try:
+            _train(run, on_row)
+        except BaseException as error:
+            early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError)
+            if early and not isinstance(error, RankLostError):
+                _save_early(run)
+            run.callbacks.end(error)
+            raise
+        finally:
+            run.sampler.close()
+        run.callbacks.end(None)
+    return run
+
+
+def _save_early(run: RLRun) -> None:
+    """Save before the run ends by an error, which is more important than another one of this."""
+    with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
+        run.save_unsaved()
+
+
+def _train(run: RLRun, on_row: OnRow | None) -> None:
+    """Iterations until the run is done, with alarms, validations and checkpoints between them."""
+    if run.row is not None:  # the last command was interrupted before the end of its iteration
+        _finish(run, run.row, on_row)
+    while not run.done():
+        _finish(run, run.step(), on_row)
+
+
+def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
+    """The end of an iteration: validation, log, alarms, checkpoint. Raises TrainingStopped."""
+    train, last = run.setup.config.train, run.done()
+    if train.eval_every and (run.iteration % train.eval_every == 0 or last):
+        run.validate(row)
+    due = run.iteration % train.save_every == 0 or "eval/success" in row or last
+    with deferred():
+        warnings, reason = run.alarms.check(row)
+        if run.log is not None:
+            run.log.add(row)
+            if on_row is not None:
+                on_row(row)
+        run.row = None
+        for warning in warnings:
+            run.notify(f"iteration {run.iteration}: {warning}")
+        if due and reason is None:
+            run.save()
+    run.callbacks.row(row)
+    if reason is not None:
+        raise TrainingStopped(
+            f"Stopped after iteration {run.iteration}: {reason}. "
+            f"Checkpoints are in {run.out / 'checkpoints'}; the limits are in the section 'alarms'."
+        )
+    if due:
+        run.callbacks.checkpoint(run.iteration, run.out / "checkpoints" / f"{run.iteration:05d}")

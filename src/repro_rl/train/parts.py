@@ -1,0 +1,79 @@
+"""The parts of an RL run that train: updater, rehearsal, and what scores answers a second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate import Accelerator
+
+from repro_rl.demos.store import load_demos
+from repro_rl.errors import PreflightError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.rollout.context import Context
+from repro_rl.run.lineage import demos_of
+from repro_rl.run.setup import Setup
+from repro_rl.train.mismatch import build_correction
+from repro_rl.train.rehearsal import Rehearsal
+from repro_rl.train.scoring import Scorer
+from repro_rl.train.update import TrainedModel, Updater
+
+
+def build_rehearsal(setup: Setup, context: Context, policy: TransformersPolicy) -> Rehearsal | None:
+    """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
+    config = setup.config
+    if not config.method.rehearses:
+        return None
+    experts, labelled = load_demos(demos_of(config.train))
+    return Rehearsal(
+        [*experts, *labelled],
+        context,
+        setup.prompts,
+        policy.text,
+        count=config.method.rehearsal,
+        coef=config.method.rehearsal_coef,
+        micro_tokens=config.train.micro_tokens,
+        seed=config.seed,
+        ranks=setup.ranks,
+    )
+
+
+def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, reference: Any) -> Scorer | None:
+    """What scores answers a second time; None where the method needs none.
+
+    ``reference``: the frozen model, where the method compares with it.
+    """
+    config = setup.config
+    if not config.method.scores:
+        return None
+    limits, positions = context.limits, policy.text.positions
+    longest = limits.prompt + limits.reflect_prompt
+    return Scorer(
+        policy,
+        reference,
+        setup.prompts,
+        longest if positions is None else min(longest, positions - limits.action),
+        config.train.micro_tokens,
+        config.train.temperature,
+    )
+
+
+def build_updater(
+    setup: Setup, policy: TransformersPolicy, reference: Any, accelerator: Accelerator
+) -> Updater:
+    """What takes the gradient steps; ``reference``: the frozen model of the KL term, or None.
+
+    Raises PreflightError for an importance cap on several ranks.
+    """
+    config, ranks = setup.config, setup.ranks
+    trained = TrainedModel(
+        ranks.trainable(policy.model), reference, policy.text.pad_id, policy.precision, policy.packed_allowed
+    )
+    method = config.method
+    updater = Updater(trained, config.train, method.reflect_coef, accelerator, ranks, method.distill)
+    updater.correction = build_correction(config.train.importance_cap, config.policy.backend)
+    if updater.correction is not None and ranks.world > 1:
+        raise PreflightError(
+            "train.importance_cap compares samples in one process only; set it to auto or off, or start "
+            "one process."
+        )
+    return updater
