@@ -36,6 +36,7 @@ def test_the_own_trainer_has_every_feature() -> None:
         ("API model", "training: RePro-PO", "no weights here"),
         ("verl", "KL to the reference, exact", "verl cannot compute"),
         ("verl", "multi-turn chat", "needs prompt.context=window"),
+        ("verl", "trackers", "trainer.logger"),
         ("verl", "low-rank adapters", "actor_rollout_ref.model.lora_rank"),
         ("verl", "hindsight log-probs", "no second scoring"),
     ],

@@ -65,6 +65,7 @@ FEATURES = (
     Feature("policy losses beside PPO's (gspo, cispo, …)", ("train.loss.name=gspo",)),
     Feature("dynamic sampling", ("train.dynamic_sampling=2",)),
     Feature("low-rank adapters", ("policy.lora.rank=8",)),
+    Feature("trackers and callbacks", ("train.trackers=[tensorboard]",)),
     Feature("a budget of environment steps", ("train.env_steps=1000",)),
     Feature("several processes (ranks)", ranks=True),
 )

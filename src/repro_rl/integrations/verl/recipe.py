@@ -110,6 +110,10 @@ def checked(config: RunConfig) -> RunConfig:
             "policy.lora is our trainer's; in verl set its own actor_rollout_ref.model.lora_rank, and "
             "policy.lora.rank=0."
         )
+    if train.trackers or train.callbacks:
+        raise ConfigError(
+            "train.trackers and train.callbacks are our trainer's; verl has trainer.logger of its own."
+        )
     config.prompt.require_window("The verl integration")
     if config.prompt.reflect_form != "free":
         raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
