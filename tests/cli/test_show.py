@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds
-from repro_rl.cli.show import bar, visible
+from repro_rl.cli.show import bar, gain_sentence, visible
 from repro_rl.errors import ConfigError
 from repro_rl.study.jobs import Job
 
@@ -53,3 +54,29 @@ def test_jobs_without_a_terminal_are_a_line_each(
         "[3/3] failed c (last line)",
         "study: 1 of 3 jobs had finished before",
     ]
+
+
+def evaluation(name: str, success: float) -> dict[str, Any]:
+    return {"name": name, "success": success, "panel": "p[10]@0"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            (0.2, 0.6, 0.5),
+            "→ 0.600 (best), 0.500 (last) on p[10]@0: 3.0 times the warm-start's.",
+        ),
+        (
+            (0.0, 0.1, 0.0),
+            "0.000 (last) on p[10]@0: the warm-start won nothing, so there is no factor.",
+        ),
+        ((0.0, 0.0, 0.0), "on p[10]@0: no task was won, before or after."),
+        ((0.4, 0.1, 0.2), "on p[10]@0: 0.5 times the warm-start's."),
+    ],
+)
+def test_a_gain_is_said_by_name_and_never_as_infinite(values: tuple[float, ...], words: str) -> None:
+    results = [evaluation(*row) for row in zip(("warm-start", "best", "last"), values, strict=True)]
+    sentence = gain_sentence(results)
+    assert sentence.startswith(f"Held-out success {values[0]:.3f} (warm-start)")
+    assert sentence.endswith(words)

@@ -188,17 +188,6 @@ def arm_fields(item: Any) -> Any:
     return fields
 
 
-def _import_plugins(data: dict[str, Any]) -> None:
-    """Import the modules of the setting ``plugins``, which may register the methods that the study names."""
-    given = [
-        text for text in _overrides(data.get("set")) or [] if str(text).partition("=")[0].strip() == "plugins"
-    ]
-    if given:  # what is written last wins
-        import_plugins(parse_text(str(given[-1]).partition("=")[2].strip(), list[str]))
-    elif isinstance(data.get("recipe"), str):
-        import_plugins(read_settings(data["recipe"]).get("plugins"))
-
-
 def studies() -> list[str]:
     """Names of the studies that ship with the package."""
     return yaml_names(SHIPPED)
@@ -224,13 +213,11 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     data.update({key: value for key, value in changes.items() if value is not None})
     if added:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
-    _import_plugins(data)
     try:
         study = study_of(data)
+        check_settings(study)
     except ValidationError as error:
         raise ConfigError(f"{name}: {readable(error, Study)}") from error
-    try:
-        check_settings(study)
     except ConfigError as error:
         raise error if source is None else ConfigError(f"{name}: {error}") from error
     return study
@@ -242,14 +229,14 @@ def study_of(data: dict[str, Any]) -> Study:
     ``plugins`` are those of the recipe, and of ``set`` of the study and its arms. Raises ConfigError and
     pydantic's ValidationError.
     """
-    modules = read_settings(data.get("recipe")).get("plugins", [])
-    import_plugins(modules)
+    if isinstance(data.get("recipe"), str):
+        import_plugins(read_settings(data["recipe"]).get("plugins"))
     arms = data.get("methods")
     owners = [data, *(item for item in (arms if isinstance(arms, list) else ()) if isinstance(item, dict))]
     for setting in (text for owner in owners for text in _overrides(owner.get("set")) or []):
         key, _, value = str(setting).partition("=")
         if key.strip() == "plugins":
-            import_plugins(yaml.safe_load(value))
+            import_plugins(parse_text(value.strip(), list[str]))
     return Study.model_validate(data)
 
 
