@@ -284,7 +284,8 @@ def _state(root: Path) -> Any:
 
     checkpoint = latest(root / "run")
     assert checkpoint is not None
-    return checkpoint.iteration, checkpoint.state, find_model(root / "run")
+    # The order of the keys says nothing, and the sum does not cover it.
+    return checkpoint.iteration, sorted(checkpoint.state.items()), find_model(root / "run")
 
 
 def _weights(root: Path) -> Any:

@@ -265,6 +265,19 @@ def test_other_versions_are_refused(saved: Path, tmp_path: Path) -> None:
         SearchIndex.load(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("number", [700, 1 << 31, (1 << 32) - 1])
+def test_a_posting_of_a_document_that_is_not_there_is_refused(
+    saved: Path, tmp_path: Path, number: int
+) -> None:
+    """Its scores would take up to 32 GB."""
+    shutil.copytree(saved, tmp_path / "index")
+    docs = np.load(tmp_path / "index" / "docs.npy")
+    docs[5] = number
+    np.save(tmp_path / "index" / "docs.npy", docs)
+    with pytest.raises(DataError, match=rf"docs\.npy.*names document {number} of 700"):
+        SearchIndex.load(tmp_path / "index")
+
+
 def test_the_originals_results(shared_webshop: Path) -> None:
     """210 queries on the real 1,000 products: order exactly, scores to 1e-3 (the original rounds them)."""
     with gzip.open(shared_webshop / "items_shuffle_1000.json.gz") as handle:

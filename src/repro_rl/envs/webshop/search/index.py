@@ -134,6 +134,13 @@ class SearchIndex:
         for name, end in ends:
             if int(arrays[name][-1]) != end:
                 raise DataError("of another index; build it again", file=folder / f"{name}.npy")
+        docs, documents = arrays["docs"], len(arrays["lengths"])
+        # Of a small index all are read anyway; a larger one clips such a number where it is read.
+        if 0 < len(docs) <= _SMALL and int(docs.max()) >= documents:
+            raise DataError(
+                f"names document {int(docs.max())} of {documents}; build the index again",
+                file=folder / "docs.npy",
+            )
         return cls(arrays, terms, indexed, total)
 
     @property
