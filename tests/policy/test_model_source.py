@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import load_text
+from repro_rl.policy.lora import base_of
 from repro_rl.policy.model_source import find_source
 from support.foreign_models import LLAMA_LIKE, change_json, save_foreign
 from support.models import load_cpu
@@ -201,3 +202,12 @@ def test_dropout_of_a_foreign_adapter_is_its_own(adapter):
     assert set(drops) == {0.5}
     assert json.loads((adapter / "adapter_config.json").read_text())["lora_dropout"] == 0.5
     assert torch.equal(logits(policy.model, 54), logits(policy.model, 54))
+
+
+@pytest.mark.parametrize("base", ["x" * 5000, "é" * 200 + "/" + "é" * 200])
+def test_a_base_that_no_file_can_be_called_is_named(adapter: Path, base: str) -> None:
+    name_base(adapter, base)
+    with pytest.raises(
+        CheckpointError, match=r"adapter on '.*', which cannot be read \(File name too long\)"
+    ):
+        base_of(adapter)

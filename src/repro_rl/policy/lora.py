@@ -51,7 +51,15 @@ def base_of(folder: Path) -> str:
         raise CheckpointError(f"The adapter in {folder} names no base model. {base_advice(folder)}")
     beside = (folder / base, folder.parent / base)
     for candidate in (*beside, Path(base)) if base.startswith(".") else (Path(base), *beside):
-        if candidate.exists():
+        try:
+            found = candidate.exists()
+        except OSError as error:  # no file can have this name, or nobody may look
+            reason = error.strerror or type(error).__name__
+            raise CheckpointError(
+                f"{folder} is an adapter on {base[:200]!r}, which cannot be read ({reason}). "
+                f"{base_advice(folder)}"
+            ) from error
+        if found:
             return str(candidate)
     if not is_hub_name(base):
         raise CheckpointError(f"{folder} is an adapter on {base}, which is not there. {base_advice(folder)}")
