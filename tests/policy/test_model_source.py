@@ -204,10 +204,8 @@ def test_dropout_of_a_foreign_adapter_is_its_own(adapter):
     assert torch.equal(logits(policy.model, 54), logits(policy.model, 54))
 
 
-@pytest.mark.parametrize("base", ["x" * 5000, "é" * 200 + "/" + "é" * 200])
-def test_a_base_that_no_file_can_be_called_is_named(adapter: Path, base: str) -> None:
-    name_base(adapter, base)
-    with pytest.raises(
-        CheckpointError, match=r"adapter on '.*', which cannot be read \(File name too long\)"
-    ):
+@pytest.mark.parametrize("name", ["x" * 5000, "é" * 200 + "/" + "é" * 200])
+def test_a_base_that_no_file_can_be_called_is_named(adapter: Path, name: str) -> None:
+    name_base(adapter, name)
+    with pytest.raises(CheckpointError, match=r"adapter on '.*', which cannot be read \(File name too"):
         base_of(adapter)
