@@ -284,3 +284,13 @@ def test_playing_a_shop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert "[button] Search [button_]" in text
     assert "Thank you for shopping with us!" in text
     assert "Solved after" in text
+
+
+@pytest.mark.parametrize("word", ["eval.tasks=2", "eval.split=validation"])
+def test_a_panel_file_and_other_tasks_contradict_each_other(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("-c", "sokoban-tiny", "api.base_url=http://localhost:9/v1", f"eval.panel={tmp_path / 'p.json'}")
+    code, text = run(capsys, monkeypatch, "eval", "api:x", *words, word, "-o", str(tmp_path))
+    assert code == 2
+    assert f"{word.partition('=')[0]} beside eval.panel=" in " ".join(text.split())

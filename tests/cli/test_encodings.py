@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from repro_rl.cli.terminal import _plain
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -51,4 +54,9 @@ def test_similar_characters_stand_for_those_that_are_missing() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "cp1252"},
     )
-    assert done.stdout.decode("cp1252").split() == ["+", "a", ">", "b", "-", "r", ">", "é", "c", "?", "+"]
+    assert done.stdout.decode("cp1252").split() == ["+", "a", ">", "b", "-", "r", ">=", "é", "c", "?", "+"]
+
+
+def test_a_bound_keeps_its_meaning_without_its_sign() -> None:
+    codecs.register_error("plain for this test", _plain)
+    assert "≥ 0, ≤ 1".encode("cp1252", "plain for this test") == b">= 0, <= 1"

@@ -11,6 +11,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_run_config
 from repro_rl.cli.show import bar, say, show_evals
+from repro_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from repro_rl.config import RunConfig
@@ -48,6 +49,12 @@ def eval_command(
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
+    given = {str(word).partition("=")[0].strip() for word in overrides or []}
+    if config.eval.panel is not None and (extra := sorted(given & {"eval.split", "eval.tasks"})):
+        raise ConfigError(
+            f"{' and '.join(extra)} beside eval.panel={config.eval.panel}: the tasks are those of the file. "
+            "Leave one of them out; 'repro-rl panel export -n N' writes a smaller file."
+        )
     if model:
         out, name = out or api_run(model), name or api_run(model).name
     elif is_hub_name(path):  # a folder of the name would hide the model from then on

@@ -25,7 +25,14 @@ from repro_rl.errors import visible
 
 # What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
 # each, so that tables keep their columns.
-PLAIN = str.maketrans("✓✗→←↑↓−ρ≥≤×·…█░▒▓√λγβαω╌┄", "+x><^v-r>< *.#...*lgbaw--")
+PLAIN = {
+    ord(char): text
+    for char, text in (
+        *zip("✓✗→←↑↓−ρ×·…█░▒▓√λγβαω╌┄", "+x><^v-r *.#...*lgbaw--", strict=True),
+        ("≥", ">="),  # two characters: "> 0" would be another bound
+        ("≤", "<="),
+    )
+}
 PLAIN_ERRORS = "repro_rl.plain"  # the name of the error handler
 
 

@@ -35,8 +35,10 @@ def is_hub_name(name: str | Path) -> bool:
 
 def in_hub_cache(name: str) -> bool:
     """Whether the local cache has the configuration of a model, or of an adapter, of the hub."""
-    from huggingface_hub import try_to_load_from_cache
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:  # without the extra "train" there is no such cache
+        return False
     files = ("config.json", "adapter_config.json")
     return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
 
