@@ -55,18 +55,9 @@ def _running(pid: int) -> bool:
 def _fork(folder: Path, arguments: list[str], log: Path, prepare: Callable[[], None] | None) -> int:
     """A command in a copy of this process, which leads a process group; jobs of a study are copies too."""
     sys.stdout.flush()
-    # A signal before the copy has handlers of its own must wait: it would end as this process does.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
-    pid = os.fork()
-    if pid:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return pid
-    code = 1
-    try:
+
+    def command() -> int:
         os.setpgid(0, 0)
-        for name in interrupts.ENDING:
-            signal.signal(name, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.chdir(folder)
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
@@ -75,7 +66,25 @@ def _fork(folder: Path, arguments: list[str], log: Path, prepare: Callable[[], N
         runner.launch, runner.POLL = lambda command, log, handed: _Job(command, log), 0.02  # type: ignore
         if prepare is not None:
             prepare()
-        code = _main(arguments)
+        return _main(arguments)
+
+    return _forked(command)
+
+
+def _forked(command: Callable[[], int]) -> int:
+    """The id of a copy of this process, which ends with the exit status that ``command`` returns."""
+    # A signal before the copy has handlers of its own must wait: it would end as this process does.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return pid
+    code = 1
+    try:
+        for name in interrupts.ENDING:
+            signal.signal(name, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = command()
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -101,24 +110,14 @@ class _Job:
 
     def __init__(self, command: Any, log: Any):
         self.returncode: int | None = None
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
-        self.pid = os.fork()
-        if self.pid:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        else:
-            code = 1
-            try:
-                interrupts._state = interrupts._State()
-                for name in interrupts.ENDING:
-                    signal.signal(name, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-                code = _main(list(command))
-            finally:
-                with suppress(OSError, ValueError):
-                    sys.stdout.flush()
-                os._exit(code)
+
+        def job() -> int:
+            interrupts._state = interrupts._State()
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            return _main(list(command))
+
+        self.pid = _forked(job)
 
     def poll(self) -> int | None:
         if self.returncode is None:

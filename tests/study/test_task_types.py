@@ -5,7 +5,7 @@ import json
 
 from rich.console import Console
 
-from repro_rl.cli.show import eval_table
+from repro_rl.cli.show import eval_tables
 from repro_rl.envs.base import make
 from repro_rl.report import build_report
 from repro_rl.study.stats import wilson
@@ -52,7 +52,8 @@ TYPES = {
 
 def printed(results):
     console = Console(file=io.StringIO(), width=120)
-    console.print(eval_table(results))
+    for table in eval_tables(results):
+        console.print(table)
     return console.file.getvalue()
 
 

@@ -63,7 +63,8 @@ def eval_command(
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
     for line in eval_contradictions(config):
         say(f"Careful: {line}")
-    eval_panel(config.eval, build_pool(config.env).first.panel)  # before a model is converted or paid for
+    if is_gguf(path):  # before it is converted; what is not converted is loaded or paid for after this check
+        eval_panel(config.eval, build_pool(config.env).first.panel)
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
     show_evals([result])
     for line in evaluation_alarms(result):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings
-from repro_rl.cli.show import console, say, visible
+from repro_rl.cli.show import new_table, say, show_table
 from repro_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,14 +40,11 @@ def show(words: Words, tasks: Tasks = None) -> None:
     from repro_rl.envs.panel_file import describe_panel
 
     env, splits, _ = _open(words)
-    table = Table(title=f"panels of {env.name}", title_justify="left")
-    for column, justify in (("panel", "left"), ("split", "left"), ("tasks", "right"), ("types", "left")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     found = [describe_panel(env, _head(env, split, tasks)) for split in splits]
-    for about in found:
-        types = ", ".join(f"{kind} {count}" for kind, count in about["types"].items())
-        table.add_row(visible(about["panel_env"]), visible(about["split"]), str(about["size"]), types or "–")
-    console.print(table)
+    rows = [
+        (about["panel_env"], about["split"], str(about["size"]), _types(about["types"])) for about in found
+    ]
+    show_table(new_table(f"panels of {env.name}", ("panel", "split", "tasks", "types"), rows, left=4))
     for about in found:
         say(f"{about['split']}: sha256 {about['digest']}")
     if env.describe():
@@ -87,6 +83,10 @@ def _open(words: Sequence[str]) -> tuple[TextEnv, list[str], dict[str, object]]:
         raise ConfigError("Name an environment first, such as sokoban.")
     settings = env_settings(names[0], [word for word in words if "=" in word])
     return make(names[0], **settings), names[1:] or ["test", "validation"], settings
+
+
+def _types(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items()) or "–"
 
 
 def _portable(value: object) -> object:

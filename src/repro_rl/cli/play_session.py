@@ -120,7 +120,7 @@ def _has_keyboard() -> bool:
 
 def _chosen(session: Session, by_key: bool) -> str | None:
     """What the person does next: an action, or one of ``UNDO``; None to stop."""
-    from repro_rl.envs.base import PLACEHOLDER
+    from repro_rl.envs.base import PLACEHOLDER, filled
 
     shortcuts, admissible = session.env.shortcuts, session.info["admissible"]
     while True:
@@ -131,15 +131,10 @@ def _chosen(session: Session, by_key: bool) -> str | None:
         if action is not None and PLACEHOLDER.search(action):  # search[<your query>], chosen by its number
             say(visible(f"What for {action}?"))
             text = _read_line()
-            return None if text is None else _filled(action, text)
+            return None if text is None else filled(action, text)
         if action is not None:
             return action
         say(f"There is no action {word}; the numbers go from 1 to {len(admissible)}.")
-
-
-def _filled(action: str, text: str) -> str:
-    """The action with ``text`` in place of its gap."""
-    return "".join([action[: action.index("<")], text, action[action.rindex(">") + 1 :]])
 
 
 def find_action(word: str, shortcuts: Any, admissible: Sequence[str]) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from importlib.resources.abc import Traversable
 from typing import Annotated, Any
 
 import typer
@@ -52,19 +53,13 @@ def list_command(
 def _recipes() -> tuple[Row, list[Row]]:
     from repro_rl.config.recipe_files import SHIPPED, recipe_names
 
-    rows: list[Row] = [
-        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in recipe_names()
-    ]
-    return ("recipe", "what it trains"), rows
+    return ("recipe", "what it trains"), _commented(SHIPPED, recipe_names())
 
 
 def _studies() -> tuple[Row, list[Row]]:
     from repro_rl.study.definition import SHIPPED, studies
 
-    rows: list[Row] = [
-        (name, first_comment(SHIPPED.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in studies()
-    ]
-    return ("study", "what it compares"), rows
+    return ("study", "what it compares"), _commented(SHIPPED, studies())
 
 
 def _methods() -> tuple[Row, list[Row]]:
@@ -131,6 +126,11 @@ USES = {
 }
 
 
+def _commented(folder: Traversable, names: Sequence[str]) -> list[Row]:
+    """Names of YAML files with the first sentence of the comment at their head."""
+    return [(name, first_comment(folder.joinpath(f"{name}.yaml").read_text("utf-8"))) for name in names]
+
+
 def _documented(registry: Any) -> list[Row]:
     """Names of a registry with the first sentence of what is registered."""
     return [(name, first_sentence(registry.get(name))) for name in registry]
@@ -141,6 +141,7 @@ def first_sentence(value: Any) -> str:
 
     Of a batch annotator and of a source over groups, it is the docstring of the function in it.
     """
+    from repro_rl.config.reference import first_paragraph
     from repro_rl.credit.sources import GroupSource
     from repro_rl.demos import BatchAnnotator
 
@@ -151,9 +152,7 @@ def first_sentence(value: Any) -> str:
         if isinstance(value, GroupSource)
         else value
     )
-    text = function.__doc__ or ""
-    sentence = " ".join(text.strip().split("\n\n")[0].split()).replace("``", "")
-    sentence = re.sub(r" \(decision D\d+\)", "", sentence)
+    sentence = re.sub(r" \(decision D\d+\)", "", first_paragraph(function))
     return sentence.split(". ")[0].rstrip(".") + ("." if sentence else "")
 
 

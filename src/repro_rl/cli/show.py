@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Group, RenderableType
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -157,17 +156,15 @@ def _short(value: float) -> str:
 
 
 def show_evals(results: list[dict[str, Any]]) -> None:
-    """Print the tables of ``eval_table``."""
-    show_table(success_table(results))
-    kinds = type_table(results)
-    if kinds is not None:
-        show_table(kinds)
+    """Print ``eval_tables``."""
+    for table in eval_tables(results):
+        show_table(table)
 
 
-def eval_table(results: list[dict[str, Any]]) -> RenderableType:
-    """``success_table``; below it success per task type, where there are types."""
+def eval_tables(results: list[dict[str, Any]]) -> list[Table]:
+    """Success of each evaluation; then success per task type, where there are types."""
     kinds = type_table(results)
-    return success_table(results) if kinds is None else Group(success_table(results), kinds)
+    return [success_table(results), *([] if kinds is None else [kinds])]
 
 
 def success_table(results: list[dict[str, Any]]) -> Table:

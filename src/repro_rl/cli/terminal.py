@@ -24,12 +24,12 @@ from rich.segment import Segment
 from repro_rl.errors import visible
 
 # What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
-# each, so that tables keep their columns.
+# each, so that tables keep their columns; two where one would say something else.
 PLAIN = {
     ord(char): text
     for char, text in (
         *zip("✓✗→←↑↓−ρ×·…█░▒▓√λγβαω╌┄", "+x><^v-r *.#...*lgbaw--", strict=True),
-        ("≥", ">="),  # two characters: "> 0" would be another bound
+        ("≥", ">="),  # "> 0" would be another bound
         ("≤", "<="),
     )
 }

@@ -77,7 +77,7 @@ def env_section(name: str) -> SectionReference | None:
         return None
     return SectionReference(
         name,
-        f"Settings of the environment, env.settings.KEY. {_sentence(schema)}",
+        f"Settings of the environment, env.settings.KEY. {first_paragraph(schema)}",
         tuple(_settings(schema, "")),
     )
 
@@ -121,7 +121,7 @@ def _walk(section: type[BaseModel], prefix: str) -> Iterator[SectionReference]:
     """``section`` and those below it, depth first; one without settings of its own is left out."""
     own = tuple(_settings(section, prefix))
     if own:
-        yield SectionReference(prefix.rstrip("."), _sentence(section), own)
+        yield SectionReference(prefix.rstrip("."), first_paragraph(section), own)
     for name, info in section.model_fields.items():
         below = section_of(info.annotation)
         if below is not None:
@@ -135,9 +135,9 @@ def _settings(section: type[BaseModel], prefix: str) -> Iterator[Setting]:
             yield Setting(f"{prefix}{name}", type_text(info), _default(info), description)
 
 
-def _sentence(section: type[BaseModel]) -> str:
-    """The first paragraph of a section's docstring, without markup of the source."""
-    return " ".join((section.__doc__ or "").split("\n\n")[0].split()).replace("``", "")
+def first_paragraph(documented: object) -> str:
+    """The first paragraph of a docstring on one line, without markup of the source; empty without one."""
+    return " ".join((documented.__doc__ or "").strip().split("\n\n")[0].split()).replace("``", "")
 
 
 def _default(info: FieldInfo) -> str:

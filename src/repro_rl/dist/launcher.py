@@ -19,9 +19,9 @@ def rank_and_world() -> tuple[int, int]:
     return (int(os.environ["RANK"]), world) if world > 1 else (0, 1)
 
 
-def refuse_ranks(backend: str) -> None:
-    """Raises ConfigError where several ranks were started for a ``policy.backend`` that serves one."""
-    if rank_and_world()[1] > 1:
+def refuse_ranks(backend: str, world: int) -> None:
+    """Raises ConfigError for several ranks with a ``policy.backend`` that serves one."""
+    if world > 1:
         raise ConfigError(
             f"policy.backend={backend} is for one training process; with torchrun use "
             "policy.backend=transformers."

@@ -14,13 +14,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.envs.text_space import AnyText
+from repro_rl.envs.text_space import LONGEST_ACTION, LONGEST_OBSERVATION, AnyText
 from repro_rl.errors import ConfigError, TaskError, did_you_mean
 from repro_rl.registry import Registry
 from repro_rl.settings import Section
 
 S = TypeVar("S", bound=Section)
 PLACEHOLDER = re.compile(r"<[^<>]*>")  # free text in an admissible action, as in search[<your query>]
+
+
+def filled(action: str, text: str) -> str:
+    """The action with ``text`` where its free text goes; another action as it is."""
+    return PLACEHOLDER.sub(lambda _: text, action)
 
 
 class StepInfo(TypedDict, total=False):
@@ -53,8 +58,8 @@ class TextEnv(gymnasium.Env[str, str]):
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
     for_models: Mapping[str, Any] = MappingProxyType({})  # default settings of the adapters (integrations)
     shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command
-    observation_space: gymnasium.Space[str] = AnyText(262_144)
-    action_space: gymnasium.Space[str] = AnyText(10_000)
+    observation_space: gymnasium.Space[str] = AnyText(LONGEST_OBSERVATION)
+    action_space: gymnasium.Space[str] = AnyText(LONGEST_ACTION)
 
     @abstractmethod
     def panel(self, split: str) -> TaskPanel:
@@ -130,6 +135,14 @@ def _problem(env: str, schema: type[Section], problem: ErrorDetails) -> str:
 
 EnvFactory = Callable[..., TextEnv]
 ENVS: Registry[EnvFactory] = Registry("environment", group="repro_rl.envs")
+
+
+def has_tasks(env: TextEnv, split: str) -> bool:
+    """Whether the environment has this split, and tasks in it."""
+    try:
+        return len(env.panel(split)) > 0
+    except TaskError:
+        return False
 
 
 def register_env(name: str) -> Callable[[EnvFactory], EnvFactory]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from repro_rl.envs.base import PLACEHOLDER, TextEnv
+from repro_rl.envs.base import TextEnv, filled, has_tasks
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import TaskError
 
@@ -59,13 +59,7 @@ SPLITS = ("test", "validation", "train", "all")  # in the order in which one is 
 
 def first_split(env: TextEnv) -> str:
     """The first of ``SPLITS`` in which the environment has tasks; "test" where it has none of them."""
-    for split in SPLITS:
-        try:
-            if len(env.panel(split)):
-                return split
-        except TaskError:
-            continue
-    return SPLITS[0]
+    return next((split for split in SPLITS if has_tasks(env, split)), SPLITS[0])
 
 
 def _guarded(name: str, check: Callable[[], str]) -> Check:
@@ -287,4 +281,4 @@ def _pick(admissible: list[str], number: int) -> str:
     """A deterministic, varied choice; placeholders such as ``<your query>`` are filled in."""
     if not admissible:
         return ""
-    return PLACEHOLDER.sub("test", admissible[(number * 7 + 3) % len(admissible)])
+    return filled(admissible[(number * 7 + 3) % len(admissible)], "test")

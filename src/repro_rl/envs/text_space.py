@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 from numpy.typing import NDArray
 
+LONGEST_OBSERVATION, LONGEST_ACTION = 262_144, 10_000  # characters, of every environment
 SIZE = 8  # bytes before a text in shared memory that say how long it is
 
 

@@ -5,10 +5,8 @@ A cell says what the code says. ``python -m repro_rl.integrations.capabilities``
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from repro_rl.config import RunConfig, load_config
@@ -16,12 +14,6 @@ from repro_rl.errors import ReproError
 from repro_rl.integrations.verl.recipe import checked
 
 RECIPE = "sokoban-qwen3"
-SEVERAL_RANKS = {
-    "WORLD_SIZE": "2",
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "MASTER_ADDR": "localhost",
-}  # as torchrun sets them
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,9 +71,7 @@ def _vllm(feature: Feature, config: RunConfig) -> None:
     """What ``build_sampler`` refuses before it starts anything."""
     from repro_rl.dist.launcher import refuse_ranks
 
-    if feature.ranks:
-        with _environment(SEVERAL_RANKS):
-            refuse_ranks(config.policy.backend)
+    refuse_ranks(config.policy.backend, world=2 if feature.ranks else 1)
 
 
 def _api(feature: Feature, config: RunConfig) -> None:
@@ -114,21 +104,6 @@ def refusal(engine: Engine, feature: Feature) -> str | None:
     except ReproError as error:
         return " ".join(str(error).split())
     return None
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 PAGE_HEAD = """# Capabilities

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from repro_rl.envs.base import PLACEHOLDER
-from repro_rl.envs.text_space import AnyText
+from repro_rl.envs.base import filled
+from repro_rl.envs.text_space import LONGEST_ACTION, LONGEST_OBSERVATION, AnyText
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.gymnasium_ids import register
 from repro_rl.integrations.session import open_session
@@ -31,7 +31,7 @@ class Actions(AnyText):
         if not self.choices or mask is not None or probability is not None:
             return str(super().sample(mask, probability))
         choice = self.choices[int(self.np_random.integers(len(self.choices)))]
-        return PLACEHOLDER.sub(lambda match: self.goal, choice)
+        return filled(choice, self.goal)
 
 
 class GymEnv(gymnasium.Env[str, str]):
@@ -53,8 +53,8 @@ class GymEnv(gymnasium.Env[str, str]):
             raise ConfigError(f'render_mode is {render_mode!r}; it must be "ansi" or None.')
         self.session = open_session(env, settings, split=split)
         self.render_mode = render_mode
-        self.observation_space = AnyText(262_144)
-        self.action_space: Actions = Actions(10_000)
+        self.observation_space = AnyText(LONGEST_OBSERVATION)
+        self.action_space: Actions = Actions(LONGEST_ACTION)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

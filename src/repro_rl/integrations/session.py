@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from repro_rl.envs.base import ENVS, TextEnv, make
+from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, EnvError, TaskError, did_you_mean
 from repro_rl.rollout.act import ENDLESS
@@ -92,13 +92,7 @@ class EpisodeSession:
 
     def splits(self) -> tuple[str, ...]:
         """Those of train, validation and test that have tasks."""
-        return tuple(split for split in SPLITS if self._has_tasks(split))
-
-    def _has_tasks(self, split: str) -> bool:
-        try:
-            return len(self.env.panel(split)) > 0
-        except TaskError:
-            return False
+        return tuple(split for split in SPLITS if has_tasks(self.env, split))
 
     @property
     def instructions(self) -> str:

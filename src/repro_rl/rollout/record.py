@@ -29,6 +29,11 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def or_nan(value: float | None) -> float:
+    """What ``finite`` has written; NaN for null."""
+    return math.nan if value is None else float(value)
+
+
 def _terms(terms: Mapping[str, float]) -> dict[str, float | None]:
     return {name: finite(value) for name, value in terms.items()}
 

@@ -15,6 +15,11 @@ from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
 
 
+def checkpoint_folder(run: Path, iteration: int) -> Path:
+    """Where a run keeps the checkpoint of an iteration, of a warmup: of an update."""
+    return run / "checkpoints" / f"{iteration:05d}"
+
+
 def checkpoint_folders(run: Path) -> dict[int, Path]:
     """Complete checkpoints of a run by iteration, ascending. Half-written ones have another name."""
     complete: dict[int, Path] = {}

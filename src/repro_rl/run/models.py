@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from repro_rl.config import PolicySection, TinySection, is_api
-from repro_rl.dist.launcher import refuse_ranks
+from repro_rl.dist.launcher import rank_and_world, refuse_ranks
 from repro_rl.errors import ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
@@ -101,7 +101,7 @@ def build_sampler(section: PolicySection, policy: TransformersPolicy, max_tokens
     """
     if section.backend == "transformers":
         return policy
-    refuse_ranks(section.backend)
+    refuse_ranks(section.backend, rank_and_world()[1])
     if section.backend == "vllm-server":
         from repro_rl.policy.vllm.server import ServerSampler
 

@@ -7,16 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 from repro_rl.config import RunConfig
-from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
-from repro_rl.run.panels import Use, check_panels, eval_panel, validates, warmup_validates
+from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel, validates, warmup_validates
 from repro_rl.run.setup import build_pool
 from repro_rl.run.trackers import check_callbacks
 from repro_rl.study.definition import Arm, Evaluation, Study, run_config
 from repro_rl.study.jobs import temperatures
-
-PanelOf = Callable[[str], TaskPanel]
 
 
 def check_study(study: Study) -> list[str]:

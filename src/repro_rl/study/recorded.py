@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.files import read_yaml
-from repro_rl.rollout.record import read_trajectories
+from repro_rl.rollout.record import or_nan, read_trajectories
 from repro_rl.study.series import SERIES, EpisodeProgress
 
 TRAINING = "training"
@@ -137,11 +136,11 @@ def recorded_episode(
             anchors=[str(step.get("anchor", "")) for step in steps],
             env=[float(step.get("env_reward") or 0.0) for step in steps],
             composite=[
-                sum(_number(row[name]) for name in row if name not in settings.excluded) for row in terms
+                sum(or_nan(row[name]) for name in row if name not in settings.excluded) for row in terms
             ]
             if trained
             else None,
-            advantage=[_number(step["advantage"]) for step in steps] if trained else None,
+            advantage=[or_nan(step["advantage"]) for step in steps] if trained else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
@@ -197,8 +196,3 @@ def _evaluations(folder: Path) -> list[str]:
 def _unique(label: str, labels: dict[str, int]) -> str:
     labels[label] = labels.get(label, 0) + 1
     return label if labels[label] == 1 else f"{label} ({labels[label]})"
-
-
-def _number(value: float | None) -> float:
-    """null in a record stands for a number that was not finite."""
-    return math.nan if value is None else float(value)

@@ -5,7 +5,6 @@ Every rank writes a file of its own, and reads all of them: another number of pr
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
 from repro_rl.files import UnfinishedRows, key_of, rows_of
 from repro_rl.policy.checksums import fingerprint
-from repro_rl.rollout.record import finite, trajectory_record
+from repro_rl.rollout.record import finite, or_nan, trajectory_record
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.types import Completion, Trajectory, no_completion
 
@@ -130,6 +129,6 @@ def _completion(record: dict[str, Any], entropy: float | None) -> Completion:
         no_completion(),
         text=record["text"],
         finished=record["finished"],
-        entropy=math.nan if entropy is None else entropy,
+        entropy=or_nan(entropy),
         counted=(record["prompt_tokens"], record["tokens"]),
     )

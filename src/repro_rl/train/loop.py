@@ -12,6 +12,7 @@ from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostErr
 from repro_rl.interrupts import deferred
 from repro_rl.run.callbacks import Callback
 from repro_rl.run.folder import writing_run
+from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.setup import join_ranks, set_up
 from repro_rl.train.rl import OnText, RLRun
 
@@ -28,11 +29,10 @@ def run_training(
     """Train until the iterations or environment steps are used up; repeat the call to continue a killed run.
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks, all share the work
-    and the first one alone writes and reports. Raises
-    TrainingStopped when an alarm persists; the checkpoint before it is kept. When it is interrupted, a server
-    of the sampler is lost (ApiError) or a file cannot be written (OSError), what was trained so far is saved
-    first, as far as possible. Raises RankLostError when another rank failed or was lost, PreflightError when
-    another process writes ``out``.
+    and the first one alone writes and reports. Raises TrainingStopped when an alarm persists; the checkpoint
+    before it is kept. When it is interrupted, a server of the sampler is lost (ApiError) or a file cannot be
+    written (OSError), what was trained so far is saved first, as far as possible. Raises RankLostError when
+    another rank failed or was lost, PreflightError when another process writes ``out``.
     """
     ranks = join_ranks(config)
     with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
@@ -89,4 +89,4 @@ def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
             f"Checkpoints are in {run.out / 'checkpoints'}; the limits are in the section 'alarms'."
         )
     if due:
-        run.callbacks.checkpoint(run.iteration, run.out / "checkpoints" / f"{run.iteration:05d}")
+        run.callbacks.checkpoint(run.iteration, checkpoint_folder(run.out, run.iteration))

@@ -12,9 +12,7 @@ from accelerate import Accelerator
 
 from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import (
-    PreflightError,
-)
+from repro_rl.errors import PreflightError
 from repro_rl.interrupts import deferred
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
@@ -34,7 +32,7 @@ from repro_rl.run.checkpoint import (
 )
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.lineage import check_context
-from repro_rl.run.model_paths import start_model
+from repro_rl.run.model_paths import checkpoint_folder, start_model
 from repro_rl.run.models import parameter_count
 from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.preflight import check_disk, check_prompt
@@ -283,7 +281,7 @@ class RLRun:
                 self._write_checkpoint(tensors)
 
     def _write_checkpoint(self, optimizer: dict[str, Any]) -> None:
-        folder = self.out / "checkpoints" / f"{self.iteration:05d}"
+        folder = checkpoint_folder(self.out, self.iteration)
         save_checkpoint(folder, self.policy, optimizer, self._state())
         prune(self.out, self.setup.config.train.keep, self.best[1] if self.best else None)
 
@@ -293,7 +291,7 @@ class RLRun:
         Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
         where it cannot: its weights are split, or in the middle of an update.
         """
-        saved = (self.out / "checkpoints" / f"{self.iteration:05d}").exists()
+        saved = checkpoint_folder(self.out, self.iteration).exists()
         if not self.iteration or self.updating or saved or not self.setup.ranks.saves_alone:
             return
         self._write_checkpoint(optimizer_tensors(self.updater.optimizer))

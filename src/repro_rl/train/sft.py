@@ -44,6 +44,7 @@ from repro_rl.run.folder import (
     writing_run,
 )
 from repro_rl.run.lineage import check_context
+from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.models import parameter_count
 from repro_rl.run.panels import check_panels, warmup_validates
 from repro_rl.run.setup import Setup, join_ranks, set_up
@@ -207,7 +208,7 @@ class WarmupRun:
         self.callbacks.row(row)
         self._check_skipped()
         if due and not self.skipped:
-            self.callbacks.checkpoint(self.update, self.out / "checkpoints" / f"{self.update:05d}")
+            self.callbacks.checkpoint(self.update, checkpoint_folder(self.out, self.update))
         alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
         if alarm is not None:
             warnings.warn(alarm, stacklevel=2)
@@ -351,7 +352,7 @@ class WarmupRun:
             **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
             **({"skipped": self.skipped} if self.skipped else {}),
         }
-        save_checkpoint(self.out / "checkpoints" / f"{self.update:05d}", self.policy, optimizer, state)
+        save_checkpoint(checkpoint_folder(self.out, self.update), self.policy, optimizer, state)
         prune(self.out, 1, None)
 
     def save_unsaved(self) -> None:
@@ -360,7 +361,7 @@ class WarmupRun:
         Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
         where it cannot: its weights are split, or in the middle of an update.
         """
-        saved = (self.out / "checkpoints" / f"{self.update:05d}").exists()
+        saved = checkpoint_folder(self.out, self.update).exists()
         if self.update and not self.updating and not saved and self.setup.ranks.saves_alone:
             self._write_checkpoint(optimizer_tensors(self.optimizer))
 

@@ -16,6 +16,7 @@ from repro_rl.errors import DataError
 from repro_rl.files.reading import read_bytes
 
 SYMBOLS = "#@+$*. -_"
+FLOOR = str.maketrans("-_", "  ")  # both floors that are visible, as the one that is not
 # Further symbols of .sok files: pusher, pusher on goal, box, box on goal, goal; both floors that are visible.
 _PLAIN = str.maketrans("pPbBo-_", "@+$*.  ")
 _RUN = re.compile(r"(\d*)(?:([#@+$*. \-_pPbBo|])|\(([^()]*)\))")
@@ -103,7 +104,7 @@ def _rows(line: str, file: object, number: int) -> list[str]:
         return [row for row in rows if row]
     bare = line.strip()
     looks_like_one = bare[0] == "#" and 2 * sum(char in SYMBOLS for char in bare) > len(bare)
-    return [line.translate(str.maketrans("-_", "  "))] if looks_like_one else []
+    return [line.translate(FLOOR)] if looks_like_one else []
 
 
 def _written_out(line: str, file: object, number: int) -> str | None:

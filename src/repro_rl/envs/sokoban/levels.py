@@ -10,11 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from repro_rl.envs.sokoban.board import Layout, Room
-from repro_rl.envs.sokoban.level_text import boards, read_level_text
+from repro_rl.envs.sokoban.level_text import FLOOR, boards, read_level_text
 from repro_rl.errors import DataError
 
 MAX_SIDE = 200  # rows, and columns, of a level
-_FLOOR = str.maketrans("-_", "  ")
 _SPLIT_FOLDERS = {
     "train": "train",
     "valid": "validation",
@@ -112,7 +111,7 @@ def parse_room(
     Raises DataError for an unknown character, no or several players, boxes and targets of different number,
     a level without boxes or already solved, and a room that is not closed; ``record`` and line say where.
     """
-    rows = text.translate(_FLOOR).split("\n")
+    rows = text.translate(FLOOR).split("\n")
     numbers = lines or range(1, len(rows) + 1)
     location = _Location(file, None if record is None else f"level {record}", numbers, note)
     for r, line in enumerate(rows):

@@ -6,20 +6,16 @@ import argparse
 import sys
 from typing import Any
 
-import yaml
-
+from repro_rl.config import env_values
 from repro_rl.errors import ConfigError, ReproError, missing_extra
 from repro_rl.integrations.openenv.figures import measure
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+def _setting(text: str) -> str:
+    name, equals, _ = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form setting=value")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: the value is no YAML: {error}") from error
+    return text
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -61,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit status: 0, or 1 after an error of ours, which is printed."""
     arguments = _arguments(argv)
     try:
-        (_serve if arguments.command == "serve" else _figures)(arguments, dict(arguments.settings))
+        settings = env_values(arguments.env, arguments.settings)
+        (_serve if arguments.command == "serve" else _figures)(arguments, settings)
     except ReproError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.envs.base import PLACEHOLDER
+from repro_rl.envs.base import filled
 from repro_rl.integrations.session import EpisodeSession, open_session
 
 Agent = Callable[[EpisodeSession], str | None]  # the next action; None: it gives up
@@ -54,7 +54,7 @@ def measure(
         last = session.last
         assert last is not None
         action = last.admissible[int(rng.integers(len(last.admissible)))] if last.admissible else ""
-        return PLACEHOLDER.sub(lambda _: last.goal, action)
+        return filled(action, last.goal)
 
     def mean(agent: Agent) -> float:
         return fmean(_reward(session, task, agent) for task in panel)

@@ -20,10 +20,10 @@
     ["Broken form", "Completions with a defect of form", { trouble: "form", sort: "malformed", down: "1" }],
     ["Environment errors", "Episodes that broke off", { outcome: "error" }],
   ];
-  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "c-spark", "Online and retrospective progress; true progress as a wide grey line"],
-    ["length", "Steps", "c-number n", "Steps"], ["online", "Online", "c-number n", "Last online progress"],
-    ["retrospective", "Retrosp.", "c-number n", "Last retrospective progress"], ["truth", "True", "c-number n", "Last true progress"],
-    ["gap", "Gap", "c-number n", "Largest online–retrospective gap"], [null, "", "c-flags", "i: invalid actions, f: broken form, r: broken reflection"]];
+  const COLUMNS = [["task", "Episode", "", "Task, outcome, file"], [null, "Progress", "", "Online and retrospective progress; true progress as a wide grey line"],
+    ["length", "Steps", "n", "Steps"], ["online", "Online", "n", "Last online progress"],
+    ["retrospective", "Retrosp.", "n", "Last retrospective progress"], ["truth", "True", "n", "Last true progress"],
+    ["gap", "Gap", "n", "Largest online–retrospective gap"], [null, "", "", "i: invalid actions, f: broken form, r: broken reflection"]];
   const UP_FIRST = new Set(["file", "task", "outcome"]);
   const state = { query: {}, at: "", beside: "", t: 1, offset: 0, data: null, choices: { version: -1, runs: [] }, item: null, other: null, listRequest: 0, episodeRequest: 0 };
 
