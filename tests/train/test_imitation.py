@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from repro_rl.config import load_config
 from repro_rl.demos import load_demos
@@ -11,7 +12,16 @@ from repro_rl.errors import DataError, PreflightError
 from repro_rl.run.models import load_policy
 from repro_rl.run.setup import set_up
 from repro_rl.text import PromptBuilder, TextFormat
-from repro_rl.train import ImitationData, PromptModes, imitation_data
+from repro_rl.train import (
+    Collation,
+    ImitationData,
+    PromptModes,
+    imitation_batches,
+    imitation_data,
+    single_row,
+)
+from repro_rl.train.batch import TreeInputs
+from repro_rl.train.loss import imitation_terms
 from repro_rl.types import Reflection, TokenKind, no_completion
 
 
@@ -25,6 +35,7 @@ def encoded(config, model, experts, labelled):
         progress=setup.prompts_with(progress=True),
         demonstrations=config.prompt.demonstrations,
         seed=config.seed,
+        reflect_on_acted=config.warmup.reflect_on_acted,
     )
     return imitation_data(setup.context(text), text, modes, experts, labelled), text
 
@@ -81,10 +92,22 @@ def test_unlabelled_episodes_teach_only_to_act(warm):
 def test_draws_are_half_of_won_and_half_of_lost_episodes():
     rng = np.random.default_rng(0)
     data = ImitationData(actions=["a"], won=["w"], lost=["l"])
-    assert data.draw(2, 5, rng) == (["a", "a"], ["w", "w", "l", "l", "l"])
+    assert data.draw(2, 4, rng) == (["a", "a"], ["w", "w", "l", "l"])
+    # of an odd count chance decides: a count of 1 has both kinds in time
+    for count in (1, 5):
+        won = [data.draw(0, count, rng)[1].count("w") for _ in range(400)]
+        assert set(won) == {count // 2, count // 2 + 1}
+        assert abs(np.mean(won) - count / 2) < 0.1
     assert ImitationData(won=["w"]).draw(2, 3, rng) == ([], ["w"] * 3)
     assert ImitationData(lost=["l"]).draw(0, 3, rng) == ([], ["l"] * 3)
     assert not ImitationData()
+
+
+def test_a_conversation_that_acts_is_drawn_with_its_own_reflection_once():
+    data = ImitationData(actions=["a", "b"], won=["w"], lost=["l"], on_acted={1: "on b"})
+    for seed in range(20):
+        acting, reflecting = data.draw(3, 2, np.random.default_rng(seed))
+        assert reflecting == ["w", "l"] + ["on b"] * ("b" in acting)
 
 
 CHAT = ["prompt.context=chat"]
@@ -105,6 +128,48 @@ def test_demonstrations_become_conversations(warm):
         targets += [*prompts.action_target(step.online, step.action).split(), "<eos>"]
     assert answers == targets
     assert [w for w in words if w not in answers][:3] == expert.steps[0].observation.split()[:3]
+
+
+def test_reflections_on_what_acts_begin_with_its_conversation(warm):
+    """So the token tree of an update computes the conversation once for both."""
+    experts, labelled = load_demos(warm.demos)
+    config = load_config(None, [*warm.settings, *CHAT, "warmup.reflect_on_acted=true"])
+    data, _ = encoded(config, warm.model, experts, labelled)
+    assert sorted(data.on_acted) == list(range(len(experts)))  # the prompts without progress come first
+    for index, reflection in data.on_acted.items():
+        acting = data.actions[index]
+        assert reflection.ids[: len(acting.ids)].tolist() == acting.ids.tolist()
+        assert set(reflection.kind.tolist()) == {TokenKind.CONTEXT, TokenKind.REFLECT}
+    both = [data.actions[0], data.on_acted[0]]
+    collation = Collation(0, torch.device("cpu"), as_tree=True)
+    batch = collation.collate([single_row(sample) for sample in both], {TokenKind.ACT: 1.0})
+    assert isinstance(batch.inputs, TreeInputs)
+    assert len(batch.inputs.tree.token) == len(both[1].ids) - 1  # no more than the reflection has alone
+
+
+def test_losses_of_both_kinds_are_those_of_separate_batches(warm):
+    experts, labelled = load_demos(warm.demos)
+    config = load_config(None, [*warm.settings, *CHAT, "warmup.reflect_on_acted=true"])
+    data, _ = encoded(config, warm.model, experts, labelled)
+    model = load_policy(config.policy, warm.model).model
+    acting, reflecting = data.actions[:3], [data.won[0], data.lost[0], data.on_acted[1]]
+    coefs = {TokenKind.ACT: 1.0, TokenKind.REFLECT: 0.5}
+    results = []
+    for as_tree, parts in ((True, [[*acting, *reflecting]]), (False, [acting, reflecting])):
+        collation = Collation(0, torch.device("cpu"), as_tree)
+        sums = dict.fromkeys(coefs, 0.0)
+        model.zero_grad()
+        for samples in parts:
+            for batch in imitation_batches(samples, coefs, collation, 512):
+                terms, _ = imitation_terms(model, batch)
+                terms.sum().backward()
+                for kind in coefs:
+                    sums[kind] += terms[batch.targets.of_kind(kind)].sum().item()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        results.append((sums, gradient))
+    (together, one), (apart, two) = results
+    assert together == pytest.approx(apart, rel=1e-4)
+    assert torch.allclose(one, two, atol=1e-5)
 
 
 def test_a_reflection_follows_random_online_progress(warm):

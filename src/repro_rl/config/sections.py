@@ -221,6 +221,11 @@ class WarmupSection(Section):
         "them is measured at every checkpoint",
     )
     reflect_batch: int = Field(64, ge=0, description="reflections in an update")
+    reflect_on_acted: bool = Field(
+        False,
+        description="chat: beside them, one on every labelled conversation without progress that an update "
+        "draws to act; the packed engine computes the conversation once for both",
+    )
     forward_from: int = Field(
         300, ge=0, description="updates on reflections alone before samples of actions join"
     )

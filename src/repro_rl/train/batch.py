@@ -71,6 +71,10 @@ class Targets:
     choices: Choices | None = None  # of guided answers
     teacher: torch.Tensor | None = None  # see Row; NaN where there is none
 
+    def of_kind(self, kind: TokenKind) -> torch.Tensor:
+        """[T] bool: the tokens of this kind."""
+        return self.row % len(TokenKind) == kind
+
 
 @dataclass(slots=True, frozen=True)
 class PaddedInputs:

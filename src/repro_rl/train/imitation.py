@@ -33,6 +33,7 @@ class ImitationData:
     actions: list[Sample] = field(default_factory=list)
     won: list[Sample] = field(default_factory=list)
     lost: list[Sample] = field(default_factory=list)
+    on_acted: dict[int, Sample] = field(default_factory=dict)  # of an index of ``actions``: its reflection
 
     def __bool__(self) -> bool:
         return bool(self.actions or self.won or self.lost)
@@ -40,8 +41,14 @@ class ImitationData:
     def draw(
         self, actions: int, reflections: int, rng: np.random.Generator
     ) -> tuple[list[Sample], list[Sample]]:
-        """``actions`` samples that act, and reflections, half on won, half on lost episodes."""
-        return draw(self.actions, actions, rng), draw_halves(self.won, self.lost, reflections, rng)
+        """``actions`` samples that act, and reflections, half on won, half on lost episodes.
+
+        Behind these, the reflections of ``on_acted`` on what acts here, one a conversation.
+        """
+        acting = draw(range(len(self.actions)), actions, rng)
+        reflecting = draw_halves(self.won, self.lost, reflections, rng)
+        reflecting += [self.on_acted[index] for index in dict.fromkeys(acting) if index in self.on_acted]
+        return [self.actions[index] for index in acting], reflecting
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,6 +60,7 @@ class PromptModes:
     progress: PromptBuilder  # with progress
     demonstrations: int  # in a prompt of the modes "demos-..."
     seed: int  # of their choice
+    reflect_on_acted: bool = False  # see warmup.reflect_on_acted
 
     def builder(self, mode: str) -> PromptBuilder:
         """The prompts of a mode."""
@@ -81,7 +89,11 @@ def imitation_data(
             if in_context is not None:
                 first = trajectory.steps[0].observation
                 texts = in_context.texts(prompts)(trajectory.task_id, trajectory.goal, first)
-            data.actions += context.action_demos(trajectory, prompts, text, texts)
+            acting = context.action_demos(trajectory, prompts, text, texts)
+            if modes.reflect_on_acted and mode == "action" and acting and is_labelled(trajectory):
+                reflection = context.reflection_demo(trajectory, prompts, text, modes.seed, "acted")
+                data.on_acted[len(data.actions)] = reflection
+            data.actions += acting
     builders = context.reflection_prompts(modes.act, modes.progress, modes.modes)
     for number, trajectory in enumerate(filter(is_labelled, (*experts, *labelled))):
         prompts = builders[number % len(builders)]
@@ -92,21 +104,21 @@ def imitation_data(
 
 def imitation_batches(
     samples: Sequence[Sample],
-    kind: TokenKind,
-    coef: float,
+    coefs: Mapping[TokenKind, float],
     collation: Collation,
     micro_tokens: int,
     ranks: Ranks = ALONE,
 ) -> list[Batch]:
-    """This rank's micro-batches of samples of one kind, of at most ``micro_tokens`` cells each.
+    """This rank's micro-batches of samples, of at most ``micro_tokens`` cells each.
 
-    Their losses add up, over all ranks, to ``coef`` times the mean over the trained tokens. None for no
-    samples.
+    The losses of the tokens of each kind add up, over all ranks, to its ``coefs`` times the mean over them.
+    None for no samples.
     """
     if not samples:
         return []
     rows = [single_row(sample) for sample in samples]
-    scales = {kind: coef / trained_tokens(rows, kind)}
+    counts = {kind: trained_tokens(rows, kind) for kind in coefs}
+    scales = {kind: coefs[kind] / count for kind, count in counts.items() if count}
     # Branches stay with the conversation that they belong to.
     split = collation.split if any(sample.branches for sample in samples) else split_rows
     chunks = split(share_rows(ranks, rows), micro_tokens)
@@ -190,8 +202,13 @@ def _in_context(
 
 
 def draw_halves(won: Sequence[T], lost: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
-    """``count`` items with replacement, half of each kind, or all of one where there is no other."""
+    """``count`` items with replacement, half of each kind, or all of one where there is no other.
+
+    Of an odd count, chance decides which kind has one more; else a count of 1 would never be of a won one.
+    """
     half = count // 2
+    if count % 2 and won and lost:
+        half += int(rng.integers(2))
     first = draw(won, half if lost else count, rng)
     return first + draw(lost, count - half if won else count, rng)
 

@@ -158,15 +158,15 @@ def entropy_of(logp: torch.Tensor) -> torch.Tensor:
 
 def imitation_loss(model: Any, batch: Batch) -> torch.Tensor:
     """Cross-entropy of the trained tokens in nats, each weighed ``targets.scale``, copies included."""
-    return imitation_terms(model, batch)[0]
+    return imitation_terms(model, batch)[0].sum()
 
 
 def imitation_terms(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """``imitation_loss``, and [T] bool: whether the trained token is the most probable one."""
+    """The terms of ``imitation_loss`` [T], and whether each trained token is the most probable one [T]."""
     logits, index = target_logits(model, batch, 1.0)
     chosen = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index)
-    loss = -(chosen * batch.targets.weight * batch.targets.scale).sum()
+    terms = -(chosen * batch.targets.weight * batch.targets.scale)
     with torch.no_grad():
         best = logits.argmax(-1)
         best = best if index is None else best.index_select(0, index)
-        return loss, best == batch.targets.token
+        return terms, best == batch.targets.token

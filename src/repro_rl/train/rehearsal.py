@@ -60,6 +60,5 @@ class Rehearsal:
             self.context.reflection_demo(episode, self.prompts, self.text, self.seed, iteration, step, number)
             for number, episode in enumerate(drawn)
         ]
-        return imitation_batches(
-            samples, TokenKind.REFLECT, self.coef, collation, self.micro_tokens, self.ranks
-        )
+        coefs = {TokenKind.REFLECT: self.coef}
+        return imitation_batches(samples, coefs, collation, self.micro_tokens, self.ranks)

@@ -68,6 +68,8 @@ from repro_rl.types import Sample, TokenKind, Trajectory
 
 OnRow = Callable[[dict[str, Any]], None]
 
+COEFS = {TokenKind.ACT: 1.0, TokenKind.REFLECT: 1.0}  # of the mean loss of each kind of tokens
+LOSSES = {TokenKind.ACT: "forward_loss", TokenKind.REFLECT: "reflect_loss"}
 MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmup stops
 
 # Settings that do not change what is computed here: those of other commands, and of how they are run.
@@ -259,16 +261,16 @@ class WarmupRun:
         sums: defaultdict[str, float] = defaultdict(float)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        for name, kind, samples in (
-            ("forward_loss", TokenKind.ACT, self._rows(acting, collation, self.update)),
-            ("reflect_loss", TokenKind.REFLECT, reflecting),
-        ):
-            sums |= zero_counts(name, samples)
-            for batch in imitation_batches(samples, kind, 1.0, collation, config.train.micro_tokens, ranks):
+        rows = self._rows(acting, collation, self.update)
+        sums |= zero_counts("forward_loss", rows) | zero_counts("reflect_loss", reflecting)
+        # Reflections on what acts here share its beginnings: one token tree computes them once.
+        together = config.warmup.reflect_on_acted and collation.as_tree
+        for samples in ([*rows, *reflecting],) if together else (rows, reflecting):
+            for batch in imitation_batches(samples, COEFS, collation, config.train.micro_tokens, ranks):
                 with policy.precision():
-                    loss, right = imitation_terms(self.model, batch)
-                (loss * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
-                sums[name] += float(loss.detach())
+                    terms, right = imitation_terms(self.model, batch)
+                (terms.sum() * ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
+                count_losses(sums, batch, terms.detach())
                 count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
         parameters = list(self.model.parameters())
@@ -298,10 +300,10 @@ class WarmupRun:
         sums: defaultdict[str, float] = defaultdict(float)
         micro_tokens = self.setup.config.train.micro_tokens
         sums |= zero_counts("forward_loss", rows)
-        for batch in imitation_batches(rows, TokenKind.ACT, 1.0, collation, micro_tokens, ranks):
+        for batch in imitation_batches(rows, COEFS, collation, micro_tokens, ranks):
             with self.policy.precision():
-                loss, right = imitation_terms(self.model, batch)
-            sums["forward_loss"] += float(loss)
+                terms, right = imitation_terms(self.model, batch)
+            count_losses(sums, batch, terms)
             count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
         if not math.isfinite(summed["forward_loss"]):
@@ -367,12 +369,14 @@ class WarmupRun:
 
     def _data(self, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> ImitationData:
         config = self.setup.config
+        chat = config.prompt.context == "chat"
         modes = PromptModes(
             config.warmup.forward_modes,
             act=self.setup.prompts_with(progress=False),
             progress=self.setup.prompts_with(progress=True),
             demonstrations=config.prompt.demonstrations,
             seed=config.seed,
+            reflect_on_acted=chat and config.warmup.reflect_on_acted,
         )
         return imitation_data(self.context, self.policy.text, modes, experts, labelled)
 
@@ -400,6 +404,14 @@ def zero_counts(loss: str, samples: Sequence[Sample]) -> dict[str, float]:
         return {}
     counted = any(sample.parts is not None for sample in samples)
     return dict.fromkeys((loss, *(part_names() if counted else ())), 0.0)
+
+
+def count_losses(sums: defaultdict[str, float], batch: Batch, terms: torch.Tensor) -> None:
+    """Add the summed ``terms`` [T] of each kind of tokens in a batch to ``sums``."""
+    for kind, name in LOSSES.items():
+        chosen = terms[batch.targets.of_kind(kind)]
+        if len(chosen):
+            sums[name] += float(chosen.sum())
 
 
 def count_parts(sums: defaultdict[str, float], batch: Batch, right: torch.Tensor) -> None:
