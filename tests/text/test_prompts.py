@@ -152,6 +152,11 @@ def test_the_report_is_asked_for_where_it_is_read() -> None:
     assert late.index("2. Give exactly one action") < late.index("3. Say how far")
 
 
+def test_the_example_of_the_form_holds_the_environments_own_action() -> None:
+    """Qwen2.5-Coder-0.5B answers '<search>...' to three dots, and in the form to an action."""
+    assert act_prompt(PromptBuilder(PLAIN), example="go north").count("<action>go north</action>") == 1
+
+
 @pytest.mark.parametrize("fmt", [FULL, THINK, NO_THINK, PLAIN, LATE])
 def test_the_static_part_comes_first(fmt: TextFormat) -> None:
     builder = PromptBuilder(fmt)

@@ -54,6 +54,7 @@ class TextEnv(gymnasium.Env[str, str]):
     name: str = ""
     max_steps: int = 0
     instructions: str = ""  # the rules as plain text, for prompts in the full style
+    example_action: str = "..."  # in the example of an answer's form, for prompts in the full style
     settings_schema: ClassVar[type[Section] | None] = None  # of its keyword arguments, where there is one
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
     for_models: Mapping[str, Any] = MappingProxyType({})  # default settings of the adapters (integrations)

@@ -190,7 +190,8 @@ class EpisodeSession:
             return result.observation
         if self.form == "chat":
             t, limit = result.step + 1, self.max_steps
-            inputs = StepInputs(self.instructions, result.goal, result.observation, actions, t, limit)
+            state = (result.goal, result.observation, actions, t, limit)
+            inputs = StepInputs(self.instructions, *state, example=self.env.example_action)
             return (
                 _prompts(self.lists_actions).act(inputs) if t == 1 else _turns(self.lists_actions).act(inputs)
             )

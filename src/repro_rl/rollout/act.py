@@ -78,7 +78,8 @@ class LiveEpisode:
         """What the prompt of ``step`` (1-based) shows; demonstrations are added where they fit."""
         env, past = self.env, self.history if history else ()
         goal, admissible = self.info["goal"], self.info["admissible"]
-        return StepInputs(env.instructions, goal, self.observation, admissible, step, env.max_steps, past)
+        state = (goal, self.observation, admissible, step, env.max_steps)
+        return StepInputs(env.instructions, *state, history=past, example=env.example_action)
 
 
 def begin_episodes(

@@ -41,6 +41,7 @@ class StepInputs:
     max_steps: int
     history: Sequence[tuple[str, str]] = ()  # past (observation, action), oldest first
     demonstrations: str = ""  # the text that ``PromptBuilder.demonstrations`` made
+    example: str = "..."  # an action, for the example of an answer's form
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class PromptBuilder:
             step=inputs.step,
             max_steps=inputs.max_steps,
             demonstrations=inputs.demonstrations,
+            example=inputs.example,
         )
         if inputs.demonstrations not in text:
             raise ConfigError(

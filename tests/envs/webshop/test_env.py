@@ -11,8 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import repro_rl
+from repro_rl.config import load_config
 from repro_rl.envs.checker import check_env
 from repro_rl.errors import ConfigError, DataError, TaskError
+from repro_rl.rollout.context.base import first_inputs
+from repro_rl.run.setup import set_up
+from repro_rl.text.turns import TurnPrompts
 from support.webshop_shop import SMALL, hand_made, record, shop
 
 STYLES = ("text", "text_rich", "compact", "words")
@@ -148,3 +152,16 @@ def test_the_same_goals_among_other_products_are_another_panel(tmp_path: Path) -
     (tmp_path / "prices.jsonl").write_text('{"asin": "M000000002", "price": 1}\n')
     cheap = repro_rl.make("webshop", data=str(tmp_path / "one"), prices=str(tmp_path / "prices.jsonl"))
     assert cheap.panel("all").digest != one.panel("all").digest
+
+
+@pytest.mark.parametrize(
+    ("style", "action"), [("words", "click[back]"), ("compact", "click[back to search]")]
+)
+def test_prompts_show_an_action_in_the_form_of_an_answer(style: str, action: str) -> None:
+    setup = set_up(load_config("webshop-tiny", ["prompt.style=full", f"env.settings.style={style}"]))
+    env = setup.pool.first
+    inputs = first_inputs(env, env.panel("test").ids[0])
+    for text in (setup.prompts.act(inputs), TurnPrompts(setup.prompts).act(inputs)):
+        assert f"Example of the form: <action>{action}</action>" in text
+    search = "search[red shoes]" if style == "compact" else inputs.admissible[0]
+    assert action in env.step(search)[4]["admissible"]

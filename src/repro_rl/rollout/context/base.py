@@ -167,7 +167,8 @@ def reflection_sample(
 def first_inputs(env: TextEnv, task: str) -> StepInputs:
     """What the first prompt of ``task`` shows."""
     observation, info = env.reset(options={"task": task})
-    return StepInputs(env.instructions, info["goal"], observation, info["admissible"], 1, env.max_steps)
+    state = (info["goal"], observation, info["admissible"], 1, env.max_steps)
+    return StepInputs(env.instructions, *state, example=env.example_action)
 
 
 def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
@@ -176,6 +177,7 @@ def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs,
     _, info = env.reset(options={"task": trajectory.task_id})
     for step in trajectory.steps:
         state = (trajectory.goal, step.observation, info["admissible"], step.t, env.max_steps)
-        yield StepInputs(env.instructions, *state, history=list(history)), step
+        past = list(history)
+        yield StepInputs(env.instructions, *state, history=past, example=env.example_action), step
         history.append((step.observation, step.action))
         info = env.step(step.action)[4]

@@ -109,4 +109,4 @@ class ChatDemos:
             return
         for step in trajectory.steps:  # without admissible actions, the records hold all that a turn shows
             state = (trajectory.goal, step.observation, (), step.t, self.env.max_steps)
-            yield StepInputs(self.env.instructions, *state), step
+            yield StepInputs(self.env.instructions, *state, example=self.env.example_action), step
