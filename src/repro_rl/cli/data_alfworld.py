@@ -55,6 +55,9 @@ def hold_out_alfworld(
     validation: Annotated[
         float, typer.Option(min=0, max=1, help="share of each task type that becomes valid_seen")
     ] = 0.1,
+    types: Annotated[
+        str, typer.Option(help="only these task types, with commas  [default: all]", show_default=False)
+    ] = "",
 ) -> None:
     """Set training games aside for evaluation, where the official validation games are not at hand.
 
@@ -64,7 +67,10 @@ def hold_out_alfworld(
     from repro_rl.files import only_maker
 
     with only_maker(out, "copy of games"), bar("games") as progress:
-        counts = hold_out(folder, out, test=test, validation=validation, on_done=progress.at)
+        kinds = [name.strip() for name in types.split(",") if name.strip()]
+        counts = hold_out(
+            folder, out, test=test, validation=validation, types=sorted(set(kinds)), on_done=progress.at
+        )
     say(", ".join(f"{split} {count}" for split, count in counts.items()))
     say(f"Use them with data={out}, e.g. repro-rl data alfworld info {out}")
 

@@ -86,6 +86,20 @@ def test_what_is_refused(folder, tmp_path):
         repro_rl.make("alfworld", data=str(tmp_path / "out")).panel("test")
 
 
+def test_some_types_alone_have_the_same_parts(folder, tmp_path):
+    games = GameFolder(folder)
+    whole, kinds = split_by_content(games, 0.25, 0.25), ("pick_and_place_simple", "pick_two_obj_and_place")
+    some = split_by_content(games, 0.25, 0.25, kinds)
+    assert some == {
+        split: part
+        for split, tasks in whole.items()
+        if (part := [task for task in tasks if task.split("/")[1].split("-")[0] in kinds])
+    }
+    with pytest.raises(ConfigError, match=r"type 'pick'; there are .*pick_and_place_simple, "):
+        hold_out(folder, tmp_path / "out", types=["pick"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command(folder, tmp_path, capsys, monkeypatch):
     out = str(tmp_path / "out")
     code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
@@ -96,6 +110,10 @@ def test_the_command(folder, tmp_path, capsys, monkeypatch):
     assert "valid_unseen" in run_command(capsys, monkeypatch, "data", "alfworld", "info", out)[1]
     code, text = run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), "-o", out)
     assert code == 2
+    some = ("--types", "pick_and_place_simple", "-o", f"{out}-pick")
+    assert run_command(capsys, monkeypatch, "data", "alfworld", "hold-out", str(folder), *some)[0] == 0
+    panel = repro_rl.make("alfworld", data=f"{out}-pick").panel("train")
+    assert {task.split("/")[1].split("-")[0] for task in panel.ids} == {"pick_and_place_simple"}
 
 
 def test_official_games(official, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repro_rl.envs.alfworld.sources import GameFolder
@@ -25,14 +25,18 @@ def hold_out(
     *,
     test: float = 0.25,
     validation: float = 0.1,
+    types: Sequence[str] = (),
     on_done: Callable[[int], None] = lambda count: None,
 ) -> dict[str, int]:
     """Copy the training games of ``folder`` to ``out`` as ``train``, ``valid_seen`` and ``valid_unseen``.
 
     ``test``, ``validation``: the shares of each task type's games that become valid_unseen and valid_seen.
+    ``types``: names of task types; games of others are not copied (default: all are). A type's held-out games
+    are the same with and without the others.
     Unsolvable games, and those that ALFWorld leaves out, are not copied. ``out`` is written whole or not at
     all; ``on_done`` gets the number of games so far. Returns the games by split. Raises ConfigError for
-    shares that leave no training games and for an ``out`` that is not empty, DataError for broken games.
+    shares that leave no training games, for a type without games and for an ``out`` that is not empty,
+    DataError for broken games.
     """
     if test < 0 or validation < 0 or test + validation >= 1:
         raise ConfigError(
@@ -41,7 +45,7 @@ def hold_out(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder.")
     games = GameFolder(folder)
-    splits = split_by_content(games, test, validation)
+    splits = split_by_content(games, test, validation, types)
 
     def fill(temporary: Path) -> None:
         done = 0
@@ -57,14 +61,20 @@ def hold_out(
     return {split: len(tasks) for split, tasks in splits.items()}
 
 
-def split_by_content(games: GameFolder, test: float, validation: float) -> dict[str, list[str]]:
+def split_by_content(
+    games: GameFolder, test: float, validation: float, types: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """Task ids of the training split by the split they shall be in, see ``hold_out``."""
     panel = games.panel(TRAIN)
     kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for task, content in zip(panel.ids, panel.contents, strict=True):
         kinds[task.split("/")[1].split("-")[0]].append((content, task))
+    if unknown := sorted(set(types) - set(kinds)):
+        raise ConfigError(
+            f"No training game is of the type {unknown[0]!r}; there are {', '.join(sorted(kinds))}."
+        )
     splits: dict[str, list[str]] = {split: [] for split in ORDER}
-    for kind in sorted(kinds):
+    for kind in sorted(types or kinds):
         tasks = [task for _, task in sorted(kinds[kind])]
         first = round(test * len(tasks))
         second = first + round(validation * len(tasks))
