@@ -105,6 +105,17 @@ def take_plugins(words: Sequence[str]) -> list[str]:
     return others
 
 
+def take_folders(words: Sequence[Path]) -> list[Path]:
+    """The folders among ``words``, after the modules of ``plugins=[MODULE, ...]`` are imported.
+
+    For commands that read folders and take no settings. Raises ConfigError, also where no folder is left.
+    """
+    folders = [Path(word) for word in take_plugins([str(word) for word in words])]
+    if not folders:
+        raise ConfigError("Name a folder, such as runs/repro.")
+    return folders
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds of "0,1,5" and "0-4", or both mixed. Raises ConfigError."""
     seeds: list[int] = []

@@ -28,7 +28,10 @@ def play(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]"),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="environment settings, with --agent those of the run; plugins=[MODULE]",
+        ),
     ] = None,
     split: Annotated[
         str | None,
@@ -52,7 +55,7 @@ def play(
     Actions are typed, or chosen by their number. Sokoban takes the arrow keys. u takes a step back, q ends.
     """
     if agent is not None:
-        watch_agent(agent, source, checkpoint, split, task)
+        watch_agent(agent, source, checkpoint, split, task, overrides or [])
         return
     from repro_rl.envs.checker import first_split
 
@@ -83,7 +86,9 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     return task
 
 
-def watch_agent(agent: str, source: str | None, checkpoint: str, split: str | None, task: str) -> None:
+def watch_agent(
+    agent: str, source: str | None, checkpoint: str, split: str | None, task: str, overrides: list[str]
+) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
     from repro_rl.run.loading import check_run
@@ -93,7 +98,7 @@ def watch_agent(agent: str, source: str | None, checkpoint: str, split: str | No
     model = find_agent(agent, checkpoint)
     if source is None:
         check_run(agent)
-    config = read_run_config(agent, source, [])
+    config = read_run_config(agent, source, overrides)
     setup, section = set_up(config), config.eval
     judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
     request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import bar, new_table, say, show_table, table_without, visible
 
 
@@ -32,6 +33,7 @@ def progress(
     from repro_rl.report.progress_tables import closeness_table
     from repro_rl.study.progress_report import analyse
 
+    runs = take_folders(runs)
     with bar("progress") as counter:
         data = analyse(
             runs,

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import say
 
 
@@ -29,6 +30,7 @@ def view(
     """Filter the recorded episodes and step through them, in a browser on this machine. Ctrl-C ends it."""
     from repro_rl.report.view import make_server
 
+    runs = take_folders(runs)
     server = make_server(runs, port)
     say(f"Episodes of {', '.join(map(str, runs))}: {server.url}  (Ctrl-C ends it)")
     if _has_screen() if open_page is None else open_page:
