@@ -179,6 +179,7 @@ def test_an_address_where_nothing_answers_is_said_soon(make_client):
 
 
 def test_one_question_is_no_questions(server, make_client):
+    server.reply = lambda body, number: completion("yes")
     client = make_client(give_up=1, retries=1, concurrency=1)
     client.ask([ask("first")])
     server.reply = lambda body, number: error(500)

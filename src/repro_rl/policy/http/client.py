@@ -99,7 +99,8 @@ class ChatClient:
 
         Answers in the store cost nothing; new ones are in the store before this returns, also when it raises.
         ``on_done`` is told how many questions are settled. Raises ApiError when the server refuses every
-        call, cannot be reached, or ``give_up`` calls in a row failed for good, BudgetError when the budget is used up.
+        call or cannot be reached, or ``give_up`` calls in a row failed for good, and BudgetError when the
+        budget is used up.
         """
         keys = [answer_keys(self.settings, question) for question in questions]
         rows: dict[str, list[int]] = {}
