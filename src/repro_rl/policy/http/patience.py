@@ -91,8 +91,9 @@ class Patience:
             return self._gone(row, result.reason) if self.reached else self._nobody(result.reason)
         if kind == "doubtful" and row >= limit:
             return ApiError(
-                f"{self.url} refused {counted(row, 'question')} in a row; the last: {result.reason.rstrip('.')}. "
-                "What was answered is kept; repeat the command when the reason is gone (api.give_up sets how many it takes)."
+                f"{self.url} refused {counted(row, 'question')} in a row; the last: {_clause(result.reason)}. "
+                "What was answered is kept; repeat the command when the reason is gone (api.give_up sets how "
+                "many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
             return self.nothing_answered()
@@ -107,7 +108,7 @@ class Patience:
         asked = counted(self._lost.total(), "question")
         return ApiError(
             f"{self.url} gave no text as {self.settings.model!r} to any of {asked}: "
-            f"{causes}. The last: {self._last.rstrip('.')}. {advice}".strip()
+            f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
         )
 
     def check(self, before: Tally) -> None:
@@ -119,15 +120,19 @@ class Patience:
     def _gone(self, row: int, reason: str) -> ApiError:
         return ApiError(
             f"{self.url} left {counted(row, 'question')} in a row without an answer, each after "
-            f"{counted(self.settings.retries, 'repetition')}; the last: {reason.rstrip('.')}. What was answered is "
-            f"kept; repeat the command when the server is back (api.give_up sets how many it takes)."
+            f"{counted(self.settings.retries, 'repetition')}; the last: {_clause(reason)}. What was answered "
+            "is kept; repeat the command when the server is back (api.give_up sets how many it takes)."
         )
 
     def _nobody(self, reason: str) -> ApiError:
         return ApiError(
-            f"There is no connection to {self.url}: {reason.rstrip('.')}. Check api.base_url, and that the server runs; "
-            "then repeat the command. What was answered is kept."
+            f"There is no connection to {self.url}: {_clause(reason)}. Check api.base_url, and that the server "
+            "runs; then repeat the command. What was answered is kept."
         )
+
+
+def _clause(reason: str) -> str:
+    return reason.rstrip(".")
 
 
 def _kind(result: Answer | Failure) -> str:
