@@ -34,10 +34,10 @@ def new(
     name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[plugins=[MODULE]]", help="modules of yours, whose names are taken"),
+        typer.Argument(metavar="plugins=[MODULE]", help="modules of yours, whose names are taken"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder to write to  [default: ./NAME]")
+        Path | None, typer.Option("--out", "-o", help="folder to write to  \\[default: ./NAME]")
     ] = None,
 ) -> None:
     """Write a small installable package: code, a test that passes, an entry point, settings of a run."""

@@ -28,7 +28,7 @@ Source = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SECTION.KEY=VALUE]...",
+        metavar="SECTION.KEY=VALUE",
         help="settings, e.g. seed=1 (repro-rl settings lists them)",
         autocompletion=complete.overrides,
     ),

@@ -23,12 +23,12 @@ app.add_typer(panel, name="panel")
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="ENV [SPLIT]... [KEY=VALUE]...",
+        metavar="ENV|SPLIT|KEY=VALUE",
         help="an environment, some of its splits, its settings; plugins=[MODULE]",
     ),
 ]
 Tasks = Annotated[
-    int | None, typer.Option("--tasks", "-n", min=1, help="only the first tasks  [default: all]")
+    int | None, typer.Option("--tasks", "-n", min=1, help="only the first tasks  \\[default: all]")
 ]
 
 

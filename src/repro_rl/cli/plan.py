@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def plan(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [SECTION.KEY=VALUE]...", help="a recipe or YAML file; settings"),
+        typer.Argument(metavar="CONFIG|SECTION.KEY=VALUE", help="a recipe or YAML file; settings"),
     ] = None,
     gpu: Annotated[
         list[str] | None,
@@ -35,10 +35,10 @@ def plan(
     ] = None,
     probe: Annotated[
         bool | None,
-        typer.Option("--probe/--no-probe", help="measure on this machine  [default: for local models]"),
+        typer.Option("--probe/--no-probe", help="measure on this machine  \\[default: for local models]"),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="folder of the model's tokenizer  [default: the model's]")
+        Path | None, typer.Option(help="folder of the model's tokenizer  \\[default: the model's]")
     ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="tasks played three times each to count tokens")] = 12,
     completion: Annotated[

@@ -29,13 +29,13 @@ def play(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="environment settings, with --agent those of the run; plugins=[MODULE]",
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="panel to take the task from  [default: test, else the first that has tasks]"),
+        typer.Option(help="panel to take the task from  \\[default: test, else the first that has tasks]"),
     ] = None,
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
@@ -44,7 +44,8 @@ def play(
         typer.Option(help="watch an agent: a run folder, or with --config a model folder or hub name"),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--config", "-c", help="with --agent: settings  [default: those of the run]")
+        str | None,
+        typer.Option("--config", "-c", help="with --agent: settings  \\[default: those of the run]"),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help="with --agent: best, last, warm-start or an iteration")

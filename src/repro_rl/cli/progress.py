@@ -17,7 +17,7 @@ def progress(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or single trajectory files (*.jsonl.gz)")],
     evals: Annotated[
         list[str] | None,
-        typer.Option("--eval", help="evaluation by name, repeatable  [default: all of each run]"),
+        typer.Option("--eval", help="evaluation by name, repeatable  \\[default: all of each run]"),
     ] = None,
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="also the recorded training episodes")
@@ -25,7 +25,7 @@ def progress(
     resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 1000,
     seed: Annotated[int, typer.Option(help="of the resampling")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder to write to  [default: <first run>/progress]")
+        Path | None, typer.Option("--out", "-o", help="folder to write to  \\[default: <first run>/progress]")
     ] = None,
 ) -> None:
     """Measure online and retrospective progress against truth, outcome and advantages, with intervals."""

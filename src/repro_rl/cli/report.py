@@ -23,7 +23,7 @@ def report(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML file  [default: <first run>/report.html]")
+        Path | None, typer.Option("--out", "-o", help="HTML file  \\[default: <first run>/report.html]")
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, reward terms, progress quality, browsable trajectories."""

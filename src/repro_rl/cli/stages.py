@@ -183,7 +183,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")
+        Path | None, typer.Option("--out", "-o", help="run folder  \\[default: runs/<method>]")
     ] = None,
 ) -> None:
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""

@@ -24,7 +24,7 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: a free one")] = 0,
     open_page: Annotated[
         bool | None,
-        typer.Option("--open/--no-open", help="open it in a browser  [default: where there is a screen]"),
+        typer.Option("--open/--no-open", help="open it in a browser  \\[default: where there is a screen]"),
     ] = None,
 ) -> None:
     """Filter the recorded episodes and step through them, in a browser on this machine. Ctrl-C ends it."""

@@ -91,9 +91,9 @@ class Patience:
             return self._gone(row, result.reason) if self.reached else self._nobody(result.reason)
         if kind == "doubtful" and row >= limit:
             return ApiError(
-                f"{self.url} refused {counted(row, 'question')} in a row; the last: {_clause(result.reason)}. "
-                "What was answered is kept; repeat the command when the reason is gone (api.give_up sets how "
-                "many it takes)."
+                f"{self.url} refused {counted(row, 'question')} in a row; the last: "
+                f"{_clause(result.reason)}. What was answered is kept; repeat the command when the reason is "
+                "gone (api.give_up sets how many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
             return self.nothing_answered()
@@ -126,8 +126,8 @@ class Patience:
 
     def _nobody(self, reason: str) -> ApiError:
         return ApiError(
-            f"There is no connection to {self.url}: {_clause(reason)}. Check api.base_url, and that the server "
-            "runs; then repeat the command. What was answered is kept."
+            f"There is no connection to {self.url}: {_clause(reason)}. Check api.base_url, and that the "
+            "server runs; then repeat the command. What was answered is kept."
         )
 
 
