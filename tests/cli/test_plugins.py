@@ -28,7 +28,14 @@ from repro_rl.envs.sokoban import SokobanEnv
 class Mine(SokobanEnv):
     '''Rooms of mine.'''
 
+class Bare(SokobanEnv):
+    '''Without a schema.'''
+    settings_schema = None
+    def __init__(self, rooms: int = 12, name: "str" = "a", *, walls: bool, other: object = len):
+        super().__init__()
+
 ENVS.register("mine", Mine)
+ENVS.register("bare", Bare)
 register_method("mine-method", {**METHODS.get("gigpo")})
 """
 
@@ -48,6 +55,8 @@ def folder(tmp_path: Path) -> Path:
         (("list", "environments"), "Rooms of mine."),
         (("list", "methods"), "mine-method"),
         (("settings", "mine"), "max_steps"),
+        (("settings", "bare"), "walls     true | false   required"),
+        (("settings", "bare"), "rooms     int            12"),
         (("panel", "show", "mine"), "validation"),
         (("compare", "--dry-run", "-m", "mine-method", "-m", "grpo"), "mine-method"),
     ],

@@ -95,9 +95,7 @@ def print_machine() -> None:
     """Versions of what computes, and which optional packages are missing."""
     from repro_rl.run.folder import accelerators, versions
 
-    rows: list[list[str | Text]] = [
-        [name, version or "–", ""] for name, version in versions().items() if version or name == "torch"
-    ]
+    rows: list[list[str | Text]] = [[name, version, ""] for name, version in versions().items() if version]
     found = accelerators()
     if found:
         gpu = found["gpu"] or "none (CPU is enough for tiny models)"
