@@ -2,9 +2,10 @@
 
 It starts a server, opens all sessions at once, plays random possible actions in all of them, and reports
 steps a second and the memory of the server. Beside it, in the same run: a few servers with one session each,
-which is one process a session. For ALFWorld with ``--data FOLDER``, where textworld and alfworld are there
-(or in the Python that ``--original-python`` names), also a few processes that each play a game in the
-original engine.
+which is one process a session. For ALFWorld with ``--data FOLDER``, also a few processes that each play a
+game in the original engine, where it is installed: in this Python, or in that of ``--original-python``. It
+needs nothing of ours, only ``pip install textworld==1.7.0 alfworld==0.4.2`` and a C++ compiler, which builds
+a planner for some minutes. The original WebShop is not run: its code and models are in no package index.
 
 Seconds are wall time. Steps per processor second are counted by the server's own processor time: they do not
 depend on who else uses the machine, nor on what the client costs.
@@ -28,15 +29,21 @@ import websockets
 
 PLACEHOLDER = "search[<your query>]"
 ORIGINAL = """
-import random, sys, time
-from pathlib import Path
-from repro_rl.envs.alfworld.real import RealPlay
-play, rng = RealPlay(Path(sys.argv[1])), random.Random(0)
+import contextlib, io, random, sys, time
+game, steps, rng = sys.argv[1], int(sys.argv[2]), random.Random(0)
+import textworld
+from alfworld.agents.environment.alfred_tw_env import AlfredDemangler, AlfredInfos
+infos = textworld.EnvInfos(won=True, admissible_commands=True, feedback=True)
+with contextlib.redirect_stdout(io.StringIO()):  # its planner prints
+    env = textworld.start(game, infos, wrappers=[AlfredDemangler(shuffle=False), AlfredInfos])
+    state = env.reset()
 print("ready", flush=True)
 sys.stdin.readline()
 wall, cpu = time.perf_counter(), time.process_time()
-for _ in range(int(sys.argv[2])):
-    play.act(rng.choice(play.admissible()))
+for _ in range(steps):
+    state, _, done = env.step(rng.choice(state["admissible_commands"]))
+    if done:
+        state = env.reset()
 print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 sys.stdin.readline()
 """
@@ -215,17 +222,22 @@ def main() -> None:
     alone = [Server(arguments.env, settings, arguments.port + 1 + n, 1) for n in range(arguments.alone)]
     measure("one process a session, ours", alone, 1, arguments.steps)
     games = sorted(Path(arguments.data or ".").rglob("game.tw-pddl"))[: arguments.original]
-    if arguments.env == "alfworld" and arguments.data and arguments.original:
-        if subprocess.run([arguments.original_python, "-c", "import textworld"], check=False).returncode:
-            print("original engine: textworld is not installed there; not measured")
-            return
-        theirs = original(arguments.original_python, games, arguments.steps)
-        report("one process a session, original", theirs)
-        rate = together["steps/cpu_s"] / theirs["steps/cpu_s"]
-        share = (theirs["pss"] / theirs["sessions"]) / (together["pss"] / together["sessions"])
-        print(
-            f"ours over the wire: {rate:.0f} times the steps a processor second, 1/{share:.0f} of the memory"
-        )
+    if arguments.env != "alfworld" or not arguments.data or not arguments.original:
+        print("original engine: not run (--help says what it needs)")
+        return
+    if subprocess.run(
+        [arguments.original_python, "-c", "import alfworld, textworld"], check=False
+    ).returncode:
+        print("original engine: textworld and alfworld are not installed there; not run")
+        return
+    theirs = original(arguments.original_python, games, arguments.steps)
+    report("one process a session, original", theirs)
+    each = theirs["pss"] / theirs["sessions"]
+    many_mb = each * arguments.sessions
+    print(f"{arguments.sessions} such processes, extrapolated from {len(games)}: {many_mb:.0f} MB")
+    rate = together["steps/cpu_s"] / theirs["steps/cpu_s"]
+    share = each / (together["pss"] / together["sessions"])
+    print(f"ours over the wire: {rate:.0f} times the steps a processor second, 1/{share:.0f} of the memory")
 
 
 if __name__ == "__main__":

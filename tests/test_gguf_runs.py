@@ -97,3 +97,25 @@ def test_from_a_file_to_an_evaluated_adapter(file, tmp_path, capsys, monkeypatch
     assert code == 0, text
     (result,) = (tmp_path / "runs" / "small" / "eval").glob("*.json")
     assert json.loads(result.read_text())["tasks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        (("warmup", "--demos", "nowhere"), "eval.validation_tasks=999"),
+        (("train", "--init", "small.gguf"), "eval.validation_tasks=999"),
+        (("train", "--init", "small.gguf"), "train.split=nowhere"),
+        (("plan", "--probe"), "train.split=nowhere"),
+    ],
+)
+def test_a_panel_that_is_not_there_is_found_before_the_conversion(
+    command, setting, file, tmp_path, capsys, monkeypatch
+):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("base: sokoban-qwen3\n")
+    source = ("recipe.yaml",) if command[0] == "plan" else ("-c", "recipe.yaml")
+    words = (*SMALL, "policy.model=small.gguf", "warmup.target_success=0.5", "train.eval_every=1", setting)
+    code, text = run_command(capsys, monkeypatch, *command, *source, *words)
+    assert code == 2
+    assert setting.partition("=")[0] in text
+    assert not (tmp_path / "cache").exists()

@@ -65,6 +65,17 @@ def test_a_pipe_gives_lines_and_the_board_is_drawn() -> None:
     assert "There is no action 9; the numbers go from 1 to 2." in out
 
 
+def test_a_slip_costs_no_step() -> None:
+    """Neither a word that is no action nor an action that is not possible there counts, a real one does."""
+    out = play("jump\n\nleft\nup\nq\n", "sokoban", "--task", TASK)
+    assert "jump: not possible here; no step is counted." in out
+    assert "An empty line: not possible here" in out
+    assert "left: not possible here" in out
+    assert out.count("step 0 of 15") == 4
+    assert out.count("step 1 of 15") == 1
+    assert "blah: not possible here" in play("blah\nq\n", "alfworld", "games=12")
+
+
 def test_the_board_survives_a_console_without_unicode() -> None:
     out = play("", "sokoban", "--expert", "--task", TASK, PYTHONIOENCODING="cp1252")
     assert "##  ##  ####\n##      ··##\n##  []##@ ##" in out

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from repro_rl.integrations.adapters import ADAPTERS, FEATURES as ADAPTER_FEATURES
 from repro_rl.integrations.capabilities import ENGINES, FEATURES, as_markdown, refusal
 
 PAGE = Path(__file__).parents[2] / "docs" / "capabilities.md"
@@ -51,3 +52,15 @@ def test_what_is_refused_is_refused_in_the_engines_own_words(engine: str, featur
 )
 def test_what_is_accepted(engine: str, feature: str) -> None:
     assert cell(engine, feature) is None
+
+
+def test_refusals_of_the_adapters_are_of_features_that_there_are() -> None:
+    for adapter in ADAPTERS:
+        assert set(adapter.cannot) <= set(ADAPTER_FEATURES)
+        for feature in ADAPTER_FEATURES:
+            assert adapter.refusal(feature) != ""  # a reason, where it is refused
+
+
+def test_every_adapter_has_a_column() -> None:
+    names = " | ".join(adapter.name for adapter in ADAPTERS)
+    assert f"| | {names} |" in as_markdown()

@@ -16,7 +16,9 @@ from hypothesis import given, settings, strategies as st
 import repro_rl
 from repro_rl.envs.text_space import AnyText
 from repro_rl.errors import ConfigError, TaskError
+from repro_rl.integrations.adapters import GYMNASIUM
 from repro_rl.integrations.gymnasium import GymEnv
+from support.adapter_cells import an_environment_of_mine, assert_column, works
 from support.adapters_page import run_section
 
 IDS = {
@@ -247,3 +249,42 @@ def test_the_example_on_the_page() -> None:
     names = run_section("gymnasium")
     assert names["env"].render().endswith("{} box on a target")
     assert names["observation"].removeprefix("Nothing happened.\n").startswith("#")
+
+
+def test_its_column_of_the_capabilities() -> None:
+    env = gymnasium.make("repro_rl/Sokoban-v0", train_rooms=8, test_rooms=8, max_steps=14, render_mode="ansi")
+    raw = env.unwrapped
+    train, test = raw.session.panel_of("train"), raw.session.panel_of("test")
+
+    def begun(**options: Any) -> str:
+        return env.reset(options=options)[1]["task_id"]
+
+    first, info = env.reset(seed=3)
+    plan = raw.session.env.expert()
+    _, reward, *_, after = env.step(plan)
+    env.reset(seed=3)
+    answered = env.step(f"<action>{plan}</action>")[4]["valid"]
+    with an_environment_of_mine() as mine:
+        own = works(lambda: GymEnv(mine, train_rooms=8).reset()[0])
+    several = gymnasium.make_vec("repro_rl/Sokoban-v0", num_envs=3, vectorization_mode="sync", train_rooms=8)
+    tried = {
+        "evaluation on a fixed panel": [begun(index=i, split="test") for i in range(8)] == list(test),
+        "settings of the environment, official data": raw.session.max_steps == 14,
+        "an environment of your own": own,
+        "a task by its id": works(lambda: begun(task=train.ids[5]) == train.ids[5]),
+        "a task by its position": works(lambda: begun(index=5) == train.ids[5]),
+        "a random task, by a seed": env.reset(seed=7)[1]["task_id"] == env.reset(seed=7)[1]["task_id"],
+        "another split for one episode": works(lambda: begun(split="test") in test),
+        "actions as they stand": after["valid"],
+        "answers in text, <action>…</action>": answered,
+        "actions by tool calls": hasattr(env.unwrapped, "move"),
+        "the rules come with the first text": raw.session.instructions in first,
+        "the possible actions are shown": plan in info["admissible"],
+        "the possible actions can be left out": not all(a in first for a in info["admissible"]),
+        "the environment's reward at every step": isinstance(reward, float),
+        "won and score": {"won", "score"} <= set(after),
+        "true progress, where the environment knows it": after["progress"] is not None,
+        "many sessions in one process": len(several.reset(seed=0)[0]) == 3,
+        "a picture of the state for people": "@" in (env.render() or "") or "+" in (env.render() or ""),
+    }
+    assert_column(GYMNASIUM, tried)

@@ -13,6 +13,8 @@ from skyrl_gym.metrics import aggregate_for_environment
 
 from repro_rl.errors import ConfigError
 from repro_rl.integrations import skyrl
+from repro_rl.integrations.adapters import SKYRL
+from support.adapter_cells import an_environment_of_mine, assert_column, works
 from support.adapters_page import run_section
 
 SMALL = {
@@ -111,3 +113,49 @@ def test_the_example_on_the_page() -> None:
     assert names["output"]["metadata"]["action"] == "search[red shoes]"
     assert names["output"]["metadata"]["valid"]
     assert names["env"].max_turns == 10
+
+
+def test_its_column_of_the_capabilities() -> None:
+    table = skyrl.rows("sokoban", split="test", **SMALL["sokoban"])
+
+    def begun(**row):
+        env = made("sokoban", {"prompt": [], **row}, split="test")
+        return env, *env.init([])
+
+    env, turns, first = begun(task=table[0]["task"])
+    text = turns[-1]["content"]
+    plan = env.session.env.expert()
+    played = env.step(f"<think>so</think><action>{plan}</action>")
+    plain = begun(task=table[0]["task"])[0].step(plan)
+    short = made("sokoban", table[0], split="test", admissible=False).init([])[0][-1]["content"]
+    limited = made("sokoban", table[0], split="test")
+    with an_environment_of_mine() as mine:
+        skyrl.register_envs(mine)
+        own = skyrl_gym.make(f"repro_rl_{mine}", extras={"index": 0}).init([])[0]
+    listed = "\n".join(
+        f"- {action}" for action in env.session.env.reset(options={"task": first["task_id"]})[1]["admissible"]
+    )
+    tried = {
+        "evaluation on a fixed panel": [row["task"] for row in table]
+        == list(limited.session.panel_of("test")),
+        "settings of the environment, official data": len(table) == SMALL["sokoban"]["test_rooms"],
+        "an environment of your own": bool(own),
+        "a task by its id": first["task_id"] == table[0]["task"],
+        "a task by its position": works(lambda: begun(index=3)[2]["task_id"] == table[3]["task"]),
+        "a random task, by a seed": works(lambda: begun(seed=3)),
+        "another split for one episode": works(
+            lambda: begun(index=0, split="train")[2]["task_id"] not in [row["task"] for row in table]
+        ),
+        "actions as they stand": plain["metadata"]["valid"],
+        "answers in text, <action>…</action>": played["metadata"]["valid"],
+        "actions by tool calls": hasattr(env, "move"),
+        "the rules come with the first text": env.session.instructions in text,
+        "the possible actions are shown": listed in text,
+        "the possible actions can be left out": listed not in short,
+        "the environment's reward at every step": isinstance(played["reward"], float),
+        "won and score": {"won", "score"} <= set(env.get_metrics()),
+        "true progress, where the environment knows it": "progress" in env.get_metrics(),
+        "many sessions in one process": begun(index=1)[0].session.env is not env.session.env,
+        "a picture of the state for people": hasattr(env, "render"),
+    }
+    assert_column(SKYRL, tried)

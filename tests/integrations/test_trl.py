@@ -8,6 +8,7 @@ import pytest
 from transformers.utils import get_json_schema
 
 from repro_rl.errors import ConfigError, EnvError, TaskError
+from repro_rl.integrations.adapters import TRL
 from repro_rl.integrations.trl import (
     CALLS,
     ALFWorldTools,
@@ -18,6 +19,7 @@ from repro_rl.integrations.trl import (
     score,
     won,
 )
+from support.adapter_cells import an_environment_of_mine, assert_column, works
 
 TOOLS = {
     SokobanTools: {"move": ["direction"]},
@@ -113,3 +115,44 @@ def test_settings_belong_to_the_class_that_was_configured() -> None:
     assert small()._session.max_steps == 12
     assert len(small.rows()) == 3
     assert SokobanTools.settings == {}
+
+
+def test_its_column_of_the_capabilities() -> None:
+    kind = SokobanTools.configured(split="test", test_rooms=8, train_rooms=8)
+    rows = kind.rows()
+    env = kind()
+    text = env.reset(task=rows[0]["task"])
+    plan = env._session.env.expert()
+    listed = "\n".join(f"- {action}" for action in env._session.last.admissible)
+    played = env.move(plan)
+    first = env._session.last
+
+    def begun(**row):
+        env.reset(**row)
+        return env._session.last.task_id
+
+    with an_environment_of_mine() as mine:
+        own = type("Mine", (ToolEnv,), {"env": mine, "settings": {"train_rooms": 8}})().reset(index=0)
+    tried = {
+        "evaluation on a fixed panel": [row["task"] for row in rows] == list(env._session.panel),
+        "settings of the environment, official data": len(rows) == 8,
+        "an environment of your own": bool(own),
+        "a task by its id": begun(task=rows[5]["task"]) == rows[5]["task"],
+        "a task by its position": begun(index=5) == rows[5]["task"],
+        "a random task, by a seed": works(lambda: begun(seed=3)),
+        "another split for one episode": works(lambda: begun(index=0, split="train") != rows[0]["task"]),
+        "actions as they stand": hasattr(env, "step"),
+        "answers in text, <action>…</action>": hasattr(env, "answer"),
+        "actions by tool calls": first.valid and played.startswith(first.observation),
+        "the rules come with the first text": env._session.instructions in rows[0]["prompt"][-1]["content"],
+        "the possible actions are shown": listed in text,
+        "the possible actions can be left out": works(
+            lambda: listed not in SokobanTools.configured(admissible=False)().reset(index=0)
+        ),
+        "the environment's reward at every step": not isinstance(played, str),
+        "won and score": (won([env]), score([env])) == ([0.0], [0.0]),
+        "true progress, where the environment knows it": isinstance(progress([env])[0], float),
+        "many sessions in one process": kind()._session.env is not env._session.env,
+        "a picture of the state for people": hasattr(env, "render"),
+    }
+    assert_column(TRL, tried)

@@ -73,3 +73,12 @@ def test_numbers_beyond_any_float_are_named(tmp_path, number):
     (tmp_path / "metrics.jsonl").write_text(f'{{"iteration": 1, "loss": {number}}}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl, record line 1: .*the limit is"):
         build_report([tmp_path])
+
+
+def test_demonstrations_are_no_run(tmp_path):
+    (tmp_path / "expert.jsonl.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match=r"holds demonstrations; give the folder of a warmup or a training"):
+        build_report([tmp_path])
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    assert build_report([tmp_path]).exists()

@@ -126,7 +126,7 @@ def test_a_callback_may_stop_a_run_which_then_goes_on(warm, plain, tmp_path):
 def test_a_warmup_tells_the_same(warm, tmp_path):
     callback = Hostile()
     config = load_config(None, [*warm.settings, *WARMUP])
-    with pytest.warns(UserWarning, match="Careful: 'repro-rl eval' of this run will fail"):
+    with pytest.warns(UserWarning, match="^'repro-rl eval' of this run will fail"):
         model = run_warmup(config, warm.demos, tmp_path / "run", callbacks=[callback])
     assert callback.events == [
         ("start", "warmup", 0, False),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import repro_rl
 from repro_rl.cli.terminal import clean_message
@@ -22,7 +22,36 @@ COMMANDS = (
 )
 
 
-class CommandGroup(TyperGroup):
+class PlainFlags:
+    """Help without a type behind the options that take no value; some versions of typer print one."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the command it is mixed into
+        for param in params:
+            if param.param_type_name == "option" and param.is_flag and param.metavar is None:
+                param.metavar = ""
+        return params
+
+
+class PlainCommand(PlainFlags, TyperCommand):
+    """A command with ``PlainFlags``."""
+
+
+class PlainGroup(PlainFlags, TyperGroup):
+    """A group with ``PlainFlags``."""
+
+
+def plain_flags(group: typer.Typer) -> None:
+    """Give the commands of a group, and those of the groups in it, ``PlainFlags``."""
+    for command in group.registered_commands:
+        command.cls = PlainCommand
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        inner.typer_instance.info.cls = PlainGroup
+        plain_flags(inner.typer_instance)
+
+
+class CommandGroup(PlainGroup):
     """The commands in the order of ``COMMANDS``; others behind them."""
 
     def list_commands(self, ctx: Any) -> list[str]:

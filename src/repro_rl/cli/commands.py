@@ -18,6 +18,8 @@ from repro_rl.cli import (  # noqa: F401
     verl,
     view,
 )
-from repro_rl.cli.app import app
+from repro_rl.cli.app import app, plain_flags
+
+plain_flags(app)
 
 __all__ = ["app"]

@@ -38,7 +38,7 @@ def compare(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[STUDY] [SECTION.KEY=VALUE]...",
+            metavar="STUDY|SECTION.KEY=VALUE",
             help="a study file (.yaml) or shipped study by name; settings for every run",
         ),
     ] = None,

@@ -43,14 +43,14 @@ def import_webshop(
     products: Products,
     attributes: Annotated[
         Path | None,
-        typer.Option(help="file with attributes  [default: items_ins_v2*.json beside PRODUCTS]"),
+        typer.Option(help="file with attributes  \\[default: items_ins_v2*.json beside PRODUCTS]"),
     ] = None,
     human: Annotated[
         Path | None,
-        typer.Option(help="file with human instructions  [default: items_human_ins*.json, if there]"),
+        typer.Option(help="file with human instructions  \\[default: items_human_ins*.json, if there]"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="only this many records  [default: all]", show_default=False)
+        int | None, typer.Option(min=1, help="only this many records  \\[default: all]", show_default=False)
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to")] = Path("data/webshop"),
     skip_bad: Annotated[

@@ -79,7 +79,7 @@ def hold_out_alfworld(
 def info_alfworld(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="a folder with games  [default: $ALFWORLD_DATA]", show_default=False),
+        typer.Argument(help="a folder with games  \\[default: $ALFWORLD_DATA]", show_default=False),
     ] = None,
 ) -> None:
     """Show what a folder with games holds: games by split and task type, and the digests of the panels."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from repro_rl.cli.show import bar, say
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
+    from repro_rl.run.panels import Use
 
 MILLION = 1_000_000  # of weights: the unit of the bar
 
@@ -45,6 +49,22 @@ def convert_once(*models: str | Path | None) -> None:
             continue
         say(f"{model} is converted once, into {cached_folder(model)}")
         _behind_bar(partial(model_folder, model))
+
+
+def convert_checked(config: RunConfig, model: str | None, uses: Collection[Use]) -> None:
+    """``convert_once`` for a command that plays tasks for ``uses``: panels that it lacks are found before.
+
+    Raises what ``check_panels`` and ``convert_once`` raise. The command itself says what ``check_panels``
+    returns.
+    """
+    from repro_rl.policy.gguf import is_gguf
+
+    if model is not None and is_gguf(model):
+        from repro_rl.run.panels import check_panels
+        from repro_rl.run.setup import build_pool
+
+        check_panels(config, build_pool(config.env).first.panel, uses)
+        convert_once(model)
 
 
 def _behind_bar(convert: Callable[[Callable[[int, int], None]], Any]) -> None:

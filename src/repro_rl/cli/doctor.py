@@ -39,8 +39,8 @@ def doctor(
     envs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ENV]... [KEY=VALUE]...",
-            help="environments to check  [default: all]; settings of one, or of the run with --model; "
+            metavar="ENV|KEY=VALUE",
+            help="environments to check  \\[default: all]; settings of one, or of the run with --model; "
             "plugins=[MODULE]",
         ),
     ] = None,
@@ -52,7 +52,7 @@ def doctor(
         typer.Option("--config", "-c", help="with --model: settings of the run, a YAML file or a recipe"),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="tasks to check on  [default: test, else the first that has tasks]")
+        str | None, typer.Option(help="tasks to check on  \\[default: test, else the first that has tasks]")
     ] = None,
 ) -> None:
     """Check this machine and every environment, where an expert plan must win; or check a model.
@@ -95,9 +95,7 @@ def print_machine() -> None:
     """Versions of what computes, and which optional packages are missing."""
     from repro_rl.run.folder import accelerators, versions
 
-    rows: list[list[str | Text]] = [
-        [name, version or "–", ""] for name, version in versions().items() if version or name == "torch"
-    ]
+    rows: list[list[str | Text]] = [[name, version, ""] for name, version in versions().items() if version]
     found = accelerators()
     if found:
         gpu = found["gpu"] or "none (CPU is enough for tiny models)"

@@ -28,15 +28,15 @@ def eval_command(
     ],
     overrides: Overrides = None,
     source: Annotated[
-        str | None, typer.Option("--config", "-c", help="settings  [default: those of the run]")
+        str | None, typer.Option("--config", "-c", help="settings  \\[default: those of the run]")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, warm-start or an iteration")] = "last",
     name: Annotated[
-        str | None, typer.Option(help="name of the result file  [default: the checkpoint's]")
+        str | None, typer.Option(help="name of the result file  \\[default: the checkpoint's]")
     ] = None,
     judge: Annotated[bool, typer.Option(help="also reflect, and measure progress quality")] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder for results  [default: the run]")
+        Path | None, typer.Option("--out", "-o", help="folder for results  \\[default: the run]")
     ] = None,
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""

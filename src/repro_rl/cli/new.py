@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_plugins
 from repro_rl.cli.show import say
 from repro_rl.errors import ConfigError
 
@@ -31,16 +32,22 @@ class Part(StrEnum):
 def new(
     part: Annotated[Part, typer.Argument(help="env or credit-rule", metavar="env|credit-rule")],
     name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="plugins=[MODULE]", help="modules of yours, whose names are taken"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder to write to  [default: ./NAME]")
+        Path | None, typer.Option("--out", "-o", help="folder to write to  \\[default: ./NAME]")
     ] = None,
 ) -> None:
     """Write a small installable package: code, a test that passes, an entry point, settings of a run."""
+    if others := take_plugins(words or []):
+        raise ConfigError(f"Only plugins=[MODULE] may follow; got {' '.join(others)}.")
     folder = out or Path(name)
     for path in write_package(part, name, folder):
         say(str(path))
-    words = names_of(name)
-    say(f"Next: cd {folder} && pytest, then edit src/{words['module']}/__init__.py; README.md says more.")
+    say(f"Next: cd {folder} && pip install -e '.[dev]' && python -m pytest")
+    say(f"Then edit src/{names_of(name)['module']}/__init__.py; README.md says more.")
 
 
 def names_of(name: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ Source = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SECTION.KEY=VALUE]...",
+        metavar="SECTION.KEY=VALUE",
         help="settings, e.g. seed=1 (repro-rl settings lists them)",
         autocompletion=complete.overrides,
     ),
@@ -103,6 +103,17 @@ def take_plugins(words: Sequence[str]) -> list[str]:
         else:
             others.append(word)
     return others
+
+
+def take_folders(words: Sequence[Path]) -> list[Path]:
+    """The folders among ``words``, after the modules of ``plugins=[MODULE, ...]`` are imported.
+
+    For commands that read folders and take no settings. Raises ConfigError, also where no folder is left.
+    """
+    folders = [Path(word) for word in take_plugins([str(word) for word in words])]
+    if not folders:
+        raise ConfigError("Name a folder, such as runs/repro.")
+    return folders
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from repro_rl.cli.app import app
-from repro_rl.cli.options import env_settings
+from repro_rl.cli.options import env_settings, take_plugins
 from repro_rl.cli.show import new_table, say, show_table
 from repro_rl.errors import ConfigError
 
@@ -23,11 +23,12 @@ app.add_typer(panel, name="panel")
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="ENV [SPLIT]... [KEY=VALUE]...", help="an environment, some of its splits, its settings"
+        metavar="ENV|SPLIT|KEY=VALUE",
+        help="an environment, some of its splits, its settings; plugins=[MODULE]",
     ),
 ]
 Tasks = Annotated[
-    int | None, typer.Option("--tasks", "-n", min=1, help="only the first tasks  [default: all]")
+    int | None, typer.Option("--tasks", "-n", min=1, help="only the first tasks  \\[default: all]")
 ]
 
 
@@ -35,7 +36,7 @@ Tasks = Annotated[
 def show(words: Words, tasks: Tasks = None) -> None:
     """Show panels: size, task types, and the digest over ids and contents, by which everybody can compare.
 
-    Without a split: test and validation.
+    Without a split: test and validation, or the first that has tasks.
     """
     from repro_rl.envs.panel_file import describe_panel
 
@@ -75,14 +76,18 @@ def export(
 
 
 def _open(words: Sequence[str]) -> tuple[TextEnv, list[str], dict[str, object]]:
-    """The environment, its splits (test and validation without any) and its settings."""
-    from repro_rl.envs.base import make
+    """The environment, its splits (see ``show``; without any) and its settings."""
+    from repro_rl.envs.base import has_tasks, make
+    from repro_rl.envs.checker import first_split
 
+    words = take_plugins(words)
     names = [word for word in words if "=" not in word]
     if not names:
         raise ConfigError("Name an environment first, such as sokoban.")
     settings = env_settings(names[0], [word for word in words if "=" in word])
-    return make(names[0], **settings), names[1:] or ["test", "validation"], settings
+    env = make(names[0], **settings)
+    usual = [split for split in ("test", "validation") if not names[1:] and has_tasks(env, split)]
+    return env, names[1:] or usual or [first_split(env)], settings
 
 
 def _types(counts: Mapping[str, int]) -> str:

@@ -42,13 +42,15 @@ def pilot(
     overrides: Overrides = None,
     source: Annotated[
         str | None,
-        typer.Option("--config", "-c", help="recipe or file  [default: the model's run, else sokoban-tiny]"),
+        typer.Option(
+            "--config", "-c", help="recipe or file  \\[default: the model's run, else sokoban-tiny]"
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="run folder, Hugging Face folder or hub name, or api:MODEL  [default: policy.model; a tiny "
-            "one is warmed up first, once a seed]"
+            help="run folder, Hugging Face folder or hub name, or api:MODEL  \\[default: policy.model; a "
+            "tiny one is warmed up first, once a seed]"
         ),
     ] = None,
     checkpoint: Annotated[
@@ -60,7 +62,7 @@ def pilot(
     seeds: Annotated[str, typer.Option(help="e.g. 0,1,2 or 0-4")] = "0",
     conditions: Annotated[
         str | None,
-        typer.Option(help="some of base, meta, plain, random, retrospective, with commas  [default: all]"),
+        typer.Option(help="some of base, meta, plain, random, retrospective, with commas  \\[default: all]"),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from repro_rl.cli.app import app
-from repro_rl.cli.data_gguf import convert_once
+from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import split_words
 from repro_rl.cli.show import console, say
 from repro_rl.errors import ConfigError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def plan(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [SECTION.KEY=VALUE]...", help="a recipe or YAML file; settings"),
+        typer.Argument(metavar="CONFIG|SECTION.KEY=VALUE", help="a recipe or YAML file; settings"),
     ] = None,
     gpu: Annotated[
         list[str] | None,
@@ -35,10 +35,10 @@ def plan(
     ] = None,
     probe: Annotated[
         bool | None,
-        typer.Option("--probe/--no-probe", help="measure on this machine  [default: for local models]"),
+        typer.Option("--probe/--no-probe", help="measure on this machine  \\[default: for local models]"),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="folder of the model's tokenizer  [default: the model's]")
+        Path | None, typer.Option(help="folder of the model's tokenizer  \\[default: the model's]")
     ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="tasks played three times each to count tokens")] = 12,
     completion: Annotated[
@@ -48,10 +48,11 @@ def plan(
         float | None, typer.Option(min=1, help="mean tokens of a reflection, where they are known")
     ] = None,
 ) -> None:
-    """Before anyone pays: parameters, tokens, memory and hours of a training run."""
+    """Before anyone pays: parameters, tokens, memory and hours of a training run. Needs repro-rl[train]."""
     from repro_rl.config import load_config
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
+    from repro_rl.run.panels import Use, validates
 
     sources, settings = split_words(words or [])
     if len(sources) > 1:
@@ -66,7 +67,7 @@ def plan(
             "policy.model (random weights do: 'repro-rl data qwen-untrained'), or plan with --gpu."
         )
     if probe:
-        convert_once(config.train.init or config.policy.model)
+        convert_checked(config, config.train.init or config.policy.model, {Use.TRAIN, *validates(config)})
     options = PlanOptions(
         probe=probe,
         tokenizer=tokenizer,

@@ -28,11 +28,14 @@ def play(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="environment settings; plugins=[MODULE]"),
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="environment settings, with --agent those of the run; plugins=[MODULE]",
+        ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="panel to take the task from  [default: test, else the first that has tasks]"),
+        typer.Option(help="panel to take the task from  \\[default: test, else the first that has tasks]"),
     ] = None,
     task: Annotated[str, typer.Option(help="task id or position in the panel")] = "0",
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
@@ -41,7 +44,8 @@ def play(
         typer.Option(help="watch an agent: a run folder, or with --config a model folder or hub name"),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--config", "-c", help="with --agent: settings  [default: those of the run]")
+        str | None,
+        typer.Option("--config", "-c", help="with --agent: settings  \\[default: those of the run]"),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help="with --agent: best, last, warm-start or an iteration")
@@ -52,7 +56,7 @@ def play(
     Actions are typed, or chosen by their number. Sokoban takes the arrow keys. u takes a step back, q ends.
     """
     if agent is not None:
-        watch_agent(agent, source, checkpoint, split, task)
+        watch_agent(agent, source, checkpoint, split, task, overrides or [])
         return
     from repro_rl.envs.checker import first_split
 
@@ -83,7 +87,9 @@ def pick_task(env: TextEnv, split: str, task: str) -> str:
     return task
 
 
-def watch_agent(agent: str, source: str | None, checkpoint: str, split: str | None, task: str) -> None:
+def watch_agent(
+    agent: str, source: str | None, checkpoint: str, split: str | None, task: str, overrides: list[str]
+) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
     from repro_rl.run.loading import check_run
@@ -93,7 +99,7 @@ def watch_agent(agent: str, source: str | None, checkpoint: str, split: str | No
     model = find_agent(agent, checkpoint)
     if source is None:
         check_run(agent)
-    config = read_run_config(agent, source, [])
+    config = read_run_config(agent, source, overrides)
     setup, section = set_up(config), config.eval
     judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
     request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)

@@ -84,10 +84,25 @@ def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
         if action in UNDO:
             if not session.back():
                 say("There is no step to take back.")
-        else:
+        elif not expert and not _take(session, action):
+            say(visible(f"{action or 'An empty line'}: not possible here; no step is counted."))
+        elif expert:
             session.step(action)
     _show(session, numbered=False, actions=False)
     say(f"{'Solved' if session.info['won'] else 'Not solved'} after {len(session.actions)} steps.")
+
+
+def _take(session: Session, action: str) -> bool:
+    """Take a person's step; False, with the step taken back, for a slip: neither listed nor possible.
+
+    A listed action always counts, and so does any that the environment understood.
+    """
+    listed = action in session.info["admissible"]
+    session.step(action)
+    if listed or session.info["valid"]:
+        return True
+    session.back()
+    return False
 
 
 def _help(env: TextEnv, by_key: bool) -> str:

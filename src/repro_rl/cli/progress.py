@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import bar, new_table, say, show_table, table_without, visible
 
 
@@ -16,7 +17,7 @@ def progress(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or single trajectory files (*.jsonl.gz)")],
     evals: Annotated[
         list[str] | None,
-        typer.Option("--eval", help="evaluation by name, repeatable  [default: all of each run]"),
+        typer.Option("--eval", help="evaluation by name, repeatable  \\[default: all of each run]"),
     ] = None,
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="also the recorded training episodes")
@@ -24,7 +25,7 @@ def progress(
     resamples: Annotated[int, typer.Option(min=100, help="bootstrap resamples")] = 1000,
     seed: Annotated[int, typer.Option(help="of the resampling")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="folder to write to  [default: <first run>/progress]")
+        Path | None, typer.Option("--out", "-o", help="folder to write to  \\[default: <first run>/progress]")
     ] = None,
 ) -> None:
     """Measure online and retrospective progress against truth, outcome and advantages, with intervals."""
@@ -32,6 +33,7 @@ def progress(
     from repro_rl.report.progress_tables import closeness_table
     from repro_rl.study.progress_report import analyse
 
+    runs = take_folders(runs)
     with bar("progress") as counter:
         data = analyse(
             runs,

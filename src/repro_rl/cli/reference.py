@@ -38,7 +38,7 @@ def list_command(
     kind: Annotated[Kind, typer.Argument(help="what to list", metavar="KIND")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[plugins=[MODULE]]", help="modules of yours that register names"),
+        typer.Argument(metavar="plugins=[MODULE]", help="modules of yours that register names"),
     ] = None,
 ) -> None:
     """List recipes, studies, methods, environments, credit-rules, losses, progress-sources or annotators."""
@@ -171,9 +171,9 @@ def settings_command(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SECTION]... [plugins=[MODULE]]",
+            metavar="SECTION|plugins=[MODULE]",
             help="a section such as train or method.hcapo, a setting such as train.lr, or an environment  "
-            "[default: all]",
+            "\\[default: all]",
             autocompletion=complete.sections,
         ),
     ] = None,

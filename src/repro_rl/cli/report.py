@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import new_table, say, show_table
 from repro_rl.errors import ConfigError
 
@@ -22,7 +23,7 @@ def report(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML file  [default: <first run>/report.html]")
+        Path | None, typer.Option("--out", "-o", help="HTML file  \\[default: <first run>/report.html]")
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, reward terms, progress quality, browsable trajectories."""
@@ -30,6 +31,7 @@ def report(
     from repro_rl.report import build_report
     from repro_rl.study.folder import FILE
 
+    runs = take_folders(runs)
     studies = [path for path in runs if (path / FILE).is_file()]
     if studies:
         if len(runs) > 1 or out is not None:

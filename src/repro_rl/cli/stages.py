@@ -11,7 +11,7 @@ import typer
 
 from repro_rl.cli import complete
 from repro_rl.cli.app import app
-from repro_rl.cli.data_gguf import convert_once
+from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
 from repro_rl.errors import ConfigError, PreflightError
@@ -149,9 +149,10 @@ def warmup(
 
 def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
     """Warm up behind a progress bar, continuing what ``out`` holds; returns the model's folder."""
+    from repro_rl.run.panels import warmup_validates
     from repro_rl.train import run_warmup
 
-    convert_once(config.policy.model)
+    convert_checked(config, config.policy.model, warmup_validates(config))
     with bar("warmup", config.warmup.updates) as progress:
         show = MetricsNote(progress, WARMUP_METRICS)
         model = run_warmup(config, demos_folder, out, show)
@@ -183,7 +184,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="run folder  [default: runs/<method>]")
+        Path | None, typer.Option("--out", "-o", help="run folder  \\[default: runs/<method>]")
     ] = None,
 ) -> None:
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
@@ -213,9 +214,10 @@ def check_start(overrides: Sequence[str], init: str | None, config: RunConfig) -
 
 def run_train_stage(config: RunConfig, out: Path) -> Path:
     """Train behind a progress bar, continuing what ``out`` holds; returns ``out``."""
+    from repro_rl.run.panels import Use, validates
     from repro_rl.train import run_training
 
-    convert_once(config.train.init)
+    convert_checked(config, config.train.init, {Use.TRAIN, *validates(config)})
     with bar(f"train {config.method.name}", config.train.iterations) as progress:
         run = run_training(config, out, MetricsNote(progress, TRAIN_METRICS), progress.say)
     if run.best:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from repro_rl.cli.app import app
+from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import say
 
 
@@ -23,12 +24,13 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: a free one")] = 0,
     open_page: Annotated[
         bool | None,
-        typer.Option("--open/--no-open", help="open it in a browser  [default: where there is a screen]"),
+        typer.Option("--open/--no-open", help="open it in a browser  \\[default: where there is a screen]"),
     ] = None,
 ) -> None:
     """Filter the recorded episodes and step through them, in a browser on this machine. Ctrl-C ends it."""
     from repro_rl.report.view import make_server
 
+    runs = take_folders(runs)
     server = make_server(runs, port)
     say(f"Episodes of {', '.join(map(str, runs))}: {server.url}  (Ctrl-C ends it)")
     if _has_screen() if open_page is None else open_page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from repro_rl.config.run import RunConfig
 from repro_rl.config.values import env_schema, section_of
 from repro_rl.errors import ConfigError
 
+KINDS = {"str": "text", "bool": "true | false", "Path": "path"}  # how a type is called for a person
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
@@ -71,15 +73,37 @@ def find_sections(name: str) -> list[SectionReference]:
 
 
 def env_section(name: str) -> SectionReference | None:
-    """The settings of an environment, also of one that a plug-in registered; None where it has no schema."""
+    """The settings of an environment, also of one that a plug-in registered; None for an unknown name.
+
+    Of one without a schema: the parameters of what makes it.
+    """
     schema = env_schema(name)
     if schema is None:
-        return None
+        return _env_parameters(name)
     return SectionReference(
         name,
         f"Settings of the environment, env.settings.KEY. {first_paragraph(schema)}",
         tuple(_settings(schema, "")),
     )
+
+
+def _env_parameters(name: str) -> SectionReference | None:
+    """The parameters of a registered environment or its factory, from its signature."""
+    from repro_rl.envs.base import ENVS
+
+    if name not in ENVS.names():
+        return None
+    found = []
+    for parameter in inspect.signature(ENVS.get(name)).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        unset = parameter.empty
+        text = "" if parameter.annotation is unset else inspect.formatannotation(parameter.annotation)
+        kind = KINDS.get(text.strip("'"), text.strip("'"))
+        value = "" if parameter.default is unset else _value(parameter.default)
+        found.append(Setting(parameter.name, kind, value, ""))
+    about = "Settings of the environment, env.settings.KEY, as its code takes them"
+    return SectionReference(name, f"{about}." if found else f"{about}: none.", tuple(found))
 
 
 def setting_names() -> list[str]:
@@ -143,12 +167,19 @@ def first_paragraph(documented: object) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return ""
-    value = info.get_default(call_default_factory=True)
+    return _value(info.get_default(call_default_factory=True))
+
+
+def _value(value: Any) -> str:
+    """A default as YAML; what YAML cannot write, as Python does."""
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, Path):
         value = str(value)
-    return str(yaml.safe_dump(value, default_flow_style=True, width=10**9)).split("\n...")[0].strip()
+    try:
+        return str(yaml.safe_dump(value, default_flow_style=True, width=10**9)).split("\n...")[0].strip()
+    except yaml.YAMLError:
+        return repr(value)
 
 
 def type_text(info: FieldInfo) -> str:

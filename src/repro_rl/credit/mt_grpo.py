@@ -22,7 +22,6 @@ def _standard(values: Floats, ids: Indices, epsilon: float) -> Floats:
     return np.where(count > 1, deviation / (np.sqrt(variance) + epsilon), 0.0)
 
 
-@register_credit("mt_grpo_multi")
 @register_credit("mt_grpo")
 def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``z(O) + coef * z(T)`` of every step: outcomes O and turn rewards T, each standardised in its task.
@@ -69,3 +68,9 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     part = own.coef * inputs.per_step(_standard(turn, inputs.tasks, own.epsilon))
     with_tool = overall + np.where(index < inputs.per_step(first), part, 0.0)
     return {"advantages": inputs.rows(np.where(inputs.per_step(first) < 0, both, with_tool))}
+
+
+@register_credit("mt_grpo_multi")
+def _many_turns(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
+    """As mt_grpo; the name under which its form for many turns, or for no turn rewards, is tabulated."""
+    return mt_grpo_advantages(inputs, settings)

@@ -1,4 +1,4 @@
-"""What each engine can do: the settings of every feature are put to the engine's own checks.
+"""What each engine and each adapter can do: the settings of every feature are put to an engine's own checks.
 
 A cell says what the code says. ``python -m repro_rl.integrations.capabilities`` prints docs/capabilities.md.
 """
@@ -6,11 +6,12 @@ A cell says what the code says. ``python -m repro_rl.integrations.capabilities``
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from repro_rl.config import RunConfig, load_config
 from repro_rl.errors import ReproError
+from repro_rl.integrations.adapters import ADAPTERS, FEATURES as ADAPTER_FEATURES
 from repro_rl.integrations.verl.recipe import checked
 
 RECIPE = "sokoban-qwen3"
@@ -122,15 +123,32 @@ A repeated command continues a run to the last bit with the own trainer
 arithmetic depends on what else is in a batch, and verl continues from its own checkpoints."""
 
 
+ADAPTERS_HEAD = """## Adapters
+
+What can other libraries do with our environments ([adapters.md](adapters.md))? The tests of each
+adapter try every row but the last against the real package. Refusals are numbered as above."""
+
+
 def as_markdown() -> str:
     """The page docs/capabilities.md."""
     reasons: list[str] = []
-    rows = [f"| | {' | '.join(engine.name for engine in ENGINES)} |", "|---" * (len(ENGINES) + 1) + "|"]
-    for feature in FEATURES:
-        cells = [_cell(refusal(engine, feature), reasons) for engine in ENGINES]
-        rows.append(f"| {feature.name} | {' | '.join(cells)} |")
+    engines = {item.name: [refusal(engine, item) for engine in ENGINES] for item in FEATURES}
+    adapters = {name: [adapter.refusal(name) for adapter in ADAPTERS] for name in ADAPTER_FEATURES}
+    tables = [
+        _table([engine.name for engine in ENGINES], engines, reasons),
+        _table([adapter.name for adapter in ADAPTERS], adapters, reasons),
+    ]
     notes = [f"{number}. {text}" for number, text in enumerate(reasons, 1)]
-    return "\n\n".join([PAGE_HEAD, "\n".join(rows), "## Refusals", "\n".join(notes)]) + "\n"
+    parts = [PAGE_HEAD, tables[0], ADAPTERS_HEAD, tables[1], "## Refusals", "\n".join(notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Mapping[str, Sequence[str | None]], reasons: list[str]) -> str:
+    """A row for each feature: "yes" where there is no reason against it, else the number of the reason."""
+    lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for name, cells in rows.items():
+        lines.append(f"| {name} | {' | '.join(_cell(cell, reasons) for cell in cells)} |")
+    return "\n".join(lines)
 
 
 def _cell(reason: str | None, reasons: list[str]) -> str:

@@ -10,9 +10,10 @@ from repro_rl.envs.base import filled
 from repro_rl.envs.text_space import LONGEST_ACTION, LONGEST_OBSERVATION, AnyText
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.gymnasium_ids import register
+from repro_rl.integrations.adapters import GYMNASIUM
 from repro_rl.integrations.session import open_session
 
-OPTIONS = ("task", "index", "split")
+OPTIONS = tuple(name for name in GYMNASIUM.picks if name != "seed")  # gymnasium has its own seed
 
 register()
 
@@ -51,7 +52,7 @@ class GymEnv(gymnasium.Env[str, str]):
         """
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f'render_mode is {render_mode!r}; it must be "ansi" or None.')
-        self.session = open_session(env, settings, split=split)
+        self.session = open_session(env, settings, split=split, form=GYMNASIUM.form)
         self.render_mode = render_mode
         self.observation_space = AnyText(LONGEST_OBSERVATION)
         self.action_space: Actions = Actions(LONGEST_ACTION)

@@ -10,6 +10,7 @@ from typing import Any
 
 from repro_rl.envs import AlfworldEnv, SokobanEnv, WebShopEnv
 from repro_rl.errors import ConfigError, did_you_mean, missing_extra
+from repro_rl.integrations.adapters import SKYRL
 from repro_rl.integrations.session import StepResult, open_session
 
 try:
@@ -81,7 +82,7 @@ class SkyRLEnv(BaseTextEnv):
         self.session = open_session(
             env,
             options.pop("settings", None),
-            form="chat",
+            form=SKYRL.form,
             limit=int(row["max_turns"]) if row.get("max_turns") else None,
             **options,
         )

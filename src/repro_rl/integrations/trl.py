@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from repro_rl.errors import ConfigError, EnvError
+from repro_rl.integrations.adapters import TRL
 from repro_rl.integrations.session import open_session
 
 CALLS = "Act by calling the tools, one call at a time, until you are told that the episode is over."
@@ -29,7 +30,7 @@ class ToolEnv:
     settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # of the environment
 
     def __init__(self) -> None:
-        self._session = open_session(self.env, self.settings, split=self.split, form="tools")
+        self._session = open_session(self.env, self.settings, split=self.split, form=TRL.form)
 
     @classmethod
     def configured(cls, split: str = "train", **settings: Any) -> type[Self]:

@@ -13,12 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from repro_rl.demos.store import EXPERT_FILE
 from repro_rl.errors import DataError
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
 
 Json = dict[str, Any]
 
 # Most of a trajectory file, and never on the page.
+RUN = (
+    "config.yaml",
+    "metrics.jsonl",
+    "eval",
+    "trajectories",
+)  # one of them is in the folder of every run that began
 PROMPT_FIELDS = ("prompt", "anchor", "brief")
 
 
@@ -69,6 +76,8 @@ def read_run(path: Path) -> Run:
     """Read one run folder. Raises DataError when it is no folder or holds a broken file."""
     if not path.is_dir():
         raise DataError("No such run folder; give the folder that holds metrics.jsonl.", file=path)
+    if (path / EXPERT_FILE).exists() and not any((path / name).exists() for name in RUN):
+        raise DataError("It holds demonstrations; give the folder of a warmup or a training.", file=path)
     notes: list[str] = []
     config = _read_config(path / "config.yaml", notes)
     manifest = _read_manifest(path / "manifest.json", notes)

@@ -125,7 +125,7 @@ class WarmupRun:
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
         for line in check_panels(config, setup.pool.first.panel, warmup_validates(config)):
             if ranks.first:
-                warnings.warn(f"Careful: {line}", stacklevel=2)
+                warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)

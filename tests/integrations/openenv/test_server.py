@@ -25,7 +25,9 @@ from typer.testing import CliRunner
 import repro_rl
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, TaskError
+from repro_rl.integrations.adapters import OPENENV
 from repro_rl.integrations.openenv import TextAction, TextClient, TextEnvironment, create_app
+from support.adapter_cells import an_environment_of_mine, assert_column, works
 from support.openenv_server import serving
 
 PACKAGES = Path(__file__).parents[3] / "environments" / "openenv"
@@ -216,3 +218,54 @@ def test_openenvs_runtime_checks_pass(name: str) -> None:
     for check in ("startup", "reward_well_formed", "observation_schema", "state_contract"):
         assert found[f"runtime.{check}"].status is CheckStatus.PASS, found[f"runtime.{check}"].evidence
     assert not [r for r in report.results if r.status in (CheckStatus.FAIL, CheckStatus.ERROR)]
+
+
+def test_its_column_of_the_capabilities(sokoban: str) -> None:
+    own = TextEnvironment("sokoban", {"max_steps": 33, "test_rooms": 8})
+    env = TextEnvironment("sokoban")
+    ids = [row["id"] for row in env.list_tasks("test")]
+    first = env.reset(split="test", index=0)
+    plan = env._session.env.expert()
+    assert plan is not None
+    moved = env.step(TextAction(command=plan))
+    env.reset(split="test", index=0)
+    answered = env.step(TextAction(command=f"<action>{plan}</action>")).valid
+
+    env.reset(split="test", index=0)
+    solved_reward = 0.0
+    while (action := env._session.env.expert()) is not None:
+        solved_reward = env.step(TextAction(command=action)).reward
+
+    def begun(**chosen: Any) -> str | None:
+        env.reset(**chosen)
+        return env.state.task_id
+
+    with TextClient(base_url=sokoban).sync() as one, TextClient(base_url=sokoban).sync() as two:
+        several = one.reset(split="test", index=0).observation != two.reset(split="test", index=1).observation
+    with an_environment_of_mine() as mine:
+        mine_too = TextEnvironment(mine, {"train_rooms": 8}).reset(index=0).text
+    assert_column(
+        OPENENV,
+        {
+            "evaluation on a fixed panel": ids == list(env._session.panel_of("test")),
+            "settings of the environment, official data": own.num_tasks("test") == 8,
+            "an environment of your own": bool(mine_too),
+            "a task by its id": works(lambda: begun(task=ids[5]) == ids[5]),
+            "a task by its position": works(lambda: begun(split="test", index=5) == ids[5]),
+            "a random task, by a seed": works(lambda: begun(seed=7) == begun(seed=7)),
+            "another split for one episode": works(lambda: begun(split="test") in ids),
+            "actions as they stand": moved.valid,
+            "answers in text, <action>…</action>": answered,
+            "actions by tool calls": hasattr(env, "move"),
+            "the rules come with the first text": first.instructions == env._session.instructions,
+            "the possible actions are shown": plan in first.admissible,
+            "the possible actions can be left out": works(
+                lambda: TextEnvironment("sokoban", admissible=False)  # type: ignore[call-arg]
+            ),
+            "the environment's reward at every step": solved_reward == env._session.total_reward,
+            "won and score": {"won", "score"} <= set(env.state.model_dump()),
+            "true progress, where the environment knows it": env.state.progress is not None,
+            "many sessions in one process": several,
+            "a picture of the state for people": hasattr(env, "render"),
+        },
+    )

@@ -22,8 +22,10 @@ import repro_rl
 import repro_rl_alfworld
 import repro_rl_sokoban
 import repro_rl_webshop
+from repro_rl.integrations.adapters import VERIFIERS
 from repro_rl.integrations.session import EpisodeSession, open_session
-from repro_rl.integrations.verifiers.taskset import PanelConfig, PanelTaskset
+from repro_rl.integrations.verifiers.taskset import PanelConfig, PanelTask, PanelTaskset
+from support.adapter_cells import an_environment_of_mine, assert_column, works
 from support.api_server import Reply, Server, completion
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "verifiers_eval.py"
@@ -150,3 +152,49 @@ def test_tasks_are_the_panel_in_order_and_keys_follow_the_content() -> None:
     assert [task.key for task in again] == [task.key for task in tasks[:3]]
     assert again[0].data.panel != tasks[0].data.panel
     assert isinstance(tasks[0], vf.Task)
+
+
+def test_its_column_of_the_capabilities() -> None:
+    def loaded(env: str = "sokoban", **more: Any) -> list[Any]:
+        kind = type("Tasks", (PanelTaskset,), {"ENVIRONMENT": env})
+        small = {"test_rooms": 8, "train_rooms": 8}
+        return list(kind(PanelConfig(settings=small, **more)).load())
+
+    tasks = loaded()
+    session = tasks[0].open()
+    prompt = session.reset(tasks[0].data.id).text
+    assert session.last is not None
+    listed = "\n".join(f"- {action}" for action in session.last.admissible)
+    session.reset(tasks[0].data.id)
+    plan = session.env.expert()
+    assert plan is not None
+    plain = session.answer(plan).valid
+    session.reset(tasks[0].data.id)
+    answered = session.answer(f"<think>so</think><action>{plan}</action>").valid
+    rewards = {name for name in ("won", "outcome", "episode") if hasattr(PanelTask, name)}
+    with an_environment_of_mine() as mine:
+        own = loaded(mine)
+    fields = set(PanelConfig.model_fields) - set(vf.TasksetConfig.model_fields)
+    assert_column(
+        VERIFIERS,
+        {
+            "evaluation on a fixed panel": [task.data.id for task in tasks] == list(session.panel_of("test")),
+            "settings of the environment, official data": len(tasks) == 8,
+            "an environment of your own": len(own) == 8,
+            "a task by its id": "task" in fields,
+            "a task by its position": "index" in fields,
+            "a random task, by a seed": "seed" in fields,
+            "another split for one episode": "split" in set(type(tasks[0].data).model_fields),
+            "actions as they stand": plain,
+            "answers in text, <action>…</action>": answered,
+            "actions by tool calls": works(lambda: tasks[0].tools),
+            "the rules come with the first text": session.instructions in prompt == tasks[0].data.prompt,
+            "the possible actions are shown": listed in tasks[0].data.prompt,
+            "the possible actions can be left out": listed not in loaded(admissible=False)[0].data.prompt,
+            "the environment's reward at every step": hasattr(PanelTask, "step_reward"),
+            "won and score": rewards >= {"won", "outcome"},
+            "true progress, where the environment knows it": "episode" in rewards,
+            "many sessions in one process": tasks[1].open().env is not session.env,
+            "a picture of the state for people": hasattr(PanelTask, "render"),
+        },
+    )

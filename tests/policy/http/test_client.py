@@ -163,9 +163,30 @@ def test_a_server_that_is_gone_stops_the_run(server, make_client):
     with pytest.raises(ApiError, match=r"3 questions in a row without an answer.*when the server is back"):
         client.ask([ask(str(i)) for i in range(10)])
     assert server.calls == 3 * 2
-    nowhere = make_client(give_up=50, retries=2, base_url="http://127.0.0.1:1/v1")
-    with pytest.raises(ApiError, match="ConnectError"):  # never reached: a wrong address
+
+
+def test_an_address_where_nothing_answers_is_said_soon(make_client):
+    nowhere = make_client(give_up=50, retries=6, base_url="http://127.0.0.1:1/v1", concurrency=1)
+    said = (
+        r"no connection to http://127\.0\.0\.1:1/v1/chat/completions: ConnectError: .*refused.*api\.base_url"
+    )
+    with pytest.raises(ApiError, match=said):
         nowhere.ask([ask(str(i)) for i in range(10)])
+    assert len(nowhere.waits) == 2  # seconds, where six repetitions would be minutes
+    patient = make_client(give_up=0, retries=4, base_url="http://127.0.0.1:1/v1", concurrency=1)
+    assert [answer.cause for answer in patient.ask([ask("0")])] == ["unavailable"]
+    assert len(patient.waits) == 4
+
+
+def test_one_question_is_no_questions(server, make_client):
+    server.reply = lambda body, number: completion("yes")
+    client = make_client(give_up=1, retries=1, concurrency=1)
+    client.ask([ask("first")])
+    server.reply = lambda body, number: error(500)
+    with pytest.raises(
+        ApiError, match=r"left 1 question in a row without an answer, each after 1 repetition;"
+    ):
+        client.ask([ask("second")])
 
 
 # What is sent -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from openenv.core.env_server.types import EnvironmentMetadata
 import repro_rl
 from repro_rl.envs.base import read_settings
 from repro_rl.errors import TaskError
+from repro_rl.integrations.adapters import OPENENV
 from repro_rl.integrations.openenv.models import TaskChoice, TextAction, TextObservation, TextState
 from repro_rl.integrations.session import StepResult, open_session
 
@@ -29,7 +30,7 @@ class TextEnvironment(Environment[TextAction, TextObservation, TextState]):
         """Raises UnknownNameError, ConfigError and DataError as ``open_session`` does."""
         super().__init__()
         with _LOCK:
-            self._session = open_session(env, settings, split=split)
+            self._session = open_session(env, settings, split=split, form=OPENENV.form)
         self._name = env
         self._state = TextState()
 

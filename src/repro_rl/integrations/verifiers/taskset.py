@@ -11,6 +11,7 @@ from pydantic import Field
 from verifiers.v1.runtimes import SubprocessConfig
 
 from repro_rl.envs.panel import content_digest
+from repro_rl.integrations.adapters import VERIFIERS
 from repro_rl.integrations.session import EpisodeSession, StepResult, open_session
 
 EPISODE = "episode"  # key of ``trace.info``: the facts of the last step, see ``_facts``
@@ -48,7 +49,7 @@ class PanelTask(vf.Task[PanelData, vf.State, vf.TaskConfig]):
     def open(self) -> EpisodeSession:
         """A session of this task's environment; close it."""
         data = self.data
-        return open_session(data.environment, data.settings, form="chat", admissible=data.admissible)
+        return open_session(data.environment, data.settings, form=VERIFIERS.form, admissible=data.admissible)
 
     async def validate(self, runtime: vf.Runtime) -> bool:
         """Whether the environment's expert wins (``vf-validate``)."""
@@ -127,7 +128,11 @@ class PanelTaskset(vf.Taskset[PanelTask, PanelConfig]):
         """Each task with the prompt of its first step. Raises TaskError for an unknown split."""
         config = self.config
         session = open_session(
-            self.ENVIRONMENT, config.settings, split=config.split, form="chat", admissible=config.admissible
+            self.ENVIRONMENT,
+            config.settings,
+            split=config.split,
+            form=VERIFIERS.form,
+            admissible=config.admissible,
         )
         with closing(session):
             panel = session.panel

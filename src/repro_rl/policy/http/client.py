@@ -99,7 +99,8 @@ class ChatClient:
 
         Answers in the store cost nothing; new ones are in the store before this returns, also when it raises.
         ``on_done`` is told how many questions are settled. Raises ApiError when the server refuses every
-        call or ``give_up`` calls in a row failed for good, BudgetError when the budget is used up.
+        call or cannot be reached, or ``give_up`` calls in a row failed for good, and BudgetError when the
+        budget is used up.
         """
         keys = [answer_keys(self.settings, question) for question in questions]
         rows: dict[str, list[int]] = {}
@@ -199,7 +200,7 @@ class ChatClient:
                         f"{settings.max_wait:g} s ({self._hide(str(error))}). What was answered is kept; "
                         f"repeat the command later, or raise api.max_wait."
                     ) from None
-                if attempt >= settings.retries:
+                if attempt >= self.patience.retries:
                     raise
                 self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
                 attempt += 1

@@ -36,6 +36,7 @@ __all__ = [
     "retry_after",
 ]
 
+CONNECT = 10.0  # seconds, at most, until there is a connection
 LARGEST = 32 << 20  # bytes of an answer; more is not an answer
 # "Please try again in 1m26.4s", "Please retry in 38.2s", "try again in 20 seconds"
 AGAIN_IN = re.compile(r"(?:again|retry) in (?:(\d+)m(?:in)?(?:utes?)?)?\s*(?:(\d+(?:\.\d+)?)\s*(ms|s)\w*)?")
@@ -55,7 +56,7 @@ def open_client(key: str, timeout: float, concurrency: int) -> httpx2.Client:
     """A client that sends ``key``, if there is one, with every request."""
     return httpx2.Client(
         headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0), pool=None),
+        timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT), pool=None),
         verify=_tls(),
         limits=httpx2.Limits(max_connections=concurrency),
     )
@@ -106,7 +107,9 @@ def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeo
             status, headers = response.status_code, response.headers
     except httpx2.TimeoutException as error:
         connecting = isinstance(error, httpx2.ConnectTimeout)
-        raise PassingError(f"no answer within {timeout:g} s", reached=not connecting) from error
+        if connecting:
+            raise PassingError(f"no connection within {min(timeout, CONNECT):g} s", reached=False) from error
+        raise PassingError(f"no answer within {timeout:g} s") from error
     except httpx2.UnsupportedProtocol as error:
         raise RefusedAll("the address must begin with http:// or https://") from error
     except (httpx2.RequestError, httpx2.StreamError) as error:

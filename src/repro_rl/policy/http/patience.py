@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from repro_rl.config import ApiSection
 from repro_rl.errors import ApiError
-from repro_rl.policy.http.answers import CAUSES, Answer
+from repro_rl.policy.http.answers import CAUSES, Answer, counted
+
+UNREACHED = 2  # repetitions where no connection was ever made: an address, not a server, may be wrong
 
 ADVICE = {
     "too_long": "Take a model with a longer context.",
@@ -58,6 +60,12 @@ class Patience:
         """Whether there was any answer with a text."""
         return self._answered > 0
 
+    @property
+    def retries(self) -> int:
+        """Repetitions of a call: ``api.retries``, fewer until there was a connection (see ``hear``)."""
+        wrong = self.settings.give_up and not self.reached
+        return min(self.settings.retries, UNREACHED) if wrong else self.settings.retries
+
     def hear(self, result: Answer | Failure) -> ApiError | None:
         """Count a result; the error that ends the command, when it is enough.
 
@@ -80,11 +88,12 @@ class Patience:
         if not limit:
             return None
         if kind == "unanswered" and (row >= limit or not self.reached):
-            return self._gone(row, result.reason)
+            return self._gone(row, result.reason) if self.reached else self._nobody(result.reason)
         if kind == "doubtful" and row >= limit:
             return ApiError(
-                f"{self.url} refused {row} questions in a row; the last: {result.reason}. What was answered "
-                "is kept; repeat the command when the reason is gone (api.give_up sets how many it takes)."
+                f"{self.url} refused {counted(row, 'question')} in a row; the last: "
+                f"{_clause(result.reason)}. What was answered is kept; repeat the command when the reason is "
+                "gone (api.give_up sets how many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
             return self.nothing_answered()
@@ -96,9 +105,10 @@ class Patience:
             f"{count} {cause} ({CAUSES.get(cause, cause)})" for cause, count in self._lost.most_common()
         )
         advice = ADVICE.get(next(iter(self._lost), ""), "")
+        asked = counted(self._lost.total(), "question")
         return ApiError(
-            f"{self.url} gave no text as {self.settings.model!r} to any of {self._lost.total()} questions: "
-            f"{causes}. The last: {self._last.rstrip('.')}. {advice}".strip()
+            f"{self.url} gave no text as {self.settings.model!r} to any of {asked}: "
+            f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
         )
 
     def check(self, before: Tally) -> None:
@@ -109,10 +119,20 @@ class Patience:
 
     def _gone(self, row: int, reason: str) -> ApiError:
         return ApiError(
-            f"{self.url} left {row} questions in a row without an answer, each after "
-            f"{self.settings.retries} repetitions; the last: {reason}. What was answered is "
-            f"kept; repeat the command when the server is back (api.give_up sets how many it takes)."
+            f"{self.url} left {counted(row, 'question')} in a row without an answer, each after "
+            f"{counted(self.settings.retries, 'repetition')}; the last: {_clause(reason)}. What was answered "
+            "is kept; repeat the command when the server is back (api.give_up sets how many it takes)."
         )
+
+    def _nobody(self, reason: str) -> ApiError:
+        return ApiError(
+            f"There is no connection to {self.url}: {_clause(reason)}. Check api.base_url, and that the "
+            "server runs; then repeat the command. What was answered is kept."
+        )
+
+
+def _clause(reason: str) -> str:
+    return reason.rstrip(".")
 
 
 def _kind(result: Answer | Failure) -> str:

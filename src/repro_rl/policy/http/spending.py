@@ -9,7 +9,7 @@ from typing import Any
 
 from repro_rl.config import ApiBudget, ApiPrices
 from repro_rl.errors import BudgetError
-from repro_rl.policy.http.answers import CAUSES, Answer
+from repro_rl.policy.http.answers import CAUSES, Answer, counted
 
 MANY = 0.1  # share of the questions that is worth a warning
 
@@ -113,7 +113,7 @@ class Spending:
 
 def usage_line(usage: Mapping[str, Any]) -> str:
     """A summary on one line for the screen."""
-    asked = f"{usage['answers_new']} answers in {usage['calls_sent']} calls"
+    asked = f"{counted(usage['answers_new'], 'answer')} in {counted(usage['calls_sent'], 'call')}"
     parts = [
         f"{asked if usage['calls_sent'] else 'no new answers'}, {usage['answers_found']} found in the cache",
         f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
@@ -123,7 +123,7 @@ def usage_line(usage: Mapping[str, Any]) -> str:
         parts.append(f"cost {usage['cost']:.4g}")
     if usage["lost"]:
         lost = ", ".join(f"{count} {cause}" for cause, count in usage["lost"].items())
-        parts.append(f"{sum(usage['lost'].values())} questions without a text ({lost})")
+        parts.append(f"{counted(sum(usage['lost'].values()), 'question')} without a text ({lost})")
     return "; ".join(parts)
 
 
@@ -132,7 +132,7 @@ def loss_lines(usage: Mapping[str, Any]) -> list[str]:
     asked = usage["answers_new"] + usage["answers_found"] + usage["failed"]
     lines = []
     for cause, count in usage["lost"].items():
-        share = f" of {asked} questions, {count / asked:.0%}" if asked else ""
+        share = f" of {counted(asked, 'question')}, {count / asked:.0%}" if asked else ""
         many = "Warning: " if asked and count / asked >= MANY else ""
         lines.append(f"{many}{cause} {count}{share} ({CAUSES.get(cause, cause)}): {usage['reasons'][cause]}")
     if usage["answers_without_address"]:
