@@ -50,6 +50,14 @@ def test_lists_and_tables_are_set_apart_for_the_site(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_a_file_outside_of_docs_is_named_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "data")
+    inside = "[panels](panels.md#top) and [own](own-model.md)"
+    text = f"[examples/a.py](../examples/a.py), [`b.py`](../src/b.py), {inside}."
+    expected = f"`examples/a.py`, `b.py`, {inside}."
+    assert load("site").on_page_markdown(text) == expected
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="the site's tools are not installed: pip install '.[docs]'")

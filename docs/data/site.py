@@ -1,7 +1,8 @@
 """What the site does to a page before it is rendered (a hook of mkdocs, named in mkdocs.yml).
 
 GitHub and Python-Markdown read lists and tables differently: GitHub needs no blank line before them. The
-pages are written for GitHub, so the blank lines are put in here. Generated parts are filled in as well.
+pages are written for GitHub, so the blank lines are put in here. Generated parts are filled in as well, and
+links to files of the repository that lie outside of docs, which the site does not have, become plain text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import reference
 
 FENCE = re.compile(r"^\s*(```|~~~)")
 ITEM = re.compile(r"^(\s*)([-*+]|\d+\.) ")
+OUTSIDE = re.compile(r"\[`?([^\]`]+)`?\]\(\.\./[^)]*\)")  # a link out of docs
 GENERATED = {"<!-- generated: cli -->": reference.cli}
 
 
@@ -24,6 +26,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for marker, make in GENERATED.items():
         if marker in markdown:
             markdown = markdown.replace(marker, make())
+    markdown = OUTSIDE.sub(r"`\1`", markdown)
     return "\n".join(separated(markdown.split("\n")))
 
 
