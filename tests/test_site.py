@@ -50,6 +50,13 @@ def test_lists_and_tables_are_set_apart_for_the_site(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_figures_in_tables_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "data")
+    text = "| .4 : .3 | +.1 [−.1, +.2] | 2 ± .5 | `x=[1, 2]` | 9 of 10 |\n\nA [1, 2]."
+    row = "| .4~:~.3 | +.1 [−.1,~+.2] | 2~±~.5 | `x=[1, 2]` | 9 of 10 |"
+    assert load("site").on_page_markdown(text) == row.replace("~", "\xa0") + "\n\nA [1, 2]."
+
+
 def test_a_file_outside_of_docs_is_named_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS / "data")
     inside = "[panels](panels.md#top) and [own](own-model.md)"
