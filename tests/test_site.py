@@ -79,6 +79,8 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stderr
     assert (tmp_path / "search" / "search_index.json").exists(), "the search needs no server of others"
+    assert (tmp_path / "search" / "search_index.js").exists(), "nor any server"
+    assert (tmp_path / "data" / "iframe-worker.js").exists()
     page = (tmp_path / "settings.html").read_text()
     assert "method.judge_temperature" in page
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), (
