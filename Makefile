@@ -85,7 +85,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
 	$(VLLM_BIN)/python -m pytest tests/policy/vllm
 
-docs: $(DOCS_VENV)/.ready  ## the site, strictly, without torch; to read it: python -m http.server -d site
+docs: $(DOCS_VENV)/.ready  ## the site, strictly, without torch; to read it: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 
 $(DOCS_VENV)/.ready: pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The pages as text: lines of at most 100 columns, short sentences where it was promised, marked commands."""
+"""The pages as text: lines of at most 100 columns, short sentences, a question first, marked commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(DOCS.glob("*.md"))
-# Pages whose sentences have been shortened; a page may be added, never taken away.
-SHORT = ("README", "CHANGELOG", "CONTRIBUTING", "index", "concepts", "own-model", "neighbours", "results")
+GENERATED = ("settings", "capabilities")  # written by code, which is where their sentences are mended
+# Being rewritten by others at this time; to be taken off this list.
+LATER = ("reliability", "adapters", "pretrained")
 LONGEST = 25  # words in a sentence
 # Pages whose every command block is run by a test or marked.
 MARKED = ("README", "CONTRIBUTING", "index", "own-model")
@@ -31,7 +32,7 @@ def wrap() -> ModuleType:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.name not in ("settings.md", "capabilities.md")],  # written by code
+    [page for page in PAGES if page.stem not in GENERATED],
     ids=lambda page: page.stem,
 )
 def test_lines_are_at_most_100_columns(page: Path, wrap: ModuleType) -> None:
@@ -53,24 +54,55 @@ def test_wrapping_keeps_every_word_and_is_done_once(wrap: ModuleType) -> None:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of the prose, without code, tables, links' targets and formulas."""
-    text = re.sub(r"^```.*?^```$|\$\$.*?\$\$|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"^[|#].*$", "\n", text, flags=re.MULTILINE)
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text)
+    """The sentences of the prose, without code blocks, formulas, comments, tables and headings.
+
+    Code within a sentence is one word, whatever it holds; of a link only its text counts. A sentence ends
+    at . ! ? : or ; where a capital, code, a link, bold text or a parenthesis follows: a semicolon between
+    two clauses makes no short sentence.
+    """
+    text = re.sub(r"^```.*?^```$|^\$\$.*?\$\$$|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", "CODE", text)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    text = re.sub(r"^\s*[|#].*$", "", text, flags=re.MULTILINE)
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)", text)
     return [
-        " ".join(sentence.split())
+        sentence
         for block in blocks
-        for sentence in re.split(r"(?<=[.?!:;])[)*]*\s", block)
-        if sentence.strip()
+        for sentence in re.split(r"(?<=[.!?:;])\s+(?=[A-Z*\[(])", " ".join(block.split()))
+        if sentence
     ]
 
 
-@pytest.mark.parametrize("name", SHORT)
-def test_sentences_are_short(name: str) -> None:
-    (page,) = [page for page in PAGES if page.stem == name]
-    too_long = [s for s in sentences(page.read_text()) if len(re.findall(r"\w[\w'’.-]*", s)) > LONGEST]
-    assert too_long == []
+def words(sentence: str) -> int:
+    return sum(re.search(r"\w", word) is not None for word in sentence.split())
+
+
+def test_what_counts_as_a_sentence() -> None:
+    text = (
+        "# A heading: not counted\n\nFirst `one piece. Of code` counts; the clause too. A [link](a.md)!\n"
+        "- An item\n  of two lines: *Bold* is new\n- Next (v. 2.5)\n\n| a | table |\n\n"
+        "```\ncode here. And here.\n```\n<!-- not run: why -->\nLast."
+    )
+    found = ["First CODE counts; the clause too.", "A [link]!", "- An item of two lines:", "*Bold* is new"]
+    assert sentences(text) == [*found, "- Next (v. 2.5)", "Last."]
+    assert [words(sentence) for sentence in found] == [6, 2, 5, 3]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem not in LATER], ids=lambda page: page.stem
+)
+def test_sentences_are_short(page: Path) -> None:
+    found = sentences(page.read_text(encoding="utf-8"))
+    assert [sentence for sentence in found if words(sentence) > LONGEST] == []
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS.glob("*.md") if page.stem not in LATER], ids=lambda page: page.stem
+)
+def test_a_page_begins_with_the_question_it_answers(page: Path) -> None:
+    """In its title or its first paragraph."""
+    title, opening = page.read_text(encoding="utf-8").split("\n\n", 2)[:2]
+    assert "?" in title or "?" in opening
 
 
 @pytest.mark.parametrize("name", MARKED)

@@ -50,6 +50,21 @@ def test_lists_and_tables_are_set_apart_for_the_site(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_figures_in_tables_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "data")
+    text = "| .4 : .3 | +.1 [−.1, +.2] | 2 ± .5 | `x=[1, 2]` | 9 of 10 |\n\nA [1, 2]."
+    row = "| .4~:~.3 | +.1 [−.1,~+.2] | 2~±~.5 | `x=[1, 2]` | 9 of 10 |"
+    assert load("site").on_page_markdown(text) == row.replace("~", "\xa0") + "\n\nA [1, 2]."
+
+
+def test_a_file_outside_of_docs_is_named_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "data")
+    inside = "[panels](panels.md#top) and [own](own-model.md)"
+    text = f"[examples/a.py](../examples/a.py), [`b.py`](../src/b.py), {inside}."
+    expected = f"`examples/a.py`, `b.py`, {inside}."
+    assert load("site").on_page_markdown(text) == expected
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="the site's tools are not installed: pip install '.[docs]'")
@@ -64,6 +79,8 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stderr
     assert (tmp_path / "search" / "search_index.json").exists(), "the search needs no server of others"
+    assert (tmp_path / "search" / "search_index.js").exists(), "nor any server"
+    assert (tmp_path / "data" / "iframe-worker.js").exists()
     page = (tmp_path / "settings.html").read_text()
     assert "method.judge_temperature" in page
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page), (

@@ -6,6 +6,7 @@ Each class is also a standard-library type, so callers may catch either.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import unicodedata
 from collections.abc import Iterable
 
@@ -109,6 +110,12 @@ def missing_extra(error: ModuleNotFoundError) -> Exception:
         f"{package} is not installed; it is needed for {use}. Install it: pip install 'repro-rl[{extra}]'"
         f"{advice if extra == 'train' else ''}."
     )
+
+
+def require_extra(package: str) -> None:
+    """Raise MissingDependencyError where ``package``, of an extra of ours, is missing; it is not imported."""
+    if importlib.util.find_spec(package) is None:
+        raise missing_extra(ModuleNotFoundError(name=package))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -67,7 +67,12 @@ def test_environments_and_demonstrations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("train", "-c", "sokoban-tiny"), ("warmup", "-c", "sokoban-tiny", "--demos", "x"), ("demo",)],
+    [
+        ("train", "-c", "sokoban-tiny"),
+        ("warmup", "-c", "sokoban-tiny", "--demos", "x"),
+        ("demo",),
+        ("compare", "-m", "repro"),
+    ],
 )
 def test_what_needs_an_extra_says_which(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run_blocked(

@@ -53,7 +53,8 @@ ALIASES = "a0: &a0 [1, 1]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "nested deeper than the limit of 100 "),  # libyaml would end the process
+        ("[" * 100_000, "nested deeper than the limit of 100 "),  # libyaml would end the process, or refuse
+        ("a: " + "{b: [" * 1_500, "nested deeper than the limit of 100 "),
         ("\n".join(" " * n + "a:" for n in range(3_000)), "nested deeper than the limit of 100 "),
         ("- " * 3_000 + "a", "nested deeper than the limit of 100 "),
         (ALIASES, "more values than the limit of 100,000, aliases counted each time"),

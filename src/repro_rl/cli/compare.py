@@ -13,7 +13,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds, split_words
 from repro_rl.cli.show import allowed, console, say, show_table, table_without, visible
-from repro_rl.errors import ConfigError, DataError
+from repro_rl.errors import ConfigError, DataError, require_extra
 
 if TYPE_CHECKING:
     from repro_rl.study.definition import Study
@@ -87,6 +87,7 @@ def compare(
     if dry_run:
         _print_commands(study, out)
         return
+    require_extra("torch")  # before the demonstrations, which do without
     for line in check_study(study):
         say(f"Careful: {line}")
     failures, ready = _run_stages(study, out, jobs, only)

@@ -51,8 +51,8 @@ class RunConfig(Section):
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
             if is_api(model):
                 raise ValueError(
-                    f"{key} is {model!r}: an API model has no weights here, so it cannot be trained; "
-                    "evaluate it with 'repro-rl eval api:MODEL', or annotate with demos.annotator=http"
+                    f"{key} is {model!r}: an API model has no weights here, so it cannot be trained. "
+                    "Evaluate it with 'repro-rl eval api:MODEL', or annotate with demos.annotator=http"
                 )
         if method.judged_by_reference:  # the policy that wrote a conversation also writes its reflection
             self.prompt.require_window("method.judge=reference")

@@ -20,6 +20,7 @@ T = TypeVar("T")
 TABLE = ConfigDict(extra="forbid")  # __pydantic_config__ of the dataclasses: unknown keys are errors
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _TEXT_LOADER: Any = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader  # every scalar is a text
+_TOO_DEEP = f"is nested deeper than the limit of {MAX_DEPTH} lists and mappings"
 
 
 def read_yaml(path: Path, schema: type[T]) -> T:
@@ -48,7 +49,9 @@ def parse_yaml(text: str, *, file: object = None, as_texts: bool = False) -> Any
         value = yaml.load(text, _TEXT_LOADER if as_texts else _LOADER)
         _check_numbers(value)
     except yaml.YAMLError as error:
-        raise DataError(f"cannot be read as YAML: {error}", file=file) from error
+        # libyaml 0.2.6 has a limit of its own for [ and {, and reads ahead, so it may come before ours.
+        deep = "maximum nesting depth" in str(error)
+        raise DataError(_TOO_DEEP if deep else f"cannot be read as YAML: {error}", file=file) from error
     # Of constructors: 2020-13-45 is no date, 9... (5,000 digits) no integer, [a] no key.
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, DataError):
@@ -111,7 +114,7 @@ def _check_structure(text: str) -> None:
             count += 1
         depth = max(depth, len(stack))
         if depth > MAX_DEPTH:
-            raise DataError(f"is nested deeper than the limit of {MAX_DEPTH} lists and mappings")
+            raise DataError(_TOO_DEEP)
         if count > MAX_YAML_VALUES:
             raise DataError(
                 f"holds more values than the limit of {MAX_YAML_VALUES:,}, aliases counted each time"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from repro_rl.integrations.session import Form
 
 OTHERS_TRAINER = (
-    "An adapter gives episodes and rewards to another library, whose trainer learns from them; credit rules, "
+    "An adapter gives episodes and rewards to another library, whose trainer learns from them. Credit rules, "
     "reflections and losses of ours are in 'repro-rl train' and 'repro-rl verl train'."
 )
 PICKED = {

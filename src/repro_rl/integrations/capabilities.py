@@ -110,8 +110,8 @@ def refusal(engine: Engine, feature: Feature) -> str | None:
 PAGE_HEAD = """# Capabilities
 
 Which engine can do what? The table is made from the code: the settings of each feature are put to
-the checks of each engine (`python -m repro_rl.integrations.capabilities`). "yes" means that they
-are accepted; a number leads to the engine's own refusal below.
+the checks of each engine (`python -m repro_rl.integrations.capabilities`). The word "yes" means
+that they are accepted; a number leads to the engine's own refusal below.
 
 - **own trainer**: `policy.backend=transformers`, the model samples and trains itself.
 - **vLLM sampler**, **vLLM server**: the own trainer, sampling with vLLM ([vllm.md](vllm.md)).
@@ -119,8 +119,8 @@ are accepted; a number leads to the engine's own refusal below.
 - **verl**: `repro-rl verl train` ([verl.md](verl.md)).
 
 A repeated command continues a run to the last bit with the own trainer
-([reliability.md](reliability.md)). For the other engines nothing of the kind is claimed: vLLM's
-arithmetic depends on what else is in a batch, and verl continues from its own checkpoints."""
+([reliability.md](reliability.md)). For the other engines nothing of the kind is claimed. With vLLM
+the arithmetic depends on what else is in a batch, and verl continues from its own checkpoints."""
 
 
 ADAPTERS_HEAD = """## Adapters
