@@ -24,6 +24,7 @@ from repro_rl.files import (
     append_line,
     check_record,
     only_writer,
+    read_bytes,
     read_json_if_any,
     read_rows,
     remove_folder,
@@ -217,7 +218,7 @@ class MetricsLog:
     def _set_aside(self, found: Rows) -> None:
         """Move rows that cannot be read beside the file, byte for byte, and raise DataError naming them."""
         aside = self.path.with_name(UNREADABLE)
-        earlier = aside.read_bytes() if aside.exists() else b""
+        earlier = read_bytes(aside) if aside.exists() else b""
         write_bytes(aside, earlier + b"".join(line.text for line, _ in found.unreadable))
         self._rewrite(found.rows)
         error, more = found.unreadable[0][1], len(found.unreadable) - 1
