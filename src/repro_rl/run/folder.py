@@ -33,6 +33,7 @@ from repro_rl.files import (
     write_json,
     write_text,
 )
+from repro_rl.interrupts import deferred
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
@@ -79,14 +80,15 @@ def versions() -> dict[str, str | None]:
 def git_revision() -> str | None:
     """Revision of the source tree this package runs from; None when installed or outside git."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        with deferred():  # git may not outlive this process
+            done = subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
