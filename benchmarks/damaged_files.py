@@ -5,8 +5,8 @@
 
 Each reader (tests/fault_injection/readers.py) reads ``--files`` damaged copies of its file. Counted are
 tracebacks, hangs (20 seconds of the processor), errors that do not name the file, and other values where a
-checksum can tell. Then every bomb is read in a process of its own, whose peak memory is measured. Exit
-status 1 for any fault.
+checksum can tell. Then every bomb is read in a process of its own, whose peak memory is measured (POSIX
+only). Exit status 1 for any fault.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import random
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fault_injection.harness import Tally, try_reader
+from fault_injection.harness import Tally, _try_once, file_of, try_reader
 from fault_injection.readers import READERS, Reader, make_files
 from repro_rl.plan.resources import memory_peak
 
@@ -108,49 +108,46 @@ BOMBS: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
 def read_bombs(root: Path, readers: list[Reader], only: str) -> Iterator[dict[str, Any]]:
     """One row for each bomb whose name holds ``only`` and each reader of such files."""
     for name, (content, kinds) in BOMBS.items():
-        if only not in name:
-            continue
-        data = content()
-        for reader in readers:
-            if reader.kind not in kinds:
-                continue
-            path = root / "bomb"
-            path.write_bytes(data)
-            begin = time.monotonic()
-            done = subprocess.run(
-                [sys.executable, __file__, "--bomb", reader.name, "--root", str(root)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            row = {"bomb": name, "reader": reader.name, "seconds": round(time.monotonic() - begin, 1)}
-            row |= json.loads(done.stdout) if done.returncode == 0 else {"died": done.stderr[-300:]}
-            yield row
+        whole = root / "bomb"
+        if only in name:
+            whole.write_bytes(content())
+            for reader in readers:
+                if reader.kind in kinds:
+                    yield {"bomb": name, "reader": reader.name, **_in_fork(root, reader, whole)}
 
 
-def read_bomb(root: Path, reader: Reader) -> None:
-    """Read the file ``bomb`` in the place of the reader's own; prints the outcome and the memory it took."""
-    from fault_injection.harness import _try_once, file_of
+def _in_fork(root: Path, reader: Reader, bomb: Path) -> dict[str, Any]:
+    """``read_bomb`` in a copy of this process, whose peak memory starts with what it has at the fork."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.write(write, json.dumps(read_bomb(root, reader, bomb)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as handle:
+        text = handle.read()
+    status = os.waitpid(pid, 0)[1]
+    return json.loads(text) if text else {"died": f"wait status {status}"}
 
+
+def read_bomb(root: Path, reader: Reader, bomb: Path) -> dict[str, Any]:
+    """Read the file ``bomb`` in the place of the reader's own: the outcome, and what it took."""
     path = file_of(reader, root)
     good = path.read_bytes()
     tally = Tally(reader.name)
     before, begin = memory_peak(), time.process_time()
     try:
-        path.write_bytes((root / "bomb").read_bytes()) if (
-            root / "bomb"
-        ).stat().st_size < PIECE else os.replace(root / "bomb", path)
+        shutil.copyfile(bomb, path)
         _try_once(reader, root, path, "", tally, "bomb")
     finally:
         path.write_bytes(good)
-    peak, seconds = memory_peak(), round(time.process_time() - begin, 1)
-    out: dict[str, Any] = {
-        "cpu": seconds,
-        "refused": tally.refused,
-        "faults": tally.faults,
-        "examples": tally.examples,
+    return {
+        **{"refused": tally.refused, "faults": tally.faults, "examples": tally.examples},
+        **{"cpu": round(time.process_time() - begin, 1)},
+        **{"before_mb": round(before / 2**20), "peak_mb": round(memory_peak() / 2**20)},
     }
-    print(json.dumps(out | {"before_mb": round(before / 2**20), "peak_mb": round(peak / 2**20)}))
 
 
 def main() -> int:
@@ -161,12 +158,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file of the table, rewritten after every reader")
     parser.add_argument("--no-bombs", action="store_true")
     parser.add_argument("--bombs", default="", help="bombs whose name holds this")
-    parser.add_argument("--bomb", help=argparse.SUPPRESS)
-    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.bomb:
-        read_bomb(options.root, next(reader for reader in READERS if reader.name == options.bomb))
-        return 0
     readers = [reader for reader in READERS if options.only in reader.name]
     result: dict[str, Any] = {"files": options.files, "seed": options.seed, "readers": [], "bombs": []}
     with tempfile.TemporaryDirectory() as folder:
