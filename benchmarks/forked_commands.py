@@ -41,11 +41,31 @@ def run_command(
         with suppress(ProcessLookupError):
             (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    left = _members(pid)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-        if code >= 0:
-            return 99, f"children were left behind by {arguments}: {log.read_text(errors='replace')}"
+    if left and code >= 0:
+        text = f"children were left behind by {arguments}: {left}: {log.read_text(errors='replace')}"
+        return 99, text
     return code, log.read_text(errors="replace")
+
+
+def _members(group: int) -> list[str]:
+    """The processes of a group that run: not those that have ended and that nobody has waited for yet."""
+    if not os.path.exists("/proc/self/stat"):
+        with suppress(ProcessLookupError):
+            os.killpg(group, 0)
+            return [f"process group {group}"]
+        return []
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # of a process that ends meanwhile
+            if folder.name.isdigit():
+                name, _, rest = (folder / "stat").read_text().rpartition(")")
+                state, _, number = rest.split()[:3]
+                if int(number) == group and state not in "ZX":
+                    found.append(f"{name}) {state}")
+    return found
 
 
 def _running(pid: int) -> bool:

@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from repro_rl import interrupts
 from repro_rl.interrupts import (
     Interrupted,
+    child,
     child_environment,
     child_pipe,
     deferred,
@@ -148,12 +150,55 @@ def test_a_child_that_does_not_end_is_killed() -> None:
     children = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (stubborn, waits)
     ]
-    for child in children:
-        assert child.stdout is not None
-        child.stdout.readline()
+    for process in children:
+        assert process.stdout is not None
+        process.stdout.readline()
     end_children(children, grace=0.2)
-    assert [child.returncode for child in children] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [child.returncode for process in children] == [-signal.SIGKILL, -signal.SIGTERM]
 
 
 def test_a_command_is_run_to_its_end() -> None:
     assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+WAITS = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+
+
+class Signalled(subprocess.Popen[bytes]):
+    """A process in whose start a signal arrives."""
+
+    started: list[subprocess.Popen[bytes]] = []  # noqa: RUF012
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.started.append(self)
+        send(signal.SIGTERM)
+
+
+def test_a_child_that_starts_as_a_signal_arrives_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception out of Popen's constructor would lose the process."""
+    monkeypatch.setattr(subprocess, "Popen", Signalled)
+    monkeypatch.setattr(Signalled, "started", [])
+    with pytest.raises(Interrupted), handled():
+        run_child(WAITS)
+    assert [process.returncode for process in Signalled.started] == [-signal.SIGTERM]
+
+
+def test_a_child_is_ended_with_its_block_and_its_pipes_are_closed() -> None:
+    with pytest.raises(Interrupted), handled(), child(WAITS, stdin=subprocess.PIPE) as process:
+        send(signal.SIGINT)
+    assert process.returncode == -signal.SIGTERM
+    assert process.stdin is not None
+    assert process.stdin.closed
+
+
+def test_a_second_signal_while_children_are_ended_kills_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Impatient(subprocess.Popen[bytes]):
+        def terminate(self) -> None:
+            send(signal.SIGTERM)
+
+    monkeypatch.setattr(interrupts, "SAME_REQUEST", 0.0)
+    children = [Impatient(WAITS), subprocess.Popen(WAITS)]
+    with pytest.raises(Interrupted), handled():
+        end_children(children)
+    assert [process.returncode for process in children] == [-signal.SIGKILL] * 2

@@ -173,26 +173,41 @@ def end_with_parent() -> None:
 
 def end_children(processes: Sequence[subprocess.Popen[Any]], grace: float = GRACE) -> None:
     """Terminate, wait up to ``grace`` seconds, then kill; a second Ctrl-C kills at once."""
-    for process in processes:
-        with suppress(OSError):
-            process.terminate()
     deadline = time.monotonic() + grace
     try:
+        for process in processes:
+            with suppress(OSError):
+                process.terminate()
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.1, deadline - time.monotonic()))
     finally:
-        for process in processes:
+        left = [process for process in processes if process.poll() is None]
+        for process in left:
+            process.kill()
+        for process in left:
+            process.wait()
+
+
+@contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process, with the ``options`` of Popen; where it still runs at the end of the block, it is ended."""
+    process = None
+    try:
+        with deferred():  # a signal inside Popen would leave a process that nobody knows
+            process = subprocess.Popen(command, **options)
+        yield process
+    finally:
+        if process is not None:
             if process.poll() is None:
-                process.kill()
-                process.wait()
+                end_children([process])
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
 
 
 def run_child(command: Sequence[str], **options: Any) -> int:
     """Run a command to its end and return its exit status; it ends when this process is asked to end."""
-    process = subprocess.Popen(command, **options)
-    try:
+    with child(command, **options) as process:
         return process.wait()
-    finally:
-        if process.poll() is None:
-            end_children([process])

@@ -73,6 +73,7 @@ def make_files(root: Path) -> None:
 
 def _make_run(root: Path) -> None:
     import repro_rl
+    from repro_rl.study.unfinished import UnfinishedEvaluation
 
     config = load_config(None)
     env = repro_rl.make(config.env.name, **config.env.settings)
@@ -81,6 +82,11 @@ def _make_run(root: Path) -> None:
     save_demos(root / "demos", experts, labelled)
     key = {"env": config.env.model_dump(mode="json"), "demos": {"expert": 3}, "seed": 0}
     write_json(root / "demos" / "demos.json", {"settings": key, "expert": 3})
+    unfinished = UnfinishedEvaluation(root / "unfinished", "last", KEY, 0)
+    unfinished.begin()
+    for trajectory in experts:
+        unfinished.add(trajectory)
+    unfinished.close()
     run = root / "run"
     records = [trajectory_record(t, 0) for t in [*experts, *labelled]]
     write_records(run / "trajectories" / "eval-last.jsonl.gz", records)
@@ -319,6 +325,16 @@ def _result(root: Path) -> Any:
     return result and (result.data, result.tasks, type_results(result.data))
 
 
+def _unfinished(root: Path) -> Any:
+    from repro_rl.study.unfinished import UnfinishedEvaluation
+
+    evaluation = UnfinishedEvaluation(root / "unfinished", "last", KEY, 1)
+    try:
+        return evaluation.begin()
+    finally:
+        evaluation.close()
+
+
 def _curve(root: Path) -> Any:
     from repro_rl.study.outcomes import read_curve
 
@@ -495,6 +511,7 @@ READERS = (
     Reader("checkpoint: tokenizer", f"{CHECKPOINT}/tokenizer.json", "json", _weights, _always),
     Reader("evaluation", f"{RESULT}/eval/last.json", "json", _result),
     Reader("evaluation: episodes", f"{RESULT}/trajectories/eval-last.jsonl.gz", "jsonl.gz", _result),
+    Reader("evaluation, unfinished", "unfinished/eval-last.unfinished-0.jsonl", "jsonl", _unfinished),
     Reader("learning curve", f"{RESULT}/metrics.jsonl", "jsonl", _curve),
     Reader("study", "study/study.json", "json", _study),
     Reader("study: job", "study/jobs/j.json", "json", _job),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from repro_rl.files import UnfinishedRows, append_line, key_of
+from repro_rl.errors import DataError
+from repro_rl.files import UnfinishedRows, append_line, json_data, key_of
 
 
 def test_rows_are_read_again_by_the_same_work_alone(tmp_path: Path) -> None:
@@ -66,3 +67,19 @@ def test_a_row_that_does_not_fit_is_not_half_there(tmp_path: Path) -> None:
     append_line(tmp_path / "metrics.jsonl", "whole")
     assert (tmp_path / "metrics.jsonl").read_bytes().splitlines()[-1] == b"whole"
     assert os.path.getsize(rows.path) < 50
+
+
+def test_a_file_beyond_the_limits_is_refused_and_a_row_beyond_them_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = UnfinishedRows(tmp_path / "unfinished.jsonl", "k")
+    rows.add({"n": 2**100})  # as the state of a random generator
+    rows.close()
+    with open(rows.path, "ab") as handle:
+        handle.write(b'{"key": "k", "n": [' + b"[]," * 600 + b"1]}\n" + b"[" * 100_000 + b"\n")
+    monkeypatch.setattr(json_data, "MAX_VALUES", 1000)
+    assert rows.rows() == [{"n": 2**100}]
+    with open(rows.path, "ab") as handle:
+        handle.truncate((32 << 20) + 200_000)  # zeros that take no room on the disk
+    with pytest.raises(DataError, match=r"unfinished\.jsonl: holds a line larger than the limit"):
+        rows.rows()

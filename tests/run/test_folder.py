@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import yaml
 
 from repro_rl.config import load_config, parse_config, read_settings
 from repro_rl.errors import ConfigError, DataError
-from repro_rl.run.folder import MetricsLog, check_run, flatten, open_run, write_manifest
+from repro_rl.interrupts import Interrupted, handled
+from repro_rl.run.folder import MetricsLog, check_run, flatten, git_revision, open_run, write_manifest
 from repro_rl.train.rl import FREE_ON_CONTINUE
 from repro_rl.train.sft import FREE_ON_CONTINUE as warmup_free
 
@@ -217,3 +220,19 @@ def test_broken_settings_are_named_when_a_run_continues(tmp_path, data):
         open_run(tmp_path, config)
     with pytest.raises(ConfigError, match=r"config\.yaml"):
         load_config(tmp_path / "config.yaml", ["seed=2"])
+
+
+def test_a_signal_does_not_leave_git_behind(monkeypatch):
+    """It arrives inside subprocess.run, and is raised when git has ended."""
+    ended = []
+    run = subprocess.run
+
+    def signalled(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+        ended.append(run(*arguments, **options))
+        return ended[-1]
+
+    monkeypatch.setattr(subprocess, "run", signalled)
+    with pytest.raises(Interrupted), handled():
+        git_revision()
+    assert len(ended) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -135,11 +135,22 @@ def test_a_damaged_row_is_named(warm: Any, tmp_path: Path, monkeypatch: pytest.M
             evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
     (path,) = (tmp_path / "trajectories").iterdir()
     first, *rest = path.read_text().splitlines(keepends=True)
-    row = json.loads(first)
-    del row["episode"]["goal"]
-    path.write_text(json.dumps(row) + "\n" + "".join(rest))
-    with pytest.raises(DataError, match=r"unfinished-0\.jsonl, record row 1 .*goal"):
-        evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+
+    def step(row: dict[str, Any]) -> dict[str, Any]:
+        return cast(dict[str, Any], row["episode"]["steps"][0])
+
+    damages: dict[str, Callable[[dict[str, Any]], object]] = {
+        "goal": lambda row: row["episode"].pop("goal"),
+        "text": lambda row: step(row).update(text=7),
+        "entropy": lambda row: step(row).update(entropy="low"),
+        "shortened": lambda row: row.update(shortened=None),
+    }
+    for name, damage in damages.items():
+        row = json.loads(first)
+        damage(row)
+        path.write_text(json.dumps(row) + "\n" + "".join(rest))
+        with pytest.raises(DataError, match=rf"unfinished-0\.jsonl, record row 1 .*{name}"):
+            evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
 
 
 def test_an_episode_keeps_all_that_an_evaluation_counts(warm: Any) -> None:

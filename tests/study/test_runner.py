@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from repro_rl.interrupts import Interrupted, handled
 from repro_rl.study import runner
 from repro_rl.study.jobs import Job
 from support.forked import Forked
@@ -75,6 +78,25 @@ def test_an_interruption_ends_the_processes_and_keeps_what_is_finished(tmp_path,
     outcome = runner.run_jobs(jobs, tmp_path)
     assert outcome.kept[0] == "a"
     assert outcome.kept + outcome.finished == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["first command", "second command"])
+def test_a_process_that_starts_as_a_signal_arrives_is_ended(tmp_path, monkeypatch, number):
+    """The signal comes when the process is there and nobody has it yet, as inside Popen."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def launch(command: Sequence[str], log: IO[bytes], handed: runner.Handed) -> subprocess.Popen[bytes]:
+        last = len(started) == number
+        code = "import time; time.sleep(60)" if last else "pass"
+        started.append(subprocess.Popen([sys.executable, "-S", "-c", code]))
+        if last:
+            signal.raise_signal(signal.SIGTERM)
+        return started[-1]
+
+    monkeypatch.setattr(runner, "launch", launch)
+    with pytest.raises(Interrupted), handled():
+        runner.run_jobs([quick("a", tmp_path, HELP, HELP, HELP)], tmp_path)
+    assert [process.returncode for process in started] == [0] * number + [-signal.SIGTERM]
 
 
 def test_a_real_process_writes_its_log_and_a_folder_has_one_owner(tmp_path):

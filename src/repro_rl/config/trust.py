@@ -14,6 +14,9 @@ from typing import Any, get_args
 from repro_rl.config.recipe_files import env_name
 from repro_rl.config.run import RunConfig
 from repro_rl.config.values import env_schema
+from repro_rl.errors import DataError
+from repro_rl.files import read_text
+from repro_rl.files.limits import MAX_YAML
 from repro_rl.files.signature import is_signed, signed
 
 # Setting -> what it does. All of these are empty by default.
@@ -48,8 +51,8 @@ def signed_config(text: str) -> str:
 def is_own(path: Path) -> bool:
     """Whether this account wrote the file, and nobody has edited it since."""
     try:
-        return is_signed(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return is_signed(read_text(path, MAX_YAML))
+    except DataError:  # whoever reads the settings says so
         return False
 
 

@@ -6,9 +6,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
@@ -17,11 +18,13 @@ from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
-from repro_rl.files import UnfinishedRows
+from repro_rl.files import UnfinishedRows, check_record
+from repro_rl.files.records import Count
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.counts import common
 from repro_rl.rollout.episode import play_actions
 from repro_rl.rollout.record import trajectory_record
+from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.types import Trajectory
 
 KINDS = ("expert", "unsolved", "wandering", "noisy")  # of episodes that are played
@@ -97,6 +100,16 @@ def collect_demos(
     return experts, labelled
 
 
+class _Row(TypedDict):
+    """An episode of an unfinished collection, and where the collection stands after it."""
+
+    kind: Literal["expert", "unsolved", "wandering", "noisy"]
+    tasks: Count
+    attempts: Count
+    rng: dict[str, Any]  # state of the random generator, whose integers have 128 bits
+    episode: TrajectoryRecord
+
+
 @dataclass(slots=True)
 class _Collection:
     """Plays the episodes of one collection, task after task in ``order``, from its start again at the end."""
@@ -121,6 +134,7 @@ class _Collection:
         unfinished.open()  # a folder that cannot be written is noticed before anything is played
         try:
             for row in rows:
+                check_record(_Row, row)
                 trajectory = trajectory_from_record(row["episode"])
                 self._note(trajectory)
                 self.played[row["kind"]].append(trajectory)
@@ -129,9 +143,10 @@ class _Collection:
             if rows:
                 self.tasks, self.attempts = int(rows[-1]["tasks"]), int(rows[-1]["attempts"])
                 self.rng.bit_generator.state = rows[-1]["rng"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
+            found = error if isinstance(error, DataError) else repr(error)
             raise DataError(
-                f"not episodes as this command keeps them ({error!r}); delete it to play them again",
+                f"not episodes as this command keeps them ({found}); delete it to play them again",
                 file=unfinished.path,
             ) from error
 

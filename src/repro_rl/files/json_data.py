@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ def parse_json(
     """
     text = decode(data, file=file, record=record) if isinstance(data, bytes) else data
     try:
-        _check_count(text)
+        check_count(text)
         value = (_LENIENT if constants else _STRICT).decode(text)
         check_depth(value)
         if not surrogates and SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
+            for part in _texts(value):
+                part.encode()
     except RecursionError as error:
         raise DataError(_TOO_DEEP, file=file, record=record) from error
     except UnicodeEncodeError as error:
@@ -109,13 +110,27 @@ def check_depth(value: Any) -> None:
         ]
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names of objects too."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            stack += item
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+
+
 def _is_a(value: object, kind: type | tuple[type, ...]) -> bool:
     """isinstance, but true and false are no numbers."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 
 
-def _check_count(text: str) -> None:
+def check_count(text: str) -> None:
     """Raises ValueError for more values than the limit, before they take any memory."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"is larger than the limit of {MAX_TEXT:,} characters")

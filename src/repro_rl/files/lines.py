@@ -6,27 +6,32 @@ A gzip file that is empty or cut off is an error, never "no lines".
 from __future__ import annotations
 
 import gzip
-import os
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from repro_rl.errors import DataError
 from repro_rl.files.json_data import parse_object
 from repro_rl.files.limits import (
+    LINE_BYTES,
     MAX_BLANK,
-    MAX_PACKED_VALUES,
     MAX_RATIO,
     MAX_ROW_VALUES,
     MAX_ROWS,
     MAX_TEXT,
     MAX_UNPACKED,
+    MAX_UNREADABLE,
+    MIB,
+    VALUE_BYTES,
+    WIDEST,
 )
 from repro_rl.files.reading import open_regular, reason
 
 GZIP_MAGIC = b"\x1f\x8b"
+PIECE = 1024  # bytes of a gzip file that are read at once
 
 
 class Line(NamedTuple):
@@ -37,25 +42,38 @@ class Line(NamedTuple):
     text: bytes  # with its newline, which only the last line may lack
 
 
+class _Pieces(io.BufferedReader):
+    """A file that is read in small pieces; ``taken``: how many bytes of it were."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(PIECE if size is None or size < 0 else min(size, PIECE))
+        self.taken += len(data)
+        return data
+
+
 class Unpacked:
     """The unpacked bytes of a file, plain or gzip.
 
     ``packed``: True where the file must be gzip, None where its first bytes decide. Raises DataError naming
-    the file, also once it unpacks to more than the limit.
+    the file, also where a stretch of it unpacks to more than the limits allow.
     """
 
     def __init__(self, path: Path, packed: bool | None = None):
-        self.path, self.read_so_far, self.values = path, 0, 0
-        raw = open(open_regular(path), "rb")  # noqa: SIM115  closed by close
-        self.size = os.fstat(raw.fileno()).st_size
-        magic = raw.peek(2)[:2]
-        self._raw = raw
+        self.path, self.read_so_far = path, 0
+        self._excess = 0  # bytes that a stretch unpacks to beyond MAX_RATIO times what it takes in the file
+        self._memory = 0  # bytes that the stretch may take, parsed
+        handle = io.FileIO(open_regular(path))
+        magic = handle.read(2)
+        handle.seek(0)
         if packed and magic != GZIP_MAGIC:
-            raw.close()
-            found = "is empty" if not self.size else "is no gzip file"
+            handle.close()
+            found = "is no gzip file" if magic else "is empty"
             raise DataError(f"{found}: not a whole gzip file; copy or make it again", file=path)
         self.packed = magic == GZIP_MAGIC
-        self._file: IO[bytes] = gzip.GzipFile(fileobj=raw) if self.packed else raw  # type: ignore[assignment]
+        self._raw, self._taken = _Pieces(handle), 0
+        self._file = gzip.GzipFile(fileobj=self._raw) if self.packed else io.BufferedReader(handle)
 
     def __enter__(self) -> Unpacked:
         return self
@@ -69,11 +87,9 @@ class Unpacked:
 
     def read(self, count: int) -> bytes:
         """Up to ``count`` bytes; b"" at the end."""
-        try:
-            data = self._file.read(count)
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._broken(error) from error
-        return self._counted(data)
+        data = self._next(count)
+        self._count(data, 0)
+        return data
 
     def line(self) -> bytes:
         """The next line with its newline; b"" at the end. Raises DataError for a line beyond the limit."""
@@ -83,30 +99,46 @@ class Unpacked:
             raise self._broken(error) from error
         if len(data) > MAX_TEXT:
             raise DataError(f"holds a line larger than the limit of {MAX_TEXT:,} bytes", file=self.path)
-        self.values += data.count(b",") + data.count(b"{") + data.count(b"[")
-        return self._counted(data)
+        self.read_so_far += len(data)
+        self._count(data, LINE_BYTES)
+        return data
 
     def seek(self, offset: int) -> None:
-        """Go to a byte of the unpacked file, forwards."""
+        """Go to a byte of the unpacked file, forwards; what is skipped takes no memory."""
         while self.read_so_far < offset:
-            if not self.read(min(1 << 20, offset - self.read_so_far)):
+            if not self._next(min(MIB, offset - self.read_so_far)):
                 return
 
-    def _counted(self, data: bytes) -> bytes:
+    def _next(self, count: int) -> bytes:
+        try:
+            data = self._file.read(count)
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._broken(error) from error
         self.read_so_far += len(data)
-        if self.packed and self.read_so_far > max(MAX_UNPACKED, MAX_RATIO * self.size):
-            raise DataError(
-                f"unpacks to more than {MAX_UNPACKED:,} bytes, over {MAX_RATIO} times its own size; such a "
-                "file is refused",
-                file=self.path,
-            )
-        if self.packed and self.values > MAX_PACKED_VALUES and self.read_so_far > MAX_RATIO * self.size:
-            raise DataError(
-                f"unpacks to more than {MAX_PACKED_VALUES:,} values, over {MAX_RATIO} times its own size; "
-                "such a file is refused",
-                file=self.path,
-            )
         return data
+
+    def _count(self, data: bytes, more: int) -> None:
+        """Count what was unpacked, which may take ``more`` memory beside its text and values.
+
+        Not over the whole file: a file of much random data could hide a small part that grows a thousandfold.
+        """
+        if not self.packed:
+            return
+        if taken := self._raw.taken - self._taken:
+            self._taken += taken
+            self._excess = max(self._excess, 0) - MAX_RATIO * taken  # what grew less before does not count
+        self._excess += len(data)
+        if self._excess <= 0:
+            self._memory = 0
+            return
+        wide = not data.isascii() or b"\\u" in data
+        self._memory += (WIDEST if wide else 1) * len(data) + VALUE_BYTES * _values(data) + more
+        if self._memory > MAX_UNPACKED:
+            raise DataError(
+                f"a part of it unpacks to over {MAX_RATIO} times its size and would take over "
+                f"{MAX_UNPACKED // MIB:,} MiB of memory; such a file is refused",
+                file=self.path,
+            )
 
     def _broken(self, error: Exception) -> DataError:
         if not self.packed:
@@ -115,6 +147,14 @@ class Unpacked:
         return DataError(
             f"{what}, not a whole gzip file ({reason(error)}); copy or make it again", file=self.path
         )
+
+
+def _values(data: bytes) -> int:
+    """At least the number of values in a JSON text, but for one.
+
+    Each begins a list or an object, or follows a comma.
+    """
+    return data.count(b",") + data.count(b"{") + data.count(b"[")
 
 
 def lines_of(path: Path, packed: bool | None = None) -> Iterator[Line]:
@@ -165,10 +205,10 @@ def read_rows(path: Path, key: str = "iteration") -> Rows:
     """The rows of a file of JSON lines; none without the file. Each needs a whole number ``key``, 0 or more.
 
     NaN and Infinity are read: a training that diverges writes them. Raises DataError where the file itself
-    cannot be read.
+    cannot be read, and where it holds more than the limits.
     """
     found = Rows()
-    values = 0
+    values = unreadable = 0
     for line in lines_of(path) if path.exists() else ():
         where = f"line {line.number}"
         values += line.text.count(b",") + 1
@@ -185,6 +225,13 @@ def read_rows(path: Path, key: str = "iteration") -> Rows:
         except DataError as error:
             if line.text.endswith(b"\n"):
                 found.unreadable.append((line, error))
+                unreadable += len(line.text)
+                if len(found.unreadable) > MAX_UNREADABLE or unreadable > MAX_TEXT:
+                    raise DataError(
+                        f"holds more than {MAX_UNREADABLE:,} rows, or {MAX_TEXT:,} bytes, that cannot be "
+                        f"read, from line {found.unreadable[0][0].number} on; put the right file there",
+                        file=path,
+                    ) from error
             else:
                 found.unfinished = line.number
     return found

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from repro_rl.files.json_data import check_count
+from repro_rl.files.lines import lines_of
 from repro_rl.files.writing import end_of_half_line, naming
 
 KEY_LETTERS = 16
@@ -32,7 +34,7 @@ class UnfinishedRows:
         self._handle: IO[bytes] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of this work that are there. Raises OSError."""
+        """The rows of this work. Raises OSError, and DataError for a file beyond the limits."""
         return rows_of(self.path, self.key)
 
     def open(self) -> None:
@@ -76,14 +78,16 @@ class UnfinishedRows:
 
 
 def rows_of(path: Path, key: str) -> list[dict[str, Any]]:
-    """The rows of the work ``key`` in a file; none without the file. Raises OSError."""
+    """The rows of the work ``key`` in a file; none without the file. Raises as ``UnfinishedRows.rows``."""
     if not path.exists():
         return []
     rows = []
-    with naming(path), open(path, "rb") as handle:
-        for line in handle:
+    with naming(path):
+        for line in lines_of(path):
             with suppress(ValueError, RecursionError):  # half a line: a killed process was writing it
-                row = json.loads(line)
+                text = line.text.decode()
+                check_count(text)
+                row = json.loads(text)  # a random generator's state is larger than any 64 bits
                 if isinstance(row, dict) and row.pop("key", None) == key:
                     rows.append(row)
     return rows

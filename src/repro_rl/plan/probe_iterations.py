@@ -17,6 +17,7 @@ from typing import Any
 
 from repro_rl.config import parse_config
 from repro_rl.errors import PreflightError
+from repro_rl.interrupts import child
 from repro_rl.plan.resources import clock, memory_peak
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun
@@ -57,17 +58,18 @@ def measure_iteration(
     The model of ``train.init`` is read, never written. Raises PreflightError where the run fails.
     """
     train = {**settings["train"], "groups": groups, "record_every": 0, "eval_every": 0}
-    done = subprocess.run(
+    with child(
         [sys.executable, "-m", "repro_rl.plan.probe_iterations"],
-        input=json.dumps({**settings, "train": train}),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    if done.returncode:
-        raise PreflightError(f"The probe failed: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
-    row = json.loads(done.stdout.splitlines()[-1])
+    ) as process:
+        printed, problems = process.communicate(json.dumps({**settings, "train": train}))
+    if process.returncode:
+        raise PreflightError(f"The probe failed: {(problems.strip() or 'killed').splitlines()[-1]}")
+    row = json.loads(printed.splitlines()[-1])
     log(f"probe: an iteration of {groups} groups took {row['seconds']:.2f} s")
     return MeasuredIteration(groups, row["seconds"], row["memory"])
 

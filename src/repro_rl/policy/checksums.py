@@ -88,7 +88,7 @@ def fingerprint(model: Path) -> str:
         with open(path, "rb") as handle:
             digest.update(f"{path.name} {size} ".encode() + handle.read(1 << 20))
             handle.seek(max(0, size - (1 << 20)))
-            digest.update(handle.read())
+            digest.update(handle.read(1 << 20))
     return digest.hexdigest()[:16] if files else ""
 
 

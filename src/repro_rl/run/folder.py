@@ -24,6 +24,7 @@ from repro_rl.files import (
     append_line,
     check_record,
     only_writer,
+    read_bytes,
     read_json_if_any,
     read_rows,
     remove_folder,
@@ -32,6 +33,7 @@ from repro_rl.files import (
     write_json,
     write_text,
 )
+from repro_rl.interrupts import deferred
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
@@ -78,14 +80,15 @@ def versions() -> dict[str, str | None]:
 def git_revision() -> str | None:
     """Revision of the source tree this package runs from; None when installed or outside git."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        with deferred():  # git may not outlive this process
+            done = subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
@@ -217,7 +220,7 @@ class MetricsLog:
     def _set_aside(self, found: Rows) -> None:
         """Move rows that cannot be read beside the file, byte for byte, and raise DataError naming them."""
         aside = self.path.with_name(UNREADABLE)
-        earlier = aside.read_bytes() if aside.exists() else b""
+        earlier = read_bytes(aside) if aside.exists() else b""
         write_bytes(aside, earlier + b"".join(line.text for line, _ in found.unreadable))
         self._rewrite(found.rows)
         error, more = found.unreadable[0][1], len(found.unreadable) - 1

@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 from repro_rl.errors import DataError
 from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
 from repro_rl.files.records import Count, Finite, Text
-from repro_rl.interrupts import child_environment, child_pipe, end_children
+from repro_rl.interrupts import child_environment, child_pipe, deferred, end_children
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -153,7 +153,8 @@ def run_jobs(
             for job in list(waiting):
                 if len(running) < parallel and all(n in finished or n not in names for n in job.after):
                     waiting.remove(job)
-                    running.append(_start(job, out, handed))
+                    running.append(entry := _open(job, out))
+                    _spawn(entry, handed)
                     notify("started", job, "")
             if on_tick is not None:
                 on_tick(running)
@@ -181,12 +182,11 @@ def _skip(waiting: list[Job], outcome: Outcome, notify: OnEvent) -> None:
             notify("skipped", job, f"{cause} failed")
 
 
-def _start(job: Job, out: Path, handed: Handed) -> Running:
+def _open(job: Job, out: Path) -> Running:
+    """The job with its log, before its first process: a process that starts must be known to ``_end``."""
     path = log_file(out, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entry = Running(job, time.monotonic(), open(path, "ab"))  # noqa: SIM115  closed with the job
-    _spawn(entry, handed)
-    return entry
+    return Running(job, time.monotonic(), open(path, "ab"))
 
 
 def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess.Popen[bytes]:
@@ -211,7 +211,8 @@ def _spawn(entry: Running, handed: Handed) -> None:
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     entry.log.flush()
-    entry.process = launch(command, entry.log, handed)
+    with deferred():  # a signal in between would leave a process that nobody knows
+        entry.process = launch(command, entry.log, handed)
 
 
 def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, handed: Handed) -> None:

@@ -9,18 +9,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from repro_rl.config import RunConfig, is_api
 from repro_rl.demos.http import deciding_settings
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
-from repro_rl.files import UnfinishedRows, key_of, rows_of
+from repro_rl.files import UnfinishedRows, check_record, key_of, rows_of
+from repro_rl.files.records import Finite, Flag, Text
 from repro_rl.policy.checksums import fingerprint
 from repro_rl.rollout.record import finite, or_nan, trajectory_record
+from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.types import Completion, Trajectory, no_completion
 
 Episode = tuple[str, int]  # task id and number of the rollout
+
+
+class _KeptReflection(TypedDict):
+    """What a record does not hold of a reflection."""
+
+    shortened: Flag
+    entropy: Finite | None
+
+
+class _Kept(TypedDict):
+    """A row of ``kept``."""
+
+    episode: TrajectoryRecord
+    shortened: list[Text]  # one a step
+    reflection: _KeptReflection | None
 
 
 def evaluation_key(
@@ -58,10 +77,12 @@ class UnfinishedEvaluation:
         for path in self._files():
             for number, row in enumerate(rows_of(path, self._own.key), start=1):
                 try:
+                    check_record(_Kept, row)
                     trajectory = restored(row)
-                except (KeyError, TypeError, ValueError) as error:
+                except (DataError, KeyError, TypeError, ValueError) as error:
+                    found = error if isinstance(error, DataError) else repr(error)
                     raise DataError(
-                        f"not an episode as evaluations keep it ({error!r}); delete the file to play again",
+                        f"not an episode as evaluations keep it ({found}); delete the file to play again",
                         file=path,
                         record=f"row {number} of this evaluation",
                     ) from error

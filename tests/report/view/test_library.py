@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import DataError
+from repro_rl.files import lines
 from repro_rl.report.view.library import Library
 from repro_rl.report.view.pages import episode_page, list_page
 from repro_rl.report.view.query import Query, Search
@@ -138,3 +140,43 @@ def test_what_is_no_run_is_refused_with_a_hint(tmp_path):
     assert loaded(tmp_path / "young").files == []  # training has begun, nothing is recorded yet
     write_records(tmp_path / "demos" / "expert.jsonl.gz", [record()])
     assert [file.name for file in loaded(tmp_path / "demos").files] == ["expert"]
+
+
+def test_many_bad_lines_give_a_few_notes_and_the_reason_why_no_more_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_UNPACKED", 2 << 20)
+    file = write_records(trajectory_file(tmp_path), [])
+    good = json.dumps(record()).encode() + b"\n"
+    file.write_bytes(gzip.compress(good) + gzip.compress(b"nope\n[1]\n" * 200_000))
+    library = loaded(tmp_path)
+    assert len(library.files[0].episodes) == 1
+    notes = library.files[0].notes
+    assert len(notes) == 7
+    assert [f"line {number} " in note for number, note in enumerate(notes[:5], 2)] == [True] * 5
+    assert re.fullmatch(r"\d{3,5} more lines were left out\.", notes[5])
+    assert int(notes[5].split()[0]) < 100_000  # of 400,000
+    assert re.match(r"broken after line \d+ \(.*would take over 2 MiB of memory", notes[6])
+    assert notes[6].endswith("; the 1 episodes before it are shown.")
+    assert all(str(file) in note for note in library.notes[-7:])
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (b" " * 100_000, "a line larger than the limit of 1,048,576 bytes"),
+        (b"\n" * 100_000, "more than 1,000 blank lines one after another"),
+        (b"{}\n" * 100_000, "would take over 8 MiB of memory"),
+        (b"[" + b"[]," * 100_000, "a line larger than the limit of 1,048,576 bytes"),
+    ],
+    ids=["no end", "blank lines", "empty objects", "lists"],
+)
+def test_a_bomb_is_a_note_that_names_the_file_and_the_limit(tmp_path, monkeypatch, block, reason):
+    monkeypatch.setattr(lines, "MAX_TEXT", 1 << 20)
+    monkeypatch.setattr(lines, "MAX_UNPACKED", 8 << 20)
+    write_records(trajectory_file(tmp_path), [record()])
+    bomb = trajectory_file(tmp_path, "eval-last")
+    bomb.write_bytes(gzip.compress(block * 40))
+    library = loaded(tmp_path)
+    (note,) = library.notes[-1:]
+    assert note.startswith(f"{bomb}: broken after line ")
+    assert reason in note
+    assert len(library.files[0].episodes) == 1

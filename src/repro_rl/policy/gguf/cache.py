@@ -57,7 +57,7 @@ def cached_folder(path: str | Path) -> Path:
         with open(file, "rb") as handle:
             content = handle.read(HEAD)
             handle.seek(max(0, state.st_size - TAIL))
-            content += handle.read()
+            content += handle.read(TAIL)
     except OSError as error:
         raise DataError(f"the GGUF file cannot be read ({error})", file=path) from error
     text = f"{VERSION} {state.st_size} {state.st_mtime_ns} ".encode()

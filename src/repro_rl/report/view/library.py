@@ -22,7 +22,30 @@ from repro_rl.report.view.episodes import Episode, summarise
 
 Stamp = tuple[int, int, int]  # inode, bytes and time of change; it changes with the content
 ENDING = ".jsonl.gz"
+MAX_NOTES = 5  # of a file
 DEFAULT_SIDE = 6  # rows, and columns, of a generated room, where the settings leave them out
+
+
+@dataclass(slots=True)
+class Notes:
+    """What was left out of a file; a damaged one may have a note a line, of which a few are kept."""
+
+    first: list[str] = field(default_factory=list)
+    more: int = 0  # not kept
+    end: str = ""  # why no more of the file is shown
+
+    def add(self, text: str) -> None:
+        if len(self.first) < MAX_NOTES:
+            self.first.append(text)
+        else:
+            self.more += 1
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.first
+        if self.more:
+            yield f"{self.more} more lines were left out."
+        if self.end:
+            yield self.end
 
 
 @dataclass(slots=True)
@@ -147,27 +170,25 @@ class Library:
 
     def _index(self, file: TrajectoryFile) -> None:
         stamp = _stamp(file.path)
-        notes: list[str] = []
+        notes = Notes()
         episodes: list[Episode] = []
         try:
             for line, offset, size, value in json_lines(file.path, notes):
                 if not isinstance(value, dict):
-                    notes.append(f"line {line} is no JSON object and was left out.")
+                    notes.add(f"line {line} is no JSON object and was left out.")
                     continue
                 try:
                     episodes.append(summarise(normalised(value), line, offset, size))
                 except (ArithmeticError, TypeError, ValueError) as error:  # such as numbers beyond any float
-                    notes.append(f"line {line} was left out: {error}.")
+                    notes.add(f"line {line} was left out: {error}.")
         except DataError as error:
             before = f"; the {len(episodes)} episodes before it are shown" if episodes else ""
-            notes.append(f"{error}{before}.")
-        file.episodes, file.notes, file.stamp = episodes, notes[:5], stamp
-        if len(notes) > 5:
-            file.notes.append(f"{len(notes) - 5} more lines were left out.")
+            notes.end = f"{error}{before}."
+        file.episodes, file.notes, file.stamp = episodes, list(notes), stamp
         self.version += 1
 
 
-def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[int, int, int, Any]]:
+def json_lines(path: Path, notes: Notes) -> Iterator[tuple[int, int, int, Any]]:
     """(line, offset, bytes, value) of every line that is JSON; the others go to ``notes``.
 
     Raises DataError where the file breaks off.
@@ -185,7 +206,7 @@ def json_lines(path: Path, notes: list[str]) -> Iterator[tuple[int, int, int, An
         try:
             value = parse_json(line.text.rstrip(), constants=True)
         except DataError as error:
-            notes.append(f"line {last} was left out ({error}).")
+            notes.add(f"line {last} was left out ({error}).")
         else:
             yield last, line.offset, len(line.text), value
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from repro_rl.envs.webshop.data import jsonstream
 from repro_rl.envs.webshop.data.reader import read_products
 from repro_rl.errors import DataError
+from repro_rl.files import json_data
 from support.webshop_data import record, write
 
 
@@ -76,3 +77,45 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps([record()]).encode())
     assert len(list(read_products(path))) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" + "[]," * 600 + "1]",
+        '[{"": 0}' + ',{"":0}' * 600 + "]",
+        '["' + ",[{" * 99 + '"' + ",1" * 1001 + "]",
+    ],
+    ids=["lists", "objects", "a text of commas, then numbers"],
+)
+def test_a_value_of_too_many_values_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """At its end, and before it ends: a bomb is not decoded whole."""
+    monkeypatch.setattr(jsonstream, "MAX_VALUES", 1000)
+    monkeypatch.setattr(json_data, "MAX_VALUES", 1000)
+    path = tmp_path / "x.json"
+    for chunk in (100, 1 << 20):
+        monkeypatch.setattr(jsonstream, "CHUNK", chunk)
+        for end in ("", "}"):
+            path.write_text(f'{{"B1": {value}{end}')
+            with pytest.raises(
+                DataError, match=r"x\.json.*one value holds more values than the limit of 1,000"
+            ):
+                jsonstream.read_whole(path)
+            with pytest.raises(DataError, match=r"x\.json, record B1.*one value holds more values"):
+                list(jsonstream.object_members(path))
+    path.write_text(json.dumps([",[{" * 2000, *range(900)]))  # characters of texts are no values
+    assert len(jsonstream.read_whole(path)) == 901
+
+
+def test_small_values_behind_a_large_one_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonstream, "CHUNK", 100)
+    monkeypatch.setattr(jsonstream, "MAX_VALUES", 100)
+    monkeypatch.setattr(json_data, "MAX_VALUES", 100)
+    path = tmp_path / "x.json"
+    values = ["x" * 5000, *([n, [n]] for n in range(500))]
+    path.write_text(json.dumps(values))
+    assert list(jsonstream.array_items(path)) == values

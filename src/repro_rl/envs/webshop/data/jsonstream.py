@@ -16,10 +16,11 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.files import Unpacked
-from repro_rl.files.json_data import check_depth
-from repro_rl.files.limits import MAX_TEXT
+from repro_rl.files.json_data import check_count, check_depth
+from repro_rl.files.limits import MAX_VALUES
 
 CHUNK = 1 << 20  # bytes read at once
+MOST = 8 << 20  # of a long value: what is read beyond the end of a value may hold very many small ones
 EDGE = 16  # characters: a syntax error this near to the buffer's end may be an incomplete value
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -92,13 +93,11 @@ class _Text:
         )
 
     def more(self, record: object) -> bool:
-        """Read the next chunk. Its size grows with an incomplete value, so a long value takes linear time."""
+        """Read the next chunk. Its size grows with an incomplete value, and with it what is parsed again."""
         if self.finished:
             return False
-        if len(self.buffer) - self.at > MAX_TEXT:
-            raise self.error(f"one value is larger than the limit of {MAX_TEXT:,} characters", record)
         try:
-            data = self.file.read(max(CHUNK, len(self.buffer) - self.at))
+            data = self.file.read(min(MOST, max(CHUNK, len(self.buffer) - self.at)))
         except DataError as problem:
             message = str(problem).removeprefix(f"file {self.path}: ")
             raise self.error(message, record, len(self.buffer)) from problem
@@ -171,8 +170,10 @@ class _Text:
             except json.JSONDecodeError as problem:
                 left = len(self.buffer) - problem.pos
                 cut = problem.msg.startswith("Unterminated string") or left <= EDGE
-                if cut and self.more(record):
-                    continue
+                if cut:
+                    self.check_size(self.buffer[self.at :], record)
+                    if self.more(record):
+                        continue
                 message = f"the file is cut off ({problem.msg})" if cut else f"not JSON: {problem.msg}"
                 raise self.error(message, record, len(self.buffer) - left) from problem
             except RecursionError as problem:
@@ -184,8 +185,17 @@ class _Text:
                 continue  # the number may be incomplete: 1 and then .5
             end = len(self.buffer) - left
             text = self.buffer[self.at : end]
+            self.check_size(text, record)
             self.at = end
             return value, text
+
+    def check_size(self, text: str, record: object) -> None:
+        """Raises DataError where the text of one value, or its beginning, is beyond a limit."""
+        if len(text) > MAX_VALUES:  # each takes a character at least
+            try:
+                check_count(text)
+            except ValueError as problem:
+                raise self.error(f"one value {problem}", record) from problem
 
     def end(self) -> None:
         character = self.peek()
