@@ -66,6 +66,21 @@ def test_an_environment_is_found_by_plugin_and_by_entry_point(tmp_path: Path) ->
     assert "Solved after" in run(tmp_path, *play, path=source)
 
 
+def test_every_split_of_the_environment_has_all_its_words(tmp_path: Path) -> None:
+    """A tiny model that never read the word of a room as a goal cannot win there."""
+    package = tmp_path / "package"
+    write_package(Part.env, "my-maze", package)
+    code = (
+        "from my_maze import MyMaze\n"
+        "env = MyMaze()\n"
+        "for split in ('train', 'validation', 'test'):\n"
+        "    tasks = [env.tasks[task] for task in env.panel(split).ids]\n"
+        "    print(*(set(rooms) == set(range(12)) for rooms in zip(*tasks)))\n"
+    )
+    (package / "read.py").write_text(code)
+    assert run(package, "read", path=package / "src").split() == ["True"] * 6
+
+
 def test_a_credit_rule_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> None:
     package = tmp_path / "package"
     write_package(Part.credit_rule, "to-go", package)

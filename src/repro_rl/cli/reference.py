@@ -153,6 +153,7 @@ def first_sentence(value: Any) -> str:
         else value
     )
     sentence = re.sub(r" \(decision D\d+\)", "", first_paragraph(function))
+    sentence = re.sub(r"(?<!\S)\*(\w+)\*", r"\1", sentence)  # *emphasis*
     return sentence.split(". ")[0].rstrip(".") + ("." if sentence else "")
 
 
