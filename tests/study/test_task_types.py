@@ -66,6 +66,15 @@ def test_the_table_shows_types_only_where_there_are_any():
     assert "by task type" not in printed([result("last", None)])
 
 
+def test_the_table_says_of_how_many_episodes_a_rank_correlation_is():
+    """A judge that says 0 at every step has none: .54 can be of one episode."""
+    few = result("last", None)
+    few["progress"] = {"retrospective": {"spearman_failure": 0.543, "spearman_failure_episodes": 1}}
+    text = printed([few])
+    assert "0.54 (1)" in text
+    assert "in how many both change" in " ".join(text.split())
+
+
 def test_the_report_shows_types_and_escapes_them(tmp_path):
     folder = tmp_path / "run" / "eval"
     folder.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,10 @@ def success_table(results: list[dict[str, Any]]) -> Table:
     """Success with its interval, and how well the retrospective progress agrees with the truth."""
     title = f"panel {results[0]['panel']}, temperature {results[0]['temperature']}"
     table = Table(title=title, title_justify="left", caption_justify="left")
-    table.caption = "ρ: Spearman of retrospective with true progress in won, lost episodes; error in points"
+    table.caption = (
+        "ρ: Spearman of retrospective with true progress in won, lost episodes (in how many both change); "
+        "error in points"
+    )
     for column in ("checkpoint", "success", "95 % interval", "steps", "ρ won", "ρ lost", "error"):
         table.add_column(column, justify="left" if column == "checkpoint" else "right", no_wrap=True)
     for result in results:
@@ -181,8 +184,8 @@ def success_table(results: list[dict[str, Any]]) -> Table:
             f"{result['success']:.3f}",
             f"{result['low']:.3f} – {result['high']:.3f}",
             f"{result['length']:.1f}",
-            _or_dash(quality.get("spearman_success")),
-            _or_dash(quality.get("spearman_failure")),
+            _mean_of(quality, "spearman_success"),
+            _mean_of(quality, "spearman_failure"),
             f"{quality['mae']:.1f}" if quality.get("mae") is not None else "–",
         )
     return table
@@ -235,5 +238,7 @@ def table_without(table: ReportTable, hidden: Container[str]) -> Table:
     return printed
 
 
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _mean_of(quality: Mapping[str, Any], name: str) -> str:
+    """A mean over episodes and how many they are: few, where most series never change."""
+    value = quality.get(name)
+    return "–" if value is None else f"{value:.2f} ({quality[f'{name}_episodes']})"
