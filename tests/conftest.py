@@ -15,9 +15,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.api_server import Server
 from support.small import SMALL, WORDS, WarmStart
+
+# Nothing here is timed: a busy machine fails no test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Started in the background by a shell, tests inherit that Ctrl-C is ignored, and so would what they start.
 for number in (signal.SIGINT, signal.SIGHUP):
