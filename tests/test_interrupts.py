@@ -98,6 +98,28 @@ def test_an_interruption_that_python_drops_comes_again(capfd: pytest.CaptureFixt
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_one_that_arrives_while_python_drops_another_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer to start the thread than the thread waits."""
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            send(signal.SIGTERM)
+            time.sleep(3 * interrupts.AGAIN)
+
+    class Group:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    monkeypatch.setattr(threading, "Thread", Slow)
+    with pytest.raises(Interrupted), handled():
+        group = Group()
+        del group
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
 def test_ctrl_c_is_deferred_where_nobody_handles_signals() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []
@@ -154,7 +176,7 @@ def test_a_child_that_does_not_end_is_killed() -> None:
         assert process.stdout is not None
         process.stdout.readline()
     end_children(children, grace=0.2)
-    assert [child.returncode for process in children] == [-signal.SIGKILL, -signal.SIGTERM]
+    assert [process.returncode for process in children] == [-signal.SIGKILL, -signal.SIGTERM]
 
 
 def test_a_command_is_run_to_its_end() -> None:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
+from functools import partial
+from types import CodeType, FrameType
 from typing import Any
 
 # SIGHUP: the terminal was closed. Windows has none.
@@ -23,7 +24,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 PARENT = "REPRO_RL_PARENT_FD"  # a pipe that its writer holds open as long as it lives
 # One Ctrl-C may arrive several times: from the terminal, from a launcher, from a parent.
 SAME_REQUEST = 1.0  # seconds
-AGAIN = 0.02  # seconds after which a signal comes again that Python has dropped
+AGAIN = 0.02  # seconds after which a signal comes again that Python has dropped, until it is received
 GRACE = 60.0  # seconds that a child has to end after SIGTERM: an update and a checkpoint
 
 
@@ -41,6 +42,7 @@ class _State:
 
     received: int | None = None  # number of the first signal that asked for the end
     at: float = 0.0  # when, time.monotonic()
+    handled: int = 0  # signals
     depth: int = 0  # of blocks inside ``deferred``
     handling: bool = False  # whether ``_receive`` is the handler
 
@@ -68,7 +70,7 @@ def handled(signals: Sequence[int] = ENDING) -> Iterator[None]:
             before[number] = signal.signal(number, _receive)
     _state.handling, _state.received = True, None
     dropped = sys.unraisablehook
-    sys.unraisablehook = lambda problem: _repeat_swallowed(problem, dropped)
+    sys.unraisablehook = partial(_repeat_swallowed, otherwise=dropped)
     try:
         yield
     finally:
@@ -106,10 +108,14 @@ def raise_if_received() -> None:
 
 def _receive(number: int, frame: FrameType | None) -> None:
     """The handler of a signal that asks for the end."""
+    if _is_inside(_repeat_swallowed.__code__, frame):  # Python would drop it once more; it comes again
+        _state.handled += 1
+        return
     again = _state.received is not None
     if again and time.monotonic() - _state.at < SAME_REQUEST:
         return
     _state.received, _state.at = _state.received or number, time.monotonic()
+    _state.handled += 1
     if _state.depth and not again:
         with suppress(OSError, ValueError):
             text = "Interrupted: what is under way is finished and saved first. Once more ends it at once.\n"
@@ -127,9 +133,25 @@ def _repeat_swallowed(problem: Any, otherwise: Callable[[Any], object]) -> None:
         otherwise(problem)
         return
     _state.received = None
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), problem.exc_value.number))
-    again.daemon = True
-    again.start()
+    threading.Thread(target=_send_until_received, args=(problem.exc_value.number,), daemon=True).start()
+
+
+def _send_until_received(number: int) -> None:
+    while True:
+        time.sleep(AGAIN)
+        before = _state.handled
+        if not _state.handling or _state.received is not None:
+            return
+        os.kill(os.getpid(), number)
+        while _state.handling and _state.handled == before:  # one more might come after the handlers are gone
+            time.sleep(AGAIN / 10)
+
+
+def _is_inside(code: CodeType, frame: FrameType | None) -> bool:
+    """Whether ``frame`` or one of its callers runs ``code``."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 # Processes that are started here ----------------------------------------------------------------------

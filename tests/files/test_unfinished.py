@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.errors import DataError
-from repro_rl.files import UnfinishedRows, append_line, json_data, key_of
+from repro_rl.files import UnfinishedRows, append_line, json_data, key_of, unfinished
 
 
 def test_rows_are_read_again_by_the_same_work_alone(tmp_path: Path) -> None:
@@ -82,4 +82,17 @@ def test_a_file_beyond_the_limits_is_refused_and_a_row_beyond_them_is_none(
     with open(rows.path, "ab") as handle:
         handle.truncate((32 << 20) + 200_000)  # zeros that take no room on the disk
     with pytest.raises(DataError, match=r"unfinished\.jsonl: holds a line larger than the limit"):
+        rows.rows()
+
+
+def test_a_file_of_lines_that_are_not_json_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kill leaves half a line at most."""
+    monkeypatch.setattr(unfinished, "MAX_UNREADABLE", 3)
+    rows = UnfinishedRows(tmp_path / "unfinished.jsonl", "k")
+    rows.path.write_bytes(b"x\n" * 3)
+    assert rows.rows() == []
+    rows.path.write_bytes(b"x\n" * 4)
+    with pytest.raises(DataError, match=r"unfinished\.jsonl: holds more than 3 lines that are not JSON"):
         rows.rows()

@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from repro_rl.errors import DataError
 from repro_rl.files.json_data import check_count
+from repro_rl.files.limits import MAX_UNREADABLE
 from repro_rl.files.lines import lines_of
 from repro_rl.files.writing import end_of_half_line, naming
 
@@ -82,12 +84,19 @@ def rows_of(path: Path, key: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
+    unreadable = 0
     with naming(path):
         for line in lines_of(path):
-            with suppress(ValueError, RecursionError):  # half a line: a killed process was writing it
+            try:
                 text = line.text.decode()
                 check_count(text)
                 row = json.loads(text)  # a random generator's state is larger than any 64 bits
-                if isinstance(row, dict) and row.pop("key", None) == key:
-                    rows.append(row)
+            except (ValueError, RecursionError) as error:  # half a line: a killed process was writing it
+                unreadable += 1
+                if unreadable > MAX_UNREADABLE:
+                    message = f"holds more than {MAX_UNREADABLE:,} lines that are not JSON; delete it"
+                    raise DataError(message, file=path) from error
+                continue
+            if isinstance(row, dict) and row.pop("key", None) == key:
+                rows.append(row)
     return rows
