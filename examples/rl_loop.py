@@ -53,7 +53,7 @@ class Agent:
     def imitate(self, samples: list[rr.Sample], kind: TokenKind, coef: float = 1.0) -> float:
         """The gradient of ``coef`` times the mean cross-entropy of samples of one kind; returns the loss."""
         total, micro_tokens = 0.0, self.config.train.micro_tokens
-        for batch in imitation_batches(samples, kind, coef, self.collation, micro_tokens):
+        for batch in imitation_batches(samples, {kind: coef}, self.collation, micro_tokens):
             loss = rr.imitation_loss(self.policy.model, batch)
             loss.backward()
             total += float(loss.detach())

@@ -56,7 +56,7 @@ def hold_out_alfworld(
         float, typer.Option(min=0, max=1, help="share of each task type that becomes valid_seen")
     ] = 0.1,
     types: Annotated[
-        str, typer.Option(help="only these task types, with commas  [default: all]", show_default=False)
+        str, typer.Option(help="only these task types, with commas  \\[default: all]", show_default=False)
     ] = "",
 ) -> None:
     """Set training games aside for evaluation, where the official validation games are not at hand.
