@@ -68,9 +68,7 @@ def hold_out_alfworld(
 
     with only_maker(out, "copy of games"), bar("games") as progress:
         kinds = [name.strip() for name in types.split(",") if name.strip()]
-        counts = hold_out(
-            folder, out, test=test, validation=validation, types=sorted(set(kinds)), on_done=progress.at
-        )
+        counts = hold_out(folder, out, test=test, validation=validation, types=kinds, on_done=progress.at)
     say(", ".join(f"{split} {count}" for split, count in counts.items()))
     say(f"Use them with data={out}, e.g. repro-rl data alfworld info {out}")
 

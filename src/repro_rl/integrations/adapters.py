@@ -63,6 +63,7 @@ class Adapter:
 READ_IT = "The caller reads the action out of a model's answer; only the action is played."
 NO_TOOLS = "An action is one text; classes with tools are for TRL's environment_factory."
 NO_PICTURE = "The library asks for no picture of the state; the observation is text already."
+BY_CALLS = "TRL: a model acts by calling the methods of the class."
 IN_ANSWER = "The action is what stands between <action> and </action> in a model's answer."
 BY_ROWS = (
     "A row names its task, or the rollouts of a group would play different ones; the split is the data set's."
@@ -71,7 +72,7 @@ BY_ROWS = (
 GYMNASIUM = Adapter(
     "gymnasium",
     "observation",
-    ("task", "index", "seed", "split"),
+    tuple(PICKED),
     cannot={
         ANSWERS: READ_IT,
         TOOLS: NO_TOOLS,
@@ -82,7 +83,7 @@ GYMNASIUM = Adapter(
 OPENENV = Adapter(
     "OpenEnv",
     "observation",
-    ("task", "index", "seed", "split"),
+    tuple(PICKED),
     cannot={
         ANSWERS: READ_IT,
         TOOLS: NO_TOOLS,
@@ -110,8 +111,8 @@ TRL = Adapter(
     ("task", "index"),
     BY_ROWS,
     {
-        PLAIN: "TRL: a model acts by calling the methods of the class.",
-        ANSWERS: "TRL: a model acts by calling the methods of the class.",
+        PLAIN: BY_CALLS,
+        ANSWERS: BY_CALLS,
         NO_LIST: "TRL: the answer of a tool always lists the possible actions.",
         STEP_REWARD: "TRL takes one reward an episode: the sum of the environment's rewards.",
         PICTURE: NO_PICTURE,

@@ -20,6 +20,7 @@ from repro_rl.rollout.episode import (
     concerns_all,
     failed_trajectory,
     reason_of,
+    step_inputs,
 )
 from repro_rl.rollout.fit import FittedPrompt, fitting_prompt
 from repro_rl.text.parse import TextFormat, parse_action
@@ -76,10 +77,9 @@ class LiveEpisode:
 
     def inputs(self, step: int, *, history: bool = True) -> StepInputs:
         """What the prompt of ``step`` (1-based) shows; demonstrations are added where they fit."""
-        env, past = self.env, self.history if history else ()
         goal, admissible = self.info["goal"], self.info["admissible"]
-        state = (goal, self.observation, admissible, step, env.max_steps)
-        return StepInputs(env.instructions, *state, history=past, example=env.example_action)
+        past = self.history if history else ()
+        return step_inputs(self.env, goal, self.observation, admissible, step, past)
 
 
 def begin_episodes(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError, EnvError, ReproError
 from repro_rl.rollout.contract import StepResult, checked_reset, checked_step
+from repro_rl.text.prompts import StepInputs
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
 
 
@@ -22,6 +24,19 @@ class Decision(NamedTuple):
     shortened: str = ""  # what the prompt lost, see ``Step.shortened``
     online: int | None = None  # q_t, 0..100
     defects: tuple[str, ...] = ()  # named parse defects of the completion
+
+
+def step_inputs(
+    env: TextEnv,
+    goal: str,
+    observation: str,
+    admissible: Sequence[str],
+    step: int,
+    history: Sequence[tuple[str, str]] = (),
+) -> StepInputs:
+    """What the prompt of ``step`` (1-based) shows, with what the environment says of itself."""
+    state = (goal, observation, admissible, step, env.max_steps)
+    return StepInputs(env.instructions, *state, history=history, example=env.example_action)
 
 
 def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[str, Any]) -> Trajectory:

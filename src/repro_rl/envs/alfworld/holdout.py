@@ -74,7 +74,7 @@ def split_by_content(
             f"No training game is of the type {unknown[0]!r}; there are {', '.join(sorted(kinds))}."
         )
     splits: dict[str, list[str]] = {split: [] for split in ORDER}
-    for kind in sorted(types or kinds):
+    for kind in sorted(set(types) or kinds):
         tasks = [task for _, task in sorted(kinds[kind])]
         first = round(test * len(tasks))
         second = first + round(validation * len(tasks))

@@ -14,6 +14,7 @@ from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_guide import token_guide
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
+from repro_rl.rollout.episode import step_inputs
 from repro_rl.rollout.reflection import Judge
 from repro_rl.rollout.samples import SampleFormat, guided_target, target_sample
 from repro_rl.settings import require
@@ -167,8 +168,7 @@ def reflection_sample(
 def first_inputs(env: TextEnv, task: str) -> StepInputs:
     """What the first prompt of ``task`` shows."""
     observation, info = env.reset(options={"task": task})
-    state = (info["goal"], observation, info["admissible"], 1, env.max_steps)
-    return StepInputs(env.instructions, *state, example=env.example_action)
+    return step_inputs(env, info["goal"], observation, info["admissible"], 1)
 
 
 def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
@@ -176,8 +176,7 @@ def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs,
     history: list[tuple[str, str]] = []
     _, info = env.reset(options={"task": trajectory.task_id})
     for step in trajectory.steps:
-        state = (trajectory.goal, step.observation, info["admissible"], step.t, env.max_steps)
-        past = list(history)
-        yield StepInputs(env.instructions, *state, history=past, example=env.example_action), step
+        state = (trajectory.goal, step.observation, info["admissible"], step.t)
+        yield step_inputs(env, *state, list(history)), step
         history.append((step.observation, step.action))
         info = env.step(step.action)[4]

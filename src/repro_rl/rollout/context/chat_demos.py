@@ -19,7 +19,7 @@ from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import ContextLimits, check_length, reflection_sample, replayed
 from repro_rl.rollout.context.targets import branch_answer, executed_answer, ids_of
 from repro_rl.rollout.context.turn_budget import TurnBudget
-from repro_rl.rollout.episode import labels_of
+from repro_rl.rollout.episode import labels_of, step_inputs
 from repro_rl.rollout.samples import target_sample
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.text.turns import TurnPrompts
@@ -108,5 +108,4 @@ class ChatDemos:
             yield from replayed(self.env, trajectory)
             return
         for step in trajectory.steps:  # without admissible actions, the records hold all that a turn shows
-            state = (trajectory.goal, step.observation, (), step.t, self.env.max_steps)
-            yield StepInputs(self.env.instructions, *state, example=self.env.example_action), step
+            yield step_inputs(self.env, trajectory.goal, step.observation, (), step.t), step
