@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.train import run_warmup, sft
+
 
 def test_warmup_learns_both_kinds(warm):
     assert [row["iteration"] for row in warm.rows] == list(range(1, 101))
@@ -12,3 +21,23 @@ def test_warmup_learns_both_kinds(warm):
     assert warm.rows[0]["warmup/action_accuracy"] < 0.2
     assert warm.rows[-1]["warmup/action_accuracy"] > 0.4
     assert "warmup/held_out_loss" not in warm.rows[-1]  # nothing is held out
+
+
+@pytest.mark.parametrize(("successes", "told"), [((0.0, 0.5, 0.0), []), ((0.0, 0.0, 0.0), ["all 3"])])
+def test_a_warm_start_that_never_won_is_told_once_and_at_its_end(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, successes: tuple[float, ...], told: list[str]
+) -> None:
+    left = iter(successes)
+    monkeypatch.setattr(sft.WarmupRun, "_validate", lambda run: next(left))
+    settings = [
+        *warm.settings,
+        "warmup={updates: 3, forward_batch: 2, reflect_batch: 2, forward_from: 0, check_every: 1, "
+        "target_success: 1.0}",
+        "eval.validation_tasks=2",
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_warmup(load_config(None, settings), warm.demos, tmp_path / "warmup")
+    found = [str(w.message) for w in caught if "never won" in str(w.message)]
+    assert len(found) == len(told)
+    assert all(text in message for text, message in zip(told, found, strict=True))

@@ -180,6 +180,9 @@ class WarmupRun:
                 self.row = self._step()
                 self.updating = False
             self._finish(self.row, on_row)
+        alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
+        if alarm is not None:
+            warnings.warn(alarm, stacklevel=2)
 
     def _finish(self, row: dict[str, Any], on_row: OnRow | None) -> None:
         """What follows on an update: validation, log, checkpoint. Raises TrainingStopped."""
@@ -211,9 +214,6 @@ class WarmupRun:
         self._check_skipped()
         if due and not self.skipped:
             self.callbacks.checkpoint(self.update, checkpoint_folder(self.out, self.update))
-        alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
-        if alarm is not None:
-            warnings.warn(alarm, stacklevel=2)
 
     def write_model(self) -> Path:
         """The finished model, an adapter added to its weights, in ``out/model``."""
