@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -87,6 +88,16 @@ def test_a_numbered_action_with_a_gap_asks_for_its_text() -> None:
     assert "What for search[<your query>]?" in out
     assert "step 1 of 15" in out
     assert "(not possible)" not in out
+
+
+def test_many_actions_stand_in_columns() -> None:
+    lines = play("10\nq\n", "alfworld", COLUMNS="80").splitlines()
+    at = lines.index("actions:")
+    assert re.match(r" {2}1 (.+?) {2,}\d+ ", lines[at + 1])  # number 1, and another on the same line
+    assert max(len(line) for line in lines[at + 1 : at + 4]) <= 80
+    numbers = [int(n) for n in re.findall(r"(\d+) (?:go to|help|look)", "\n".join(lines[at + 1 : at + 12]))]
+    assert set(numbers) >= set(range(1, 11))  # every action is there, whatever the widths
+    assert any("step 1 of" in line for line in lines)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

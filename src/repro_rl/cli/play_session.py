@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.columns import Columns
+from rich.text import Text
 
 from repro_rl.cli.show import console, say, visible
 
@@ -119,7 +121,12 @@ def _show(session: Session, *, numbered: bool, actions: bool = True) -> None:
     if actions:
         admissible = session.info["admissible"]
         names = [f"{i} {name}" for i, name in enumerate(admissible, 1)] if numbered else admissible
-        console.print(visible(f"actions: {', '.join(names)}"), style="dim")
+        line = visible(f"actions: {', '.join(names)}")
+        if not numbered or len(line) <= console.width:
+            console.print(line, style="dim")
+        else:  # more than a line: a table, in which a number is found at once
+            shown = [Text(visible(f"{i:>3} {name}")) for i, name in enumerate(admissible, 1)]
+            console.print("actions:", Columns(shown, column_first=True, padding=(0, 2)), style="dim")
 
 
 def _expert_action(env: TextEnv) -> str | None:
