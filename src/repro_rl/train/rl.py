@@ -31,6 +31,7 @@ from repro_rl.run.checkpoint import (
     save_checkpoint,
 )
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
+from repro_rl.run.host_memory import return_freed_memory
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder, start_model
 from repro_rl.run.models import parameter_count
@@ -215,6 +216,7 @@ class RLRun:
         iteration = self.iteration + 1
         begin = time.perf_counter()
         groups = self.rollout(iteration)
+        return_freed_memory()
         played = time.perf_counter()
         self.credit(groups, iteration)
         trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
@@ -338,6 +340,7 @@ class RLRun:
         self.sampler.before_update()
         metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         copy_weights(self.updater.trained.model, self.policy.model)
+        return_freed_memory()
         return metrics
 
     def _records(self, iteration: int) -> bool:
