@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import example, given, strategies as st
 from pydantic import ValidationError
 
 from repro_rl.credit import CreditSettings, assign_credit
 from repro_rl.credit.pool import pooled_series
-from repro_rl.types import Group, Reflection, Status, Step, Trajectory, no_completion
-
-
-def episode(
-    states: list[str | None], values: list[int] | None, *, won: bool = False, error: str | None = None
-) -> Trajectory:
-    """States s_0..s_T; None where a step's state is not known."""
-    steps = [
-        Step(t + 1, "", "", before, "", no_completion(), "go", None, (), True, 0.0, None, reached=after)
-        for t, (before, after) in enumerate(itertools.pairwise(states))
-    ]
-    reflection = None if values is None else Reflection("", no_completion(), tuple(values), ())
-    trajectory = Trajectory("task", 0, "", steps, won, 0.0, Status.TERMINATED, reflection=reflection)
-    if error is not None:
-        trajectory.fail(error)
-    return trajectory
+from repro_rl.types import Group
+from support.credit_cases import judged_walk
 
 
 def test_a_state_gets_the_mean_of_all_its_visits() -> None:
-    lost = episode(["s", "a", "b", "a"], [30, 50, 60])
-    won = episode(["s", "a", "c"], [60, 70], won=True)
+    lost = judged_walk(["s", "a", "b", "a"], [30, 50, 60])
+    won = judged_walk(["s", "a", "c"], [60, 70], won=True)
     first, second = pooled_series(Group("task", [lost, won]), "clip")
     assert first == pytest.approx([0, 0.5, 0.5, 0.5])  # a: (.3 + .6 + .6) / 3; b: .5
     assert second == pytest.approx([0, 0.5, 1.0])  # the win is anchored at 1 before pooling
 
 
 def test_start_is_zero_unknown_states_keep_their_own_and_errors_lend_nothing() -> None:
-    back = episode(["s", "a", "s", None], [40, 40, 20])
-    broken = episode(["s", "a"], [90], error="lost")
-    silent = episode(["s", "a"], None)
+    back = judged_walk(["s", "a", "s", None], [40, 40, 20])
+    broken = judged_walk(["s", "a"], [90], error="lost")
+    silent = judged_walk(["s", "a"], None)
     first, second, third = pooled_series(Group("task", [back, broken, silent]), "clip")
     assert first == pytest.approx([0, 0.4, 0.0, 0.2])
     assert second == pytest.approx([0, 0.4])
@@ -47,8 +31,8 @@ def test_start_is_zero_unknown_states_keep_their_own_and_errors_lend_nothing() -
 
 
 def test_shaping_and_alignment_use_the_pooled_values() -> None:
-    lost = episode(["s", "a", "b"], [20, 40])
-    other = episode(["s", "a", "b"], [60, 20])
+    lost = judged_walk(["s", "a", "b"], [20, 40])
+    other = judged_walk(["s", "a", "b"], [60, 20])
     for trajectory in (lost, other):
         for step in trajectory.steps:
             step.online = 40
@@ -73,7 +57,7 @@ def test_shaping_and_alignment_use_the_pooled_values() -> None:
 )
 @example([[("a", 99)] * 6])
 def test_pooled_progress_is_a_function_of_the_state(visits: list[list[tuple[str, int]]]) -> None:
-    group = Group("task", [episode(["s", *(s for s, _ in row)], [v for _, v in row]) for row in visits])
+    group = Group("task", [judged_walk(["s", *(s for s, _ in row)], [v for _, v in row]) for row in visits])
     found: dict[str, float] = {"s": 0.0}
     for row, series in zip(visits, pooled_series(group, "clip"), strict=True):
         assert series is not None

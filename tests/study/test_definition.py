@@ -25,6 +25,9 @@ def test_shipped_studies_are_complete(name, tmp_path):
     ablations = "repro-no-warmup repro-no-alignment repro-no-shaping repro-no-anchor"
     if name.startswith("credit-zoo"):  # rules of credit, not parts of the method
         wanted, ablations = "grpo gigpo hgpo rloo graphgpo g2po gagpo maxrl hcapo repro warmup-only", ""
+    if name.startswith("repro-family"):
+        wanted = "gigpo graph-shaping repro repro-act repro-act-fixed-judge repro-act-graph repro-act-gated"
+        ablations = "graphgpo-judged g2po-judged gagpo-judged oracle-act warmup-only-act"
     assert set(wanted.split()) | set(ablations.split()) <= arms
     jobs = final_jobs(study, tmp_path, {})
     assert len([job for job in jobs if job.stage == "warm"]) == len(study.seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Sequence
 
 from repro_rl.types import Group, Reflection, Status, Step, Trajectory, no_completion
@@ -51,3 +52,18 @@ def two_rollouts() -> list[Group]:
 def advantages(groups: Sequence[Group]) -> list[float]:
     """Of every step, in order."""
     return [step.advantage for group in groups for t in group.trajectories for step in t.steps]
+
+
+def judged_walk(
+    states: list[str | None], values: list[int] | None, *, won: bool = False, error: str | None = None
+) -> Trajectory:
+    """An episode through the states s_0..s_T (None: not known) with a reflection's values, one a step."""
+    steps = [
+        Step(t + 1, "", "", before, "", no_completion(), "go", None, (), True, 0.0, None, reached=after)
+        for t, (before, after) in enumerate(itertools.pairwise(states))
+    ]
+    reflection = None if values is None else Reflection("", no_completion(), tuple(values), ())
+    trajectory = Trajectory("task", 0, "", steps, won, 0.0, Status.TERMINATED, reflection=reflection)
+    if error is not None:
+        trajectory.fail(error)
+    return trajectory

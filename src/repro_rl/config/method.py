@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from repro_rl.credit import CREDIT, CreditSettings, reads
+from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
 
@@ -103,12 +104,14 @@ class MethodSection(CreditSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> MethodSection:
-        if self.shaping == "retrospective" and not self.reflect:
-            raise ValueError("method.shaping 'retrospective' needs method.reflect true")
-        if self.alignment == "retrospective" and not self.reflect:
-            raise ValueError("method.alignment 'retrospective' needs method.reflect true")
-        if self.value_source == "retrospective" and not self.reflect:
-            raise ValueError("method.value_source 'retrospective' needs method.reflect true")
+        sources = {"shaping": self.shaping, "alignment": self.alignment, "value_source": self.value_source}
+        for name, source in sources.items():
+            if reads_reflections(source) and not self.reflect:
+                raise ValueError(f"method.{name} {source!r} needs method.reflect true")
+        if self.judge_gate != "none" and self.shaping != "retrospective":
+            raise ValueError(
+                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'"
+            )
         if self.value_source != "outcome" and "judged" not in reads(self.credit):
             rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
             raise ValueError(

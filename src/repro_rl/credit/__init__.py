@@ -8,6 +8,7 @@ from repro_rl.credit.dr_grpo import dr_grpo_advantages
 from repro_rl.credit.entry import advantages
 from repro_rl.credit.g2po import g2po_advantages
 from repro_rl.credit.gagpo import gagpo_advantages
+from repro_rl.credit.gate import judge_agreement
 from repro_rl.credit.gigpo import gigpo_advantages
 from repro_rl.credit.graphgpo import graphgpo_advantages
 from repro_rl.credit.grpo import grpo_advantages
@@ -54,6 +55,7 @@ __all__ = [
     "grpo_advantages",
     "hcapo_advantages",
     "hgpo_advantages",
+    "judge_agreement",
     "kept_groups",
     "maxrl_advantages",
     "mixed",

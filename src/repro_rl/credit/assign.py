@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from repro_rl.credit.gate import gate, judge_agreement
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.pool import pooled_series
 from repro_rl.credit.reward import composite_rewards, reflection_reward
@@ -32,6 +33,7 @@ def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     otherwise 0.
 
     ``judge_pool="state"``: the judged progress of a state is the group's mean (``pooled_series``).
+    ``judge_gate="graph"``: shaping is weighed by the judge's agreement with the outcomes (``credit.gate``).
     ``anchor_key``: what the rule takes for a state. A rule also finds, by the names of ``CreditInputs``, what
     the records hold; ``judged`` where ``value_source`` names a source, ``hindsight_log_prob`` where the
     completions have been scored.
@@ -50,8 +52,9 @@ def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     trajectories: list[Trajectory] = []
     names: list[str] = []
     judged: list[Series] | None = None if settings.value_source == "outcome" else []
+    weight = gate(judge_agreement(groups, settings)) if settings.judge_gate == "graph" else 1.0
     for index, group in enumerate(groups):
-        _set_terms(group, settings)
+        _set_terms(group, settings, weight)
         completed = [trajectory for trajectory in group.trajectories if not trajectory.failed]
         trajectories += completed
         names += [f"{index}:{group.task_id}"] * len(completed)
@@ -130,8 +133,8 @@ def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> 
     return rows
 
 
-def _set_terms(group: Group, settings: CreditSettings) -> None:
-    """Set the reward terms of every step, and both advantages to 0."""
+def _set_terms(group: Group, settings: CreditSettings, weight: float) -> None:
+    """Set the reward terms of every step, its shaping times ``weight``, and both advantages to 0."""
     known: dict[str, list[Series]] = {
         source: group_series(group, source, settings)
         for source in {settings.shaping, settings.alignment}
@@ -142,6 +145,7 @@ def _set_terms(group: Group, settings: CreditSettings) -> None:
     for index, trajectory in enumerate(group.trajectories):
         rows = composite_rewards(trajectory, settings, {name: rows[index] for name, rows in known.items()})
         for step, terms in zip(trajectory.steps, rows, strict=True):
+            terms["shaping"] *= weight
             step.terms, step.advantage, step.progress_advantage = terms, 0.0, 0.0
 
 

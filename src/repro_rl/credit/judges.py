@@ -8,6 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from repro_rl.credit.parts import distances, following, means, steps_left
+from repro_rl.credit.pool import judged_series
 from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.settings import RewardSettings
 from repro_rl.credit.sources import GroupSource, Series, register_progress
@@ -32,6 +33,16 @@ def graph_values(group: Group, settings: RewardSettings) -> list[Series]:
     loss; after the end 1 or 0. So the start is 0 and a win ends at 1.
     """
     return _of_completed(group, settings, _by_value)
+
+
+def graph_or_judged(group: Group, settings: RewardSettings) -> list[Series]:
+    """The state graph's progress where a rollout of the task won, else the retrospective one, [T] each.
+
+    The graph knows nothing of a task that nobody won, and there the judge is all that tells losses apart.
+    """
+    if any(t.won and not t.failed for t in group.trajectories):
+        return graph_progress(group, settings)
+    return [None if values is None else values[1:] for values in judged_series(group, settings)]
 
 
 def _by_distance(group: Group, settings: RewardSettings) -> list[list[float]]:
@@ -92,5 +103,6 @@ def progress_advantage(group: Group, settings: RewardSettings) -> list[Series]:
 
 
 register_progress("graph")(GroupSource(graph_progress))
+register_progress("graph_or_judged")(GroupSource(graph_or_judged, judged=True))
 register_progress("graph_value")(GroupSource(graph_values))
 register_progress("progress_advantage")(GroupSource(progress_advantage, bounded=False))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from repro_rl.credit.sources import Anchor, progress_series
+from repro_rl.credit.settings import RewardSettings
+from repro_rl.credit.sources import Anchor, Series, progress_series
 from repro_rl.credit.states import reached_by, states_of
 from repro_rl.types import Group
 
@@ -45,3 +46,10 @@ def pooled_series(group: Group, anchor: Anchor, anchor_key: str = "state") -> li
         )
         pooled.append([0.0, *values])
     return pooled
+
+
+def judged_series(group: Group, settings: RewardSettings) -> list[Series]:
+    """Retrospective P_0..P_T of the trajectories as ``judge_pool`` says: their own, or pooled by state."""
+    if settings.judge_pool == "state":
+        return pooled_series(group, settings.anchor, settings.anchor_key)
+    return [progress_series(t, "retrospective", anchor=settings.anchor) for t in group.trajectories]

@@ -143,6 +143,11 @@ class RewardSettings(Section):
     judge_pool: Literal["none", "state"] = Field(
         "none", description="state: judgements of the same state are averaged over the group"
     )
+    judge_gate: Literal["none", "graph"] = Field(
+        "none",
+        description="graph: retrospective shaping is weighed by how well the judge's gains agree with those "
+        "of the tasks' state graphs, measured each iteration",
+    )
     anchor_key: AnchorKey = Field(
         "state",
         description="what makes two states one: the environment's hidden state, or the text of the "

@@ -32,6 +32,7 @@ class GroupSource:
 
     series: Callable[[Group, Any], Sequence[Series]]
     bounded: bool = True  # False: any finite number; then it can be rewarded, but not compared with estimates
+    judged: bool = False  # True: it reads the reflections, so the run has to write them
 
 
 ProgressSource = TrajectorySource | GroupSource
@@ -53,6 +54,14 @@ def alignable(name: str) -> bool:
     """Whether online estimates can be compared with the source: not with themselves, nor without bounds."""
     source = SOURCES.get(name)
     return name != "online" and not (isinstance(source, GroupSource) and not source.bounded)
+
+
+def reads_reflections(name: str) -> bool:
+    """Whether the source's values come from the reflections, so that a run has to write them."""
+    if name in ("none", "outcome"):
+        return False
+    source = SOURCES.get(name)
+    return name == "retrospective" or (isinstance(source, GroupSource) and source.judged)
 
 
 @register_progress("retrospective")

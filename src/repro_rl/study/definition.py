@@ -20,6 +20,7 @@ from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_co
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import is_yaml_file, read_named, yaml_names
 from repro_rl.config.values import parse_text
+from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("studies")
@@ -295,7 +296,7 @@ def grid(study: Study, item: Arm) -> list[dict[str, Any]]:
 def unused_knobs(study: Study, item: Arm) -> set[str]:
     """Method settings that change nothing for this arm: a grid over them would only repeat the same run."""
     method = run_config(study, item).method
-    judged = "retrospective" in (method.shaping, method.alignment)
+    judged = reads_reflections(method.shaping) or reads_reflections(method.alignment)
     idle = {
         "method.gamma": method.credit in WHOLE_EPISODES,
         "method.omega": method.credit in (*WHOLE_EPISODES, "hgpo", "gagpo"),
@@ -306,7 +307,7 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.beta": method.shaping == "none",
         "method.alpha": method.alignment == "none",
         "method.align_to": method.alignment == "none",
-        "method.anchor": not judged and method.value_source != "retrospective",
+        "method.anchor": not judged and not reads_reflections(method.value_source),
         "method.reflect_coef": not method.learns_to_judge,
         "method.reflect_share": not method.learns_to_judge,
         "method.rehearsal": not method.learns_to_judge and method.rehearsal_when == "learning",
@@ -315,6 +316,7 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.judge": not method.reflect,
         "method.judge_temperature": not method.reflect,
         "method.judge_pool": not judged,
+        "method.judge_gate": method.shaping != "retrospective",
     }
     return {key for key, value in idle.items() if value}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from repro_rl.credit import assign_credit, reflection_advantages
+from repro_rl.credit import assign_credit, judge_agreement, reflection_advantages
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError
 from repro_rl.interrupts import deferred
@@ -207,6 +207,9 @@ class RLRun:
                 for number, g in zip(numbers, groups, strict=True)
             ]
             reflection_advantages(groups, trained)
+            agreement = judge_agreement(groups, method)
+            if agreement is not None:
+                self.scores["reflect/agreement"] = agreement
 
     def step(self) -> dict[str, Any]:
         """One iteration. Returns its row of metrics.
