@@ -92,6 +92,21 @@ def test_sentences_are_short(page: Path) -> None:
     assert [sentence for sentence in found if words(sentence) > LONGEST] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_nothing_is_left_to_fill_in(page: Path) -> None:
+    """No word in capitals stands where a sentence should end, or where somebody meant to write more."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\b(?:TODO|TBD|FIXME|XXX)\b|\b[A-Z]{4,}\s*(?=\n\n|\Z)", text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_table_has_a_heading(page: Path) -> None:
+    """A row that a blank line parts from its table is shown as text."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE)
+    assert [table for table in tables if not re.match(r"\|.*\n\|[-:| ]+\|$", table, re.MULTILINE)] == []
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
 def test_a_page_begins_with_the_question_it_answers(page: Path) -> None:
     """In its title or its first paragraph."""
