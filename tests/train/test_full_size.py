@@ -26,6 +26,7 @@ SETTINGS = [
     "test_rooms: 8}",
     "policy={device: cpu, threads: 1, dtype: bfloat16}",
     "prompt={think: off, action_tokens: 24, reflect_new_tokens: 32}",
+    "demos={expert: 2, slips: [0.0], wandering: 0, winning: 1, failing: 2, noise: [0.5]}",
     "warmup={updates: 2, forward_batch: 1, reflect_batch: 1, lr_warmup: 1}",
     "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, eval_every: 0}",
     "eval={validation_tasks: 1}",
@@ -36,16 +37,7 @@ def test_both_stages_at_full_size(tmp_path):
     model = build_untrained(tmp_path / "base", "Qwen/Qwen2.5-0.5B", real_ranks())
     config = load_config("paper/sokoban-4b", [*SETTINGS, f"policy.model={model}"])
     env = make("sokoban", **config.env.settings)
-    experts, labelled = collect_demos(
-        env,
-        env.panel("train").ids,
-        expert=2,
-        winning=1,
-        failing=2,
-        noise=(1.0,),
-        annotator="oracle",
-        seed=0,
-    )
+    experts, labelled = collect_demos(env, env.panel("train").ids, config.demos, seed=0)
     save_demos(tmp_path / "demos", experts, labelled)
     warm: list[dict[str, Any]] = []
     start = run_warmup(config, tmp_path / "demos", tmp_path / "warm", warm.append)
