@@ -57,7 +57,7 @@ def parsed(line: str) -> tuple[str, list[str]]:
 def test_the_page_lists_every_command_with_its_own_words() -> None:
     rows = []
     for name, command in commands():
-        sentence = " ".join((command.help or "").strip().split("\n\n")[0].split())
+        sentence = " ".join((command.help or "").replace("\\[", "[").strip().split("\n\n")[0].split())
         rows.append(f"| `repro-rl {name}` | {sentence} |")
     listed = [
         line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `repro-rl ")

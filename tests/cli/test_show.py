@@ -9,13 +9,27 @@ import pytest
 
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds
-from repro_rl.cli.show import bar, gain_sentence, visible
+from repro_rl.cli.show import bar, console, gain_sentence, tell, visible
 from repro_rl.errors import ConfigError
 from repro_rl.study.jobs import Job
 
 
 def test_foreign_text_cannot_reach_the_terminals_controls() -> None:
     assert visible("a\x1b[31mb\x00\u202ec\n\td é 🧱") == "a\\u001b[31mb\\u0000\\u202ec\n\td é 🧱"
+
+
+def test_a_terminal_breaks_text_between_words_and_a_pipe_does_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "You see a handtowelholder 1, and\n██  ·· @ [bold] \x1b"
+    monkeypatch.setattr(console, "_width", 20)
+    tell(text)
+    assert capsys.readouterr().out == f"{text[:-1]}\\u001b\n"
+    monkeypatch.setattr(console, "_force_terminal", True)
+    monkeypatch.setattr(console, "_color_system", None)
+    tell(text)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["You see a", "handtowelholder 1,", "and", "██  ·· @ [bold]", "\\u001b"]
 
 
 def test_a_bar_without_a_terminal_leaves_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 import repro_rl
@@ -41,14 +43,19 @@ class PlainGroup(PlainFlags, TyperGroup):
     """A group with ``PlainFlags``."""
 
 
-def plain_flags(group: typer.Typer) -> None:
-    """Give the commands of a group, and those of the groups in it, ``PlainFlags``."""
+def plain_help(group: typer.Typer) -> None:
+    """Give the commands of a group, and those of the groups in it, ``PlainFlags``.
+
+    Their docstrings are printed as they stand: in rich's markup, ``repro-rl[train]`` would lose ``[train]``.
+    """
     for command in group.registered_commands:
         command.cls = PlainCommand
+        if command.help is None and command.callback is not None:
+            command.help = escape(inspect.getdoc(command.callback) or "")
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         inner.typer_instance.info.cls = PlainGroup
-        plain_flags(inner.typer_instance)
+        plain_help(inner.typer_instance)
 
 
 class CommandGroup(PlainGroup):

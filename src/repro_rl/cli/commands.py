@@ -18,8 +18,8 @@ from repro_rl.cli import (  # noqa: F401
     verl,
     view,
 )
-from repro_rl.cli.app import app, plain_flags
+from repro_rl.cli.app import app, plain_help
 
-plain_flags(app)
+plain_help(app)
 
 __all__ = ["app"]

@@ -9,7 +9,7 @@ import typer
 from rich.columns import Columns
 from rich.text import Text
 
-from repro_rl.cli.show import console, say, visible
+from repro_rl.cli.show import console, say, tell, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,9 +75,9 @@ def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
     """Play one task; ``expert``: its plan chooses the actions, not the keyboard."""
     session = Session(env, task_id)
     by_key = not expert and bool(env.shortcuts) and _has_keyboard()
-    say(visible(f"{session.info['task_id']}: {session.info['goal']}"))
+    tell(f"{session.info['task_id']}: {session.info['goal']}")
     if not expert:
-        say(_help(env, by_key))
+        tell(_help(env, by_key))
     while not session.ended:
         _show(session, numbered=not expert)
         action = _expert_action(env) if expert else _chosen(session, by_key)
@@ -87,7 +87,7 @@ def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
             if not session.back():
                 say("There is no step to take back.")
         elif not expert and not _take(session, action):
-            say(visible(f"{action or 'An empty line'}: not possible here; no step is counted."))
+            tell(f"{action or 'An empty line'}: not possible here; no step is counted.")
         elif expert:
             session.step(action)
     _show(session, numbered=False, actions=False)
@@ -116,14 +116,14 @@ def _help(env: TextEnv, by_key: bool) -> str:
 
 def _show(session: Session, *, numbered: bool, actions: bool = True) -> None:
     """The state, the counters, and the possible actions."""
-    say(visible(session.env.picture() or session.observation))
+    tell(session.env.picture() or session.observation)
     console.print(session.state_line(), style="bold")
     if actions:
         admissible = session.info["admissible"]
         names = [f"{i} {name}" for i, name in enumerate(admissible, 1)] if numbered else admissible
         line = visible(f"actions: {', '.join(names)}")
         if not numbered or len(line) <= console.width:
-            console.print(line, style="dim")
+            console.print(line, style="dim", soft_wrap=not console.is_terminal)
         else:  # more than a line: a table, in which a number is found at once
             shown = [Text(visible(f"{i:>3} {name}")) for i, name in enumerate(admissible, 1)]
             console.print("actions:", Columns(shown, column_first=True, padding=(0, 2)), style="dim")

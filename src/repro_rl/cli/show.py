@@ -37,6 +37,11 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def tell(text: str) -> None:
+    """Text for reading: on a terminal broken between words, elsewhere in its own lines."""
+    console.print(Text(visible(text)), soft_wrap=not console.is_terminal)
+
+
 def new_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
     """A table for ``show_table``; the first ``left`` columns are texts, the others numbers.
 

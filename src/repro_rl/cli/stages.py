@@ -123,8 +123,8 @@ def _demos_key(
 
 def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
-    from repro_rl.demos.store import EXPERT_FILE
     from repro_rl.files import read_json
+    from repro_rl.files.names import EXPERT_FILE
 
     written = out / DEMOS_FILE
     if not (written.exists() and (out / EXPERT_FILE).exists()):

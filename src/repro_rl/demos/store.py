@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.errors import DataError
+from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
 from repro_rl.rollout.record import numbered_records, write_trajectories
 from repro_rl.types import Advice, Reflection, Status, Step, Trajectory, no_completion
 
-EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
 # Fields of a step that are read as they were written.
 STEP_FIELDS = (
     *("t", "observation", "brief", "anchor", "prompt", "action", "online", "valid", "env_reward", "truth"),

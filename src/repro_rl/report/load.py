@@ -13,19 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from repro_rl.demos.store import EXPERT_FILE
 from repro_rl.errors import DataError
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
+from repro_rl.files.names import EXPERT_FILE
 
 Json = dict[str, Any]
 
+# One of them is in the folder of every run that began.
+RUN = ("config.yaml", "metrics.jsonl", "eval", "trajectories")
 # Most of a trajectory file, and never on the page.
-RUN = (
-    "config.yaml",
-    "metrics.jsonl",
-    "eval",
-    "trajectories",
-)  # one of them is in the folder of every run that began
 PROMPT_FIELDS = ("prompt", "anchor", "brief")
 
 
