@@ -135,7 +135,7 @@ def load(folder: Path, dtype: str) -> TransformersPolicy:
     """A policy that never stops early, so that both sides sample as many tokens."""
     policy = TransformersPolicy.load(folder, PolicySection(device="cpu", dtype=dtype))
     assert policy.uses_wide
-    policy.text.eos_ids = frozenset()
+    policy.text.answer_tokens = replace(policy.text.answer_tokens, stop=frozenset())
     policy.model.generation_config.eos_token_id = None
     return policy
 
