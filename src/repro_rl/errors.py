@@ -146,7 +146,7 @@ def visible(text: str) -> str:
 
 
 def unencodable(text: str) -> str | None:
-    """What keeps ``text`` from being written as UTF-8, such as "a lone surrogate '\\ud800'"; None for text."""
+    """What keeps ``text`` from being written as UTF-8, "a lone surrogate" and where it is; else None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -11,9 +11,9 @@ import pytest
 from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos
 from repro_rl.envs import SokobanEnv, register_env
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
-from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.rollout.counts import common, failures
 from support.episodes import SOKOBAN, run
 from support.scripted import ScriptedPolicy

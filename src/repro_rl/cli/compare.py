@@ -84,12 +84,13 @@ def compare(
         _write_pages(study, out)
         return
     check_same(out, study)
+    if not dry_run:
+        require_extra("torch")  # before the demonstrations, which do without
+    for line in check_study(study):
+        say(f"{'# ' if dry_run else ''}Careful: {line}")
     if dry_run:
         _print_commands(study, out)
         return
-    require_extra("torch")  # before the demonstrations, which do without
-    for line in check_study(study):
-        say(f"Careful: {line}")
     failures, ready = _run_stages(study, out, jobs, only)
     problem: DataError | None = None
     if only is not Only.sweep:

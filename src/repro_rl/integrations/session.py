@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, EnvError, TaskError, did_you_mean
 from repro_rl.rollout.act import ENDLESS
-from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.rollout.episode import guarded
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder, StepInputs

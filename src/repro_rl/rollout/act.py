@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from repro_rl.envs.base import TextEnv
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.policy.base import Keys, Policy, SamplingSettings
 from repro_rl.random_streams import name_key, stream_keys
-from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.episode import (
     Decision,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import DataError, EnvError, ReproError, place_of
 from repro_rl.envs.contract import StepResult, checked_reset, checked_step
+from repro_rl.errors import DataError, EnvError, ReproError, place_of
 from repro_rl.text.prompts import StepInputs
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
 
