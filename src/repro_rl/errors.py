@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import traceback
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ReproError(Exception):
@@ -141,3 +143,19 @@ def visible(text: str) -> str:
         char if char in "\n\t" or unicodedata.category(char) not in UNSAFE else f"\\u{ord(char):04x}"
         for char in text
     )
+
+
+def unencodable(text: str) -> str | None:
+    """What keeps ``text`` from being written as UTF-8, "a lone surrogate" and where it is; else None."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"a lone surrogate {text[error.start]!a} at position {error.start}"
+    return None
+
+
+def place_of(error: BaseException) -> str:
+    """File and line that raised an error, such as " (rules.py, line 12)"; "" where they are not known."""
+    frames = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<")]  # not Python's own importer
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

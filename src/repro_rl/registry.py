@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean
+from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean, place_of
 
 T = TypeVar("T")
 
@@ -79,10 +79,10 @@ class Registry(Generic[T]):
                 continue
             try:
                 self._items[point.name] = point.load()
-            except Exception as error:  # whatever the module raises: it is not ours
+            except (Exception, SystemExit) as error:  # whatever the module raises: it is not ours
                 raise MissingDependencyError(
                     f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: "
-                    f"{type(error).__name__}: {error}. "
+                    f"{type(error).__name__}: {error}{place_of(error)}. "
                     f"Install what it needs, or uninstall the package that announces it."
                 ) from error
         self._entry_points_read = True

@@ -80,9 +80,10 @@ def test_docstrings_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
         """Not shown."""
 
     plain_help(group)
-    assert "Rewards [N, T] of [bold]all[/bold] rows, with repro-rl[plots]." in CliRunner().invoke(
-        group, ["shape", "--help"]
-    ).output
+    assert (
+        "Rewards [N, T] of [bold]all[/bold] rows, with repro-rl[plots]."
+        in CliRunner().invoke(group, ["shape", "--help"]).output
+    )
     text = CliRunner().invoke(group, ["inner", "--help"]).output
     assert "Settings [SECTION]; of /[a-z]/ one." in text
     assert "Said by hand." in text

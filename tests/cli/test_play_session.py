@@ -100,6 +100,36 @@ def test_many_actions_stand_in_columns() -> None:
     assert any("step 1 of" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise ValueError('stuck')", "ValueError at step 1: stuck (odd_env.py, line "),
+        (
+            "return None",
+            "step() must return (observation, reward, terminated, truncated, info), not NoneType",
+        ),
+        ("return b'x', *super().step(action)[1:]", "observation of bytes; it must be text"),
+        ("return *super().step(action)[:4], {}", "an info without 'goal'"),
+    ],
+)
+def test_an_environment_that_fails_is_named(body: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "odd_env.py").write_text(
+        "import repro_rl\nfrom repro_rl.envs import SokobanEnv\n\n\n@repro_rl.register_env('odd')\n"
+        f"class Odd(SokobanEnv):\n    def step(self, action):\n        {body}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "repro_rl", "play", "odd", "plugins=[odd_env]"],
+        input="up\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert words in " ".join(done.stderr.split())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_arrow_keys_of_a_terminal(tmp_path: Path) -> None:
     main, other = pty.openpty()

@@ -9,7 +9,14 @@ import pytest
 
 HEAVY = ("torch", "transformers", "tokenizers", "accelerate", "matplotlib", "scipy")
 # What plays episodes: the viewer starts without it, so within a second.
-PLAYING = ("repro_rl.envs", "repro_rl.rollout", "repro_rl.demos", "repro_rl.policy", "repro_rl.config", "gymnasium")
+PLAYING = (
+    "repro_rl.envs",
+    "repro_rl.rollout",
+    "repro_rl.demos",
+    "repro_rl.policy",
+    "repro_rl.config",
+    "gymnasium",
+)
 CODE = """
 import sys
 sys.argv = ["repro-rl", *{arguments!r}]

@@ -62,7 +62,8 @@ class Changed(SokobanEnv):
 def test_wrong_info(key, value):
     env = Changed()
     env.changes = {key: value}
-    assert f"info[{key!r}]" in failing(env)["info"]
+    named = f"info without {key!r}" if value is ... else f"info[{key!r}]"
+    assert named in failing(env)["info"]
 
 
 def test_unknown_progress_is_tolerated():
@@ -142,3 +143,35 @@ def test_never_raises():
         if c.name != "unknown names"
     )
     assert failing(SokobanEnv(test_rooms=0))["panel"] == "the panel of split 'test' is empty"
+
+
+class Odd(SokobanEnv):
+    """Its step returns what ``change`` makes of the right result."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def step(self, action):
+        return self.change(super().step(action))
+
+
+def _raise(result):
+    raise ValueError("the door is stuck")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda result: result[:4], "step() must return (observation, reward, terminated, truncated, info)"),
+        (lambda result: None, "not NoneType"),
+        (lambda result: (*result[:4], None), "an info of NoneType; it must be a dict"),
+        (lambda result: (*result[:4], {}), "an info without 'goal'"),
+        (lambda result: ("wall \ud83e", *result[1:]), "a lone surrogate '\\ud83e' at position 5"),
+        (_raise, "raised ValueError: the door is stuck (test_checker.py, line "),
+    ],
+)  # fmt: skip
+def test_every_check_says_what_step_does_wrong(change, words):
+    found = failing(Odd(change), factory=lambda: Odd(change))
+    for name in ("info", "deterministic", "fresh instance", "bad actions", "expert wins", "truncation"):
+        assert words in found[name], name

@@ -88,7 +88,10 @@ def test_evaluations_that_say_nothing():
     some = evaluated(errors=3.0, failures={"lost": 2, "late": 1})
     assert some == ["3 of 10 episodes broke off and count as not won: lost (2 times), late (1 times)."]
     assert "No episode was played to its end" in evaluated(errors=10.0, failures={"lost": 10})[1]
-    assert evaluated(errors=3.0, api={"failed": 3}) == []
+    lost = {"no completion at step 2: status 503": 2, "no completion at step 4: no connection": 1}
+    assert evaluated(errors=3.0, failures=lost, api={"failed": 3}) == []
+    both = evaluated(errors=4.0, failures={**lost, "KeyError at step 1: 'sink'": 1}, api={"failed": 3})
+    assert both == ["1 of 10 episodes broke off and count as not won: KeyError at step 1: 'sink' (1 times)."]
 
 
 def test_a_warmup_that_never_wins():

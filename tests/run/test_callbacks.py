@@ -157,7 +157,12 @@ def test_callbacks_are_found_by_path_and_by_name(module):
         ("Mine = 7", "my_callbacks_21:Mine", "is a int, not a class or function"),
         ("class Mine: ...", "my_callbacks_21:Mine", "gives a Mine, not a repro_rl.Callback"),
         ("def Mine(): raise KeyError('x')", "my_callbacks_21:Mine", "cannot be built: KeyError: 'x'"),
-        ("1/0", "my_callbacks_21:Mine", "cannot be built: ZeroDivisionError"),
+        (
+            "1/0",
+            "my_callbacks_21:Mine",
+            r"cannot import .*ZeroDivisionError.*\(my_callbacks_21\.py, line 2\)",
+        ),
+        ("raise SystemExit(3)", "my_callbacks_21:Mine", "cannot import 'my_callbacks_21': SystemExit: 3"),
     ],
 )
 def test_what_cannot_be_found_is_named(module, text, path, words):

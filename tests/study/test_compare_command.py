@@ -133,3 +133,29 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     assert (
         "# run-gigpo-seed1 (finished)\nOMP_NUM_THREADS=1 repro-rl train -c small.yaml --method gigpo" in text
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "words"),
+    [
+        ("eval.tasks=5", 2, "Arm 'repro': eval.tasks is 5, but the split 'test' has 4 tasks"),
+        ("eval.split=tst", 2, "no split 'tst'"),
+        ("eval.rollouts=3", 0, "\n# Careful: "),
+    ],
+)
+def test_a_dry_run_finds_what_a_run_would(
+    word: str,
+    status: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump({**SMALL, "eval": {**SMALL["eval"], "temperature": 0.0}}))
+    code, text = cli(capsys, monkeypatch, "-c", "small.yaml", "-m", "repro", "-m", "gigpo", "--dry-run", word)
+    assert (code, words in f"\n{text}") == (status, True), text
+    assert ("repro-rl train" in text) == (status == 0)
+    if status == 0:  # the output can be kept as a script
+        lines = [line for line in text.splitlines() if line]
+        assert all(line.startswith(("# ", "OMP_NUM_THREADS=1 repro-rl ")) for line in lines), text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds, split_words
@@ -40,14 +41,23 @@ def compare(
         typer.Argument(
             metavar="STUDY|SECTION.KEY=VALUE",
             help="a study file (.yaml) or shipped study by name; settings for every run",
+            autocompletion=complete.studies,
         ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--config", "-c", help="recipe, instead of the study's")
+        str | None,
+        typer.Option(
+            "--config", "-c", help="recipe, instead of the study's", autocompletion=complete.recipes
+        ),
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option("--method", "-m", help="arms by name, instead of the study's; repeatable"),
+        typer.Option(
+            "--method",
+            "-m",
+            help="arms by name, instead of the study's; repeatable",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="e.g. 0,1,2 or 0-4, instead of the study's")] = None,
     env_steps: Annotated[
@@ -84,12 +94,13 @@ def compare(
         _write_pages(study, out)
         return
     check_same(out, study)
+    if not dry_run:
+        require_extra("torch")  # before the demonstrations, which do without
+    for line in check_study(study):
+        say(f"{'# ' if dry_run else ''}Careful: {line}")
     if dry_run:
         _print_commands(study, out)
         return
-    require_extra("torch")  # before the demonstrations, which do without
-    for line in check_study(study):
-        say(f"Careful: {line}")
     failures, ready = _run_stages(study, out, jobs, only)
     problem: DataError | None = None
     if only is not Only.sweep:

@@ -34,6 +34,20 @@ def overrides(incomplete: str) -> list[str]:
     return _beginning(incomplete, [f"{name}=" for name in setting_names()])
 
 
+def studies(incomplete: str) -> list[str]:
+    """Names of studies, and settings of their runs."""
+    from importlib.resources import files
+
+    names = [item.name for item in files("repro_rl").joinpath("studies").iterdir()]
+    found = _beginning(incomplete, [n.removesuffix(".yaml") for n in names if n.endswith(".yaml")])
+    return found + overrides(incomplete) if incomplete else found
+
+
+def plans(incomplete: str) -> list[str]:
+    """Names of recipes, and settings of a run."""
+    return recipes(incomplete) + overrides(incomplete) if incomplete else recipes(incomplete)
+
+
 def sections(incomplete: str) -> list[str]:
     """Names of sections and settings."""
     from repro_rl.config.reference import sections as all_sections, setting_names

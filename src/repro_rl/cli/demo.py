@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.doctor import environments_work
 from repro_rl.cli.evaluate import run_eval_stage
@@ -26,10 +27,16 @@ CHECKPOINTS = ("warm-start", "best", "last")  # those evaluated, the first one t
 def demo(
     overrides: Overrides = None,
     source: Source = None,
-    method: Annotated[str, typer.Option("--method", "-m", help="what to train with")] = "repro",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="what to train with", autocompletion=complete.methods)
+    ] = "repro",
     others: Annotated[
         list[str] | None,
-        typer.Option("--with", help="another method from the same warm start, on the same page; repeatable"),
+        typer.Option(
+            "--with",
+            help="another method from the same warm start, on the same page; repeatable",
+            autocompletion=complete.methods,
+        ),
     ] = None,
     out: Out = Path("runs/demo"),
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_config, take_plugins
 from repro_rl.cli.show import console, new_table, say, show_table
@@ -42,6 +43,7 @@ def doctor(
             metavar="ENV|KEY=VALUE",
             help="environments to check  \\[default: all]; settings of one, or of the run with --model; "
             "plugins=[MODULE]",
+            autocompletion=complete.environments,
         ),
     ] = None,
     model: Annotated[
@@ -49,7 +51,12 @@ def doctor(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--config", "-c", help="with --model: settings of the run, a YAML file or a recipe"),
+        typer.Option(
+            "--config",
+            "-c",
+            help="with --model: settings of the run, a YAML file or a recipe",
+            autocompletion=complete.recipes,
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="tasks to check on  \\[default: test, else the first that has tasks]")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_run_config
@@ -28,7 +29,10 @@ def eval_command(
     ],
     overrides: Overrides = None,
     source: Annotated[
-        str | None, typer.Option("--config", "-c", help="settings  \\[default: those of the run]")
+        str | None,
+        typer.Option(
+            "--config", "-c", help="settings  \\[default: those of the run]", autocompletion=complete.recipes
+        ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, warm-start or an iteration")] = "last",
     name: Annotated[

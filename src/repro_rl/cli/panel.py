@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, take_plugins
 from repro_rl.cli.show import new_table, say, show_table
@@ -25,6 +26,7 @@ Words = Annotated[
     typer.Argument(
         metavar="ENV|SPLIT|KEY=VALUE",
         help="an environment, some of its splits, its settings; plugins=[MODULE]",
+        autocompletion=complete.environments,
     ),
 ]
 Tasks = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.api import api_model
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
@@ -43,7 +44,10 @@ def pilot(
     source: Annotated[
         str | None,
         typer.Option(
-            "--config", "-c", help="recipe or file  \\[default: the model's run, else sokoban-tiny]"
+            "--config",
+            "-c",
+            help="recipe or file  \\[default: the model's run, else sokoban-tiny]",
+            autocompletion=complete.recipes,
         ),
     ] = None,
     model: Annotated[

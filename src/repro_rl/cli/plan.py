@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import split_words
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 def plan(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CONFIG|SECTION.KEY=VALUE", help="a recipe or YAML file; settings"),
+        typer.Argument(
+            metavar="CONFIG|SECTION.KEY=VALUE",
+            help="a recipe or YAML file; settings",
+            autocompletion=complete.plans,
+        ),
     ] = None,
     gpu: Annotated[
         list[str] | None,

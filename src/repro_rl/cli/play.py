@@ -45,7 +45,12 @@ def play(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--config", "-c", help="with --agent: settings  \\[default: those of the run]"),
+        typer.Option(
+            "--config",
+            "-c",
+            help="with --agent: settings  \\[default: those of the run]",
+            autocompletion=complete.recipes,
+        ),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help="with --agent: best, last, warm-start or an iteration")

@@ -41,13 +41,23 @@ class Session:
 
     def _start(self) -> None:
         self.actions: list[str] = []
-        self.observation, self.info = self.env.reset(options={"task": self.task_id})
+        from repro_rl.envs.contract import checked_reset
+        from repro_rl.rollout.episode import guarded
+
+        self.observation, self.info = guarded(
+            0, lambda: checked_reset(self.env.reset(options={"task": self.task_id}))
+        )
         self.total = 0.0  # rewards so far
         self.ended = False
 
     def step(self, action: str) -> None:
-        """Take one step."""
-        self.observation, reward, terminated, truncated, self.info = self.env.step(action)
+        """Take one step. Raises EnvError for an environment that fails or breaks its contract."""
+        from repro_rl.envs.contract import checked_step
+        from repro_rl.rollout.episode import guarded
+
+        self.observation, reward, terminated, truncated, self.info = guarded(
+            len(self.actions) + 1, lambda: checked_step(self.env.step(action))
+        )
         self.actions.append(action)
         self.total += float(reward)
         self.ended = terminated or truncated

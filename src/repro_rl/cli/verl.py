@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides
 from repro_rl.cli.show import say
@@ -20,10 +21,19 @@ app.add_typer(verl_app, name="verl")
 Source = Annotated[
     str,
     typer.Option(
-        "--config", "-c", help="a verl recipe, a recipe of ours, or a YAML file", show_default=False
+        "--config",
+        "-c",
+        help="a verl recipe, a recipe of ours, or a YAML file",
+        show_default=False,
+        autocompletion=complete.recipes,
     ),
 ]
-Method = Annotated[str | None, typer.Option("--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...", autocompletion=complete.methods
+    ),
+]
 
 
 def _recipe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import yaml
@@ -16,7 +17,7 @@ from repro_rl.config.recipe_files import env_name, is_yaml_file, merged, read_se
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import parse_text, section_of, type_of
-from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean, place_of
 
 # Settings whose wrong value may be an API key: messages leave it out.
 SECRET = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "policy.vllm.server.url")
@@ -47,14 +48,19 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
 def import_plugins(modules: Any) -> None:
     """Import the user's modules, which may register names. Raises ConfigError naming the module."""
     for module in modules if isinstance(modules, list) else []:
-        try:
-            importlib.import_module(str(module))
-        except Exception as error:  # whatever the module raises: it is the user's own
-            absent = isinstance(error, ModuleNotFoundError) and error.name == str(module).partition(".")[0]
-            hint = "; is its folder on PYTHONPATH?" if absent else ""
-            raise ConfigError(
-                f"plugins: cannot import {module!r} ({type(error).__name__}: {error}){hint}"
-            ) from error
+        import_named("plugins", str(module))
+
+
+def import_named(setting: str, module: str) -> ModuleType:
+    """Import a module that ``setting`` names. Raises ConfigError naming it, whatever the module raises."""
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the module is the user's own
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = "; is its folder on PYTHONPATH?" if absent else place_of(error)
+        raise ConfigError(
+            f"{setting}: cannot import {module!r}: {type(error).__name__}: {error}{hint}"
+        ) from error
 
 
 Override = str | tuple[str, Any]  # "section.key=value" as typed, or the dotted name and the value itself

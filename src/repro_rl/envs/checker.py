@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, filled, has_tasks
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import TaskError
+from repro_rl.errors import EnvError, TaskError, place_of
 
 BAD_ACTIONS: tuple[str, ...] = ("", "   ", "x" * 10_000, "\x00\x07\x1b[31m\r\n\t", "🧱📦🎯", "{}[]()<action>")
 _STEPS = 12  # most steps of an episode that is compared
@@ -65,10 +66,10 @@ def first_split(env: TextEnv) -> str:
 def _guarded(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
-    except _ContractError as error:
+    except (_ContractError, EnvError) as error:
         return Check(name, False, str(error))
     except Exception as error:  # the environment under test may raise anything
-        return Check(name, False, f"raised {type(error).__name__}: {error}")
+        return Check(name, False, f"raised {type(error).__name__}: {error}{place_of(error)}")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -184,11 +185,12 @@ class _Run:
             label = repr(action if len(action) < 30 else action[:10] + "...")
             self.env.reset(options={"task": self.ids[0]})
             try:
-                observation, _, _, _, info = self.env.step(action)
+                returned = self.env.step(action)
             except Exception as error:
-                raise _ContractError(f"action {label} raised {type(error).__name__}: {error}") from error
+                reason = f"{type(error).__name__}: {error}{place_of(error)}"
+                raise _ContractError(f"action {label} raised {reason}") from error
+            *_, info = checked_step(returned)
             _require(info["valid"] is False, f"action {label} gives valid={info['valid']!r}, not False")
-            _require(isinstance(observation, str), f"action {label} gives no text")
         return f"{len(BAD_ACTIONS)} bad actions give valid=False"
 
     def unknown_names(self) -> str:
@@ -243,7 +245,7 @@ class _Run:
         _require(limit > 0, f"max_steps is {limit}; it must be the step limit")
         self.env.reset(options={"task": self.ids[0]})
         for step in range(1, limit + 1):
-            _, _, terminated, truncated, _ = self.env.step("")
+            _, _, terminated, truncated, _ = checked_step(self.env.step(""))
             _require(not terminated, f"step {step} of empty actions ends the episode as terminated")
             _require(truncated == (step == limit), f"truncated={truncated} at step {step}, limit {limit}")
         return f"at step {limit}"
@@ -251,10 +253,11 @@ class _Run:
     def _walk(self, env: TextEnv, task: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
         """Reset and up to _STEPS admissible steps, as (observation, (reward, terminated, truncated),
         info)."""
-        observation, info = env.reset(options={"task": task})
+        observation, info = checked_reset(env.reset(options={"task": task}))
         trace: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [(observation, (), dict(info))]
         for number in range(_STEPS):
-            observation, reward, terminated, truncated, info = env.step(_pick(info["admissible"], number))
+            action = _pick(info["admissible"], number)
+            observation, reward, terminated, truncated, info = checked_step(env.step(action))
             trace.append((observation, (reward, terminated, truncated), dict(info)))
             if terminated or truncated:
                 break
@@ -263,13 +266,13 @@ class _Run:
     def _expert(self, task: str) -> tuple[list[float | None], bool] | None:
         """Progress of every state on the expert's path (start included) and whether it won; None = no
         plan."""
-        _, info = self.env.reset(options={"task": task})
+        _, info = checked_reset(self.env.reset(options={"task": task}))
         action = self.env.expert()
         if action is None:
             return None
         values = [info["progress"]]
         while action is not None:
-            _, _, terminated, truncated, info = self.env.step(action)
+            _, _, terminated, truncated, info = checked_step(self.env.step(action))
             values.append(info["progress"])
             if terminated or truncated:
                 break

@@ -7,24 +7,23 @@ error an environment failure is. The limits and the outcome are those of our own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, EnvError, TaskError, did_you_mean
 from repro_rl.rollout.act import ENDLESS
-from repro_rl.rollout.contract import checked_reset, checked_step
-from repro_rl.rollout.episode import concerns_all, reason_of
+from repro_rl.rollout.episode import guarded
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.text.turns import TurnPrompts
 
-T = TypeVar("T")
 Form = Literal["observation", "tools", "chat"]
 FORMS: tuple[Form, ...] = ("observation", "tools", "chat")
 SPLITS = ("train", "validation", "test")  # that every environment has; some have more
@@ -128,7 +127,7 @@ class EpisodeSession:
         if seed is not None:
             self._random = np.random.default_rng(seed)
         chosen = self._task_at(index, split) if task is None else task
-        observation, info = self._guarded(0, lambda: checked_reset(self.env.reset(options={"task": chosen})))
+        observation, info = guarded(0, lambda: checked_reset(self.env.reset(options={"task": chosen})))
         self.info = info
         return self._see(_result(info, observation, task_id=chosen))
 
@@ -158,7 +157,7 @@ class EpisodeSession:
         if before is None or before.done:
             raise TaskError("The episode is over (or has not begun); call reset before step.")
         t, self.last = before.step + 1, None  # None where the environment fails
-        observation, reward, terminated, truncated, info = self._guarded(
+        observation, reward, terminated, truncated, info = guarded(
             t, lambda: checked_step(self.env.step(action))
         )
         if not terminated and self.limit is not None and t >= self.max_steps:
@@ -212,16 +211,6 @@ class EpisodeSession:
                 f"Panel {panel.label()} has no task {index}; positions go from 0 to {len(panel) - 1}."
             )
         return panel.ids[index]
-
-    @staticmethod
-    def _guarded(t: int, call: Callable[[], T]) -> T:
-        """What ``call`` returns. An environment may raise anything: EnvError, where it is not ours."""
-        try:
-            return call()
-        except Exception as error:
-            if concerns_all(error) or isinstance(error, EnvError):
-                raise
-            raise EnvError(f"The environment failed: {reason_of(error, t)}") from error
 
 
 def _result(info: dict[str, Any], observation: str, *, task_id: str, step: int = 0) -> StepResult:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from repro_rl.envs.base import TextEnv
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.policy.base import Keys, Policy, SamplingSettings
 from repro_rl.random_streams import name_key, stream_keys
-from repro_rl.rollout.contract import checked_reset, checked_step
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.episode import (
     Decision,
@@ -27,6 +27,7 @@ from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.types import Completion, Trajectory
 
+NO_COMPLETION = "no completion"  # begins the reason of an episode that a server ended
 ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 
 # (task id, goal, first observation) -> texts of demonstrations, from the longest to "".
@@ -120,7 +121,7 @@ def take_step(
     When the server gave no completion, or the environment fails, the episode fails and no step is added.
     """
     if completion.error is not None:
-        episode.trajectory.fail(f"no completion at step {t}: {completion.error}")
+        episode.trajectory.fail(f"{NO_COMPLETION} at step {t}: {completion.error}")
         return False
     parsed = parse_action(completion.text, fmt)
     decision = Decision(

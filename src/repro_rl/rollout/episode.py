@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import DataError, EnvError, ReproError
-from repro_rl.rollout.contract import StepResult, checked_reset, checked_step
+from repro_rl.envs.contract import StepResult, checked_reset, checked_step
+from repro_rl.errors import DataError, EnvError, ReproError, place_of
 from repro_rl.text.prompts import StepInputs
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
+
+T = TypeVar("T")
 
 
 class Decision(NamedTuple):
@@ -117,6 +119,19 @@ def failed_trajectory(task_id: str, rollout: int, error: Exception) -> Trajector
 def reason_of(error: Exception, t: int) -> str:
     """Why an episode failed at step ``t``; 0: at its reset."""
     return f"{type(error).__name__} at step {t}: {error}"
+
+
+def guarded(t: int, call: Callable[[], T]) -> T:
+    """What ``call`` of an environment returns, at step ``t``; 0: at its reset.
+
+    An environment may raise anything: EnvError, where it is not an error of ours.
+    """
+    try:
+        return call()
+    except Exception as error:
+        if concerns_all(error) or isinstance(error, EnvError):
+            raise
+        raise EnvError(f"The environment failed: {reason_of(error, t)}{place_of(error)}") from error
 
 
 def with_completions(trajectory: Trajectory, change: Callable[[Completion], Completion]) -> Trajectory:

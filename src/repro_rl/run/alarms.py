@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro_rl.config import AlarmSection
+from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import common
 
 NEVER_WON_EVERY = 10  # iterations between two warnings that nothing is won
@@ -22,9 +23,12 @@ def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
     """
     episodes, broken = result["episodes"], int(result["errors"])
     alarms = []
-    if broken and result["api"] is None:  # an API's are reported with its costs
-        reasons = common(Counter(result["failures"]))
-        alarms.append(f"{broken} of {episodes} episodes broke off and count as not won: {reasons}.")
+    reasons = Counter(result["failures"])
+    if result["api"] is not None:  # what its server failed at is reported with its costs
+        reasons = Counter({text: n for text, n in reasons.items() if not text.startswith(NO_COMPLETION)})
+    if reasons:
+        count, shown = reasons.total(), common(reasons)
+        alarms.append(f"{count} of {episodes} episodes broke off and count as not won: {shown}.")
     if broken == episodes:
         return [*alarms, "No episode was played to its end, so the success says nothing."]
     if result["invalid_rate"] >= NEARLY_ALL:

@@ -6,7 +6,6 @@ training. docs/trackers.md has an example.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from repro_rl.config.loading import import_named
 from repro_rl.errors import CallbackError, ConfigError, UnknownNameError
 from repro_rl.registry import Registry
 
@@ -106,12 +106,7 @@ def _factory(name: str) -> Callable[[], Any]:
     module, colon, attribute = name.partition(":")
     if not colon:
         return CALLBACKS.get(name)
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"train.callbacks: cannot import {module!r} of {name!r} ({error}); is its folder on PYTHONPATH?"
-        ) from error
+    found: Any = import_named("train.callbacks", module)
     for part in attribute.split("."):
         if part not in vars(found):
             raise ConfigError(f"train.callbacks: {name!r}: there is no {part!r} in {module}.")

@@ -175,6 +175,36 @@ def test_collections_as_they_are_found(tmp_path, data, count):
     assert [room.text.strip("#\n") for room in read_levels(file)] == ["@$."] * count
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\t  ####\n\t###  #\n\t#@$. #\n\t######\n",
+        "\t  ####\n        ###  #\n\t#@$. #\n    \t######\n",  # a tab ends at the 8th column
+        "\u00a0\u00a0####\n###\u00a0 #\n#@$.\u00a0#\n######\u00a0\n",
+        "  ####\t\n###  # \n#@$. #\t \n######\n",
+    ],
+)
+def test_tabs_before_a_row_and_no_break_spaces_are_spaces(tmp_path, text):
+    file = tmp_path / "web.xsb"
+    file.write_text(f"Title: from a page\n\n{text}", encoding="utf-8")
+    (room,) = read_levels(file)
+    assert room.text.replace("#", "").replace("\n", "") == "  @$. "
+    assert room.text.split("\n")[-2].strip("#") == "@$. "
+
+
+def test_a_tab_between_the_cells_is_an_error_that_names_its_column(tmp_path):
+    file = tmp_path / "tab.xsb"
+    file.write_text("\t#####\n\t#@\t$.#\n\t#####\n")
+    with pytest.raises(DataError, match=r"line 2: unknown character '\\t' in column 11"):
+        read_levels(file)
+
+
+def test_a_folder_of_files_with_capital_endings(tmp_path):
+    for name in ("ONE.XSB", "Two.Sok", "three.txt", "read.me"):
+        (tmp_path / name).write_text(GOOD)
+    assert len(SokobanEnv(levels=str(tmp_path)).panel("all")) == 3
+
+
 def test_a_run_of_spaces_is_floor(tmp_path):
     (tmp_path / "a.sok").write_text("7#\n#@2 $.#\n#5-#\n7#\n")
     assert read_levels(tmp_path / "a.sok")[0].text == "#######\n#@  $.#\n#     #\n#######"

@@ -49,6 +49,13 @@ def test_any_json_line_is_listed_and_shown_or_left_out_with_a_note(tmp_path_fact
     assert len(list_page(library, Search(), Query(text="room"), 0, "", 60)["rows"]) >= 1
 
 
+def test_an_object_that_is_no_episode_is_left_out_with_a_note(tmp_path):
+    write_records(trajectory_file(tmp_path), [{"a": 1}, record(), {"task_id": "x", "won": True}])
+    (file,) = loaded(tmp_path).files
+    assert [episode.line for episode in file.episodes] == [2]
+    assert file.notes == [f"line {n} is no episode, as it has no steps, and was left out." for n in (1, 3)]
+
+
 def test_records_are_read_at_their_offset(tmp_path):
     write_records(trajectory_file(tmp_path), [record(goal=f"Goal {n} – é") for n in range(40)])
     library = loaded(tmp_path)

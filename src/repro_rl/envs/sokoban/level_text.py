@@ -93,7 +93,7 @@ def _note_lines(lines: list[str]) -> set[int]:
 
 def _rows(line: str, file: object, number: int) -> list[str]:
     """The board rows that a line stands for; none for text. A misspelt row is returned as it is."""
-    line = line.rstrip()
+    line = _spaced(line.rstrip())
     if "#" not in line:
         return []
     if line.translate(_PLAIN).strip(SYMBOLS) == "":
@@ -105,6 +105,16 @@ def _rows(line: str, file: object, number: int) -> list[str]:
     bare = line.strip()
     looks_like_one = bare[0] == "#" and 2 * sum(char in SYMBOLS for char in bare) > len(bare)
     return [line.translate(FLOOR)] if looks_like_one else []
+
+
+def _spaced(line: str) -> str:
+    """A line with spaces for the no-break spaces of web pages, and for tabs before its first symbol.
+
+    Such a tab goes to the next multiple of 8, as on screens. Any other tab is no cell of a board.
+    """
+    line = line.replace("\u00a0", " ")
+    start = len(line) - len(line.lstrip(" \t"))
+    return line[:start].expandtabs() + line[start:]
 
 
 def _written_out(line: str, file: object, number: int) -> str | None:

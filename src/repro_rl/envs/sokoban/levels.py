@@ -63,7 +63,7 @@ def read_level_set(path: str | Path) -> LevelSet:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in (".txt", ".xsb", ".sok"))
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in (".txt", ".xsb", ".sok"))
     if not files:
         raise DataError("the folder holds no level file (*.txt, *.xsb, *.sok).", file=path)
     return files

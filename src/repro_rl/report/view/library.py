@@ -177,6 +177,9 @@ class Library:
                 if not isinstance(value, dict):
                     notes.add(f"line {line} is no JSON object and was left out.")
                     continue
+                if "steps" not in value:
+                    notes.add(f"line {line} is no episode, as it has no steps, and was left out.")
+                    continue
                 try:
                     episodes.append(summarise(normalised(value), line, offset, size))
                 except (ArithmeticError, TypeError, ValueError) as error:  # such as numbers beyond any float

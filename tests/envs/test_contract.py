@@ -11,9 +11,9 @@ import pytest
 from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos
 from repro_rl.envs import SokobanEnv, register_env
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
-from repro_rl.rollout.contract import checked_reset, checked_step
 from repro_rl.rollout.counts import common, failures
 from support.episodes import SOKOBAN, run
 from support.scripted import ScriptedPolicy
@@ -37,6 +37,10 @@ def test_what_keeps_the_contract_passes() -> None:
         (None, r"step\(\) must return .*, not NoneType"),
         (("x", 0.0, False, INFO), "not tuple of 4"),
         ((b"x", 0.0, False, False, INFO), "observation of bytes; it must be text"),
+        (
+            ("a\ud800b", 0.0, False, False, INFO),
+            r"an observation with a lone surrogate '\\ud800' at position 1",
+        ),
         (("x", "1", False, False, INFO), "the reward '1'; it must be a finite number"),
         (("x", float("nan"), False, False, INFO), "the reward nan"),
         (("x", 0.0, None, False, INFO), "terminated=None"),
@@ -47,6 +51,9 @@ def test_what_keeps_the_contract_passes() -> None:
             (("x", 0.0, False, False, {**INFO, key: value}), re.escape(f"info['{key}']"))
             for key, value in (
                 ("goal", 3),
+                ("goal", "find \udcff"),
+                ("admissible", ["up", "go \ud83d"]),
+                ("brief", "\udc00"),
                 ("admissible", "up"),
                 ("admissible", [1]),
                 ("anchor", ["list"]),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from repro_rl.errors import EnvError
+from repro_rl.errors import EnvError, unencodable
 
+CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
 
@@ -46,6 +47,9 @@ def checked_step(returned: Any) -> StepResult:
 def _check_observation(method: str, observation: Any) -> None:
     if not isinstance(observation, str):
         raise EnvError(f"{method}() returned an observation of {_kind(observation)}; it must be text.")
+    wrong = unencodable(observation)
+    if wrong is not None:
+        raise EnvError(f"{method}() returned an observation with {wrong}, which is no character. {CLEAN}")
 
 
 def _check_info(method: str, info: Any) -> None:
@@ -58,6 +62,21 @@ def _check_info(method: str, info: Any) -> None:
     if wrong is not None:
         name, needed = wrong
         raise EnvError(f"{method}() returned info[{name!r}] = {str(info[name])[:80]!r}; it must be {needed}.")
+    for name, text in _texts(info):
+        surrogate = unencodable(text)
+        if surrogate is not None:
+            raise EnvError(
+                f"{method}() returned info[{name!r}] with {surrogate}, which is no character. {CLEAN}"
+            )
+
+
+def _texts(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The texts of a checked ``info`` that prompts and records show, with their keys."""
+    yield "goal", info["goal"]
+    for action in info["admissible"]:
+        yield "admissible", action
+    if "brief" in info:
+        yield "brief", str(info["brief"])
 
 
 def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
