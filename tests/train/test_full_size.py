@@ -1,7 +1,7 @@
 """Qwen2.5-0.5B's shape with random weights and the real tokenizer, through both stages, on a CPU.
 
 Not in the default suite: ``pytest -m full_size -n 0`` (needs Qwen's BPE ranks, see
-policy/test_qwen_tokenizer.py; docs/qwen.md says how long it takes and how much memory).
+policy/test_qwen_tokenizer.py). Without bfloat16 instructions an update takes minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = [
     "policy={device: cpu, threads: 1, dtype: bfloat16}",
     "prompt={think: off, action_tokens: 24, reflect_new_tokens: 32}",
     "demos={expert: 2, slips: [0.0], wandering: 0, winning: 1, failing: 2, noise: [0.5]}",
-    "warmup={updates: 2, forward_batch: 1, reflect_batch: 1, lr_warmup: 1}",
+    "warmup={updates: 2, forward_from: 0, forward_batch: 1, reflect_batch: 1, lr_warmup: 1}",
     "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, eval_every: 0}",
     "eval={validation_tasks: 1}",
 ]
