@@ -53,7 +53,7 @@ def plan(
         float | None, typer.Option(min=1, help="mean tokens of a reflection, where they are known")
     ] = None,
 ) -> None:
-    """Before anyone pays: parameters, tokens, memory and hours of a training run. Needs the extra 'train'."""
+    """Before anyone pays: parameters, tokens, memory and hours of a training run. Needs repro-rl[train]."""
     from repro_rl.config import load_config
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
