@@ -282,7 +282,8 @@ def test_every_method_runs_and_logs_its_terms_apart(warm, tmp_path, name):
         assert row[f"reward/{key}"] == pytest.approx(sum(term(key)) / 16, abs=1e-9)
     assert term("env") == [step["env_reward"] for step in steps]
     assert row["reward/env"] == pytest.approx(10 * row["rollout/success"])
-    assert any(term("shaping")) == (method.shaping != "none")
+    weight = 1.0 if method.judge_gate == "none" else max(0.0, row.get("reflect/agreement", 1.0))
+    assert any(term("shaping")) == (method.shaping != "none" and weight > 0)
     assert any(term("alignment")) == (method.alignment != "none")
     assert all(value <= 0 for key in ("alignment", "format", "boundary", "invalid") for value in term(key))
     assert sum(value != 0 for value in term("invalid")) == sum(not step["valid"] for step in steps) > 0
@@ -313,11 +314,11 @@ def test_every_method_runs_and_logs_its_terms_apart(warm, tmp_path, name):
             if values is None:
                 assert total == 0
             elif record["won"] and method.anchor == "clip":
-                assert total == pytest.approx(method.beta)
+                assert total == pytest.approx(weight * method.beta)
             elif method.anchor == "clip":
-                assert total == pytest.approx(method.beta * min(values[-1] / 100, 0.99))
+                assert total == pytest.approx(weight * method.beta * min(values[-1] / 100, 0.99))
             else:
-                assert total == pytest.approx(method.beta * values[-1] / 100)
+                assert total == pytest.approx(weight * method.beta * values[-1] / 100)
     assert row["update/mismatch"] < 1e-4
     assert row["update/grad_norm"] > 0
     assert (tmp_path / "checkpoints" / "00001" / "optimizer.safetensors").exists()
