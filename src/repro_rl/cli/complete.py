@@ -5,12 +5,8 @@ from __future__ import annotations
 
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes that begin with ``incomplete``; the shell adds files itself."""
-    from importlib.resources import files
-
-    folder = files("repro_rl").joinpath("recipes")
-    names = [item.name for item in folder.iterdir()]
-    names += [f"paper/{item.name}" for item in folder.joinpath("paper").iterdir()]
-    return _beginning(incomplete, [n.removesuffix(".yaml") for n in names if n.endswith(".yaml")])
+    paper = [f"paper/{name}" for name in _shipped("recipes/paper")]
+    return _beginning(incomplete, [*_shipped("recipes"), *paper])
 
 
 def methods(incomplete: str) -> list[str]:
@@ -36,10 +32,7 @@ def overrides(incomplete: str) -> list[str]:
 
 def studies(incomplete: str) -> list[str]:
     """Names of studies, and settings of their runs."""
-    from importlib.resources import files
-
-    names = [item.name for item in files("repro_rl").joinpath("studies").iterdir()]
-    found = _beginning(incomplete, [n.removesuffix(".yaml") for n in names if n.endswith(".yaml")])
+    found = _beginning(incomplete, _shipped("studies"))
     return found + overrides(incomplete) if incomplete else found
 
 
@@ -53,6 +46,14 @@ def sections(incomplete: str) -> list[str]:
     from repro_rl.config.reference import sections as all_sections, setting_names
 
     return _beginning(incomplete, [*(section.name for section in all_sections()), *setting_names()])
+
+
+def _shipped(folder: str) -> list[str]:
+    """Names of the YAML files in a folder of the package, without the imports of ``repro_rl.config``."""
+    from importlib.resources import files
+
+    names = (item.name for item in files("repro_rl").joinpath(folder).iterdir())
+    return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
 
 
 def _beginning(incomplete: str, names: list[str]) -> list[str]:

@@ -40,10 +40,10 @@ class Session:
         self._start()
 
     def _start(self) -> None:
-        self.actions: list[str] = []
         from repro_rl.envs.contract import checked_reset
         from repro_rl.rollout.episode import guarded
 
+        self.actions: list[str] = []
         self.observation, self.info = guarded(
             0, lambda: checked_reset(self.env.reset(options={"task": self.task_id}))
         )

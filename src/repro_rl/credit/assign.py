@@ -8,7 +8,7 @@ from typing import Any
 
 from repro_rl.credit.gate import gate, judge_agreement
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.pool import pooled_series
+from repro_rl.credit.pool import judged_series
 from repro_rl.credit.reward import composite_rewards, reflection_reward
 from repro_rl.credit.rules import CREDIT, PerTrajectory, call_rule, reads
 from repro_rl.credit.settings import CreditSettings
@@ -32,7 +32,7 @@ def assign_credit(groups: Sequence[Group], settings: CreditSettings) -> None:
     is then recorded, but enters neither the step reward nor the episode return. ``progress_advantage`` is
     otherwise 0.
 
-    ``judge_pool="state"``: the judged progress of a state is the group's mean (``pooled_series``).
+    ``judge_pool="state"``: the judged progress of a state is the group's mean (``credit.pool``).
     ``judge_gate="graph"``: shaping is weighed by the judge's agreement with the outcomes (``credit.gate``).
     ``anchor_key``: what the rule takes for a state. A rule also finds, by the names of ``CreditInputs``, what
     the records hold; ``judged`` where ``value_source`` names a source, ``hindsight_log_prob`` where the
@@ -136,12 +136,11 @@ def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> 
 def _set_terms(group: Group, settings: CreditSettings, weight: float) -> None:
     """Set the reward terms of every step, its shaping times ``weight``, and both advantages to 0."""
     known: dict[str, list[Series]] = {
-        source: group_series(group, source, settings)
-        for source in {settings.shaping, settings.alignment}
-        if source not in ("none", "online", "retrospective")
+        source: judged_series(group, settings)
+        if source == "retrospective"
+        else group_series(group, source, settings)
+        for source in {settings.shaping, settings.alignment} - {"none"}
     }
-    if settings.judge_pool == "state":
-        known["retrospective"] = pooled_series(group, settings.anchor, settings.anchor_key)
     for index, trajectory in enumerate(group.trajectories):
         rows = composite_rewards(trajectory, settings, {name: rows[index] for name, rows in known.items()})
         for step, terms in zip(trajectory.steps, rows, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from repro_rl.credit.judges import graph_progress
+from repro_rl.credit.judges import graph_progress, has_win
 from repro_rl.credit.pool import judged_series
 from repro_rl.credit.settings import RewardSettings
 from repro_rl.types import Group
@@ -23,7 +23,7 @@ def judge_agreement(groups: Sequence[Group], settings: RewardSettings) -> float 
     judged: list[float] = []
     known: list[float] = []
     for group in groups:
-        if not any(t.won and not t.failed for t in group.trajectories):
+        if not has_win(group):
             continue
         for own, graph in zip(judged_series(group, settings), graph_progress(group, settings), strict=True):
             if own is not None and graph is not None:

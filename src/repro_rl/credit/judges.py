@@ -35,12 +35,17 @@ def graph_values(group: Group, settings: RewardSettings) -> list[Series]:
     return _of_completed(group, settings, _by_value)
 
 
+def has_win(group: Group) -> bool:
+    """Whether a completed rollout of the task won: only then does its state graph know a way to success."""
+    return any(t.won and not t.failed for t in group.trajectories)
+
+
 def graph_or_judged(group: Group, settings: RewardSettings) -> list[Series]:
     """The state graph's progress where a rollout of the task won, else the retrospective one, [T] each.
 
     The graph knows nothing of a task that nobody won, and there the judge is all that tells losses apart.
     """
-    if any(t.won and not t.failed for t in group.trajectories):
+    if has_win(group):
         return graph_progress(group, settings)
     return [None if values is None else values[1:] for values in judged_series(group, settings)]
 
