@@ -2,7 +2,7 @@
 
 ``python benchmarks/gpu_run --model smollm2-135m.gguf --out results --work /tmp/gpu_run`` on the card,
 ``python benchmarks/gpu_run --toy --out results --work scratch`` to rehearse it on a CPU. Repeated with the
-same folders it goes on where it was cut off. See docs/gpu.md.
+same folders it goes on where it was cut off. See docs/gpu-run.md.
 """
 
 from __future__ import annotations

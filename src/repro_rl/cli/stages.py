@@ -115,7 +115,7 @@ def _demos_key(
     """What decides the demonstrations; ``annotator``: the settings of a batch annotator."""
     key: dict[str, Any] = {
         "env": env.model_dump(mode="json"),
-        "demos": section.model_dump(mode="json"),
+        "demos": section.model_dump(mode="json", exclude=set() if section.recorded else {"recorded"}),
         "seed": seed,
     }
     return key if annotator is None else {**key, "annotator": annotator}

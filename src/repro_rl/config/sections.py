@@ -181,6 +181,9 @@ class DemosSection(Section):
         400, ge=0, description="solved episodes of a noisy expert, labelled, for the reflection only"
     )
     failing: int = Field(1200, ge=0, description="unsolved episodes of a noisy expert, for the same use")
+    recorded: tuple[str, ...] = Field(
+        (), description="folders of runs whose recorded training episodes are labelled too, for the same use"
+    )
     noise: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
     )

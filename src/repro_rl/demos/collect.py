@@ -15,6 +15,7 @@ from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
 from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
+from repro_rl.demos.recorded import recorded_episodes
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import DataError
@@ -72,12 +73,13 @@ def collect_demos(
 ) -> tuple[list[Trajectory], list[Trajectory]]:
     """Episodes to imitate, and labelled ones of the noisy expert (``winning`` solved, ``failing`` unsolved).
 
-    Those to imitate: ``expert`` solved ones, with the shares ``slips`` of executed mistakes, and
-    ``wandering`` ones full of them (``demos.mistakes``). Their steps hold the expert's answers.
-    Tasks are drawn without replacement until they run out. Each step's ``online`` and the trajectory's
-    ``reflection.values`` hold the labels; what a batch annotator leaves unlabelled is kept without them.
-    ``config`` is for batch annotators such as "http". Raises DataError when the expert fails, or too
-    few attempts of the noisy one win or fail as asked, or there are no tasks.
+    To the labelled ones come the training episodes of the runs ``recorded``. Those to imitate: ``expert``
+    solved ones, with the shares ``slips`` of executed mistakes, and ``wandering`` ones full of them
+    (``demos.mistakes``). Their steps hold the expert's answers. Tasks are drawn without replacement until
+    they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
+    batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators such as "http".
+    Raises DataError when the expert fails, or too few attempts of the noisy one win or fail as asked, or
+    there are no tasks; what ``recorded_episodes`` raises.
     """
     if not task_ids:
         raise DataError("There are no tasks to demonstrate: task_ids is empty.")
@@ -85,13 +87,14 @@ def collect_demos(
     annotator = ANNOTATORS.get(demos.annotator)  # an unknown name must fail before anything is played
     if isinstance(annotator, BatchAnnotator):
         annotator.check(config)
+    recorded = recorded_episodes(demos.recorded, task_ids)
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     collection = _Collection(env, demos, order, seed, rng, hooks)
     collection.go_on()
     try:
         experts = [*collection.experts(), *collection.wandering()]
-        labelled = collection.noisy()
+        labelled = [*collection.noisy(), *recorded]
         collection.warn_of_broken()
     finally:
         collection.close()

@@ -30,12 +30,16 @@ def load_demos(folder: str | Path) -> tuple[list[Trajectory], list[Trajectory]]:
 
     Raises DataError naming file, record and field.
     """
-    return _load(Path(folder) / EXPERT_FILE), _load(Path(folder) / LABELLED_FILE)
+    paths = [Path(folder) / name for name in (EXPERT_FILE, LABELLED_FILE)]
+    for path in paths:
+        if not path.exists():
+            raise DataError("no such file; make it with 'repro-rl demos'", file=path)
+    experts, labelled = map(read_episodes, paths)
+    return experts, labelled
 
 
-def _load(path: Path) -> list[Trajectory]:
-    if not path.exists():
-        raise DataError("no such file; make it with 'repro-rl demos'", file=path)
+def read_episodes(path: Path) -> list[Trajectory]:
+    """The episodes of one file of trajectory records. Raises DataError naming file, record and field."""
     demos = []
     for where, record in numbered_records(path):
         try:

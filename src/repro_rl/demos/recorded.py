@@ -1,0 +1,41 @@
+"""Episodes that runs have recorded while training, to be labelled: what a judge will have to judge.
+
+Those of the noisy expert fail in other ways than a policy does, which repeats what is impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from repro_rl.demos.store import read_episodes
+from repro_rl.errors import DataError
+from repro_rl.types import Trajectory
+
+
+def recorded_episodes(runs: Sequence[str], task_ids: Collection[str]) -> list[Trajectory]:
+    """The training episodes in the folders of ``runs``, without the judgements that they had.
+
+    Episodes that broke off are left out. Raises DataError for a run without recorded episodes, for files that
+    cannot be read, and for an episode of a task that is not in ``task_ids``: it may be held out.
+    """
+    episodes: list[Trajectory] = []
+    allowed = frozenset(task_ids)
+    for run in runs:
+        folder = Path(run) / "trajectories"
+        files = sorted(folder.glob("iteration-*.jsonl.gz"))
+        if not files:
+            raise DataError("no recorded training episodes; train with train.record_every=1", file=folder)
+        for file in files:
+            for episode in read_episodes(file):
+                if episode.task_id not in allowed:
+                    raise DataError(
+                        "is no task of demos.split, and may be held out; name runs on the same tasks",
+                        file=file,
+                        record=episode.task_id,
+                    )
+                if episode.failed or not episode.steps:
+                    continue
+                episode.reflection = None
+                episodes.append(episode)
+    return episodes
