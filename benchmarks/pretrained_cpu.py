@@ -2,7 +2,8 @@
 
 ``python benchmarks/pretrained_cpu.py [--model FOLDER] [--out FILE.json]``. Without a model: random weights of
 SmolLM2-135M's shape and words as tokens. The texts are those of generated ALFWorld households in full style,
-played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps.
+played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps. As in the recipe alfworld-135m,
+prompts do not list the possible actions; ``--admissible`` lists them.
 
 - prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache.
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
@@ -85,10 +86,10 @@ class Job:
 # The job ------------------------------------------------------------------------------------------
 
 
-def record(tasks: int, rollouts: int, steps: int) -> Job:
+def record(tasks: int, rollouts: int, steps: int, *, admissible: bool = False) -> Job:
     """Play at random. Every episode has all its steps: one that ends begins again with the same goal."""
     env = make("alfworld", style="text")
-    prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), history=2)
+    prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), history=2, admissible=admissible)
     turns = TurnPrompts(prompts)
     job = Job([[] for _ in range(steps)], [[] for _ in range(steps)], rollouts)
     names = env.panel("train").ids
@@ -348,7 +349,8 @@ def trl(arguments: argparse.Namespace, folder: Path) -> dict[str, str]:
         *("--recipe", "alfworld-tiny", "--init", str(folder), "--groups", "1"),
         *("--group-size", str(arguments.rollouts), "--minibatches", "1", "--repetitions", "1"),
         f"env.settings={{style: text, max_steps: {arguments.steps}}}",
-        f"prompt={{style: full, context: chat, action_tokens: {arguments.answer}, max_prompt_tokens: 2048, "
+        f"prompt={{style: full, context: chat, admissible: {'on' if arguments.admissible else 'off'}, "
+        f"action_tokens: {arguments.answer}, max_prompt_tokens: 2048, "
         "max_chat_tokens: 8000}",
     ]
     script = Path(__file__).with_name("rl_iteration.py")
@@ -397,6 +399,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2)
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--admissible", action="store_true", help="prompts list the possible actions")
     parser.add_argument("--answer", type=int, default=20, help="tokens of an answer")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--parts", nargs="*", default=["raw", "chat", "window", "update", "memory"])
@@ -411,7 +414,7 @@ def main() -> None:
         shape |= {"num_hidden_layers": 1, "vocab_size": 2000}
         arguments.tasks, arguments.rollouts, arguments.steps = 1, 2, 2
         arguments.answer, arguments.repetitions = 3, 1
-    job = record(arguments.tasks, arguments.rollouts, arguments.steps)
+    job = record(arguments.tasks, arguments.rollouts, arguments.steps, admissible=arguments.admissible)
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.model or random_model(Path(made), job, shape)
         policy = load(folder, arguments.dtype)
