@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from repro_rl.files import write_bytes
-from repro_rl.report.comparison_tables import all_equal, tables
+from repro_rl.report.comparison_tables import all_equal, ranked, tables
 from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
 from repro_rl.report.load import Json
 from repro_rl.report.plots import Figure, can_draw, draw
@@ -18,6 +18,7 @@ from repro_rl.report.text_table import drawn, join_markdown, markdown, number
 
 TIME_AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
 POINTS = 60
+MOST_LINES = 8  # in the figure of all arms: more cannot be told apart
 
 
 def write_comparison(data: Json, out: Path) -> list[Path]:
@@ -127,10 +128,24 @@ def trained(data: Json) -> list[str]:
     return [item["name"] for item in data["study"]["methods"] if item["name"] in arms]
 
 
+def shown_together(data: Json) -> list[str]:
+    """Arms that one figure can hold: all, or where they are many the references and the best others."""
+    names = trained(data)
+    if len(names) <= MOST_LINES:
+        return names
+    block = ranked(data["evaluations"][0])
+    references = {pair["reference"] for pair in block["differences"]}
+    best = [arm["name"] for arm in block["arms"] if arm["name"] in names]
+    kept = sorted(best, key=lambda name: name not in references)[:MOST_LINES]
+    return [name for name in best if name in kept]
+
+
 def together(data: Json, axis: str) -> Figure | None:
-    """All arms in one figure, means only, as a dozen bands would hide each other."""
+    """All arms in one figure, or the best of many; means only, as a dozen bands would hide each other."""
     lines = []
-    for index, name in enumerate(trained(data)):
+    shown, count = shown_together(data), len(trained(data))
+    chosen = "" if len(shown) == count else f"The references and the best of {count} arms. "
+    for index, name in enumerate(shown):
         x, rows = curves_over_seeds(data, name, axis)
         if len(x):
             color, dash = PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
@@ -141,7 +156,7 @@ def together(data: Json, axis: str) -> Figure | None:
         Axes(TIME_AXES[axis][0], "success rate"),
         size=(5.2, 3.2),
         legend="always",
-        note="Mean over seeds, drawn where every seed has it; validation panel, not the test panel.",
+        note=f"{chosen}Mean over seeds, drawn where every seed has it; validation panel, not the test panel.",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from repro_rl.report.load import Json
 from repro_rl.report.metrics import COLUMNS
 from repro_rl.report.text_table import (
@@ -17,12 +19,30 @@ from repro_rl.report.text_table import (
 
 
 def tables(block: Json) -> list[Table]:
-    """All tables of one evaluation, in the order they are read."""
+    """All tables of one evaluation, in the order they are read; the best arm stands first in each."""
+    block = ranked(block)
     result = [results(block, metric) for metric in block["metrics"]]
     references = list(dict.fromkeys(pair["reference"] for pair in block["differences"]))
     result += [differences(block, ref, metric) for metric in block["metrics"] for ref in references]
     result += [by_type(block), cost(block), progress(block, "retrospective"), progress(block, "online")]
     return [table for table in result if table.rows]
+
+
+def ranked(block: Json) -> Json:
+    """The block with its arms by the mean of its first metric, highest first; those without one stay last."""
+    metric = block["metrics"][0]
+
+    def lower(arm: Json) -> float:
+        mean = (arm.get(metric) or {}).get("mean")
+        return math.inf if mean is None else -mean
+
+    arms = sorted(block["arms"], key=lower)
+    rank = {arm["name"]: i for i, arm in enumerate(arms)}
+    return {
+        **block,
+        "arms": arms,
+        "differences": sorted(block["differences"], key=lambda p: rank[p["other"]]),
+    }
 
 
 def results(block: Json, metric: str) -> Table:
