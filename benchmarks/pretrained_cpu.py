@@ -349,9 +349,8 @@ def trl(arguments: argparse.Namespace, folder: Path) -> dict[str, str]:
         *("--recipe", "alfworld-tiny", "--init", str(folder), "--groups", "1"),
         *("--group-size", str(arguments.rollouts), "--minibatches", "1", "--repetitions", "1"),
         f"env.settings={{style: text, max_steps: {arguments.steps}}}",
-        f"prompt={{style: full, context: chat, admissible: {'on' if arguments.admissible else 'off'}, "
-        f"action_tokens: {arguments.answer}, max_prompt_tokens: 2048, "
-        "max_chat_tokens: 8000}",
+        f"prompt={{style: full, context: chat, action_tokens: {arguments.answer}, max_prompt_tokens: 2048, "
+        f"max_chat_tokens: 8000, admissible: {'on' if arguments.admissible else 'off'}}}",
     ]
     script = Path(__file__).with_name("rl_iteration.py")
     done = subprocess.run([arguments.trl, str(script), *job], stdout=subprocess.PIPE, text=True, check=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from repro_rl.report.comparison_tables import ranked
+from repro_rl.report.comparison_tables import ranked, tables
 
 
 def arm(name, mean):
@@ -18,3 +18,26 @@ def test_the_best_arm_stands_first_and_arms_without_a_result_last():
     assert [entry["other"] for entry in result["differences"]] == ["a", "c", "d", "unfinished"]
     assert result["panel"] == "kept"
     assert block["arms"][0]["name"] == "unfinished"  # the data itself stays as it was
+
+
+def test_the_references_keep_the_order_of_the_study():
+    names = ("b", "a", "c")
+    interval = {"seeds": [0], "by_seed": {"0": 0.1}, "mean": 0.1, "t": None, "crossed": None}
+    tests = {"metric": "success", "p": 1.0, "p_holm": 1.0, "p_smallest": 1.0}
+    differences = [
+        {"reference": reference, "other": name, **interval, **tests}
+        for reference in ("a", "b")
+        for name in names
+        if name != reference
+    ]
+    arms = [arm("b", 0.2), arm("a", 0.5), arm("c", 0.1)]
+    block = {
+        "metrics": ["success"],
+        "arms": [{**entry, "by_type": {}, "seeds": []} for entry in arms],
+        "differences": differences,
+    }
+    for entry in block["arms"]:
+        entry["progress"] = {"retrospective": {}, "online": {}}
+    first, second = tables(block)
+    assert [row[0] for row in first.rows] == ["a − b", "a − c"]
+    assert [row[0] for row in second.rows] == ["b − a", "b − c"]

@@ -113,9 +113,11 @@ def _demos_key(
     env: EnvSection, section: DemosSection, seed: int, annotator: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What decides the demonstrations; ``annotator``: the settings of a batch annotator."""
+    # Folders made before there was this setting are those of its default.
+    unset = set() if section.recorded else {"recorded"}
     key: dict[str, Any] = {
         "env": env.model_dump(mode="json"),
-        "demos": section.model_dump(mode="json", exclude=set() if section.recorded else {"recorded"}),
+        "demos": section.model_dump(mode="json", exclude=unset),
         "seed": seed,
     }
     return key if annotator is None else {**key, "annotator": annotator}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from repro_rl.demos.store import read_episodes
 from repro_rl.errors import DataError
+from repro_rl.rollout.record import training_files
 from repro_rl.types import Trajectory
 
 
@@ -22,10 +23,9 @@ def recorded_episodes(runs: Sequence[str], task_ids: Collection[str]) -> list[Tr
     episodes: list[Trajectory] = []
     allowed = frozenset(task_ids)
     for run in runs:
-        folder = Path(run) / "trajectories"
-        files = sorted(folder.glob("iteration-*.jsonl.gz"))
+        files = training_files(Path(run))
         if not files:
-            raise DataError("no recorded training episodes; train with train.record_every=1", file=folder)
+            raise DataError("no recorded training episodes; train with train.record_every=1", file=Path(run))
         for file in files:
             for episode in read_episodes(file):
                 if episode.task_id not in allowed:

@@ -20,9 +20,9 @@ from repro_rl.report.text_table import (
 
 def tables(block: Json) -> list[Table]:
     """All tables of one evaluation, in the order they are read; the best arm stands first in each."""
+    references = list(dict.fromkeys(pair["reference"] for pair in block["differences"]))
     block = ranked(block)
     result = [results(block, metric) for metric in block["metrics"]]
-    references = list(dict.fromkeys(pair["reference"] for pair in block["differences"]))
     result += [differences(block, ref, metric) for metric in block["metrics"] for ref in references]
     result += [by_type(block), cost(block), progress(block, "retrospective"), progress(block, "online")]
     return [table for table in result if table.rows]
@@ -38,11 +38,8 @@ def ranked(block: Json) -> Json:
 
     arms = sorted(block["arms"], key=lower)
     rank = {arm["name"]: i for i, arm in enumerate(arms)}
-    return {
-        **block,
-        "arms": arms,
-        "differences": sorted(block["differences"], key=lambda p: rank[p["other"]]),
-    }
+    differences = sorted(block["differences"], key=lambda pair: rank[pair["other"]])
+    return {**block, "arms": arms, "differences": differences}
 
 
 def results(block: Json, metric: str) -> Table:

@@ -107,6 +107,16 @@ def write_trajectories(path: str | Path, trajectories: Iterable[Trajectory], ite
     write_records(Path(path), (trajectory_record(trajectory, iteration) for trajectory in trajectories))
 
 
+def training_file(run: Path, iteration: int) -> Path:
+    """Where a run keeps the training episodes of an iteration."""
+    return run / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
+
+
+def training_files(run: Path) -> list[Path]:
+    """The files of recorded training episodes in a run's folder, in the order of the iterations."""
+    return sorted((run / "trajectories").glob("iteration-*.jsonl.gz"))
+
+
 def read_trajectories(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a file written here, their fields checked where they have them.
 

@@ -18,7 +18,7 @@ from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
 from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
-from repro_rl.rollout.record import trajectory_record
+from repro_rl.rollout.record import training_file, trajectory_record
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.callbacks import Callback
@@ -226,8 +226,7 @@ class RLRun:
         if broken := failures(trajectories):
             self.notify(f"iteration {iteration}: {broken.total()} episodes broke off: {common(broken)}")
         if self._records(iteration) and self.setup.ranks.first:
-            path = self.out / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
-            write_trajectories(path, trajectories, iteration)
+            write_trajectories(training_file(self.out, iteration), trajectories, iteration)
             self.callbacks.episodes(
                 iteration, lambda: [trajectory_record(trajectory, iteration) for trajectory in trajectories]
             )

@@ -21,6 +21,7 @@ from repro_rl.integrations.verl.data import AGENT, FIELD, check_rows
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
 from repro_rl.policy.text import load_text
 from repro_rl.rollout import write_trajectories
+from repro_rl.rollout.record import training_file
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.folder import MetricsLog
 from repro_rl.run.preflight import check_model_text
@@ -120,9 +121,8 @@ class ReproTrainer(PPOTrainerSync):
         metrics["samples/padding"] = float(sum(tag.get("is_padding", False) for tag in batch.tags))
         every = self.ours.train.record_every
         if every and (self.global_steps % every == 0 or self.global_steps == 1):
-            path = self.out / "trajectories" / f"iteration-{self.global_steps:05d}.jsonl.gz"
             played = [t for group in credited.groups for t in group.trajectories]
-            write_trajectories(path, played, self.global_steps)
+            write_trajectories(training_file(self.out, self.global_steps), played, self.global_steps)
         return batch
 
     def _compute_metrics(
