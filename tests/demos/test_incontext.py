@@ -58,10 +58,10 @@ def test_a_full_prompt_shows_them_between_the_rules_and_the_task() -> None:
         "0 (nothing achieved) to 100 (finished).\n\n"
         "[Example 1] Task: get in\n"
         "[Example 1, step 1] Observation:\na door\n"
-        "[Example 1, step 1] Action: open\n"
+        "[Example 1, step 1] Answer: <action>open</action>\n"
         "[Example 1, step 1] Progress: 30\n"
         "[Example 1, step 2] Observation:\na hall\n"
-        "[Example 1, step 2] Action: enter\n"
+        "[Example 1, step 2] Answer: <action>enter</action>\n"
         "[Example 1, step 2] Progress: 100\n\n"
         "The example ends here."
     )

@@ -289,7 +289,10 @@ def test_full_demonstrations() -> None:
     one = builder.demonstrations([demo(44, 100)])
     assert one.startswith("Before your task, an example: ")
     assert "[Example 1] Task: a\ngoal\n" in one
-    assert "[Example 1, step 2] Observation:\nview\n2\n[Example 1, step 2] Action: go  up\n" in one
+    assert (
+        "[Example 1, step 2] Observation:\nview\n2\n[Example 1, step 2] Answer: <action>go  up</action>\n"
+        in one
+    )
     assert "[Example 1, step 1] Progress: 44\n" in one
     assert one.endswith("The example ends here.")
     two = builder.demonstrations([demo(None), demo(None)])

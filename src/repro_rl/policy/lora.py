@@ -98,7 +98,7 @@ def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> An
     except ValueError as error:
         raise ConfigError(f"policy.lora.targets: {error}") from error
     config.base_model_name_or_path = str(folder.resolve()) if folder.exists() else str(base)
-    return adapted.eval()
+    return _ready(adapted)
 
 
 def load_onto(model: Any, folder: Path, training: bool) -> Any:
@@ -129,6 +129,13 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
             f"and has {some(foreign)} that no layer takes. {base_advice(folder)}"
         )
     adapted.peft_config["default"].base_model_name_or_path = base
+    return _ready(adapted)
+
+
+def _ready(adapted: Any) -> Any:
+    from repro_rl.policy.adapter_layers import shorten
+
+    shorten(adapted)
     return adapted.eval()
 
 

@@ -37,6 +37,7 @@ class AlfworldEnv(TextEnv):
     """
 
     name = "alfworld"
+    example_action = "look"
     settings_schema = AlfworldSettings
 
     def __init__(self, **settings: Any):

@@ -40,6 +40,7 @@ class SokobanEnv(TextEnv):
     """
 
     name = "sokoban"
+    example_action = "up"
     settings_schema = SokobanSettings
     for_people = MappingProxyType({"style": "grid"})
     for_models = MappingProxyType({"style": "grid"})
