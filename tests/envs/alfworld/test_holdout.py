@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ import repro_rl
 from repro_rl.envs.alfworld.export import write_tree
 from repro_rl.envs.alfworld.holdout import hold_out, split_by_content
 from repro_rl.envs.alfworld.sources import GameFolder
-from repro_rl.errors import ConfigError, TaskError
+from repro_rl.errors import ConfigError, DataError, TaskError
 from support.command import run_command
 
 
@@ -72,6 +73,18 @@ def test_other_folder_names_change_nothing(folder, tmp_path):
         return [{keys[t] for t in tasks} for tasks in split_by_content(games, 0.3, 0.1).values()]
 
     assert contents(moved) == contents(folder)
+
+
+def test_generated_games_stay_generated(folder, tmp_path):
+    out = tmp_path / "out"
+    hold_out(folder, out, validation=0.0)
+    games = GameFolder(out)
+    assert games.describe().startswith("generated households in files: ")
+    assert games.panel("train").env == GameFolder(folder).panel("train").env == "alfworld-generated"
+    manifest = json.loads((out / "json_2.1.1" / "households.json").read_text())
+    assert (manifest["seed"], manifest["held_out"]) == (3, {"test": 0.25, "validation": 0.0})
+    with pytest.raises(DataError, match="'hold-out' split these games; choose another folder"):
+        write_tree(out, 40, 3)  # would put the held-out games back into training
 
 
 def test_what_is_refused(folder, tmp_path):

@@ -76,6 +76,8 @@ def _claim(inner: Path, games: int, seed: int) -> None:
     if manifest.is_file():
         content = read_data(manifest)
         before = content if isinstance(content, dict) else {}
+        if "held_out" in before:
+            raise DataError("says that 'hold-out' split these games; choose another folder", file=manifest)
         if before.get("made_by") != MADE_BY or before.get("seed") != seed or before.get("games", 0) > games:
             raise DataError(
                 f"says the folder is for {before.get('games')} games of seed {before.get('seed')} by "

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from repro_rl.envs.alfworld.sources import GameFolder
+from repro_rl.envs.alfworld.sources import MANIFEST, GameFolder
 from repro_rl.errors import ConfigError
-from repro_rl.files import write_folder
+from repro_rl.files import read_json, write_folder, write_json
 
 TRAIN, VALIDATION, TEST = "train", "valid_seen", "valid_unseen"
 ORDER = (TEST, VALIDATION, TRAIN)  # from the smallest content key on
@@ -33,7 +33,8 @@ def hold_out(
     ``test``, ``validation``: the shares of each task type's games that become valid_unseen and valid_seen.
     ``types``: names of task types; games of others are not copied (default: all are). A type's held-out games
     are the same with and without the others.
-    Unsolvable games, and those that ALFWorld leaves out, are not copied. ``out`` is written whole or not at
+    Unsolvable games, and those that ALFWorld leaves out, are not copied. Generated games stay marked as such,
+    in ``out`` with ``held_out`` in their manifest. ``out`` is written whole or not at
     all; ``on_done`` gets the number of games so far. Returns the games by split. Raises ConfigError for
     shares that leave no training games, for a type without games and for an ``out`` that is not empty,
     DataError for broken games.
@@ -56,6 +57,9 @@ def hold_out(
                 shutil.copytree(source, target, copy_function=shutil.copyfile)
                 done += 1
                 on_done(done)
+        if games.manifest is not None:
+            content = {**read_json(games.manifest), "held_out": {"test": test, "validation": validation}}
+            write_json(temporary / "json_2.1.1" / MANIFEST, content)
 
     write_folder(out, fill)
     return {split: len(tasks) for split, tasks in splits.items()}

@@ -84,12 +84,13 @@ class GameFolder:
                 file=folder,
             )
         self._panels: dict[str, TaskPanel] = {}
-        self._generated = (self._folder / MANIFEST).is_file()
+        manifest = self._folder / MANIFEST
+        self.manifest = manifest if manifest.is_file() else None  # of generated games
         self.game = lru_cache(maxsize=1_024)(self._game)
 
     def describe(self) -> str:
         counts = {split: len(list(self._files(split))) for split in self.splits()}
-        kind = f"{GENERATED} in files" if self._generated else "official games"
+        kind = f"{GENERATED} in files" if self.manifest else "official games"
         return f"{kind}: " + ", ".join(f"{split} {count}" for split, count in counts.items())
 
     def splits(self) -> tuple[str, ...]:
@@ -117,7 +118,7 @@ class GameFolder:
             raise TaskError(f"{self._folder} has no games for the split {name}.")
         if name not in self._panels:
             keys = self._keys(name)
-            env = GENERATED_ENV if self._generated else "alfworld"
+            env = GENERATED_ENV if self.manifest else "alfworld"
             self._panels[name] = TaskPanel(env, name, tuple(keys), tuple(keys.values()))
         return replace(self._panels[name], split=split)
 
