@@ -38,6 +38,34 @@ def test_shipped_studies_are_complete(name, tmp_path):
     assert budgets == {study.env_steps}
 
 
+def test_a_study_changes_the_keys_of_its_base(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: sokoban-tiny\n")
+    (tmp_path / "a.yaml").write_text(
+        "recipe: mine.yaml\nseeds: [1]\nmethods: [gigpo]\nsweep: {seeds: [9], knobs: {method.gamma: [0.5]}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nmethods: [repro, grpo]\nsweep: {seeds: [8]}\n")
+    study = load_study(tmp_path / "b.yaml")
+    assert study.recipe == str(tmp_path / "mine.yaml")
+    assert ([item.name for item in study.methods], study.seeds) == (["repro", "grpo"], [1])
+    assert study.sweep is not None
+    assert (study.sweep.seeds, study.sweep.knobs) == ([8], {"method.gamma": [0.5]})
+    (tmp_path / "c.yaml").write_text("base: credit-zoo-webshop\nsweep: null\nseeds: [3]\n")
+    study = load_study(tmp_path / "c.yaml")
+    assert (study.recipe, study.sweep, study.seeds, len(study.methods)) == ("webshop-tiny", None, [3], 35)
+
+
+def test_mistakes_in_a_base_are_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: base: No config file at .*b\.yaml"):
+        load_study(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml -> .*b\.yaml -> .*a\.yaml is circular"):
+        load_study(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("base: credit-zo\n")
+    with pytest.raises(ConfigError, match=r"Unknown study 'credit-zo'.*credit-zoo"):
+        load_study(tmp_path / "a.yaml")
+
+
 def test_every_method_and_special_arm_goes_by_its_name():
     study = load_study(None, methods=[*METHODS.names(), *SPECIAL])
     by_name = {item.name: item for item in study.methods}

@@ -23,31 +23,37 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     merged key by key, but with another environment ``env.settings`` of the base are dropped. None: the recipe
     "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown recipe, and circular bases.
     """
-    name = str(source or "sokoban-tiny")
-    visited: list[str] = []
-    layers: list[tuple[dict[str, Any], dict[str, Any]]] = []  # values, and the same as texts
-    while name not in visited:
-        visited.append(name)
-        try:
-            data = read_named(name, SHIPPED, recipe_names())
-            texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
-        except ConfigError as error:
-            raise error if len(visited) < 2 else ConfigError(f"{visited[-2]}: base: {error}") from error
-        layers.append((data, texts))
-        base = data.pop("base", None)
-        if base is None:
-            break
-        both_files = is_yaml_file(name) and is_yaml_file(str(base))
-        name = str(Path(name).parent / str(base) if both_files else base)
-    else:
-        raise ConfigError(f"base: {' -> '.join([*visited, name])} is circular.")
     settings: dict[str, Any] = {}
-    for data, texts in reversed(layers):
+    for name, data in reversed(with_bases(str(source or "sokoban-tiny"), SHIPPED, recipe_names())):
+        texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
         layer = _as_typed(data, texts, env_name(settings))
         if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
         settings = merged(settings, layer)
     return settings
+
+
+def with_bases(
+    name: str, folder: Traversable, names: Sequence[str], kind: str = "recipe"
+) -> list[tuple[str, dict[str, Any]]]:
+    """The mapping of ``name``, then that of its ``base``, that of the base's and so on, each with its name.
+
+    A base is one of ``names``, or for a user's file another one in the same folder. Raises what
+    ``read_named`` does, and ConfigError for circular bases.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    while name not in [above for above, _ in layers]:
+        try:
+            data = read_named(name, folder, names, kind)
+        except ConfigError as error:
+            raise error if not layers else ConfigError(f"{layers[-1][0]}: base: {error}") from error
+        base = data.pop("base", None)
+        layers.append((name, data))
+        if base is None:
+            return layers
+        both_files = is_yaml_file(name) and is_yaml_file(str(base))
+        name = str(Path(name).parent / str(base) if both_files else base)
+    raise ConfigError(f"base: {' -> '.join([*(above for above, _ in layers), name])} is circular.")
 
 
 def read_section(file: str | Path, name: str) -> dict[str, Any]:

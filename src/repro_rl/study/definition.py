@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
-from repro_rl.config.recipe_files import is_yaml_file, read_named, yaml_names
+from repro_rl.config.recipe_files import is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.values import parse_text
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
@@ -197,7 +197,8 @@ def studies() -> list[str]:
 def load_study(source: str | Path | None, **changes: Any) -> Study:
     """Read a study file, or a shipped one by name. ``changes`` replace top-level keys; ``set`` is added to.
 
-    A ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
+    ``base: NAME`` in a file names the study whose keys it changes: a shipped one, or a file beside it. A
+    ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
     most similar valid name.
     """
     resolved.cache_clear()  # files may have changed
@@ -205,11 +206,11 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     name = "the study"
     if source is not None:
         name = str(source)
-        data = read_named(name, SHIPPED, studies(), "study")
-    recipe = data.get("recipe")
-    beside = Path(name).parent / str(recipe)
-    if recipe and is_yaml_file(str(recipe)) and beside.exists():
-        data["recipe"] = str(beside)
+        for file, layer in reversed(with_bases(name, SHIPPED, studies(), "study")):
+            beside = Path(file).parent / str(layer.get("recipe"))
+            if is_yaml_file(str(layer.get("recipe"))) and beside.exists():
+                layer["recipe"] = str(beside)
+            data = merged(data, layer)
     added = list(changes.pop("set", []))
     data.update({key: value for key, value in changes.items() if value is not None})
     if added:
