@@ -28,7 +28,8 @@ SETTINGS = [
     "prompt={think: off, action_tokens: 24, reflect_new_tokens: 32}",
     "demos={expert: 2, slips: [0.0], wandering: 0, winning: 1, failing: 2, noise: [0.5]}",
     "warmup={updates: 2, forward_from: 0, forward_batch: 1, reflect_batch: 1, lr_warmup: 1}",
-    "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, eval_every: 0}",
+    "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, eval_every: 0, "
+    "kl: {form: k3}}",
     "eval={validation_tasks: 1}",
 ]
 
