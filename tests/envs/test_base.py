@@ -80,3 +80,13 @@ def test_the_page_lists_every_key_of_info_and_no_other() -> None:
             env.reset(options={"task": env.panel("train").ids[0]})[1].keys()
             == StepInfo.__annotations__.keys()
         )
+
+
+@pytest.mark.parametrize("name", ["alfworld", "sokoban", "webshop"])
+def test_the_action_in_the_example_of_an_answer_is_possible_at_the_start(name: str) -> None:
+    env = make(name)
+    possible = []
+    for task in env.panel("test").ids[:5]:
+        env.reset(options={"task": task})
+        possible.append(env.step(env.example_action)[4]["valid"])
+    assert any(possible), env.example_action

@@ -75,7 +75,7 @@ class WebShopEnv(TextEnv):
             folder = locate(chosen.folder, *files, limit=chosen.limit)
         self.max_steps = chosen.max_steps
         texts = read_instructions(Path(__file__).parent)
-        self.example_action = "click[back]" if chosen.style == "words" else "click[back to search]"
+        self.example_action = "click[back]" if chosen.style == "words" else "search[long red dress]"
         self.instructions = f"{texts.rules}\n{texts.styles[chosen.style]}"
         goals, prices = chosen.file(chosen.goals), chosen.file(chosen.prices)
         self._key = (folder, chosen.goal_type, goals, prices, chosen.seed)
