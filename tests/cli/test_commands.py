@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from repro_rl.cli.report import runs_in
 from support.command import run_command
 
 MINI = [
@@ -150,6 +152,20 @@ def test_eval_and_report_of_a_run(
     )
     assert code == 0, text
     assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_a_report_on_a_demo_has_all_its_runs(
+    demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs_in(demo_folder) == [demo_folder / "train", *sorted(demo_folder.glob("train-*"))]
+    copy = tmp_path / "demo"
+    for name in ("train", "train-gigpo"):
+        shutil.copytree(demo_folder / "train", copy / name)
+    assert runs_in(copy) == [copy / "train", copy / "train-gigpo"]
+    assert runs_in(copy / "train") == [copy / "train"]
+    code, text = run(capsys, monkeypatch, "report", str(copy / "train"), str(tmp_path))
+    assert code == 2
+    assert "is no run: it holds none of config.yaml, metrics.jsonl and eval" in " ".join(text.split())
 
 
 def test_watching_the_agent_and_the_expert(

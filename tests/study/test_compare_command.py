@@ -124,6 +124,11 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "train.group_size=4")
     assert code == 2
     assert "out holds another study" in text
+    written = (out / "study.json").read_bytes()
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "--env-steps", "19")
+    assert code == 2
+    assert "env_steps: 20 there, 19 now" in text
+    assert (out / "study.json").read_bytes() == written
     # Without arguments it is continued; moved, its finished runs are still known.
     out.rename("moved")
     code, text = cli(capsys, monkeypatch, "-o", "moved", "--only", "final")

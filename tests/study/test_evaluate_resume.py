@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from repro_rl.config import RunConfig, load_config
-from repro_rl.errors import DataError, PreflightError
+from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.sessions import CachedSession
@@ -169,3 +169,16 @@ def test_an_episode_keeps_all_that_an_evaluation_counts(warm: Any) -> None:
     again = [restored(json.loads(json.dumps(kept(trajectory)))) for trajectory in played]
     assert [trajectory_record(t, 3) for t in again] == [trajectory_record(t, 3) for t in played]
     assert rollout_metrics(again) == rollout_metrics(played)
+
+
+def test_another_evaluation_is_not_replaced(warm, tmp_path):
+    config = settings(warm)
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False))
+    before = (tmp_path / "eval" / "x.json").read_bytes()
+    for change in ("eval.temperature=0.7", "eval.tasks=5", "eval.rollouts=1", "eval.seed=9"):
+        with pytest.raises(ConfigError, match=r"x\.json holds another evaluation: .*--name, or delete"):
+            evaluate(settings(warm, change), warm.model, EvalRequest("x", out=tmp_path, judge=False))
+    assert (tmp_path / "eval" / "x.json").read_bytes() == before
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path))  # the same tasks, now with reflections
+    assert json.loads((tmp_path / "eval" / "x.json").read_text())["progress"]["retrospective"]
+    evaluate(settings(warm, "eval.tasks=5"), warm.model, EvalRequest("y", out=tmp_path, judge=False))

@@ -42,10 +42,12 @@ def demo(
 ) -> None:
     """The whole method on one environment: demonstrations, warmup, RePro-PO, evaluation, report."""
     from repro_rl.report import build_report
+    from repro_rl.run.folder_kind import check_kind
 
     methods = [method, *(others or [])]
     if len(set(methods)) < len(methods):
         raise ConfigError(f"Methods {', '.join(methods)}: one is named twice; name each once.")
+    check_kind(out, "demo")
     configs = [read_config(source, overrides, ("method.name", name)) for name in methods]
     _check(configs[0])
     folder = make_demos(configs[0], out / "demos")

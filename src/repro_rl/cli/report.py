@@ -40,17 +40,27 @@ def report(
             )
         write_study_pages(studies[0])
         return
-    folders = [run_in(path) for path in runs]
+    folders = [run for path in runs for run in runs_in(path)]
     page = build_report(folders, out)
     show_evaluations(folders)
     say(f"Report: {page}")
 
 
-def run_in(path: Path) -> Path:
-    """A run folder, or the training run in a folder that 'repro-rl demo' made."""
+def runs_in(path: Path) -> list[Path]:
+    """A run folder by itself; of a folder that 'repro-rl demo' made, its training runs, the first one first.
+
+    Raises ConfigError for a folder without anything to report on.
+    """
     trained = path / "train"
     is_run = any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "eval"))
-    return trained if not is_run and (trained / "config.yaml").is_file() else path
+    if not is_run and (trained / "config.yaml").is_file():
+        return [trained, *sorted(file.parent for file in path.glob("train-*/config.yaml"))]
+    if not is_run:
+        raise ConfigError(
+            f"{path} is no run: it holds none of config.yaml, metrics.jsonl and eval. Give a folder that "
+            "'repro-rl train', 'warmup', 'eval', 'demo' or 'compare' wrote."
+        )
+    return [path]
 
 
 def show_evaluations(runs: Sequence[Path]) -> None:

@@ -53,7 +53,9 @@ def make_demos(config: RunConfig, out: Path) -> Path:
     """
     from repro_rl.demos import ANNOTATORS, BatchAnnotator
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
+    from repro_rl.run.folder_kind import check_kind
 
+    check_kind(out, "demonstrations")
     section = config.demos
     annotator = ANNOTATORS.get(section.annotator)
     batch = annotator if isinstance(annotator, BatchAnnotator) else None

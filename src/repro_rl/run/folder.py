@@ -34,6 +34,7 @@ from repro_rl.files import (
     write_text,
 )
 from repro_rl.interrupts import deferred
+from repro_rl.run.folder_kind import KIND, Kind, check_kind
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
@@ -44,9 +45,10 @@ PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", 
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
 
-def manifest(config: RunConfig, **more: Any) -> dict[str, Any]:
+def manifest(config: RunConfig, kind: Kind, **more: Any) -> dict[str, Any]:
     """What is needed to say where a number came from. No host name, no user, no paths."""
     return {
+        KIND: kind,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "method": config.method.name,
@@ -94,21 +96,23 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
+def open_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind: Kind = "training") -> bool:
     """``check_run``, then ``begin_run``, where work begins at once. Returns what ``check_run`` does."""
-    continues = check_run(folder, config, free)
+    continues = check_run(folder, config, free, kind)
     begin_run(folder, config, continues)
     return continues
 
 
-def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = ()) -> bool:
+def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind: Kind = "training") -> bool:
     """Whether ``folder`` already holds a run of the same settings, which then continues. Writes nothing.
 
     Settings bind once work was done in the folder: a start that failed leaves it free for others. ``free``
     names dotted settings and sections that may differ on a continuation: they decide when to stop, or belong
     to other commands. The section ``api`` always may: no training asks a server.
-    Raises ConfigError naming the settings that differ otherwise.
+    Raises ConfigError naming the settings that differ otherwise, and for a folder that holds something else
+    than ``kind``.
     """
+    check_kind(folder, kind)
     path = folder / "config.yaml"
     if not path.exists():
         if any(_is_filled(folder / name) for name in ("metrics.jsonl", "checkpoints")):

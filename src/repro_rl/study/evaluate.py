@@ -26,6 +26,7 @@ from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
+from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
 from repro_rl.study.task_types import success_by_type
@@ -81,11 +82,37 @@ def evaluate(
     panel = setup.eval_panel()
     with ExitStack() as stack:
         if request.out is not None:
+            check_free(Path(request.out), request.name, config, panel)
             writing = partial(_writing, Path(request.out), request.name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
         return _evaluate(setup, model, policy, panel, request, hooks)
+
+
+def check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
+    """A result is replaced by one on the same tasks with the same sampling alone.
+
+    Raises ConfigError where ``out`` has another evaluation of this name, DataError where it is broken.
+    """
+    path = out / "eval" / f"{name}.json"
+    if not path.exists():
+        return
+    old, new = read_evaluation(path), _settings_of(config, panel)
+    keys = ("digest", "rollouts_per_task", "temperature", "seed")
+    if any(key in old and old[key] != new[key] for key in keys):
+        raise ConfigError(
+            f"{path} holds another evaluation: {_sampled(old)}; this one is {_sampled(new)}. Give this one a "
+            "name with --name, or delete that file."
+        )
+
+
+def _sampled(result: dict[str, Any]) -> str:
+    """On what an evaluation was played, in words."""
+    return (
+        f"{result.get('panel')}@{result['digest']}, temperature {result.get('temperature')}, "
+        f"{result.get('rollouts_per_task')} rollouts a task, seed {result.get('seed')}"
+    )
 
 
 @contextmanager
@@ -236,6 +263,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     config = setup.config
     content = manifest(
         config,
+        "evaluation",
         agent=str(model),
         panels={panel.split: panel.manifest()},
         environment=setup.pool.first.describe(),

@@ -21,6 +21,7 @@ from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temp
 from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
 from repro_rl.run.folder import flatten, git_revision, has_work as run_has_work, versions
+from repro_rl.run.folder_kind import check_kind
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
@@ -79,6 +80,7 @@ def check_same(out: Path, study: Study) -> None:
 
     Raises ConfigError naming what differs. Another evaluation is made beside the old one.
     """
+    check_kind(out, "study")
     old = read_study(out)
     if old is None or not has_work(out):
         return
@@ -96,6 +98,9 @@ def check_same(out: Path, study: Study) -> None:
         for arm in now["methods"]
         if arm["name"] in arms and arms[arm["name"]] != arm
     ]
+    budgets = then.get("env_steps"), now["env_steps"]
+    if None not in budgets and budgets[0] > budgets[1]:
+        changed.append(("env_steps", *budgets))
     if changed:
         lines = "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changed)
         raise ConfigError(

@@ -106,7 +106,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
 
     Raises ConfigError when the folder holds other settings or another model.
     """
-    open_run(out, config, free=FREE_ON_CONTINUE)
+    open_run(out, config, FREE_ON_CONTINUE, "pilot")
     earlier = read_manifest(out)
     earlier_agent = earlier.get("agent")
     if earlier_agent is not None and (earlier_agent, earlier.get("weights")) != (agent, weights):
@@ -121,6 +121,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
             out,
             manifest(
                 config,
+                "pilot",
                 agent=agent,
                 weights=weights,
                 panels={panel.split: panel.manifest()},

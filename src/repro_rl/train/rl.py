@@ -31,6 +31,7 @@ from repro_rl.run.checkpoint import (
     save_checkpoint,
 )
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
+from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.host_memory import return_freed_memory
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder, start_model
@@ -118,10 +119,11 @@ class RLRun:
         self.setup, self.out = setup, out
         self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
         self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
+        ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
         start = find_start(setup, out)
         for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config)}):
             self.notify(f"Careful: {line}")
-        continues = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
+        continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
         self.tasks = setup.panel(config.train.split)
         check_tasks(self.tasks.ids, config.train.split)
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
@@ -390,6 +392,7 @@ class RLRun:
         setup = self.setup
         content = manifest(
             setup.config,
+            "training",
             processes=setup.ranks.world,
             panels={"train": self.tasks.manifest(), **setup.validation_manifest()},
             environment=setup.pool.first.describe(),

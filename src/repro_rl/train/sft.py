@@ -126,7 +126,7 @@ class WarmupRun:
         for line in check_panels(config, setup.pool.first.panel, warmup_validates(config)):
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
-        resumed = ranks.on_first(lambda: check_run(out, config, free=FREE_ON_CONTINUE))
+        resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
         ranks.on_first(lambda: begin_run(out, config, resumed))
@@ -384,6 +384,7 @@ class WarmupRun:
         setup, data = self.setup, self.data
         content = manifest(
             setup.config,
+            "warmup",
             processes=setup.ranks.world,
             panels=setup.validation_manifest(),
             environment=setup.pool.first.describe(),

@@ -40,7 +40,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     setup = set_up(config)
-    open_run(out, config, free=FREE_ON_CONTINUE)
+    open_run(out, config, FREE_ON_CONTINUE, "verl")
     panels = {
         "train": setup.panel(config.train.split).manifest(),
         "validation": setup.validation_panel().manifest(),
@@ -48,7 +48,12 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     write_manifest(
         out,
         manifest(
-            config, panels=panels, environment=setup.pool.first.describe(), trainer="verl", verl=recipe.verl
+            config,
+            "verl",
+            panels=panels,
+            environment=setup.pool.first.describe(),
+            trainer="verl",
+            verl=recipe.verl,
         ),
     )
     lines = write_tasks(setup, out / "data")

@@ -1,0 +1,53 @@
+"""What a folder holds, so that no command writes into the folder of another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from repro_rl.errors import ConfigError
+from repro_rl.files import read_json_if_any
+
+Kind = Literal["training", "warmup", "verl", "pilot", "evaluation", "demonstrations", "study", "demo"]
+
+NAMES: dict[Kind, str] = {
+    "training": "a training run",
+    "warmup": "a warmup",
+    "verl": "a run of verl",
+    "pilot": "a pilot study",
+    "evaluation": "evaluations of a model that was not trained here",
+    "demonstrations": "demonstrations",
+    "study": "a study",
+    "demo": "the stages of a demo",
+}
+KIND = "kind"  # in manifest.json
+FILES: tuple[tuple[str, Kind], ...] = (
+    ("study.json", "study"),
+    ("pilot.json", "pilot"),
+    ("demos.json", "demonstrations"),
+)
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """What ``folder`` holds; None for an empty folder, and for what no command of ours has finished.
+
+    Raises DataError for a broken manifest.json.
+    """
+    for name, kind in FILES:
+        if (folder / name).is_file():
+            return kind
+    if (folder / "demos" / "demos.json").is_file() and (folder / "train" / "config.yaml").is_file():
+        return "demo"
+    if not (folder / "config.yaml").is_file():
+        return None
+    manifest = read_json_if_any(folder / "manifest.json")
+    return next((kind for kind in NAMES if kind == manifest.get(KIND)), None)
+
+
+def check_kind(folder: Path, kind: Kind) -> None:
+    """Raises ConfigError where ``folder`` holds something else than ``kind``; nothing is written."""
+    found = kind_of(folder)
+    if found not in (None, kind):
+        raise ConfigError(
+            f"{folder} holds {NAMES[found]}, not {NAMES[kind]}; name another folder with --out."
+        )
