@@ -197,14 +197,16 @@ def success_table(results: list[dict[str, Any]]) -> Table:
 
 
 def gain_sentence(results: Sequence[dict[str, Any]]) -> str:
-    """Held-out success of the first evaluation and of the others, each by name; ``results``: on one panel."""
+    """Held-out success of each evaluation by name, and how many times the first one's the last one's is.
+
+    ``results``: on one panel.
+    """
     before, *others = results
     names = ", ".join(f"{row['success']:.3f} ({row['name']})" for row in others)
     text = f"Held-out success {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
-    top = max(others, key=lambda row: float(row["success"]))
     if before["success"]:
-        return f"{text}: {top['success'] / before['success']:.1f} times the {before['name']}'s."
-    if top["success"]:
+        return f"{text}: {others[-1]['success'] / before['success']:.1f} times the {before['name']}'s."
+    if any(row["success"] for row in others):
         return f"{text}: the {before['name']} won nothing, so there is no factor."
     return f"{text}: no task was won, before or after."
 
