@@ -197,10 +197,10 @@ def test_changes_without_a_name_are_to_the_study_in_the_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = load_study(None, methods=["grpo"], seeds=[0], env_steps=1000, set=["train.groups=2"])
+    study = load_study(None, methods=["grpo"], seeds=[0], env_steps=1000, set=["train.group_size=4"])
     write_study(Path("held"), study, [], parallel=1)
     code, text = cli(capsys, monkeypatch, "-o", "held", "--seeds", "0-1", "train.lr=3e-4", "--dry-run")
     assert code == 0, text
     assert re.findall(r"^# (run-.*)$", text, re.MULTILINE) == ["run-grpo-seed0", "run-grpo-seed1"]
-    assert text.count("train.groups=2 train.lr=3e-4") >= 2
+    assert text.count("train.group_size=4 train.lr=3e-4") >= 2
     assert "train.env_steps=1000" in text
