@@ -48,6 +48,8 @@ def test_numbers_and_ranges_of_seeds() -> None:
     for text in ("", "a", "1-", "-1", "0--4"):
         with pytest.raises(ConfigError, match="give numbers such as"):
             parse_seeds(text)
+    with pytest.raises(ConfigError, match="4-1 has no seeds; .* such as 1-4"):
+        parse_seeds("0,4-1")
 
 
 def test_jobs_without_a_terminal_are_a_line_each(
