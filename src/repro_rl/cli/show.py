@@ -37,6 +37,11 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """One plain line on stderr, beside what a command is asked for."""
+    error_console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def tell(text: str) -> None:
     """Text for reading: on a terminal broken between words, elsewhere in its own lines."""
     console.print(Text(visible(text)), soft_wrap=not console.is_terminal)
@@ -150,7 +155,7 @@ def allowed(question: str) -> bool:
     alone = rank_and_world()[1] == 1
     if not (alone and sys.stdin.isatty() and error_console.is_terminal):
         return False
-    error_console.print(question, highlight=False, markup=False, soft_wrap=True)
+    warn(question)
     error_console.print("Use these settings this once? [y/N] ", end="", highlight=False, markup=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

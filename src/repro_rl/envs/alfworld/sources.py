@@ -76,6 +76,8 @@ class GameFolder:
     """Game files: ``<split>/<task folder>/<trial folder>/game.tw-pddl``; the folders name the task."""
 
     def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise DataError("is no folder" if folder.exists() else "does not exist", file=folder)
         inner = folder / "json_2.1.1"
         self._folder = inner if inner.is_dir() else folder
         if not any((self._folder / split).is_dir() for split in SPLITS):
@@ -96,6 +98,18 @@ class GameFolder:
     def splits(self) -> tuple[str, ...]:
         """The splits that the folder has."""
         return tuple(split for split in SPLITS if (self._folder / split).is_dir())
+
+    def unfinished(self) -> dict[str, tuple[int, int]]:
+        """Splits that 'data alfworld generate' has not filled: how many games are there, of how many.
+
+        Raises DataError for a broken manifest.
+        """
+        content = {} if self.manifest is None else read_json(self.manifest)
+        if not isinstance(content.get("games"), int) or "held_out" in content:
+            return {}
+        sizes = split_sizes(content["games"]).items()
+        counts = {split: (len(list(self._files(split))), size) for split, size in sizes}
+        return {split: (there, size) for split, (there, size) in counts.items() if there < size}
 
     def survey(self, split: str) -> Survey:
         """Count a split's games. Raises DataError on a broken file."""
