@@ -95,7 +95,7 @@ def test_runs_on_different_tasks_are_not_compared(tmp_path):
     ("env_steps", "steps", "words"),
     [
         (None, (3342, 4390), "from 3,342 to 4,390 environment steps a run. Set env_steps in the study."),
-        (3000, (3342, 4390), "env_steps=3,000 and then finished its last iteration"),
+        (3000, (3342, 4390), "env_steps=3,000 and then finished its last"),
         (4000, (3342, 4390), "Not every run has reached the study's env_steps=4,000."),
         (3000, (4000, 4390), None),
     ],

@@ -125,8 +125,8 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds {text!r}: give numbers such as 0,1,2 or 0-4.")
         if int(last or first) < int(first):
             raise ConfigError(
-                f"--seeds {text!r}: {part.strip()} has no seeds; a range goes from its first to its last seed, "
-                f"such as {last}-{first}."
+                f"--seeds {text!r}: {part.strip()} has no seeds; a range goes from the smaller one to the "
+                f"larger one, {last}-{first}."
             )
         seeds += range(int(first), int(last or first) + 1)
     return seeds

@@ -104,8 +104,8 @@ def read_named(
     unknown name.
     """
     if not is_yaml_file(name) and name not in names:
-        file = f"{name}.yaml" if Path(f"{name}.yaml").is_file() else ""
-        hint = f"To use the file {file}, give its whole name." if file else "A file must end in .yaml."
+        there = Path(f"{name}.yaml").is_file()
+        hint = f"To use the file {name}.yaml, give its whole name." if there else "A file must end in .yaml."
         raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. {hint}")
     if is_yaml_file(name) and not Path(name).exists():
         raise ConfigError(f"No {'config' if kind == 'recipe' else kind} file at {name}.")

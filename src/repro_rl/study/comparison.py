@@ -245,8 +245,8 @@ def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
     ends = [end for row in arms for end in row["success"]["t"] or ()]
     if ends and (min(ends) < 0 or max(ends) > 1):
         notes.append(
-            "A t-interval of a success rate goes below 0 or above 1, which no rate does: with so few seeds it "
-            "says only that the rate is not known well."
+            "A t-interval of a success rate goes below 0 or above 1, which no rate does: with so few seeds "
+            "it says only that the rate is not known well."
         )
     seeds = max((len(row["seeds"]) for row in arms), default=0)
     if seeds < 6:
@@ -275,8 +275,8 @@ def _budget_note(spent: Sequence[dict[str, float]], env_steps: int | None) -> st
     if min(steps["low"] for steps in spent) < env_steps:
         return f"{text}Not every run has reached the study's env_steps={env_steps:,}."
     return (
-        f"{text}Each run has reached the study's env_steps={env_steps:,} and then finished its last iteration, "
-        "which takes more steps where episodes are longer; more env_steps make the difference smaller."
+        f"{text}Each run has reached the study's env_steps={env_steps:,} and then finished its last "
+        "iteration, which takes more steps where episodes are longer; with a larger budget they differ less."
     )
 
 
