@@ -20,6 +20,7 @@ from repro_rl.files import cache_root, read_json, write_json
 
 SPLIT_ALIASES = {"validation": "valid_seen", "test": "valid_unseen"}
 FILE = "game.tw-pddl"
+ADVICE = "name the folder that alfworld-download or 'repro-rl data alfworld generate' filled"
 MANIFEST = "households.json"  # beside the split folders of generated games (export.py)
 GENERATED = "generated households"
 GENERATED_ENV = "alfworld-generated"  # environment name in the panels of such games
@@ -77,14 +78,12 @@ class GameFolder:
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise DataError("is no folder" if folder.exists() else "does not exist", file=folder)
+            wrong = "is no folder" if folder.exists() else "does not exist"
+            raise DataError(f"{wrong}; {ADVICE}", file=folder)
         inner = folder / "json_2.1.1"
         self._folder = inner if inner.is_dir() else folder
         if not any((self._folder / split).is_dir() for split in SPLITS):
-            raise DataError(
-                f"holds none of {', '.join(SPLITS)}; name the folder that alfworld-download filled",
-                file=folder,
-            )
+            raise DataError(f"holds none of {', '.join(SPLITS)}; {ADVICE}", file=folder)
         self._panels: dict[str, TaskPanel] = {}
         manifest = self._folder / MANIFEST
         self.manifest = manifest if manifest.is_file() else None  # of generated games
