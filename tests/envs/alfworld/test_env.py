@@ -167,7 +167,7 @@ def test_broken_and_missing_files(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder; name"):
         repro_rl.make("alfworld", data=str(path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds none of train, .*; name the folder that alfworld-download"):
+    with pytest.raises(DataError, match=r"holds none of train, .*; name the folder that alfworld-download"):
         repro_rl.make("alfworld", data=str(tmp_path / "empty"))
     with pytest.raises(ConfigError, match="plays files only"):
         house(engine="textworld")
