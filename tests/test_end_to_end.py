@@ -376,8 +376,13 @@ def test_what_would_fail_later_fails_at_once(warm, tmp_path):
 def test_env_steps_end_a_run(warm, tmp_path):
     settings = [*warm.settings, *SMALL_RUN, f"train.init={warm.model}", "train.eval_every=0"]
     settings.append("train.env_steps=1")
-    run = run_training(load_config(None, settings), tmp_path)
+    texts: list[str] = []
+    run = run_training(load_config(None, settings), tmp_path, on_text=texts.append)
     assert run.iteration == 1
+    ended = f"Ended after iteration 1 of 6: train.env_steps=1 is reached ({run.env_steps} steps were played)."
+    assert texts[-1] == ended
+    run_training(load_config(None, settings), tmp_path, on_text=texts.append)
+    assert texts.count(ended) == 1  # a repeated call does nothing
     assert list((tmp_path / "checkpoints").iterdir()) == [tmp_path / "checkpoints" / "00001"]
     with gzip.open(next((tmp_path / "trajectories").iterdir())) as handle:
         assert len(handle.readlines()) == 64

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import repro_rl
+from repro_rl.envs.alfworld import export
 from support.command import run_command
 
 
@@ -32,3 +33,36 @@ def test_the_command_writes_and_shows(
     assert run_command(capsys, monkeypatch, "data", "alfworld", "info")[0] == 2
     monkeypatch.setenv("ALFWORLD_DATA", out)
     assert run_command(capsys, monkeypatch, "data", "alfworld", "info") == (0, text)
+
+
+def test_an_interrupted_folder_and_an_empty_split_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "split_sizes", lambda games: {"train": 24})  # as if it was interrupted then
+        export.write_tree(Path("games"), 100)
+    command = ("data", "alfworld", "hold-out", "games", "--test", "0.4", "--validation", "0.01")
+    code, text = run_command(capsys, monkeypatch, *command, "-o", "parts")
+    assert code == 0, text
+    assert "Careful: games is not complete: train has 24 of 100 games." in text
+    assert "valid_seen has" not in text  # it plays no part here
+    assert ", valid_seen 0, train " in text
+    assert "valid_seen got no game: no task type has enough for a share of 0.01." in text
+    assert "valid_unseen got no game" not in text
+    code, text = run_command(capsys, monkeypatch, "data", "alfworld", "info", "games")
+    assert "train has 24 of 100 games, valid_seen has 0 of 25 games" in text
+    assert "Careful" not in run_command(capsys, monkeypatch, "data", "alfworld", "info", "parts")[1]
+
+
+@pytest.mark.parametrize("words", [("hold-out", "missing", "-o", "parts"), ("info", "missing")])
+def test_a_missing_folder_is_said_to_be_missing(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = run_command(capsys, monkeypatch, "data", "alfworld", *words)
+    assert (code, "file missing: does not exist" in text) == (2, True), text
+    assert not Path("parts").exists()

@@ -147,6 +147,19 @@ def test_conditions_that_a_tiny_model_was_not_taught_are_named(
     assert len(headline(data)) == 1
 
 
+def test_what_an_api_model_lacks_is_said_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "pilot"
+    settings = ["-c", "sokoban-qwen3", "--model", "api:m", "-o", str(out), f"api.cache={tmp_path / 'cache'}"]
+    code, printed = pilot(capsys, monkeypatch, *settings)
+    assert (code, "api.base_url is ''" in printed) == (2, True), printed
+    settings += ["api.base_url=http://localhost:1/v1", "prompt.style=compact"]
+    code, printed = pilot(capsys, monkeypatch, *settings)
+    assert (code, "cannot read the compact prompts" in printed) == (2, True), printed
+    assert not out.exists()
+
+
 def test_an_api_model_plays_all_conditions_in_full_style(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,7 +130,7 @@ WORDS = {
     "doctor": ("no-env",),
     "play": ("no-env",),
     "demo": (),
-    "compare": (),
+    "compare": ("-m", "repro"),
     "pilot": (),
     "plan": (),
     "progress": ("no-run",),

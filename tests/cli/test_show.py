@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from repro_rl.cli.demo import study_command
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds
 from repro_rl.cli.show import bar, console, gain_sentence, tell, visible
@@ -44,9 +45,11 @@ def test_a_bar_without_a_terminal_leaves_one_line(capsys: pytest.CaptureFixture[
 
 def test_numbers_and_ranges_of_seeds() -> None:
     assert parse_seeds("0, 3-5,1") == [0, 3, 4, 5, 1]
-    for text in ("", "a", "1-", "-1"):
+    for text in ("", "a", "1-", "-1", "0--4"):
         with pytest.raises(ConfigError, match="give numbers such as"):
             parse_seeds(text)
+    with pytest.raises(ConfigError, match=r"4-1 has no seeds; .*, 1-4\."):
+        parse_seeds("0,4-1")
 
 
 def test_jobs_without_a_terminal_are_a_line_each(
@@ -79,7 +82,7 @@ def evaluation(name: str, success: float) -> dict[str, Any]:
     [
         (
             (0.2, 0.6, 0.5),
-            "→ 0.600 (best), 0.500 (last) on p[10]@0: 3.0 times the warm-start's.",
+            "→ 0.600 (best), 0.500 (last) on p[10]@0: 2.5 times the warm-start's.",
         ),
         (
             (0.0, 0.1, 0.0),
@@ -94,3 +97,22 @@ def test_a_gain_is_said_by_name_and_never_as_infinite(values: tuple[float, ...],
     sentence = gain_sentence(results)
     assert sentence.startswith(f"Held-out success {values[0]:.3f} (warm-start)")
     assert sentence.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "words"),
+    [
+        (None, [], "-m repro -m gigpo --seeds 0-4"),
+        ("sokoban-tiny", ["seed=1", "train.iterations=2"], "-m repro -m gigpo --seeds 0-4"),
+        ("alfworld-tiny", [], "-c alfworld-tiny -m repro -m gigpo --seeds 0-4"),
+        (
+            "my own.yaml",
+            ["plugins=[mine, yours]", "env.name=maze"],
+            '-c "my own.yaml" -m repro -m gigpo --seeds 0-4 "plugins=[mine, yours]" env.name=maze',
+        ),
+    ],
+)
+def test_the_demo_names_the_study_of_its_own_environment(
+    source: str | None, overrides: list[str], words: str
+) -> None:
+    assert study_command(source, ["repro", "gigpo"], overrides) == f"repro-rl compare {words}"

@@ -25,6 +25,9 @@ from repro_rl.errors import ConfigError
     ("override", "message"),
     [
         ("trian.lr=1", r"Unknown setting 'trian'; did you mean 'train'"),
+        ("lr=1", r"Unknown setting 'lr'; did you mean 'train\.lr' or 'warmup\.lr'\? Known: alarms, api"),
+        ("env.lr=1", r"Unknown setting 'env\.lr'; did you mean 'train\.lr' or 'warmup\.lr'\? Known: name"),
+        ("train.seed=1", r"Unknown setting 'train\.seed'; did you mean 'eval\.seed' or 'seed'\?"),
         ("train.lrr=1", r"Unknown setting 'train\.lrr'; did you mean 'lr'"),
         ("train.kl.coeff=1", r"Unknown setting 'train\.kl\.coeff'; did you mean 'coef'"),
         ("policy.tiny.hiden=1", r"Unknown setting 'policy\.tiny\.hiden'; did you mean 'hidden'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import yaml
 
 from repro_rl.study import runner
+from repro_rl.study.definition import load_study
+from repro_rl.study.folder import write_study
 from support.command import run_command
 from support.forked import Forked
 
@@ -164,3 +167,45 @@ def test_a_dry_run_finds_what_a_run_would(
     if status == 0:  # the output can be kept as a script
         lines = [line for line in text.splitlines() if line]
         assert all(line.startswith(("# ", "OMP_NUM_THREADS=1 repro-rl ")) for line in lines), text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no study in runs/study; name one"),
+        (["-o", "empty", "--seeds", "0-2"], "no study in empty; name one"),
+        (["-o", "empty", "--only", "table"], "no study in empty; name one"),
+        (["one", "two"], "repro-rl report one two"),
+        (["one"], "repro-rl report one"),
+        (["held"], "held is the folder of a study; to continue it, give -o held"),
+        (["a.yaml", "b.yaml"], "One study at a time, not a.yaml, b.yaml"),
+    ],
+)
+def test_a_command_that_names_no_study_starts_none(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "held"):
+        Path(name).mkdir()
+    Path("held/study.json").write_text("{}")
+    code, text = cli(capsys, monkeypatch, *words)
+    assert (code, message in " ".join(text.split())) == (2, True), text
+    assert not Path("runs").exists()
+    assert not Path("empty").exists()
+
+
+def test_changes_without_a_name_are_to_the_study_in_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = load_study(None, methods=["grpo"], seeds=[0], env_steps=1000, set=["train.group_size=4"])
+    write_study(Path("held"), study, [], parallel=1)
+    code, text = cli(capsys, monkeypatch, "-o", "held", "--seeds", "0-1", "train.lr=3e-4", "--dry-run")
+    assert code == 0, text
+    assert re.findall(r"^# (run-.*)$", text, re.MULTILINE) == ["run-grpo-seed0", "run-grpo-seed1"]
+    assert text.count("train.group_size=4 train.lr=3e-4") >= 2
+    assert "train.env_steps=1000" in text

@@ -47,6 +47,7 @@ def test_tables_by_hand(tmp_path):
     assert pair["crossed"][0] <= pair["mean"] <= pair["crossed"][1]
     assert (last["other"], last["seeds"], last["t"], last["p"]) == ("warmup-only", [0], None, None)
     assert any("warmup-only: no result for seed 1, 2" in note for note in block["notes"])
+    assert any("goes below 0 or above 1" in note for note in block["notes"])  # .75 + .62
 
     text = as_markdown(data)
     assert "| repro − gigpo | 3 | +0.333 |" in text
@@ -88,3 +89,25 @@ def test_runs_on_different_tasks_are_not_compared(tmp_path):
     write_result(tmp_path, "gigpo", 0, (1, 0), digest="d2")
     with pytest.raises(DataError, match=r"digest 'd1'.*'d2'"):
         compare(study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "steps", "words"),
+    [
+        (None, (3342, 4390), "from 3,342 to 4,390 environment steps a run. Set env_steps in the study."),
+        (3000, (3342, 4390), "env_steps=3,000 and then finished its last"),
+        (4000, (3342, 4390), "Not every run has reached the study's env_steps=4,000."),
+        (3000, (4000, 4390), None),
+    ],
+)
+def test_the_note_on_budgets_names_the_cause(env_steps, steps, words, tmp_path):
+    study = load_study(None, methods=["repro", "gigpo"], seeds=[0, 1], env_steps=env_steps)
+    for arm, spent in zip(("repro", "gigpo"), steps, strict=True):
+        for seed in (0, 1):
+            write_result(tmp_path, arm, seed, (1, 0))
+            write_curve(tmp_path, arm, seed, [(spent, 60.0, 0.5)])
+    (block,) = compare(study, tmp_path)["evaluations"]
+    found = [note for note in block["notes"] if "budgets differ" in note]
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
+    assert not any("goes below 0" in note for note in block["notes"])  # all runs won half

@@ -56,11 +56,15 @@ def test_a_study_changes_the_keys_of_its_base(tmp_path):
 
 def test_mistakes_in_a_base_are_named(tmp_path):
     (tmp_path / "a.yaml").write_text("base: b.yaml\n")
-    with pytest.raises(ConfigError, match=r"a\.yaml: base: No config file at .*b\.yaml"):
+    with pytest.raises(ConfigError, match=r"a\.yaml: base: No study file at .*b\.yaml"):
         load_study(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("base: a.yaml\n")
     with pytest.raises(ConfigError, match=r"a\.yaml -> .*b\.yaml -> .*a\.yaml is circular"):
         load_study(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("base: b\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: base: Unknown study 'b'.*write base: b\.yaml"):
+        load_study(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
     (tmp_path / "b.yaml").write_text("base: credit-zo\n")
     with pytest.raises(ConfigError, match=r"Unknown study 'credit-zo'.*credit-zoo"):
         load_study(tmp_path / "a.yaml")
@@ -112,8 +116,12 @@ def test_mistakes_in_a_study_are_named(changes, needles):
         assert needle in str(error.value)
 
 
-def test_an_unknown_study_is_named(tmp_path):
+def test_an_unknown_study_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("methods: [repro]\n")
+    with pytest.raises(ConfigError, match=r"To use the file mine\.yaml, give its whole name"):
+        load_study("mine")
     with pytest.raises(ConfigError, match="did you mean 'sokoban'"):
         load_study("sokobann")
-    with pytest.raises(ConfigError, match="No config file"):
+    with pytest.raises(ConfigError, match="No study file"):
         load_study(str(tmp_path / "none.yaml"))

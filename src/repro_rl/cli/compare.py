@@ -85,7 +85,7 @@ def compare(
         "env_steps": env_steps,
         "set": settings,
     }
-    if not words and not any(changes.values()):
+    if not names and _continues(changes):
         out = go_to_base(out)
     study = _study(names, changes, out)
     if not sweep:
@@ -149,24 +149,52 @@ def _run_stages(
 
 
 def _study(names: Sequence[str], changes: dict[str, Any], out: Path) -> Study:
-    """The study that the command line means; without any, the one that the folder holds.
+    """The study that the command line means; without a name, recipe or arms the one that the folder holds.
 
-    ``changes``: what replaces the study's own; None or empty leaves it. Raises ConfigError for several names.
+    ``changes``: what replaces the study's own; None or empty leaves it. Raises ConfigError for several names,
+    for folders, and where nothing says which study is meant.
     """
-    from repro_rl.study.definition import load_study, study_of
+    from repro_rl.study.definition import load_study, studies, study_of
     from repro_rl.study.folder import check_own, read_study
 
-    if len(names) > 1:
-        raise ConfigError(f"One study at a time, not {', '.join(names)}; settings are SECTION.KEY=VALUE.")
+    _check_names(names)
     present = read_study(out)
     if names:
         return load_study(names[0], **changes)
-    if present is not None and not any(changes.values()):
-        check_own(out, present, allowed)
+    if not _continues(changes):
+        return load_study(None, **{**changes, "methods": changes.get("methods") or DEFAULT_METHODS})
+    if present is None:
+        raise ConfigError(
+            f"There is no study in {out}; name one (a file, or shipped: {', '.join(studies())}), or give -c "
+            "and -m."
+        )
+    check_own(out, present, allowed)
+    if not any(changes.values()):
         return study_of(present["study"])
-    if not changes.get("methods"):
-        changes = {**changes, "methods": DEFAULT_METHODS}
-    return load_study(None, **changes)
+    settings = [*present["study"].get("set", []), *changes.get("set", [])]
+    given = {key: value for key, value in changes.items() if value}
+    return load_study(None, **{**present["study"], **given, "set": settings})
+
+
+def _continues(changes: dict[str, Any]) -> bool:
+    """Whether a command line that names no study means the one in its folder."""
+    return not (changes.get("recipe") or changes.get("methods"))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raises ConfigError for more than one study, and for folders, saying which command takes those."""
+    from repro_rl.study.definition import studies
+
+    folders = [name for name in names if Path(name).is_dir() and name not in studies()]
+    if folders and (Path(folders[0]) / "study.json").exists():
+        raise ConfigError(f"{folders[0]} is the folder of a study; to continue it, give -o {folders[0]}.")
+    if folders:
+        raise ConfigError(
+            f"{', '.join(folders)}: a folder is no study. To put runs beside each other on one page: "
+            f"repro-rl report {' '.join(folders)}"
+        )
+    if len(names) > 1:
+        raise ConfigError(f"One study at a time, not {', '.join(names)}; settings are SECTION.KEY=VALUE.")
 
 
 def _chosen_arms(study: Study, chosen: dict[str, Any]) -> Study | None:

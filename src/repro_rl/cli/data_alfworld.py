@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from repro_rl.cli.show import bar, say
+from repro_rl.cli.show import bar, say, warn
 from repro_rl.errors import ConfigError
 
 alfworld = typer.Typer(
@@ -63,13 +64,18 @@ def hold_out_alfworld(
 
     The choice goes by the games' content: everyone who has these games gets the same.
     """
-    from repro_rl.envs.alfworld.holdout import hold_out
+    from repro_rl.envs.alfworld.holdout import TEST, TRAIN, VALIDATION, hold_out
     from repro_rl.files import only_maker
 
+    _warn_of_unfinished(folder, [TRAIN])
     with only_maker(out, "copy of games"), bar("games") as progress:
         kinds = [name.strip() for name in types.split(",") if name.strip()]
         counts = hold_out(folder, out, test=test, validation=validation, types=kinds, on_done=progress.at)
-    say(", ".join(f"{split} {count}" for split, count in counts.items()))
+    shares = {TEST: test, VALIDATION: validation, TRAIN: 1 - test - validation}
+    say(", ".join(f"{split} {counts.get(split, 0):,}" for split in shares))
+    for split, share in shares.items():
+        if share and split not in counts:
+            say(f"{split} got no game: no task type has enough for a share of {share:g}.")
     say(f"Use them with data={out}, e.g. repro-rl data alfworld info {out}")
 
 
@@ -87,6 +93,7 @@ def info_alfworld(
     if not path:
         raise ConfigError("name a folder with games, or set ALFWORLD_DATA to one")
     tree = GameFolder(Path(path))
+    _warn_of_unfinished(Path(path))
     say(tree.describe())
     for split in tree.splits():
         survey = tree.survey(split)
@@ -95,3 +102,19 @@ def info_alfworld(
             say(f"  {kind:<34}{count:>7,}")
         say(f"  {'not in the panel: unsolvable':<34}{survey.unsolvable:>7,}")
         say(f"  {'not in the panel: movable, sliced':<34}{survey.left_out:>7,}")
+
+
+def _warn_of_unfinished(folder: Path, splits: Container[str] | None = None) -> None:
+    """Say on stderr where 'generate' was interrupted; ``splits``: those that matter (default: all)."""
+    from repro_rl.envs.alfworld.sources import GameFolder
+
+    missing = [
+        f"{split} has {there:,} of {size:,} games"
+        for split, (there, size) in GameFolder(folder).unfinished().items()
+        if splits is None or split in splits
+    ]
+    if missing:
+        warn(
+            f"Careful: {folder} is not complete: {', '.join(missing)}. Repeat the command "
+            "'repro-rl data alfworld generate' that began it."
+        )

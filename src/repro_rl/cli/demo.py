@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,8 @@ from repro_rl.errors import ConfigError, ReproError
 if TYPE_CHECKING:
     from repro_rl.config import RunConfig
 
+DEFAULT_RECIPE = "sokoban-tiny"
+PLAIN = re.compile(r"[\w.,:/=+@%-]+")  # words that no shell changes
 CHECKPOINTS = ("warm-start", "best", "last")  # those evaluated, the first one to compare the last with
 
 
@@ -64,8 +68,26 @@ def demo(
     for name, result in zip(methods, results, strict=True):
         say(f"{gain_sentence(result)} Seed {configs[0].seed}, method {name}.")
     if len(methods) > 1:
-        say(f"One seed says little: 'repro-rl compare -m {' -m '.join(methods)} --seeds 0-4' runs five.")
+        say(f"One seed says little: '{study_command(source, methods, overrides or [])}' runs five.")
     say(f"Open the report: {page}")
+
+
+def study_command(source: str | None, methods: Sequence[str], overrides: Sequence[str]) -> str:
+    """The command that compares ``methods`` over seeds in the demo's environment, as a person types it.
+
+    Of ``overrides`` it has those that say which environment is meant: ``plugins`` and ``env``.
+    """
+    keys = [word.partition("=")[0].strip() for word in overrides]
+    kept = [
+        word
+        for word, key in zip(overrides, keys, strict=True)
+        if key in ("plugins", "env") or key.startswith("env.")
+    ]
+    recipe = [] if source in (None, DEFAULT_RECIPE) else ["-c", str(source)]
+    words = [*recipe, *(word for name in methods for word in ("-m", name)), "--seeds", "0-4", *kept]
+    return (
+        f"repro-rl compare {' '.join(word if PLAIN.fullmatch(word) else json.dumps(word) for word in words)}"
+    )
 
 
 def _check(config: RunConfig) -> None:

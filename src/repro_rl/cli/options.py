@@ -123,5 +123,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise ConfigError(f"--seeds {text!r}: give numbers such as 0,1,2 or 0-4.")
+        if int(last or first) < int(first):
+            raise ConfigError(
+                f"--seeds {text!r}: {part.strip()} has no seeds; a range goes from the smaller one to the "
+                f"larger one, {last}-{first}."
+            )
         seeds += range(int(first), int(last or first) + 1)
     return seeds

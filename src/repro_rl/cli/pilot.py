@@ -75,6 +75,7 @@ def pilot(
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
+    from repro_rl.run.api_model import api_policy
     from repro_rl.run.panels import Use, check_panels, warmup_validates
     from repro_rl.run.setup import build_pool
     from repro_rl.study.pilot import find_conditions, seed_config
@@ -90,6 +91,8 @@ def pilot(
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
     if not warms_up:
         agent, name = _find_agent(model or base.policy.model, checkpoint)
+        if api_model(agent) is not None:
+            api_policy(base.api, base.prompt, agent).close()  # what it lacks is said before anything is made
     run = PilotRun(base, chosen, agent, name, demos_folder, out)
     left_out: dict[str, str] = {}
     remarks: dict[str, None] = {}

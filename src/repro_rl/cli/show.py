@@ -37,6 +37,11 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """One plain line on stderr, beside what a command is asked for."""
+    error_console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def tell(text: str) -> None:
     """Text for reading: on a terminal broken between words, elsewhere in its own lines."""
     console.print(Text(visible(text)), soft_wrap=not console.is_terminal)
@@ -150,7 +155,7 @@ def allowed(question: str) -> bool:
     alone = rank_and_world()[1] == 1
     if not (alone and sys.stdin.isatty() and error_console.is_terminal):
         return False
-    error_console.print(question, highlight=False, markup=False, soft_wrap=True)
+    warn(question)
     error_console.print("Use these settings this once? [y/N] ", end="", highlight=False, markup=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -197,14 +202,16 @@ def success_table(results: list[dict[str, Any]]) -> Table:
 
 
 def gain_sentence(results: Sequence[dict[str, Any]]) -> str:
-    """Held-out success of the first evaluation and of the others, each by name; ``results``: on one panel."""
+    """Held-out success of each evaluation by name, and how many times the first one's the last one's is.
+
+    ``results``: on one panel.
+    """
     before, *others = results
     names = ", ".join(f"{row['success']:.3f} ({row['name']})" for row in others)
     text = f"Held-out success {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
-    top = max(others, key=lambda row: float(row["success"]))
     if before["success"]:
-        return f"{text}: {top['success'] / before['success']:.1f} times the {before['name']}'s."
-    if top["success"]:
+        return f"{text}: {others[-1]['success'] / before['success']:.1f} times the {before['name']}'s."
+    if any(row["success"] for row in others):
         return f"{text}: the {before['name']} won nothing, so there is no factor."
     return f"{text}: no task was won, before or after."
 

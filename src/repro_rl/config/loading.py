@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -189,7 +189,7 @@ def readable(error: ValidationError, root: type[BaseModel]) -> str:
         where = ".".join(path)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown setting {where!r}{did_you_mean(path[-1], section.model_fields)}")
+            lines.append(f"Unknown setting {where!r}{_hint(path[-1], section, root)}")
         elif problem["type"] == "value_error" and isinstance(problem["input"], dict):
             lines.append(message)  # a rule that joins several settings and names them itself
         elif where in SECRET or problem["type"] == "missing":
@@ -197,6 +197,24 @@ def readable(error: ValidationError, root: type[BaseModel]) -> str:
         else:
             lines.append(f"{where}: {message} (got {problem['input']!r})")
     return "\n".join(lines)
+
+
+def _hint(name: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+    """What may have been meant by an unknown ``name`` in ``section``: what is called so elsewhere, if any."""
+    elsewhere = sorted(f"{prefix}{name}" for prefix, other in _sections(root) if name in other.model_fields)
+    if not elsewhere:
+        return did_you_mean(name, section.model_fields)
+    known = ", ".join(sorted(section.model_fields))
+    return f"; did you mean {' or '.join(map(repr, elsewhere))}? Known: {known}"
+
+
+def _sections(root: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """``root`` and every section below it, each with what stands before the names of its settings."""
+    yield prefix, root
+    for name, field in root.model_fields.items():
+        section = section_of(field.annotation)
+        if section is not None:
+            yield from _sections(section, f"{prefix}{name}.")
 
 
 def _locate(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[type[BaseModel], list[str]]:

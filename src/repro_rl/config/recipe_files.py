@@ -46,7 +46,12 @@ def with_bases(
         try:
             data = read_named(name, folder, names, kind)
         except ConfigError as error:
-            raise error if not layers else ConfigError(f"{layers[-1][0]}: base: {error}") from error
+            if not layers:
+                raise
+            above = layers[-1][0]
+            beside = is_yaml_file(above) and Path(above).parent.joinpath(f"{name}.yaml").is_file()
+            hint = f" For the file beside it, write base: {name}.yaml." if beside else ""
+            raise ConfigError(f"{above}: base: {error}{hint}") from error
         base = data.pop("base", None)
         layers.append((name, data))
         if base is None:
@@ -99,9 +104,11 @@ def read_named(
     unknown name.
     """
     if not is_yaml_file(name) and name not in names:
-        raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. A file must end in .yaml.")
+        there = Path(f"{name}.yaml").is_file()
+        hint = f"To use the file {name}.yaml, give its whole name." if there else "A file must end in .yaml."
+        raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. {hint}")
     if is_yaml_file(name) and not Path(name).exists():
-        raise ConfigError(f"No config file at {name}.")
+        raise ConfigError(f"No {'config' if kind == 'recipe' else kind} file at {name}.")
     try:
         if is_yaml_file(name):
             data = load_yaml(Path(name), as_texts=as_texts)

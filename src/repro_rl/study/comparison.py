@@ -240,11 +240,13 @@ def task_differences(both: Sequence[tuple[Result, Result]], metric: str) -> np.n
 def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
     """What limits the reading of the table."""
     notes = [missing_note(row["name"], row["missing"]) for row in arms if row["missing"]]
-    spent = [row["env_steps"]["mean"] for row in arms if row["env_steps"]]
-    if spent and max(spent) > 1.1 * min(spent):
+    if budgets := _budget_note([row["env_steps"] for row in arms if row["env_steps"]], study.env_steps):
+        notes.append(budgets)
+    ends = [end for row in arms for end in row["success"]["t"] or ()]
+    if ends and (min(ends) < 0 or max(ends) > 1):
         notes.append(
-            f"The budgets differ: from {min(spent):,.0f} to {max(spent):,.0f} environment steps a run. "
-            "Set env_steps in the study."
+            "A t-interval of a success rate goes below 0 or above 1, which no rate does: with so few seeds "
+            "it says only that the rate is not known well."
         )
     seeds = max((len(row["seeds"]) for row in arms), default=0)
     if seeds < 6:
@@ -257,6 +259,25 @@ def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
     if study.sweep is None and len(arms) > 1:
         notes.append("Nothing was swept: the recipe's settings may suit some methods better.")
     return notes
+
+
+def _budget_note(spent: Sequence[dict[str, float]], env_steps: int | None) -> str | None:
+    """Why the environment steps of the arms differ; None where they are about the same.
+
+    ``spent``: of each arm, over its runs. ``env_steps``: the study's budget.
+    """
+    means = [steps["mean"] for steps in spent]
+    if not means or max(means) <= 1.1 * min(means):
+        return None
+    text = f"The budgets differ: from {min(means):,.0f} to {max(means):,.0f} environment steps a run. "
+    if env_steps is None:
+        return f"{text}Set env_steps in the study."
+    if min(steps["low"] for steps in spent) < env_steps:
+        return f"{text}Not every run has reached the study's env_steps={env_steps:,}."
+    return (
+        f"{text}Each run has reached the study's env_steps={env_steps:,} and then finished its last "
+        "iteration, which takes more steps where episodes are longer; with a larger budget they differ less."
+    )
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float] | None:

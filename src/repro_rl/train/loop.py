@@ -61,8 +61,15 @@ def _train(run: RLRun, on_row: OnRow | None) -> None:
     """Iterations until the run is done, with alarms, validations and checkpoints between them."""
     if run.row is not None:  # the last command was interrupted before the end of its iteration
         _finish(run, run.row, on_row)
+    begin = run.iteration
     while not run.done():
         _finish(run, run.step(), on_row)
+    train = run.setup.config.train
+    if train.env_steps is not None and begin < run.iteration < train.iterations:
+        run.notify(
+            f"Ended after iteration {run.iteration} of {train.iterations}: "
+            f"train.env_steps={train.env_steps:,} is reached ({run.env_steps:,} steps were played)."
+        )
 
 
 def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:

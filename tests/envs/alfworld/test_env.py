@@ -162,8 +162,13 @@ def test_broken_and_missing_files(tree: Path, tmp_path: Path) -> None:
     for task in ("train/a/b", "../../x", "train/../..", "", "valid_unseen"):
         with pytest.raises(TaskError, match="no game"):
             env.reset(options={"task": task})
-    with pytest.raises(DataError, match="alfworld-download"):
+    with pytest.raises(DataError, match="does not exist; name the folder that alfworld-download"):
         repro_rl.make("alfworld", data=str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match="is no folder; name"):
+        repro_rl.make("alfworld", data=str(path))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds none of train, .*; name the folder that alfworld-download"):
+        repro_rl.make("alfworld", data=str(tmp_path / "empty"))
     with pytest.raises(ConfigError, match="plays files only"):
         house(engine="textworld")
     with pytest.raises(ConfigError, match="did you mean 'textworld'"):

@@ -14,6 +14,7 @@ from repro_rl.errors import ConfigError, DataError, PreflightError, UnknownNameE
 from repro_rl.policy import SamplingSettings
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, play
 from repro_rl.rollout.context import CONTEXTS, ContextLimits, make_context
+from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.episode import completions_of
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.text import PromptBuilder, TextFormat
@@ -63,6 +64,12 @@ def expert(context):
     trajectory = play_expert(env, env.panel("train").ids[0], 0.0, rng)
     annotate_all([trajectory], "oracle", AnnotationContext(env.instructions, rng))
     return trajectory
+
+
+def test_a_demonstration_of_another_environment_is_said_to_be_one(context, expert):
+    foreign = replace(expert, task_id="valid_unseen/pick_and_place_simple-Mug-None-Desk-1/trial_1")
+    with pytest.raises(DataError, match=r"is of another environment, .* Sokoban has no task 'valid_unseen"):
+        next(replayed(context.pool.first, foreign))
 
 
 def test_a_mode_goes_by_its_name(context):

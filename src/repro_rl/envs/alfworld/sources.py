@@ -20,6 +20,7 @@ from repro_rl.files import cache_root, read_json, write_json
 
 SPLIT_ALIASES = {"validation": "valid_seen", "test": "valid_unseen"}
 FILE = "game.tw-pddl"
+ADVICE = "name the folder that alfworld-download or 'repro-rl data alfworld generate' filled"
 MANIFEST = "households.json"  # beside the split folders of generated games (export.py)
 GENERATED = "generated households"
 GENERATED_ENV = "alfworld-generated"  # environment name in the panels of such games
@@ -76,13 +77,13 @@ class GameFolder:
     """Game files: ``<split>/<task folder>/<trial folder>/game.tw-pddl``; the folders name the task."""
 
     def __init__(self, folder: Path):
+        if not folder.is_dir():
+            wrong = "is no folder" if folder.exists() else "does not exist"
+            raise DataError(f"{wrong}; {ADVICE}", file=folder)
         inner = folder / "json_2.1.1"
         self._folder = inner if inner.is_dir() else folder
         if not any((self._folder / split).is_dir() for split in SPLITS):
-            raise DataError(
-                f"holds none of {', '.join(SPLITS)}; name the folder that alfworld-download filled",
-                file=folder,
-            )
+            raise DataError(f"holds none of {', '.join(SPLITS)}; {ADVICE}", file=folder)
         self._panels: dict[str, TaskPanel] = {}
         manifest = self._folder / MANIFEST
         self.manifest = manifest if manifest.is_file() else None  # of generated games
@@ -96,6 +97,18 @@ class GameFolder:
     def splits(self) -> tuple[str, ...]:
         """The splits that the folder has."""
         return tuple(split for split in SPLITS if (self._folder / split).is_dir())
+
+    def unfinished(self) -> dict[str, tuple[int, int]]:
+        """Splits that 'data alfworld generate' has not filled: how many games are there, of how many.
+
+        Raises DataError for a broken manifest.
+        """
+        content = {} if self.manifest is None else read_json(self.manifest)
+        if not isinstance(content.get("games"), int) or "held_out" in content:
+            return {}
+        sizes = split_sizes(content["games"]).items()
+        counts = {split: (len(list(self._files(split))), size) for split, size in sizes}
+        return {split: (there, size) for split, (there, size) in counts.items() if there < size}
 
     def survey(self, split: str) -> Survey:
         """Count a split's games. Raises DataError on a broken file."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import PreflightError
+from repro_rl.errors import DataError, PreflightError, TaskError
 from repro_rl.policy.base import PromptText
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_guide import token_guide
@@ -172,9 +172,19 @@ def first_inputs(env: TextEnv, task: str) -> StepInputs:
 
 
 def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
-    """(StepInputs, Step) of every step, the episode played again for its admissible actions."""
+    """(StepInputs, Step) of every step, the episode played again for its admissible actions.
+
+    Raises DataError for an episode of another environment, or of other settings of it.
+    """
     history: list[tuple[str, str]] = []
-    _, info = env.reset(options={"task": trajectory.task_id})
+    try:
+        _, info = env.reset(options={"task": trajectory.task_id})
+    except TaskError as error:
+        raise DataError(
+            f"a demonstration is of another environment, or of other settings of it: {error} Give "
+            "demonstrations made with the same recipe and the same env settings.",
+            record=trajectory.task_id,
+        ) from error
     for step in trajectory.steps:
         state = (trajectory.goal, step.observation, info["admissible"], step.t)
         yield step_inputs(env, *state, list(history)), step
