@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import DataError
+from repro_rl.errors import ConfigError, DataError
+from repro_rl.files import read_json
 from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
 from repro_rl.rollout.record import numbered_records, write_trajectories
 from repro_rl.types import Advice, Reflection, Status, Step, Trajectory, no_completion
@@ -36,6 +37,23 @@ def load_demos(folder: str | Path) -> tuple[list[Trajectory], list[Trajectory]]:
             raise DataError("no such file; make it with 'repro-rl demos'", file=path)
     experts, labelled = map(read_episodes, paths)
     return experts, labelled
+
+
+def check_environment(folder: Path, name: str) -> None:
+    """Raises ConfigError where ``folder`` holds demonstrations of another environment than ``name``.
+
+    DataError for a broken demos.json. Demonstrations that were made elsewhere have none.
+    """
+    path = folder / "demos.json"
+    if not path.exists():
+        return
+    env = read_json(path, "settings of demonstrations", {"settings": dict})["settings"].get("env")
+    made_for = env.get("name") if isinstance(env, dict) else None
+    if made_for is not None and made_for != name:
+        raise ConfigError(
+            f"{folder} holds demonstrations of {made_for}, not of {name}; name others with --demos, or the "
+            "recipe that they were made with with -c."
+        )
 
 
 def read_episodes(path: Path) -> list[Trajectory]:

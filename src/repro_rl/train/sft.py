@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import RunConfig, TrainSection
-from repro_rl.demos.store import is_labelled, load_demos
+from repro_rl.demos.store import check_environment, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
 from repro_rl.errors import CallbackError, NonFiniteError, PreflightError, RankLostError, TrainingStopped
 from repro_rl.interrupts import deferred
@@ -127,6 +127,7 @@ class WarmupRun:
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))
+        check_environment(demos, config.env.name)
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
         ranks.on_first(lambda: begin_run(out, config, resumed))
