@@ -122,3 +122,17 @@ def test_broken_files_are_named(tmp_path, name):
     (run / name).write_text("[1, 2")
     with pytest.raises(DataError, match=re.escape(name)):
         build_report([run])
+
+
+def test_two_methods_of_one_seed_say_little(tmp_path):
+    runs = [write_run(tmp_path / name, method=name) for name in ("repro", "gigpo")]
+    one = Page(build_report(runs[:1])).source
+    two = Page(build_report(runs)).source
+    caveat = "One seed a method says little: another seed may turn the order round."
+    assert caveat not in one
+    assert two.count(caveat) == 1
+
+
+def test_the_panel_of_the_evaluations_is_among_the_panels(run):
+    cells = "<tr><td>evaluation</td><td><code>sokoban/test[500]@3f9a1c0b7de2</code></td>"
+    assert Page(build_report([run])).source.count(cells) == 1

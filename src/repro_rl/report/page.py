@@ -172,6 +172,13 @@ def _header(run: Run) -> dict[str, Any]:
             (str(name), *(str(panel.get(key, "–")) for key in ("label", "digest", "size")))
             for name, panel in (panels if isinstance(panels, dict) else {}).items()
             if isinstance(panel, dict)
+        ]
+        + [
+            ("evaluation", *panel)
+            for panel in dict.fromkeys(
+                tuple(str(row.get(key, "–")) for key in ("panel", "digest", "tasks"))
+                for row in run.evaluations
+            )
         ],
         "notes": run.notes,
         "config": _dump(run.config),

@@ -187,7 +187,10 @@ def _other_end(run: Run, after: Json) -> Json | None:
 
 
 def seed_means(runs: Sequence[Run]) -> list[str]:
-    """One sentence a method with two seeds or more: mean of the final success with its t interval."""
+    """One sentence a method with two seeds or more: mean of the final success with its t interval.
+
+    And one where methods stand beside each other with one seed each.
+    """
     groups: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
         _, after = before_after(run)
@@ -202,6 +205,11 @@ def seed_means(runs: Sequence[Run]) -> list[str]:
                 f"{method}, {name}, {len(values)} seeds on {panel}: mean success "
                 f"{rate_with_interval(mean.mean, mean.low, mean.high)} (95 % t interval over seeds)"
             )
+    if len({method for method, _, _ in groups}) > 1 and all(len(values) == 1 for values in groups.values()):
+        lines.append(
+            "One seed a method says little: another seed may turn the order round. "
+            "'repro-rl compare' runs several."
+        )
     return lines
 
 
