@@ -79,6 +79,11 @@ def plan(
         tasks=tasks,
         lengths=KnownLengths(completion, reflect_completion),
     )
+    if not (local or gpu):
+        say(
+            f"{config.policy.model} is not on this machine, so planned for GPUs; with policy.model=FOLDER, "
+            "or a GGUF file, this machine is measured."
+        )
     result = make_plan(config, _devices(gpu or [], local), options, say)
     for line in summary_lines(result.run, result.table, config.prompt, config.env.name):
         say(line)

@@ -22,8 +22,8 @@ from repro_rl.run.setup import set_up
 SPECIAL_TOKENS = 3  # of the tiny model's tokenizer
 UNTRAINED = "No train.init: planned with an untrained model, whose episodes are the longest."
 NO_TOKENIZER = (
-    f"No tokenizer at hand: {CHARACTERS} characters are taken for a token. Better: --tokenizer "
-    "FOLDER, made by 'repro-rl data qwen-tokenizer'."
+    f"No tokenizer at hand: {CHARACTERS} characters are taken for a token. Better: --tokenizer FOLDER, the "
+    "model's own, or for a Qwen model one that 'repro-rl data qwen-tokenizer' made."
 )
 
 
