@@ -9,7 +9,7 @@ import difflib
 import importlib.util
 import traceback
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -120,14 +120,15 @@ def require_extra(package: str) -> None:
         raise missing_extra(ModuleNotFoundError(name=package))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], near: Sequence[str] = ()) -> str:
     """Return ``"; did you mean 'x'? Known: a, b, c"`` for an unknown ``name``.
 
-    The nearest name is left out when nothing is near.
+    ``near``: what may be meant, if that is known better than by spelling. The nearest name is left out when
+    nothing is near.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"{hint} Known: {', '.join(names) or 'none'}"
 
 

@@ -184,9 +184,10 @@ def _continues(changes: dict[str, Any]) -> bool:
 def _check_names(names: Sequence[str]) -> None:
     """Raises ConfigError for more than one study, and for folders, saying which command takes those."""
     from repro_rl.study.definition import studies
+    from repro_rl.study.folder import FILE
 
     folders = [name for name in names if Path(name).is_dir() and name not in studies()]
-    if folders and (Path(folders[0]) / "study.json").exists():
+    if folders and (Path(folders[0]) / FILE).exists():
         raise ConfigError(f"{folders[0]} is the folder of a study; to continue it, give -o {folders[0]}.")
     if folders:
         raise ConfigError(

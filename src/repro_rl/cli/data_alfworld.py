@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -65,9 +65,11 @@ def hold_out_alfworld(
     The choice goes by the games' content: everyone who has these games gets the same.
     """
     from repro_rl.envs.alfworld.holdout import TEST, TRAIN, VALIDATION, hold_out
+    from repro_rl.envs.alfworld.sources import GameFolder
     from repro_rl.files import only_maker
 
-    _warn_of_unfinished(folder, [TRAIN])
+    unfinished = GameFolder(folder).unfinished()
+    _warn_of_unfinished(folder, {TRAIN: unfinished[TRAIN]} if TRAIN in unfinished else {})
     with only_maker(out, "copy of games"), bar("games") as progress:
         kinds = [name.strip() for name in types.split(",") if name.strip()]
         counts = hold_out(folder, out, test=test, validation=validation, types=kinds, on_done=progress.at)
@@ -93,7 +95,7 @@ def info_alfworld(
     if not path:
         raise ConfigError("name a folder with games, or set ALFWORLD_DATA to one")
     tree = GameFolder(Path(path))
-    _warn_of_unfinished(Path(path))
+    _warn_of_unfinished(Path(path), tree.unfinished())
     say(tree.describe())
     for split in tree.splits():
         survey = tree.survey(split)
@@ -104,15 +106,9 @@ def info_alfworld(
         say(f"  {'not in the panel: movable, sliced':<34}{survey.left_out:>7,}")
 
 
-def _warn_of_unfinished(folder: Path, splits: Container[str] | None = None) -> None:
-    """Say on stderr where 'generate' was interrupted; ``splits``: those that matter (default: all)."""
-    from repro_rl.envs.alfworld.sources import GameFolder
-
-    missing = [
-        f"{split} has {there:,} of {size:,} games"
-        for split, (there, size) in GameFolder(folder).unfinished().items()
-        if splits is None or split in splits
-    ]
+def _warn_of_unfinished(folder: Path, unfinished: Mapping[str, tuple[int, int]]) -> None:
+    """Say on stderr where 'generate' was interrupted; ``unfinished``: as ``GameFolder`` counts it."""
+    missing = [f"{split} has {there:,} of {size:,} games" for split, (there, size) in unfinished.items()]
     if missing:
         warn(
             f"Careful: {folder} is not complete: {', '.join(missing)}. Repeat the command "

@@ -22,7 +22,6 @@ from repro_rl.errors import ConfigError, ReproError
 if TYPE_CHECKING:
     from repro_rl.config import RunConfig
 
-DEFAULT_RECIPE = "sokoban-tiny"
 PLAIN = re.compile(r"[\w.,:/=+@%-]+")  # words that no shell changes
 CHECKPOINTS = ("warm-start", "best", "last")  # those evaluated, the first one to compare the last with
 
@@ -77,6 +76,8 @@ def study_command(source: str | None, methods: Sequence[str], overrides: Sequenc
 
     Of ``overrides`` it has those that say which environment is meant: ``plugins`` and ``env``.
     """
+    from repro_rl.config.recipe_files import DEFAULT_RECIPE
+
     keys = [word.partition("=")[0].strip() for word in overrides]
     kept = [
         word

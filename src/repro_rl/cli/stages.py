@@ -19,7 +19,6 @@ from repro_rl.errors import ConfigError, PreflightError
 if TYPE_CHECKING:
     from repro_rl.config import DemosSection, EnvSection, RunConfig
 
-DEMOS_FILE = "demos.json"  # in a folder of demonstrations: what made them, and their counts
 UNFINISHED_FILE = "unfinished.jsonl"  # there, while they are collected: the episodes so far
 
 # Metrics beside the progress bars, and how they are called there.
@@ -83,6 +82,7 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], *, rounds: int) 
     from repro_rl.demos import CollectHooks, collect_demos, save_demos
     from repro_rl.demos.collect import summary
     from repro_rl.files import UnfinishedRows, key_of, write_json
+    from repro_rl.files.names import DEMOS_FILE
     from repro_rl.run.setup import build_pool
 
     env, section = build_pool(config.env).first, config.demos
@@ -128,7 +128,7 @@ def _demos_key(
 def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
     from repro_rl.files import read_json
-    from repro_rl.files.names import EXPERT_FILE
+    from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
 
     written = out / DEMOS_FILE
     if not (written.exists() and (out / EXPERT_FILE).exists()):

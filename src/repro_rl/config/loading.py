@@ -202,10 +202,7 @@ def readable(error: ValidationError, root: type[BaseModel]) -> str:
 def _hint(name: str, section: type[BaseModel], root: type[BaseModel]) -> str:
     """What may have been meant by an unknown ``name`` in ``section``: what is called so elsewhere, if any."""
     elsewhere = sorted(f"{prefix}{name}" for prefix, other in _sections(root) if name in other.model_fields)
-    if not elsewhere:
-        return did_you_mean(name, section.model_fields)
-    known = ", ".join(sorted(section.model_fields))
-    return f"; did you mean {' or '.join(map(repr, elsewhere))}? Known: {known}"
+    return did_you_mean(name, section.model_fields, elsewhere)
 
 
 def _sections(root: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:

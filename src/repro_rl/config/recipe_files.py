@@ -14,6 +14,7 @@ from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files import load_yaml
 
 SHIPPED = files("repro_rl").joinpath("recipes")
+DEFAULT_RECIPE = "sokoban-tiny"
 
 
 def read_settings(source: str | Path | None) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown recipe, and circular bases.
     """
     settings: dict[str, Any] = {}
-    for name, data in reversed(with_bases(str(source or "sokoban-tiny"), SHIPPED, recipe_names())):
+    for name, data in reversed(with_bases(str(source or DEFAULT_RECIPE), SHIPPED, recipe_names())):
         texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
         layer = _as_typed(data, texts, env_name(settings))
         if env_name(layer) not in (None, env_name(settings)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import read_json
-from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
+from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE, LABELLED_FILE
 from repro_rl.rollout.record import numbered_records, write_trajectories
 from repro_rl.types import Advice, Reflection, Status, Step, Trajectory, no_completion
 
@@ -39,15 +39,24 @@ def load_demos(folder: str | Path) -> tuple[list[Trajectory], list[Trajectory]]:
     return experts, labelled
 
 
+def made_with(folder: Path) -> dict[str, Any] | None:
+    """The settings that the demonstrations in ``folder`` were made with; None where they were made elsewhere.
+
+    Raises DataError for a broken demos.json.
+    """
+    path = folder / DEMOS_FILE
+    if not path.exists():
+        return None
+    settings: dict[str, Any] = read_json(path, "settings of demonstrations", {"settings": dict})["settings"]
+    return settings
+
+
 def check_environment(folder: Path, name: str) -> None:
     """Raises ConfigError where ``folder`` holds demonstrations of another environment than ``name``.
 
-    DataError for a broken demos.json. Demonstrations that were made elsewhere have none.
+    And what ``made_with`` raises.
     """
-    path = folder / "demos.json"
-    if not path.exists():
-        return
-    env = read_json(path, "settings of demonstrations", {"settings": dict})["settings"].get("env")
+    env = (made_with(folder) or {}).get("env")
     made_for = env.get("name") if isinstance(env, dict) else None
     if made_for is not None and made_for != name:
         raise ConfigError(

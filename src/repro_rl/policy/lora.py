@@ -133,6 +133,7 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
 
 
 def _ready(adapted: Any) -> Any:
+    """``adapted`` with the shorter forward passes of ``adapter_layers``, dropout off."""
     from repro_rl.policy.adapter_layers import shorten
 
     shorten(adapted)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json_if_any
+from repro_rl.files.names import DEMOS_FILE
 
 Kind = Literal["training", "warmup", "verl", "pilot", "evaluation", "demonstrations", "study", "demo"]
 
@@ -24,7 +25,7 @@ KIND = "kind"  # in manifest.json
 FILES: tuple[tuple[str, Kind], ...] = (
     ("study.json", "study"),
     ("pilot.json", "pilot"),
-    ("demos.json", "demonstrations"),
+    (DEMOS_FILE, "demonstrations"),
 )
 
 
@@ -36,7 +37,7 @@ def kind_of(folder: Path) -> Kind | None:
     for name, kind in FILES:
         if (folder / name).is_file():
             return kind
-    if (folder / "demos" / "demos.json").is_file() and (folder / "train" / "config.yaml").is_file():
+    if (folder / "demos" / DEMOS_FILE).is_file() and (folder / "train" / "config.yaml").is_file():
         return "demo"
     if not (folder / "config.yaml").is_file():
         return None

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
-from repro_rl.config.recipe_files import is_yaml_file, merged, with_bases, yaml_names
+from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.values import parse_text
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
@@ -121,7 +121,7 @@ class Sweep(Section):
 class Study(Section):
     """A comparison."""
 
-    recipe: str = "sokoban-tiny"
+    recipe: str = DEFAULT_RECIPE
     methods: list[Arm] = Field(min_length=1)
     seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     env_steps: int | None = Field(

@@ -82,15 +82,16 @@ def evaluate(
     panel = setup.eval_panel()
     with ExitStack() as stack:
         if request.out is not None:
-            check_free(Path(request.out), request.name, config, panel)
-            writing = partial(_writing, Path(request.out), request.name)
+            out, name = Path(request.out), request.name
+            setup.ranks.on_first(lambda: _check_free(out, name, config, panel))
+            writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
         return _evaluate(setup, model, policy, panel, request, hooks)
 
 
-def check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
+def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
     """A result is replaced by one on the same tasks with the same sampling alone.
 
     Raises ConfigError where ``out`` has another evaluation of this name, DataError where it is broken.

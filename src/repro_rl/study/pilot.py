@@ -13,8 +13,9 @@ from typing import Any
 
 from repro_rl.config import EnvSection, RunConfig, WarmupSection
 from repro_rl.demos.incontext import InContextDemos, mode_labels
+from repro_rl.demos.store import made_with
 from repro_rl.errors import ConfigError, DataError, did_you_mean
-from repro_rl.files import read_json
+from repro_rl.files.names import DEMOS_FILE
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.run.folder import manifest, open_run, write_manifest
@@ -132,12 +133,11 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
 
 def check_demos(folder: Path, env: EnvSection) -> None:
     """Demonstrations must be of this environment. Raises ConfigError; DataError for a broken demos.json."""
-    path = folder / "demos.json"
-    if not path.exists():
+    settings = made_with(folder)
+    if settings is None:
         return  # made elsewhere; load_demos checks the rest
-    settings = read_json(path, "settings of demonstrations", {"settings": dict})["settings"]
     if "env" not in settings:
-        raise DataError("no settings of demonstrations ('env' is missing).", file=path)
+        raise DataError("no settings of demonstrations ('env' is missing).", file=folder / DEMOS_FILE)
     made_for = settings["env"]
     if made_for != env.model_dump(mode="json"):
         raise ConfigError(f"{folder} holds demonstrations of {made_for}, not of {env.model_dump()}.")
