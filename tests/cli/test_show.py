@@ -40,7 +40,7 @@ def test_a_bar_without_a_terminal_leaves_one_line(capsys: pytest.CaptureFixture[
         progress.say("a remark")
     with bar("nothing", 4):
         pass
-    assert capsys.readouterr().out == "a remark\ngames: 2/2 in 0 s  first  (ended before 4)\n"
+    assert capsys.readouterr().out == "a remark\ngames: 2/2 in 0 s  first  (at most 4)\n"
 
 
 def test_numbers_and_ranges_of_seeds() -> None:

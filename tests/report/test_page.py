@@ -77,10 +77,25 @@ def test_several_runs_are_compared(run, tmp_path):
     for text in ("3 runs compared", "repro · seed 0", "gigpo · seed 1", "repro · seed 1", "mean over seeds"):
         assert text in page.source
     assert "repro, best, 2 seeds" in page.source
+    assert '<td class="nowrap">2026-07-01 09:12 UTC</td>' in page.source
     assert len({record["run"] for record in json.loads(page.data)}) == 3
     best = json.loads((twin / "eval/best.json").read_text()) | {"panel": "sokoban/test[500]@000000000000"}
     (twin / "eval/best.json").write_text(json.dumps(best))
     assert "2 different panels" in build_report([run, twin], tmp_path / "p.html").read_text()
+
+
+def test_a_line_that_is_alone_among_several_runs_is_named(run, tmp_path):
+    other = write_run(tmp_path / "b", method="gigpo", seed=1, iterations=20, episodes=8)
+    with (other / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"iteration": 21, "mine": 1.0}) + "\n")
+    source = build_report([run, other], tmp_path / "all.html").read_text()
+    card = source[source.index("<h3>mine</h3>") :]
+    card = card[: card.index("</figure>")]
+    assert "gigpo · seed 1" in card
+    assert "repro" not in card
+    alone = build_report([other], tmp_path / "one.html").read_text()
+    card = alone[alone.index("<h3>mine</h3>") :]
+    assert "gigpo · seed 1" not in card[: card.index("</figure>")]
 
 
 def test_hostile_text_stays_text(tmp_path):

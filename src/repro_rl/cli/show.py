@@ -101,7 +101,7 @@ class Bar:
         """The work is done: a count below the total was an upper bound, and is said to be one."""
         task = self._progress.tasks[0]
         if task.total is not None and 0 < task.completed < task.total:
-            note = f"{task.fields['note']}  (ended before {task.total:.0f})".strip()
+            note = f"{task.fields['note']}  (at most {task.total:.0f})".strip()
             self._progress.update(self._task, total=task.completed, note=note)
 
     def print_state(self) -> None:

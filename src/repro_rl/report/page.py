@@ -85,7 +85,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     return fill(
         "report.html.jinja",
         title=_title(runs),
-        built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        built=_moment(datetime.now(UTC).isoformat()),
         script=Markup(script),
         # Only this script may run: injected markup has no effect.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -159,7 +159,7 @@ def _header(run: Run) -> dict[str, Any]:
         ("Iterations", str(len(run.metrics)) if run.metrics else "–"),
         ("Environment steps", f"{steps[-1]:,.0f}" if steps else "–"),
         ("Wall time", _duration(seconds[-1]) if seconds else "–"),
-        ("Started", str(manifest.get("started") or "–")),
+        ("Started", _moment(manifest.get("started"))),
         ("Hardware", _flat(hardware) or "–"),
         ("Revision", _flat(revision)),
         ("Folder", str(run.path)),
@@ -184,6 +184,14 @@ def _header(run: Run) -> dict[str, Any]:
         "config": _dump(run.config),
         "manifest": _dump(manifest),
     }
+
+
+def _moment(written: Any) -> str:
+    """An ISO time to the minute, in UTC; as it is written where it is something else."""
+    try:
+        return datetime.fromisoformat(str(written)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return str(written or "–")
 
 
 def _title(runs: Sequence[Run]) -> str:

@@ -43,8 +43,9 @@ def draw(
     """Draw ``lines``; None when none has a point.
 
     ``size``: width and height in inches. ``legend``: False for none, "always" for one beside a single line
-    too.
+    too. Of several lines it names those that have a point, be it one alone.
     """
+    alone = len(lines) == 1
     lines = [line for line in lines if len(line.y)]
     if not lines:
         return None
@@ -55,7 +56,7 @@ def draw(
     else:
         svg = WITHOUT_MATPLOTLIB
     entries = [line for line in lines if line.label] if legend else []
-    return Figure(title, svg, entries if len(entries) > 1 or legend == "always" else [], note)
+    return Figure(title, svg, [] if alone and legend != "always" else entries, note)
 
 
 def can_draw() -> bool:
