@@ -159,6 +159,7 @@ def test_a_report_on_a_demo_has_all_its_runs(
 ) -> None:
     assert runs_in(demo_folder) == [demo_folder / "train", *sorted(demo_folder.glob("train-*"))]
     copy = tmp_path / "demo"
+    shutil.copytree(demo_folder / "demos", copy / "demos")
     for name in ("train", "train-gigpo"):
         shutil.copytree(demo_folder / "train", copy / name)
     assert runs_in(copy) == [copy / "train", copy / "train-gigpo"]

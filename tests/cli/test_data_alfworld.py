@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 
 import repro_rl
 from repro_rl.envs.alfworld import export
+from repro_rl.errors import TaskError
 from support.command import run_command
 
 
@@ -43,16 +45,30 @@ def test_an_interrupted_folder_and_an_empty_split_are_said(
         patch.setattr(export, "split_sizes", lambda games: {"train": 24})  # as if it was interrupted then
         export.write_tree(Path("games"), 100)
     command = ("data", "alfworld", "hold-out", "games", "--test", "0.4", "--validation", "0.01")
-    code, text = run_command(capsys, monkeypatch, *command, "-o", "parts")
+    short = (
+        "'repro-rl data alfworld generate' was interrupted: train has 24 of 100 games. Repeat that command."
+    )
+    with pytest.warns(
+        UserWarning, match="is not complete"
+    ) as warned:  # of the training games alone: the others play no part here
+        code, text = run_command(capsys, monkeypatch, *command, "-o", "parts")
+    assert [str(one.message) for one in warned] == [f"games/json_2.1.1 is not complete. {short}"]
     assert code == 0, text
-    assert "Careful: games is not complete: train has 24 of 100 games." in text
-    assert "valid_seen has" not in text  # it plays no part here
     assert ", valid_seen 0, train " in text
     assert "valid_seen got no game: no task type has enough for a share of 0.01." in text
     assert "valid_unseen got no game" not in text
-    code, text = run_command(capsys, monkeypatch, "data", "alfworld", "info", "games")
-    assert "train has 24 of 100 games, valid_seen has 0 of 25 games" in text
-    assert "Careful" not in run_command(capsys, monkeypatch, "data", "alfworld", "info", "parts")[1]
+    with pytest.warns(UserWarning, match="train has 24 of 100 games"):
+        code, text = run_command(capsys, monkeypatch, "data", "alfworld", "info", "games")
+    assert "valid_seen: none of its 25 games was made before 'generate' was interrupted" in text
+    with warnings.catch_warnings(record=True) as none:
+        warnings.simplefilter("always")
+        run_command(capsys, monkeypatch, "data", "alfworld", "info", "parts")
+    assert not none
+    env = repro_rl.make("alfworld", data="games")
+    with pytest.warns(UserWarning, match="train has 24 of 100 games"):
+        env.panel("train")
+    with pytest.raises(TaskError, match=r"no games for the split valid_seen.*valid_seen has 0 of 25 games"):
+        env.panel("validation")
 
 
 @pytest.mark.parametrize("words", [("hold-out", "missing", "-o", "parts"), ("info", "missing")])

@@ -40,7 +40,14 @@ def test_a_bar_without_a_terminal_leaves_one_line(capsys: pytest.CaptureFixture[
         progress.say("a remark")
     with bar("nothing", 4):
         pass
-    assert capsys.readouterr().out == "a remark\ngames: 2/2 in 0 s  first  (at most 4)\n"
+    with bar("asked", 2) as progress:
+        progress.more(3)
+        progress.add(5)
+    assert capsys.readouterr().out.splitlines() == [
+        "a remark",
+        "games: 2/2 in 0 s  first  (at most 4)",
+        "asked: 5/5 in 0 s",
+    ]
 
 
 def test_numbers_and_ranges_of_seeds() -> None:

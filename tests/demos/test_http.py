@@ -62,9 +62,10 @@ def judged(body):
 
 
 def test_labels_are_those_of_the_answers(server, settings):
-    answered = []
-    hooks = CollectHooks(on_label=answered.append)
+    answered, to_label = [], []
+    hooks = CollectHooks(on_to_label=to_label.append, on_label=answered.append)
     experts, labelled = collect(load_config("sokoban-tiny", settings), hooks)
+    assert to_label == [18]
     notes = hooks.notes
     assert (len(experts), len(labelled)) == (6, 12)
     for trajectory in (*experts, *labelled):

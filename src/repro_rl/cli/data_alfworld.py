@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from repro_rl.cli.show import bar, say, warn
+from repro_rl.cli.show import bar, say
 from repro_rl.errors import ConfigError
 
 alfworld = typer.Typer(
@@ -65,11 +64,8 @@ def hold_out_alfworld(
     The choice goes by the games' content: everyone who has these games gets the same.
     """
     from repro_rl.envs.alfworld.holdout import TEST, TRAIN, VALIDATION, hold_out
-    from repro_rl.envs.alfworld.sources import GameFolder
     from repro_rl.files import only_maker
 
-    unfinished = GameFolder(folder).unfinished()
-    _warn_of_unfinished(folder, {TRAIN: unfinished[TRAIN]} if TRAIN in unfinished else {})
     with only_maker(out, "copy of games"), bar("games") as progress:
         kinds = [name.strip() for name in types.split(",") if name.strip()]
         counts = hold_out(folder, out, test=test, validation=validation, types=kinds, on_done=progress.at)
@@ -95,7 +91,6 @@ def info_alfworld(
     if not path:
         raise ConfigError("name a folder with games, or set ALFWORLD_DATA to one")
     tree = GameFolder(Path(path))
-    _warn_of_unfinished(Path(path), tree.unfinished())
     say(tree.describe())
     for split in tree.splits():
         survey = tree.survey(split)
@@ -104,13 +99,6 @@ def info_alfworld(
             say(f"  {kind:<34}{count:>7,}")
         say(f"  {'not in the panel: unsolvable':<34}{survey.unsolvable:>7,}")
         say(f"  {'not in the panel: movable, sliced':<34}{survey.left_out:>7,}")
-
-
-def _warn_of_unfinished(folder: Path, unfinished: Mapping[str, tuple[int, int]]) -> None:
-    """Say on stderr where 'generate' was interrupted; ``unfinished``: as ``GameFolder`` counts it."""
-    missing = [f"{split} has {there:,} of {size:,} games" for split, (there, size) in unfinished.items()]
-    if missing:
-        warn(
-            f"Careful: {folder} is not complete: {', '.join(missing)}. Repeat the command "
-            "'repro-rl data alfworld generate' that began it."
-        )
+    for split, (_, size) in tree.unfinished().items():
+        if split not in tree.splits():
+            say(f"{split}: none of its {size:,} games was made before 'generate' was interrupted")

@@ -12,6 +12,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import new_table, say, show_table
 from repro_rl.errors import ConfigError
+from repro_rl.run.folder_kind import demo_runs
 
 
 @app.command()
@@ -51,16 +52,15 @@ def runs_in(path: Path) -> list[Path]:
 
     Raises ConfigError for a folder without anything to report on.
     """
-    trained = path / "train"
-    is_run = any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "eval"))
-    if not is_run and (trained / "config.yaml").is_file():
-        return [trained, *sorted(file.parent for file in path.glob("train-*/config.yaml"))]
-    if not is_run:
+    if any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "eval")):
+        return [path]
+    runs = demo_runs(path)
+    if not runs:
         raise ConfigError(
             f"{path} is no run: it holds none of config.yaml, metrics.jsonl and eval. Give a folder that "
             "'repro-rl train', 'warmup', 'eval', 'demo' or 'compare' wrote."
         )
-    return [path]
+    return runs
 
 
 def show_evaluations(runs: Sequence[Path]) -> None:

@@ -83,6 +83,10 @@ class Bar:
         """Say how much there is to do, where that was not known before."""
         self._progress.update(self._task, total=count)
 
+    def more(self, count: int) -> None:
+        """Say that there are ``count`` more to do."""
+        self.total(count + int(self._progress.tasks[0].total or 0))
+
     def add(self, count: int = 1, note: str | None = None) -> None:
         """Move the bar by ``count``; ``note`` replaces the text behind it."""
         self._progress.advance(self._task, count)

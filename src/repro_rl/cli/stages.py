@@ -63,7 +63,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
         with only_writer(out / LOCK_FILE, "collection of demonstrations"):
             if not _demos_exist(out, key):  # another process may have been faster
                 sweep_temporaries(out)
-                _collect(config, out, key, rounds=1 if batch is None else 2)
+                _collect(config, out, key)
                 return out
     elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
         # The command that made them was killed at its very end. A read-only folder stays as it is.
@@ -73,11 +73,8 @@ def make_demos(config: RunConfig, out: Path) -> Path:
     return out
 
 
-def _collect(config: RunConfig, out: Path, key: dict[str, Any], *, rounds: int) -> None:
-    """Play and label demonstrations, and write them into ``out``.
-
-    ``rounds``: 2 where labelling takes time too; ``key``: see ``_demos_key``.
-    """
+def _collect(config: RunConfig, out: Path, key: dict[str, Any]) -> None:
+    """Play and label demonstrations, and write them into ``out``; ``key``: see ``_demos_key``."""
     from repro_rl.cli.api import annotation_notes
     from repro_rl.demos import CollectHooks, collect_demos, save_demos
     from repro_rl.demos.collect import summary
@@ -90,14 +87,15 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], *, rounds: int) 
     unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
     notes: dict[str, Any] = {}
     total = section.expert + section.wandering_episodes + section.winning + section.failing
-    with bar("demonstrations", rounds * total) as progress:
+    with bar("demonstrations", total) as progress:
+        hooks = CollectHooks(progress.add, progress.more, progress.add, notes, unfinished)
         experts, labelled = collect_demos(
             env,
             panel.ids,
             section,
             seed=config.seed,
             config=config,
-            hooks=CollectHooks(progress.add, progress.add, notes, unfinished),
+            hooks=hooks,
         )
     save_demos(out, experts, labelled)
     counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}

@@ -37,7 +37,8 @@ class CollectHooks:
     """Callbacks of a collection, and its notes."""
 
     on_done: Callable[[int], None] | None = None  # called with the number of episodes played
-    on_label: Callable[[int], None] | None = None  # likewise, of episodes answered by a batch annotator
+    on_to_label: Callable[[int], None] | None = None  # once: how many episodes a batch annotator will answer
+    on_label: Callable[[int], None] | None = None  # with the number of episodes that it has answered
     notes: dict[str, Any] = field(default_factory=dict)  # receives the annotator's counts
     unfinished: UnfinishedRows | None = None  # receives the episodes as they are played; begins with its rows
 
@@ -98,6 +99,8 @@ def collect_demos(
         collection.warn_of_broken()
     finally:
         collection.close()
+    if hooks.on_to_label is not None and isinstance(annotator, BatchAnnotator):
+        hooks.on_to_label(len(experts) + len(labelled))
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
     annotate_all((*experts, *labelled), demos.annotator, context)
     return experts, labelled

@@ -37,12 +37,20 @@ def kind_of(folder: Path) -> Kind | None:
     for name, kind in FILES:
         if (folder / name).is_file():
             return kind
-    if (folder / "demos" / DEMOS_FILE).is_file() and (folder / "train" / "config.yaml").is_file():
+    if demo_runs(folder):
         return "demo"
     if not (folder / "config.yaml").is_file():
         return None
     manifest = read_json_if_any(folder / "manifest.json")
     return next((kind for kind in NAMES if kind == manifest.get(KIND)), None)
+
+
+def demo_runs(folder: Path) -> list[Path]:
+    """The training runs of a folder that 'repro-rl demo' made, its own first; [] for any other folder."""
+    first = folder / "train"
+    if not ((folder / "demos" / DEMOS_FILE).is_file() and (first / "config.yaml").is_file()):
+        return []
+    return [first, *sorted(file.parent for file in folder.glob("train-*/config.yaml"))]
 
 
 def check_kind(folder: Path, kind: Kind) -> None:

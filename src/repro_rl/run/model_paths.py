@@ -13,6 +13,7 @@ from repro_rl.policy.checksums import STATE_FILE, SUMS, read_sealed
 from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
+from repro_rl.run.folder_kind import demo_runs
 
 
 def checkpoint_folder(run: Path, iteration: int) -> Path:
@@ -86,8 +87,8 @@ def _warm_start_of(run: Path) -> Path:
 def _checkpoint_of(run: Path, which: str) -> Path:
     folders = checkpoint_folders(run)
     if not folders:
-        inside = run / "train"  # of a folder that 'repro-rl demo' made
-        hint = f"Did you mean {inside}? " if checkpoint_folders(inside) else ""
+        inside = next(filter(checkpoint_folders, demo_runs(run)), None)
+        hint = f"Did you mean {inside}? " if inside else ""
         raise CheckpointError(
             f"{run} holds no model: neither config.json, nor model/, nor checkpoints/<iteration>/. {hint}"
             f"Give a Hugging Face folder or a run folder made by 'repro-rl warmup' or 'repro-rl train'."

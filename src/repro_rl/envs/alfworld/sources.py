@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -110,6 +111,16 @@ class GameFolder:
         counts = {split: (len(list(self._files(split))), size) for split, size in sizes}
         return {split: (there, size) for split, (there, size) in counts.items() if there < size}
 
+    def _interrupted(self, split: str) -> str:
+        """What is missing of a split that ``unfinished`` names, as sentences; empty for any other split."""
+        there, size = self.unfinished().get(split, (0, 0))
+        if not size:
+            return ""
+        return (
+            f" 'repro-rl data alfworld generate' was interrupted: {split} has {there:,} of {size:,} games. "
+            "Repeat that command."
+        )
+
     def survey(self, split: str) -> Survey:
         """Count a split's games. Raises DataError on a broken file."""
         panel, files = self.panel(split), list(self._files(split))
@@ -126,10 +137,14 @@ class GameFolder:
                 yield path
 
     def panel(self, split: str) -> TaskPanel:
+        """The solvable games of a split; warns where 'generate' was interrupted before it was full."""
         name = split_name(split)
-        if not (self._folder / name).is_dir():
-            raise TaskError(f"{self._folder} has no games for the split {name}.")
         if name not in self._panels:
+            interrupted = self._interrupted(name)
+            if not (self._folder / name).is_dir():
+                raise TaskError(f"{self._folder} has no games for the split {name}.{interrupted}")
+            if interrupted:
+                warnings.warn(f"{self._folder} is not complete.{interrupted}", stacklevel=2)
             keys = self._keys(name)
             env = GENERATED_ENV if self.manifest else "alfworld"
             self._panels[name] = TaskPanel(env, name, tuple(keys), tuple(keys.values()))
