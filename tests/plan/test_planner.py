@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from repro_rl.config import load_config
+from repro_rl.plan import probe
 from repro_rl.plan.devices import find_device
+from repro_rl.plan.iteration_time import Rates
 from repro_rl.plan.planner import PlanOptions, make_plan
+from repro_rl.policy import TransformersPolicy
 
 
 def test_large_full_training_does_not_fit_where_an_adapter_does():
@@ -33,3 +37,21 @@ def test_a_tiny_run_is_planned_by_running_a_part(warm):
     assert 50e6 < estimate.peak < 20e9
     assert estimate.hours == pytest.approx(40 * estimate.iteration / 3600)
     assert before == {path: path.stat().st_mtime_ns for path in Path(warm.model).iterdir()}
+
+
+def test_a_probe_measures_the_adapter_that_is_trained(warm, monkeypatch):
+    trained: list[set[str]] = []
+
+    def measured(policy: TransformersPolicy, *arguments: Any) -> Rates:
+        trained.append({name for name, p in policy.model.named_parameters() if p.requires_grad})
+        return Rates(train=1e9, prefill=1e9, decode_step=1e-3, decode_row=1e-4)
+
+    monkeypatch.setattr(probe, "SMALL_MODEL", 0)
+    monkeypatch.setattr(probe, "measure_rates", measured)
+    for more in ([], ["policy.lora.rank=2"]):
+        config = load_config(None, [*warm.settings, "train.eval_every=0", f"train.init={warm.model}", *more])
+        make_plan(config, [], PlanOptions(probe=True, tasks=4))
+    whole, adapter = trained
+    assert not any("lora" in name for name in whole)
+    assert adapter
+    assert all("lora" in name for name in adapter)

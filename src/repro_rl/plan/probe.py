@@ -17,7 +17,7 @@ from repro_rl.plan.probe_rates import measure_rates
 from repro_rl.plan.resources import memory_now
 from repro_rl.policy.precision import resolve_device
 from repro_rl.run.lineage import demos_of
-from repro_rl.run.models import load_policy
+from repro_rl.run.models import load_trained
 
 SMALL_MODEL = 5_000_000  # parameters below which whole small iterations are measured
 
@@ -39,7 +39,13 @@ def probe_estimate(
                 "as a straight line; a validation is taken for half an iteration's time an episode."
             ]
     program = memory_now()
-    policy = load_policy(config.policy, config.train.init or config.policy.model, training=True)
+    policy = load_trained(
+        config.policy,
+        config.train.init or config.policy.model,
+        resumed=False,
+        seed=config.seed,
+        gradient_checkpointing=config.train.gradient_checkpointing,
+    )
     phases = run.work.decode_phases
     context = sum(phase.steps * phase.context for phase in phases) / sum(phase.steps for phase in phases)
     rates = measure_rates(policy, run.shape, run.training, log, context)
