@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
 import torch
 
 from repro_rl.config import PolicySection, load_config
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, DataError
 from repro_rl.plan.model_shape import ModelShape, model_shape, read_shape
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.qwen_shapes import Shape, model_config, shapes
@@ -40,6 +41,21 @@ def test_a_folder_is_read_where_the_settings_name_one(tiny_folder, tmp_path):
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
     with pytest.raises(ConfigError, match="does not describe a decoder"):
         read_shape(tmp_path)
+    with pytest.raises(DataError, match=r"none/config.json: no configuration of a model"):
+        read_shape(tmp_path / "none")
+
+
+def test_an_adapter_has_the_dimensions_of_its_base(tiny_folder, tmp_path):
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    for adapter, base in ((inner, tiny_folder), (outer, inner)):
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    assert shape_of(str(outer)) == read_shape(tiny_folder)
+    assert model_shape(load_config(None, []).policy, init=str(inner)) == read_shape(tiny_folder)
+    hub = json.dumps({"base_model_name_or_path": "Qwen/Qwen3-4B"})
+    (inner / "adapter_config.json").write_text(hub)
+    assert shape_of(str(outer)) == shape_of("Qwen/Qwen3-4B")
+    assert model_shape(load_config(None, []).policy, init="Qwen/Qwen3-4B") == shape_of("Qwen/Qwen3-4B")
 
 
 def test_models_that_are_no_qwen(tmp_path):

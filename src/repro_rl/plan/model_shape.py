@@ -12,9 +12,10 @@ from repro_rl.config import PolicySection
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import read_json, read_yaml
 from repro_rl.policy.gguf import is_gguf, read_config
+from repro_rl.policy.hub import is_hub_name
 from repro_rl.policy.lora import base_of, is_adapter
 from repro_rl.policy.qwen_shapes import Shape, find_shape, shapes
-from repro_rl.run.model_paths import find_model
+from repro_rl.run.model_paths import start_model
 
 QK_NORMS = ("qwen3", "gemma3_text")  # model types whose queries and keys are normalised
 
@@ -110,14 +111,17 @@ class ModelShape:
 
 
 def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int | None = None) -> ModelShape:
-    """The dimensions of the folder or GGUF file ``init`` where it is one, else of ``policy.model``.
+    """The dimensions of the model that training begins with; an adapter's are those of its base model.
 
-    ``init``: the setting train.init. ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub
-    name whose shape is neither known nor in the local cache.
+    ``init``: the setting train.init; ``policy.model`` where it is unset, or does not exist yet.
+    ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub name whose shape is neither known
+    nor in the local cache, CheckpointError for an adapter without a base model.
     """
-    if init and Path(init).exists():
-        return read_shape(_full_model(find_model(init)))
     model = policy.model
+    if init and (Path(init).exists() or is_hub_name(init)):
+        model = str(start_model(init))
+    while is_adapter(model):  # whose base may be an adapter itself
+        model = base_of(Path(model))
     if model == "tiny":
         tiny = policy.tiny
         return ModelShape(
@@ -154,14 +158,16 @@ def _downloaded(model: str) -> dict[str, Any] | None:
 def read_shape(folder: Path) -> ModelShape:
     """From a model folder's config.json, or from a GGUF file, which is not converted.
 
-    Raises ConfigError where a dimension is missing, DataError for a GGUF file that is not supported.
+    Raises ConfigError where a dimension is missing, DataError for a file that cannot be read, or a GGUF file
+    that is not supported.
     """
     if is_gguf(folder):
         return _from_config(str(folder), read_config(folder).to_dict())
     path = folder / "config.json"
+    config = read_json(path, "configuration of a model")
     try:
-        return _from_config(str(folder), read_json(path, "configuration of a model"))
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:  # ValueError: DataError too
+        return _from_config(str(folder), config)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"{path} does not describe a decoder: {error!r}") from error
 
 
@@ -181,10 +187,3 @@ def _from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
         config.get("model_type") in QK_NORMS,
         config.get("model_type") == "qwen2" or bool(config.get("attention_bias")),
     )
-
-
-def _full_model(folder: Path) -> Path:
-    """The folder with all weights: an adapter's base model, whose own base it may be."""
-    while is_adapter(folder):
-        folder = Path(base_of(folder))
-    return folder
