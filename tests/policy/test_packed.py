@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from repro_rl.config import LoraSection
-from repro_rl.policy import lora, packed
+from repro_rl.policy import lora, packed, tree_attention
 from repro_rl.policy.tree import build_tree
 from support.models import FAMILIES, family, network
 
 VOCABULARY = 23
 
 
-@pytest.mark.parametrize("padded_cells", [1 << 30, 1], ids=["rows-padded", "row-by-row"])
+@pytest.mark.parametrize("padded", [1 << 30, 1], ids=["rows-padded", "row-by-row"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_logits_and_gradients_are_the_models_own(name, padded_cells, monkeypatch):
-    monkeypatch.setattr(packed, "PADDED_CELLS", padded_cells)
+def test_logits_and_gradients_are_the_models_own(name, padded, monkeypatch):
+    monkeypatch.setattr(tree_attention, "PADDED_SCORES", padded)
     model = family(name)
     assert packed.packable(model)
     rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ from repro_rl.policy import packed
 from repro_rl.policy.capabilities import Batching, Capabilities
 from repro_rl.policy.sampling import Branches, Decoder
 from repro_rl.policy.tree import TokenTree, build_tree
+from repro_rl.policy.tree_attention import gather
 from repro_rl.types import Ids
 
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
@@ -315,7 +316,7 @@ class PackedDecoder:
 
         def buffer(nodes: torch.Tensor) -> torch.Tensor:
             new = nodes.new_empty(count, nodes.shape[1], columns, nodes.shape[2])
-            new[:, :, :width] = packed.gather(nodes, flat, count)
+            new[:, :, :width] = gather(nodes, flat, count)
             return new
 
         self._buffers = [(buffer(keys), buffer(values)) for keys, values in self._prompt_kv.layers]

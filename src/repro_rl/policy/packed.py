@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.lora import AdapterOff, has_adapter
 from repro_rl.policy.tree import TokenTree
+from repro_rl.policy.tree_attention import attend, causal_attention, last_layer_attention
 
 FEW = 128  # for at most so many states, and a vocabulary of
 MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
 HEAD_BLOCK = 768  # so many columns at a time
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
-PADDED_CELLS = 1 << 19  # scores of padding, a head, from which rows are attended to one by one
 ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -195,25 +195,6 @@ def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """[B, heads, T, D] over keys and values [B, kv_heads, W, D]; causal (T = W) without a mask [B, 1, T, W].
-
-    The result is [B, T, heads, D].
-    """
-    out = F.scaled_dot_product_attention(
-        query, key, value, mask, is_causal=mask is None, enable_gqa=query.shape[1] != key.shape[1]
-    )
-    return out.transpose(1, 2)
-
-
-def gather(values: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
-    """[rows, heads, W, D] from [N, heads, D] by flat ``index`` [rows * W]."""
-    picked = values.flatten(1).index_select(0, index)
-    return picked.view(rows, -1, *values.shape[1:]).transpose(1, 2)
-
-
 def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | None = None) -> torch.Tensor:
     """Logits [S, V] at the distinct ``nodes`` [S] of a tree. ``kv`` receives all keys and values."""
     if isinstance(model, AdapterOff):
@@ -243,33 +224,6 @@ def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | 
             attended = attend_last(project_heads(attention, "q", y, rotary), key, value)
         x = rest_of_layer(layer, x, attended)
     return last_logits(model, x)
-
-
-Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def causal_attention(tree: TokenTree) -> Attention:
-    """Attention [N, heads * D] of the queries, keys and values [N, heads, D] of all nodes of a tree.
-
-    Rows are padded to one width, or attended to one by one where padding would cost more than the calls.
-    """
-    rows, width = tree.path.shape
-    lengths = tree.length
-    if rows * width**2 - int((lengths**2).sum()) < PADDED_CELLS:
-        lengths = np.full(rows, width)
-    paths = [torch.from_numpy(row[:length]) for row, length in zip(tree.path, lengths, strict=True)]
-    back = torch.from_numpy((np.cumsum(lengths) - lengths)[tree.owner] + tree.depth)
-    at_once = len({*lengths.tolist()}) == 1
-    paths = [torch.cat(paths)] if at_once else paths
-
-    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        done = []
-        for path in paths:
-            q, k, v = (gather(values, path, rows if at_once else 1) for values in (query, key, value))
-            done.append(attend(q, k, v, None).flatten(0, 1).flatten(1))
-        return (done[0] if at_once else torch.cat(done)).index_select(0, back)
-
-    return attention
 
 
 class LayerKV(Protocol):
@@ -317,29 +271,3 @@ def extend(
             x, attended = x[rows], attended[rows]
         x = rest_of_layer(layer, x, attended)
     return last_logits(model, x)
-
-
-def last_layer_attention(tree: TokenTree, nodes: NDArray[np.int64]) -> Attention:
-    """Attention [S, heads * D] of the queries of ``nodes`` [S] alone over the keys and values of all nodes.
-
-    Nodes with the same owner are queries of one row, so its keys are gathered once.
-    """
-    owners, block, counts = np.unique(tree.owner[nodes], return_inverse=True, return_counts=True)
-    column = np.zeros(len(nodes), dtype=np.int64)  # index of a node among those of its owner
-    by_owner = np.argsort(block, kind="stable")
-    column[by_owner] = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = len(owners), int(counts.max())
-    width = int(tree.depth[nodes].max()) + 1
-    index, depth = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    index[block, column] = np.arange(len(nodes))  # an empty cell repeats the first query and is dropped
-    depth[block, column] = tree.depth[nodes]
-    mask = torch.from_numpy(np.arange(width) <= depth[:, :, None])[:, None]
-    path = torch.from_numpy(np.ascontiguousarray(tree.path[owners, :width])).reshape(-1)
-    queries, cell = torch.from_numpy(index).reshape(-1), torch.from_numpy(block * shape[1] + column)
-
-    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        count = len(owners)
-        parts = gather(query, queries, count), gather(key, path, count), gather(value, path, count)
-        return attend(*parts, mask).reshape(count * shape[1], -1).index_select(0, cell)
-
-    return attention

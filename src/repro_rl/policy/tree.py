@@ -19,14 +19,15 @@ class TokenTree:
     """The distinct prefixes of R sequences, N of them, the longest sequence W tokens long.
 
     Node n is the prefix that ends with ``token[n]`` at position ``depth[n]``. Row r of ``path`` names the
-    nodes of sequence r from its first token on; beyond its ``length`` it holds some valid node.
+    nodes of sequence r from its first token on; beyond its ``length`` it holds some valid node. The nodes
+    that a row owns are the last ones of its path, and are numbered one after another.
     """
 
     token: NDArray[np.int64]  # [N]
     depth: NDArray[np.int64]  # [N]
     path: NDArray[np.int64]  # [R, W]
     length: NDArray[np.int64]  # [R]
-    owner: NDArray[np.int64]  # [N] a row whose path holds the node, the same for all nodes of a branch
+    owner: NDArray[np.int64]  # [N] a row whose path holds the node
 
     def ends(self) -> NDArray[np.int64]:
         """The last node of every sequence [R]."""
