@@ -9,7 +9,8 @@ import difflib
 import importlib.util
 import traceback
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -153,6 +154,23 @@ def unencodable(text: str) -> str | None:
     except UnicodeEncodeError as error:
         return f"a lone surrogate {text[error.start]!a} at position {error.start}"
     return None
+
+
+@contextmanager
+def named_failure(what: str) -> Iterator[None]:
+    """Raise ConfigError, naming ``what``, for an exception of a user's code; errors of ours pass.
+
+    ``what``: such as "The credit rule 'mine'".
+    """
+    try:
+        yield
+    except ReproError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{what} failed: {type(error).__name__}: {error}{place_of(error)}. Mend it there; "
+            "REPRO_RL_TRACEBACK=1 prints the whole traceback."
+        ) from error
 
 
 def place_of(error: BaseException) -> str:

@@ -104,6 +104,7 @@ def test_a_gain_is_said_by_name_and_never_as_infinite(values: tuple[float, ...],
     sentence = gain_sentence(results)
     assert sentence.startswith(f"Held-out success {values[0]:.3f} (warm-start)")
     assert sentence.endswith(words)
+    assert gain_sentence(results, held_out=False).startswith("Success on tasks that it was trained on ")
 
 
 @pytest.mark.parametrize(

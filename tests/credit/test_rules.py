@@ -45,6 +45,19 @@ def test_a_rule_of_your_own() -> None:
         assign_credit(groups, CreditSettings(credit="constant"))
 
 
+def test_a_rule_that_fails_is_named_with_the_place() -> None:
+    with CREDIT.isolated():
+
+        @register_credit("broken")
+        def broken(rewards, groups, anchors, settings, episode_returns):  # type: ignore[no-untyped-def]
+            return rewards["a"]
+
+        with pytest.raises(
+            ConfigError, match=r"The credit rule 'broken' failed: TypeError: .* \(test_rules\.py, line \d+\)"
+        ):
+            assign_credit(two_rollouts(), CreditSettings(credit="broken"))
+
+
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_rules_of_whole_trajectories_name_unequal_lengths(name: str) -> None:
     rule = CREDIT.get(name)

@@ -50,6 +50,13 @@ def test_a_source_that_miscounts_the_steps_is_named() -> None:
             progress_series(episode([step(1), step(2)]), "short")
 
 
+def test_a_source_that_fails_is_named() -> None:
+    with SOURCES.isolated():
+        register_progress("broken")(lambda trajectory: [1 / 0])
+        with pytest.raises(ConfigError, match="progress source 'broken' failed: ZeroDivisionError: "):
+            progress_series(episode([step(1)]), "broken")
+
+
 def test_a_source_of_your_own_is_not_anchored() -> None:
     with SOURCES.isolated():
 

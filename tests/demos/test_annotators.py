@@ -77,6 +77,11 @@ def test_batch_annotators_of_ones_own():
         experts, labelled = collect(env, annotator="halves", hooks=hooks, **counts)
         with pytest.raises(DataError, match="'few' gave 0 labels for 4 episodes"):
             collect(env, annotator="few", **counts)
+        ANNOTATORS.register("broken", BatchAnnotator(lambda trajectories, context: trajectories["a"]))
+        register_annotator("odd")(lambda trajectory, rng: 1 / 0)
+        for name, words in (("broken", "TypeError"), ("odd", "ZeroDivisionError")):
+            with pytest.raises(ConfigError, match=f"The annotator '{name}' failed: {words}"):
+                collect(env, annotator=name, **counts)
         with pytest.raises(TypeError, match="labels batches"):
             annotate(experts[0], "halves", None)
     assert all(t.reflection.values[-1] == 100 for t in experts)

@@ -77,6 +77,8 @@ def test_several_runs_are_compared(run, tmp_path):
     for text in ("3 runs compared", "repro · seed 0", "gigpo · seed 1", "repro · seed 1", "mean over seeds"):
         assert text in page.source
     assert "repro, best, 2 seeds" in page.source
+    assert '<td class="nowrap">sokoban</td>' in page.source
+    assert '<td class="nowrap">tiny, from random weights, 144,320 parameters</td>' in page.source
     assert '<td class="nowrap">2026-07-01 09:12 UTC</td>' in page.source
     assert len({record["run"] for record in json.loads(page.data)}) == 3
     best = json.loads((twin / "eval/best.json").read_text()) | {"panel": "sokoban/test[500]@000000000000"}

@@ -65,7 +65,22 @@ def test_a_warm_start_that_never_wins_is_named_now_and_then():
         told += [iteration] if warnings else []
     assert told == [1, 11, 21]
     assert alarms.check({"rollout/success": 0.1}) == ([], None)
-    assert "no episode was won (1 iterations" in alarms.check({"rollout/success": 0.0})[0][0]
+    assert "no episode was won in this iteration: only" in alarms.check({"rollout/success": 0.0})[0][0]
+
+
+def test_a_judge_that_nobody_can_read_is_named_now_and_then():
+    alarms = Alarms(AlarmSection(patience=1))
+    told = {}
+    for iteration in range(1, 12):
+        warnings, reason = alarms.check({"reflect/valid": 0.09})
+        assert reason is None
+        told |= dict.fromkeys(warnings, iteration)
+    first, second = told
+    assert list(told.values()) == [1, 11]
+    assert first.startswith("hardly a reflection was valid in this iteration: episodes without one get no")
+    assert second.startswith("hardly a reflection was valid in 11 iterations in a row: ")
+    assert alarms.check({"reflect/valid": 0.1}) == ([], None)
+    assert alarms.check({}) == ([], None)  # a method without a judge
 
 
 def evaluated(**changes):

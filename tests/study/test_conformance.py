@@ -139,6 +139,13 @@ def test_settings_of_prompts_that_the_template_contradicts(llama):
     assert found.ok
 
 
+def test_a_tokenizer_that_cannot_write_the_prompts(tiny_folder):
+    """The tiny model of another environment has no tokens for these prompts."""
+    settings = load_config("alfworld-tiny", [])
+    found = check_model(tiny_folder, settings, prompts=True)
+    assert "The tokenizer does not know" in failed(found)["prompts"]
+
+
 def test_a_refused_model(tmp_path, words):
     folder = architectures.save(BY_NAME["BERT, RoBERTa and other encoders"], tmp_path, words)
     with pytest.raises(CheckpointError, match="decoder-only"):

@@ -19,7 +19,7 @@ SMALL = [ROOMS, "train.groups=4", "train.minibatches=1", "eval.tasks=4", "eval.v
 
 
 def study(*methods, **changes):
-    return load_study(None, methods=list(methods) or ["repro", "gigpo"], set=SMALL, **changes)
+    return load_study(None, **{"methods": list(methods) or ["repro", "gigpo"], "set": SMALL, **changes})
 
 
 def arm(name, *settings):
@@ -28,6 +28,14 @@ def arm(name, *settings):
 
 def test_a_sound_study_is_not_remarked_on():
     assert check_study(study("repro", "gigpo", "warmup-only")) == []
+
+
+def test_unequal_budgets_are_remarked_on():
+    """No environment steps are set: equal iterations are not equal steps."""
+    (line,) = check_study(study("repro", "gigpo", set=[*SMALL, "train.env_steps=null"]))
+    assert "not equally many environment steps" in line
+    assert check_study(study("repro", "gigpo", set=[*SMALL, "train.env_steps=null"], env_steps=100)) == []
+    assert check_study(study("repro", "warmup-only", set=[*SMALL, "train.env_steps=null"])) == []
 
 
 @pytest.mark.parametrize(

@@ -121,11 +121,12 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
     (folder / "eval").mkdir(parents=True)
     label, digest = "sokoban/test[500]@3f9a1c0b7de2", "3f9a1c0b7de2" + "5a" * 26
     config = {"method": method, "seed": seed, "openai_api_key": "sk-live-1", "max_tokens": 96}
+    config |= {"env": {"name": "sokoban"}, "policy": {"model": "tiny"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     manifest = {
         "versions": {"torch": "2.9.0"}, "method": method, "seeds": {"train": seed, "eval": 7},
         "panels": {"test": {"label": label, "digest": digest, "size": 500}}, "git": "d294c54",
-        "started": "2026-07-01T09:12:44Z", "hardware": {"cpu": "8 cores", "gpu": None},
+        "started": "2026-07-01T09:12:44Z", "hardware": {"cpu": "8 cores", "gpu": None}, "parameters": 144_320,
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     rows = []

@@ -52,7 +52,7 @@ def demo(
         raise ConfigError(f"Methods {', '.join(methods)}: one is named twice; name each once.")
     check_kind(out, "demo")
     configs = [read_config(source, overrides, ("method.name", name)) for name in methods]
-    _check(configs[0])
+    held_out = _check(configs[0])
     folder = make_demos(configs[0], out / "demos")
     model = run_warmup_stage(configs[0], folder, out / "warmup")
     runs: list[Path] = []
@@ -65,8 +65,9 @@ def demo(
     show_evals(_rows(methods, results))
     page = build_report(runs)
     for name, result in zip(methods, results, strict=True):
-        say(f"{gain_sentence(result)} Seed {configs[0].seed}, method {name}.")
+        say(f"{gain_sentence(result, held_out=held_out)} Seed {configs[0].seed}, method {name}.")
     if len(methods) > 1:
+        say("The warm start is one model; its success differs where the prompts of the methods do.")
         say(f"One seed says little: '{study_command(source, methods, overrides or [])}' runs five.")
     say(f"Open the report: {page}")
 
@@ -91,10 +92,13 @@ def study_command(source: str | None, methods: Sequence[str], overrides: Sequenc
     )
 
 
-def _check(config: RunConfig) -> None:
-    """What would stop a later stage stops the command now. Raises ReproError."""
+def _check(config: RunConfig) -> bool:
+    """What would stop a later stage stops the command now. Raises ReproError.
+
+    Returns whether the tasks of the evaluation are of another split than those that are trained on.
+    """
     from repro_rl.policy.precision import resolve_device
-    from repro_rl.run.panels import Use, check_panels
+    from repro_rl.run.panels import Use, check_panels, eval_panel
     from repro_rl.run.setup import build_pool
     from repro_rl.run.trackers import check_callbacks
 
@@ -106,6 +110,7 @@ def _check(config: RunConfig) -> None:
     panel = build_pool(config.env).first.panel
     check_panels(config, panel, set(Use))  # the training says what cannot be meant
     check_callbacks(config.train)
+    return eval_panel(config.eval, panel).split not in (config.train.split, config.demos.split)
 
 
 def _rows(methods: Sequence[str], results: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

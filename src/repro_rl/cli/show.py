@@ -205,14 +205,15 @@ def success_table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-def gain_sentence(results: Sequence[dict[str, Any]]) -> str:
-    """Held-out success of each evaluation by name, and how many times the first one's the last one's is.
+def gain_sentence(results: Sequence[dict[str, Any]], *, held_out: bool = True) -> str:
+    """The success of each evaluation by name, and how many times the first one's the last one's is.
 
-    ``results``: on one panel.
+    ``results``: on one panel. ``held_out``: its tasks are none that the model was trained on.
     """
     before, *others = results
     names = ", ".join(f"{row['success']:.3f} ({row['name']})" for row in others)
-    text = f"Held-out success {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
+    what = "Held-out success" if held_out else "Success on tasks that it was trained on"
+    text = f"{what} {before['success']:.3f} ({before['name']}) → {names} on {before['panel']}"
     if before["success"]:
         return f"{text}: {others[-1]['success'] / before['success']:.1f} times the {before['name']}'s."
     if any(row["success"] for row in others):

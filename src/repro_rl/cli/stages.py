@@ -127,12 +127,20 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
     from repro_rl.files import read_json
     from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
+    from repro_rl.run.folder import change_lines, flatten
 
     written = out / DEMOS_FILE
     if not (written.exists() and (out / EXPERT_FILE).exists()):
         return False
-    if read_json(written, "demonstrations", {"settings": dict})["settings"] != key:
-        raise ConfigError(f"{out} holds demonstrations made with other settings; use another folder.")
+    settings = read_json(written, "demonstrations", {"settings": dict})["settings"]
+    if settings != key:
+        old, new = flatten(settings), flatten(key)
+        names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        changes = [(name, old.get(name), new.get(name)) for name in names]
+        raise ConfigError(
+            f"{out} holds demonstrations made with other settings:\n{change_lines(changes)}\n"
+            "Name another folder with --out."
+        )
     return True
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.settings import CreditSettings
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, did_you_mean, named_failure
 from repro_rl.registry import Registry
 
 Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
@@ -90,19 +90,21 @@ def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict
     """What the rule called ``name`` returns, as a mapping with "advantages".
 
     Advantages [N], which only a mapping may have, stay one a trajectory: ``per_step`` spreads them. Raises
-    UnknownNameError for an unknown rule, ConfigError for a mapping without advantages or a missing input.
+    UnknownNameError for an unknown rule, ConfigError for a mapping without advantages, a missing input, and
+    whatever the rule itself raises.
     """
     rule = CREDIT.get(name)
     further = asked_for(name, rule)
     inputs.rule = name
-    if further is None:
-        answer = rule(inputs, settings)
-    else:
-        more = {item: inputs.need(item) for item in further}
-        rewards, anchors = inputs.need("rewards"), inputs.anchors
-        if anchors is None:
-            anchors = [[None] * len(row) for row in rewards]
-        answer = rule(rewards, inputs.groups, anchors, settings, inputs.episode_returns, **more)
+    with named_failure(f"The credit rule {name!r}"):
+        if further is None:
+            answer = rule(inputs, settings)
+        else:
+            more = {item: inputs.need(item) for item in further}
+            rewards, anchors = inputs.need("rewards"), inputs.anchors
+            if anchors is None:
+                anchors = [[None] * len(row) for row in rewards]
+            answer = rule(rewards, inputs.groups, anchors, settings, inputs.episode_returns, **more)
     if not isinstance(answer, Mapping):
         return {"advantages": answer}
     if "advantages" not in answer:

@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from repro_rl.credit.baseline import check_choice
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, named_failure
 from repro_rl.registry import Registry
 from repro_rl.types import Group, Trajectory
 
@@ -106,14 +106,15 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
     for failures). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
     sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: the values as they were written.
     Raises ConfigError for an unknown ``source`` or ``anchor``, for a source of whole groups (``group_series``
-    has those), and for a source that gives other than a fraction a step.
+    has those), and for a source that fails, or gives other than a fraction a step.
     """
     check_choice("progress source", source, SOURCES.names())
     check_choice("anchor", anchor, ("none", "clip", "outcome"))
     function = SOURCES.get(source)
     if isinstance(function, GroupSource):
         raise ConfigError(f"The progress source {source!r} needs all rollouts of a task; use group_series.")
-    values = function(trajectory)
+    with named_failure(f"The progress source {source!r}"):
+        values = function(trajectory)
     if values is None:
         return None
     _check(source, values, trajectory, bounded=True)
@@ -138,7 +139,8 @@ def group_series(group: Group, source: str, settings: Any) -> list[Series]:
         return [
             progress_series(trajectory, source, anchor=settings.anchor) for trajectory in group.trajectories
         ]
-    rows = list(function.series(group, settings))
+    with named_failure(f"The progress source {source!r}"):
+        rows = list(function.series(group, settings))
     if len(rows) != len(group.trajectories):
         raise ConfigError(
             f"The progress source {source!r} gave {len(rows)} series for the {len(group.trajectories)} "

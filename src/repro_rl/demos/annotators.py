@@ -16,7 +16,7 @@ import numpy as np
 
 from repro_rl.config import RunConfig
 from repro_rl.demos.annotation import AnnotationContext, Annotator, BatchAnnotator
-from repro_rl.errors import ConfigError, DataError
+from repro_rl.errors import ConfigError, DataError, named_failure
 from repro_rl.registry import Registry
 from repro_rl.types import Reflection, Step, Trajectory, no_completion
 
@@ -100,7 +100,9 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     annotator = ANNOTATORS.get(name)
     if isinstance(annotator, BatchAnnotator):
         raise TypeError(f"annotator {name!r} labels batches; use annotate_all")
-    return anchored(trajectory, annotator(trajectory, rng), name)
+    with named_failure(f"The annotator {name!r}"):
+        labels = annotator(trajectory, rng)
+    return anchored(trajectory, labels, name)
 
 
 def anchored(trajectory: Trajectory, labels: Sequence[int], name: str) -> tuple[int, ...]:
@@ -142,7 +144,8 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
             values = annotate(trajectory, name, context.rng)
             _store(trajectory, Reflection("", no_completion(), values, ()), name)
         return
-    reflections = annotator.label(trajectories, context)
+    with named_failure(f"The annotator {name!r}"):
+        reflections = annotator.label(trajectories, context)
     if len(reflections) != len(trajectories):
         raise DataError(
             f"annotator {name!r} gave {len(reflections)} labels for {len(trajectories)} episodes; "

@@ -36,17 +36,17 @@ class Style:
 
 
 def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
-    """Training and held-out success against iterations and against environment steps; and what is missing."""
+    """Training and validation success against iterations and environment steps; and what is missing."""
     style = Style(runs)
     figures: list[Figure] = []
     notes: list[str] = []
     shares = "Share of this iteration's rollouts that won; training tasks and temperature."
     for x, name in (("iteration", "iteration"), ("env_steps", "environment steps")):
         training = [style.line(run, "rollout/success", x) for run in runs]
-        held_out = [_evaluation(style, run, x) for run in runs]
+        validation = [_evaluation(style, run, x) for run in runs]
         for what, lines, note in (
             ("Training", training, shares),
-            ("Held-out", held_out, "Evaluations during training, with 95 % intervals."),
+            ("Validation", validation, "Evaluations during training, with 95 % intervals."),
         ):
             title = f"{what} success by {name}"
             figure = draw(title, lines, Axes(name, "success rate", (0, 1)), size=(4.6, 2.9), note=note)

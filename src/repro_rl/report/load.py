@@ -153,7 +153,7 @@ def _read_evaluations(folder: Path, notes: list[str]) -> list[Json]:
         row["name"] = str(row.get("name") or file.stem)
         rows.append(row)
     if not rows:
-        notes.append("eval/ holds no evaluation: no held-out figures with intervals.")
+        notes.append("eval/ holds no evaluation: no figures with intervals.")
     last = {"best": 1, "last": 2}  # after the iterations that they were chosen from
     rows.sort(key=lambda row: (last.get(row["name"], 0), _number(row.get("iteration")), row["file"]))
     return rows

@@ -154,6 +154,8 @@ def _header(run: Run) -> dict[str, Any]:
     hardware = manifest.get("hardware")
     steps, seconds = run.series("env_steps")[1], run.series("seconds")[1]
     facts = [
+        ("Environment", str(_setting(run, "env", "name"))),
+        ("Model", _model(run)),
         ("Method", run.method),
         ("Seed", run.seed),
         ("Iterations", str(len(run.metrics)) if run.metrics else "–"),
@@ -184,6 +186,20 @@ def _header(run: Run) -> dict[str, Any]:
         "config": _dump(run.config),
         "manifest": _dump(manifest),
     }
+
+
+def _setting(run: Run, section: str, name: str) -> Any:
+    """A setting of the run's config.yaml; "–" where it has none."""
+    values = run.config.get(section)
+    return (values.get(name) if isinstance(values, dict) else None) or "–"
+
+
+def _model(run: Run) -> str:
+    """What was trained, and how large it is."""
+    model = Path(str(_setting(run, "policy", "model"))).name
+    count = run.manifest.get("parameters")
+    size = f", {count:,} parameters" if isinstance(count, int) else ""
+    return f"tiny, from random weights{size}" if model == "tiny" else f"{model}{size}"
 
 
 def _moment(written: Any) -> str:

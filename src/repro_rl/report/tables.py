@@ -169,7 +169,7 @@ def headline(run: Run) -> str:
     _, training = run.series("rollout/success")
     if training:
         return (
-            f"no held-out evaluation yet; success while training {rate(training[0])} → {rate(training[-1])} "
+            f"no evaluation yet; success while training {rate(training[0])} → {rate(training[-1])} "
             f"in {len(training)} iterations (training tasks, no interval)"
         )
     return "no success was recorded yet"

@@ -12,7 +12,8 @@ from repro_rl.config import AlarmSection
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import common
 
-NEVER_WON_EVERY = 10  # iterations between two warnings that nothing is won
+REPEATED_EVERY = 10  # iterations between two warnings of the same state, such as that nothing is won
+FEW_REFLECTIONS = 0.1  # share of valid ones below which the judge teaches next to nothing
 NEARLY_ALL = 0.999
 
 
@@ -51,6 +52,23 @@ def warmup_alarm(successes: Sequence[float], tasks: int) -> str | None:
     )
 
 
+def _states(metrics: Mapping[str, float]) -> tuple[tuple[str, bool, str], ...]:
+    """(state that is warned of but stops nothing, whether it holds, advice)."""
+    return (
+        (
+            "no episode was won",
+            metrics.get("rollout/success") == 0,
+            "only shaped rewards teach anything; train the warmup longer, or take easier tasks",
+        ),
+        (
+            "hardly a reflection was valid",
+            metrics.get("reflect/valid", 1.0) < FEW_REFLECTIONS,
+            "episodes without one get no shaping and no alignment reward; teach reflections longer in the "
+            "warmup, or set prompt.reflect_form=guided",
+        ),
+    )
+
+
 @dataclass(slots=True)
 class Alarms:
     """Counts how many iterations in a row each limit was crossed."""
@@ -74,12 +92,11 @@ class Alarms:
             warnings.append(f"{skipped:.0f} mini-batches skipped for a non-finite loss or gradient")
             if streak >= max(self.limits.patience, 1):
                 return warnings, f"{warnings[-1]}, {streak} iterations in a row"
-        never = self._count("never won", metrics.get("rollout/success") == 0)
-        if never and never % NEVER_WON_EVERY == 1:
-            warnings.append(
-                f"no episode was won ({never} iterations in a row): only shaped rewards teach anything; "
-                "train the warmup longer, or take easier tasks"
-            )
+        for name, holds, advice in _states(metrics):
+            streak = self._count(name, holds)
+            if streak % REPEATED_EVERY == 1:
+                since = "in this iteration" if streak == 1 else f"in {streak} iterations in a row"
+                warnings.append(f"{name} {since}: {advice}")
         for name, side, limit, advice in self._rules():
             value = metrics.get(name)
             if value is None:

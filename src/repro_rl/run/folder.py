@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -131,7 +131,7 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
     if changed := _changed(old, new, (*free, "api")):
-        lines = "\n".join(f"  {k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in changed)
+        lines = change_lines([(key, old.get(key), new.get(key)) for key in changed])
         raise ConfigError(
             f"{folder} holds a run with other settings:\n{lines}\n"
             f"Use another folder, or the same settings to continue."
@@ -187,6 +187,11 @@ def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> l
         for key in sorted(set(old) | set(new))
         if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
     ]
+
+
+def change_lines(changes: Iterable[tuple[str, object, object]]) -> str:
+    """Settings that differ as lines of a message, from (name, value in the folder, value now)."""
+    return "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changes)
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, Any]:

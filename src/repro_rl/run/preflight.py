@@ -21,13 +21,23 @@ CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
 
 def check_prompt(context: Context, prompts: PromptBuilder, text: TextCodec, task: str) -> None:
     """The first prompt of ``task`` must fit, and the tokenizer must know its words. Raises PreflightError."""
+    problem = unknown_words(context, prompts, text, task)
+    if problem is not None:
+        raise PreflightError(f"{problem} Use the settings of its warmup, or run a new warmup.")
+
+
+def unknown_words(context: Context, prompts: PromptBuilder, text: TextCodec, task: str) -> str | None:
+    """A sentence on words of the first prompt of ``task`` that the tokenizer does not know; None: no such.
+
+    Raises PreflightError for a prompt that does not fit.
+    """
     unknown = text.unknown_words(context.first_prompt(prompts, text, task))
-    if unknown:
-        raise PreflightError(
-            f"The tokenizer does not know {', '.join(map(repr, unknown[:5]))} in the first prompt of {task}: "
-            "the model was built for other env or prompt settings. Use the settings of its warmup, or run a "
-            "new warmup."
-        )
+    if not unknown:
+        return None
+    return (
+        f"The tokenizer does not know {', '.join(map(repr, unknown[:5]))} in the first prompt of {task}: "
+        "the model was built for other env or prompt settings."
+    )
 
 
 def check_model_text(prompt: PromptSection, text: TextCodec) -> None:

@@ -28,7 +28,8 @@ from repro_rl.policy.exactness import (
 )
 from repro_rl.policy.packed import use_packed
 from repro_rl.run.models import load_trained
-from repro_rl.run.preflight import check_model_text
+from repro_rl.run.preflight import check_model_text, check_prompt
+from repro_rl.run.setup import set_up
 from repro_rl.study.model_facts import free_bytes, model_facts, training_bytes
 from repro_rl.train import Batch, Collation, LossSettings, Row, build_optimizer, imitation_loss, policy_loss
 from repro_rl.types import Ids, TokenKind
@@ -157,9 +158,14 @@ class _Checks:
         )
 
     def prompts(self) -> str:
-        """The thinking switch of the template and the format of answers agree."""
-        check_model_text(self.config.prompt, self.policy.text)
-        return "the chat template and the settings of prompts agree"
+        """The tokenizer knows the words of prompts; the template's thinking switch and the format agree."""
+        text, setup = self.policy.text, set_up(self.config)
+        check_model_text(self.config.prompt, text)
+        task = setup.pool.first.panel(self.config.train.split).ids[0]
+        check_prompt(setup.context(text), setup.prompts, text, task)
+        if text.template is None:
+            return "the tokenizer knows the words of the first prompt; there is no chat template"
+        return "the tokenizer knows the words of the first prompt, and its chat template suits the format"
 
     def checkpoint(self, folder: Path) -> str:
         """Saved and loaded, the trained weights give the same log-probs."""

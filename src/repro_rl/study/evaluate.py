@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.hub import is_hub_name
+from repro_rl.policy.text import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.counts import failures, rollout_metrics
 from repro_rl.rollout.record import write_records
 from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
+from repro_rl.run.preflight import unknown_words
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
 from repro_rl.study.evaluation_file import read_evaluation
@@ -143,6 +146,10 @@ def _evaluate(
         _open_foreign_run(setup, out, model, panel)
     begin = time.perf_counter()
     before = None if api is None else api.client.patience.tally
+    if isinstance(policy.text, TextCodec):
+        problem = unknown_words(setup.context(policy.text), setup.prompts, policy.text, panel.ids[0])
+        if problem is not None:
+            warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
     trajectories, judged_by = _play(setup, policy, panel, request, hooks, unfinished)
     if api is not None and before is not None:
         api.client.patience.check(before)

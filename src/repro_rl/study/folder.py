@@ -20,7 +20,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
 from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
-from repro_rl.run.folder import flatten, git_revision, has_work as run_has_work, versions
+from repro_rl.run.folder import change_lines, flatten, git_revision, has_work as run_has_work, versions
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
@@ -102,10 +102,10 @@ def check_same(out: Path, study: Study) -> None:
     if None not in budgets and budgets[0] > budgets[1]:
         changed.append(("env_steps", *budgets))
     if changed:
-        lines = "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changed)
         raise ConfigError(
-            f"{out} holds another study:\n{lines}\nUse another folder, or the same settings to continue. "
-            "Methods and seeds may be added, and the budget raised."
+            f"{out} holds another study:\n{change_lines(changed)}\n"
+            "Use another folder, or the same settings to continue. Methods and seeds may be added, and the "
+            "budget raised."
         )
 
 

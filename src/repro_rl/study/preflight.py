@@ -38,7 +38,19 @@ def check_study(study: Study) -> list[str]:
             raise ConfigError(f"Arm {item.name!r}: {error}") from error
         first = first or (item.name, played)
         _check_comparable(first, (item.name, played))
-    return list(found)
+    return [*unequal_budgets(study), *found]
+
+
+def unequal_budgets(study: Study) -> list[str]:
+    """A sentence where nothing sets the environment steps of the trained arms, of which there are several."""
+    trained = [item for item in study.methods if item.train]
+    configs = [run_config(study, item) for item in trained]
+    if len(trained) < 2 or study.env_steps is not None or all(c.train.env_steps for c in configs):
+        return []
+    return [
+        "Every run has train.iterations iterations, but not equally many environment steps: a method whose "
+        "episodes are longer plays more. Give --env-steps (in a study file env_steps) for equal steps."
+    ]
 
 
 def _check_comparable(
