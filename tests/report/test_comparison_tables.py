@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from repro_rl.report.comparison_tables import ranked, tables
+from repro_rl.report.text_table import interval_cell
 
 
 def arm(name, mean):
@@ -41,3 +42,8 @@ def test_the_references_keep_the_order_of_the_study():
     first, second = tables(block)
     assert [row[0] for row in first.rows] == ["a − b", "a − c"]
     assert [row[0] for row in second.rows] == ["b − a", "b − c"]
+
+
+def test_every_minus_is_the_same_sign():
+    assert interval_cell((-0.0541, 0.1)) == "[−0.054, 0.100]"
+    assert interval_cell((-0.0541, 0.1), sign=True) == "[−0.054, +0.100]"

@@ -14,7 +14,7 @@ from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
 from repro_rl.report.load import Json
 from repro_rl.report.plots import Figure, can_draw, draw
 from repro_rl.report.template import dump_yaml, fill, write_pages
-from repro_rl.report.text_table import drawn, join_markdown, markdown, number
+from repro_rl.report.text_table import drawn, interval_cell, join_markdown, markdown, number
 
 TIME_AXES = {"env_steps": ("environment steps", 1.0), "seconds": ("minutes in iterations", 60.0)}
 POINTS = 60
@@ -84,7 +84,7 @@ def headline(data: Json) -> list[str]:
         better = [pair["other"] for pair in pairs if pair["t"] and pair["t"][0] > 0]
         worse = [pair["other"] for pair in pairs if pair["t"] and pair["t"][1] < 0]
         spread = row["success"]["t"]
-        ends = "" if spread is None else f" [{spread[0]:.3f}, {spread[1]:.3f}]"
+        ends = "" if spread is None else f" {interval_cell(spread)}"
         mean = row["success"]["mean"]
         if pairs and all(map(all_equal, pairs)):
             level = "no arm won a task in any seed" if mean == 0 else "all arms are equal in every seed"
