@@ -1,4 +1,6 @@
 # Each target does its own set-up: `make demo` and `make test` work in a fresh clone.
+# `make` alone lists the targets; the text behind ## is what the list says of one.
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
@@ -26,12 +28,15 @@ DOCS_VENV ?= .venv-docs
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup docs bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
+.PHONY: help demo test lint setup docs bench bench-speed bench-trl clean verl-setup verl-smoke vllm-setup vllm-check
 .PHONY: openenv-setup openenv-check verifiers-setup verifiers-check adapters-setup adapters-check
 .PHONY: trackers-setup trackers-check
 .PHONY: study-sokoban study-sokoban-rare study-webshop study-alfworld
 
-setup: $(VENV)/.ready
+help:  ## this list
+	@awk '/^[a-z].*:.*  ## / { names = $$0; sub(/:.*/, "", names); sub(/.*  ## /, ""); print names "\n    " $$0 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## the package in .venv, for development (downloads torch; PYTHON=python3)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
@@ -50,7 +55,7 @@ test: setup  ## the whole test suite
 study-sokoban study-sokoban-rare study-webshop study-alfworld: study-%: setup  ## all methods, all seeds of the study (JOBS=1 SEEDS=0,1,2 STUDY=folder)
 	$(BIN)/repro-rl compare $* --out $(or $(STUDY),runs/study-$*) --jobs $(JOBS) $(if $(SEEDS),--seeds $(SEEDS))
 
-lint: setup
+lint: setup  ## ruff, mypy and the layers of imports
 	$(BIN)/ruff check src tests benchmarks examples docs/data
 	$(BIN)/ruff format --check src tests benchmarks examples docs/data
 	$(BIN)/mypy
@@ -93,8 +98,8 @@ $(DOCS_VENV)/.ready: pyproject.toml constraints.txt
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
-openenv-setup: $(OPENENV_VENV)/.ready
-verifiers-setup: $(VERIFIERS_VENV)/.ready
+openenv-setup: $(OPENENV_VENV)/.ready  ## an environment of its own for OpenEnv
+verifiers-setup: $(VERIFIERS_VENV)/.ready  ## an environment of its own for verifiers
 
 $(OPENENV_VENV)/.ready: EXTRA := openenv
 $(VERIFIERS_VENV)/.ready: EXTRA := verifiers
@@ -139,7 +144,7 @@ $(TRACKERS_VENV)/.ready: pyproject.toml constraints.txt constraints-trackers.txt
 trackers-check: trackers-setup  ## TensorBoard, W&B offline, MLflow and Trackio: a killed run that goes on is one run there
 	$(TRACKERS_BIN)/python -m pytest tests/run/trackers
 
-bench: setup
+bench: setup  ## the speed of the environments
 	$(BIN)/python benchmarks/sokoban.py
 	$(BIN)/python benchmarks/webshop.py
 
@@ -158,6 +163,6 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,trl]' pytest
 	@touch $@
 
-clean:
+clean:  ## remove the environments, the runs and the caches
 	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) $(TRL_VENV) $(ADAPTERS_VENV) $(OPENENV_VENV) $(VERIFIERS_VENV)
 	rm -rf $(TRACKERS_VENV) $(DOCS_VENV) site runs .pytest_cache .mypy_cache .ruff_cache

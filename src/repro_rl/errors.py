@@ -133,6 +133,11 @@ def did_you_mean(name: str, known: Iterable[str], near: Sequence[str] = ()) -> s
     return f"{hint} Known: {', '.join(names) or 'none'}"
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """ "1 question", "2 questions"; ``plural``: of a noun that takes more than an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 # categories: control, format, surrogate, line and paragraph separators
 UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 

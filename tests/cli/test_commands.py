@@ -300,6 +300,8 @@ def test_playing_a_shop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert code == 0, text
     assert "[button] Search [button_]" in text
     assert "Thank you for shopping with us!" in text
+    assert "Your score (min 0.0, max 1.0): 1.0" in text
+    assert "None" not in text
     assert "Solved after" in text
 
 

@@ -113,4 +113,6 @@ def test_demonstrations_in_the_place_of_a_file(
     code, text = run_command(capsys, monkeypatch, "demos", "-o", tmp_path / "file" / "demos")
     assert code == 2
     assert text.startswith("OSError\n")
-    assert "file/demos cannot be used" in text
+    assert (
+        "file is a file, and a folder is needed there. Choose another folder, for results with --out" in text
+    )

@@ -51,6 +51,14 @@ def test_the_package_tests_itself(part: Part, tmp_path: Path) -> None:
     assert "failed" not in out
 
 
+@pytest.mark.parametrize("part", list(Part))
+def test_its_readme_says_where_to_install_it(part: Part, tmp_path: Path) -> None:
+    write_package(part, "my-own", tmp_path / "package")
+    text = (tmp_path / "package" / "README.md").read_text()
+    assert "environment in which repro-rl is installed" in text
+    assert "pypi.org" not in text
+
+
 def test_an_environment_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> None:
     package = tmp_path / "package"
     write_package(Part.env, "My_Maze", package)

@@ -12,6 +12,7 @@ def test_plan_prints_tokens_memory_and_hours(capsys, monkeypatch):
     assert status == 0
     assert "Qwen/Qwen3-4B: 4,022,468,096 parameters" in out
     assert "64 episodes" in out
+    assert not set("┏┃│└") & set(out)  # plain columns where there is no terminal
 
 
 def test_plan_cannot_probe_a_model_that_is_elsewhere(capsys, monkeypatch):

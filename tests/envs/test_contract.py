@@ -123,7 +123,7 @@ def test_one_episode_fails_and_no_other(how: str, error: str) -> None:
     played = run(pool, [RolloutRequest(task, 0) for task in tasks], ScriptedPolicy("p30 wait"))
     assert [t.failed for t in played] == [False, True, False]
     assert played[1].error == error
-    assert common(failures(played)) == f"{error} (1 times)"
+    assert common(failures(played)) == f"{error} (1 time)"
 
 
 @pytest.mark.parametrize("how", ["reset", "step types"])
@@ -131,7 +131,7 @@ def test_such_episodes_are_no_demonstrations(how: str) -> None:
     env = Broken(how, **SOKOBAN)
     tasks = env.panel("train").ids[:4]
     section = DemosSection(expert=3, wandering=1.0, winning=2, failing=2, agent="planner", slips=(0.0, 0.1))
-    with pytest.warns(UserWarning, match=r"episodes broke off and are left out: .*(no such room|much)"):
+    with pytest.warns(UserWarning, match=r"episodes broke off, left out: .*(no such room|much)"):
         experts, labelled = collect_demos(env, tasks, section, seed=0)
     assert len(labelled) == 4
     assert not any(t.failed or t.task_id == tasks[1] for t in (*experts, *labelled))

@@ -92,3 +92,18 @@ def test_only_python_processes_count_as_running() -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert not is_running(pid)
+
+
+def test_folders_made_for_a_lock_go_again_where_nothing_was_written(tmp_path: Path) -> None:
+    lock = tmp_path / "runs" / "api-foo" / "eval" / LOCK_FILE
+    with pytest.raises(ValueError, match="later"), only_writer(lock):
+        raise ValueError("later")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    with only_writer(lock):
+        (lock.parent.parent / "config.yaml").touch()
+    assert [path.name for path in lock.parent.parent.iterdir()] == ["config.yaml"]
+    lock.parent.mkdir()
+    with only_writer(lock):
+        pass
+    assert lock.parent.is_dir()  # it was there before

@@ -20,7 +20,7 @@ def test_metrics_tolerate_only_a_half_written_end(tmp_path):
     run = read_run(tmp_path)
     assert run.series("rollout/success") == ([1.0], [0.2])
     assert any("line 3, the last, is half-written" in note for note in run.notes)
-    assert any("occur twice" in note for note in run.notes)
+    assert any("1 iteration written twice" in note for note in run.notes)
     assert "training .20 → .20" in headline(run)
     file.write_text('{"iteration": 1}\n{"itera\n{"iteration": 3}\n')
     with pytest.raises(DataError, match=r"metrics\.jsonl, record line 2"):

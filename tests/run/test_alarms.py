@@ -65,7 +65,7 @@ def test_a_warm_start_that_never_wins_is_named_now_and_then():
         told += [iteration] if warnings else []
     assert told == [1, 11, 21]
     assert alarms.check({"rollout/success": 0.1}) == ([], None)
-    assert "no episode was won in this iteration: only" in alarms.check({"rollout/success": 0.0})[0][0]
+    assert "no episode was won (1 iteration in a row): only" in alarms.check({"rollout/success": 0.0})[0][0]
 
 
 def test_a_judge_that_nobody_can_read_is_named_now_and_then():
@@ -77,8 +77,10 @@ def test_a_judge_that_nobody_can_read_is_named_now_and_then():
         told |= dict.fromkeys(warnings, iteration)
     first, second = told
     assert list(told.values()) == [1, 11]
-    assert first.startswith("hardly a reflection was valid in this iteration: episodes without one get no")
-    assert second.startswith("hardly a reflection was valid in 11 iterations in a row: ")
+    assert first.startswith(
+        "hardly a reflection was valid (1 iteration in a row): episodes without one get no"
+    )
+    assert second.startswith("hardly a reflection was valid (11 iterations in a row): ")
     assert alarms.check({"reflect/valid": 0.1}) == ([], None)
     assert alarms.check({}) == ([], None)  # a method without a judge
 
@@ -101,15 +103,16 @@ def test_evaluations_that_say_nothing():
     assert "Every action was impossible" in evaluated(invalid_rate=1.0)[0]
     assert "No answer had the form" in evaluated(format_rate=0.0)[0]
     some = evaluated(errors=3.0, failures={"lost": 2, "late": 1})
-    assert some == ["3 of 10 episodes broke off and count as not won: lost (2 times), late (1 times)."]
+    assert some == ["3 of 10 episodes broke off and count as not won: lost (2 times), late (1 time)."]
     assert "No episode was played to its end" in evaluated(errors=10.0, failures={"lost": 10})[1]
     lost = {"no completion at step 2: status 503": 2, "no completion at step 4: no connection": 1}
     assert evaluated(errors=3.0, failures=lost, api={"failed": 3}) == []
     both = evaluated(errors=4.0, failures={**lost, "KeyError at step 1: 'sink'": 1}, api={"failed": 3})
-    assert both == ["1 of 10 episodes broke off and count as not won: KeyError at step 1: 'sink' (1 times)."]
+    assert both == ["1 of 10 episodes broke off and count as not won: KeyError at step 1: 'sink' (1 time)."]
 
 
 def test_a_warmup_that_never_wins():
     assert warmup_alarm([], 8) is None
     assert warmup_alarm([0.0, 0.1], 8) is None
     assert "success 0 in all 2 validations on 8 tasks" in warmup_alarm([0.0, 0.0], 8)
+    assert "success 0 in its only validation on 1 task." in warmup_alarm([0.0], 1)

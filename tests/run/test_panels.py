@@ -250,3 +250,10 @@ def test_a_file_that_is_no_panel_at_all(tmp_path, text):
             read_panel(Path(tmp_path / name))
     with pytest.raises(DataError, match="absent"):
         read_panel(tmp_path / "absent.json")
+
+
+def test_a_panel_file_without_tasks_names_the_field(tmp_path):
+    file = tmp_path / "panel.json"
+    file.write_text('{"a": 1}')
+    with pytest.raises(DataError, match=r"panel\.json, field tasks: Field required"):
+        read_panel(file)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from repro_rl.errors import DataError
-from repro_rl.report.comparison import as_html, as_markdown, write_comparison
+from repro_rl.report.comparison import as_html, as_markdown, headline, write_comparison
 from repro_rl.study.comparison import compare
 from repro_rl.study.definition import load_study
 from support.studies import write_curve, write_result
@@ -111,3 +111,16 @@ def test_the_note_on_budgets_names_the_cause(env_steps, steps, words, tmp_path):
     assert len(found) == (words is not None)
     assert words is None or words in found[0]
     assert not any("goes below 0" in note for note in block["notes"])  # all runs won half
+
+
+def test_one_seed_is_said_to_give_no_interval(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo"], seeds=[0])
+    write_result(tmp_path, "repro", 0, (1, 1, 1, 0))
+    write_result(tmp_path, "gigpo", 0, (1, 1, 0, 0))
+    data = compare(study, tmp_path)
+    (note,) = [note for note in data["evaluations"][0]["notes"] if "seed" in note]
+    assert note.startswith("One seed gives no interval over seeds")
+    assert "--seeds 0-4" in note
+    assert headline(data) == [
+        "repro: success 0.750 over 1 seed. No difference has an interval, for which two seeds are needed."
+    ]

@@ -176,7 +176,9 @@ def test_another_evaluation_is_not_replaced(warm, tmp_path):
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False))
     before = (tmp_path / "eval" / "x.json").read_bytes()
     for change in ("eval.temperature=0.7", "eval.tasks=5", "eval.rollouts=1", "eval.seed=9"):
-        with pytest.raises(ConfigError, match=r"x\.json holds another evaluation: .*--name, or delete"):
+        with pytest.raises(
+            ConfigError, match=r"x\.json holds another evaluation: [^@]+@\w{12}, [^@]+; .*--name"
+        ):
             evaluate(settings(warm, change), warm.model, EvalRequest("x", out=tmp_path, judge=False))
     assert (tmp_path / "eval" / "x.json").read_bytes() == before
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path))  # the same tasks, now with reflections

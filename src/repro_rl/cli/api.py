@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, counted
 
 
 def api_model(path: Path) -> str | None:
@@ -30,7 +30,11 @@ def usage_notes(result: dict[str, Any]) -> list[str]:
     """What an evaluation used, and what was lost, line by line."""
     from repro_rl.policy.http.spending import loss_lines, usage_line
 
-    lost = f"  {result['errors']:.0f} episodes broke off and count as not won." if result["errors"] else ""
+    lost = (
+        f"  {counted(int(result['errors']), 'episode')} broke off, counted as not won."
+        if result["errors"]
+        else ""
+    )
     again = " Repeat the command: only what has no answer is asked again." if result["api"]["failed"] else ""
     return [f"{usage_line(result['api'])}.{lost}{again}", *loss_lines(result["api"])]
 

@@ -89,7 +89,7 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
     if names:
         raise ConfigError(f"With --model only SECTION.KEY=VALUE may follow; got {', '.join(names)}.")
     config = read_config(source, list(overrides), ("policy.model", model))
-    found = check_model(start_model(config.policy.model), config, prompts=source is not None)
+    found = check_model(start_model(config.policy.model, "--model "), config, prompts=source is not None)
     show_table(new_table(f"what a run uses of {model}", ("", ""), list(found.facts.items()), left=2))
     show_table(_check_table("checks", found.checks))
     failed = [check.name for check in found.checks if not check.ok]

@@ -101,6 +101,12 @@ def file_sentence(error: Exception) -> str:
     if number is None:
         return str(error)
     reason = os.strerror(number)
+    in_the_way = None if file is None else _file_above(Path(file))
+    if number in (errno.EEXIST, errno.ENOTDIR) and in_the_way is not None:
+        return (
+            f"{in_the_way} is a file, and a folder is needed there. Choose another folder, for results with "
+            "--out, or rename that file."
+        )
     if number in FULL and file is not None:
         place = next((p for p in (Path(file), *Path(file).absolute().parents) if p.is_dir()), Path("/"))
         with suppress(OSError):
@@ -115,6 +121,11 @@ def file_sentence(error: Exception) -> str:
         return str(error)
     what = "A file cannot be written" if file is None else f"{file} cannot be used"
     return f"{what}: {reason}. {advice}; what was finished before is kept, and {_repeat('the command')}"
+
+
+def _file_above(path: Path) -> Path | None:
+    """``path`` or the folder above it that is a file; None where there is none."""
+    return next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
 
 
 def _repeat(command: str) -> str:

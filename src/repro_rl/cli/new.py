@@ -46,7 +46,7 @@ def new(
     folder = out or Path(name)
     for path in write_package(part, name, folder):
         say(str(path))
-    say(f"Next: cd {folder} && pip install -e '.[dev]' && python -m pytest")
+    say(f"Next, in this environment: cd {folder} && pip install -e '.[dev]' && python -m pytest")
     say(f"Then edit src/{names_of(name)['module']}/__init__.py; README.md says more.")
 
 

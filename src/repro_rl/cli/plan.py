@@ -14,8 +14,8 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import split_words
-from repro_rl.cli.show import console, say
-from repro_rl.errors import ConfigError
+from repro_rl.cli.show import say, show_table
+from repro_rl.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from repro_rl.config import PromptSection
@@ -55,6 +55,7 @@ def plan(
 ) -> None:
     """Before anyone pays: parameters, tokens, memory and hours of a training run. Needs repro-rl[train]."""
     from repro_rl.config import load_config
+    from repro_rl.plan.model_shape import model_shape
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
     from repro_rl.run.panels import Use, validates
@@ -64,6 +65,8 @@ def plan(
         raise ConfigError(f"One config at a time; got {', '.join(sources)}.")
     config = load_config(sources[0] if sources else None, settings)
     local = config.policy.model == "tiny" or Path(config.train.init or config.policy.model).exists()
+    if not local:  # a path that is not there, or an unknown name, is said before anything else
+        model_shape(config.policy, config.train.init)
     if probe is None:
         probe = "cpu" in (gpu or []) or (local and not gpu)
     if probe and not local:
@@ -88,7 +91,7 @@ def plan(
     for line in summary_lines(result.run, result.table, config.prompt, config.env.name):
         say(line)
     for estimate in result.estimates:
-        console.print(estimate_table(estimate))
+        show_table(estimate_table(estimate))
     for note in result.notes:
         say(f"- {note}")
 
@@ -104,7 +107,7 @@ def summary_lines(run: RunOutline, table: TokenTable, prompt: PromptSection, env
         model += f"{trained:,} of them trained"
     return [
         model,
-        f"{env}: {work.episodes} episodes of {work.steps:.1f} steps an iteration",
+        f"{env}: {counted(work.episodes, 'episode')} of {work.steps:.1f} steps an iteration",
         _prompt_line("step prompt", "tokens (median / 95 % / max)", table.action, prompt.max_prompt_tokens),
         _prompt_line("reflection prompt", "tokens", table.reflect, prompt.max_reflect_tokens),
         f"an iteration: {work.prompt_tokens:,.0f} prompt tokens, {work.completion_tokens:,.0f} generated "

@@ -12,7 +12,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_run_config, take_plugins
 from repro_rl.cli.play_session import play_task
 from repro_rl.cli.show import say, show_table, visible
-from repro_rl.errors import TaskError
+from repro_rl.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +60,10 @@ def play(
 
     Actions are typed, or chosen by their number. Sokoban takes the arrow keys. u takes a step back, q ends.
     """
+    if agent is not None and expert:
+        raise ConfigError(f"--expert and --agent {agent} name two players of one episode; give one.")
+    if agent is None and source is not None:
+        raise ConfigError("--config belongs to --agent: settings decide how an agent is loaded and asked.")
     if agent is not None:
         watch_agent(agent, source, checkpoint, split, task, overrides or [])
         return

@@ -10,6 +10,7 @@ from rich.columns import Columns
 from rich.text import Text
 
 from repro_rl.cli.show import console, say, tell, visible
+from repro_rl.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,7 @@ def play_task(env: TextEnv, task_id: str, expert: bool) -> None:
         elif expert:
             session.step(action)
     _show(session, numbered=False, actions=False)
-    say(f"{'Solved' if session.info['won'] else 'Not solved'} after {len(session.actions)} steps.")
+    say(f"{'Solved' if session.info['won'] else 'Not solved'} after {counted(len(session.actions), 'step')}.")
 
 
 def _take(session: Session, action: str) -> bool:

@@ -14,7 +14,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
-from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.errors import ConfigError, PreflightError, counted
 
 if TYPE_CHECKING:
     from repro_rl.config import DemosSection, EnvSection, RunConfig
@@ -104,7 +104,7 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any]) -> None:
     for line in annotation_notes(notes, out / DEMOS_FILE):
         say(line)
     say(
-        f"{len(experts)} expert episodes and {len(labelled)} labelled ones "
+        f"{counted(len(experts), 'expert episode')} and {counted(len(labelled), 'labelled one')} "
         f"(annotator: {section.annotator}) in {out}"
     )
 

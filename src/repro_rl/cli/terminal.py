@@ -100,6 +100,17 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def clean_message(error: Any) -> Any:
-    """An error of the command's own words, which may be names of files, with its message safe to print."""
+    """An error of the command's own words, which may be names of files, with its message safe to print.
+
+    An unknown option that is called like a setting gets the way in which settings are written.
+    """
     error.message = visible(error.message)
+    if type(error).__name__ == "NoSuchOption":
+        from repro_rl.config.reference import setting_names
+
+        name = str(error.option_name).lstrip("-").partition("=")[0]
+        if "." in name or name in setting_names():
+            error.message = (
+                f"{error.message.rstrip('.')}. Settings are written without dashes: {visible(name)}=VALUE"
+            )
     return error

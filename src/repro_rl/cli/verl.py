@@ -11,6 +11,7 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides
 from repro_rl.cli.show import say
+from repro_rl.errors import counted
 
 if TYPE_CHECKING:
     from repro_rl.integrations.verl.recipe import VerlRecipe
@@ -83,7 +84,8 @@ def sft_data(
     rows = sft_rows(set_up(config), demos)
     write_parquet(out, rows)
     kinds = [row["kind"] for row in rows]
-    say(f"{out}: {kinds.count('forward')} steps and {kinds.count('reflect')} reflections")
+    steps, reflections = kinds.count("forward"), kinds.count("reflect")
+    say(f"{out}: {counted(steps, 'step')} and {counted(reflections, 'reflection')}")
 
 
 @verl_app.command()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHODS
 from repro_rl.config.paths import read_run_settings
-from repro_rl.config.recipe_files import env_name, is_yaml_file, merged, read_settings
+from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import parse_text, section_of, type_of
@@ -202,7 +202,8 @@ def readable(error: ValidationError, root: type[BaseModel]) -> str:
 def _hint(name: str, section: type[BaseModel], root: type[BaseModel]) -> str:
     """What may have been meant by an unknown ``name`` in ``section``: what is called so elsewhere, if any."""
     elsewhere = sorted(f"{prefix}{name}" for prefix, other in _sections(root) if name in other.model_fields)
-    return did_you_mean(name, section.model_fields, elsewhere)
+    known = [*section.model_fields, *([BASE_KEY] if section is root and name != BASE_KEY else [])]
+    return did_you_mean(name, known, elsewhere)
 
 
 def _sections(root: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:

@@ -15,6 +15,7 @@ from repro_rl.files import load_yaml
 
 SHIPPED = files("repro_rl").joinpath("recipes")
 DEFAULT_RECIPE = "sokoban-tiny"
+BASE_KEY = "base"  # of a file: what it changes
 
 
 def read_settings(source: str | Path | None) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def with_bases(
             beside = is_yaml_file(above) and Path(above).parent.joinpath(f"{name}.yaml").is_file()
             hint = f" For the file beside it, write base: {name}.yaml." if beside else ""
             raise ConfigError(f"{above}: base: {error}{hint}") from error
-        base = data.pop("base", None)
+        base = data.pop(BASE_KEY, None)
         layers.append((name, data))
         if base is None:
             return layers

@@ -18,7 +18,7 @@ from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
 from repro_rl.demos.recorded import recorded_episodes
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, counted
 from repro_rl.files import UnfinishedRows, check_record
 from repro_rl.files.records import Count
 from repro_rl.random_streams import name_key
@@ -254,7 +254,7 @@ class _Collection:
         """Say how many episodes the environment broke off, and why."""
         if self.broken:
             warnings.warn(
-                f"{self.broken.total()} episodes broke off and are left out: {common(self.broken)}.",
+                f"{counted(self.broken.total(), 'episode')} broke off, left out: {common(self.broken)}.",
                 stacklevel=3,
             )
 

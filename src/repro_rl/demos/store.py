@@ -60,8 +60,8 @@ def check_environment(folder: Path, name: str) -> None:
     made_for = env.get("name") if isinstance(env, dict) else None
     if made_for is not None and made_for != name:
         raise ConfigError(
-            f"{folder} holds demonstrations of {made_for}, not of {name}; name others with --demos, or the "
-            "recipe that they were made with with -c."
+            f"{folder} holds demonstrations of {made_for}, not of {name}; name others with --demos, or "
+            "with -c the recipe that they were made with."
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from repro_rl.errors import TaskError
+from repro_rl.errors import TaskError, counted
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,8 +48,8 @@ class TaskPanel:
         """
         if not 1 <= count <= len(self.ids):
             raise TaskError(
-                f"Panel {self.env}/{self.split} has {len(self.ids)} tasks, {count} were asked for; "
-                f"ask for 1 to {len(self.ids)}."
+                f"Panel {self.env}/{self.split} has {counted(len(self.ids), 'task')}, {count} were asked "
+                f"for; ask for 1 to {len(self.ids)}."
             )
         return TaskPanel(self.env, self.split, self.ids[:count], self.contents[:count])
 

@@ -34,6 +34,10 @@ class _Head(TypedDict):
     digest: str
 
 
+class _Tasks(TypedDict):
+    tasks: list[dict[str, Any]]
+
+
 def describe_panel(env: TextEnv, panel: TaskPanel) -> dict[str, Any]:
     """What identifies a panel of ``env``, and how many tasks of each type it has; the head of its file.
 
@@ -92,8 +96,7 @@ def read_panel(path: Path) -> TaskPanel:
 
 def _read_object(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     data = parse_object(read_text(path), file=path)
-    tasks = check_record(list[dict[str, Any]], data.get("tasks"), file=path)
-    return data, tasks
+    return data, check_record(_Tasks, data, file=path)["tasks"]
 
 
 def _read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

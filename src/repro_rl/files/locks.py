@@ -25,11 +25,24 @@ FAR = 1 << 30  # where the lock lies on Windows, which locks against reading too
 def only_writer(path: Path, what: str = "process", patience: float = PATIENCE) -> Iterator[int | None]:
     """Hold the lock file ``path``, which holds the id of this process; it is removed at the end.
 
+    Missing folders are made for it; at the end they are removed again where they hold nothing.
     Yields its descriptor, which may be handed to children: they hold the lock too. ``what``: who works there,
     for messages. Raises PreflightError naming the holder's process id. Where the file system has no locks,
     that is said in a warning, and None is yielded.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        with _locked(path, what, patience) as handle:
+            yield handle
+    finally:
+        with suppress(OSError):  # one that is not empty ends it
+            for folder in made:
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(path: Path, what: str, patience: float) -> Iterator[int | None]:
+    """See ``only_writer``."""
     handle = _acquire(path, what, time.monotonic() + patience)
     if handle is None:
         yield None
@@ -48,7 +61,13 @@ def only_writer(path: Path, what: str = "process", patience: float = PATIENCE) -
 def _acquire(path: Path, what: str, deadline: float) -> int | None:
     """The descriptor of the locked file; None where there are no locks."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # another process has removed the empty folder in between
+            if time.monotonic() > deadline:
+                raise
+            continue
         try:
             _lock(handle)
             if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path)):
@@ -60,7 +79,7 @@ def _acquire(path: Path, what: str, deadline: float) -> int | None:
                 warnings.warn(
                     f"{path.parent} is on a file system without locks: start only one process that writes "
                     "there.",
-                    stacklevel=4,
+                    stacklevel=6,
                 )
                 return None
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):

@@ -12,7 +12,7 @@ from repro_rl.config import PolicySection
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import read_json, read_yaml
 from repro_rl.policy.gguf import is_gguf, read_config
-from repro_rl.policy.hub import is_hub_name
+from repro_rl.policy.hub import is_hub_name, is_path, no_such_model
 from repro_rl.policy.lora import base_of, is_adapter
 from repro_rl.policy.qwen_shapes import Shape, find_shape, shapes
 from repro_rl.run.model_paths import start_model
@@ -115,7 +115,7 @@ def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int 
 
     ``init``: the setting train.init; ``policy.model`` where it is unset, or does not exist yet.
     ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub name whose shape is neither known
-    nor in the local cache, CheckpointError for an adapter without a base model.
+    nor in the local cache, CheckpointError for a path that is not there and an adapter without a base model.
     """
     model = policy.model
     if init and (Path(init).exists() or is_hub_name(init)):
@@ -131,6 +131,8 @@ def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int 
     if Path(model).exists():
         return read_shape(Path(model))
     shape = find_shape(model) or other_shapes().get(model.removesuffix("-Instruct")) or _downloaded(model)
+    if shape is None and is_path(model):
+        raise no_such_model(model)
     if shape is None:
         raise ConfigError(
             f"The shape of {model!r} is not known here{did_you_mean(model, {**shapes(), **other_shapes()})} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,12 @@ def in_hub_cache(name: str) -> bool:
         return False
     files = ("config.json", "adapter_config.json")
     return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+def is_path(name: str | Path) -> bool:
+    """Whether ``name`` can only mean a place here: a GGUF file, or with a separator and no hub name."""
+    text = str(name)
+    return is_gguf(text) or (("/" in text or os.sep in text) and not is_hub_name(text))
 
 
 def no_such_model(path: str | Path) -> CheckpointError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from repro_rl.errors import counted
 from repro_rl.files import write_bytes
 from repro_rl.report.comparison_tables import all_equal, ranked, tables
 from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
@@ -90,9 +91,13 @@ def headline(data: Json) -> list[str]:
             level = "no arm won a task in any seed" if mean == 0 else "all arms are equal in every seed"
             lines.append(f"{reference}: success {number(mean)}; {level}, so there is no difference to test.")
             continue
+        known = "unknown" if mean is None else f"{mean:.3f}"
+        begin = f"{reference}: success {known}{ends} over {counted(len(row['seeds']), 'seed')}."
+        if not any(pair["t"] for pair in pairs):
+            lines.append(f"{begin} No difference has an interval, for which two seeds are needed.")
+            continue
         lines.append(
-            f"{reference}: success {'unknown' if mean is None else f'{mean:.3f}'}{ends} over "
-            f"{len(row['seeds'])} seeds. Of {len(pairs)} paired differences {len(better)} lie above 0 with "
+            f"{begin} Of {counted(len(pairs), 'paired difference')} {len(better)} lie above 0 with "
             f"their whole 95 % t-interval{_listed(better)}, {len(worse)} below{_listed(worse)}."
         )
     return lines

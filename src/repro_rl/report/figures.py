@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from repro_rl.errors import counted
 from repro_rl.report.lines import DASHES, LOST, PALETTE, WON, Axes, Line, band
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
@@ -165,7 +166,7 @@ def _over_seeds(runs: Sequence[Run], style: Style) -> list[Line]:
         if len(series) > 1:
             shared = sorted(set.intersection(*(set(points) for points in series)))
             rows = np.array([[points[x] for x in shared] for points in series])
-            lines.append(band(f"{method} ({len(series)} seeds)", shared, rows, color))
+            lines.append(band(f"{method} ({counted(len(series), 'seed')})", shared, rows, color))
     return lines
 
 

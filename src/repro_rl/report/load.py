@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, counted
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
 from repro_rl.files.names import EXPERT_FILE
 
@@ -139,7 +139,10 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
         again += row["iteration"] in rows
         rows[float(row["iteration"])] = row
     if again:
-        notes.append(f"metrics.jsonl: {again} iterations occur twice (a resumed run); the later line counts.")
+        notes.append(
+            f"metrics.jsonl: {counted(again, 'iteration')} written twice (a resumed run); the later line "
+            "counts."
+        )
     if not rows:
         notes.append("metrics.jsonl holds no iteration yet.")
     return [rows[key] for key in sorted(rows)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from repro_rl.errors import counted
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import QUALITY
 from repro_rl.study.progress import POINTS, progress_quality
@@ -170,7 +171,7 @@ def headline(run: Run) -> str:
     if training:
         return (
             f"no evaluation yet; success while training {rate(training[0])} → {rate(training[-1])} "
-            f"in {len(training)} iterations (training tasks, no interval)"
+            f"in {counted(len(training), 'iteration')} (training tasks, no interval)"
         )
     return "no success was recorded yet"
 

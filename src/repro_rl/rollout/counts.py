@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from repro_rl.errors import counted
 from repro_rl.types import Group, Trajectory
 
 
@@ -22,9 +23,9 @@ def failures(trajectories: Sequence[Trajectory]) -> Counter[str]:
 
 def common(reasons: Counter[str], most: int = 3) -> str:
     """The commonest reasons with their counts, as text."""
-    shown = [f"{reason} ({count} times)" for reason, count in reasons.most_common(most)]
+    shown = [f"{reason} ({counted(count, 'time')})" for reason, count in reasons.most_common(most)]
     more = len(reasons) - len(shown)
-    return ", ".join(shown) + (f" and {more} more reasons" if more > 0 else "")
+    return ", ".join(shown) + (f" and {counted(more, 'more reason')}" if more > 0 else "")
 
 
 def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro_rl.config import AlarmSection
+from repro_rl.errors import counted
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import common
 
@@ -46,8 +47,10 @@ def warmup_alarm(successes: Sequence[float], tasks: int) -> str | None:
     """A sentence on a warm start that no validation saw win; ``tasks``: of a validation. None without one."""
     if not successes or max(successes) > 0:
         return None
+    count = len(successes)
+    which = "its only validation" if count == 1 else f"all {count} validations"
     return (
-        f"The warm start never won: success 0 in all {len(successes)} validations on {tasks} tasks. RL "
+        f"The warm start never won: success 0 in {which} on {counted(tasks, 'task')}. RL "
         "learns little from it; give warmup.updates or demos.expert more, or take easier tasks."
     )
 
@@ -89,14 +92,14 @@ class Alarms:
         skipped = metrics.get("update/skipped", 0)
         streak = self._count("skipped", skipped > 0)
         if skipped > 0:
-            warnings.append(f"{skipped:.0f} mini-batches skipped for a non-finite loss or gradient")
+            batches = counted(int(skipped), "mini-batch", "mini-batches")
+            warnings.append(f"{batches} skipped for a non-finite loss or gradient")
             if streak >= max(self.limits.patience, 1):
-                return warnings, f"{warnings[-1]}, {streak} iterations in a row"
+                return warnings, f"{warnings[-1]}, {counted(streak, 'iteration')} in a row"
         for name, holds, advice in _states(metrics):
             streak = self._count(name, holds)
             if streak % REPEATED_EVERY == 1:
-                since = "in this iteration" if streak == 1 else f"in {streak} iterations in a row"
-                warnings.append(f"{name} {since}: {advice}")
+                warnings.append(f"{name} ({counted(streak, 'iteration')} in a row): {advice}")
         for name, side, limit, advice in self._rules():
             value = metrics.get(name)
             if value is None:
@@ -106,7 +109,7 @@ class Alarms:
             if crossed:
                 warnings.append(f"{name} = {value:.4g} is {side} {limit:g}: {advice}")
                 if self.limits.patience and streak >= self.limits.patience:
-                    return warnings, f"{warnings[-1]} ({streak} iterations in a row)"
+                    return warnings, f"{warnings[-1]} ({counted(streak, 'iteration')} in a row)"
         return warnings, None
 
     def _rules(self) -> tuple[tuple[str, str, float, str], ...]:

@@ -44,17 +44,18 @@ def read_state(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in read_sealed(folder).items() if name != SUMS}
 
 
-def start_model(init: str) -> Path:
+def start_model(init: str, given: str = "train.init=") -> Path:
     """What train.init means: a model or run folder, or a hub name (loading it tells whether it exists).
 
-    Raises CheckpointError, naming the setting, for anything else.
+    ``given``: what stands before the model where the user names it. Raises CheckpointError with both for
+    anything else.
     """
     if is_hub_name(init):
         return Path(init)
     try:
         return find_model(init)
     except CheckpointError as error:
-        raise CheckpointError(f"train.init={init}: {error}") from error
+        raise CheckpointError(f"{given}{init}: {error}") from error
 
 
 def find_model(path: str | Path, which: str = "last") -> Path:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from repro_rl.config import EvalSection, RunConfig
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.panel_file import read_panel
-from repro_rl.errors import ConfigError, DataError, TaskError
+from repro_rl.errors import ConfigError, DataError, TaskError, counted
 
 PanelOf = Callable[[str], TaskPanel]  # ``TextEnv.panel``
 
@@ -62,7 +62,9 @@ def sized_panel(panel: PanelOf, split: str, tasks: int, split_setting: str, task
     if tasks > len(whole):
         there = len(whole)
         advice = f"set {tasks_setting}={there} or less" if there else f"choose another {split_setting}"
-        raise TaskError(f"{tasks_setting} is {tasks}, but the split {split!r} has {there} tasks; {advice}.")
+        raise TaskError(
+            f"{tasks_setting} is {tasks}, but the split {split!r} has {counted(there, 'task')}; {advice}."
+        )
     return whole.head(tasks)
 
 
@@ -114,8 +116,8 @@ def _few_tasks(config: RunConfig, there: int) -> list[str]:
     if not 0 < there < train.groups:
         return []
     return [
-        f"train.groups is {train.groups}, but the split {train.split!r} has {there} tasks, so an iteration "
-        "plays some of them more than once."
+        f"train.groups is {train.groups}, but the split {train.split!r} has {counted(there, 'task')}, so an "
+        "iteration plays some of them more than once."
     ]
 
 

@@ -249,7 +249,12 @@ def _notes(arms: Sequence[dict[str, Any]], study: Study) -> list[str]:
             "it says only that the rate is not known well."
         )
     seeds = max((len(row["seeds"]) for row in arms), default=0)
-    if seeds < 6:
+    if seeds == 1:
+        notes.append(
+            "One seed gives no interval over seeds and no p-value: another seed may turn the order round. "
+            "Give the study more, such as 'repro-rl compare -o FOLDER --seeds 0-4'; finished runs are kept."
+        )
+    elif seeds < 6:
         floor = smallest_p(seeds)
         notes.append(
             f"With {seeds} seeds the sign-flip test cannot give a p-value below {floor:.3g}, and the "

@@ -114,8 +114,8 @@ def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> No
 def _sampled(result: dict[str, Any]) -> str:
     """On what an evaluation was played, in words."""
     return (
-        f"{result.get('panel')}@{result['digest']}, temperature {result.get('temperature')}, "
-        f"{result.get('rollouts_per_task')} rollouts a task, seed {result.get('seed')}"
+        f"{result.get('panel') or result['digest']}, temperature {result.get('temperature')}, "
+        f"rollouts a task: {result.get('rollouts_per_task')}, seed {result.get('seed')}"
     )
 
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from repro_rl.credit import assign_credit, judge_agreement, reflection_advantages
 from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import PreflightError
+from repro_rl.errors import PreflightError, counted
 from repro_rl.interrupts import deferred
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
@@ -226,7 +226,9 @@ class RLRun:
         self.credit(groups, iteration)
         trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
         if broken := failures(trajectories):
-            self.notify(f"iteration {iteration}: {broken.total()} episodes broke off: {common(broken)}")
+            self.notify(
+                f"iteration {iteration}: {counted(broken.total(), 'episode')} broke off: {common(broken)}"
+            )
         if self._records(iteration) and self.setup.ranks.first:
             write_trajectories(training_file(self.out, iteration), trajectories, iteration)
             self.callbacks.episodes(

@@ -181,7 +181,7 @@ def test_answers_of_earlier_versions_are_found_and_named(server, make_client, tm
     assert kept == Answer("kept", "stop", 1, 2)
     assert (called.text, called.cause) == ("", "tool_call")
     assert server.calls == 0
-    assert "2 answers were stored by an earlier version" in loss_lines(client.spending.summary())[-1]
+    assert "2 answers stored by an earlier version" in loss_lines(client.spending.summary())[-1]
     # New ones are of one address.
     server.reply = lambda body, number: completion("new")
     client.ask([ask("c")])

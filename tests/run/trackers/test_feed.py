@@ -133,7 +133,7 @@ def test_a_tracker_that_never_comes_is_tried_ever_more_seldom(tmp_path):
         reports.row(row(i))
     assert len(tries) < 20 + 500 / LONGEST_PAUSE
     reports.end(None)
-    assert "500 rows were not sent: ConnectionError: no route" in said[1]
+    assert "500 rows not sent: ConnectionError: no route" in said[1]
     assert "repeating the command sends them" in said[1]
 
 

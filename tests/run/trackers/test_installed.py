@@ -194,5 +194,5 @@ def test_a_server_that_is_not_there_does_not_stop_a_run(warm, tmp_path):
     output = (tmp_path / "output.txt").read_text()
     assert len(logged(tmp_path)) == 2
     assert output.count("Callback mlflow: on_start failed") == 1
-    assert "2 rows were not sent" in output
+    assert "2 rows not sent" in output
     assert output.count("failed:") == 2, output

@@ -235,9 +235,15 @@ class WebShopEnv(TextEnv):
         return pages.done_nodes(item.product.asin, session.options, self.parts().reward)
 
     def picture(self) -> str | None:
-        """The page, line by line, in the text_rich style; None before reset."""
+        """The page, line by line, in the text_rich style; None before reset.
+
+        Of the last page, most of whose fields are always None, only what was bought and the score.
+        """
         if self._goal is None:
             return None
+        if self.session.kind == "done":
+            asin = self.shop.item(self.session.product).product.asin
+            return pages.purchase_text(asin, self.session.options, self.parts().reward)
         return pages.rich_text(self._nodes(), self.session.address(), self.session.visited)
 
     def expert(self) -> str | None:

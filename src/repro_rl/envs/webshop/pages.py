@@ -157,6 +157,14 @@ def done_nodes(asin: str, options: Mapping[str, str], reward: float) -> list[Nod
     return [("plain", text) for text in texts]
 
 
+def purchase_text(asin: str, options: Mapping[str, str], reward: float) -> str:
+    """What ``done_nodes`` says, for people: without the fields that hold nothing."""
+    chosen = "".join(f"\n{name}: {value}" for name, value in sorted(options.items()))
+    return (
+        f"Thank you for shopping with us!\nPurchased: {asin}{chosen}\nYour score (min 0.0, max 1.0): {reward}"
+    )
+
+
 def results_text(instruction: str, page: int, total: int, items: Sequence[Item]) -> str:
     """``text_of(results_nodes(...))`` from cached pieces."""
     head = text_of(_head(instruction))

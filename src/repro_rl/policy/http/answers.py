@@ -41,11 +41,6 @@ CAUSES = {
 }
 
 
-def counted(number: int, noun: str) -> str:
-    """ "1 question", "2 questions"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A model's answer, and the tokens that the server counted for it."""

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from repro_rl.config import ApiSection
-from repro_rl.errors import ApiError
-from repro_rl.policy.http.answers import CAUSES, Answer, counted
+from repro_rl.errors import ApiError, counted
+from repro_rl.policy.http.answers import CAUSES, Answer
 
 UNREACHED = 2  # repetitions where no connection was ever made: an address, not a server, may be wrong
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro_rl.config import ApiBudget, ApiPrices
-from repro_rl.errors import BudgetError
-from repro_rl.policy.http.answers import CAUSES, Answer, counted
+from repro_rl.errors import BudgetError, counted
+from repro_rl.policy.http.answers import CAUSES, Answer
 
 MANY = 0.1  # share of the questions that is worth a warning
 
@@ -137,8 +137,8 @@ def loss_lines(usage: Mapping[str, Any]) -> list[str]:
         lines.append(f"{many}{cause} {count}{share} ({CAUSES.get(cause, cause)}): {usage['reasons'][cause]}")
     if usage["answers_without_address"]:
         lines.append(
-            f"{usage['answers_without_address']} answers were stored by an earlier version, which did not "
-            "note their server's address; they are taken as this one's. Set api.cache to another folder to "
-            "ask anew."
+            f"{counted(usage['answers_without_address'], 'answer')} stored by an earlier version, which did "
+            "not note the server's address, and taken as this one's. Set api.cache to another folder to ask "
+            "anew."
         )
     return lines

@@ -244,7 +244,7 @@ def _check(run: Path) -> None:
     if _paths(run) or any((run / name).exists() for name in ("trajectories", "manifest.json", "config.yaml")):
         return
     below = sorted(str(folder.parent) for folder in run.glob("*/trajectories"))
-    hint = f"did you mean {' '.join(below)}?" if below else "give the folder that holds trajectories/."
+    hint = f"did you mean {' or '.join(below)}?" if below else "give the folder that holds trajectories/."
     raise DataError(f"No run: neither trajectories nor settings are in it; {hint}", file=run)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import TrackingSection
+from repro_rl.errors import counted
 from repro_rl.files import check_record, read_json_if_any, write_json
 from repro_rl.run.callbacks import Callback, Row, RunInfo
 from repro_rl.run.folder import flatten
@@ -75,8 +76,8 @@ class TrackerCallback(Callback):
         if self.rows:
             reason = "" if problem is None else f": {type(problem).__name__}: {problem}"
             raise RuntimeError(
-                f"{len(self.rows)} rows were not sent{reason}. They are in metrics.jsonl, and repeating the "
-                "command sends them"
+                f"{counted(len(self.rows), 'row')} not sent{reason}. They are in metrics.jsonl, and "
+                "repeating the command sends them"
             ) from problem
 
     def _send(self) -> None:

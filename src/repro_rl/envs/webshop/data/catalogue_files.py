@@ -245,7 +245,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise DataError(
-            "there is no WebShop catalogue here; make one with 'repro-rl data webshop import'", file=folder
+            "there is no WebShop catalogue here; make one with 'repro-rl data webshop import' from your "
+            "files, or with 'repro-rl data webshop generate' from none",
+            file=folder,
         )
     try:
         manifest = read_json(path, "manifest of a catalogue")
