@@ -346,8 +346,9 @@ def llama(interpreter: str, gguf: str) -> dict[str, float]:
 def trl(arguments: argparse.Namespace, folder: Path) -> dict[str, str]:
     """The last lines of rl_iteration.py on this model."""
     job = [
-        *("--recipe", "alfworld-tiny", "--init", str(folder), "--groups", "1"),
-        *("--group-size", str(arguments.rollouts), "--minibatches", "1", "--repetitions", "1"),
+        *("--recipe", "alfworld-tiny", "--init", str(folder), "--repetitions", "1"),
+        *("--groups", str(arguments.tasks), "--minibatches", str(arguments.tasks)),  # a task a step
+        *("--group-size", str(arguments.rollouts)),
         f"env.settings={{style: text, max_steps: {arguments.steps}}}",
         f"prompt={{style: full, context: chat, action_tokens: {arguments.answer}, max_prompt_tokens: 2048, "
         f"max_chat_tokens: 8000, admissible: {'on' if arguments.admissible else 'off'}}}",
