@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from repro_rl.errors import CheckpointError
-from repro_rl.policy import load_text
+from repro_rl.policy import hub, load_text
 from repro_rl.policy.hub import check_model_path, files_of, is_hub_name
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
@@ -96,6 +96,7 @@ def broken_hub() -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
+    hub._why_the_hub_is_away.cache_clear()  # other tests asked for the same names, without a hub
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
     server.server_close()

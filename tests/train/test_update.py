@@ -129,7 +129,7 @@ def test_a_broken_mini_batch_is_skipped_and_poisons_nothing(where):
     assert all(math.isfinite(value) for value in metrics.values()), metrics
     warnings, reason = Alarms(AlarmSection(min_entropy=0, max_mismatch=10)).check(metrics)
     assert reason is None  # skipping is a warning until it happens again and again
-    assert any("1 mini-batches skipped" in text for text in warnings)
+    assert any("1 mini-batch skipped" in text for text in warnings)
     everything = updater()
     for sample in samples:
         sample.advantage[3] = np.nan
