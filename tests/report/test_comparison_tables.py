@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from repro_rl.report.comparison import headline
 from repro_rl.report.comparison_tables import ranked, tables
 from repro_rl.report.text_table import interval_cell
 
@@ -47,3 +48,16 @@ def test_the_references_keep_the_order_of_the_study():
 def test_every_minus_is_the_same_sign():
     assert interval_cell((-0.0541, 0.1)) == "[−0.054, 0.100]"
     assert interval_cell((-0.0541, 0.1), sign=True) == "[−0.054, +0.100]"
+
+
+def test_the_first_sentence_names_who_is_ahead():
+    def pair(other, *ends):
+        return {"reference": "gigpo", "metric": "success", "other": other, "t": ends, "by_seed": {"0": 0.1}}
+
+    arms = [{"name": "gigpo", "success": {"t": (0.1, 0.3), "mean": 0.2}, "seeds": [0, 1]}]
+    pairs = [pair("grpo", 0.01, 0.2), pair("repro", -0.3, -0.1), pair("meta", -0.1, 0.1)]
+    (line,) = headline({"evaluations": [{"arms": arms, "differences": pairs}]})
+    assert line == (
+        "gigpo: success 0.200 [0.100, 0.300] over 2 seeds. Of 3 other arms it is ahead of 1 (grpo), behind 1 "
+        "(repro). Elsewhere the difference's 95 % t-interval holds 0."
+    )

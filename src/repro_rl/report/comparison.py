@@ -72,7 +72,7 @@ def as_html(data: Json) -> str:
 
 
 def headline(data: Json) -> list[str]:
-    """One sentence for each reference: its success, and how many differences to it exclude 0."""
+    """One sentence for each reference: its success, and the arms that it is ahead of or behind."""
     block = data["evaluations"][0]
     lines = []
     for reference in dict.fromkeys(pair["reference"] for pair in block["differences"]):
@@ -97,8 +97,8 @@ def headline(data: Json) -> list[str]:
             lines.append(f"{begin} No difference has an interval, for which two seeds are needed.")
             continue
         lines.append(
-            f"{begin} Of {counted(len(pairs), 'paired difference')} {len(better)} lie above 0 with "
-            f"their whole 95 % t-interval{_listed(better)}, {len(worse)} below{_listed(worse)}."
+            f"{begin} Of {counted(len(pairs), 'other arm')} it is ahead of {len(better)}{_listed(better)}, "
+            f"behind {len(worse)}{_listed(worse)}. Elsewhere the difference's 95 % t-interval holds 0."
         )
     return lines
 
