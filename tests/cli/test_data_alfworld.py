@@ -48,9 +48,8 @@ def test_an_interrupted_folder_and_an_empty_split_are_said(
     short = (
         "'repro-rl data alfworld generate' was interrupted: train has 24 of 100 games. Repeat that command."
     )
-    with pytest.warns(
-        UserWarning, match="is not complete"
-    ) as warned:  # of the training games alone: the others play no part here
+    # Of the training games alone: the others play no part here.
+    with pytest.warns(UserWarning, match="is not complete") as warned:
         code, text = run_command(capsys, monkeypatch, *command, "-o", "parts")
     assert [str(one.message) for one in warned] == [f"games/json_2.1.1 is not complete. {short}"]
     assert code == 0, text

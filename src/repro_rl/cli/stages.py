@@ -125,18 +125,15 @@ def _demos_key(
 
 def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
-    from repro_rl.files import read_json
-    from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
-    from repro_rl.run.folder import change_lines, flatten
+    from repro_rl.demos.store import made_with
+    from repro_rl.files.names import EXPERT_FILE
+    from repro_rl.run.folder import change_lines, differences, flatten
 
-    written = out / DEMOS_FILE
-    if not (written.exists() and (out / EXPERT_FILE).exists()):
+    settings = made_with(out) if (out / EXPERT_FILE).exists() else None
+    if settings is None:
         return False
-    settings = read_json(written, "demonstrations", {"settings": dict})["settings"]
     if settings != key:
-        old, new = flatten(settings), flatten(key)
-        names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-        changes = [(name, old.get(name), new.get(name)) for name in names]
+        changes = differences(flatten(settings), flatten(key))
         raise ConfigError(
             f"{out} holds demonstrations made with other settings:\n{change_lines(changes)}\n"
             "Name another folder with --out."

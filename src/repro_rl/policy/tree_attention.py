@@ -46,28 +46,21 @@ class RowAttention:
     """The attention of the nodes that one row adds to a tree."""
 
     path: torch.Tensor  # [W] nodes of the row
-    first: int  # position of the first query
-    own: int  # how many of the last queries are the row's own nodes
-    mask: torch.Tensor | None  # [W - first, W] what the queries see; None: first is 0, and they are causal
+    own: int  # how many of the last ones are the row's own
+    mask: torch.Tensor | None  # [own, W] what these see; None: all nodes are queries, and causal
 
     def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[own, heads * D] from the queries, keys and values [N, heads, D] of all nodes."""
-        q = gather(query, self.path[self.first :], 1)
+        q = gather(query, self.path if self.mask is None else self.path[-self.own :], 1)
         k, v = gather(key, self.path, 1), gather(value, self.path, 1)
         return attend(q, k, v, self.mask)[0, -self.own :].flatten(1)
 
 
-def row_attention(path: NDArray[np.int64], own: int) -> RowAttention:
-    """Of a row [W] whose last ``own`` nodes are its own.
-
-    They alone are queries where they are at most two thirds of it. The causal kernel is faster beyond, though
-    it computes the shared ones again.
-    """
-    width, nodes = len(path), torch.from_numpy(path)
-    if 3 * own > 2 * width:
-        return RowAttention(nodes, 0, own, None)
-    mask = torch.ones(own, width, dtype=torch.bool).tril(width - own)
-    return RowAttention(nodes, width - own, own, mask)
+def row_attention(path: NDArray[np.int64], own: int, whole: bool) -> RowAttention:
+    """Of a row [W] whose last ``own`` nodes are its own; ``whole``: the others are queries, too."""
+    width = len(path)
+    mask = None if whole else torch.ones(own, width, dtype=torch.bool).tril(width - own)
+    return RowAttention(torch.from_numpy(path), own, mask)
 
 
 def causal_attention(tree: TokenTree) -> Attention:
@@ -78,14 +71,18 @@ def causal_attention(tree: TokenTree) -> Attention:
     """
     rows, width = tree.path.shape
     own = np.bincount(tree.owner, minlength=rows)  # the last nodes of a row's path: the others come before it
+    # Where more than two thirds are its own, the causal kernel over the whole row is faster (measured).
+    whole = 3 * own > 2 * tree.length
     squares = tree.length**2
-    scores = np.where(3 * own > 2 * tree.length, squares, own * tree.length)
+    scores = np.where(whole, squares, own * tree.length)
     padding, saved = (rows * width**2 - int(total.sum()) for total in (squares, scores))
     if padding < PADDED_SCORES and saved < max(PADDED_SCORES, rows * SCORES_OF_A_CALL):
         return _padded_attention(tree)
     # Nodes are numbered owner by owner, so the results are in their order.
     owners = tree.owner[np.flatnonzero(np.diff(tree.owner, prepend=-1))]
-    calls = [row_attention(tree.path[row, : tree.length[row]], int(own[row])) for row in owners]
+    calls = [
+        row_attention(tree.path[row, : tree.length[row]], int(own[row]), bool(whole[row])) for row in owners
+    ]
     return lambda query, key, value: torch.cat([call(query, key, value) for call in calls])
 
 

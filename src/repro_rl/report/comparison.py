@@ -36,7 +36,7 @@ def heading(block: Json) -> str:
     """The panel, the checkpoint, the temperature and the number of rollouts."""
     text = f"{block['panel']}, checkpoint {block['name']}, temperature {block['temperature']}"
     rollouts = block["rollouts_per_task"]
-    return f"{text}, {rollouts} rollout{'s' if rollouts != 1 else ''} a task"
+    return f"{text}, {counted(rollouts, 'rollout')} a task"
 
 
 def as_markdown(data: Json) -> str:

@@ -31,6 +31,7 @@ from repro_rl.report.tables import (
 )
 from repro_rl.report.template import TEMPLATES, dump_yaml, fill
 
+MINUTE = "%Y-%m-%d %H:%M UTC"
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
 
 
@@ -85,7 +86,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     return fill(
         "report.html.jinja",
         title=_title(runs),
-        built=_moment(datetime.now(UTC).isoformat()),
+        built=datetime.now(UTC).strftime(MINUTE),
         script=Markup(script),
         # Only this script may run: injected markup has no effect.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -205,7 +206,7 @@ def _model(run: Run) -> str:
 def _moment(written: Any) -> str:
     """An ISO time to the minute, in UTC; as it is written where it is something else."""
     try:
-        return datetime.fromisoformat(str(written)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return datetime.fromisoformat(str(written)).astimezone(UTC).strftime(MINUTE)
     except ValueError:
         return str(written or "–")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from repro_rl.errors import counted
 from repro_rl.report.comparison_tables import by_type
 from repro_rl.report.load import Json
 from repro_rl.report.template import dump_yaml, fill, write_pages
@@ -38,8 +39,8 @@ def heading(data: Json) -> str:
     """The model, the panel, the temperature, the number of rollouts and the seeds."""
     rollouts, seeds = data["rollouts_per_task"], data["seeds"]
     return (
-        f"{data['agent']}, {data['panel']}, temperature {data['temperature']}, {rollouts} "
-        f"rollout{'s' if rollouts != 1 else ''} a task, seed{'s' if len(seeds) != 1 else ''} "
+        f"{data['agent']}, {data['panel']}, temperature {data['temperature']}, "
+        f"{counted(rollouts, 'rollout')} a task, seed{'s' if len(seeds) != 1 else ''} "
         f"{', '.join(map(str, seeds))}"
     )
 

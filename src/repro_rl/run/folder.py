@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +42,7 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 # What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
 WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
 PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
+Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
 
@@ -131,9 +132,8 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
     if changed := _changed(old, new, (*free, "api")):
-        lines = change_lines([(key, old.get(key), new.get(key)) for key in changed])
         raise ConfigError(
-            f"{folder} holds a run with other settings:\n{lines}\n"
+            f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
         )
     return True
@@ -177,20 +177,29 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
     write_text(folder / "config.yaml", signed_config(dump_config(settings)))
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[str]:
+def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[Change]:
     """Dotted settings that differ and are not free to; adds to ``old`` those it did not have yet."""
     # A setting that did not exist yet when the run began has the default that keeps what was done then.
     defaults = flatten(RunConfig().model_dump(mode="json"))
     old.update({key: defaults[key] for key in new if key in defaults and key not in old})
     return [
-        key
-        for key in sorted(set(old) | set(new))
-        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+        change
+        for change in differences(old, new)
+        if not any(change[0] == f or change[0].startswith(f + ".") for f in free)
     ]
 
 
-def change_lines(changes: Iterable[tuple[str, object, object]]) -> str:
-    """Settings that differ as lines of a message, from (name, value in the folder, value now)."""
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Change]:
+    """What differs between two flat mappings, by name; None stands for a value that one does not have."""
+    return [
+        (name, old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
+def change_lines(changes: Iterable[Change]) -> str:
+    """Settings that differ as lines of a message."""
     return "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changes)
 
 

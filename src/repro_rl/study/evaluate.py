@@ -148,7 +148,7 @@ def _evaluate(
     before = None if api is None else api.client.patience.tally
     if isinstance(policy.text, TextCodec):
         problem = unknown_words(setup.context(policy.text), setup.prompts, policy.text, panel.ids[0])
-        if problem is not None:
+        if problem is not None and setup.ranks.first:
             warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
     trajectories, judged_by = _play(setup, policy, panel, request, hooks, unfinished)
     if api is not None and before is not None:

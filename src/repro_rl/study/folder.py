@@ -20,7 +20,14 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
 from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
-from repro_rl.run.folder import change_lines, flatten, git_revision, has_work as run_has_work, versions
+from repro_rl.run.folder import (
+    change_lines,
+    differences,
+    flatten,
+    git_revision,
+    has_work as run_has_work,
+    versions,
+)
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.study.definition import Study
 from repro_rl.study.jobs import Job
@@ -87,11 +94,7 @@ def check_same(out: Path, study: Study) -> None:
     then, now = old["study"], study.model_dump(mode="json")
     changed = []
     for key in ("recipe", "set", "sweep"):
-        before, after = flatten(then.get(key), key), flatten(now[key], key)
-        names = sorted(set(before) | set(after))
-        changed += [
-            (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
-        ]
+        changed += differences(flatten(then.get(key), key), flatten(now[key], key))
     arms = {arm["name"]: arm for arm in then.get("methods", [])}
     changed += [
         (f"arm {arm['name']}", arms[arm["name"]], arm)

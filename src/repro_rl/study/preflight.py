@@ -38,10 +38,10 @@ def check_study(study: Study) -> list[str]:
             raise ConfigError(f"Arm {item.name!r}: {error}") from error
         first = first or (item.name, played)
         _check_comparable(first, (item.name, played))
-    return [*unequal_budgets(study), *found]
+    return [*_unequal_budgets(study), *found]
 
 
-def unequal_budgets(study: Study) -> list[str]:
+def _unequal_budgets(study: Study) -> list[str]:
     """A sentence where nothing sets the environment steps of the trained arms, of which there are several."""
     trained = [item for item in study.methods if item.train]
     configs = [run_config(study, item) for item in trained]

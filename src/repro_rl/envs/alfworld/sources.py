@@ -99,21 +99,21 @@ class GameFolder:
         """The splits that the folder has."""
         return tuple(split for split in SPLITS if (self._folder / split).is_dir())
 
-    def unfinished(self) -> dict[str, tuple[int, int]]:
+    def unfinished(self, *splits: str) -> dict[str, tuple[int, int]]:
         """Splits that 'data alfworld generate' has not filled: how many games are there, of how many.
 
-        Raises DataError for a broken manifest.
+        ``splits``: those whose games are counted; by default all. Raises DataError for a broken manifest.
         """
         content = {} if self.manifest is None else read_json(self.manifest)
         if not isinstance(content.get("games"), int) or "held_out" in content:
             return {}
-        sizes = split_sizes(content["games"]).items()
-        counts = {split: (len(list(self._files(split))), size) for split, size in sizes}
+        sizes = split_sizes(content["games"])
+        counts = {split: (len(list(self._files(split))), sizes[split]) for split in splits or sizes}
         return {split: (there, size) for split, (there, size) in counts.items() if there < size}
 
     def _interrupted(self, split: str) -> str:
         """What is missing of a split that ``unfinished`` names, as sentences; empty for any other split."""
-        there, size = self.unfinished().get(split, (0, 0))
+        there, size = self.unfinished(split).get(split, (0, 0))
         if not size:
             return ""
         return (
