@@ -42,7 +42,7 @@ def test_a_process_that_raises_ends_the_other_with_its_message(warm, tmp_path):
     stage = {"what": "train", "settings": config, "out": str(tmp_path / "run")}
     plan.write_text(json.dumps({"stages": [stage], "fail": [1, 1, "raise"]}))
     (code, message), (other, reason) = ends(start_by_hand(plan))
-    assert (code, other) == (2, 1)
+    assert (code, other) == (2, 1), (message, reason)
     assert "RuntimeError: boom" in reason
     assert "process 0: RankLostError: Process 1 failed (RuntimeError: boom)." in message
     assert "Repeat the same command" in message
@@ -54,5 +54,5 @@ def test_waiting_has_an_end(tmp_path):
     stage = {"what": "wait", "settings": ["policy.device=cpu"], "out": str(tmp_path / "note")}
     plan.write_text(json.dumps({"stages": [stage]}))
     (code, message), (other, _) = ends(start_by_hand(plan))
-    assert (code, other) == (2, 0)
+    assert (code, other) == (2, 0), message
     assert "did not come to the same point within train.peer_timeout=1800 seconds" in message

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, load_config
+from repro_rl.dist.failures import exit_rank
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.dist.ranks import Ranks
 from repro_rl.errors import ReproError
@@ -84,8 +85,9 @@ def main() -> None:
             else:
                 run_stage(stage, config)
     except ReproError as error:
-        print(f"process {rank_and_world()[0]}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        rank, world = rank_and_world()
+        print(f"process {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        exit_rank(2, world)
 
 
 if __name__ == "__main__":

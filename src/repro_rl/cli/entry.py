@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from repro_rl.dist.failures import exit_rank
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
 from repro_rl.files import os_error
@@ -77,7 +78,7 @@ def _run() -> None:
     finally:
         with suppress(OSError):
             console.show_cursor(True)
-    sys.exit(status if _flush() else status or 2)
+    exit_rank(status if _flush() else status or 2, world)
 
 
 def _report(error: Exception, rank: int) -> None:
@@ -139,7 +140,7 @@ def _repeat(command: str) -> str:
 
 def _leave(status: int) -> None:
     """End after an interruption, with one sentence."""
-    rank, _ = rank_and_world()
+    rank, world = rank_and_world()
     word = "Interrupted" if status == 128 + signal.SIGINT else "Ended by a signal"
     text = f"{word}. What was finished is saved, nothing half-written is left; {_repeat('the command')}\n"
     if not rank and sys.stderr is not None:
@@ -148,7 +149,7 @@ def _leave(status: int) -> None:
             sys.stderr.flush()
     with suppress(Interrupted):
         _flush()
-    sys.exit(status)
+    exit_rank(status, world)
 
 
 def _flush() -> bool:

@@ -6,6 +6,7 @@ its process id is gone. A waiting rank notices either by its broken connection, 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from repro_rl.errors import RankLostError, ReproError, visible
 
@@ -153,6 +154,21 @@ class RankMonitor:
     def _leave_note(self, note: str) -> None:
         with contextlib.suppress(Exception):
             _store().set(_key(self.rank), note)
+
+
+def exit_rank(status: int, world: int) -> NoReturn:
+    """End this process, one of ``world``; after a failure its process group is not torn down.
+
+    A failed collective leaves threads of gloo or NCCL behind. Their destructors may abort the process
+    (SIGABRT) after its message was printed, so that its exit code would be -6 and not ``status``.
+    """
+    if not status or world == 1:
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
 
 
 def _unexplained(error: RuntimeError, timeout: float | None) -> str:
