@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from repro_rl.config import RunConfig, load_config
 from repro_rl.errors import ConfigError, DataError, PreflightError
@@ -184,3 +186,26 @@ def test_another_evaluation_is_not_replaced(warm, tmp_path):
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path))  # the same tasks, now with reflections
     assert json.loads((tmp_path / "eval" / "x.json").read_text())["progress"]["retrospective"]
     evaluate(settings(warm, "eval.tasks=5"), warm.model, EvalRequest("y", out=tmp_path, judge=False))
+
+
+def test_a_finished_result_is_not_made_again(warm: Any, tmp_path: Path) -> None:
+    """Unless asked for, or the weights, the settings or the episodes are others."""
+    found: list[Path] = []
+    played: list[int] = []
+    hooks = EvalHooks(on_total=played.append, on_finished=found.append)
+    config, request = settings(warm), EvalRequest("x", out=tmp_path)
+    first = evaluate(config, warm.model, request, hooks=hooks)
+    assert (played, found) == ([12], [])
+    assert evaluate(config, warm.model, request, hooks=hooks) == first
+    assert (played, found) == ([12], [tmp_path / "eval" / "x.json"])
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path, again=True), hooks=hooks)
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False), hooks=hooks)
+    other = tmp_path / "other"
+    shutil.copytree(warm.model, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, other / "model.safetensors")
+    (other / "state.json").unlink()  # the sums of the files as they were
+    evaluate(config, other, request, hooks=hooks)
+    (tmp_path / "trajectories" / "eval-x.jsonl.gz").unlink()
+    evaluate(config, other, request, hooks=hooks)
+    assert (played, len(found)) == ([12] * 5, 1)

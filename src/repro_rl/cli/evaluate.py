@@ -42,6 +42,7 @@ def eval_command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="folder for results  \\[default: the run]")
     ] = None,
+    again: Annotated[bool, typer.Option("--again", help="play it although its result is there")] = False,
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_notes
@@ -69,7 +70,7 @@ def eval_command(
         say(f"Careful: {line}")
     if is_gguf(path):  # before it is converted; what is not converted is loaded or paid for after this check
         eval_panel(config.eval, build_pool(config.env).first.panel)
-    result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge)
+    result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge, again=again)
     show_evals([result])
     for line in evaluation_alarms(result):
         say(f"Careful: {line}")
@@ -87,10 +88,12 @@ def run_eval_stage(
     *,
     name: str | None = None,
     judge: bool = True,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Evaluate ``checkpoint`` of ``path`` behind a progress bar; the result, which ``out`` holds then too.
 
-    ``name``: of the result file; None for the checkpoint's. See ``repro_rl.study.evaluate``.
+    ``name``: of the result file; None for the checkpoint's. A result that is there is not made ``again``
+    unless asked for. See ``repro_rl.study.evaluate``.
     """
     from repro_rl.run.model_paths import find_agent
     from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
@@ -99,6 +102,11 @@ def run_eval_stage(
     convert_once(model)
     iteration = int(model.name) if model.name.isdigit() else 0 if checkpoint == "warm-start" else None
     name = name or checkpoint
+    found: list[Path] = []
     with bar(f"eval {name}") as progress:
-        request = EvalRequest(name, iteration, out, judge)
-        return evaluate(config, model, request, hooks=EvalHooks(progress.total, progress.add))
+        request = EvalRequest(name, iteration, out, judge, again=again)
+        hooks = EvalHooks(progress.total, progress.add, found.append)
+        result = evaluate(config, model, request, hooks=hooks)
+    for file in found:
+        say(f"{file} holds this evaluation already; 'repro-rl eval --again' plays it once more.")
+    return result

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import ApiSection, RunConfig, dump_config
+from repro_rl.config import ApiSection, RunConfig, dump_config, is_api
 from repro_rl.config.trust import signed_config
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
@@ -48,14 +48,16 @@ class EvalRequest:
     out: str | Path | None = None  # run folder for the result and the trajectories
     judge: bool = True  # also reflect, and measure progress quality
     demonstrations: InContextDemos | None = None  # to show in prompts
+    again: bool = False  # play it although its result is there
 
 
 @dataclass(slots=True)
 class EvalHooks:
-    """Called with counts of episodes, for a progress bar."""
+    """What a progress bar needs to know."""
 
-    on_total: Callable[[int], None] | None = None
-    on_done: Callable[[int], None] | None = None
+    on_total: Callable[[int], None] | None = None  # called with the number of episodes
+    on_done: Callable[[int], None] | None = None  # called with the number of those that have ended since
+    on_finished: Callable[[Path], None] | None = None  # called with a result that was there
 
 
 def evaluate(
@@ -75,23 +77,31 @@ def evaluate(
     Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
     the panel's label and digest, success per task type (``by_type``, None without types), progress quality
     against ground truth, and as ``judge`` whose weights reflected. With demonstrations, it counts the steps
-    by what was shown. Episodes are kept as they end, so that a call that was stopped goes on after them.
+    by what was shown. Episodes are kept as they end, so that a call that was stopped goes on after them. The
+    result of a local model that is there, made with the same weights and settings, is returned as it is.
     Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
     PreflightError when another process writes this result, OSError before anything is played where ``out``
     cannot be written, ApiError and BudgetError.
     """
     setup, model, hooks = set_up(config), Path(model), hooks or EvalHooks()
     check_context(config.prompt, model)
-    panel = setup.eval_panel()
+    panel, key = setup.eval_panel(), None
     with ExitStack() as stack:
         if request.out is not None:
             out, name = Path(request.out), request.name
             setup.ranks.on_first(lambda: _check_free(out, name, config, panel))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
+            key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
+            look = not (request.again or is_api(model))
+            done = setup.ranks.on_first(lambda: _finished(out, name, key) if look else None)
+            if done is not None:
+                if hooks.on_finished is not None:
+                    hooks.on_finished(out / "eval" / f"{name}.json")
+                return done
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
-        return _evaluate(setup, model, policy, panel, request, hooks)
+        return _evaluate(setup, model, policy, panel, request, hooks, key)
 
 
 def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
@@ -109,6 +119,19 @@ def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> No
             f"{path} holds another evaluation: {_sampled(old)}; this one is {_sampled(new)}. Give this one a "
             "name with --name, or delete that file."
         )
+
+
+def _finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
+    """The result ``name`` in ``out``, if ``key`` tells that it is of the same weights and settings."""
+    path = out / "eval" / f"{name}.json"
+    if not (path.exists() and _episodes_file(out, name).exists()):
+        return None
+    result = read_evaluation(path)
+    return result if result.get("key") == key else None
+
+
+def _episodes_file(out: Path, name: str) -> Path:
+    return out / "trajectories" / f"eval-{name}.jsonl.gz"
 
 
 def _sampled(result: dict[str, Any]) -> str:
@@ -129,14 +152,19 @@ def _writing(out: Path, name: str) -> Iterator[None]:
 
 
 def _evaluate(
-    setup: Setup, model: Path, policy: Policy, panel: TaskPanel, request: EvalRequest, hooks: EvalHooks
+    setup: Setup,
+    model: Path,
+    policy: Policy,
+    panel: TaskPanel,
+    request: EvalRequest,
+    hooks: EvalHooks,
+    key: str | None,
 ) -> dict[str, Any]:
-    """See ``evaluate``."""
+    """See ``evaluate``; ``key``: of weights and settings, for a result that is written."""
     config = setup.config
     out = None if request.out is None else Path(request.out)
     unfinished = None
-    if out is not None:
-        key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
+    if out is not None and key is not None:
         unfinished = UnfinishedEvaluation(out / "trajectories", request.name, key, setup.ranks.rank)
     api = policy if isinstance(policy, HttpPolicy) else None
     if api is not None and setup.ranks.world > 1:
@@ -159,6 +187,7 @@ def _evaluate(
         "name": request.name,
         "iteration": request.iteration,
         "judge": judged_by,
+        "key": key,
         **_settings_of(config, panel),
         **_outcome(setup, trajectories),
         "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
@@ -171,7 +200,7 @@ def _evaluate(
             trajectories, setup.prompts, shown_once=once
         )
     if out is not None and setup.ranks.first:
-        write_records(out / "trajectories" / f"eval-{request.name}.jsonl.gz", records)
+        write_records(_episodes_file(out, request.name), records)
         write_json(out / "eval" / f"{request.name}.json", result)
         if unfinished is not None:
             unfinished.remove()

@@ -27,6 +27,7 @@ class Evaluation(TypedDict):
 
     success: Share
     digest: Text
+    key: NotRequired[Text]  # of the weights and settings it was made with
     panel: NotRequired[Text]
     tasks: NotRequired[Count]
     rollouts_per_task: NotRequired[Count]
