@@ -37,6 +37,12 @@ help:  ## this list
 	@awk '/^[a-z].*:.*  ## / { names = $$0; sub(/:.*/, "", names); sub(/.*  ## /, ""); print names "\n    " $$0 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## the package in .venv, for development (downloads torch; PYTHON=python3)
+ifneq ($(origin PYTHON),file)
+	@$(PYTHON) -c 'import sys; own = sys.version_info[:2]; has = tuple(map(int, sys.argv[2].split("."))); \
+		own == has or sys.exit("%s has Python %d.%d, PYTHON=$(PYTHON) is %d.%d; delete %s or give VENV=FOLDER" % \
+		(sys.argv[1], *has, *own, sys.argv[1]))' \
+		$(VENV) $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'

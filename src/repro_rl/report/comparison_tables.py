@@ -6,16 +6,8 @@ import math
 
 from repro_rl.report.load import Json
 from repro_rl.report.metrics import COLUMNS
-from repro_rl.report.text_table import (
-    DASH,
-    Table,
-    bar,
-    interval_cell,
-    make_table,
-    number,
-    series_title,
-    signed,
-)
+from repro_rl.report.text_table import Table, bar, interval_cell, make_table, number, series_title, signed
+from repro_rl.study.numerals import DASH
 
 
 def tables(block: Json) -> list[Table]:

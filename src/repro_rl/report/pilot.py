@@ -9,7 +9,6 @@ from repro_rl.report.comparison_tables import by_type
 from repro_rl.report.load import Json
 from repro_rl.report.template import dump_yaml, fill, write_pages
 from repro_rl.report.text_table import (
-    DASH,
     Bar,
     Table,
     bar,
@@ -21,6 +20,7 @@ from repro_rl.report.text_table import (
     number,
     signed,
 )
+from repro_rl.study.numerals import DASH
 
 QUESTIONS = {
     ("meta", "base"): "Asking for progress while acting, against only acting",

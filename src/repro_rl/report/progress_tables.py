@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from repro_rl.report.load import Json
 from repro_rl.report.metrics import FURTHER, PAIRED, QUALITY, REFERENCES
-from repro_rl.report.text_table import DASH, Table, make_table, series_title
+from repro_rl.report.text_table import Table, make_table, series_title
 from repro_rl.study.findings import span
+from repro_rl.study.numerals import DASH
 from repro_rl.study.progress import POINTS
 
 AGAINST = {"truth": "the truth", "success": "success"}

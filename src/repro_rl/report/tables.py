@@ -10,6 +10,7 @@ from typing import Any
 from repro_rl.errors import counted
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import QUALITY
+from repro_rl.study.numerals import fixed
 from repro_rl.study.progress import POINTS, progress_quality
 from repro_rl.study.stats import mean_interval, wilson
 from repro_rl.study.task_types import short_name, type_order
@@ -27,10 +28,7 @@ def rate(value: Any) -> str:
 
 
 def number(value: Any, digits: int = 1) -> str:
-    if not finite(value):
-        return "–"
-    text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
-    return text.replace("-", "−")
+    return fixed(value if finite(value) else None, digits)
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Literal
 
 from repro_rl.files import TABLE, read_yaml
 from repro_rl.report.load import Json
+from repro_rl.study.numerals import DASH, fixed
 
-DASH = "–"
 Bar = tuple[float, float, float]  # low, mean, high
 
 
@@ -71,11 +71,11 @@ def make_table(
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    return DASH if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return fixed(value, digits)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    return DASH if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    return fixed(value, digits, sign=True)
 
 
 def interval_cell(ends: Sequence[float] | None, sign: bool = False) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from repro_rl.study.numerals import fixed
+
 FEW = 20  # episodes of one outcome: below, figures on them are coarse
 COVERED = 0.9
 FLAT = 0.05  # of episodes
@@ -117,9 +119,10 @@ def _series_warnings(which: str, values: dict[str, Any]) -> list[str]:
 
 def span(value: dict[str, Any], digits: int, scale: float = 1.0, *, sign: bool = False) -> str:
     """12.3 [10.0, 14.6]; without ends the value alone. ``sign``: + where a number is positive."""
-    form = f"{'+' if sign else ''}.{digits}f"
-    text = format(scale * value["value"], form)
+
+    def write(number: float) -> str:
+        return fixed(scale * number, digits, sign=sign)
+
     low, high = value.get("low"), value.get("high")
-    if low is not None and high is not None:
-        text += f" [{scale * low:{form}}, {scale * high:{form}}]"
-    return text.replace("-", "−")
+    ends = "" if low is None or high is None else f" [{write(low)}, {write(high)}]"
+    return write(value["value"]) + ends
