@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from repro_rl.files import write_text
+from repro_rl.report.differences import Outcomes, differences, outcomes
 from repro_rl.report.figures import curves, health, others, progress_curves, rewards
 from repro_rl.report.load import Json, Run, read_records, read_runs
 from repro_rl.report.pick import LIMIT, choose_records, embedded, json_for_script
@@ -63,10 +64,13 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     """The page's text."""
     browsed: list[Json] = []
     progress: list[Progress] = []
+    ends: list[Outcomes] = []
     for index, run in enumerate(runs):
         share = LIMIT // len(runs) + (index < LIMIT % len(runs))
-        section, chosen = _trajectories(run, max(1, share), random.Random(f"{seed}/{run.label}"))
+        rng = random.Random(f"{seed}/{run.label}")
+        section, ended, chosen = _trajectories(run, max(1, share), rng)
         progress.append(section)
+        ends.append(ended)
         browsed.extend(chosen)
     sections: dict[str, Any] = {}  # template variables of the sections with figures
     for name, note, drawn in (
@@ -95,6 +99,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         warnings=panel_warnings(runs),
         seeds=seed_means(runs),
         evaluations=[row for run in runs for row in evaluated(run)],
+        differences=differences(ends),
         types=type_table(runs),
         **sections,
         progress=progress,
@@ -103,7 +108,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     )
 
 
-def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, list[Json]]:
+def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, Outcomes, list[Json]]:
     """Measure and choose from the start and end evaluation and the first, middle and last iteration."""
     before, after = before_after(run)
     iterations = [name for name in run.trajectory_files if name.startswith("iteration ")]
@@ -136,7 +141,7 @@ def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, l
         quota = (limit - len(chosen)) // (len(names) - position)
         records_of_file = choose_records(records[name], quota, rng)
         chosen += [embedded(record, run.label, name) for record in records_of_file]
-    return section, chosen
+    return section, outcomes(run, records, (start, end)), chosen
 
 
 def _source(row: Json | None, names: Sequence[str]) -> str | None:
