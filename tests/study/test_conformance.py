@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from repro_rl.config import load_config
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.exactness import logprobs_of
 from repro_rl.study import conformance
 from repro_rl.study.conformance import check_model
 from support import architectures
@@ -182,3 +185,18 @@ def test_words_that_do_not_belong_there(words, message, capsys, monkeypatch):
     status, printed = run_command(capsys, monkeypatch, "doctor", *words)
     assert status == 2
     assert message in " ".join(printed.split())
+
+
+def test_the_update_is_checked_on_tokens_that_the_model_samples(tmp_path, words, monkeypatch):
+    """In half precision the log-probs of improbable tokens are coarse; a run never trains on them."""
+    folder = architectures.save(BY_NAME["Llama"], tmp_path, words)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] *= 150  # a model that is sure of its tokens
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def coarse(policy, ids):
+        found = logprobs_of(policy, ids)
+        return np.where(found < -20, found + 1, found)
+
+    monkeypatch.setattr(conformance, "logprobs_of", coarse)
+    assert failed(check_model(folder, config())) == {}

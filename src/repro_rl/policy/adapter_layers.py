@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from peft.tuners import lora
 
+from repro_rl.policy.prepacked import apply_linear
+
 
 class AdaptedLinear(lora.Linear):
     """peft's ``Linear`` with a shorter forward pass: y = W x + b + scaling * B (A x), in the dtype of W x.
@@ -25,7 +27,7 @@ class AdaptedLinear(lora.Linear):
         if name is None:
             out: torch.Tensor = super().forward(x, *args, **kwargs)
             return out
-        result: torch.Tensor = self.base_layer(x)
+        result = apply_linear(self.base_layer, x)
         down, up = self.lora_A[name].weight, self.lora_B[name].weight
         inner = F.linear(x.to(result.dtype), down.to(result.dtype))
         added = torch.addmm(

@@ -88,10 +88,14 @@ def _prompt(words: Sequence[str], shared: int, rest: int) -> str:
     return " ".join(repeated[:shared] + repeated[::-1][:rest])
 
 
+def sampled_answers(policy: ExactPolicy, prompts: Sequence[Ids], new_tokens: int) -> list[Completion]:
+    """Answers of at most ``new_tokens`` to single prompts, sampled together; always the same ones."""
+    return policy.generate_ids(prompts, _keys(len(prompts), "window"), SamplingSettings(new_tokens))
+
+
 def window_deviation(policy: ExactPolicy, prompts: Sequence[Ids], new_tokens: int) -> Deviation:
     """Of answers to single prompts that are sampled together."""
-    answers = policy.generate_ids(prompts, _keys(len(prompts), "window"), SamplingSettings(new_tokens))
-    return _deviation(policy, [[answer] for answer in answers])
+    return _deviation(policy, [[answer] for answer in sampled_answers(policy, prompts, new_tokens)])
 
 
 def chat_deviation(policy: ExactPolicy, texts: Sequence[str], new_tokens: int) -> Deviation:

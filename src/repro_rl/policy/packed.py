@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from repro_rl.policy.lora import AdapterOff, has_adapter
+from repro_rl.policy.prepacked import apply_linear, reorders
 from repro_rl.policy.tree import TokenTree
 from repro_rl.policy.tree_attention import attend, causal_attention, last_layer_attention
 
@@ -152,7 +153,7 @@ def project_heads(
     norm = getattr(attention, f"{name}_norm", None)  # only Qwen3 has them
 
     def split(x: torch.Tensor, *rotary: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = project(x).view(len(x), -1, attention.head_dim)
+        out = apply_linear(project, x).view(len(x), -1, attention.head_dim)
         if norm is not None:
             out = F.rms_norm(out, (attention.head_dim,), norm.weight, norm.variance_epsilon)
         if not rotary:
@@ -173,10 +174,10 @@ def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.
     mlp = layer.mlp
 
     def rest(x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        x = x + layer.self_attn.o_proj(attended)
+        x = x + apply_linear(layer.self_attn.o_proj, attended)
         y = normed(x, layer.post_attention_layernorm)
-        out: torch.Tensor = x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
-        return out
+        gate, up = apply_linear(mlp.gate_proj, y), apply_linear(mlp.up_proj, y)
+        return x + apply_linear(mlp.down_proj, F.silu(gate) * up)
 
     return by_blocks(rest, x, attended)
 
@@ -184,15 +185,14 @@ def rest_of_layer(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.
 def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
     """Logits [S, V] of final states [S, H].
 
-    For a few states the columns are computed in blocks, which keeps the vocabulary's matrix in the
-    processor's caches. Every logit is the same sum.
+    Where weights are not reordered, the columns for a few states are computed in blocks, which keeps the
+    vocabulary's matrix in the processor's caches. Every logit is the same sum.
     """
     x, head = normed(x, model.model.norm), model.lm_head
-    few = len(x) <= FEW and not torch.is_grad_enabled()
+    few = len(x) <= FEW and not torch.is_grad_enabled() and not reorders(x.dtype, x.shape[1])
     if few and type(head) is torch.nn.Linear and head.bias is None and head.out_features > MANY_COLUMNS:
         return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK)], dim=-1)
-    logits: torch.Tensor = head(x)
-    return logits
+    return apply_linear(head, x)
 
 
 def forward(model: Any, tree: TokenTree, nodes: NDArray[np.int64], kv: TreeKV | None = None) -> torch.Tensor:

@@ -36,6 +36,7 @@ from repro_rl.policy.hub import hide_progress_bars
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, resolve_device
+from repro_rl.policy.prepacked import free_copies
 from repro_rl.policy.pretrained import (
     check_embeddings,
     check_finite,
@@ -290,13 +291,15 @@ class TransformersPolicy(TokenPolicy):
     # As its own sampler ---------------------------------------------------------------------------
 
     def before_update(self) -> None:
-        """See Sampler: sampler and trainer are one model; only a static KV cache may be freed."""
+        """See Sampler: sampler and trainer are one model; only what decoding alone needs is freed."""
         self.decoders.free_for_update()
+        free_copies(weight for weight in self.model.parameters() if weight.requires_grad)
 
     def weights_changed(self) -> None:
         """See Sampler: what was computed or copied from the old weights is dropped."""
         self.prefix.clear()
         self.decoders.weights_changed()
+        free_copies(self.model.parameters())
         self.origin.changed = True
 
     def describe(self) -> dict[str, Any]:
@@ -325,6 +328,7 @@ class TransformersPolicy(TokenPolicy):
     def merge(self) -> None:
         """Add an adapter, if there is one, to the weights for good."""
         if self.adapted:
+            free_copies(self.model.parameters())  # peft adds to their data, which leaves no trace
             self.model = self.model.merge_and_unload().eval()
 
     def save(self, folder: Path) -> None:

@@ -24,6 +24,7 @@ from repro_rl.policy.exactness import (
     is_half,
     logprobs_of,
     probe_texts,
+    sampled_answers,
     window_deviation,
 )
 from repro_rl.policy.packed import use_packed
@@ -104,8 +105,8 @@ class _Checks:
         self.chat: Deviation | None = None
 
     def window_sampling(self) -> str:
-        prompts = [self.policy.text.encode(text) for text in (*self.texts, self.texts[0])]
-        self.window = window_deviation(self.policy, prompts, WINDOW_TOKENS)
+        prompts = self._prompts()
+        self.window = window_deviation(self.policy, [*prompts, prompts[0]], WINDOW_TOKENS)
         return self._agree(self.window)
 
     def chat_sampling(self) -> str:
@@ -113,10 +114,14 @@ class _Checks:
         return self._agree(self.chat)
 
     def update(self) -> str:
-        """The trainer's forward pass over a batch of unequal rows, in training mode."""
+        """The trainer's forward pass over a batch of unequal rows, in training mode.
+
+        Of tokens that the model samples, as in a run: in half precision the log-probs of others are coarse.
+        """
         policy = self.policy
         settings = LossSettings(self.config.train.clip, KlSection(form="none"), 0.0, 1.0)
-        batch = self._batch(self._rows())
+        answers = sampled_answers(policy, self._prompts(), WINDOW_TOKENS)
+        batch = self._batch([self._row(answer.prompt_ids, answer.token_ids) for answer in answers])
         policy.model.train()
         with torch.no_grad(), policy.precision():
             terms = policy_loss(policy.model, batch, settings)
@@ -192,9 +197,11 @@ class _Checks:
 
     def _rows(self) -> list[Row]:
         """Prompts of unequal length with answers of their own, each with the log-probs of a plain pass."""
-        prompts = [self.policy.text.encode(text) for text in self.texts]
         answer = self.policy.text.encode_target(" ".join(self.texts[-1].split()[:3]))
-        return [self._row(prompt, answer) for prompt in prompts]
+        return [self._row(prompt, answer) for prompt in self._prompts()]
+
+    def _prompts(self) -> list[Ids]:
+        return [self.policy.text.encode(text) for text in self.texts]
 
     def _row(self, prompt: Ids, answer: Ids) -> Row:
         ids = np.array((*prompt, *answer), dtype=np.int64)

@@ -1,0 +1,118 @@
+"""Linear layers over weights that oneDNN has reordered once, on an x86 CPU and without gradients.
+
+torch's own linear layer brings the weights into the order of its kernel at every call. For the few rows of a
+decode step that takes a third to a half of the call. ``torch.compile`` reorders frozen weights once instead;
+here it is done with the same two operators. In bfloat16 the results are the same bit for bit, in float32 up
+to the order of sums. docs/benchmarks.md has the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+LEAST_INPUTS = 256  # a narrower layer is bound by the calls around it
+ROWS = 32  # the order is chosen for so many rows; it was the fastest for 1 to 2,048 as well
+SHARE = 0.25  # of the machine's memory that all copies together may take
+
+_KINDS = (torch.float32, torch.bfloat16)
+
+
+class _Copies:
+    """Reordered copies of weights, as long as the weights live and are not changed."""
+
+    def __init__(self) -> None:
+        self._copies: Any = WeakIdKeyDictionary()  # weight -> (its version, its address, the copy)
+
+    def of(self, weight: torch.Tensor) -> torch.Tensor | None:
+        """The copy of ``weight`` [out, in]; None where it is not to be had or there is no room for it."""
+        found = self._copies.get(weight)
+        state = weight._version, weight.data_ptr()
+        if found is not None and found[0] == state:
+            copy: torch.Tensor = found[1]
+            return copy
+        self.drop(weight)
+        if self.bytes() + _size(weight) > _room():
+            return None
+        copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        self._copies[weight] = state, copy
+        return copy
+
+    def drop(self, weight: torch.Tensor) -> None:
+        """Free the copy of ``weight``, if there is one."""
+        self._copies.pop(weight, None)
+
+    def bytes(self) -> int:
+        """Memory of all copies."""
+        return sum(_size(weight) for weight in self._copies)
+
+
+_copies = _Copies()
+
+
+def apply_linear(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """``layer(x)`` for states ``x`` [N, in]; over reordered weights where no gradient is asked for."""
+    if torch.is_grad_enabled() or type(layer) is not torch.nn.Linear or not _reorders(layer.weight, x):
+        plain: torch.Tensor = layer(x)
+        return plain
+    copy = _copies.of(layer.weight)
+    done: torch.Tensor = (
+        layer(x) if copy is None else torch.ops.mkldnn._linear_pointwise(x, copy, layer.bias, "none", [], "")
+    )
+    return done
+
+
+def free_copies(weights: Iterable[torch.Tensor]) -> None:
+    """Free the copies of ``weights``: these are about to change, or have changed behind autograd's back."""
+    for weight in weights:
+        _copies.drop(weight)
+
+
+def reorders(dtype: torch.dtype, inputs: int) -> bool:
+    """Whether this machine computes layers of so many inputs in ``dtype`` over reordered weights."""
+    return inputs >= LEAST_INPUTS and dtype in _supported()
+
+
+def _reorders(weight: torch.Tensor, x: torch.Tensor) -> bool:
+    return (
+        reorders(weight.dtype, weight.shape[1])
+        and weight.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and len(x) > 0
+    )
+
+
+def _size(weight: torch.Tensor) -> int:
+    return weight.numel() * weight.element_size()
+
+
+@cache
+def _supported() -> frozenset[torch.dtype]:
+    """The dtypes for which this processor and this torch have the operators."""
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if (
+        platform.machine() not in ("x86_64", "AMD64")
+        or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        or not all(hasattr(torch.ops.mkldnn, name) for name in names)
+    ):
+        return frozenset()
+    bfloat16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return frozenset(_KINDS if bfloat16 else _KINDS[:1])
+
+
+@cache
+def _room() -> float:
+    """Bytes that the copies may take: a share of the memory that the machine has, not of what is free now.
+
+    So that a repeated command computes the same sums in the same order.
+    """
+    try:
+        return SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0.0
