@@ -122,6 +122,11 @@ class PromptSection(Section):
     admissible: Annotated[Literal["on", "off"], Switch] = Field(
         "on", description="full style: list the actions that are possible now; off saves their tokens"
     )
+    notices: Annotated[Literal["on", "off"], Switch] = Field(
+        "off",
+        description="full style: say that the last answer had no effect, because it had no action or an "
+        "impossible one",
+    )
     demonstrations: int = Field(2, ge=1, description="number in a prompt that has demonstrations")
     resolution: int = Field(
         10, ge=1, le=50, description="progress written in multiples of this (compact style)"

@@ -76,11 +76,11 @@ class LiveEpisode:
     history: list[tuple[str, str]] = field(default_factory=list)  # past (observation, action)
     demonstrations: list[str] = field(default_factory=lambda: [""])  # texts, the longest that fitted first
 
-    def inputs(self, step: int, *, history: bool = True) -> StepInputs:
-        """What the prompt of ``step`` (1-based) shows; demonstrations are added where they fit."""
+    def inputs(self, *, history: bool = True) -> StepInputs:
+        """What the prompt of the next step shows; demonstrations are added where they fit."""
         goal, admissible = self.info["goal"], self.info["admissible"]
         past = self.history if history else ()
-        return step_inputs(self.env, goal, self.observation, admissible, step, past)
+        return step_inputs(self.env, goal, self.observation, admissible, self.trajectory.steps, past)
 
 
 def begin_episodes(
@@ -165,7 +165,7 @@ def run_episodes(
 
     def fit(row: int, t: int) -> FittedPrompt | None:
         episode, text = episodes[row], actor.policy.text
-        inputs, demonstrations = episode.inputs(t), episode.demonstrations
+        inputs, demonstrations = episode.inputs(), episode.demonstrations
         prompt = fitting_prompt(text, actor.prompts, max_prompt_tokens, demonstrations, inputs)
         if prompt is None:
             episode.trajectory.fail(f"prompt of step {t} is longer than {max_prompt_tokens} tokens")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.contract import StepResult, checked_reset, checked_step
 from repro_rl.errors import DataError, EnvError, ReproError, place_of
-from repro_rl.text.prompts import StepInputs
+from repro_rl.text.prompts import Notice, StepInputs
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
 
 T = TypeVar("T")
@@ -33,12 +33,20 @@ def step_inputs(
     goal: str,
     observation: str,
     admissible: Sequence[str],
-    step: int,
+    steps: Sequence[Step],
     history: Sequence[tuple[str, str]] = (),
 ) -> StepInputs:
-    """What the prompt of ``step`` (1-based) shows, with what the environment says of itself."""
-    state = (goal, observation, admissible, step, env.max_steps)
-    return StepInputs(env.instructions, *state, history=history, example=env.example_action)
+    """What the prompt of the step after ``steps`` shows, with what the environment says of itself."""
+    state = (goal, observation, admissible, len(steps) + 1, env.max_steps)
+    notice = _notice_of(steps[-1]) if steps else ""
+    return StepInputs(env.instructions, *state, history=history, example=env.example_action, notice=notice)
+
+
+def _notice_of(step: Step) -> Notice:
+    """Why a step had no effect."""
+    if step.valid:
+        return ""
+    return "impossible" if step.action.strip() else "no_action"
 
 
 def begin_trajectory(task_id: str, rollout: int, observation: str, info: dict[str, Any]) -> Trajectory:

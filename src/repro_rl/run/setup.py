@@ -269,6 +269,7 @@ def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
         template_dir=section.template_dir,
         resolution=section.resolution,
         admissible=section.admissible == "on",
+        notices=section.notices == "on",
         guided=section.reflect_form == "guided",
     )
 

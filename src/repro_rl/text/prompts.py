@@ -5,7 +5,8 @@ of the same name in ``template_dir`` replaces one. They are rendered in a sandbo
 variables, of which an unknown one is an error:
 
 - forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
-  observation, admissible, history, step, max_steps
+  observation, admissible, history, step, max_steps, notice ("no_action": the last answer had no action,
+  "impossible": the last action was refused; else "")
 - reflect: instructions, goal, steps, won, score, first_observation
 - demos: episodes, judged (bool: steps have progress)
 - all: progress (bool), think ("required", "optional", "off"), report ("before" or "after" the action)
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jinja2
 
@@ -27,6 +29,10 @@ from repro_rl.text.sandbox import PromptEnvironment, render
 TEMPLATES = Path(__file__).parent / "templates"
 ACT, REFLECT, DEMOS = "forward.jinja", "reflect.jinja", "demos.jinja"
 CHAT = ("chat_first.jinja", "chat_next.jinja", "chat_reflect.jinja")  # turns of a conversation: text.turns
+
+
+# Why the last answer had no effect: it had no action, or its action was refused; "" where it had one.
+Notice = Literal["", "no_action", "impossible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class StepInputs:
     history: Sequence[tuple[str, str]] = ()  # past (observation, action), oldest first
     demonstrations: str = ""  # the text that ``PromptBuilder.demonstrations`` made
     example: str = "..."  # an action, for the example of an answer's form
+    notice: Notice = ""  # why the last answer had no effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ class PromptBuilder:
     none. ``template_dir``: a folder with replacements for template files. ``resolution``: progress in
     *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
     ``admissible``: whether prompts list the actions that are possible now. Templates get an empty list where
-    they do not; the package's compact templates never list them. ``guided``: reflections are sampled as
+    they do not; the package's compact templates never list them. ``notices``: whether prompts say that the
+    last answer had no effect; the compact ones never do. ``guided``: reflections are sampled as
     ``reflection_form``, not as free text.
     Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
     """
@@ -100,6 +108,7 @@ class PromptBuilder:
         *,
         resolution: int = 1,
         admissible: bool = True,
+        notices: bool = False,
         guided: bool = False,
     ) -> None:
         if history < 0:
@@ -115,8 +124,9 @@ class PromptBuilder:
             )
         self.fmt, self.resolution, self.guided = fmt, resolution, guided
         self.history = 0 if fmt.style == "compact" else history
-        # Only the package's own compact templates leave the admissible actions out.
-        self.shows_admissible = admissible and (fmt.style == "full" or template_dir is not None)
+        # Only the package's own compact templates leave the admissible actions and notices out.
+        roomy = fmt.style == "full" or template_dir is not None
+        self.shows_admissible, self.shows_notices = admissible and roomy, notices and roomy
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
@@ -183,6 +193,7 @@ class PromptBuilder:
             max_steps=inputs.max_steps,
             demonstrations=inputs.demonstrations,
             example=inputs.example,
+            notice=inputs.notice if self.shows_notices else "",
         )
         if inputs.demonstrations not in text:
             raise ConfigError(

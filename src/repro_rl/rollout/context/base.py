@@ -168,7 +168,7 @@ def reflection_sample(
 def first_inputs(env: TextEnv, task: str) -> StepInputs:
     """What the first prompt of ``task`` shows."""
     observation, info = env.reset(options={"task": task})
-    return step_inputs(env, info["goal"], observation, info["admissible"], 1)
+    return step_inputs(env, info["goal"], observation, info["admissible"], ())
 
 
 def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
@@ -185,8 +185,8 @@ def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs,
             "demonstrations made with the same recipe and the same env settings.",
             record=trajectory.task_id,
         ) from error
-    for step in trajectory.steps:
-        state = (trajectory.goal, step.observation, info["admissible"], step.t)
+    for index, step in enumerate(trajectory.steps):
+        state = (trajectory.goal, step.observation, info["admissible"], trajectory.steps[:index])
         yield step_inputs(env, *state, list(history)), step
         history.append((step.observation, step.action))
         info = env.step(step.action)[4]

@@ -169,7 +169,7 @@ def _act(
 
     def fit(row: int, t: int) -> FittedPrompt | None:
         episode = episodes[row]
-        inputs = episode.inputs(t, history=False)
+        inputs = episode.inputs(history=False)
         prompt = budget.fit_turn(inputs, episode.demonstrations, session.used(row))
         if prompt is None and t == 1:
             limit = budget.limits.prompt

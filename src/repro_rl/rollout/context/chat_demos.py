@@ -107,5 +107,6 @@ class ChatDemos:
         if self.prompts.shows_admissible:
             yield from replayed(self.env, trajectory)
             return
-        for step in trajectory.steps:  # without admissible actions, the records hold all that a turn shows
-            yield step_inputs(self.env, trajectory.goal, step.observation, (), step.t), step
+        for index, step in enumerate(trajectory.steps):  # without them the records hold all that a turn shows
+            before = trajectory.steps[:index]
+            yield step_inputs(self.env, trajectory.goal, step.observation, (), before), step
