@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from repro_rl.plan.memory import memory_parts, peak
 from support.plan_cases import SHAPE, small_training, small_work
 
@@ -36,3 +38,20 @@ def test_the_reference_model_is_counted_where_it_is_kept():
     judged = bytes_of("train.kl.form=none", "method=repro-fixed-judge", gpu=False)
     assert judged["reference"] == 4 * SHAPE.parameters  # the judge is a second copy
     assert bytes_of("train.kl.form=none", "method.rehearsal=0", gpu=False)["reference"] == 0
+
+
+def test_the_copies_that_a_cpu_decodes_with(monkeypatch):
+    """As large as the linear weights, the output's among them, and only while it samples."""
+    monkeypatch.setattr("repro_rl.plan.memory.copies_bytes", lambda inputs, weights, size: weights * size)
+    parts = memory_parts(SHAPE, small_work(), small_training(), gpu=False, packed=True)
+    linear = SHAPE.layers * SHAPE.layer_weights + SHAPE.vocab * SHAPE.hidden
+    assert parts["reordered weights"] == 4 * linear
+    without = memory_parts(SHAPE, small_work(), small_training(), gpu=False)
+    assert "reordered weights" not in without
+    assert "reordered weights" not in memory_parts(
+        SHAPE, small_work(), small_training(), gpu=True, packed=True
+    )
+    rollout = {name: size for name, size in parts.items() if name != "activations"}
+    assert peak({**rollout, "activations": 0.0, "logits": 0.0}) - peak(
+        {**without, "activations": 0.0, "logits": 0.0}
+    ) == pytest.approx(4 * linear)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.plan.workload import Workload
+from repro_rl.policy.prepacked import copies_bytes
 
 # Bytes of a vocabulary entry at one trained position, all float32: log-probabilities and probabilities are
 # kept; in the backward pass their gradients and that of the logits exist together.
@@ -16,9 +17,9 @@ SAMPLING_BYTES = 16  # of an entry at a sampled row: logits, scaled copy, log-pr
 PREFILL_COPIES = 3  # feed-forward results that exist together in a forward pass without gradient
 
 AUTOCAST, ACTIVATIONS, LOGITS = "autocast copies", "activations", "logits"
-KV_CACHE, GENERATION = "KV cache", "generation"
+KV_CACHE, GENERATION, REORDERED = "KV cache", "generation", "reordered weights"
 UPDATE_ONLY = (ACTIVATIONS, LOGITS, AUTOCAST)
-ROLLOUT_ONLY = (KV_CACHE, GENERATION)
+ROLLOUT_ONLY = (KV_CACHE, GENERATION, REORDERED)
 
 
 def memory_parts(
@@ -26,7 +27,7 @@ def memory_parts(
 ) -> dict[str, float]:
     """Bytes by part; the most that is needed at once is ``peak(parts)``.
 
-    ``packed``: the update has the forward pass of ``policy.packed``.
+    ``packed``: update and rollout have the forward pass of ``policy.packed``.
     """
     precision = training.precision(gpu)
     parts = _weight_parts(shape, training, gpu)
@@ -40,6 +41,10 @@ def memory_parts(
         work.prefill_batch_cells * width * precision.activation
         + work.decode_rows * shape.vocab * SAMPLING_BYTES
     )
+    if packed and not gpu:
+        parts[REORDERED] = copies_bytes(
+            shape.hidden, shape.layers * shape.layer_weights + shape.vocab * shape.hidden, precision.weight
+        )
     return parts
 
 

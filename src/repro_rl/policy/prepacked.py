@@ -79,6 +79,12 @@ def reorders(dtype: torch.dtype, inputs: int) -> bool:
     return inputs >= LEAST_INPUTS and dtype in _supported()
 
 
+def copies_bytes(inputs: int, weights: float, size: int) -> float:
+    """Bytes that the copies of a model's linear weights, of ``size`` bytes each, take on this machine."""
+    dtype = torch.float32 if size == 4 else torch.bfloat16
+    return min(weights * size, _room()) if reorders(dtype, inputs) else 0.0
+
+
 def _reorders(weight: torch.Tensor, x: torch.Tensor) -> bool:
     return (
         reorders(weight.dtype, weight.shape[1])

@@ -293,7 +293,7 @@ class TransformersPolicy(TokenPolicy):
     def before_update(self) -> None:
         """See Sampler: sampler and trainer are one model; only what decoding alone needs is freed."""
         self.decoders.free_for_update()
-        free_copies(weight for weight in self.model.parameters() if weight.requires_grad)
+        free_copies(self.model.parameters())
 
     def weights_changed(self) -> None:
         """See Sampler: what was computed or copied from the old weights is dropped."""
