@@ -321,6 +321,11 @@ def test_only_shipped_compact_templates_leave_out_the_admissible_actions(tmp_pat
 
 
 def test_the_admissible_actions_can_be_left_out(tmp_path: Path) -> None:
+    tagged = act_prompt(PromptBuilder(FULL, tagged=True))
+    assert "Possible actions:\n- <action>up</action>\n- <action>down</action>\n" in tagged
+    plain = act_prompt(PromptBuilder(FULL))
+    assert tagged.replace("- <action>up</action>\n- <action>down</action>", "- up\n- down") == plain
+    assert act_prompt(PromptBuilder(COMPACT, tagged=True)) == act_prompt(PromptBuilder(COMPACT))
     listed, without = PromptBuilder(FULL), PromptBuilder(FULL, admissible=False)
     assert "\nPossible actions:\n- up\n- down\n" in act_prompt(listed)
     assert act_prompt(without) == act_prompt(listed).replace("\nPossible actions:\n- up\n- down\n", "")

@@ -119,8 +119,10 @@ class PromptSection(Section):
         "episode is one growing conversation, and its reflection is the last turn",
     )
     history: int = Field(0, ge=0, description="past observation/action pairs in the prompt")
-    admissible: Annotated[Literal["on", "off"], Switch] = Field(
-        "on", description="full style: list the actions that are possible now; off saves their tokens"
+    admissible: Annotated[Literal["on", "tagged", "off"], Switch] = Field(
+        "on",
+        description="full style: list the actions that are possible now. tagged: as complete answers, for "
+        "untrained models that miss the form; off saves their tokens",
     )
     notices: Annotated[Literal["on", "off"], Switch] = Field(
         "off",

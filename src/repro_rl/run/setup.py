@@ -268,7 +268,8 @@ def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
         history=section.history,
         template_dir=section.template_dir,
         resolution=section.resolution,
-        admissible=section.admissible == "on",
+        admissible=section.admissible != "off",
+        tagged=section.admissible == "tagged",
         notices=section.notices == "on",
         guided=section.reflect_form == "guided",
     )

@@ -94,9 +94,10 @@ class PromptBuilder:
     none. ``template_dir``: a folder with replacements for template files. ``resolution``: progress in
     *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
     ``admissible``: whether prompts list the actions that are possible now. Templates get an empty list where
-    they do not; the package's compact templates never list them. ``notices``: whether prompts say that the
-    last answer had no effect; the compact ones never do. ``guided``: reflections are sampled as
-    ``reflection_form``, not as free text.
+    they do not; the package's compact templates never list them. ``tagged``: in full style they are listed
+    as complete answers, which untrained models copy. ``notices``: whether prompts say that the last answer
+    had no effect; the compact ones never do. ``guided``: reflections are sampled as ``reflection_form``, not
+    as free text.
     Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
     """
 
@@ -108,6 +109,7 @@ class PromptBuilder:
         *,
         resolution: int = 1,
         admissible: bool = True,
+        tagged: bool = False,
         notices: bool = False,
         guided: bool = False,
     ) -> None:
@@ -127,6 +129,7 @@ class PromptBuilder:
         # Only the package's own compact templates leave the admissible actions and notices out.
         roomy = fmt.style == "full" or template_dir is not None
         self.shows_admissible, self.shows_notices = admissible and roomy, notices and roomy
+        self.tagged = tagged and fmt.style == "full"
         folders = [TEMPLATES / fmt.style]
         if template_dir is not None:
             folder = Path(template_dir)
@@ -182,12 +185,13 @@ class PromptBuilder:
     ) -> str:
         """Render ``template`` with the variables of a step. Raises ConfigError as ``act`` does."""
         compact = self.fmt.style == "compact"
+        actions = inputs.admissible if self.shows_admissible else ()
         text = self.render(
             template,
             instructions=inputs.instructions,
             goal=inputs.goal,
             observation=one_line(inputs.observation) if compact else inputs.observation,
-            admissible=inputs.admissible if self.shows_admissible else (),
+            admissible=[f"<action>{action}</action>" for action in actions] if self.tagged else actions,
             history=history,
             step=inputs.step,
             max_steps=inputs.max_steps,
