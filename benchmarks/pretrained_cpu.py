@@ -5,7 +5,8 @@ SmolLM2-135M's shape and words as tokens. The texts are those of generated ALFWo
 played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps. As in the recipe alfworld-135m,
 prompts do not list the possible actions; ``--admissible`` lists them.
 
-- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache.
+- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache. Ours with the
+  weights as they are too, beside those that oneDNN has reordered (``policy/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
@@ -29,6 +30,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ from side_by_side import Times, versions
 
 from repro_rl import make
 from repro_rl.config import KlSection, PolicySection
-from repro_rl.policy import SamplingSettings, TransformersPolicy, packed
+from repro_rl.policy import SamplingSettings, TransformersPolicy, packed, prepacked
 from repro_rl.policy.kv_slots import SlotTable
 from repro_rl.policy.prefix_store import PrefixStore
 from repro_rl.policy.tree import build_tree
@@ -170,9 +172,19 @@ def fill_caches(model: Any, rows: int, tokens: int) -> tuple[WideSlots, Any]:
     return WideSlots(model, table, store, range(rows), 32_768), cache
 
 
+def as_they_are(work: Callable[[], Any]) -> Callable[[], Any]:
+    """``work`` over weights that are not reordered."""
+
+    def run() -> Any:
+        with patch.object(prepacked, "_supported", frozenset):
+            return work()
+
+    return run
+
+
 @torch.no_grad()
 def raw_speed(policy: TransformersPolicy, repetitions: int) -> dict[str, float]:
-    """Tokens a second of reading and of decoding, both sides."""
+    """Tokens a second of reading and of decoding, all sides."""
     model = policy.model
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, model.config.vocab_size, size=(8, 256)))
     tree = build_tree(list(ids.numpy()))
@@ -181,6 +193,8 @@ def raw_speed(policy: TransformersPolicy, repetitions: int) -> dict[str, float]:
         "prefill": (ids.numel(), lambda: packed.forward(model, tree, tree.ends())),
         "prefill_transformers": (ids.numel(), lambda: model(input_ids=ids, logits_to_keep=1)),
         "decode": (32, lambda: slots.append(range(32), [(5,)] * 32)),
+        "prefill_as_they_are": (ids.numel(), as_they_are(lambda: packed.forward(model, tree, tree.ends()))),
+        "decode_as_they_are": (32, as_they_are(lambda: slots.append(range(32), [(5,)] * 32))),
         "decode_transformers": (
             32,
             lambda: model(input_ids=torch.full((32, 1), 5), past_key_values=cache, use_cache=True),

@@ -97,6 +97,7 @@ def test_pretrained_cpu(run, tmp_path):
     assert json.loads(text[text.index("{") :]) == found
     for name in ("chat", "window", "update_chat", "update_window"):
         assert found[name]["times_faster"] > 0
+    assert min(found["raw"].values()) > 0
     assert found["update_window"]["nodes"] < found["update_window"]["tokens"]
     memory = found["cache_gb"]
     assert memory["arithmetic"] == pytest.approx(32 * 3000 * 2 * 192 * 2 / 1e9)  # one layer
