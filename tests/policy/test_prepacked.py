@@ -85,3 +85,12 @@ def test_copies_end_with_their_weights() -> None:
     del layer
     gc.collect()
     assert prepacked._copies.bytes() == before
+
+
+def test_ranks_of_a_machine_divide_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepacked._room.cache_clear()
+    alone = prepacked._room()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    prepacked._room.cache_clear()
+    assert prepacked._room() == alone / 4 > 0
+    prepacked._room.cache_clear()

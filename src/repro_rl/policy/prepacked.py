@@ -114,11 +114,14 @@ def _supported() -> frozenset[torch.dtype]:
 
 @cache
 def _room() -> float:
-    """Bytes that the copies may take: a share of the memory that the machine has, not of what is free now.
+    """Bytes that the copies of this process may take.
 
-    So that a repeated command computes the same sums in the same order.
+    A share of the memory that the machine has, not of what is free now, so that a repeated command computes
+    the same sums in the same order. Ranks on one machine divide it.
     """
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")  # set by torchrun
     try:
-        return SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return SHARE * memory / max(1, int(ranks) if ranks.isdecimal() else 1)
     except (ValueError, OSError, AttributeError):
         return 0.0
