@@ -50,6 +50,18 @@ def test_gains_of_one_run_and_of_two() -> None:
     assert rows[2].tasks == "1 better, 1 worse, of 4"
 
 
+def test_runs_whose_start_was_not_evaluated_are_compared() -> None:
+    last = {**ROW, "name": "last"}
+    alone = [
+        Outcomes(run_of(name), (last, dict.fromkeys("abcd", won)), None)
+        for name, won in (("x", 1.0), ("y", 0.5))
+    ]
+    (row,) = differences(alone)
+    assert (row.minuend, row.subtrahend, row.difference) == ("x, last", "y, last", "+.50 [+.50, +.50]")
+    start = Outcomes(run_of("z"), ({**ROW, "name": "warm-start"}, START), None)
+    assert differences([alone[0], start]) == []
+
+
 @pytest.mark.parametrize(
     "other", [{"digest": "d2"}, {"temperature": 1.0}, {"seed": 1}, {"rollouts_per_task": 1}]
 )

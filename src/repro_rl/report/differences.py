@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.report.load import Json, Run
-from repro_rl.report.tables import before_after
+from repro_rl.report.tables import STARTS, before_after
 from repro_rl.study.numerals import fixed
 from repro_rl.study.stats import bootstrap_interval
 
@@ -26,6 +26,12 @@ class Outcomes:
     run: Run
     before: Evaluated | None
     after: Evaluated | None
+
+    @property
+    def trained(self) -> Evaluated | None:
+        """The evaluation after training, also where the start was not evaluated."""
+        alone = self.after is None and self.before is not None and self.before[0]["name"] not in STARTS
+        return self.before if alone else self.after
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,7 +64,7 @@ def wins_by_task(records: Iterable[Json]) -> dict[str, float]:
 def differences(found: Sequence[Outcomes]) -> list[Difference]:
     """After minus before of every run, then the first run after training minus each other run."""
     pairs = [((run, run.after), (run, run.before)) for run in found]
-    pairs += [((found[0], found[0].after), (run, run.after)) for run in found[1:]]
+    pairs += [((found[0], found[0].trained), (run, run.trained)) for run in found[1:]]
     rows = []
     for (run, one), (beside, other) in pairs:
         if one is not None and other is not None and _comparable(one, other):
