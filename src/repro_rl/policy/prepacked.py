@@ -28,7 +28,7 @@ class _Copies:
     """Reordered copies of weights, as long as the weights live and are not changed."""
 
     def __init__(self) -> None:
-        self._copies: Any = WeakIdKeyDictionary()  # weight -> (its version, its address, the copy)
+        self._copies: Any = WeakIdKeyDictionary()  # weight -> (its version and address, the copy)
 
     def of(self, weight: torch.Tensor) -> torch.Tensor | None:
         """The copy of ``weight`` [out, in]; None where it is not to be had or there is no room for it."""

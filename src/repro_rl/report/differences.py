@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.report.load import Json, Run
-from repro_rl.report.tables import STARTS, before_after
-from repro_rl.study.numerals import fixed
+from repro_rl.report.tables import STARTS, before_after, rate
 from repro_rl.study.stats import bootstrap_interval
 
 # What two evaluations must share, so that a task is the same task in both.
@@ -84,13 +83,9 @@ def _comparable(one: Evaluated, other: Evaluated) -> bool:
 def _difference(minuend: str, subtrahend: str, one: Wins, other: Wins) -> Difference:
     gains = np.array([one[task] - other[task] for task in sorted(one)])
     span = bootstrap_interval(gains.tolist())
-    ends = f" [{_signed(span.low)}, {_signed(span.high)}]" if span.size > 1 else ""
+    ends = f" [{rate(span.low, sign=True)}, {rate(span.high, sign=True)}]" if span.size > 1 else ""
     counts = f"{(gains > 0).sum()} better, {(gains < 0).sum()} worse, of {len(gains)}"
-    return Difference(minuend, subtrahend, _signed(span.mean) + ends, counts)
-
-
-def _signed(value: float) -> str:
-    return fixed(value, 2, sign=True).replace("0.", ".", 1)
+    return Difference(minuend, subtrahend, rate(span.mean, sign=True) + ends, counts)
 
 
 def _name(evaluation: Evaluated, owner: Outcomes | None) -> str:

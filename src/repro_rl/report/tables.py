@@ -19,12 +19,12 @@ STARTS = ("warm-start", "warmup", "start", "initial", "base")
 ENDS = ("best", "last", "final")
 
 
-def rate(value: Any) -> str:
-    """A rate the way the project writes it: .61, 1.00; a dash where there is none."""
+def rate(value: Any, *, sign: bool = False) -> str:
+    """A rate the way the project writes it: .61, 1.00, with ``sign`` +.61; a dash where there is none."""
     if not finite(value):
         return "–"
-    text = number(value, 2)
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "−0.")) else text
+    text = fixed(value, 2, sign=sign)
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "−0.", "+0.")) else text
 
 
 def number(value: Any, digits: int = 1) -> str:

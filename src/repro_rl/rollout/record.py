@@ -117,6 +117,11 @@ def training_files(run: Path) -> list[Path]:
     return sorted((run / "trajectories").glob("iteration-*.jsonl.gz"))
 
 
+def episodes_file(run: Path, name: str) -> Path:
+    """Where a run keeps the episodes of the evaluation ``name``."""
+    return run / "trajectories" / f"eval-{name}.jsonl.gz"
+
+
 def read_trajectories(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a file written here, their fields checked where they have them.
 

@@ -23,7 +23,7 @@ from repro_rl.policy.hub import is_hub_name
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.counts import failures, rollout_metrics
-from repro_rl.rollout.record import write_records
+from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.preflight import unknown_words
@@ -85,7 +85,7 @@ def evaluate(
     """
     setup, model, hooks = set_up(config), Path(model), hooks or EvalHooks()
     check_context(config.prompt, model)
-    panel, key = setup.eval_panel(), None
+    panel, unfinished = setup.eval_panel(), None
     with ExitStack() as stack:
         if request.out is not None:
             out, name = Path(request.out), request.name
@@ -99,9 +99,10 @@ def evaluate(
                 if hooks.on_finished is not None:
                     hooks.on_finished(out / "eval" / f"{name}.json")
                 return done
+            unfinished = UnfinishedEvaluation(out / "trajectories", name, key, setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
-        return _evaluate(setup, model, policy, panel, request, hooks, key)
+        return _evaluate(setup, model, policy, panel, request, hooks, unfinished)
 
 
 def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
@@ -124,14 +125,10 @@ def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> No
 def _finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
     """The result ``name`` in ``out``, if ``key`` tells that it is of the same weights and settings."""
     path = out / "eval" / f"{name}.json"
-    if not (path.exists() and _episodes_file(out, name).exists()):
+    if not (path.exists() and episodes_file(out, name).exists()):
         return None
     result = read_evaluation(path)
     return result if result.get("key") == key else None
-
-
-def _episodes_file(out: Path, name: str) -> Path:
-    return out / "trajectories" / f"eval-{name}.jsonl.gz"
 
 
 def _sampled(result: dict[str, Any]) -> str:
@@ -147,7 +144,7 @@ def _writing(out: Path, name: str) -> Iterator[None]:
     """Only one process makes the evaluation ``name`` in ``out``; others may train there meanwhile."""
     with only_writer(out / "eval" / f".{name.replace('/', '-')}{LOCK_FILE}", "evaluation"):
         sweep_temporaries(out / "eval", of=f"{name}.json")
-        sweep_temporaries(out / "trajectories", of=f"eval-{name}.jsonl.gz")
+        sweep_temporaries(out / "trajectories", of=episodes_file(out, name).name)
         yield
 
 
@@ -158,14 +155,11 @@ def _evaluate(
     panel: TaskPanel,
     request: EvalRequest,
     hooks: EvalHooks,
-    key: str | None,
+    unfinished: UnfinishedEvaluation | None,
 ) -> dict[str, Any]:
-    """See ``evaluate``; ``key``: of weights and settings, for a result that is written."""
+    """See ``evaluate``; ``unfinished``: of a result that is written."""
     config = setup.config
     out = None if request.out is None else Path(request.out)
-    unfinished = None
-    if out is not None and key is not None:
-        unfinished = UnfinishedEvaluation(out / "trajectories", request.name, key, setup.ranks.rank)
     api = policy if isinstance(policy, HttpPolicy) else None
     if api is not None and setup.ranks.world > 1:
         raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
@@ -187,7 +181,7 @@ def _evaluate(
         "name": request.name,
         "iteration": request.iteration,
         "judge": judged_by,
-        "key": key,
+        "key": None if unfinished is None else unfinished.key,
         **_settings_of(config, panel),
         **_outcome(setup, trajectories),
         "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
@@ -200,7 +194,7 @@ def _evaluate(
             trajectories, setup.prompts, shown_once=once
         )
     if out is not None and setup.ranks.first:
-        write_records(_episodes_file(out, request.name), records)
+        write_records(episodes_file(out, request.name), records)
         write_json(out / "eval" / f"{request.name}.json", result)
         if unfinished is not None:
             unfinished.remove()

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from repro_rl.errors import DataError
 from repro_rl.files import check_record, whole_rows
 from repro_rl.files.records import Finite, Share
-from repro_rl.rollout.record import numbered_records
+from repro_rl.rollout.record import episodes_file, numbered_records
 from repro_rl.study.evaluation_file import read_evaluation
 
 METRICS = ("success", "score")
@@ -56,7 +56,7 @@ def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
     if not path.exists():
         return None
     result = Result(arm, seed, read_evaluation(path))
-    episodes = folder / "trajectories" / f"eval-{name}.jsonl.gz"
+    episodes = episodes_file(folder, name)
     if episodes.exists():
         sums: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for where, record in numbered_records(episodes):

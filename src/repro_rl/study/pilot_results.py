@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.errors import DataError
-from repro_rl.rollout.record import read_trajectories
+from repro_rl.rollout.record import episodes_file, read_trajectories
 from repro_rl.study.comparison import (
     compared_metrics,
     missing_note,
@@ -202,7 +202,7 @@ def _notes(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[str]:
 
 def first_prompt(out: Path, seed: int, name: str) -> str:
     """The first prompt that a condition was played with; "" when none was recorded."""
-    path = folder(out, seed) / "trajectories" / f"eval-{name}.jsonl.gz"
+    path = episodes_file(folder(out, seed), name)
     for record in read_trajectories(path) if path.exists() else ():
         if record["steps"]:
             return str(record["steps"][0]["prompt"])

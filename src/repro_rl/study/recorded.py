@@ -9,7 +9,7 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.files import read_yaml
-from repro_rl.rollout.record import or_nan, read_trajectories, training_files
+from repro_rl.rollout.record import episodes_file, or_nan, read_trajectories, training_files
 from repro_rl.study.series import SERIES, EpisodeProgress
 
 TRAINING = "training"
@@ -92,7 +92,7 @@ def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) 
     sets = [
         EpisodeSet(run, f"eval {name}", [file], settings)
         for name in evals or _evaluations(folder)
-        if (file := folder / f"eval-{name}.jsonl.gz").exists()
+        if (file := episodes_file(path, name)).exists()
     ]
     files = training_files(path) if training else []
     return [*sets, EpisodeSet(run, TRAINING, files, settings)] if files else sets

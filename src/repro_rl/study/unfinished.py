@@ -71,6 +71,11 @@ class UnfinishedEvaluation:
         self._own = UnfinishedRows(trajectories / f"{self._prefix}{rank}.jsonl", key)
         self._reflected: set[Episode] = set()  # or without steps to reflect on
 
+    @property
+    def key(self) -> str:
+        """What decides its episodes; see ``evaluation_key``."""
+        return self._own.key
+
     def begin(self) -> dict[Episode, Trajectory]:
         """The episodes that are there. Raises OSError where none can be added, DataError for foreign rows."""
         episodes: dict[Episode, Trajectory] = {}
