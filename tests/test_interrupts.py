@@ -120,6 +120,30 @@ def test_one_that_arrives_while_python_drops_another_comes_again(monkeypatch: py
             time.sleep(0.01)
 
 
+def test_one_that_python_dropped_is_raised_at_the_end_and_never_sent_to_the_next_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next block may handle other signals: SIGTERM would end the process there."""
+
+    class Group:
+        def __del__(self) -> None:
+            send(signal.SIGTERM)
+
+    monkeypatch.setattr(interrupts, "AGAIN", 0.2)
+    outside: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: outside.append(number))
+    try:
+        with pytest.raises(Interrupted) as caught, handled():
+            group = Group()
+            del group
+        with handled((signal.SIGINT,)):
+            time.sleep(0.6)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.number == signal.SIGTERM
+    assert outside == []
+
+
 def test_ctrl_c_is_deferred_where_nobody_handles_signals() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []

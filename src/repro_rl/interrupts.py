@@ -45,6 +45,8 @@ class _State:
     handled: int = 0  # signals
     depth: int = 0  # of blocks inside ``deferred``
     handling: bool = False  # whether ``_receive`` is the handler
+    blocks: int = 0  # of ``handled`` that have begun
+    dropped: int | None = None  # number of a signal whose exception Python dropped, until it comes again
 
 
 _state = _State()
@@ -59,6 +61,7 @@ def received() -> int | None:
 def handled(signals: Sequence[int] = ENDING) -> Iterator[None]:
     """Inside, ``signals`` raise Interrupted. One that the process ignores (nohup) stays ignored.
 
+    One that Python dropped and that has not come again is raised at the end of the block.
     Does nothing outside the main thread, which alone receives signals.
     """
     if threading.current_thread() is not threading.main_thread() or _state.handling:
@@ -68,13 +71,16 @@ def handled(signals: Sequence[int] = ENDING) -> Iterator[None]:
     for number in signals:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, _receive)
-    _state.handling, _state.received = True, None
-    dropped = sys.unraisablehook
-    sys.unraisablehook = partial(_repeat_swallowed, otherwise=dropped)
+    _state.handling, _state.received, _state.dropped = True, None, None
+    _state.blocks += 1
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_repeat_swallowed, otherwise=hook)
     try:
         yield
+        if _state.dropped is not None:
+            raise Interrupted(_state.dropped)
     finally:
-        _state.handling, sys.unraisablehook = False, dropped
+        _state.handling, sys.unraisablehook = False, hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -115,6 +121,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
     if again and time.monotonic() - _state.at < SAME_REQUEST:
         return
     _state.received, _state.at = _state.received or number, time.monotonic()
+    _state.dropped = None
     _state.handled += 1
     if _state.depth and not again:
         with suppress(OSError, ValueError):
@@ -132,18 +139,24 @@ def _repeat_swallowed(problem: Any, otherwise: Callable[[Any], object]) -> None:
     if not isinstance(problem.exc_value, Interrupted):
         otherwise(problem)
         return
-    _state.received = None
-    threading.Thread(target=_send_until_received, args=(problem.exc_value.number,), daemon=True).start()
+    number = problem.exc_value.number
+    _state.received, _state.dropped = None, number
+    threading.Thread(target=_send_until_received, args=(number, _state.blocks), daemon=True).start()
 
 
-def _send_until_received(number: int) -> None:
+def _send_until_received(number: int, block: int) -> None:
+    """``block``: which one of ``handled`` the signal is for; the next may leave its handler as it was."""
+
+    def inside() -> bool:
+        return _state.handling and _state.blocks == block
+
     while True:
         time.sleep(AGAIN)
         before = _state.handled
-        if not _state.handling or _state.received is not None:
+        if not inside() or _state.received is not None:
             return
         os.kill(os.getpid(), number)
-        while _state.handling and _state.handled == before:  # one more might come after the handlers are gone
+        while inside() and _state.handled == before:  # one more might come after the handlers are gone
             time.sleep(AGAIN / 10)
 
 
