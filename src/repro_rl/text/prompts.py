@@ -151,7 +151,10 @@ class PromptBuilder:
         """The template ``name``. Raises ConfigError naming the file."""
         path = next((folder / name for folder in folders if (folder / name).is_file()), folders[-1] / name)
         try:
-            return environment.get_template(name)
+            template = environment.get_template(name)
+            # jinja2 copies them at every rendering, and a chain of dicts is slow to copy.
+            template.globals = dict(template.globals)
+            return template
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(
                 f"The template {path}, line {error.lineno}, is broken: {error.message}; correct it."
