@@ -1,8 +1,9 @@
-"""One figure of many arms shows the references and the best others."""
+"""One figure of many arms shows the references and the best others; the ranking shows every arm."""
 
 from __future__ import annotations
 
-from repro_rl.report.comparison import MOST_LINES, shown_together, together
+from repro_rl.report.comparison import MOST_LINES, ranked_arms, ranking, shown_together, together
+from repro_rl.report.lines import Ranked, Spread
 
 
 def study(count):
@@ -36,3 +37,32 @@ def test_of_many_arms_the_reference_and_the_best_are_drawn():
     assert shown_together(data) == [*(f"arm{i:02}" for i in range(MOST_LINES - 1)), "arm31"]
     figure = together(data, "env_steps")
     assert "The references and the best of 33 arms." in figure.note
+
+
+def test_the_ranking_has_every_arm_with_a_result_and_its_difference_to_the_first_reference():
+    def spread(a, b, interval=None):
+        return {"mean": (a + b) / 2, "t": interval, "by_seed": {"0": a, "1": b}}
+
+    arms = [
+        {"name": "gone", "success": {"mean": None, "t": None, "by_seed": {}}},
+        {"name": "a $b", "success": spread(0.1, 0.3, [-1.07, 1.47])},
+        {"name": "ours", "success": spread(0.5, 0.7)},
+    ]
+    difference = {"other": "a $b", "metric": "success", **spread(0.4, 0.4, [0.4, 0.4])}
+    pairs = [
+        {"reference": "ours", **difference, "metric": "score", "mean": 9.0},
+        {"reference": "ours", **difference},
+        {"reference": "other", **difference, "mean": 8.0},
+    ]
+    data = {"evaluations": [{"metrics": ["success", "score"], "arms": arms, "differences": pairs}]}
+    assert ranked_arms(data) == (
+        [
+            Ranked("ours", Spread(0.6, None, [0.5, 0.7]), None),
+            Ranked("a $b", Spread(0.2, [-1.07, 1.47], [0.1, 0.3]), Spread(0.4, [0.4, 0.4], [0.4, 0.4])),
+        ],
+        "ours",
+    )
+    files = ranking(data)
+    assert files["svg"].startswith(b"<?xml")
+    assert files["png"].startswith(b"\x89PNG")
+    assert ranking({"evaluations": [{"metrics": ["success"], "arms": arms[:1], "differences": []}]}) == {}

@@ -57,12 +57,9 @@ def test_tables_by_hand(tmp_path):
     assert "&lt;b&gt;pick|up&lt;/b&gt; (1)" in page
     assert "<b>pick" not in page
     assert "<script" not in page
-    assert {path.suffix for path in write_comparison(data, tmp_path)} == {
-        ".json",
-        ".md",
-        ".html",
-        ".svg",
-        ".png",
+    assert {path.name for path in write_comparison(data, tmp_path)} == {
+        *(f"comparison.{kind}" for kind in ("json", "md", "html", "svg", "png")),
+        *(f"comparison-ranking.{kind}" for kind in ("svg", "png")),
     }
     json.loads((tmp_path / "comparison.json").read_text())
 

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from repro_rl.report.lines import Axes, Line, themed
+from repro_rl.report.lines import PALETTE, Axes, Line, Ranked, Spread, themed
 
 STYLE = matplotlib.rc_params_from_file(
     Path(__file__).with_name("figures.mplstyle"), use_default_template=False
@@ -54,11 +54,63 @@ def small_multiples(lines: Sequence[Line], reference: Line, title: str) -> dict[
         canvas.supxlabel("environment steps (thousands)", fontsize=9)
         canvas.supylabel("validation success", fontsize=9)
         canvas.suptitle(title, fontsize=9, parse_math=False)
-        files = {}
-        for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 130})):
-            buffer = io.BytesIO()
-            canvas.savefig(buffer, format=kind, **options)
-            files[kind] = buffer.getvalue()
+        return _files(canvas)
+
+
+def ranking(arms: Sequence[Ranked], reference: str, metric: str) -> dict[str, bytes]:
+    """``arms`` from above, each with its interval and seeds, as SVG and PNG.
+
+    On the left the results, 0 to 1; on the right ``reference`` minus each arm, where there are differences.
+    A difference is coloured where its interval leaves out 0.
+    """
+    paired = any(arm.difference is not None for arm in arms)
+    places = [float(place) for place in range(len(arms), 0, -1)]
+    with matplotlib.rc_context({"svg.hashsalt": "repro-rl", "font.size": 8.5}):
+        size = (8.2 if paired else 5.2, 0.24 * len(arms) + 1.0)
+        canvas = Canvas(figsize=size, layout="constrained")
+        plots = np.atleast_1d(canvas.subplots(1, 1 + paired, sharey=True))
+        for place, arm in zip(places, arms, strict=True):
+            chosen = arm.label == reference
+            _spread(plots[0], place, arm.result, PALETTE[1] if chosen else PALETTE[0])
+            if arm.difference is not None:
+                apart = arm.difference.interval is not None and np.prod(np.sign(arm.difference.interval)) > 0
+                _spread(plots[1], place, arm.difference, PALETTE[0] if apart else PALETTE[6])
+        plots[0].set_yticks(places)
+        for label, arm in zip(plots[0].set_yticklabels([arm.label for arm in arms]), arms, strict=True):
+            label.set_parse_math(False)
+            label.set_color(PALETTE[1] if arm.label == reference else "black")
+        plots[0].set_xlim(0, min(1.0, plots[0].get_xlim()[1]))  # with two seeds intervals reach far outside
+        plots[0].set_ylim(0.3, len(arms) + 0.7)
+        plots[0].set_xlabel(metric)
+        for plot in plots:
+            plot.xaxis.set_major_locator(MaxNLocator(5))
+            plot.grid(alpha=0.25)
+            plot.spines[["top", "right"]].set_visible(False)
+        if paired:
+            plots[1].axvline(0, color="black", linewidth=0.8)
+            low, high = plots[1].get_xlim()
+            plots[1].set_xlim(max(-1.0, low), min(1.0, high))
+            plots[1].set_xlabel(f"{reference} minus it, paired by seed", parse_math=False)
+        title = "mean and 95 % t-interval over seeds; small points: seeds"
+        canvas.suptitle(title, fontsize=9, parse_math=False)
+        return _files(canvas)
+
+
+def _spread(plot: Any, place: float, spread: Spread, color: str) -> None:
+    """A point with its interval and the seeds, ``place`` up."""
+    plot.scatter(spread.by_seed, [place] * len(spread.by_seed), s=7, color=color, alpha=0.5, linewidths=0)
+    if spread.interval is not None:
+        plot.plot(spread.interval, [place, place], color=color, linewidth=1.6)
+    plot.plot([spread.mean], [place], color=color, marker="o", markersize=4)
+
+
+def _files(canvas: Canvas) -> dict[str, bytes]:
+    """The drawing as SVG and as PNG."""
+    files = {}
+    for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 130})):
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format=kind, **options)
+        files[kind] = buffer.getvalue()
     return files
 
 

@@ -1,4 +1,4 @@
-"""The pages of a comparison: a self-contained HTML page, Markdown to paste, a figure as SVG and PNG."""
+"""The pages of a comparison: a self-contained HTML page, Markdown to paste, figures as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from repro_rl.errors import counted
 from repro_rl.files import write_bytes
 from repro_rl.report.comparison_tables import all_equal, ranked, tables
-from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, band
+from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, Ranked, Spread, band
 from repro_rl.report.load import Json
 from repro_rl.report.plots import Figure, can_draw, draw
 from repro_rl.report.template import dump_yaml, fill, write_pages
@@ -23,11 +23,15 @@ MOST_LINES = 8  # in the figure of all arms: more cannot be told apart
 
 
 def write_comparison(data: Json, out: Path) -> list[Path]:
-    """Write comparison.json, .md, .html, and, where there are curves, .svg and .png; return the paths."""
+    """Write comparison.json, .md, .html and the figures as SVG and PNG; return the paths.
+
+    comparison.svg holds the curves, where there are any; comparison-ranking.svg the arms by their result.
+    """
     paths = write_pages(out / "comparison", data, as_markdown(data), as_html(data))
-    if data["curves"]:
-        for kind, content in picture(data).items():
-            paths.append(out / f"comparison.{kind}")
+    figures = {"comparison": picture(data) if data["curves"] else {}, "comparison-ranking": ranking(data)}
+    for name, files in figures.items():
+        for kind, content in files.items():
+            paths.append(out / f"{name}.{kind}")
             write_bytes(paths[-1], content)
     return paths
 
@@ -203,3 +207,31 @@ def picture(data: Json) -> dict[str, bytes]:
     lines = [band(name, *curves_over_seeds(data, name, "env_steps"), PALETTE[0]) for name in names]
     base = band(reference, *curves_over_seeds(data, reference, "env_steps"), PALETTE[0])
     return small_multiples(lines, base, f"mean and 95 % t-interval over seeds; dashed: mean of {reference}")
+
+
+def ranking(data: Json) -> dict[str, bytes]:
+    """The arms by their result, beside the first reference, as a figure file.
+
+    Nothing without matplotlib, and where no arm has a result.
+    """
+    arms, reference = ranked_arms(data)
+    if not can_draw() or not arms:
+        return {}
+    from repro_rl.report import canvas
+
+    return canvas.ranking(arms, reference, data["evaluations"][0]["metrics"][0])
+
+
+def ranked_arms(data: Json) -> tuple[list[Ranked], str]:
+    """The arms of the first evaluation with a result, the best first; the first reference, "" for none."""
+    block = ranked(data["evaluations"][0])
+    metric = block["metrics"][0]
+    pairs = [pair for pair in block["differences"] if pair["metric"] == metric]
+    reference = str(pairs[0]["reference"]) if pairs else ""
+    minus = {pair["other"]: _spread(pair) for pair in pairs if pair["reference"] == reference}
+    results = {arm["name"]: arm[metric] for arm in block["arms"] if (arm.get(metric) or {}).get("by_seed")}
+    return [Ranked(name, _spread(found), minus.get(name)) for name, found in results.items()], reference
+
+
+def _spread(found: Json) -> Spread:
+    return Spread(found["mean"], found["t"], list(found["by_seed"].values()))

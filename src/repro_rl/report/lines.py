@@ -33,6 +33,24 @@ class Line:
 
 
 @dataclass(slots=True, frozen=True)
+class Spread:
+    """A mean over seeds with its interval, and the value of every seed."""
+
+    mean: float
+    interval: Sequence[float] | None  # low and high; None with one seed
+    by_seed: Sequence[float]
+
+
+@dataclass(slots=True, frozen=True)
+class Ranked:
+    """One arm of a ranking: its result, and the reference's minus it, paired by seed."""
+
+    label: str
+    result: Spread
+    difference: Spread | None  # None for the reference itself
+
+
+@dataclass(slots=True, frozen=True)
 class Axes:
     """Labels of the axes. The x axis starts at 0.
 
