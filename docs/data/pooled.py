@@ -1,8 +1,8 @@
 """Studies of the same arms on different seeds as one: ``python docs/data/pooled.py FILE.json FILE.json``.
 
-Prints success by arm over all seeds, and ``repro`` (``--first ARM``) minus each arm, paired by seed: mean,
-95 % t-interval, seeds on which it is ahead, exact sign-flip p, and the same corrected for the arms compared
-(Holm).
+Prints success by arm over all seeds, the best first, and ``repro`` (``--first ARM``) minus each arm, paired
+by seed: mean, 95 % t-interval, seeds on which it is ahead, exact sign-flip p, and the same corrected for the
+arms compared (Holm). ``--picture FILE.svg`` draws them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tables import FIRST, interval, short
 
+from repro_rl.report.lines import Ranked, Spread
 from repro_rl.study.paired import holm, sign_flip_p
 from repro_rl.study.stats import mean_interval
 
@@ -44,36 +45,58 @@ def by_seed(files: list[str]) -> tuple[dict[str, dict[int, float]], set[str]]:
     return pooled, trained
 
 
-def cell(values: list[float], signed: bool = False) -> str:
+def spread(values: list[float]) -> Spread:
     found = mean_interval(values)
-    return interval(found.mean, [found.low, found.high], signed)
+    return Spread(found.mean, None if len(values) < 2 else (found.low, found.high), values)
 
 
-def main(files: list[str], first: str) -> None:
-    arms, trained = by_seed(files)
+def cell(found: Spread, signed: bool = False) -> str:
+    return interval(found.mean, None if found.interval is None else list(found.interval), signed)
+
+
+def ranked_arms(arms: dict[str, dict[int, float]], first: str) -> list[Ranked]:
+    """The arms by their mean over the seeds of ``first``, the best first."""
     seeds = sorted(arms[first])
-    print(
-        f"| success | mean of {len(seeds)} seeds [95 %] | `{first}` minus it [95 %] | ahead | p | p (Holm) |"
-    )
-    print("|---|---|---|---|---|---|")
-    minus = {
-        name: [arms[first][seed] - values[seed] for seed in seeds]
-        for name, values in arms.items()
-        if name != first and name in trained
-    }
-    p = {name: sign_flip_p(differences) or 1.0 for name, differences in minus.items()}
-    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    rows = []
     for name, values in arms.items():
+        minus = None if name == first else spread([arms[first][seed] - values[seed] for seed in seeds])
+        rows.append(Ranked(name, spread([values[seed] for seed in seeds]), minus))
+    return sorted(rows, key=lambda row: -row.result.mean)
+
+
+def table(rows: list[Ranked], first: str, trained: set[str]) -> str:
+    count = len(rows[0].result.by_seed)
+    lines = [
+        f"| success | mean of {count} seeds [95 %] | `{first}` minus it [95 %] | ahead | p | p (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    tested = {row.label: row.difference for row in rows if row.difference and row.label in trained}
+    p = {name: sign_flip_p(list(minus.by_seed)) or 1.0 for name, minus in tested.items()}
+    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    for row in rows:
         more = [""] * 4
-        if name in minus:
-            ahead = f"{sum(d > 0 for d in minus[name])} of {len(seeds)}"
-            more = [cell(minus[name], signed=True), ahead, short(p[name]), short(corrected[name])]
-        print(f"| `{name}` | {cell([values[seed] for seed in seeds])} | {' | '.join(more)} |")
+        if row.label in tested:
+            minus = tested[row.label]
+            ahead = f"{sum(d > 0 for d in minus.by_seed)} of {count}"
+            more = [cell(minus, signed=True), ahead, short(p[row.label]), short(corrected[row.label])]
+        lines.append(f"| `{row.label}` | {cell(row.result)} | {' | '.join(more)} |")
+    return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="+")
     parser.add_argument("--first", default=FIRST)
+    parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    main(given.files, given.first)
+    arms, trained = by_seed(given.files)
+    rows = ranked_arms(arms, given.first)
+    print(table(rows, given.first, trained))
+    if given.picture:
+        from repro_rl.report.canvas import ranking
+
+        given.picture.write_bytes(ranking(rows, given.first, "success")[given.picture.suffix[1:]])
+
+
+if __name__ == "__main__":
+    main()
