@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from repro_rl.config import load_config
+from repro_rl.config import dump_config, load_config, parse_config
 from repro_rl.errors import ConfigError
 from repro_rl.losses.settings import LossSection
 
@@ -22,7 +23,6 @@ from repro_rl.losses.settings import LossSection
         (["train.loss.ratio_cap=5"], "does not use ratio_cap .only dppo_tv, dppo_kl"),
         (["train.loss.clip_low=1.5"], "clip_low is 1.5, but a ratio is never below 0"),
         (["train.loss.dual_clip=0.5"], r"train\.loss\.dual_clip: .*greater than 1"),
-        (["train.loss.aggregation=seq-mean-token-sum-norm"], "needs scale"),
         (["train.loss.scale=5"], "scale has no effect with aggregation 'token-mean'"),
         (
             ["method=gigpo", "method.value_source=oracle"],
@@ -59,3 +59,20 @@ def test_bounds_are_as_given_or_as_published() -> None:
     assert LossSection(name="gspo").value("clip_high") == 4e-4
     assert LossSection(name="gspo", clip_high=0.1).value("clip_high") == 0.1
     assert LossSection().value("clip_low", 0.3) == 0.3, "ppo_clip takes train.clip"
+
+
+def test_the_longest_answer_is_the_scale_where_none_is_given() -> None:
+    loss = load_config("sokoban-tiny", ["train.loss.aggregation=seq-mean-token-sum-norm"]).train.loss
+    assert loss.scale == 3.0  # prompt.action_tokens of the recipe
+    given = ["train.loss={aggregation: seq-mean-token-sum-norm, scale: 7}"]
+    assert load_config("sokoban-tiny", given).train.loss.scale == 7.0
+
+
+def test_a_method_with_a_loss_of_its_own_sets_it_where_the_run_gives_none() -> None:
+    ratio = LossSection(name="gspo", clip_low=0.2, clip_high=0.2, aggregation="seq-mean-token-mean")
+    assert load_config("sokoban-tiny", ["method=gagpo"]).train.loss == ratio
+    assert load_config("sokoban-tiny", ["method=gagpo", "train.loss={}"]).train.loss == LossSection()
+    constant = load_config("alfworld-tiny", ["method=dr-grpo"])
+    assert (constant.train.loss.aggregation, constant.train.loss.scale) == ("seq-mean-token-sum-norm", 4.0)
+    assert parse_config(yaml.safe_load(dump_config(constant))) == constant
+    assert load_config("sokoban-tiny", ["method=grpo"]).train.loss == LossSection()

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from repro_rl.config.methods import METHODS
+from repro_rl.config.methods import LOSSES, METHODS
 from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
@@ -24,7 +24,7 @@ SECRET = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "p
 
 
 def parse_config(data: dict[str, Any]) -> RunConfig:
-    """Validate nested settings; a method name fills in what the settings leave out.
+    """Validate nested settings; a method's name fills in what the settings leave out, its loss included.
 
     Raises ConfigError with one line a problem.
     """
@@ -39,6 +39,9 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
             data["method"] = {**merged(METHODS.get(str(name)), method), "name": name}
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
+        train = data.get("train", {})
+        if name in LOSSES and isinstance(train, dict) and "loss" not in train:
+            data["train"] = {**train, "loss": LOSSES[name]}
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The methods by name: RePro-PO, its baselines, controls and ablations, each as ``MethodSection`` settings.
 
-Nothing else depends on a method's name: a method is its settings. methods.yaml holds those that ship.
+Nothing else depends on a method's name: a method is its settings, and for some a policy loss. methods.yaml
+holds those that ship.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from repro_rl.files import read_yaml
 from repro_rl.registry import Registry
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
+LOSSES: dict[str, dict[str, Any]] = {}  # method -> its ``train.loss``
 
 
-def register_method(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Make ``settings`` (fields of ``MethodSection``) a method. Raises ConfigError when the name is taken."""
+def register_method(
+    name: str, settings: dict[str, Any], loss: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Make ``settings`` (fields of ``MethodSection``) a method. Raises ConfigError when the name is taken.
+
+    ``loss``: the ``train.loss`` of runs with this method that give none.
+    """
     METHODS.register(name, settings)
+    if loss is not None:
+        LOSSES[name] = loss
     return settings
 
 
@@ -27,4 +36,4 @@ def about_methods() -> dict[str, str]:
 
 _SHIPPED = read_yaml(Path(__file__).with_name("methods.yaml"), dict[str, dict[str, Any]])
 for _name, _settings in _SHIPPED["methods"].items():
-    register_method(_name, _settings)
+    register_method(_name, _settings, _SHIPPED["losses"].get(_name))

@@ -64,6 +64,9 @@ class RunConfig(Section):
                 f"method.overlong.max_length is {longest}, but no answer is longer than prompt.action_tokens "
                 f"({self.prompt.action_tokens}): the whole penalty would never be due"
             )
+        loss = self.train.loss
+        if loss.aggregation == "seq-mean-token-sum-norm" and loss.scale is None:
+            loss.scale = float(self.prompt.action_tokens)  # the longest answer
         judged_at = method.judge_temperature
         every = method.trains_reflections and method.reflect_share == 1
         if every and judged_at not in (None, self.train.temperature):

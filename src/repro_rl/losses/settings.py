@@ -56,7 +56,7 @@ class LossSection(Section):
         "episode",
     )
     scale: float | None = Field(
-        None, gt=0, description="divisor of seq-mean-token-sum-norm: a constant, such as the longest answer"
+        None, gt=0, description="divisor of seq-mean-token-sum-norm, a constant; None: prompt.action_tokens"
     )
 
     @model_validator(mode="after")
@@ -68,8 +68,6 @@ class LossSection(Section):
                 raise ValueError(
                     f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
                 )
-        if self.aggregation == "seq-mean-token-sum-norm" and self.scale is None:
-            raise ValueError("aggregation 'seq-mean-token-sum-norm' needs scale, such as the longest answer")
         if self.aggregation != "seq-mean-token-sum-norm" and self.scale is not None:
             raise ValueError(f"scale has no effect with aggregation {self.aggregation!r}; set it to null")
         if self.clip_low is not None and self.clip_low > 1 and self.name in ("ppo_clip", "gspo"):
