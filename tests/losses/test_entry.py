@@ -90,3 +90,41 @@ def test_the_gate_only_raises_and_the_signed_form_may_lower() -> None:
 def test_what_is_wrong_is_named(name: str, settings: Any, inputs: Any, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         evaluate(name, settings, **inputs)
+
+
+ONE: dict[str, Any] = {"log_prob": [[-1.0]], "old_log_prob": [[-1.0]], "advantages": [[1.0]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "changed", "message"),
+    [
+        ("sapo", {"tau_pos": 0.0}, {}, "sapo: tau_pos: .*greater than 0"),
+        ("ppo_clip", {"clip_low": -0.1}, {}, "clip_low: .*greater than or equal to 0"),
+        ("ppo_clip", {"dual_clip": 0.5}, {}, "dual_clip: .*greater than 1"),
+        ("ppo_clip", {"tau_pos": 1.0}, {}, "'ppo_clip' does not use tau_pos"),
+        ("ppo_clip", {"aggregation": "tokenmean"}, {}, "aggregation: "),
+        ("ppo_clip", {"aggregation": "seq-mean-token-sum-norm"}, {}, "needs scale"),
+        ("gspo", {"name": "sapo"}, {}, "unknown setting name"),
+        ("ppo_clip", {}, {"log_prob": [[float("nan")]]}, "log_prob holds a number that is not finite"),
+        ("ppo_clip", {}, {"log_prob": [-1.0]}, "log_prob must be a list of rows"),
+        ("ppo_clip", {}, {"advantages": [["much"]]}, "advantages must be rows of numbers"),
+    ],
+)
+def test_wrong_settings_and_numbers_are_named(
+    name: str, how: dict[str, Any], changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(name, how, **{**ONE, **changed})
+
+
+def test_self_distillation_is_checked_as_well() -> None:
+    teacher = {"log_prob": [[-1.0], [-2.0]], "teacher_log_prob": [[-0.5], [-0.5]]}
+    old = {"old_log_prob": [[-1.0], [-2.0]]}
+    with pytest.raises(ConfigError, match="unknown weight 'deltaa'; did you mean 'delta'"):
+        evaluate("opid", {"weight": "deltaa"}, **teacher, **old)
+    with pytest.raises(ConfigError, match=r"clip: .*greater than 0"):
+        evaluate("opid", {"clip": 0.0}, **teacher, **old)
+    with pytest.raises(ConfigError, match=r"gate_beta: .*greater than 0"):
+        evaluate("gated_distillation", {"gate_beta": -1.0}, **teacher)
+    with pytest.raises(ConfigError, match="rows_used has 1 entries for 2 rows"):
+        evaluate("gated_distillation", {}, **teacher, rows_used=[True])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from repro_rl.config import dump_config, load_config, parse_config
+from repro_rl.config import METHODS, dump_config, load_config, parse_config
+from repro_rl.credit import CREDIT, advantages, register_credit
+from repro_rl.credit.rules import PAID_BY
 from repro_rl.errors import ConfigError
 from repro_rl.losses.settings import LossSection
 
@@ -23,6 +25,42 @@ from repro_rl.losses.settings import LossSection
         (["train.loss.ratio_cap=5"], "does not use ratio_cap .only dppo_tv, dppo_kl"),
         (["train.loss.clip_low=1.5"], "clip_low is 1.5, but a ratio is never below 0"),
         (["train.loss.dual_clip=0.5"], r"train\.loss\.dual_clip: .*greater than 1"),
+        (
+            ["train.clip=0.3", "train.loss.name=gspo"],
+            r"train\.clip is 0.3, but .*'gspo' has bounds of its own",
+        ),
+        (
+            ["train.clip=0.3", "train.loss={clip_low: 0.2, clip_high: 0.2}"],
+            "train.loss has bounds of its own",
+        ),
+        (["train.clip=0.3", "method=gagpo"], "'gspo' has bounds of its own"),
+        # A reward that the credit rule does not read, or a setting of another rule.
+        (
+            ["method=repro", "method.credit=maxrl"],
+            "shaping 'retrospective' has no effect: .*'maxrl' reads no",
+        ),
+        (["method=repro", "method.credit=hcapo"], "alignment 'retrospective' has no effect: .*'hcapo'"),
+        (
+            ["method=repro-act", "method.credit=grpo"],
+            "no rewards of steps.*choose a rule that does: gagpo, gigpo",
+        ),
+        (["method=oracle-act", "method.credit=graphgpo"], "shaping 'oracle' has no effect"),
+        (
+            ["method=l1", "method.credit=maxrl"],
+            "format_coef has no effect.*rewards of steps or episode returns",
+        ),
+        (["method=maxrl", "method.overlong={factor: 1, max_length: 3}"], "overlong.factor has no effect"),
+        (
+            ["method=repro", "method.credit=hgpo", "method.shaping_in_episode=true"],
+            "shaping_in_episode has no effect: .*'hgpo' reads no episode returns",
+        ),
+        (
+            ["method=gigpo", "method.graphgpo.relative_distance=true"],
+            "graphgpo has no effect .*'gigpo', only",
+        ),
+        (["method=grpo", "method.history=3"], "history has no effect .*'grpo', only with hgpo"),
+        (["method=repro", "method.hindsight=reflection"], "hindsight has no effect .* only with hcapo"),
+        (["method=gigpo", "method.value_gamma=0.5"], "value_gamma has no effect .*'graph_value'"),
         (["train.loss.scale=5"], "scale has no effect with aggregation 'token-mean'"),
         (
             ["method=gigpo", "method.value_source=oracle"],
@@ -76,3 +114,53 @@ def test_a_method_with_a_loss_of_its_own_sets_it_where_the_run_gives_none() -> N
     assert (constant.train.loss.aggregation, constant.train.loss.scale) == ("seq-mean-token-sum-norm", 4.0)
     assert parse_config(yaml.safe_load(dump_config(constant))) == constant
     assert load_config("sokoban-tiny", ["method=grpo"]).train.loss == LossSection()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["method=repro-act", "method.credit=grpo", "method.shaping_in_episode=true"],
+        ["method=l1", "method.credit=reinforce_pp"],
+        ["method=repro", "method.credit=pace", "method.advantage_on=split"],
+        ["method=repro-act", "method.credit=grpo", "method.beta=0", "method.format_coef=0"],
+        ["method=value-shaping", "method.value_gamma=0.5"],
+        ["method=maxrl", "method.outcome=score"],
+        ["method=gigpo", "train.clip=0.3", "train.loss.clip_high=0.4"],  # the other bound is train.clip
+    ],
+)
+def test_what_has_an_effect_is_taken(given: list[str]) -> None:
+    load_config("sokoban-tiny", given)
+
+
+def test_every_shipped_method_is_free_of_settings_without_effect() -> None:
+    for name in METHODS.names():
+        load_config("sokoban-tiny", [f"method={name}"])
+
+
+def test_a_rule_of_ones_own_may_read_any_setting() -> None:
+    with CREDIT.isolated():
+        register_credit("own")(lambda inputs, settings: inputs.rows(inputs.flat("rewards")))
+        load_config("sokoban-tiny", ["method=repro", "method.credit=own", "method.graphgpo.episode_weight=2"])
+
+
+@pytest.mark.parametrize("rule", sorted(set(CREDIT.names()) - {"mt_grpo_multi"}))
+def test_a_rule_reads_the_rewards_that_it_says(rule: str) -> None:
+    """A reward that moves from one step to another, and a return that changes, are seen or not."""
+    batch = {
+        "groups": ["t", "t", "t"],
+        "anchors": [["A", "B"], ["A", "B"], ["A", "B"]],
+        "final_anchors": ["C", "C", "D"],
+        "rewards": [[0.0, 10.0], [0.0, 0.0], [0.0, 1.0]],
+        "episode_returns": [10.0, 0.0, 1.0],
+        "won": [True, False, False],
+        "actions": [["x", "y"], ["y", "y"], ["x", "x"]],
+        "texts": [["red door", "lamp"], ["red door", "lamp"], ["red door", "lamp"]],
+        "valid": [[True, True]] * 3,
+        "token_counts": [[1, 2], [2, 1], [1, 1]],
+        "hindsight_log_prob": [[[-0.5], [-0.1, -0.2]], [[-1.0, -0.3], [-0.4]], [[-0.2], [-0.9]]],
+    }
+    before = advantages(rule, None, **batch)["advantages"]
+    moved = advantages(rule, None, **{**batch, "rewards": [[0.0, 10.0], [0.5, -0.5], [0.0, 1.0]]})
+    returned = advantages(rule, None, **{**batch, "episode_returns": [10.0, 0.0, 3.0]})
+    assert ("steps" in PAID_BY[rule]) == (moved["advantages"] != before)
+    assert ("episode" in PAID_BY[rule]) == (returned["advantages"] != before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
@@ -329,6 +329,17 @@ class TrainSection(Section):
         "warn", description="what an exception in a callback does: it is reported, or ends the run"
     )
     peer_timeout: float = Field(1800.0, gt=0, description="longest wait for another process, in seconds")
+
+    @model_validator(mode="after")
+    def _clip_counts(self) -> TrainSection:
+        own = self.loss.clip_low is not None and self.loss.clip_high is not None
+        if self.clip != type(self).model_fields["clip"].default and (own or self.loss.name != "ppo_clip"):
+            bounds = f"train.loss.name {self.loss.name!r}" if self.loss.name != "ppo_clip" else "train.loss"
+            raise ValueError(
+                f"train.clip is {self.clip}, but {bounds} has bounds of its own: set train.loss.clip_low and "
+                "clip_high, and leave train.clip out"
+            )
+        return self
 
 
 class AlarmSection(Section):

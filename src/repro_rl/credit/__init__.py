@@ -15,6 +15,7 @@ from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hcapo import hcapo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.inputs import CreditInputs
+from repro_rl.credit.interplay import without_effect
 from repro_rl.credit.judges import graph_progress, graph_values
 from repro_rl.credit.maxrl import maxrl_advantages
 from repro_rl.credit.mt_grpo import mt_grpo_advantages
@@ -73,4 +74,5 @@ __all__ = [
     "reinforce_pp_advantages",
     "reinforce_pp_baseline_advantages",
     "rloo_advantages",
+    "without_effect",
 ]

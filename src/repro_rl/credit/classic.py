@@ -13,7 +13,7 @@ from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import ConfigError
 
 
-@register_credit("grpo", published={"normalize": "mean_std"})
+@register_credit("grpo", published={"normalize": "mean_std"}, paid_by=["episode"])
 def _grpo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:
@@ -25,7 +25,7 @@ def _grpo(
     return _per_trajectory("grpo", rule, rewards, groups, episode_returns)
 
 
-@register_credit("rloo")
+@register_credit("rloo", paid_by=["episode"])
 def _rloo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:
@@ -69,7 +69,7 @@ def _gigpo(
     )
 
 
-@register_credit("hgpo", published={"gamma": 0.95, "normalize": "mean_std"})
+@register_credit("hgpo", published={"gamma": 0.95, "normalize": "mean_std"}, paid_by=["steps"])
 def _hgpo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:

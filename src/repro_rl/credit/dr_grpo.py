@@ -12,7 +12,7 @@ from repro_rl.credit.rules import register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("dr_grpo")
+@register_credit("dr_grpo", paid_by=["episode"])
 def dr_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``R - mean(R)`` over the trajectories of the task, for each trajectory [N].
 

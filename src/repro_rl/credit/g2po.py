@@ -12,7 +12,9 @@ from repro_rl.credit.rules import register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("g2po", published={"gamma": 0.95, "normalize": "mean_std"}, needs=["judged"])
+@register_credit(
+    "g2po", published={"gamma": 0.95, "normalize": "mean_std"}, needs=["judged"], paid_by=["episode"]
+)
 def g2po_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``EP(R) + omega * (a + b)`` of every step, from the values of the states before and after it.
 

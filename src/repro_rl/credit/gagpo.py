@@ -12,7 +12,9 @@ from repro_rl.credit.rules import register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("gagpo", published={"gamma": 0.95, "normalize": "mean_std"}, needs=["judged"])
+@register_credit(
+    "gagpo", published={"gamma": 0.95, "normalize": "mean_std"}, needs=["judged"], paid_by=["steps"]
+)
 def gagpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The generalised advantage of every step, relative to all steps of its task.
 

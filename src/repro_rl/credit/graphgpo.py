@@ -12,7 +12,9 @@ from repro_rl.credit.rules import register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("graphgpo", published={"gamma": 0.1, "normalize": "mean_std"}, needs=["judged"])
+@register_credit(
+    "graphgpo", published={"gamma": 0.1, "normalize": "mean_std"}, needs=["judged"], paid_by=["episode"]
+)
 def graphgpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``omega * SN(g) + episode_weight * EP(R)`` of every step, with g = 10 * gamma ** d(s').
 

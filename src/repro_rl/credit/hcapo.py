@@ -16,6 +16,7 @@ from repro_rl.credit.settings import CreditSettings
     "hcapo",
     published={"gamma": 0.95, "normalize": "mean_std", "episode_baseline": "trajectories"},
     needs=["hindsight_log_prob"],
+    paid_by=["episode"],
 )
 def hcapo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``EP(R) + omega * z(Q)`` of every step, z over all steps of the task.

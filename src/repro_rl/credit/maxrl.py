@@ -13,7 +13,7 @@ from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import ConfigError
 
 
-@register_credit("maxrl")
+@register_credit("maxrl", paid_by=[])
 def maxrl_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``(R - m) / m`` for each trajectory [N], m the mean outcome of its task's trajectories.
 

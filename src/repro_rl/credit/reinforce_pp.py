@@ -30,7 +30,7 @@ def _whitened(values: Floats, of: Floats, counts: Indices) -> Floats:
     return whitened
 
 
-@register_credit("reinforce_pp")
+@register_credit("reinforce_pp", paid_by=["steps"])
 def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The return-to-go over *tokens*, whitened over all tokens of the batch: N x T_n.
 
@@ -59,7 +59,7 @@ def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> d
     return {"advantages": inputs.rows(_whitened(last, every, np.ones(len(every), dtype=np.intp)))}
 
 
-@register_credit("reinforce_pp_baseline")
+@register_credit("reinforce_pp_baseline", paid_by=["episode"])
 def reinforce_pp_baseline_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The return minus the mean of its task, whitened over all tokens of the batch: N x T_n.
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.settings import CreditSettings
@@ -19,21 +19,28 @@ Groups = Sequence[Hashable]  # [N], equal for the rollouts of one task
 Returns = Sequence[float] | None  # [N] episode returns; None: the sums of the rewards
 CreditRule = Callable[..., Any]
 Rule = TypeVar("Rule", bound=CreditRule)
+RewardPart = Literal["steps", "episode"]  # rewards of single steps; the return of the whole episode
+BOTH: tuple[RewardPart, ...] = ("steps", "episode")
 
 CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit")
 PUBLISHED: dict[str, dict[str, Any]] = {}  # settings that a rule's source uses, beside our defaults
 NEEDS: dict[str, tuple[str, ...]] = {}
+PAID_BY: dict[str, tuple[RewardPart, ...]] = {}
 INPUTS = tuple(f.name for f in fields(CreditInputs) if f.name not in ("rule", "details"))
 CLASSIC = ("rewards", "groups", "anchors", "settings", "episode_returns")
 
 
 def register_credit(
-    name: str, published: Mapping[str, Any] | None = None, needs: Sequence[str] = ()
+    name: str,
+    published: Mapping[str, Any] | None = None,
+    needs: Sequence[str] = (),
+    paid_by: Sequence[RewardPart] = BOTH,
 ) -> Callable[[Rule], Rule]:
     """Decorator: add a rule under ``name``; ``published``: settings of its source, for ``advantages``.
 
     ``needs``: inputs that cost something to have, so that settings and training know of them
-    ("hindsight_log_prob", "judged"), of a rule of the first form.
+    ("hindsight_log_prob", "judged"), of a rule of the first form. ``paid_by``: the rewards that reach its
+    advantages; a run whose settings pay by others is refused (see ``interplay``).
 
     A rule has one of two forms:
 
@@ -51,6 +58,7 @@ def register_credit(
         CREDIT.register(name)(rule)
         PUBLISHED[name] = dict(published or {})
         NEEDS[name] = tuple(needs)
+        PAID_BY[name] = tuple(paid_by)
         return rule
 
     return add

@@ -184,7 +184,10 @@ class RewardSettings(Section):
 
 
 class CreditSettings(RewardSettings):
-    """How rewards become advantages. A credit rule ignores settings that it does not use."""
+    """How rewards become advantages.
+
+    A credit rule does not read all of them; ``interplay`` names what would have no effect.
+    """
 
     credit: str = Field("gigpo", description="credit rule, by name: see docs/credit.md")
     gamma: float = Field(0.5, ge=0, le=1, description="discount of the step part")

@@ -6,9 +6,11 @@ import torch
 
 from repro_rl.losses.tokens import MAX_LOG_RATIO
 
+GATE_BETA = 5.0  # as published
+
 
 def gated_distillation(
-    log_prob: torch.Tensor, teacher_log_prob: torch.Tensor, *, gate_beta: float = 5.0
+    log_prob: torch.Tensor, teacher_log_prob: torch.Tensor, *, gate_beta: float = GATE_BETA
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``g * D`` and the gate g of each token, [T] each.
 

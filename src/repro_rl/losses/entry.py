@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.losses.aggregation import MODES, aggregate
 from repro_rl.losses.cispo import cispo_loss
-from repro_rl.losses.distill import gated_distillation, signed_distillation
+from repro_rl.losses.distill import GATE_BETA, gated_distillation, signed_distillation
 from repro_rl.losses.dppo import dppo_kl_loss, dppo_tv_loss
 from repro_rl.losses.gspo import gspo_loss
 from repro_rl.losses.kl import FORMS, kl_estimate
 from repro_rl.losses.ppo_clip import ppo_clip_loss
 from repro_rl.losses.sapo import sapo_loss
-from repro_rl.losses.settings import PUBLISHED
+from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
 from repro_rl.losses.tokens import LossTokens
+from repro_rl.settings import Section
 
 Rows = Sequence[Sequence[float]]
 TokenLoss = Callable[..., torch.Tensor]
@@ -33,6 +36,7 @@ LOSSES: dict[str, TokenLoss] = {
 }
 # The aggregation of each loss's source.
 AGGREGATION = {"gspo": "seq-mean-token-mean", "sapo": "seq-mean-token-mean"}
+SIGNED = ("delta", "importance")  # forms of opid
 
 
 class _Case:
@@ -47,11 +51,19 @@ class _Case:
         if name not in self.inputs:
             raise ConfigError(f"{self.name} needs the input {name!r}.")
         rows: Rows = self.inputs.pop(name)
-        lengths = [len(row) for row in rows]
+        try:
+            lengths = [len(row) for row in rows]
+        except TypeError as error:
+            raise ConfigError(f"{self.name}: {name} must be a list of rows: {error}.") from error
         if self.lengths is not None and lengths != self.lengths:
             raise ConfigError(f"{self.name}: the rows of {name} have other lengths than those before.")
         self.lengths = lengths
-        values = [float(value) for row in rows for value in row]
+        try:
+            values = [float(value) for row in rows for value in row]
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.name}: {name} must be rows of numbers: {error}.") from error
+        if not all(map(math.isfinite, values)):
+            raise ConfigError(f"{self.name}: {name} holds a number that is not finite.")
         return torch.tensor(values, dtype=torch.float64, requires_grad=gradient)
 
     def rows_of(self, values: torch.Tensor) -> list[list[float]]:
@@ -67,6 +79,26 @@ class _Case:
 
     def setting(self, name: str, otherwise: Any) -> Any:
         return self.settings.pop(name, otherwise)
+
+    def checked(self, section: type[Section], **fixed: Any) -> dict[str, Any]:
+        """The settings that ``section`` has, valid beside each other and those ``fixed``.
+
+        Only what ``result`` asks for stays in ``settings``. Raises ConfigError.
+        """
+        kept = ("aggregation", "scale")
+        names = [name for name in self.settings if name in section.model_fields and name not in fixed]
+        given = {name: self.settings[name] for name in names} | fixed
+        try:
+            section(**given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            message = problem["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{self.name}: {where}{': ' if where else ''}{message}.") from error
+        for name in names:
+            if name not in kept:
+                del self.settings[name]
+        return given
 
     def done(self) -> None:
         """Raises ConfigError for inputs and settings that nothing has read."""
@@ -95,7 +127,8 @@ def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any
     setting that is missing is as in the loss's source (``losses.settings.PUBLISHED``).
 
     loss_aggregation returns one loss a mode; kl_estimators "value" and "gradient" of each form.
-    Raises UnknownNameError for an unknown loss, ConfigError for unknown or missing inputs and settings.
+    Raises UnknownNameError for an unknown loss, ConfigError for unknown, missing or wrong inputs and
+    settings.
     """
     functions = {**dict.fromkeys(LOSSES, _policy), **OTHERS}
     if name not in functions:
@@ -104,22 +137,27 @@ def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any
 
 
 def _policy(case: _Case) -> dict[str, Any]:
+    how = LossSection(**case.checked(LossSection, name=case.name))
     log_prob = case.flat("log_prob", gradient=True)
     tokens = LossTokens(log_prob, case.flat("old_log_prob"), case.flat("advantages"), case.row)
-    own = {field: case.setting(field, value) for field, value in PUBLISHED[case.name].items()}
+    own = {field: how.value(field) for field in PUBLISHED[case.name]}
     return case.result(LOSSES[case.name](tokens, **own), log_prob, tokens.row)
 
 
 def _used(case: _Case) -> torch.Tensor:
     """[T] bool, tokens of rows that count."""
-    rows = case.inputs.pop("rows_used", [True] * len(case.lengths or []))
+    count = len(case.lengths or [])
+    rows = case.inputs.pop("rows_used", [True] * count)
+    if len(rows) != count:
+        raise ConfigError(f"{case.name}: rows_used has {len(rows)} entries for {count} rows.")
     return torch.tensor([bool(value) for value in rows], dtype=torch.bool)[case.row]
 
 
 def _gated(case: _Case) -> dict[str, Any]:
     log_prob, teacher = case.flat("log_prob", gradient=True), case.flat("teacher_log_prob")
     used, row = _used(case), case.row
-    losses, gate = gated_distillation(log_prob, teacher, gate_beta=case.setting("gate_beta", 5.0))
+    slope = case.checked(DistillSection, form="gated").get("gate_beta") or GATE_BETA
+    losses, gate = gated_distillation(log_prob, teacher, gate_beta=slope)
     gap = (teacher - log_prob).detach()[used]
     count = max(len(gap), 1)
     return {
@@ -133,8 +171,11 @@ def _opid(case: _Case) -> dict[str, Any]:
     log_prob = case.flat("log_prob", gradient=True)
     old, teacher = case.flat("old_log_prob"), case.flat("teacher_log_prob")
     used = _used(case)
-    how = {"weight": case.setting("weight", "delta"), "clip": case.setting("clip", None)}
-    losses = signed_distillation(log_prob, old, teacher, **how)
+    weight = case.setting("weight", SIGNED[0])
+    if weight not in SIGNED:
+        raise ConfigError(f"opid: unknown weight {weight!r}{did_you_mean(str(weight), SIGNED)}")
+    clip = case.checked(DistillSection, form=weight).get("clip")
+    losses = signed_distillation(log_prob, old, teacher, weight=weight, clip=clip)
     return case.result(losses[used], log_prob, case.row[used])
 
 

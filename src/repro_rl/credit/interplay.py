@@ -1,0 +1,100 @@
+"""Settings of rewards and credit that would have no effect beside the others.
+
+A reward that the credit rule does not read is lost without a sign: the judge is asked and nothing learns from
+it. A rule's own setting beside another rule is a mistake of the same kind. Shared settings (``gamma``,
+``omega``, ``normalize``, ``episode_baseline``, ``invalid_penalty``) are left alone, as recipes give them for
+all methods. A rule or source of a user's own is taken to read everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from repro_rl.credit.rules import BOTH, CREDIT, PAID_BY, RewardPart
+from repro_rl.credit.settings import CreditSettings
+from repro_rl.credit.sources import SOURCES
+
+# Settings that some of the shipped rules read and the others do not.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "history": ("hgpo",),
+    "level_power": ("hgpo",),
+    "hindsight": ("hcapo",),
+    "outcome": ("maxrl", "g2po", "proxmo"),
+    "graphgpo": ("graphgpo",),
+    "g2po": ("g2po",),
+    "gagpo": ("gagpo",),
+    "hcapo": ("hcapo",),
+    "proxmo": ("proxmo",),
+    "mt_grpo": ("mt_grpo", "mt_grpo_multi"),
+    "maxrl": ("maxrl",),
+    "reinforce_pp": ("reinforce_pp",),
+}
+# Settings that a source of progress reads.
+READ_BY_SOURCE = {"value_gamma": "graph_value", "progress_advantage": "progress_advantage"}
+READS: dict[RewardPart, str] = {"steps": "rewards of steps", "episode": "episode returns"}
+
+
+@dataclass(slots=True, frozen=True)
+class Payment:
+    """A term of the composite reward that the settings turn on."""
+
+    setting: str
+    parts: tuple[RewardPart, ...]  # what it is a part of
+
+
+def without_effect(settings: CreditSettings) -> Iterator[str]:
+    """A sentence for each setting that is turned on and changes nothing, with what to do."""
+    paid_by = PAID_BY.get(settings.credit, BOTH)
+    for payment in _payments(settings):
+        if not set(payment.parts) & set(paid_by):
+            rules = [rule for rule in CREDIT.names() if set(payment.parts) & set(PAID_BY.get(rule, BOTH))]
+            unread = " or ".join(READS[part] for part in payment.parts)
+            yield (
+                f"{payment.setting} has no effect: the credit rule {settings.credit!r} reads no {unread}. "
+                f"Turn it off, or choose a rule that does: {', '.join(rules)}"
+            )
+    if _shipped(CREDIT.get(settings.credit)):
+        for name, readers in READ_BY.items():
+            if settings.credit not in readers and _given(settings, name):
+                yield (
+                    f"method.{name} has no effect with the credit rule {settings.credit!r}, only with "
+                    f"{', '.join(readers)}; leave it out"
+                )
+    asked = {settings.shaping, settings.alignment, settings.value_source} - {"none", "outcome"}
+    if all(_shipped(SOURCES.get(source)) for source in asked):
+        for name, source in READ_BY_SOURCE.items():
+            if source not in asked and _given(settings, name):
+                yield (
+                    f"method.{name} has no effect where nothing asks for the progress {source!r}; leave it "
+                    "out"
+                )
+
+
+def _payments(settings: CreditSettings) -> Iterator[Payment]:
+    """Beside the outcome and the penalty for refused actions, which every recipe has."""
+    split = settings.advantage_on == "split"  # alignment, format and boundary are paid to progress tokens
+    if settings.shaping != "none" and settings.beta > 0:
+        parts = BOTH if settings.shaping_in_episode else BOTH[:1]
+        yield Payment(f"method.shaping {settings.shaping!r}", parts)
+    if settings.alignment != "none" and settings.alpha > 0 and not split:
+        parts = BOTH if settings.alignment_in_episode else BOTH[:1]
+        yield Payment(f"method.alignment {settings.alignment!r}", parts)
+    if settings.format_coef > 0 and not split:
+        yield Payment("method.format_coef", BOTH)
+    if settings.boundary_coef > 0 and not split:
+        yield Payment("method.boundary_coef", BOTH)
+    if settings.overlong.factor > 0:
+        yield Payment("method.overlong.factor", BOTH)
+    for name in ("shaping_in_episode", "alignment_in_episode"):
+        if getattr(settings, name):
+            yield Payment(f"method.{name}", BOTH[1:])
+
+
+def _shipped(function: object) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("repro_rl.")
+
+
+def _given(settings: CreditSettings, name: str) -> bool:
+    """Whether the setting differs from its default."""
+    return bool(getattr(settings, name) != type(settings).model_fields[name].default)
