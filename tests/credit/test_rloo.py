@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from repro_rl.credit import CREDIT, CreditSettings, rloo_advantages
+from repro_rl.credit import advantages, rloo_advantages
 from repro_rl.errors import ConfigError
 
 
@@ -26,13 +26,12 @@ def test_rloo_is_the_scaled_deviation_from_the_mean(returns):
 
 
 def test_rloo_the_rule_repeats_the_trajectory_on_its_steps():
-    rule = CREDIT.get("rloo")
-    rewards, groups = [[1.0, 2.0], [], [5.0]], ["a", "a", "a"]
-    anchors = [["x", "y"], [], ["x"]]
+    batch = {"groups": ["a", "a", "a"], "rewards": [[1.0, 2.0], [], [5.0]]}
     # The empty trajectory is no part of the baseline: 3 against 5.
-    assert rule(rewards, groups, anchors, CreditSettings(), None) == [[-2.0, -2.0], [], [2.0]]
+    assert advantages("rloo", **batch)["advantages"] == [[-2.0, -2.0], [], [2.0]]
     # Given episode returns replace the sums.
-    assert rule(rewards, groups, anchors, CreditSettings(), [10.0, 99.0, 0.0]) == [[10.0, 10.0], [], [-10.0]]
+    returns = [10.0, 99.0, 0.0]
+    assert advantages("rloo", **batch, episode_returns=returns)["advantages"] == [[10.0, 10.0], [], [-10.0]]
 
 
 @pytest.mark.parametrize(("returns", "groups"), [([1.0], []), ([float("nan")], ["a"])])

@@ -15,13 +15,17 @@ SHIPPED = (
     *("graphgpo", "g2po", "gagpo", "pace", "proxmo", "mt_grpo", "hcapo"),
 )
 WORDS = ("red box", "green door", "red door", "lamp on table", "box on table")
-# Advantages do not change when a constant is added to the returns of a task (nobody alone in it).
-SHIFTED = ("grpo", "rloo", "gigpo", "graphgpo", "dr_grpo")
-# All lost and only the outcome pays: nothing to learn from the steps, and no outcome differs.
-SILENT = (
-    *("grpo", "rloo", "gigpo", "graphgpo", "maxrl", "dr_grpo", "hcapo", "pace", "gagpo", "g2po"),
-    "hgpo",
-)
+# Advantages do not change when a constant is added to the returns of a task (nobody alone in it). Those of
+# hcapo do: its step part is a share of the return.
+SHIFTED = tuple(rule for rule in SHIPPED if rule != "hcapo")
+# All lost and only the outcome pays: nothing to learn. The other two whiten over the whole batch.
+SILENT = tuple(rule for rule in SHIPPED if not rule.startswith("reinforce_pp"))
+# What the step part sums to 0 over. Of the others, hgpo weighs depths of which early steps have fewer,
+# proxmo's is relative to no set, mt_grpo's to a step number.
+SUMS_TO_0 = {
+    **dict.fromkeys(("gigpo", "graphgpo", "pace"), "state"),
+    **dict.fromkeys(("g2po", "gagpo", "hcapo"), "task"),
+}
 
 
 @st.composite
@@ -108,27 +112,96 @@ def test_a_constant_added_to_a_task_changes_nothing(rule: str, how: str, data: s
     )
 
 
-@pytest.mark.parametrize("rule", SILENT)
-@settings(max_examples=12, deadline=None)
-@given(batch=batches(won=False))
-def test_where_all_lost_there_is_nothing_to_learn(rule: str, batch: dict[str, Any]) -> None:
-    same(rows(rule, batch), [[0.0] * len(keys) for keys in batch["anchors"]])
+def test_a_constant_counts_where_the_outcome_is_a_factor() -> None:
+    """MaxRL divides by it; in G2PO, HCAPO and ProxMO's form for returns it is a value, or clamped."""
+    batch: dict[str, Any] = {
+        "groups": ["t", "t"],
+        "anchors": [["A", "B"], ["A", "C"]],
+        "final_anchors": ["D", "D"],
+        "rewards": [[0.0, 0.5], [0.0, 0.25]],
+        "valid": [[True, True], [True, True]],
+        "texts": [["red door", "lamp"], ["red door", "lamp"]],
+        "hindsight_log_prob": [[[-0.5], [-0.1]], [[-1.0], [-0.3]]],
+    }
+    for rule, outcome in (("maxrl", "scores"), ("g2po", "scores"), ("hcapo", "episode_returns")):
+        before, after = (
+            rows(rule, {**batch, "episode_returns": [0.5, 0.25], outcome: [0.5 + shift, 0.25 + shift]})
+            for shift in (0.0, 0.25)
+        )
+        assert before != after, rule
+    before, after = (rows("proxmo", {**batch, "episode_returns": [0.4 + s, 0.2 + s]}) for s in (0.0, 0.3))
+    assert before != after
 
 
 @pytest.mark.parametrize("how", ["mean", "mean_std"])
+@pytest.mark.parametrize("rule", SILENT)
+@settings(max_examples=12, deadline=None)
+@given(lost=batches(won=False), others=batches())
+def test_where_all_lost_there_is_nothing_to_learn(
+    rule: str, how: str, lost: dict[str, Any], others: dict[str, Any]
+) -> None:
+    """Whatever happened in the other tasks of the batch."""
+    others = {**others, "groups": [f"other {group}" for group in others["groups"]]}
+    batch = {name: [*lost[name], *others[name]] for name in lost}
+    found = rows(rule, batch, {"normalize": how})[: len(lost["groups"])]
+    same(found, [[0.0] * len(keys) for keys in lost["anchors"]])
+
+
+@pytest.mark.parametrize("how", ["mean", "mean_std"])
+@settings(max_examples=20, deadline=None)
+@given(batch=batches(won=False), data=st.data())
+def test_where_all_lost_g2po_compares_penalties_alone(how: str, batch: dict[str, Any], data: Any) -> None:
+    refused = [[data.draw(st.booleans()) for _ in keys] for keys in batch["anchors"]]
+    batch = {**batch, "valid": [[not value for value in row] for row in refused]}
+    same(
+        rows("g2po", batch, {"normalize": how, "invalid_penalty": 0.0}),
+        [[0.0] * len(keys) for keys in batch["anchors"]],
+    )
+    mean = rows("g2po", batch, {"normalize": "mean", "invalid_penalty": 0.1})
+    of_state: dict[Any, list[bool]] = defaultdict(list)
+    for group, keys, row in zip(batch["groups"], batch["anchors"], refused, strict=True):
+        for key, value in zip(keys, row, strict=True):
+            of_state[group, key].append(value)
+    for group, keys, row, got in zip(batch["groups"], batch["anchors"], refused, mean, strict=True):
+        for key, value, advantage in zip(keys, row, got, strict=True):
+            share = sum(of_state[group, key]) / len(of_state[group, key])
+            assert advantage == pytest.approx(0.1 * (share - value), abs=1e-9)
+
+
+@pytest.mark.parametrize("how", ["mean", "mean_std"])
+@pytest.mark.parametrize("rule", SUMS_TO_0)
 @settings(max_examples=12, deadline=None)
 @given(batch=batches())
-def test_a_step_part_sums_to_0_over_each_state(how: str, batch: dict[str, Any]) -> None:
-    """GiGPO's and GraphGPO's; the returns are all 0, so the episode part is too."""
-    batch = {**batch, "episode_returns": [0.0] * len(batch["groups"])}
-    for rule in ("gigpo", "graphgpo"):
-        sums: dict[Any, float] = defaultdict(float)
-        for group, keys, row in zip(
-            batch["groups"], batch["anchors"], rows(rule, batch, {"normalize": how}), strict=True
-        ):
-            for key, value in zip(keys, row, strict=True):
-                sums[group, key] += value
-        assert list(sums.values()) == pytest.approx([0.0] * len(sums), abs=1e-6)
+def test_a_step_part_sums_to_0_over_what_it_is_relative_to(
+    rule: str, how: str, batch: dict[str, Any]
+) -> None:
+    whole = rows(rule, batch, {"normalize": how})
+    episode = [[0.0] * len(row) for row in whole]
+    if rule != "gagpo":  # whose whole advantage is the step part
+        episode = rows(rule, batch, {"normalize": how, "omega": 0.0})
+    sums: dict[Any, float] = defaultdict(float)
+    for group, keys, row, less in zip(batch["groups"], batch["anchors"], whole, episode, strict=True):
+        for key, value, part in zip(keys, row, less, strict=True):
+            sums[group, key if SUMS_TO_0[rule] == "state" else None] += value - part
+    assert list(sums.values()) == pytest.approx([0.0] * len(sums), abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_the_order_does_not_matter_to_mt_grpo_with_one_tool_call(data: st.DataObject) -> None:
+    batch = data.draw(batches())
+    sizes = [len(keys) for keys in batch["anchors"]]
+    batch["turn_rewards"] = [data.draw(st.floats(-1, 1)) for _ in sizes]
+    batch["first_step_after_tool"] = [
+        data.draw(st.none() | st.integers(0, size - 1)) if size > 1 else None for size in sizes
+    ]
+    batch["outcome_rewards"] = batch["episode_returns"]
+    want = rows("mt_grpo", batch)
+    order = data.draw(st.permutations(range(len(want))))
+    same(
+        rows("mt_grpo", {name: [values[i] for i in order] for name, values in batch.items()}),
+        [want[i] for i in order],
+    )
 
 
 @settings(max_examples=12, deadline=None)

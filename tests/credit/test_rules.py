@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from repro_rl.credit import CREDIT, CreditSettings, assign_credit, register_credit
+from repro_rl import credit
+from repro_rl.credit import CREDIT, CreditInputs, CreditSettings, assign_credit, register_credit
+from repro_rl.credit.rules import call_rule
 from repro_rl.errors import ConfigError, UnknownNameError
 from support.credit_cases import advantages, two_rollouts
 
@@ -12,10 +16,15 @@ from support.credit_cases import advantages, two_rollouts
 def test_registry() -> None:
     assert {"grpo", "gigpo"} <= set(CREDIT.names())
     rewards, anchors = [[0.0, 10.0], [4.0]], [["x", "y"], ["x"]]
-    grpo, gigpo = CREDIT.get("grpo"), CREDIT.get("gigpo")
-    assert grpo(rewards, ["a", "a"], anchors, CreditSettings(), None) == [[3.0, 3.0], [-3.0]]
-    assert grpo(rewards, ["a", "a"], anchors, CreditSettings(), [1.0, 0.0]) == [[0.5, 0.5], [-0.5]]
-    assert grpo([[], [2.0]], ["a", "a"], [[], ["x"]], CreditSettings(), None) == [[], [2.0]]
+
+    def grpo(rewards: list[list[float]], returns: list[float] | None = None) -> Any:
+        inputs = CreditInputs(["a", "a"], rewards=rewards, episode_returns=returns)
+        return call_rule("grpo", inputs, CreditSettings())["advantages"]
+
+    assert grpo(rewards) == [[3.0, 3.0], [-3.0]]
+    assert grpo(rewards, [1.0, 0.0]) == [[0.5, 0.5], [-0.5]]
+    assert grpo([[], [2.0]]) == [[], [2.0]]
+    gigpo = CREDIT.get("gigpo")
     settings = CreditSettings(gamma=0.5, omega=2.0, episode_baseline="trajectories")
     # x holds 0 + .5 * 10 = 5 and 4 -> +.5, -.5
     assert gigpo(rewards, ["a", "a"], anchors, settings, None) == [[3.0 + 1.0, 3.0], [-3.0 - 1.0]]
@@ -60,7 +69,18 @@ def test_a_rule_that_fails_is_named_with_the_place() -> None:
 
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_rules_of_whole_trajectories_name_unequal_lengths(name: str) -> None:
-    rule = CREDIT.get(name)
     for groups, returns in ((["a", "a"], None), (["a"], [1.0, 2.0])):
-        with pytest.raises(ConfigError, match=f"{name}: .*one entry per trajectory"):
-            rule([[1.0]], groups, [["x"]], CreditSettings(), returns)
+        with pytest.raises(
+            ConfigError, match=f"{name}: .* has . entries and groups .; give one a trajectory"
+        ):
+            credit.advantages(name, groups=groups, rewards=[[1.0]], episode_returns=returns)
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_rules_of_whole_trajectories_need_no_rewards(name: str) -> None:
+    found = credit.advantages(
+        name, {"normalize": "mean"} if name == "grpo" else None, groups=["a", "a"], lengths=[2, 1],
+        episode_returns=[1.0, 0.0],
+    )  # fmt: skip
+    half = 0.5 if name == "grpo" else 1.0
+    assert found["advantages"] == [[half, half], [-half]]

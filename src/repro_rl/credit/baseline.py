@@ -24,8 +24,11 @@ def check_choice(label: str, value: object, choices: Iterable[str]) -> None:
 
 
 def finite_array(label: str, values: Iterable[float]) -> Floats:
-    """[N] float64. Raises ConfigError when a value is NaN or infinite."""
-    array = np.asarray(list(values), dtype=np.float64)
+    """[N] float64. Raises ConfigError when a value is no number, NaN or infinite."""
+    try:
+        array = np.asarray(list(values), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{label}: every value must be a number ({error}).") from error
     if not np.isfinite(array).all():
         index = int(np.flatnonzero(~np.isfinite(array))[0])
         raise ConfigError(f"{label}: value {index} is {array[index]}; every value must be a finite number.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from repro_rl.credit.baseline import finite_array
 from repro_rl.errors import ConfigError
 
 TokenReduction = Literal["mean", "sum", "last", "min", "max"]
@@ -43,9 +44,16 @@ def progress_advantages(
     best differs by model. Assumption: the policy was trained by RL from the reference, and is near it.
     Source: the public code, agreed with on 20 cases. Decided here: as a source of progress, P_t is the
     running sum, so the gain of a step is its advantage.
-    Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where a
-    step has two numbers of tokens.
+    Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where the
+    two have other numbers of steps or tokens, and for what is no finite number.
     """
+    if len(log_prob) != len(ref_log_prob):
+        raise ConfigError(
+            f"progress_advantage: {len(log_prob)} steps of the policy and {len(ref_log_prob)} of the "
+            "reference; give one of each a step."
+        )
+    for name, rows in (("log_prob", log_prob), ("ref_log_prob", ref_log_prob)):
+        finite_array(name, (value for row in rows for value in row))
     values = []
     for t, (own, other) in enumerate(zip(log_prob, ref_log_prob, strict=True), start=1):
         if len(own) != len(other):
