@@ -75,6 +75,16 @@ def test_kl_forms_by_hand():
         kl_terms("k4", policy, chosen, other, 10)
 
 
+def test_k1_and_k3_may_have_the_gradient_of_k2():
+    other = torch.tensor([math.log(0.5)])
+    for form, value in (("k1+", math.log(0.5)), ("k3+", 2 - 1 - math.log(2))):  # the log-ratio is ln 2
+        chosen = torch.tensor([math.log(0.25)], requires_grad=True)
+        found = kl_terms(form, chosen, chosen, other, 10)
+        assert float(found.detach()) == pytest.approx(value)
+        found.sum().backward()
+        assert float(chosen.grad) == pytest.approx(math.log(0.5))  # of k2: log pi - log pi_ref
+
+
 def test_exact_kl_and_the_expectations_of_k1_and_k3():
     generator = torch.Generator().manual_seed(0)
     policy = torch.log_softmax(torch.randn(3, 4, 9, generator=generator, dtype=torch.float64), -1)
@@ -102,5 +112,7 @@ def test_a_kl_term_without_its_reference_is_an_error():
         policy_loss(Toy(), batch, LossSettings(0.2, KlSection(form="k3", coef=0.1), 0.0, 1.0))
     for section in (KlSection(form="none"), KlSection(coef=0.0)):
         assert policy_loss(Toy(), batch, LossSettings(0.2, section, 0.0, 1.0)).kl == 0.0
-    with pytest.raises(ConfigError, match="Unknown KL form 'exct'; known: exact, k1, k2, k3, none"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown KL form 'exct'; known: exact, k1, k2, k3, k1\+, k3\+, none"
+    ):
         reference_values(Toy(), batch, "exct", 1.0)

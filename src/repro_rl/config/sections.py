@@ -254,8 +254,11 @@ class WarmupSection(Section):
 class KlSection(Section):
     """The penalty on the KL divergence to the frozen reference model."""
 
-    form: Literal["exact", "k1", "k2", "k3", "none"] = Field(
-        "exact", description="k1 is for logging only: as a loss, its expected on-policy gradient is zero"
+    form: Literal["exact", "k1", "k2", "k3", "k1+", "k3+", "none"] = Field(
+        "exact",
+        description="exact: over the vocabulary; the others: on the sampled token. k1 is for logging only: "
+        "as a loss, its expected on-policy gradient is zero. k1+, k3+: the same values with the gradient of "
+        "k2, which is unbiased",
     )
     coef: float = Field(0.01, ge=0, description="weight of the penalty; 0: none")
     clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")

@@ -23,6 +23,7 @@ def grpo_advantages(
 
     ``"mean_std"`` also divides by the unbiased standard deviation + 1e-6, as the paper does; decision D16
     makes "mean" the default. A group of exactly one keeps its raw return, as the public implementations do.
+    Assumption: all steps of a trajectory share its merit.
     Raises ConfigError for unequal lengths, a NaN or infinite return, or an unknown ``normalize``.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))

@@ -44,10 +44,10 @@ def hgpo_advantages(
     the step is alone, or where A_k is 0, take no part; a step without any level gets 0. There is no episode
     part, and actions are no part of the history.
 
-    Source: published notes on the paper, and the authors' public recipe for every detail above and the
-    defaults K = 2, alpha = 1. Notes and recipe differ: counting levels from 0, the notes have the weights
-    1, 2, 3; the recipe has 2, 3, 4. Decision D20: the recipe counts, because it was run. Its option
-    ``base_group``, off, is left out. What counts as 0 has a tolerance, and the weights' sum no epsilon.
+    Assumption: states with an equal past are worth the same. Source: published notes on the paper, and the
+    authors' public recipe for every detail above and K = 2, alpha = 1. Counting levels from 0, the notes
+    have the weights 1, 2, 3, the recipe 2, 3, 4. Decision D20: the recipe counts, because it was run.
+    What counts as 0 has a tolerance, and the weights' sum no epsilon.
     Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))

@@ -15,6 +15,7 @@ def rloo_advantages(returns: Sequence[float], groups: Sequence[Hashable]) -> lis
     The baseline does not contain the trajectory's own return, so the gradient estimate is unbiased (Kool et
     al. 2019; Ahmadian et al. 2024, arXiv 2402.14740). In a group of n the advantage is n / (n - 1) times the
     deviation from the group's mean. A group of exactly one keeps its raw return, as in ``grpo_advantages``.
+    Assumption: all steps of a trajectory share its merit.
     Raises ConfigError for unequal lengths or a NaN or infinite return.
     """
     check_pairs("rloo_advantages", returns, groups)

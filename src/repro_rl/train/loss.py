@@ -17,7 +17,7 @@ from repro_rl.train.batch import Batch
 from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
 from repro_rl.train.objective import distillation, policy_gain
 
-KL_FORMS = ("exact", "k1", "k2", "k3")
+KL_FORMS = ("exact", "k1", "k2", "k3", "k1+", "k3+")
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,10 +72,14 @@ def kl_terms(
 
     "exact" sums over the vocabulary (logp and reference [T, V]); "k1", "k2", "k3" are Schulman's estimators
     on the sampled token ("Approximating KL Divergence", 2020; reference [T]) with the log-ratio clamped,
-    since k3 explodes from a sharp start (decision D54). Raises ConfigError for another form.
+    since k3 explodes from a sharp start (decision D54). "k1+" and "k3+" have the value of k1 and k3 and the
+    gradient of k2, which on-policy is that of the divergence without bias. Raises ConfigError for others.
     """
     if form == "exact":
         return (logp.exp() * (logp - reference)).sum(-1)
+    if form in ("k1+", "k3+"):
+        square = kl_terms("k2", logp, chosen, reference, clamp)
+        return square - square.detach() + kl_terms(form[:-1], logp, chosen, reference, clamp).detach()
     ratio = (reference - chosen).clamp(-clamp, clamp)
     if form == "k1":
         return -ratio

@@ -93,6 +93,8 @@ def checked(config: RunConfig) -> RunConfig:
     train, method = config.train, config.method
     if train.kl.form == "exact":
         raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
+    if train.kl.form not in (*KL, "none"):
+        raise ConfigError(f"train.kl.form {train.kl.form!r} is our trainer's; in verl use {', '.join(KL)}.")
     if method.rehearses:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
     if method.judged_by_reference:
