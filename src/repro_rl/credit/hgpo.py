@@ -36,7 +36,6 @@ def hgpo_advantages(
 
     rewards: N lists of T_n step rewards (reward units). anchors: N lists of T_n state keys. groups: N task
     names. ``history``: past states that a group may share besides the current one (the paper's K).
-
     Level k = 1..history+1 groups the steps of one task whose last k states are equal, the current one
     included. A step has no level longer than its own past. A_k is the return-to-go, discounted with
     ``gamma``, minus the mean of its group; ``"mean_std"`` divides by the *population* standard deviation +
