@@ -1,4 +1,4 @@
-"""docs/results.md: its claims are what the command prints, and it can be read in three minutes."""
+"""The pages of results hold what their commands print; docs/results.md can be read in three minutes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ def test_the_claims_are_what_the_command_prints() -> None:
     assert shown
     assert shown[1] == done.stdout.strip()
     assert {"ahead", "level", "behind"} <= set(re.findall(r"\| (\w+) \|", shown[1])), "wins and losses"
+
+
+def test_tables_that_name_their_command_are_what_it_prints() -> None:
+    found = 0
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = page.read_text()
+        marked = re.findall(r"<!-- table: python (.*?) -->\n(.*?)\n<!-- end of table -->", text, re.DOTALL)
+        assert len(marked) == text.count("<!-- table:"), page.name
+        for command, shown in marked:
+            done = subprocess.run(
+                [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            assert shown == done.stdout.strip(), f"{page.name}: {command}"
+            found += 1
+    assert found
 
 
 def test_it_can_be_read_in_three_minutes() -> None:

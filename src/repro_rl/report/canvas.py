@@ -91,14 +91,15 @@ def ranking(arms: Sequence[Ranked], reference: str, metric: str) -> dict[str, by
             low, high = plots[1].get_xlim()
             plots[1].set_xlim(max(-1.0, low), min(1.0, high))
             plots[1].set_xlabel(f"{reference} minus it, paired by seed", parse_math=False)
-        title = "mean and 95 % t-interval over seeds; small points: seeds"
+        title = "mean and 95 % t-interval over seeds; ticks: seeds"
         canvas.suptitle(title, fontsize=9, parse_math=False)
         return _files(canvas)
 
 
 def _spread(plot: Any, place: float, spread: Spread, color: str) -> None:
     """A point with its interval and the seeds, ``place`` up."""
-    plot.scatter(spread.by_seed, [place] * len(spread.by_seed), s=7, color=color, alpha=0.5, linewidths=0)
+    heights = [place] * len(spread.by_seed)
+    plot.scatter(spread.by_seed, heights, s=45, marker="|", color=color, alpha=0.7, linewidths=0.9)
     if spread.interval is not None:
         plot.plot(spread.interval, [place, place], color=color, linewidth=1.6)
     plot.plot([spread.mean], [place], color=color, marker="o", markersize=4)
