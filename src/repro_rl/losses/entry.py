@@ -34,7 +34,7 @@ LOSSES: dict[str, TokenLoss] = {
     "dppo_tv": dppo_tv_loss,
     "dppo_kl": dppo_kl_loss,
 }
-# The aggregation of each loss's source.
+# The aggregation of a loss's source, where that is another than token-mean and needs no constant.
 AGGREGATION = {"gspo": "seq-mean-token-mean", "sapo": "seq-mean-token-mean"}
 SIGNED = ("delta", "importance")  # forms of opid
 
@@ -124,7 +124,8 @@ def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any
     ``name``: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl, gated_distillation, opid, loss_aggregation or
     kl_estimators. Inputs are ragged rows of tokens, lists of lists: log_prob, old_log_prob, advantages,
     teacher_log_prob, ref_log_prob, token_losses; ``rows_used``: one bool a row. Losses are minimised. A
-    setting that is missing is as in the loss's source (``losses.settings.PUBLISHED``).
+    setting that is missing is as in the loss's source (``losses.settings.PUBLISHED``); a missing aggregation
+    is token-mean, of gspo and sapo seq-mean-token-mean.
 
     loss_aggregation returns one loss a mode; kl_estimators "value" and "gradient" of each form.
     Raises UnknownNameError for an unknown loss, ConfigError for unknown, missing or wrong inputs and
