@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.envs.alfworld.engine import Play
-from repro_rl.envs.alfworld.game import Goal, demangle, game_from, task_sentence
+from repro_rl.envs.alfworld.game import Goal, content_key, demangle, game_from, task_sentence
 from repro_rl.envs.alfworld.household_rules import domain
 from repro_rl.envs.alfworld.household_tables import tables
 from repro_rl.envs.alfworld.households import (
@@ -23,7 +23,6 @@ from repro_rl.envs.alfworld.households import (
     household,
 )
 from repro_rl.envs.alfworld.planner import commands, length, shortest
-from repro_rl.envs.alfworld.sources import content_key
 from repro_rl.errors import TaskError
 
 KINDS = dict(zip(tables().tasks, ("place", "look", "clean", "heat", "cool", "two"), strict=True))

@@ -6,6 +6,8 @@ facts and the goal. Facts that no rule uses are ignored.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -92,6 +94,19 @@ def task_sentence(grammar: str) -> str | None:
     """The sentence "Your task is to: ..." in a grammar; None when it has none."""
     match = _TASK.search(grammar)
     return None if match is None else match[1]
+
+
+def content_key(data: dict[str, Any]) -> str:
+    """sha256 of a game's problem and grammar, white space normalized.
+
+    Of a generated game's grammar only the task sentence counts: changes of its other texts keep the digests
+    of the panels.
+    """
+    grammar = str(data.get("grammar", ""))
+    if data.get("made_by") == MADE_BY:
+        grammar = json.dumps({"task": [{"rhs": task_sentence(grammar)}]}, indent=2)
+    text = "\n".join(" ".join(part.split()) for part in (str(data.get("pddl_problem", "")), grammar))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def game_from(data: Any, name: str) -> Game:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
-from repro_rl.envs.alfworld.game import MADE_BY, Game, game_from, read_data, read_game, task_sentence
+from repro_rl.envs.alfworld.game import Game, content_key, game_from, read_data, read_game
+from repro_rl.envs.alfworld.generated_index import generated_index
 from repro_rl.envs.alfworld.households import SPLITS, household
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import DataError, TaskError, did_you_mean
@@ -50,19 +50,6 @@ class GameSource(Protocol):
 def game_source(folder: Path | None, games: int, seed: int) -> GameSource:
     """The game files below ``folder``, or ``games`` generated training games. One instance per process."""
     return GeneratedGames(games, seed) if folder is None else GameFolder(folder)
-
-
-def content_key(data: dict[str, Any]) -> str:
-    """sha256 of a game's problem and grammar, white space normalized.
-
-    Of a generated game's grammar only the task sentence counts: changes of its other texts keep the digests
-    of the panels.
-    """
-    grammar = str(data.get("grammar", ""))
-    if data.get("made_by") == MADE_BY:
-        grammar = json.dumps({"task": [{"rhs": task_sentence(grammar)}]}, indent=2)
-    text = "\n".join(" ".join(part.split()) for part in (str(data.get("pddl_problem", "")), grammar))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def split_name(split: str) -> str:
@@ -215,14 +202,10 @@ class GeneratedGames:
     def panel(self, split: str) -> TaskPanel:
         name = split_name(split)
         if name not in self._panels:
-            homes = [household(name, number, self._seed) for number in range(self._counts[name])]
-            self._numbers[name] = {home.id: number for number, home in enumerate(homes)}
-            self._panels[name] = TaskPanel(
-                GENERATED_ENV,
-                name,
-                tuple(home.id for home in homes),
-                tuple(content_key(home.data) for home in homes),
-            )
+            games = generated_index(name, self._counts[name], self._seed)
+            self._numbers[name] = {game.id: number for number, game in enumerate(games)}
+            ids, contents = tuple(game.id for game in games), tuple(game.content for game in games)
+            self._panels[name] = TaskPanel(GENERATED_ENV, name, ids, contents)
         return replace(self._panels[name], split=split)
 
     def _game(self, task_id: str) -> Game:
