@@ -51,7 +51,7 @@ def test_a_study_changes_the_keys_of_its_base(tmp_path):
     assert (study.sweep.seeds, study.sweep.knobs) == ([8], {"method.gamma": [0.5]})
     (tmp_path / "c.yaml").write_text("base: credit-zoo-webshop\nsweep: null\nseeds: [3]\n")
     study = load_study(tmp_path / "c.yaml")
-    assert (study.recipe, study.sweep, study.seeds, len(study.methods)) == ("webshop-tiny", None, [3], 36)
+    assert (study.recipe, study.sweep, study.seeds, len(study.methods)) == ("webshop-tiny", None, [3], 37)
 
 
 def test_mistakes_in_a_base_are_named(tmp_path):
