@@ -94,7 +94,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt
 	@touch $@
 
 vllm-check: vllm-setup  ## vLLM on CPU: an engine in the trainer's process and a real server
-	$(VLLM_BIN)/python -m pytest tests/policy/vllm
+	$(VLLM_BIN)/python -m pytest tests/policy/vllm tests/train/test_vllm_runs.py
 
 docs: $(DOCS_VENV)/.ready  ## the site, strictly, without torch; to read it: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build

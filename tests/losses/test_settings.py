@@ -109,7 +109,13 @@ def test_the_longest_answer_is_the_scale_where_none_is_given() -> None:
 def test_a_method_with_a_loss_of_its_own_sets_it_where_the_run_gives_none() -> None:
     ratio = LossSection(name="gspo", clip_low=0.2, clip_high=0.2, aggregation="seq-mean-token-mean")
     assert load_config("sokoban-tiny", ["method=gagpo"]).train.loss == ratio
-    assert load_config("sokoban-tiny", ["method=gagpo", "train.loss={}"]).train.loss == LossSection()
+    wider = load_config("sokoban-tiny", ["method=gagpo", "train.loss.clip_high=0.28"]).train.loss
+    assert wider == LossSection(**{**ratio.model_dump(), "clip_high": 0.28})
+    other = load_config("sokoban-tiny", ["method=gagpo", "train.loss.name=ppo_clip"]).train.loss
+    assert other == LossSection()
+    longer = load_config("sokoban-tiny", ["method=dr-grpo", "train.loss.scale=30"]).train.loss
+    assert longer == LossSection(aggregation="seq-mean-token-sum-norm", scale=30)
+
     constant = load_config("alfworld-tiny", ["method=dr-grpo"])
     assert (constant.train.loss.aggregation, constant.train.loss.scale) == ("seq-mean-token-sum-norm", 4.0)
     assert parse_config(yaml.safe_load(dump_config(constant))) == constant

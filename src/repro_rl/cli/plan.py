@@ -53,7 +53,7 @@ def plan(
         float | None, typer.Option(min=1, help="mean tokens of a reflection, where they are known")
     ] = None,
 ) -> None:
-    """Before anyone pays: parameters, tokens, memory and hours of a training run. Needs repro-rl[train]."""
+    """What a training run will cost: parameters, tokens, memory and hours. Needs repro-rl[train]."""
     from repro_rl.config import load_config
     from repro_rl.plan.model_shape import model_shape
     from repro_rl.plan.planner import PlanOptions, make_plan

@@ -18,6 +18,7 @@ from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import parse_text, section_of, type_of
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean, place_of
+from repro_rl.losses.settings import LossSection
 
 # Settings whose wrong value may be an API key: messages leave it out.
 SECRET = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "policy.vllm.server.url")
@@ -40,12 +41,18 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
         train = data.get("train", {})
-        if name in LOSSES and isinstance(train, dict) and "loss" not in train:
-            data["train"] = {**train, "loss": LOSSES[name]}
+        if name in LOSSES and isinstance(train, dict):
+            data["train"] = {**train, "loss": _joined_loss(LOSSES[name], train.get("loss", {}))}
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(readable(error, RunConfig)) from error
+
+
+def _joined_loss(own: dict[str, Any], given: Any) -> Any:
+    """``given`` with the fields of a method's ``own`` loss that it leaves out; another loss stands alone."""
+    name = own.get("name", LossSection.model_fields["name"].default)
+    return {**own, **given} if isinstance(given, dict) and given.get("name", name) == name else given
 
 
 def import_plugins(modules: Any) -> None:

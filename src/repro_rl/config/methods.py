@@ -21,7 +21,7 @@ def register_method(
 ) -> dict[str, Any]:
     """Make ``settings`` (fields of ``MethodSection``) a method. Raises ConfigError when the name is taken.
 
-    ``loss``: the ``train.loss`` of runs with this method that give none.
+    ``loss``: fields of ``train.loss`` that runs with this method have where they do not give them.
     """
     METHODS.register(name, settings)
     if loss is not None:

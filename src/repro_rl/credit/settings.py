@@ -124,7 +124,7 @@ class RewardSettings(Section):
     shaping: str = Field(
         "none",
         description="source of the progress whose gains are rewarded: none, retrospective, online, oracle, "
-        "linear or a registered name",
+        "linear, graph, graph_value, graph_or_judged, progress_advantage or a registered name",
     )
     beta: Weight = Field(1.0, description="weight of the progress gain, in reward units")
     shaping_form: Literal["gain", "raw"] = Field(
@@ -133,7 +133,7 @@ class RewardSettings(Section):
     alignment: str = Field(
         "none",
         description="source of the progress that online estimates are compared with: none, retrospective, "
-        "oracle, linear or a registered name",
+        "oracle, linear, graph, graph_value, graph_or_judged or a registered name",
     )
     alpha: Weight = Field(0.5, description="weight of |online - judged|, in reward units")
     align_to: Literal["after", "before"] = Field(

@@ -1,1 +1,1 @@
-"""What a run will cost, before anyone pays: tokens, memory, hours."""
+"""What a run will cost: tokens, memory, hours."""

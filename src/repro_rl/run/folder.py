@@ -244,8 +244,8 @@ class MetricsLog:
         error, more = found.unreadable[0][1], len(found.unreadable) - 1
         also = f" ({more} more lines are as bad)" if more else ""
         raise DataError(
-            f"{error}{also}. It was moved to {aside}, where it can be mended by hand; repeat the command to "
-            "go on without it"
+            f"{error}{also}. It was moved to {aside}, where it can be repaired by hand; repeat the command "
+            "to go on without it"
         ) from error
 
     def add(self, row: dict[str, Any]) -> None:

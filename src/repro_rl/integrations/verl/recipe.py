@@ -105,8 +105,9 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("train.dynamic_sampling is not available in verl; use train.dynamic_sampling=0.")
     if train.loss != LossSection():
         raise ConfigError(
-            f"train.loss ({train.loss.name}, {train.loss.aggregation}) is our trainer's. Set train.loss={{}} "
-            "and, in verl, its own actor.policy_loss and actor.loss_agg_mode."
+            f"train.loss ({train.loss.name}, {train.loss.aggregation}) is our trainer's. Set "
+            "train.loss.name=ppo_clip and train.loss.aggregation=token-mean, and in verl its own "
+            "actor.policy_loss and actor.loss_agg_mode."
         )
     if config.policy.lora.rank:
         raise ConfigError(
