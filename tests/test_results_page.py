@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -54,3 +55,18 @@ def test_the_claims_have_a_study() -> None:
             studies.update(range(int(first), int(last or first) + 1))
     assert studies == claims
     assert claims
+
+
+def test_the_figures_beside_the_credit_rules_are_those_of_the_study() -> None:
+    """The column "Sokoban" of docs/credit.md is the mean success of each method over the study's seeds."""
+    success: dict[str, list[float]] = {}
+    for file in sorted((ROOT / "docs" / "data").glob("zoo_sokoban_seeds_*.json")):
+        for arm in json.loads(file.read_text())["evaluations"][0]["arms"]:
+            success.setdefault(arm["name"], []).extend(arm["success"]["by_seed"].values())
+    page = (ROOT / "docs" / "credit.md").read_text()
+    assert "| Sokoban |" in page
+    rows = re.findall(r"^\| \[`\w+`\]\([^)]*\) \| `([\w-]+)` \|.* \| (\S+) \|$", page, re.MULTILINE)
+    assert len(rows) == 15
+    for method, figure in rows:
+        values = success[method]
+        assert figure == f"{sum(values) / len(values):.3f}".removeprefix("0"), method
