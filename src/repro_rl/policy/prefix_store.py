@@ -142,11 +142,7 @@ class PrefixStore:
             keys, values = kv.layers[layer]
             self.write(layer, *where, (keys.index_select(0, nodes), values.index_select(0, nodes)))
             if shared:
-                first = (
-                    states.index_select(0, beginning).transpose(0, 1).contiguous()
-                    for states in (keys, values)
-                )
-                layers.append((next(first), next(first)))
+                layers.append((_by_head(keys, beginning), _by_head(values, beginning)))
             kv.layers[layer] = (keys[:0], values[:0])
         kv.layers.clear()
         prefix = Prefix(shared, layers) if shared else None
