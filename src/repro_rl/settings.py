@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from repro_rl.errors import ConfigError
 
@@ -17,6 +18,21 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def checked(kind: type[S], name: str, values: Mapping[str, Any]) -> S:
+    """``kind`` with ``values``. Raises ConfigError with the first problem, after ``name``."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if not problem["loc"]:  # a rule that joins several settings and names them itself
+            raise ConfigError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from error
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigError(f"{name}: {where}: {problem['msg']} (got {problem['input']!r})") from error
 
 
 def require(good: bool, name: str, value: object, range_: str) -> None:

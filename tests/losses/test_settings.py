@@ -6,8 +6,6 @@ import pytest
 import yaml
 
 from repro_rl.config import METHODS, dump_config, load_config, parse_config
-from repro_rl.credit import CREDIT, advantages, register_credit
-from repro_rl.credit.rules import PAID_BY
 from repro_rl.errors import ConfigError
 from repro_rl.losses.settings import LossSection
 
@@ -141,32 +139,3 @@ def test_what_has_an_effect_is_taken(given: list[str]) -> None:
 def test_every_shipped_method_is_free_of_settings_without_effect() -> None:
     for name in METHODS.names():
         load_config("sokoban-tiny", [f"method={name}"])
-
-
-def test_a_rule_of_ones_own_may_read_any_setting() -> None:
-    with CREDIT.isolated():
-        register_credit("own")(lambda inputs, settings: inputs.rows(inputs.flat("rewards")))
-        load_config("sokoban-tiny", ["method=repro", "method.credit=own", "method.graphgpo.episode_weight=2"])
-
-
-@pytest.mark.parametrize("rule", sorted(set(CREDIT.names()) - {"mt_grpo_multi"}))
-def test_a_rule_reads_the_rewards_that_it_says(rule: str) -> None:
-    """A reward that moves from one step to another, and a return that changes, are seen or not."""
-    batch = {
-        "groups": ["t", "t", "t"],
-        "anchors": [["A", "B"], ["A", "B"], ["A", "B"]],
-        "final_anchors": ["C", "C", "D"],
-        "rewards": [[0.0, 10.0], [0.0, 0.0], [0.0, 1.0]],
-        "episode_returns": [10.0, 0.0, 1.0],
-        "won": [True, False, False],
-        "actions": [["x", "y"], ["y", "y"], ["x", "x"]],
-        "texts": [["red door", "lamp"], ["red door", "lamp"], ["red door", "lamp"]],
-        "valid": [[True, True]] * 3,
-        "token_counts": [[1, 2], [2, 1], [1, 1]],
-        "hindsight_log_prob": [[[-0.5], [-0.1, -0.2]], [[-1.0, -0.3], [-0.4]], [[-0.2], [-0.9]]],
-    }
-    before = advantages(rule, None, **batch)["advantages"]
-    moved = advantages(rule, None, **{**batch, "rewards": [[0.0, 10.0], [0.5, -0.5], [0.0, 1.0]]})
-    returned = advantages(rule, None, **{**batch, "episode_returns": [10.0, 0.0, 3.0]})
-    assert ("steps" in PAID_BY[rule]) == (moved["advantages"] != before)
-    assert ("episode" in PAID_BY[rule]) == (returned["advantages"] != before)

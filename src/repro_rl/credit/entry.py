@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
@@ -13,6 +13,7 @@ from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.rules import CREDIT, INPUTS, PUBLISHED, call_rule
 from repro_rl.credit.settings import CreditSettings, ProgressAdvantageSettings
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.settings import checked
 
 ALIASES = {"bipace": "pace"}  # names in other collections -> ours
 RENAMED = {"graphgpo": {"step_weight": "omega"}}  # settings that a rule's source calls otherwise
@@ -64,17 +65,12 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
             raise ConfigError(f"{rule}: unknown setting {name!r}{did_you_mean(name, known)}")
     if inside:
         shared[rule.removesuffix("_multi")] = inside
-    try:
-        return CreditSettings(**shared)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise ConfigError(f"{rule}: {where}: {problem['msg']} (got {problem['input']!r})") from error
+    return checked(CreditSettings, rule, shared)
 
 
 def _progress_advantage(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     beta = settings.pop("beta", 1.0)
-    how = _section(ProgressAdvantageSettings, "progress_advantage", settings)
+    how = checked(ProgressAdvantageSettings, "progress_advantage", settings)
     given = _named("progress_advantage", inputs, ("log_prob", "ref_log_prob"))
     return progress_advantages(
         given["log_prob"], given["ref_log_prob"], beta=beta, tokens=how.tokens, steps=how.steps
@@ -95,15 +91,6 @@ def _named(rule: str, given: dict[str, Any], names: tuple[str, ...]) -> dict[str
     for name in (*(n for n in names if n not in given), *(n for n in given if n not in names)):
         raise ConfigError(f"{rule} takes {', '.join(names)}; {name!r} is missing or unknown.")
     return given
-
-
-def _section(
-    kind: type[ProgressAdvantageSettings], rule: str, settings: dict[str, Any]
-) -> ProgressAdvantageSettings:
-    try:
-        return kind(**settings)
-    except ValidationError as error:
-        raise ConfigError(f"{rule}: {error}") from error
 
 
 FORMULAS: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {

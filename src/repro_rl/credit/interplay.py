@@ -54,13 +54,12 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
                 f"{payment.setting} has no effect: the credit rule {settings.credit!r} reads no {unread}. "
                 f"Turn it off, or choose a rule that does: {', '.join(rules)}"
             )
-    if _shipped(CREDIT.get(settings.credit)):
-        for name, readers in READ_BY.items():
-            if settings.credit not in readers and _given(settings, name):
-                yield (
-                    f"method.{name} has no effect with the credit rule {settings.credit!r}, only with "
-                    f"{', '.join(readers)}; leave it out"
-                )
+    for name, readers in READ_BY.items():
+        if not reads_setting(settings.credit, name) and _given(settings, name):
+            yield (
+                f"method.{name} has no effect with the credit rule {settings.credit!r}, only with "
+                f"{', '.join(readers)}; leave it out"
+            )
     asked = {settings.shaping, settings.alignment, settings.value_source} - {"none", "outcome"}
     if all(_shipped(SOURCES.get(source)) for source in asked):
         for name, source in READ_BY_SOURCE.items():
@@ -69,6 +68,11 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
                     f"method.{name} has no effect where nothing asks for the progress {source!r}; leave it "
                     "out"
                 )
+
+
+def reads_setting(credit: str, name: str) -> bool:
+    """Whether the rule ``credit`` may read the setting ``method.<name>``."""
+    return credit in READ_BY.get(name, (credit,)) or not _shipped(CREDIT.get(credit))
 
 
 def _payments(settings: CreditSettings) -> Iterator[Payment]:

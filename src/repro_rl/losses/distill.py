@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from repro_rl.losses.settings import GATE_BETA
 from repro_rl.losses.tokens import MAX_LOG_RATIO
-
-GATE_BETA = 5.0  # as published
 
 
 def gated_distillation(

@@ -8,12 +8,11 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.losses.aggregation import MODES, aggregate
 from repro_rl.losses.cispo import cispo_loss
-from repro_rl.losses.distill import GATE_BETA, gated_distillation, signed_distillation
+from repro_rl.losses.distill import gated_distillation, signed_distillation
 from repro_rl.losses.dppo import dppo_kl_loss, dppo_tv_loss
 from repro_rl.losses.gspo import gspo_loss
 from repro_rl.losses.kl import FORMS, kl_estimate
@@ -21,7 +20,7 @@ from repro_rl.losses.ppo_clip import ppo_clip_loss
 from repro_rl.losses.sapo import sapo_loss
 from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
 from repro_rl.losses.tokens import LossTokens
-from repro_rl.settings import Section
+from repro_rl.settings import S, checked
 
 Rows = Sequence[Sequence[float]]
 TokenLoss = Callable[..., torch.Tensor]
@@ -80,25 +79,16 @@ class _Case:
     def setting(self, name: str, otherwise: Any) -> Any:
         return self.settings.pop(name, otherwise)
 
-    def checked(self, section: type[Section], **fixed: Any) -> dict[str, Any]:
-        """The settings that ``section`` has, valid beside each other and those ``fixed``.
+    def section(self, kind: type[S], **fixed: Any) -> S:
+        """The settings that ``kind`` has, with those ``fixed``. Raises ConfigError.
 
-        Only what ``result`` asks for stays in ``settings``. Raises ConfigError.
+        What ``result`` asks for stays in ``settings``.
         """
-        kept = ("aggregation", "scale")
-        names = [name for name in self.settings if name in section.model_fields and name not in fixed]
-        given = {name: self.settings[name] for name in names} | fixed
-        try:
-            section(**given)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            message = problem["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{self.name}: {where}{': ' if where else ''}{message}.") from error
-        for name in names:
-            if name not in kept:
-                del self.settings[name]
-        return given
+        names = [name for name in self.settings if name in kind.model_fields and name not in fixed]
+        found = checked(kind, self.name, {name: self.settings[name] for name in names} | fixed)
+        for name in set(names) - {"aggregation", "scale"}:
+            del self.settings[name]
+        return found
 
     def done(self) -> None:
         """Raises ConfigError for inputs and settings that nothing has read."""
@@ -138,7 +128,7 @@ def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any
 
 
 def _policy(case: _Case) -> dict[str, Any]:
-    how = LossSection(**case.checked(LossSection, name=case.name))
+    how = case.section(LossSection, name=case.name)
     log_prob = case.flat("log_prob", gradient=True)
     tokens = LossTokens(log_prob, case.flat("old_log_prob"), case.flat("advantages"), case.row)
     own = {field: how.value(field) for field in PUBLISHED[case.name]}
@@ -157,8 +147,8 @@ def _used(case: _Case) -> torch.Tensor:
 def _gated(case: _Case) -> dict[str, Any]:
     log_prob, teacher = case.flat("log_prob", gradient=True), case.flat("teacher_log_prob")
     used, row = _used(case), case.row
-    slope = case.checked(DistillSection, form="gated").get("gate_beta") or GATE_BETA
-    losses, gate = gated_distillation(log_prob, teacher, gate_beta=slope)
+    how = case.section(DistillSection, form="gated")
+    losses, gate = gated_distillation(log_prob, teacher, gate_beta=how.slope)
     gap = (teacher - log_prob).detach()[used]
     count = max(len(gap), 1)
     return {
@@ -175,8 +165,8 @@ def _opid(case: _Case) -> dict[str, Any]:
     weight = case.setting("weight", SIGNED[0])
     if weight not in SIGNED:
         raise ConfigError(f"opid: unknown weight {weight!r}{did_you_mean(str(weight), SIGNED)}")
-    clip = case.checked(DistillSection, form=weight).get("clip")
-    losses = signed_distillation(log_prob, old, teacher, weight=weight, clip=clip)
+    how = case.section(DistillSection, form=weight)
+    losses = signed_distillation(log_prob, old, teacher, weight=how.form, clip=how.clip)
     return case.result(losses[used], log_prob, case.row[used])
 
 

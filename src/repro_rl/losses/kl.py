@@ -8,20 +8,26 @@ FORMS = ("k1", "k2", "k3", "k1+", "k3+")
 MAX_LOG, MAX_VALUE = 20.0, 10.0  # k3: bounds of the log-ratio and of its value
 
 
-def kl_estimate(form: str, log_prob: torch.Tensor, ref_log_prob: torch.Tensor) -> torch.Tensor:
+def kl_estimate(
+    form: str, log_prob: torch.Tensor, ref_log_prob: torch.Tensor, *, clamp: float | None = None
+) -> torch.Tensor:
     """KL(policy || reference) of each token, with ``x = log pi - log pi_ref``.
 
     k1: x, whose own gradient has mean 0. k2: x^2 / 2. k3: ``exp(-x) + x - 1``, bounded; its gradient is that
     of the forward KL. "k1+", "k3+": the value of k1 or k3 with the gradient of k2, which on-policy is the
-    unbiased gradient of the reverse KL. Source: verl's code, agreed with on 20 cases.
+    unbiased gradient of the reverse KL. ``clamp`` bounds x in every form, and k3 has no bounds beside it
+    (decision D54). Source: verl's code, agreed with on 20 cases.
     """
     if form.endswith("+"):
-        two = kl_estimate("k2", log_prob, ref_log_prob)
-        return two - two.detach() + kl_estimate(form[:-1], log_prob, ref_log_prob).detach()
+        two = kl_estimate("k2", log_prob, ref_log_prob, clamp=clamp)
+        return two - two.detach() + kl_estimate(form[:-1], log_prob, ref_log_prob, clamp=clamp).detach()
     x = log_prob - ref_log_prob
+    if clamp is not None:
+        x = x.clamp(-clamp, clamp)
     if form == "k1":
         return x
     if form == "k2":
         return 0.5 * x.square()
-    ratio = (-x).clamp(-MAX_LOG, MAX_LOG)
-    return (ratio.exp() - ratio - 1).clamp(-MAX_VALUE, MAX_VALUE)
+    ratio = -x if clamp is not None else (-x).clamp(-MAX_LOG, MAX_LOG)
+    value = ratio.exp() - 1 - ratio
+    return value if clamp is not None else value.clamp(-MAX_VALUE, MAX_VALUE)

@@ -31,6 +31,7 @@ ABOUT: dict[str, str] = {
     "dppo_tv": "tokens are masked by the total variation between the policies (arXiv 2602.04879)",
     "dppo_kl": "tokens are masked by the KL divergence between the policies (arXiv 2602.04879)",
 }
+GATE_BETA = 5.0  # of gated self-distillation
 OWN = ("clip_low", "clip_high", "dual_clip", "ratio_cap", "tau_pos", "tau_neg")
 
 
@@ -98,6 +99,11 @@ class DistillSection(Section):
         description="what the teacher's prompt also holds: the reflection as written, or its values P_1..P_T",
     )
     on: Literal["all", "won"] = Field("all", description="episodes that are distilled")
+
+    @property
+    def slope(self) -> float:
+        """Of the gate: as given, else as published."""
+        return GATE_BETA if self.gate_beta is None else self.gate_beta
 
     @model_validator(mode="after")
     def _consistent(self) -> DistillSection:

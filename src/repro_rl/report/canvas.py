@@ -73,8 +73,8 @@ def ranking(arms: Sequence[Ranked], reference: str, metric: str) -> dict[str, by
             chosen = arm.label == reference
             _spread(plots[0], place, arm.result, PALETTE[1] if chosen else PALETTE[0])
             if arm.difference is not None:
-                apart = arm.difference.interval is not None and np.prod(np.sign(arm.difference.interval)) > 0
-                _spread(plots[1], place, arm.difference, PALETTE[0] if apart else PALETTE[6])
+                color = PALETTE[0] if arm.difference.leaves_out_zero else PALETTE[6]
+                _spread(plots[1], place, arm.difference, color)
         plots[0].set_yticks(places)
         for label, arm in zip(plots[0].set_yticklabels([arm.label for arm in arms]), arms, strict=True):
             label.set_parse_math(False)

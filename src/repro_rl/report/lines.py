@@ -40,6 +40,11 @@ class Spread:
     interval: Sequence[float] | None  # low and high; None with one seed
     by_seed: Sequence[float]
 
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
 
 @dataclass(slots=True, frozen=True)
 class Ranked:

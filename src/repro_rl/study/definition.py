@@ -20,6 +20,7 @@ from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_co
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.values import parse_text
+from repro_rl.credit.interplay import reads_setting
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
 
@@ -302,8 +303,6 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.gamma": method.credit in WHOLE_EPISODES,
         "method.omega": method.credit in (*WHOLE_EPISODES, "hgpo", "gagpo"),
         "method.normalize": method.credit in WHOLE_EPISODES and method.credit != "grpo",
-        "method.history": method.credit != "hgpo",
-        "method.level_power": method.credit != "hgpo",
         "method.advantage_on": not method.progress,
         "method.beta": method.shaping == "none",
         "method.alpha": method.alignment == "none",
@@ -319,7 +318,13 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.judge_pool": not judged,
         "method.judge_gate": method.shaping != "retrospective",
     }
-    return {key for key, value in idle.items() if value}
+    knobs = study.sweep.knobs if study.sweep else {}
+    others = {  # settings of another rule, which a run would refuse
+        key
+        for key in knobs
+        if key.startswith("method.") and not reads_setting(method.credit, key.split(".")[1])
+    }
+    return others | {key for key, value in idle.items() if value}
 
 
 def label(knobs: dict[str, Any]) -> str:

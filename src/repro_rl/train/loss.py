@@ -11,13 +11,14 @@ import torch
 
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
+from repro_rl.losses.kl import FORMS, kl_estimate
 from repro_rl.losses.settings import DistillSection, LossSection
 from repro_rl.settings import require
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import choice_logprobs, target_logits, target_logprobs
 from repro_rl.train.objective import distillation, policy_gain
 
-KL_FORMS = ("exact", "k1", "k2", "k3", "k1+", "k3+")
+KL_FORMS = ("exact", *FORMS)
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,24 +71,15 @@ def kl_terms(
 ) -> torch.Tensor:
     """KL(policy || reference) for each token [T].
 
-    "exact" sums over the vocabulary (logp and reference [T, V]); "k1", "k2", "k3" are Schulman's estimators
-    on the sampled token ("Approximating KL Divergence", 2020; reference [T]) with the log-ratio clamped,
-    since k3 explodes from a sharp start (decision D54). "k1+" and "k3+" have the value of k1 and k3 and the
-    gradient of k2, which on-policy is that of the divergence without bias. Raises ConfigError for others.
+    "exact" sums over the vocabulary (logp and reference [T, V]); the others are ``losses.kl.kl_estimate`` on
+    the sampled token (chosen and reference [T]) with the log-ratio clamped, since k3 explodes from a sharp
+    start (decision D54). Raises ConfigError for another form.
     """
     if form == "exact":
         return (logp.exp() * (logp - reference)).sum(-1)
-    if form in ("k1+", "k3+"):
-        square = kl_terms("k2", logp, chosen, reference, clamp)
-        return square - square.detach() + kl_terms(form[:-1], logp, chosen, reference, clamp).detach()
-    ratio = (reference - chosen).clamp(-clamp, clamp)
-    if form == "k1":
-        return -ratio
-    if form == "k2":
-        return 0.5 * ratio.square()
-    if form == "k3":
-        return ratio.exp() - 1 - ratio
-    raise ConfigError(f"Unknown KL form {form!r}; known: {', '.join(KL_FORMS)}, none.")
+    if form not in KL_FORMS:
+        raise ConfigError(f"Unknown KL form {form!r}; known: {', '.join(KL_FORMS)}, none.")
+    return kl_estimate(form, chosen, reference, clamp=clamp)
 
 
 def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:

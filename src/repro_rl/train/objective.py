@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from repro_rl.losses import LOSSES, LossTokens, gated_distillation, signed_distillation
-from repro_rl.losses.distill import GATE_BETA
 from repro_rl.losses.dppo import kept_by_kl, kept_by_tv
 from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
 from repro_rl.losses.tokens import row_means
@@ -83,7 +82,7 @@ def distillation(chosen: torch.Tensor, targets: Targets, how: DistillSection) ->
     known = ~torch.isnan(targets.teacher)
     teacher, own = targets.teacher[known], chosen[known]
     if how.form == "gated":
-        losses, _ = gated_distillation(own, teacher, gate_beta=how.gate_beta or GATE_BETA)
+        losses, _ = gated_distillation(own, teacher, gate_beta=how.slope)
     else:
         losses = signed_distillation(own, targets.logprob[known], teacher, weight=how.form, clip=how.clip)
     weight = targets.weight[known]

@@ -12,7 +12,7 @@ from repro_rl.envs import draws
 from repro_rl.envs.alfworld.game import content_key
 from repro_rl.envs.alfworld.households import household
 from repro_rl.errors import DataError
-from repro_rl.files import cache_root, read_json, write_json
+from repro_rl.files import cache_root, check_record, read_json, write_json
 
 
 class GeneratedGame(NamedTuple):
@@ -45,14 +45,10 @@ def _made(split: str, number: int, seed: int) -> GeneratedGame:
 def _read(file: Path) -> list[GeneratedGame]:
     """The games that a file of the cache holds; none where there is no such file, or a broken one."""
     try:
-        entries = read_json(file, fields={"games": list})["games"]
+        games = read_json(file, fields={"games": list})["games"]
+        return check_record(list[GeneratedGame], games, file=file)
     except DataError:
         return []
-    whole = all(
-        isinstance(entry, list) and len(entry) == 2 and all(isinstance(value, str) for value in entry)
-        for entry in entries
-    )
-    return [GeneratedGame(*entry) for entry in entries] if whole else []
 
 
 @cache
