@@ -35,6 +35,39 @@ def test_a_process_that_is_gone_is_found():
     assert monitor.find_failed_rank(0.0) is None
 
 
+ENDS = """
+import atexit, sys, threading, time
+from repro_rl.dist.failures import rank_process
+class Late:
+    def __del__(self): print("torn down")  # what the interpreter would do to the threads of a collective
+atexit.register(print, "registered")
+late = Late()
+with rank_process({world}):
+    threading.Thread(target=lambda: (time.sleep(0.2), print("joined"))).start()
+    {work}
+print("after")
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "work", "code", "out", "err"),
+    [
+        (2, "pass", 0, ["joined", "registered"], ""),
+        (1, "pass", 0, ["after", "joined", "registered", "torn down"], ""),
+        (2, "sys.exit(3)", 3, ["registered"], ""),
+        (2, "sys.exit('no room')", 1, ["registered"], "no room\n"),
+        (2, "1 / 0", 1, ["registered"], "ZeroDivisionError: division by zero\n"),
+    ],
+)
+def test_a_rank_ends_without_a_teardown(world, work, code, out, err):
+    """Gloo's threads may abort a process that tears itself down (exit code -6), also after success."""
+    program = ENDS.format(world=world, work=work)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\n")[:-1]) == (code, out), done.stderr
+    assert done.stderr.endswith(err)
+    assert bool(done.stderr) == bool(err)
+
+
 @pytest.mark.slow
 def test_a_process_that_raises_ends_the_other_with_its_message(warm, tmp_path):
     plan = tmp_path / "plan.json"

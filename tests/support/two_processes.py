@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, load_config
-from repro_rl.dist.failures import exit_rank
+from repro_rl.dist.failures import rank_process
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.dist.ranks import Ranks
 from repro_rl.errors import ReproError
@@ -85,10 +85,11 @@ def main() -> None:
             else:
                 run_stage(stage, config)
     except ReproError as error:
-        rank, world = rank_and_world()
+        rank, _ = rank_and_world()
         print(f"process {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        exit_rank(2, world)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
-    main()
+    with rank_process(rank_and_world()[1]):
+        main()

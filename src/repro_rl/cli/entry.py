@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from repro_rl.dist.failures import exit_rank
+from repro_rl.dist.failures import rank_process
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
 from repro_rl.files import os_error
@@ -28,11 +28,13 @@ def main() -> None:
     Errors of the package, and files that cannot be written, end with status 2 and no traceback; Ctrl-C with
     130, SIGTERM with 143, and a sentence.
     """
-    try:
-        with handled():
-            _run()
-    except (Interrupted, KeyboardInterrupt) as error:  # the latter where signals are not ours to handle
-        _leave(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
+    _, world = rank_and_world()
+    with rank_process(world):
+        try:
+            with handled():
+                _run()
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter where signals are not ours to handle
+            _leave(128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT))
 
 
 def _run() -> None:
@@ -78,7 +80,7 @@ def _run() -> None:
     finally:
         with suppress(OSError):
             console.show_cursor(True)
-    exit_rank(status if _flush() else status or 2, world)
+    sys.exit(status if _flush() else status or 2)
 
 
 def _report(error: Exception, rank: int) -> None:
@@ -140,7 +142,7 @@ def _repeat(command: str) -> str:
 
 def _leave(status: int) -> None:
     """End after an interruption, with one sentence."""
-    rank, world = rank_and_world()
+    rank, _ = rank_and_world()
     word = "Interrupted" if status == 128 + signal.SIGINT else "Ended by a signal"
     text = f"{word}. What was finished is saved, nothing half-written is left; {_repeat('the command')}\n"
     if not rank and sys.stderr is not None:
@@ -149,7 +151,7 @@ def _leave(status: int) -> None:
             sys.stderr.flush()
     with suppress(Interrupted):
         _flush()
-    exit_rank(status, world)
+    sys.exit(status)
 
 
 def _flush() -> bool:

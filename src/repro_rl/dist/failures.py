@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from repro_rl.errors import RankLostError, ReproError, visible
 
@@ -156,14 +156,29 @@ class RankMonitor:
             _store().set(_key(self.rank), note)
 
 
-def exit_rank(status: int, world: int) -> NoReturn:
-    """End this process, one of ``world``; after a failure its process group is not torn down.
+@contextlib.contextmanager
+def rank_process(world: int) -> Iterator[None]:
+    """The whole work of a process, one of ``world``; of several, none lets the interpreter tear itself down.
 
-    A failed collective leaves threads of gloo or NCCL behind. Their destructors may abort the process
-    (SIGABRT) after its message was printed, so that its exit code would be -6 and not ``status``.
+    Threads of gloo and NCCL outlive the last collective. One that frees a tensor while the interpreter ends
+    aborts the process (SIGABRT: "terminate called without an active exception"), after a failure and, rarely,
+    after success. Functions registered with ``atexit`` are called; after success, threads are joined first.
     """
-    if not status or world == 1:
-        sys.exit(status)
+    if world == 1:
+        yield
+        return
+    status = 0
+    try:
+        yield
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+        if status and not isinstance(ended.code, int):
+            print(ended.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if not status:
+        threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter: joins what is no daemon
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
