@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
+
+from hypothesis import given, strategies as st
 
 from repro_rl.envs.alfworld.engine import Play
 from repro_rl.envs.alfworld.game import read_game
@@ -100,6 +104,25 @@ def test_an_object_moved_within_one_location_is_listed_beside_it() -> None:
     assert (
         play.act("look") == "You are facing the cabinet 1, and sinkbasin 1. Next to it, you see a apple 2."
     ), "now it is the sink basin it was taken from"
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["kitchen", "in two"]))
+def test_what_is_kept_between_states_is_what_the_state_gives(seed: int, which: str) -> None:
+    """Contents, the parts of the state's text and commands: kept in ``Play``, computed anew here."""
+    game = kitchen()
+    if which == "in two":  # official games have objects that lie in two receptacles
+        game = replace(game, inside=(game.inside[0] | {0, 1}, *game.inside[1:]))
+    play, draws = Play(game), Random(seed)
+    for _ in range(40):
+        play.act(draws.choice(play.admissible()))
+        inside = [sorted(receptacles) for receptacles in play.inside]
+        for r in range(len(game.receptacles)):
+            assert list(play.contents(r)) == [o for o, where in enumerate(inside) if r in where]
+        flags = {name: sorted(o for o in range(len(inside)) if play.has(name, o)) for name in game.flags}
+        taken = sorted(play._taken_from)
+        assert play.state() == f"{play.at} {play.held} {sorted(play.opened)} {inside} {flags} {taken}"
+        far = {r for r, where in enumerate(game.receptacle_locations) if where != play.at}
+        assert {r for verb, _, r in play.possible_commands().values() if verb == "go"} == far
 
 
 def test_the_texts_of_version_0_3_in_the_kitchen() -> None:

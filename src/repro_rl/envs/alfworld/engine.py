@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Iterable, Sequence
 
 from repro_rl.envs.alfworld.game import Game
@@ -50,8 +51,11 @@ class Play:
 
     __slots__ = (
         "_commands",
+        "_contents",
         "_flags",
         "_object_locations",
+        "_state_flags",
+        "_state_inside",
         "_taken_from",
         "at",
         "game",
@@ -73,6 +77,13 @@ class Play:
         self._taken_from: set[tuple[int, int]] = set()
         self._commands: dict[str, tuple[str, int, int]] | None = None  # computed once per state
         self._flags = {predicate: set(objects) for predicate, objects in game.flags.items()}
+        self._contents: list[list[int]] = [[] for _ in game.receptacles]  # ``inside``, by receptacle
+        for o, receptacles in enumerate(game.inside):
+            for r in receptacles:
+                self._contents[r].append(o)
+        # The two long parts of ``state``, written again only when they have changed.
+        self._state_inside: str | None = None
+        self._state_flags: str | None = None
 
     # State
 
@@ -83,17 +94,21 @@ class Play:
     def is_open(self, receptacle: int) -> bool:
         return receptacle not in self.game.openable or receptacle in self.opened
 
-    def contents(self, receptacle: int) -> list[int]:
-        return [o for o, receptacles in enumerate(self.inside) if receptacle in receptacles]
+    def contents(self, receptacle: int) -> Sequence[int]:
+        """Objects in or on ``receptacle``, in order. Not to be changed."""
+        return self._contents[receptacle]
 
     def has(self, predicate: str, item: int) -> bool:
         return item in self._flags[predicate]
 
     def state(self) -> str:
         """The state as text: equal texts are equal states."""
-        flags = {name: sorted(items) for name, items in self._flags.items()}
-        inside = [sorted(receptacles) for receptacles in self.inside]
-        return f"{self.at} {self.held} {sorted(self.opened)} {inside} {flags} {sorted(self._taken_from)}"
+        if self._state_flags is None:
+            self._state_flags = str({name: sorted(items) for name, items in self._flags.items()})
+        if self._state_inside is None:
+            self._state_inside = str([sorted(receptacles) for receptacles in self.inside])
+        whole = f"{self._state_inside} {self._state_flags}"
+        return f"{self.at} {self.held} {sorted(self.opened)} {whole} {sorted(self._taken_from)}"
 
     def won(self) -> bool:
         goal, game = self.game.goal, self.game
@@ -129,16 +144,9 @@ class Play:
         if self._commands is not None:
             return self._commands
         game, held = self.game, self.held
-        possible: dict[str, tuple[str, int, int]] = {
-            "look": ("look", -1, -1),
-            "inventory": ("inventory", -1, -1),
-        }
-        if not self.older:
-            possible["help"] = ("help", -1, -1)
-        for r, name in enumerate(game.receptacles):
-            if game.receptacle_locations[r] != self.at:
-                possible[f"go to {name}"] = ("go", -1, r)
-                continue
+        possible = dict(self._approaches())
+        for r in self.here():
+            name = game.receptacles[r]
             possible[f"examine {name}"] = ("examine", -1, r)
             if r in game.openable:
                 verb = "close" if r in self.opened else "open"
@@ -163,6 +171,17 @@ class Play:
                         possible[f"slice {game.objects[o]} with {game.objects[held]}"] = ("slice", o, held)
         self._commands = possible
         return possible
+
+    def _approaches(self) -> dict[str, tuple[str, int, int]]:
+        """The possible commands that depend on the location alone; cached with the game."""
+        game, key = self.game, (self.older, self.at)
+        if key not in game.approaches:
+            always = ("look", "inventory") if self.older else ("look", "inventory", "help")
+            found = {verb: (verb, -1, -1) for verb in always}
+            places = zip(game.receptacles, game.receptacle_locations, strict=True)
+            far = ((r, name) for r, (name, location) in enumerate(places) if location != self.at)
+            game.approaches[key] = found | {f"go to {name}": ("go", -1, r) for r, name in far}
+        return game.approaches[key]
 
     def put_command(self, item: int, receptacle: int) -> str:
         """The command that puts ``item`` into or onto ``receptacle``."""
@@ -209,25 +228,33 @@ class Play:
             return self._inside_text(receptacle) if item < 0 else self._object_text(item)
         if verb == "use":
             self._flags["isToggled"].add(item)
+            self._state_flags = None
             return f"You turn on the {game.objects[item]}."
         if verb == "take":
             self.held = item
             self.inside[item].discard(receptacle)
+            self._contents[receptacle].remove(item)
+            self._state_inside = None
             self._taken_from.add((item, receptacle))
             self._object_locations[item].discard(self.at)
             return f"You pick up the {game.objects[item]} from the {game.receptacles[receptacle]}."
         if verb == "move":
             self.held = -1
+            if receptacle not in self.inside[item]:  # it is still there where it was in two
+                insort(self._contents[receptacle], item)
             self.inside[item].add(receptacle)
+            self._state_inside = None
             self._taken_from.discard((item, receptacle))
             self._object_locations[item].add(self.at)
             verb, to = ("put", "in/on") if self.older else ("move", "to")
             return f"You {verb} the {game.objects[item]} {to} the {game.receptacles[receptacle]}."
         if verb == "slice":
             self._flags["isSliced"].add(item)
+            self._state_flags = None
             return f"You sliced the {game.objects[item]} with the {game.objects[receptacle]}."
         _, _, gained, lost = APPLIANCES[verb]
         self._flags[gained].add(item)
+        self._state_flags = None
         if lost:
             self._flags[lost].discard(item)
         return f"You {verb} the {game.objects[item]} using the {game.receptacles[receptacle]}."

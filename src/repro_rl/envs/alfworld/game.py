@@ -71,6 +71,10 @@ class Game:
     fits: frozenset[tuple[str, str]]  # (receptacle type, object type)
     # state -> (commands still needed, next command); a cache that AlfworldEnv fills
     plans: dict[str, tuple[int | None, str | None]] = field(default_factory=dict, compare=False, repr=False)
+    # (version 0.3, location) -> commands that are possible there in every state; a cache that Play fills
+    approaches: dict[tuple[bool, int], dict[str, tuple[str, int, int]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 def demangle(raw: str) -> str:

@@ -26,6 +26,7 @@ commands are accepted too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from repro_rl.envs.alfworld.engine import APPLIANCES, Play
@@ -53,6 +54,19 @@ def vocabulary() -> Iterator[str]:
         yield from (name, f"at:{name}", f"known:{name}", f"lamp:{name}")
 
 
+@dataclass(slots=True, frozen=True)
+class _Known:
+    """What the commands and the observation of one state need."""
+
+    delivered: dict[
+        int, set[int]
+    ]  # target receptacle -> goal objects seen in it; if nothing is to be changed
+    wanted: list[int]  # receptacles with a goal object that is still to be delivered, in order
+    lamps: list[int]  # receptacles with the lamp, in order
+    take: list[int]  # goal objects that can be taken from the current receptacle
+    grab: list[int]  # the other objects that can
+
+
 class Words:
     """Translates observations and commands of one episode; stores what the game has printed."""
 
@@ -75,6 +89,7 @@ class Words:
         self._focus = -1  # the current receptacle: the last one of a command, -1 none
         self._contents: dict[int, set[int]] = {}  # receptacle -> objects last seen in it
         self._failed = False
+        self._known: _Known | None = None  # of the present state; computed once
 
     # Memory
 
@@ -83,6 +98,7 @@ class Words:
 
         Call once after every step.
         """
+        self._known = None
         self._failed = parsed is None
         if parsed is not None and parsed[0] != "slice" and parsed[2] >= 0:
             self._focus = parsed[2]
@@ -90,8 +106,23 @@ class Words:
         if parsed is not None and r >= 0 and self._play.is_open(r):
             self._contents[r] = set(self._play.contents(r))
 
+    def _knowledge(self) -> _Known:
+        if self._known is None:
+            play, goal_objects = self._play, self._goal_objects
+            delivered = self._delivered()
+            seen = [(r, self._contents[r]) for r in self._order if r in self._contents]
+            here = [] if self._focus < 0 or not play.is_open(self._focus) else play.contents(self._focus)
+            takeable = [o for o in here if play.has("pickupable", o)]
+            self._known = _Known(
+                delivered=delivered,
+                wanted=[r for r, o in seen if r not in delivered and (o & goal_objects) - {play.held}],
+                lamps=[r for r, o in seen if o & self._lamps],
+                take=[o for o in takeable if o in goal_objects],
+                grab=[o for o in takeable if o not in goal_objects],
+            )
+        return self._known
+
     def _delivered(self) -> dict[int, set[int]]:
-        """Target receptacle -> goal objects seen in it; only for tasks that change no object."""
         if self._play.game.goal.kind not in ("place", "two"):
             return {}
         return {
@@ -100,32 +131,21 @@ class Words:
             if self._types[r] == self._target and (objects := items & self._goal_objects)
         }
 
-    def _with_goal_objects(self) -> list[int]:
-        """Receptacles with a goal object that is still to be delivered, in order."""
-        delivered = self._delivered()
-        return [
-            r
-            for r in self._order
-            if r not in delivered and (self._contents.get(r, set()) & self._goal_objects) - {self._play.held}
-        ]
-
-    def _with_lamps(self) -> list[int]:
-        return [r for r in self._order if self._contents.get(r, set()) & self._lamps]
-
     def _resolve(self, destination: str) -> int:
         """The receptacle that ``destination`` (a type, "wanted" or "lamp") means; -1 when there is none."""
         if destination in ("wanted", "lamp"):
-            candidates = self._with_goal_objects() if destination == "wanted" else self._with_lamps()
+            known = self._knowledge()
+            candidates = known.wanted if destination == "wanted" else known.lamps
             return next((r for r in candidates if r != self._focus), -1)
         same = self._by_type.get(destination, [])
         if destination == self._target and self._play.held in self._goal_objects:
-            delivered = self._delivered()
+            delivered = self._knowledge().delivered
             for r in same:
                 if r in delivered:
                     return -1 if r == self._focus else r
-        fresh = [r for r in same if r not in self._contents and r != self._focus]
-        if fresh:
-            return fresh[0]
+        for r in same:
+            if r not in self._contents and r != self._focus:
+                return r
         if self._focus in same:  # the next one, cyclically
             start = same.index(self._focus) + 1
             same = same[start:] + same[: start - 1]
@@ -139,7 +159,7 @@ class Words:
         if action in self._types or action in ("wanted", "lamp"):
             return self._approach(self._resolve(action))
         if action in ("take", "grab"):
-            choice = self._takeable(action == "take")
+            choice = self._knowledge().take if action == "take" else self._knowledge().grab
             return f"take {game.objects[choice[0]]} from {game.receptacles[r]}" if choice else ""
         if action == "use":
             lamps = self._lamps & set(play.contents(r))
@@ -161,14 +181,6 @@ class Words:
         game = self._play.game
         verb = "examine" if game.receptacle_locations[r] == self._play.at else "go to"
         return f"{verb} {game.receptacles[r]}"
-
-    def _takeable(self, goal_objects: bool) -> list[int]:
-        """Objects that can be taken from the current receptacle: goal objects, or the others."""
-        play, r = self._play, self._focus
-        if r < 0 or not play.is_open(r):
-            return []
-        pickupable = [o for o in play.contents(r) if play.has("pickupable", o)]
-        return [o for o in pickupable if (o in self._goal_objects) == goal_objects]
 
     def admissible(self) -> list[str]:
         """Short names of the commands that are possible here."""
@@ -207,7 +219,7 @@ class Words:
 
     def observe(self) -> tuple[str, str]:
         """(observation, brief): the brief leaves out task and memory."""
-        goal, play = self._play.game.goal, self._play
+        goal, play, known = self._play.game.goal, self._play, self._knowledge()
         task = [f"do:{goal.kind}", f"want:{goal.object_type.lower()}", "to", goal.receptacle_type.lower()]
         now = ["failed"] if self._failed else []
         now.append(f"hold:{self._held()}")
@@ -217,16 +229,16 @@ class Words:
             now.append("closed")
         if r >= 0 and self._types[r] == self._target:
             now.append("here:target")
-        if self._takeable(True) and r not in self._delivered():
+        if known.take and r not in known.delivered:
             now.append("here:wanted")
-        if self._takeable(False):
+        if known.grab:
             now.append("here:other")
         if self._lamps & self._contents.get(r, set()):
             now.append("here:lamp")
-        if goal.kind == "two" and self._delivered():
+        if goal.kind == "two" and known.delivered:
             now.append("done1")
-        memory = [f"known:{self._types[r]}" for r in self._with_goal_objects()[:1]]
-        memory += [f"lamp:{self._types[r]}" for r in self._with_lamps()[:1]]
+        memory = [f"known:{self._types[r]}" for r in known.wanted[:1]]
+        memory += [f"lamp:{self._types[r]}" for r in known.lamps[:1]]
         fresh = {kind for r, kind in enumerate(self._types) if r not in self._contents}
         memory += ["new", *sorted(fresh)] if fresh else []
         return " ".join(task + now + memory), " ".join(now)
