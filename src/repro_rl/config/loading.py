@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from repro_rl.config.methods import LOSSES, METHODS
+from repro_rl.config.methods import METHOD_LOSSES, METHODS
 from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
@@ -41,8 +41,8 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
         train = data.get("train", {})
-        if name in LOSSES and isinstance(train, dict):
-            data["train"] = {**train, "loss": _joined_loss(LOSSES[name], train.get("loss", {}))}
+        if name in METHOD_LOSSES and isinstance(train, dict):
+            data["train"] = {**train, "loss": _joined_loss(METHOD_LOSSES[name], train.get("loss", {}))}
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from repro_rl.files import read_yaml
 from repro_rl.registry import Registry
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
-LOSSES: dict[str, dict[str, Any]] = {}  # method -> its ``train.loss``
+METHOD_LOSSES: dict[str, dict[str, Any]] = {}  # method -> its ``train.loss``
 
 
 def register_method(
@@ -25,7 +25,7 @@ def register_method(
     """
     METHODS.register(name, settings)
     if loss is not None:
-        LOSSES[name] = loss
+        METHOD_LOSSES[name] = loss
     return settings
 
 

@@ -69,7 +69,7 @@ from repro_rl.types import Sample, TokenKind, Trajectory
 OnRow = Callable[[dict[str, Any]], None]
 
 COEFS = {TokenKind.ACT: 1.0, TokenKind.REFLECT: 1.0}  # of the mean loss of each kind of tokens
-LOSSES = {TokenKind.ACT: "forward_loss", TokenKind.REFLECT: "reflect_loss"}
+LOSS_METRICS = {TokenKind.ACT: "forward_loss", TokenKind.REFLECT: "reflect_loss"}
 MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmup stops
 
 # Settings that do not change what is computed here: those of other commands, and of how they are run.
@@ -410,7 +410,7 @@ def zero_counts(loss: str, samples: Sequence[Sample]) -> dict[str, float]:
 
 def count_losses(sums: defaultdict[str, float], batch: Batch, terms: torch.Tensor) -> None:
     """Add the summed ``terms`` [T] of each kind of tokens in a batch to ``sums``."""
-    for kind, name in LOSSES.items():
+    for kind, name in LOSS_METRICS.items():
         chosen = terms[batch.targets.of_kind(kind)]
         if len(chosen):
             sums[name] += float(chosen.sum())
