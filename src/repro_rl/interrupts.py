@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Protocol
 
 # SIGHUP: the terminal was closed. Windows has none.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -206,7 +206,18 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
-def end_children(processes: Sequence[subprocess.Popen[Any]], grace: float = GRACE) -> None:
+class ChildProcess(Protocol):
+    """What ``subprocess.Popen`` and a fork have in common."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+def end_children(processes: Sequence[ChildProcess], grace: float = GRACE) -> None:
     """Terminate, wait up to ``grace`` seconds, then kill; a second Ctrl-C kills at once."""
     deadline = time.monotonic() + grace
     try:

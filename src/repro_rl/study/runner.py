@@ -24,7 +24,8 @@ from typing_extensions import TypedDict
 from repro_rl.errors import DataError
 from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
 from repro_rl.files.records import Count, Finite, Text
-from repro_rl.interrupts import child_environment, child_pipe, deferred, end_children
+from repro_rl.interrupts import ChildProcess, child_environment, child_pipe, deferred, end_children
+from repro_rl.study.fork_server import fork_server
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -32,6 +33,7 @@ TAIL = 25  # lines of a log that a failure shows
 POLL = 0.2  # seconds
 
 Done = dict[str, Any]  # a job's record
+Start = Callable[[Sequence[str], IO[bytes]], ChildProcess]  # a command, and the log that it appends to
 # ("started" | "finished" | "failed" | "skipped" | "kept", job, text)
 OnEvent = Callable[[str, Job, str], None]
 
@@ -44,7 +46,7 @@ class Running:
     begin: float
     log: IO[bytes]
     number: int = 0  # index of the command that runs
-    process: subprocess.Popen[bytes] | None = None
+    process: ChildProcess | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,6 +55,15 @@ class Handed:
 
     lock: int | None  # of the study's folder; None where there are no locks
     pipe: int | None  # whose end tells them that this process has ended; None on Windows
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [number for number in (self.lock, self.pipe) if number is not None]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the processes: on one thread, because runs beside each other contend for cores."""
+        return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **child_environment(self.pipe)}
 
 
 @dataclass(slots=True)
@@ -123,12 +134,13 @@ def run_jobs(
     on_event: OnEvent | None = None,
     on_tick: Callable[[Sequence[Running]], None] | None = None,
     lock: int | None = None,
+    forks: bool = False,
 ) -> Outcome:
     """Run every job that is not finished yet, in the order given, at most ``parallel`` at once.
 
     A job starts when all of ``after`` have finished (a name that is no job of this call counts as finished);
-    if one of them failed it is skipped. On an interruption the processes are ended, and the call can be
-    repeated.
+    if one of them failed it is skipped. ``forks``: fork the processes from one that has imported what they
+    need (see ``fork_server``). On an interruption the processes are ended, and the call can be repeated.
     """
     outcome, notify = Outcome(), on_event or (lambda kind, job, text: None)
     names = {job.name for job in jobs}
@@ -142,10 +154,19 @@ def run_jobs(
     running: list[Running] = []
     with ExitStack() as stack:
         handed = Handed(lock, stack.enter_context(child_pipe()))
+        server = (
+            stack.enter_context(fork_server(handed.environment, handed.descriptors))
+            if forks and waiting
+            else None
+        )
+
+        def start(command: Sequence[str], log: IO[bytes]) -> ChildProcess:
+            return launch(command, log, handed) if server is None else server.start(command, log.name)
+
         stack.callback(_end, running)
         while waiting or running:
             for entry in list(running):
-                _advance(entry, out, outcome, notify, handed)
+                _advance(entry, out, outcome, notify, start)
                 if entry.process is None:
                     running.remove(entry)
             _skip(waiting, outcome, notify)
@@ -154,7 +175,7 @@ def run_jobs(
                 if len(running) < parallel and all(n in finished or n not in names for n in job.after):
                     waiting.remove(job)
                     running.append(entry := _open(job, out))
-                    _spawn(entry, handed)
+                    _spawn(entry, start)
                     notify("started", job, "")
             if on_tick is not None:
                 on_tick(running)
@@ -190,7 +211,7 @@ def _open(job: Job, out: Path) -> Running:
 
 
 def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess.Popen[bytes]:
-    """The command in a process of its own, on one thread: runs beside each other contend for cores.
+    """The command in a fresh interpreter.
 
     It has a process group of its own, so that a Ctrl-C of the terminal reaches it through this process alone.
     """
@@ -199,23 +220,23 @@ def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", **child_environment(handed.pipe)},
-        pass_fds=[number for number in (handed.lock, handed.pipe) if number is not None],
+        env=handed.environment,
+        pass_fds=handed.descriptors,
         process_group=0 if os.name == "posix" else None,
     )
 
 
-def _spawn(entry: Running, handed: Handed) -> None:
+def _spawn(entry: Running, start: Start) -> None:
     """Start the command that ``entry.number`` points to."""
     command = entry.job.commands[entry.number]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     entry.log.flush()
     with deferred():  # a signal in between would leave a process that nobody knows
-        entry.process = launch(command, entry.log, handed)
+        entry.process = start(command, entry.log)
 
 
-def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, handed: Handed) -> None:
+def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, start: Start) -> None:
     """Poll the process. When it has ended, start the next command, or write the record.
 
     After the last command ``process`` is None.
@@ -227,7 +248,7 @@ def _advance(entry: Running, out: Path, outcome: Outcome, notify: OnEvent, hande
     job = entry.job
     if code == 0 and entry.number + 1 < len(job.commands):
         entry.number += 1
-        _spawn(entry, handed)
+        _spawn(entry, start)
         return
     entry.process = None
     entry.log.close()
