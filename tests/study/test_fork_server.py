@@ -17,6 +17,8 @@ from repro_rl.interrupts import child_pipe
 from repro_rl.study import runner
 from repro_rl.study.fork_server import ForkServer, can_fork, fork_server
 from repro_rl.study.jobs import Job
+from support.rank_runs import RUN
+from support.small import WarmStart
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
 LONG = ("demos", "-c", "sokoban-tiny", "demos.expert=100000")  # ends when it is told to
@@ -70,6 +72,30 @@ def test_a_fork_ends_when_it_is_told_to(server: ForkServer, tmp_path: Path) -> N
     assert "Ended by a signal" in (tmp_path / "a.log").read_text()
 
 
+@pytest.mark.slow
+def test_a_fork_trains_to_the_same_weights(server: ForkServer, warm: WarmStart, tmp_path: Path) -> None:
+    """Bit for bit, also for a second fork of the same server."""
+    train = [
+        "train",
+        "-c",
+        "sokoban-tiny",
+        *warm.settings,
+        *RUN,
+        f"train.init={warm.run}",
+        "train.iterations=1",
+    ]
+    forks = [
+        server.start((*train, "-o", str(tmp_path / name)), str(tmp_path / f"{name}.log")) for name in "ab"
+    ]
+    with open(tmp_path / "fresh.log", "wb") as log:
+        fresh = runner.launch((*train, "-o", str(tmp_path / "fresh")), log, runner.Handed(None, None))
+        assert fresh.wait() == 0, (tmp_path / "fresh.log").read_text()
+    assert [fork.wait() for fork in forks] == [0, 0], (tmp_path / "a.log").read_text()
+    weights = Path("checkpoints", "00001", "model.safetensors")
+    for name in "ab":
+        assert (tmp_path / name / weights).read_bytes() == (tmp_path / "fresh" / weights).read_bytes()
+
+
 def test_a_study_runs_in_forks(tmp_path: Path) -> None:
     jobs = [
         Job("bad", "final", "arm", 0, tmp_path / "bad", (("--help",), ("play", "nowhere"), ("--help",))),
@@ -94,6 +120,8 @@ import sys, time
 from pathlib import Path
 from repro_rl.study import runner
 from repro_rl.study.jobs import Job
+from support.rank_runs import RUN
+from support.small import WarmStart
 out, command = Path(sys.argv[1]), tuple(sys.argv[2:])
 show = lambda running: print(*[entry.process.pid for entry in running], flush=True)
 runner.run_jobs([Job("a", "final", "arm", 0, out / "a", (command,))], out, forks=True, on_tick=show)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import Pipe
@@ -27,7 +27,7 @@ MODULES = (
     *("transformers.models.qwen3.modeling_qwen3", "repro_rl.train", "repro_rl.study.evaluate"),
     "repro_rl.cli.commands",
 )
-PROGRAM = "from repro_rl.study.fork_server import serve; serve({})"
+PROGRAM = "from repro_rl.cli import main; from repro_rl.study.fork_server import serve; serve({}, main)"
 
 
 class Message(NamedTuple):
@@ -150,14 +150,18 @@ def fork_server(environment: Mapping[str, str], descriptors: Sequence[int]) -> I
         yield server
 
 
-def serve(descriptor: int) -> None:
-    """The server's side, until the other side has ended; in each fork, the command that was asked for."""
+def serve(descriptor: int, main: Callable[[], object]) -> None:
+    """The server's side, until the other side has ended; in each fork, the command that was asked for.
+
+    ``main``: the command line, which takes its words from ``sys.argv``.
+    """
     _import()
     request: tuple[list[str], str] | None = None
     with suppress(EOFError, OSError), Connection(descriptor) as connection:
         request = _fork_for_each(connection)
     if request is not None:
-        _run(*request)
+        _redirect(*request)
+        main()
 
 
 def _fork_for_each(connection: Connection) -> tuple[list[str], str]:
@@ -191,13 +195,10 @@ def _import() -> None:
     gc.freeze()
 
 
-def _run(command: Sequence[str], log: str) -> None:
-    """Be a fresh process that runs the command."""
+def _redirect(command: Sequence[str], log: str) -> None:
+    """Give this process the words and the output of a fresh one."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
     sys.argv = ["repro-rl", *command]
-    from repro_rl.cli import main
-
-    main()
