@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,17 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     assert (
         "# run-gigpo-seed1 (finished)\nOMP_NUM_THREADS=1 repro-rl train -c small.yaml --method gigpo" in text
     )
+
+    # Seeds of two machines in one folder: what one has is copied into the other, and nothing runs again.
+    for name, other in (("here", "1"), ("there", "0")):
+        shutil.copytree("moved", name, ignore=shutil.ignore_patterns(f"*seed{other}*", "comparison*"))
+    for name in ("jobs", "runs", "warm"):
+        shutil.copytree(f"there/{name}", f"here/{name}", dirs_exist_ok=True)
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "here")
+    assert code == 0, text
+    assert "started" not in text
+    merged = json.loads(Path("here/comparison.json").read_text())["evaluations"][0]
+    assert merged == json.loads(Path("moved/comparison.json").read_text())["evaluations"][0]
 
 
 @pytest.mark.parametrize(
