@@ -120,8 +120,6 @@ import sys, time
 from pathlib import Path
 from repro_rl.study import runner
 from repro_rl.study.jobs import Job
-from support.rank_runs import RUN
-from support.small import WarmStart
 out, command = Path(sys.argv[1]), tuple(sys.argv[2:])
 show = lambda running: print(*[entry.process.pid for entry in running], flush=True)
 runner.run_jobs([Job("a", "final", "arm", 0, out / "a", (command,))], out, forks=True, on_tick=show)

@@ -50,10 +50,13 @@ class ForkedProcess:
 
     def __init__(self, server: ForkServer, pid: int):
         self.pid, self._server = pid, server
+        self.status: int | None = None  # when it has ended: its exit status, or minus the number of a signal
 
     def poll(self) -> int | None:
         """The exit status, or minus the number of a signal; None while it runs."""
-        return self._server.status(self.pid)
+        if self.status is None:
+            self._server.read_messages()
+        return self.status
 
     def wait(self, timeout: float | None = None) -> int:
         """As ``poll``, when it has ended. Raises subprocess.TimeoutExpired after ``timeout`` seconds."""
@@ -83,7 +86,7 @@ class ForkServer:
 
     def __init__(self, connection: Connection):
         self._connection = connection
-        self._statuses: dict[int, int] = {}  # of the processes that have ended, by process id
+        self._running: dict[int, ForkedProcess] = {}  # by process id, which may be used again
 
     def wait_until_ready(self) -> None:
         """Wait for the end of the imports."""
@@ -95,13 +98,14 @@ class ForkServer:
             self._connection.send((list(command), log))
         except OSError as error:
             raise _lost() from error
-        return ForkedProcess(self, self._receive("started").pid)
+        process = ForkedProcess(self, self._receive("started").pid)
+        self._running[process.pid] = process
+        return process
 
-    def status(self, pid: int) -> int | None:
-        """The exit status of a process; None while it runs."""
-        while pid not in self._statuses and self._connection.poll():
+    def read_messages(self) -> None:
+        """Learn which processes have ended."""
+        while self._connection.poll():
             self._receive("ended")
-        return self._statuses.get(pid)
 
     def _receive(self, kind: str) -> Message:
         """The next message of a kind; those before it that tell of an end are kept."""
@@ -111,7 +115,7 @@ class ForkServer:
             except (EOFError, OSError) as error:
                 raise _lost() from error
             if message.kind == "ended":
-                self._statuses[message.pid] = message.status
+                self._running.pop(message.pid).status = message.status
             if message.kind == kind:
                 return message
 
