@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,8 @@ from repro_rl.run.models import load_policy
 from repro_rl.run.setup import set_up
 from repro_rl.run.validation import panel_requests
 from repro_rl.train import RLRun, run_training, run_warmup
+from repro_rl.train.update import Updater
+from repro_rl.types import Sample, TokenKind
 
 TRAIN_SCRIPT = """
 import json, sys
@@ -325,7 +328,7 @@ def test_every_method_runs_and_logs_its_terms_apart(warm, tmp_path, name):
 
 
 @pytest.mark.parametrize("where", ["action", "split"])
-def test_credit_apart_for_progress_and_action(warm, tmp_path, where):
+def test_credit_apart_for_progress_and_action(warm, tmp_path, where, monkeypatch):
     settings = [
         *warm.settings,
         f"method.advantage_on={where}",
@@ -336,11 +339,24 @@ def test_credit_apart_for_progress_and_action(warm, tmp_path, where):
         "train.iterations=1",
         "train.eval_every=0",
     ]
+    trained: list[Sample] = []
+    update = Updater.update
+
+    def seen(updater: Updater, samples: list[Sample], **more: Any) -> dict[str, float]:
+        trained.extend(samples)
+        return update(updater, samples, **more)
+
+    monkeypatch.setattr(Updater, "update", seen)
     run = run_training(load_config(None, settings), tmp_path)
     assert run.iteration == 1
     (row,) = metric_rows(tmp_path)
     assert row["update/grad_norm"] > 0
     assert row["reward/alignment"] < 0  # recorded, wherever it is credited
+    acting = [s.advantage[s.kind == TokenKind.ACT] for s in trained if TokenKind.ACT in s.kind]
+    apart = [values for values in acting if len(set(values.tolist())) > 1]  # progress and action
+    assert apart
+    # Alone, the action's tokens have an advantage; split, the report of progress has its own.
+    assert all(0.0 in values for values in apart) == (where == "action")
 
 
 # What stops a run ---------------------------------------------------------------------------------

@@ -86,6 +86,9 @@ def test_a_credit_rule_is_compared_with_gigpo():
     by_time = [line for line in out.splitlines() if line.startswith("by_time")]
     # Against the mean of two, the values of a step number are opposite, as far as both episodes reach.
     first, second = ([float(x) for x in re.findall(r"[+-]\d+\.\d+", line)] for line in by_time)
+    assert first
+    assert second
+    assert any(first)
     assert all(abs(a + b) < 0.011 for a, b in zip(first, second, strict=False))
 
 

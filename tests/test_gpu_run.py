@@ -160,7 +160,7 @@ def test_unused_time_goes_to_later_stages(modules, tmp_path):
 
     listed = [Stage("first", works, 0.5), Stage("second", works, 0.5)]
     content = run_stages(toy_job(), listed, tmp_path, minutes=2.0).content["stages"]
-    assert content["first"]["budget_seconds"] == pytest.approx(60, abs=1)
+    assert 50 < content["first"]["budget_seconds"] <= 60
     assert content["second"]["budget_seconds"] > 100
 
 

@@ -176,15 +176,26 @@ def test_an_ignored_signal_stays_ignored_and_threads_do_nothing() -> None:
     assert inside == [signal.getsignal(signal.SIGTERM)]
 
 
-CHILD = "from repro_rl.interrupts import end_with_parent; end_with_parent(); import time; time.sleep(60)"
+CHILD = """
+import time
+from repro_rl.interrupts import end_with_parent
+end_with_parent()
+print("watches", flush=True)
+time.sleep(60)
+"""
 
 
 def test_a_child_ends_when_the_pipe_of_its_parent_is_closed() -> None:
     with child_pipe() as pipe:
         assert pipe is not None
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD], pass_fds=[pipe], env={**os.environ, **child_environment(pipe)}
+            [sys.executable, "-c", CHILD],
+            pass_fds=[pipe],
+            env={**os.environ, **child_environment(pipe)},
+            stdout=subprocess.PIPE,
         )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"watches\n"
         time.sleep(0.2)
         assert child.poll() is None
     assert child.wait(60) == -signal.SIGTERM

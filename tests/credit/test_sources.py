@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from repro_rl.credit import SOURCES, progress_series, register_progress
+from repro_rl.credit import (
+    SOURCES,
+    advantages,
+    kept_groups,
+    overlong_penalty,
+    progress_series,
+    register_progress,
+)
 from repro_rl.errors import ConfigError
 from repro_rl.types import Trajectory
 from support.credit_cases import episode, step
@@ -41,6 +48,21 @@ def test_other_series() -> None:
     assert progress_series(episode([], won=True), "linear") == [0.0]
     with pytest.raises(ConfigError, match="did you mean 'oracle'"):
         progress_series(episode(steps), "oracel")
+
+
+def test_progress_advantage_by_hand() -> None:
+    """Log-ratios of the tokens of a step: 1 and -.5, then 0."""
+    given = {"log_prob": [[-1.0, -3.0], [-0.5]], "ref_log_prob": [[-2.0, -2.5], [-0.5]]}
+    for how, first in {"mean": 0.25, "sum": 0.5, "last": -0.5, "min": -0.5, "max": 1.0}.items():
+        got = advantages("progress_advantage", {"tokens": how}, **given)
+        assert got["step_advantages"] == pytest.approx([first, 0.0]), how
+
+
+def test_dapo_s_penalty_and_its_groups_by_hand() -> None:
+    lengths = (4, 6, 8, 9)
+    assert [overlong_penalty(n, 8, 4, 1.0) for n in lengths] == pytest.approx([0.0, -0.5, -1.0, -1.0])
+    assert [overlong_penalty(n, 8, 0, 0.5) for n in (8, 9)] == pytest.approx([0.0, -0.5])
+    assert kept_groups("aabbc", [0.0, 1.0, 2.0, 2.0, 5.0]) == {"a": True, "b": False, "c": True}
 
 
 def test_a_source_that_miscounts_the_steps_is_named() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from repro_rl.dist.failures import RankMonitor
 from repro_rl.errors import RankLostError
-from support.rank_runs import RUN, ends, start_by_hand
+from support.rank_runs import RUN, in_two
 
 
 def test_a_process_that_is_gone_is_found():
@@ -43,7 +43,7 @@ class Late:
 atexit.register(print, "registered")
 late = Late()
 with rank_process({world}):
-    threading.Thread(target=lambda: (time.sleep(0.2), print("joined"))).start()
+    threading.Thread(target=lambda: (time.sleep({delay}), print("joined"))).start()
     {work}
 print("after")
 """
@@ -61,7 +61,8 @@ print("after")
 )
 def test_a_rank_ends_without_a_teardown(world, work, code, out, err):
     """Gloo's threads may abort a process that tears itself down (exit code -6), also after success."""
-    program = ENDS.format(world=world, work=work)
+    delay = 60 if code else 0.2  # after a failure, a thread is not waited for
+    program = ENDS.format(world=world, work=work, delay=delay)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split("\n")[:-1]) == (code, out), done.stderr
     assert done.stderr.endswith(err)
@@ -74,7 +75,7 @@ def test_a_process_that_raises_ends_the_other_with_its_message(warm, tmp_path):
     config = [*warm.settings, *RUN, f"train.init={warm.run}"]
     stage = {"what": "train", "settings": config, "out": str(tmp_path / "run")}
     plan.write_text(json.dumps({"stages": [stage], "fail": [1, 1, "raise"]}))
-    (code, message), (other, reason) = ends(start_by_hand(plan))
+    (code, message), (other, reason) = in_two(plan)
     assert (code, other) == (2, 1), (message, reason)
     assert "RuntimeError: boom" in reason
     assert "process 0: RankLostError: Process 1 failed (RuntimeError: boom)." in message
@@ -84,8 +85,13 @@ def test_a_process_that_raises_ends_the_other_with_its_message(warm, tmp_path):
 @pytest.mark.slow
 def test_waiting_has_an_end(tmp_path):
     plan = tmp_path / "plan.json"
-    stage = {"what": "wait", "settings": ["policy.device=cpu"], "out": str(tmp_path / "note")}
+    stage = {
+        "what": "wait",
+        "settings": ["policy.device=cpu", "train.peer_timeout=1234"],
+        "out": str(tmp_path / "note"),
+    }
     plan.write_text(json.dumps({"stages": [stage]}))
-    (code, message), (other, _) = ends(start_by_hand(plan))
+    (code, message), (other, _) = in_two(plan)
     assert (code, other) == (2, 0), message
-    assert "did not come to the same point within train.peer_timeout=1800 seconds" in message
+    assert "waits 0:20:34\n" in message
+    assert "did not come to the same point within train.peer_timeout=1234 seconds" in message

@@ -43,6 +43,29 @@ def test_the_others_on_one_token() -> None:
     assert one("dppo_kl", UP, -3.0, ratio_cap=1.5) == pytest.approx((4.5 * log_prob, 4.5))
 
 
+def test_sapo_s_gate_falls_on_both_sides_and_sooner_where_the_advantage_is_negative() -> None:
+    """f = 4/tau sigma(tau (r - 1)), its slope 4 sigma (1 - sigma), times r A."""
+
+    def sigma(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    for difference, r in ((UP, 2.0), (DOWN, 0.5)):
+        for advantage, tau in ((3.0, 1.0), (-3.0, 1.05)):
+            gate = sigma(tau * (r - 1))
+            expected = (-advantage * 4 / tau * gate, -advantage * 4 * gate * (1 - gate) * r)
+            assert one("sapo", difference, advantage) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["dppo_tv", "dppo_kl"])
+def test_dppo_keeps_what_has_moved_little_or_moves_back(name: str) -> None:
+    """From p = .368. Thresholds: .15 in probability, .05 in KL."""
+    near, far = math.log(1.3), math.log(1.5)
+    assert one(name, near, 3.0) == pytest.approx((-3.9 * (near - 1), -3.9))  # .110, KL .025
+    assert one(name, far, 3.0) == pytest.approx((0.0, 0.0))  # .184, KL .068
+    assert one(name, DOWN, -3.0) == pytest.approx((0.0, 0.0))  # -.184, KL .094
+    assert one(name, DOWN, 3.0) == pytest.approx((-1.5 * (DOWN - 1), -1.5))  # moves back
+
+
 def test_gspo_has_one_ratio_a_row() -> None:
     got = evaluate(
         "gspo", {"clip_low": 0.5, "clip_high": 0.5},

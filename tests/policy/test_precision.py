@@ -159,7 +159,7 @@ def test_an_adapter_trains_beside_frozen_bfloat16_weights(processor, tiny_folder
 
 def test_why_weights_to_train_are_float32():
     """1 is followed by 1.0078125 in bfloat16: AdamW's steps of lr = 1e-3 are lost (decision DTYPE)."""
-    for kind, moved in ((torch.float32, True), (torch.bfloat16, False)):
+    for kind, moved in ((choose_precision("auto", "cuda", True).weights, True), (torch.bfloat16, False)):
         weight = torch.nn.Parameter(torch.ones(4, dtype=kind))
         optimizer = torch.optim.AdamW([weight], lr=1e-3, weight_decay=0.0)
         for _ in range(20):

@@ -35,7 +35,7 @@ def test_intervals_hold_the_value_and_are_strict_json():
     rows = episodes(*some_records())
     for value in measures(rows, "retrospective", sampler(rows)).values():
         if value["low"] is not None:
-            assert value["low"] <= value["high"]
+            assert value["low"] <= value["value"] <= value["high"]
     assert measures([], "online", Resampler([])) == {}
     json.dumps(measure_set(EVALUATION, rows, resamples=20), allow_nan=False)
     json.dumps(measure_set(EVALUATION, [], resamples=20), allow_nan=False)

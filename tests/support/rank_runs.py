@@ -110,6 +110,12 @@ def start_by_hand(plan: Path) -> list[subprocess.Popen[str]]:
     ]
 
 
+def in_two(plan: Path) -> list[tuple[int, str]]:
+    """Exit code and stderr of two processes of ``start_by_hand``; again where another took their port."""
+    outcomes = ends(start_by_hand(plan))
+    return ends(start_by_hand(plan)) if "EADDRINUSE" in outcomes[0][1] else outcomes
+
+
 def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and stderr of each."""
     outcomes = []

@@ -38,13 +38,16 @@ def fail_at(rank: int, iteration: int, how: str) -> None:
 
 
 def wait_in_vain(ranks: Ranks, note: Path) -> None:
-    """The first process waits a second for one that never comes."""
+    """The first process waits a second, in place of its timeout, for one that never comes."""
     from datetime import timedelta
 
+    import torch
     import torch.distributed as dist
 
     ranks.gather("all are here")
     if ranks.first:
+        assert dist.group.WORLD is not None
+        print(f"waits {dist.group.WORLD._get_backend(torch.device('cpu')).options._timeout}", file=sys.stderr)
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
         try:
             ranks.gather("hello?")

@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from repro_rl.losses.ppo_clip import ppo_clip_loss
+from repro_rl.losses.tokens import LossTokens
 from repro_rl.train.batch import Collation, PaddedInputs, TreeInputs, merge, split_rows
-from repro_rl.types import Sample, TokenKind
+from repro_rl.types import TokenKind
 from support.toy import (
     CPU,
     SCALES,
@@ -95,12 +97,14 @@ def test_merge_leaves_the_samples_alone_and_keeps_what_differs_apart():
     st.sampled_from([0.1, 0.2, 0.5]),
 )
 def test_sums_of_both_signs_are_enough(advantages, shift, clip):
-    """The identity that merging rests on, number by number."""
+    """What merging rests on: the loss of two tokens, one with each sum, is that of every copy."""
     ratio = math.exp(shift)
     plain = sum(min(ratio * a, min(max(ratio, 1 - clip), 1 + clip) * a) for a in advantages)
     positive, negative = sum(a for a in advantages if a >= 0), sum(a for a in advantages if a < 0)
-    merged = min(ratio, 1 + clip) * positive + max(ratio, 1 - clip) * negative
-    assert merged == pytest.approx(plain, abs=1e-9)
+    zeros = torch.zeros(2, dtype=torch.float64)
+    tokens = LossTokens(zeros + shift, zeros, torch.tensor([positive, negative]).double(), zeros.long())
+    merged = ppo_clip_loss(tokens, clip_low=clip, clip_high=clip).sum()
+    assert -float(merged) == pytest.approx(plain, abs=1e-6)
 
 
 def test_micro_batches_do_not_change_the_gradient():
@@ -181,8 +185,3 @@ def test_trees_are_cut_by_their_nodes():
     assert [len(chunk) for chunk in padded] == [2, 2, 2]
     assert [len(chunk) for chunk in trees] == [6]  # 4 shared nodes and 6 ends
     assert [len(chunk) for chunk in Collation(0, CPU, as_tree=True).split(rows, 1)] == [1] * 6
-
-
-def test_samples_are_samples():
-    sample = sample_of([1, 2], 1, 1.0, -1.0)
-    assert isinstance(sample, Sample)

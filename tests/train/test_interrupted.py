@@ -125,10 +125,15 @@ def test_weights_in_the_middle_of_an_update_are_not_saved(
     def again() -> None:  # a second Ctrl-C, which does not wait
         raise KeyboardInterrupt
 
-    in_call(Updater, "update", 1, again, monkeypatch)
+    in_call(Updater, "update", 2, again, monkeypatch)  # the first iteration is finished, and not yet saved
     with pytest.raises(KeyboardInterrupt):
         run_training(settings(warm), tmp_path / "run")
+    assert len(rows(tmp_path / "run")) == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
+    in_call(sft.WarmupRun, "_imitate", 1, again, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_warmup(load_config(None, [*warm.settings, *WARMUP]), warm.demos, tmp_path / "warm")
+    assert not (tmp_path / "warm" / "checkpoints").exists()
 
 
 def test_a_second_training_of_a_folder_is_refused(warm: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun
+from repro_rl.train.dynamic import is_mixed
 from repro_rl.train.schedule import check_one_process
 
 SETTINGS = [
@@ -87,7 +88,12 @@ def test_a_scored_answer_without_more_in_its_prompt_is_what_was_sampled(warm, tm
 def test_dynamic_sampling_trains_on_groups_that_differ(warm, tmp_path) -> None:
     run, row = one_step(warm, tmp_path, "method=grpo", "train.dynamic_sampling=3")
     played = row["rollout/groups_played"]
-    assert 4 <= played <= 16
+    assert 4 < played <= 16
+    plain, _ = one_step(warm, tmp_path / "plain", "method=grpo")
+    first = [is_mixed(group) for group in plain.rollout(1)]
+    assert not all(first), "then there was nothing to replace"
+    assert row["rollout/groups_mixed"] > sum(first)
+    assert row["rollout/groups_mixed"] == 4 or not any(map(is_mixed, run.dropped))
     assert row["rollout/groups_mixed"] > 4 * (1 - row["rollout/equal_groups"]) - 1e-9
     assert len(run.dropped) == played - 4
     assert row["env_steps"] >= 12 * played / 4, "what was dropped was played too"

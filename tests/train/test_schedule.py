@@ -40,10 +40,11 @@ def test_groups_are_dealt_out_evenly_over_every_minibatch(groups, world, seed):
     owners = group_owners(groups, 1, seed, world)
     assert sorted(order) == list(range(groups))
     for count in (1, 2, 3):
-        part = [owners[g] for position, g in enumerate(order) if position * count // groups == 0]
-        shares = [part.count(rank) for rank in range(world)]
-        assert sum(shares) == len(part)
-        assert max(shares) - min(shares) <= 1
+        for number in range(count):
+            part = [owners[g] for position, g in enumerate(order) if position * count // groups == number]
+            shares = [part.count(rank) for rank in range(world)]
+            assert sum(shares) == len(part)
+            assert max(shares) - min(shares) <= 1
 
 
 def test_fewer_groups_than_processes_are_refused():

@@ -15,6 +15,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.checkpoint import optimizer_tensors
 from repro_rl.train.batch import merge
+from repro_rl.train.schedule import minibatch_order
 from repro_rl.train.update import TrainedModel, Updater, check_kl
 from repro_rl.types import TokenKind
 from support.toy import SCALES, Toy, gradient, on_policy, reference_loss, updater
@@ -93,12 +94,14 @@ def test_minibatches_keep_groups_together():
 
     up = updater(minibatches=2)
     up.correction = Spy()
-    samples = on_policy(up.trained.model)
+    sizes = (1, 2, 3, 6)  # samples of each group: no half of the samples is a union of groups
+    every = on_policy(up.trained.model)
+    samples = [s for g, size in enumerate(sizes) for s in [s for s in every if s.group == g][:size]]
     up.update(samples, groups=4, iteration=1, seed=0)
     assert len(seen) == 2
     tokens = [sum(float(batch.targets.weight.sum()) for batch in part) for part in seen]
-    assert sum(tokens) == sum(int(s.trained.sum()) for s in samples)
-    assert tokens == [36, 36]  # two groups of six samples of three tokens each
+    order = minibatch_order(4, 1, 0)
+    assert tokens == [sum(3 * sizes[g] for g in part) for part in (order[:2], order[2:])]
 
 
 def test_kl_pulls_to_the_reference():
@@ -142,3 +145,21 @@ def test_learning_rate_warms_up():
     up = updater(lr=0.1, lr_warmup=4)
     assert [up.learning_rate(i) for i in (1, 2, 4, 9)] == pytest.approx([0.025, 0.05, 0.1, 0.1])
     assert updater(lr=0.1, lr_warmup=0).learning_rate(1) == 0.1
+    row = up.update(on_policy(up.trained.model), groups=4, iteration=1, seed=0)
+    assert row["update/lr"] == pytest.approx(0.025)
+    assert [group["lr"] for group in up.optimizer.param_groups] == pytest.approx([0.025])
+
+
+def test_gradients_are_clipped_and_their_norm_before_is_logged(monkeypatch):
+    up = updater(minibatches=1, grad_clip=1e-3)
+    norms = []
+    step = up.optimizer.step
+
+    def seen():
+        norms.append(float(up.trained.model.table.grad.norm()))
+        return step()
+
+    monkeypatch.setattr(up.optimizer, "step", seen)
+    row = up.update(on_policy(up.trained.model), groups=4, iteration=1, seed=0)
+    assert norms == pytest.approx([1e-3], rel=1e-3)
+    assert row["update/grad_norm"] > 1e-2
