@@ -34,6 +34,17 @@ def test_commands_differ_only_where_the_arms_do(tmp_path):
         assert not any(word.startswith(("train.", "method.")) for word in command)
 
 
+def test_a_warm_start_takes_the_memory_that_the_study_allows(tmp_path):
+    """The warmup reads these settings of train as well; an arm's own are those of its training."""
+    memory = ["train.optimizer=adamw8bit", "train.micro_tokens=4096", "train.gradient_checkpointing=true"]
+    arm = {"name": "sparing", "method": "repro", "set": ["train.micro_tokens=1024"]}
+    study = load_study(None, methods=["repro", arm], seeds=[0], set=[*memory, "train.lr=0.1"])
+    jobs = {job.name: job for job in final_jobs(study, tmp_path, {})}
+    assert [name for name in jobs if name.startswith("warm")] == ["warm-seed0"]
+    for command in jobs["warm-seed0"].commands:
+        assert [word for word in command if word.startswith("train.")] == memory
+
+
 def test_an_arm_that_changes_the_warm_start_gets_its_own(tmp_path):
     linear = {"name": "linear-labels", "method": "repro", "set": {"demos.annotator": "linear"}}
     study = load_study(None, methods=["repro", linear], seeds=[0])

@@ -14,6 +14,7 @@ from repro_rl.losses.aggregation import token_weight
 from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
 from repro_rl.train.batch import Collation, merge, taught_tokens
 from repro_rl.train.loss import LossSettings, policy_loss
+from repro_rl.train.objective import policy_gain
 from repro_rl.types import Sample, TokenKind
 from support.toy import CPU, gradient, grouped_samples, logp_of, sample_of, updater
 
@@ -134,6 +135,19 @@ def test_self_distillation_counts_copies_and_leaves_out_rows_without_a_teacher(f
     np.testing.assert_allclose(
         gradient(model, terms.total), gradient(model, 0.5 * want / 4), rtol=1e-4, atol=1e-6
     )
+
+
+def test_ppo_s_bounds_and_an_improbable_token_of_the_sampler() -> None:
+    """Log-prob -200 of the sampler: the ratio is bounded as in ``losses``, never infinite times 0."""
+    rows = merge([sample_of([1, 2], 1, advantage, -200.0) for advantage in (1.0, 1.0)])
+    targets = Collation(0, CPU).collate(rows, {TokenKind.ACT: 1.0}).targets
+    gain, clipped = policy_gain(torch.tensor([-1.0]), targets, 0.2, LossSection())
+    assert gain.tolist() == pytest.approx([1.2 * 2])
+    assert clipped.tolist() == [True]
+    down = replace(targets, positive=torch.zeros(1), negative=torch.tensor([-2.0]))
+    gain, clipped = policy_gain(torch.tensor([-199.0]), down, 0.2, LossSection(dual_clip=2.0))
+    assert gain.tolist() == pytest.approx([-2.0 * 2])
+    assert clipped.tolist() == [True]
 
 
 def test_a_teacher_travels_between_processes() -> None:

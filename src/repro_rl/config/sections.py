@@ -345,6 +345,10 @@ class TrainSection(Section):
         return self
 
 
+# Settings of ``train`` that the warmup reads as well.
+READ_BY_WARMUP = ("optimizer", "micro_tokens", "gradient_checkpointing")
+
+
 class AlarmSection(Section):
     """Alarms of training: crossing a limit warns, ``patience`` iterations in a row stop (0: only warn)."""
 

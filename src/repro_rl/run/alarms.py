@@ -94,7 +94,7 @@ class Alarms:
         if skipped > 0:
             batches = counted(int(skipped), "mini-batch", "mini-batches")
             warnings.append(f"{batches} skipped for a non-finite loss or gradient")
-            if streak >= max(self.limits.patience, 1):
+            if self.limits.patience and streak >= self.limits.patience:
                 return warnings, f"{warnings[-1]}, {counted(streak, 'iteration')} in a row"
         for name, holds, advice in _states(metrics):
             streak = self._count(name, holds)

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
+from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import parse_text
 from repro_rl.credit.interplay import reads_setting
 from repro_rl.credit.sources import reads_reflections
@@ -26,12 +27,18 @@ from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("studies")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-# Settings that begin with these do not change the warm start.
+# Settings that begin with these do not change the warm start. An arm's own ``train.optimizer`` is that of its
+# RL alone; for the study's own see STUDY_WIDE.
 AFTER_WARMUP = (
     *("train.", "method.", "method=", "alarms."),
     *("eval.tasks", "eval.split", "eval.rollouts", "eval.temperature"),
 )
-REPORTING = ("train.trackers", "train.tracking", "train.callback")  # where runs report to: warm starts too
+# Settings of ``train`` that warm starts have too where the study sets them: where runs report to, and how
+# much memory they take.
+STUDY_WIDE = (
+    *("train.trackers", "train.tracking", "train.callback"),
+    *(f"train.{name}" for name in READ_BY_WARMUP),
+)
 # Credit rules without a step part that a discount or a weight of it could change.
 WHOLE_EPISODES = (
     *(

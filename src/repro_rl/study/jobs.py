@@ -11,7 +11,7 @@ from typing import Any
 from repro_rl.config import RunConfig
 from repro_rl.study.definition import (
     AFTER_WARMUP,
-    REPORTING,
+    STUDY_WIDE,
     Arm,
     Evaluation,
     Study,
@@ -42,7 +42,7 @@ def warm_job(study: Study, out: Path, item: Arm | None, seed: int) -> Job:
     own = item.own_warm_start() if item else []
     name = f"warm-{item.name}-seed{seed}" if item and own else f"warm-seed{seed}"
     folder = out / "warm" / (f"{item.name}-seed{seed}" if item and own else f"seed{seed}")
-    shared = [s for s in study.set if s.startswith(REPORTING) or not s.startswith(AFTER_WARMUP)]
+    shared = [s for s in study.set if s.startswith(STUDY_WIDE) or not s.startswith(AFTER_WARMUP)]
     settings = [*shared, *own]
     updates = resolved(study.recipe, *settings).warmup.updates
     settings.insert(0, f"seed={seed}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from repro_rl.losses import LOSSES, LossTokens, gated_distillation, signed_distillation
@@ -20,56 +22,46 @@ def policy_gain(
     it is taken once for the sum of the positive ones and once for that of the negative ones: exactly what
     all copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``policy`` leaves open.
     """
-    if policy.name == "ppo_clip":
-        return _ppo_gain(chosen, targets, clip, policy)
-    how = {field: policy.value(field) for field in PUBLISHED[policy.name]}
+    open_bound = clip if policy.name == "ppo_clip" else None
+    how = {
+        field: policy.value(field, open_bound if field in ("clip_low", "clip_high") else None)
+        for field in PUBLISHED[policy.name]
+    }
     loss = LOSSES[policy.name]
 
     def of(advantages: torch.Tensor) -> torch.Tensor:
         return loss(LossTokens(chosen, targets.logprob, advantages, targets.row), **how)
 
     gain = -(of(targets.positive) + of(targets.negative))
-    return gain, _clipped(chosen.detach(), targets, policy)
-
-
-def _ppo_gain(
-    chosen: torch.Tensor, targets: Targets, clip: float, policy: LossSection
-) -> tuple[torch.Tensor, torch.Tensor]:
-    low, high = policy.value("clip_low", clip), policy.value("clip_high", clip)
-    ratio = (chosen - targets.logprob).exp()
-    lowered = torch.clamp(ratio, min=1 - low, max=policy.dual_clip)
-    gain = torch.clamp(ratio, max=1 + high) * targets.positive + lowered * targets.negative
-    with torch.no_grad():
-        below = ratio < 1 - low
-        if policy.dual_clip is not None:
-            below = below | (ratio > policy.dual_clip)
-        clipped = ((ratio > 1 + high) & (targets.positive > 0)) | (below & (targets.negative < 0))
-    return gain, clipped
+    return gain, _clipped(chosen.detach(), targets, policy.name, how)
 
 
 @torch.no_grad()
-def _clipped(chosen: torch.Tensor, targets: Targets, policy: LossSection) -> torch.Tensor:
-    """[T] bool: bounded (cispo, gspo) or left out (dppo); sapo bounds nothing."""
+def _clipped(
+    chosen: torch.Tensor, targets: Targets, name: str, how: Mapping[str, float | None]
+) -> torch.Tensor:
+    """[T] bool: bounded (ppo_clip, cispo, gspo) or left out (dppo); sapo bounds nothing."""
     up, down = targets.positive > 0, targets.negative < 0
-    if policy.name == "sapo":
+    if name == "sapo":
         return torch.zeros_like(up)
-    if policy.name.startswith("dppo"):
-        kept = kept_by_tv if policy.name == "dppo_tv" else kept_by_kl
-        bounds = policy.value("clip_low"), policy.value("clip_high")
+    clip_low, clip_high = how["clip_low"] or 0.0, how["clip_high"] or 0.0
+    if name.startswith("dppo"):
+        kept = kept_by_tv if name == "dppo_tv" else kept_by_kl
 
         def left_out(sign: float) -> torch.Tensor:
             advantages = torch.full_like(chosen, sign)
-            return ~kept(LossTokens(chosen, targets.logprob, advantages, targets.row), *bounds)
+            tokens = LossTokens(chosen, targets.logprob, advantages, targets.row)
+            return ~kept(tokens, clip_low, clip_high)
 
         return (left_out(1.0) & up) | (left_out(-1.0) & down)
     difference = chosen - targets.logprob
-    ratio = (row_means(difference, targets.row) if policy.name == "gspo" else difference).exp()
-    high, low = 1 + policy.value("clip_high"), 1 - policy.value("clip_low")
-    if policy.name == "cispo":
-        bounded: torch.Tensor = ((ratio > high) | (ratio < low)) & (up | down)
-    else:
-        bounded = ((ratio > high) & up) | ((ratio < low) & down)
-    return bounded
+    ratio = (row_means(difference, targets.row) if name == "gspo" else difference).exp()
+    above, below = ratio > 1 + clip_high, ratio < 1 - clip_low
+    if name == "cispo":
+        return (above | below) & (up | down)
+    if (most := how.get("dual_clip")) is not None:
+        below = below | (ratio > most)
+    return (above & up) | (below & down)
 
 
 def distillation(chosen: torch.Tensor, targets: Targets, how: DistillSection) -> tuple[torch.Tensor, float]:

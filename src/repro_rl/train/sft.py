@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import RunConfig, TrainSection
+from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.demos.store import check_environment, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
 from repro_rl.errors import CallbackError, NonFiniteError, PreflightError, RankLostError, TrainingStopped
@@ -76,11 +77,7 @@ MAX_SKIPPED = 5  # updates in a row without a finite gradient, after which warmu
 FREE_ON_CONTINUE = (
     *("demos", "method", "alarms"),
     *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature", "eval.panel"),
-    *(
-        f"train.{name}"
-        for name in TrainSection.model_fields
-        if name not in ("optimizer", "micro_tokens", "gradient_checkpointing")
-    ),
+    *(f"train.{name}" for name in TrainSection.model_fields if name not in READ_BY_WARMUP),
 )
 
 
