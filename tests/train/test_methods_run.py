@@ -86,17 +86,18 @@ def test_a_scored_answer_without_more_in_its_prompt_is_what_was_sampled(warm, tm
 
 
 def test_dynamic_sampling_trains_on_groups_that_differ(warm, tmp_path) -> None:
-    run, row = one_step(warm, tmp_path, "method=grpo", "train.dynamic_sampling=3")
+    settings = ("method=grpo", "train.group_size=8", "train.temperature=1.5")
+    plain = load_config(None, [*warm.settings, *SETTINGS, f"train.init={warm.model}", *settings])
+    first = [is_mixed(group) for group in RLRun(set_up(plain), tmp_path / "plain").rollout(1)]
+    assert not all(first), "then there is nothing to replace"
+    run, row = one_step(warm, tmp_path, "train.dynamic_sampling=3", *settings)
     played = row["rollout/groups_played"]
     assert 4 < played <= 16
-    plain, _ = one_step(warm, tmp_path / "plain", "method=grpo")
-    first = [is_mixed(group) for group in plain.rollout(1)]
-    assert not all(first), "then there was nothing to replace"
     assert row["rollout/groups_mixed"] > sum(first)
     assert row["rollout/groups_mixed"] == 4 or not any(map(is_mixed, run.dropped))
     assert row["rollout/groups_mixed"] > 4 * (1 - row["rollout/equal_groups"]) - 1e-9
     assert len(run.dropped) == played - 4
-    assert row["env_steps"] >= 12 * played / 4, "what was dropped was played too"
+    assert row["env_steps"] >= 32 * played / 4, "what was dropped was played too"
 
 
 def test_the_overlong_penalty_is_a_term_of_its_own(warm, tmp_path) -> None:
