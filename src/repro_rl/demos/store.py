@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,15 @@ def load_demos(folder: str | Path) -> tuple[list[Trajectory], list[Trajectory]]:
             raise DataError("no such file; make it with 'repro-rl demos'", file=path)
     experts, labelled = map(read_episodes, paths)
     return experts, labelled
+
+
+def demos_digest(folder: Path) -> str:
+    """sha256 over the episodes in ``folder``, however they are compressed; call ``load_demos`` before."""
+    digest = hashlib.sha256()
+    for name in (EXPERT_FILE, LABELLED_FILE):
+        with gzip.open(folder / name, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
 
 
 def made_with(folder: Path) -> dict[str, Any] | None:

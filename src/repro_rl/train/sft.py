@@ -19,7 +19,7 @@ import torch
 
 from repro_rl.config import RunConfig, TrainSection
 from repro_rl.config.sections import READ_BY_WARMUP
-from repro_rl.demos.store import check_environment, is_labelled, load_demos
+from repro_rl.demos.store import check_environment, demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
 from repro_rl.errors import CallbackError, NonFiniteError, PreflightError, RankLostError, TrainingStopped
 from repro_rl.interrupts import deferred
@@ -44,6 +44,7 @@ from repro_rl.run.folder import (
     write_manifest,
     writing_run,
 )
+from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.models import parameter_count
@@ -92,9 +93,9 @@ def run_warmup(
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
     computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
-    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings,
-    RankLostError when another rank failed or was lost. When it is interrupted, or a file cannot be written
-    (OSError), the last finished update is saved first if possible.
+    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings or
+    demonstrations, RankLostError when another rank failed or was lost. When it is interrupted, or a file
+    cannot be written (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
     with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
@@ -127,6 +128,9 @@ class WarmupRun:
         check_environment(demos, config.env.name)
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
+        digest = ranks.on_first(lambda: demos_digest(demos))
+        if resumed:
+            ranks.on_first(lambda: check_same_demos(out, demos, digest))
         ranks.on_first(lambda: begin_run(out, config, resumed))
         start = ranks.on_first(lambda: setup.initial_model(episodes, out / INITIAL))
         check_context(config.prompt, start)
@@ -140,7 +144,7 @@ class WarmupRun:
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations.")
         if ranks.first:
-            self._write_manifest(demos, episodes)
+            self._write_manifest({DEMOS: str(demos), DEMOS_DIGEST: digest}, episodes)
         self.model = ranks.trainable(self.policy.model)  # in training: this rank's shard, or the whole
         self.optimizer = build_optimizer(
             config.train.optimizer,
@@ -378,7 +382,7 @@ class WarmupRun:
         )
         return imitation_data(self.context, self.policy.text, modes, experts, labelled)
 
-    def _write_manifest(self, demos: Path, episodes: Sequence[Trajectory]) -> None:
+    def _write_manifest(self, made_from: dict[str, str], episodes: Sequence[Trajectory]) -> None:
         setup, data = self.setup, self.data
         content = manifest(
             setup.config,
@@ -386,7 +390,7 @@ class WarmupRun:
             processes=setup.ranks.world,
             panels=setup.validation_manifest(),
             environment=setup.pool.first.describe(),
-            demos=str(demos),
+            **made_from,
             rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
             held_out=len(self.held_out),
             sampler=self.policy.describe(),

@@ -1,0 +1,69 @@
+"""What a run was made from: a continuation must have the same."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro_rl.config import load_config
+from repro_rl.demos.store import demos_digest
+from repro_rl.errors import ConfigError
+from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
+from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos
+from repro_rl.train import run_warmup
+
+WARMUP = "warmup={updates: 2, forward_batch: 2, reflect_batch: 2, forward_from: 0}"
+
+
+def write_manifest(run: Path, **content: Any) -> None:
+    run.mkdir(exist_ok=True)
+    (run / "manifest.json").write_text(json.dumps(content))
+
+
+def fewer_episodes(folder: Path, name: str) -> None:
+    """Leave out the last episode of one file."""
+    lines = gzip.decompress((folder / name).read_bytes()).splitlines(keepends=True)
+    (folder / name).write_bytes(gzip.compress(b"".join(lines[:-1])))
+
+
+def test_the_digest_of_demonstrations_is_of_their_content(tmp_path: Path) -> None:
+    for name, text in ((EXPERT_FILE, b"a\n"), (LABELLED_FILE, b"b\n")):
+        (tmp_path / name).write_bytes(gzip.compress(text, 1, mtime=5))
+    first = demos_digest(tmp_path)
+    (tmp_path / EXPERT_FILE).write_bytes(gzip.compress(b"a\n", 9, mtime=7))
+    assert demos_digest(tmp_path) == first
+    (tmp_path / LABELLED_FILE).write_bytes(gzip.compress(b"c\n"))
+    assert demos_digest(tmp_path) != first
+
+
+def test_other_demonstrations_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    check_same_demos(run, Path("b"), "2" * 64)  # no manifest
+    write_manifest(run, demos="a")  # of an older version
+    check_same_demos(run, Path("b"), "2" * 64)
+    write_manifest(run, demos="a", demos_digest="1" * 64)
+    check_same_demos(run, Path("moved"), "1" * 64)
+    with pytest.raises(ConfigError, match=r"from a with content 1{12}, while b has content 2{12} now\. "):
+        check_same_demos(run, Path("b"), "2" * 64)
+
+
+@pytest.mark.parametrize("name", [EXPERT_FILE, LABELLED_FILE])
+def test_a_warmup_continues_on_its_own_demonstrations_alone(warm: Any, tmp_path: Path, name: str) -> None:
+    config, out = load_config(None, [*warm.settings, WARMUP]), tmp_path / "warmup"
+    for folder in ("demos", "moved"):
+        shutil.copytree(warm.demos, tmp_path / folder)
+    run_warmup(config, tmp_path / "demos", out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest[DEMOS_DIGEST] == demos_digest(warm.demos)
+    assert run_warmup(config, tmp_path / "moved", out) == out / "model"
+    fewer_episodes(tmp_path / "demos", name)
+    with pytest.raises(ConfigError, match="was made from other demonstrations"):
+        run_warmup(config, tmp_path / "demos", out)
+    del manifest[DEMOS_DIGEST]  # as an older version wrote it
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert run_warmup(config, tmp_path / "demos", out) == out / "model"
