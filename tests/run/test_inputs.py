@@ -12,17 +12,26 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.demos.store import demos_digest
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, DataError
 from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
-from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos
-from repro_rl.train import run_warmup
+from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
+from repro_rl.train import run_training, run_warmup
 
+RUN = [
+    *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=1"),
+    *("train.eval_every=0", "eval.validation_tasks=2"),
+]
 WARMUP = "warmup={updates: 2, forward_batch: 2, reflect_batch: 2, forward_from: 0}"
 
 
 def write_manifest(run: Path, **content: Any) -> None:
     run.mkdir(exist_ok=True)
     (run / "manifest.json").write_text(json.dumps(content))
+
+
+def change_manifest(run: Path, **content: Any) -> None:
+    found = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(found | content))
 
 
 def fewer_episodes(folder: Path, name: str) -> None:
@@ -67,3 +76,40 @@ def test_a_warmup_continues_on_its_own_demonstrations_alone(warm: Any, tmp_path:
     del manifest[DEMOS_DIGEST]  # as an older version wrote it
     (out / "manifest.json").write_text(json.dumps(manifest))
     assert run_warmup(config, tmp_path / "demos", out) == out / "model"
+
+
+def test_other_tasks_are_named(tmp_path: Path) -> None:
+    run, now = tmp_path / "run", {"train": {"digest": "2" * 64, "size": 7}}
+    check_same_panels(run, now)  # no manifest
+    write_manifest(run, started="before there were panels in it")
+    check_same_panels(run, now)
+    write_manifest(run, panels={"validation": {"digest": "1" * 64}})
+    check_same_panels(run, now)  # it was not recorded
+    write_manifest(run, panels={"train": {"digest": "2" * 64, "label": "x", "size": 7}})
+    check_same_panels(run, now)
+    write_manifest(run, panels={"train": {"digest": "1" * 64, "label": "x", "size": 7}})
+    with pytest.raises(ConfigError, match=r"the train panel .* digest 2{12} now, 1{12} in .*manifest\.json"):
+        check_same_panels(run, now)
+    write_manifest(run, panels=[1])
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        check_same_panels(run, now)
+
+
+@pytest.fixture(scope="module")
+def trained(warm: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one iteration."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_training(load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"]), folder / "run")
+    return folder / "run"
+
+
+def test_training_continues_on_its_own_tasks_alone(warm: Any, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    # settings of other commands may change, and with them the size of their panels
+    config = load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}", "eval.tasks=3"])
+    run_training(config, run)
+    panels = json.loads((run / "manifest.json").read_text())["panels"]
+    for name in ("train", "validation"):
+        change_manifest(run, panels={**panels, name: {**panels[name], "digest": "0" * 64}})
+        with pytest.raises(ConfigError, match=f"the {name} panel has other tasks"):
+            run_training(config, run)

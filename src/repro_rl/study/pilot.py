@@ -19,6 +19,7 @@ from repro_rl.files.names import DEMOS_FILE
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.run.folder import manifest, open_run, write_manifest
+from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
@@ -105,7 +106,7 @@ def seed_config(config: RunConfig, seed: int) -> RunConfig:
 def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> None:
     """Prepare the folder of one seed; ``weights``: the fingerprint of a model that was given.
 
-    Raises ConfigError when the folder holds other settings or another model.
+    Raises ConfigError when the folder holds other settings, another model or other tasks.
     """
     open_run(out, config, FREE_ON_CONTINUE, "pilot")
     earlier = read_manifest(out)
@@ -117,7 +118,10 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
         )
     pool = build_pool(config.env)
     panel = eval_panel(config.eval, pool.first.panel)
-    if earlier_agent is None:
+    panels = {panel.split: panel.manifest()}
+    if earlier_agent is not None:
+        check_same_panels(out, panels)
+    else:
         write_manifest(
             out,
             manifest(
@@ -125,7 +129,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
                 "pilot",
                 agent=agent,
                 weights=weights,
-                panels={panel.split: panel.manifest()},
+                panels=panels,
                 environment=pool.first.describe(),
             ),
         )

@@ -33,6 +33,7 @@ from repro_rl.run.checkpoint import (
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.host_memory import return_freed_memory
+from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder, start_model
 from repro_rl.run.models import parameter_count
@@ -111,8 +112,8 @@ class RLRun:
         """Load the models and check what can be checked; continue from the newest checkpoint in ``out``.
 
         ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later,
-        ConfigError when ``out`` is of other settings, CheckpointError for a model that cannot be loaded,
-        MissingDependencyError for a tracker that is not installed.
+        ConfigError when ``out`` is of other settings or tasks, CheckpointError for a model that cannot be
+        loaded, MissingDependencyError for a tracker that is not installed.
         """
         config, ranks = setup.config, setup.ranks
         out = Path(out)
@@ -126,6 +127,8 @@ class RLRun:
         continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
         self.tasks = setup.panel(config.train.split)
         check_tasks(self.tasks.ids, config.train.split)
+        if continues:
+            ranks.on_first(lambda: check_same_panels(out, self._panels()))
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
         self.context = setup.context(self.policy.text)
         self._check()
@@ -390,13 +393,17 @@ class RLRun:
             **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
         }
 
+    def _panels(self) -> dict[str, dict[str, Any]]:
+        """Their entries in the manifest."""
+        return {"train": self.tasks.manifest(), **self.setup.validation_manifest()}
+
     def _write_manifest(self) -> None:
         setup = self.setup
         content = manifest(
             setup.config,
             "training",
             processes=setup.ranks.world,
-            panels={"train": self.tasks.manifest(), **setup.validation_manifest()},
+            panels=self._panels(),
             environment=setup.pool.first.describe(),
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),

@@ -44,7 +44,7 @@ from repro_rl.run.folder import (
     write_manifest,
     writing_run,
 )
-from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos
+from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.models import parameter_count
@@ -93,9 +93,9 @@ def run_warmup(
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
     computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
-    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings or
-    demonstrations, RankLostError when another rank failed or was lost. When it is interrupted, or a file
-    cannot be written (OSError), the last finished update is saved first if possible.
+    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings,
+    demonstrations or tasks, RankLostError when another rank failed or was lost. When it is interrupted, or a
+    file cannot be written (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
     with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
@@ -131,6 +131,7 @@ class WarmupRun:
         digest = ranks.on_first(lambda: demos_digest(demos))
         if resumed:
             ranks.on_first(lambda: check_same_demos(out, demos, digest))
+            ranks.on_first(lambda: check_same_panels(out, setup.validation_manifest()))
         ranks.on_first(lambda: begin_run(out, config, resumed))
         start = ranks.on_first(lambda: setup.initial_model(episodes, out / INITIAL))
         check_context(config.prompt, start)

@@ -17,6 +17,7 @@ from repro_rl.interrupts import run_child
 from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import manifest, open_run, write_manifest
+from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import start_model
 from repro_rl.run.setup import set_up
 
@@ -28,7 +29,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     """Write config.yaml, manifest.json, verl.yaml and the data files into ``out``; a line on each data file.
 
     Raises PreflightError without a model to start from, ConfigError when ``out`` holds a run of other
-    settings.
+    settings or tasks.
     """
     config = recipe.config
     if config.train.init is None:
@@ -40,11 +41,13 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     setup = set_up(config)
-    open_run(out, config, FREE_ON_CONTINUE, "verl")
+    continues = open_run(out, config, FREE_ON_CONTINUE, "verl")
     panels = {
         "train": setup.panel(config.train.split).manifest(),
         "validation": setup.validation_panel().manifest(),
     }
+    if continues:
+        check_same_panels(out, panels)
     write_manifest(
         out,
         manifest(
