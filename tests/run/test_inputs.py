@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from repro_rl.config import load_config
+from repro_rl.config import RunConfig, load_config
 from repro_rl.demos.store import demos_digest
-from repro_rl.errors import ConfigError, DataError
+from repro_rl.errors import CheckpointError, ConfigError, DataError
 from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
-from repro_rl.train import run_training, run_warmup
+from repro_rl.run.setup import Setup, set_up
+from repro_rl.train import RLRun, run_training, run_warmup
+from repro_rl.train.rl import find_start
 
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=1"),
@@ -95,21 +97,55 @@ def test_other_tasks_are_named(tmp_path: Path) -> None:
         check_same_panels(run, now)
 
 
+def continued(warm: Any, trained: Path, *more: str) -> RunConfig:
+    """The settings of ``trained``; its init is a folder of checkpoints."""
+    return load_config(None, [*warm.settings, *RUN, f"train.init={trained.with_name('warm')}", *more])
+
+
 @pytest.fixture(scope="module")
 def trained(warm: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one iteration."""
     folder = tmp_path_factory.mktemp("trained")
-    run_training(load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"]), folder / "run")
+    shutil.copytree(warm.model, folder / "warm" / "checkpoints" / "00001")
+    run_training(continued(warm, folder / "run"), folder / "run")
     return folder / "run"
 
 
 def test_training_continues_on_its_own_tasks_alone(warm: Any, trained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     # settings of other commands may change, and with them the size of their panels
-    config = load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}", "eval.tasks=3"])
+    config = continued(warm, trained, "eval.tasks=3")
     run_training(config, run)
     panels = json.loads((run / "manifest.json").read_text())["panels"]
     for name in ("train", "validation"):
         change_manifest(run, panels={**panels, name: {**panels[name], "digest": "0" * 64}})
         with pytest.raises(ConfigError, match=f"the {name} panel has other tasks"):
             run_training(config, run)
+
+
+class _Found(Exception):
+    """The reference model that would be loaded."""
+
+
+def test_a_reference_stays_although_its_run_has_a_newer_checkpoint(
+    warm: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reference(setup: Setup, policy: Any, warm_start: Path) -> None:
+        raise _Found(warm_start)
+
+    monkeypatch.setattr(Setup, "reference", reference)
+    first = trained.with_name("warm") / "checkpoints" / "00001"
+    run, newer = shutil.copytree(trained, tmp_path / "run"), first.with_name("00002")
+    shutil.copytree(first, newer)
+    weights = newer / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"0")
+    try:
+        assert find_start(set_up(continued(warm, trained)), tmp_path / "new").warm_start == newer
+        with pytest.raises(_Found) as caught:
+            RLRun(set_up(continued(warm, trained)), run)
+        assert caught.value.args == (first,)
+        change_manifest(run, start={"model": str(newer), "fingerprint": "0" * 16})
+        with pytest.raises(CheckpointError, match="which has other weights now"):
+            RLRun(set_up(continued(warm, trained)), run)
+    finally:
+        shutil.rmtree(newer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,18 @@ import yaml
 
 from repro_rl.config import load_config
 from repro_rl.errors import CheckpointError, DataError
-from repro_rl.run.model_paths import find_agent, find_model, read_manifest, run_of, start_model
+from repro_rl.run.lineage import judge_fingerprint, judge_of
+from repro_rl.run.model_paths import (
+    find_agent,
+    find_model,
+    kept_start,
+    read_manifest,
+    run_of,
+    start_entry,
+    start_model,
+)
 from repro_rl.run.setup import set_up
+from repro_rl.study.unfinished import evaluation_key
 from repro_rl.train import RLRun
 from support.checkpoints import empty_checkpoint
 
@@ -95,3 +107,81 @@ def test_a_manifest_that_cannot_be_read_is_an_error_not_an_empty_one(tmp_path, t
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json"):
         read_manifest(tmp_path)
+
+
+def model_folder(path: Path, weights: bytes) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text("{}")
+    (path / "model.safetensors").write_bytes(weights)
+    return path
+
+
+def test_a_run_keeps_the_model_that_it_began_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, warm = tmp_path / "run", tmp_path / "warm"
+    run.mkdir()
+    first = model_folder(warm / "checkpoints" / "00001", b"one")
+    (first / "state.json").write_text("{}")
+    assert start_model(str(warm)) == first
+    assert kept_start(run, first) == first  # no manifest
+    (run / "manifest.json").write_text(json.dumps({"start": start_entry(first)}))
+    newer = model_folder(warm / "checkpoints" / "00002", b"two")
+    (newer / "state.json").write_text("{}")
+    assert start_model(str(warm)) == newer
+    assert kept_start(run, newer) == first
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": str(warm)}}))
+    assert find_model(run, "warm-start") == first
+    moved = model_folder(tmp_path / "moved", b"one")
+    assert kept_start(run, moved) == moved  # the same weights
+    model_folder(first, b"six")
+    with pytest.raises(CheckpointError, match=r"00001 .*, which has other weights now, and train.init means"):
+        kept_start(run, newer)
+    shutil.rmtree(first)
+    with pytest.raises(CheckpointError, match=r"00001 .*, which is not there, and train.init means"):
+        kept_start(run, newer)
+    hub = Path("Qwen/Qwen3-0.6B")
+    (run / "manifest.json").write_text(json.dumps({"start": start_entry(hub)}))
+    assert kept_start(run, hub) == hub
+    with pytest.raises(CheckpointError, match="of the hub"):
+        kept_start(run, newer)
+    (run / "manifest.json").write_text('{"start": 3}')
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        kept_start(run, newer)
+
+
+def test_the_frozen_judge_is_what_the_run_began_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, warm = tmp_path / "run", model_folder(tmp_path / "warm", b"one")
+    model = empty_checkpoint(run, 3)
+    config = load_config(None, ["method=repro", "method.judge=reference", f"train.init={warm}"])
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": str(warm)}}))
+    before = judge_fingerprint(config, model)
+    assert judge_of(config, model) == warm
+    assert before == start_entry(warm)["fingerprint"] != ""
+    model_folder(warm, b"two")
+    assert judge_fingerprint(config, model) not in ("", before)
+    (run / "manifest.json").write_text(json.dumps({"start": {"model": "warm", "fingerprint": before}}))
+    assert judge_fingerprint(config, model) == before  # its results stay valid
+    with pytest.raises(CheckpointError, match="has other weights now"):
+        judge_of(config, model)
+    other = config.model_copy(update={"method": load_config(None, ["method=repro"]).method})
+    assert judge_of(other, model) is None
+    assert judge_fingerprint(other, model) == ""
+
+
+def test_an_evaluation_by_a_judge_with_other_weights_is_another_one(tmp_path):
+    warm = model_folder(tmp_path / "warm", b"one")
+    model = model_folder(tmp_path / "policy", b"policy")
+
+    def keys(*settings):
+        config = load_config(None, ["method=repro", *settings, f"train.init={warm}"])
+        return tuple(evaluation_key(config, model, "panel", judge, None) for judge in (True, False))
+
+    found = {}
+    for weights in (b"one", b"two"):
+        model_folder(warm, weights)
+        for reference in (["method.judge=reference"], []):
+            found[weights, bool(reference)] = keys(*reference)
+    assert found[b"one", True][0] != found[b"two", True][0]
+    assert found[b"one", True][1] == found[b"two", True][1]  # nobody judges
+    assert found[b"one", False] == found[b"two", False]

@@ -113,7 +113,7 @@ USES = {
     "train or warmup": lambda setup, folder: setup.load_trained(folder, resumed=False),
     "pilot or play": lambda setup, folder: setup.agent(folder),
     "evaluation": lambda setup, folder: evaluate(setup.config, folder, EvalRequest("x")),
-    "frozen judge": lambda setup, folder: judged_by(setup, folder).frozen_judge(),
+    "frozen judge": lambda setup, folder: judged_by(setup, folder).frozen_judge(folder),
 }
 
 

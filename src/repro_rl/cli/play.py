@@ -110,7 +110,7 @@ def watch_agent(
         check_run(agent)
     config = read_run_config(agent, source, overrides)
     setup, section = set_up(config), config.eval
-    judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge())
+    judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge(model))
     request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)
     with closing(setup.agent(model)) as policy:
         actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))

@@ -37,10 +37,12 @@ def check_same_demos(run: Path, demos: Path, digest: str) -> None:
     manifest = read_manifest(run)
     before = manifest.get(DEMOS_DIGEST)
     if before not in (None, digest):
+        path = manifest.get(DEMOS)  # a training has its demonstrations from the settings
+        there = "" if path is None else f"from {path} "
         raise ConfigError(
-            f"{run} was made from other demonstrations: from {manifest.get(DEMOS)} with content "
-            f"{str(before)[:12]}, while {demos} has content {digest[:12]} now. Continue it with the "
-            "demonstrations that it was made from, or use another folder."
+            f"{run} was made from other demonstrations: {there}with content {str(before)[:12]}, while "
+            f"{demos} has content {digest[:12]} now. Continue it with the demonstrations that it was made "
+            "from, or use another folder."
         )
 
 

@@ -5,15 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from repro_rl.config import is_api
-from repro_rl.config.paths import read_run_section
+from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import CheckpointError
-from repro_rl.files import read_json_if_any
-from repro_rl.policy.checksums import STATE_FILE, SUMS, read_sealed
+from repro_rl.files import check_record, read_json_if_any
+from repro_rl.files.records import Text
+from repro_rl.policy.checksums import STATE_FILE, SUMS, fingerprint, read_sealed
 from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
 from repro_rl.run.folder_kind import demo_runs
+
+START = "start"  # in manifest.json: the model that a run began with
+
+
+class _Start(TypedDict):
+    """That model in a manifest."""
+
+    model: Text  # its folder or file, or a hub name
+    fingerprint: Text  # of its weights; empty for a hub name
+
+
+class _Manifest(TypedDict, total=False):
+    """What is read here of a manifest; other kinds of runs have none."""
+
+    start: _Start
 
 
 def checkpoint_folder(run: Path, iteration: int) -> Path:
@@ -58,6 +76,43 @@ def start_model(init: str, given: str = "train.init=") -> Path:
         raise CheckpointError(f"{given}{init}: {error}") from error
 
 
+def start_entry(model: Path) -> dict[str, str]:
+    """The manifest's entry ``START`` of a run that begins with ``model``."""
+    return {"model": str(model), "fingerprint": fingerprint(model)}
+
+
+def recorded_start(run: Path) -> tuple[Path, str] | None:
+    """The model that ``run`` began with and the fingerprint of its weights, by its manifest.
+
+    None for the manifest of an older version. Raises DataError for one that is broken.
+    """
+    manifest = check_record(_Manifest, read_manifest(run), file=run / "manifest.json")
+    entry = manifest.get("start")
+    return None if entry is None else (resolved(run, entry["model"]), entry["fingerprint"])
+
+
+def kept_start(run: Path, found: Path) -> Path:
+    """The model that ``run`` began with, by its manifest. ``found``: what its train.init means now.
+
+    These may differ: a run folder means another model once it was trained further. Manifests of older
+    versions do not tell. Raises CheckpointError where neither has the weights that the run began with.
+    """
+    began_with = recorded_start(run)
+    if began_with is None:
+        return found
+    recorded, weights = began_with
+    if fingerprint(found) == weights:
+        return found
+    if weights and fingerprint(recorded) == weights:
+        return recorded
+    state = "has other weights now" if recorded.exists() else "is not there"
+    raise CheckpointError(
+        f"{run} began with {recorded} (weights {weights or 'of the hub'}), which {state}, and train.init "
+        f"means {found} now, whose weights are others. Put the model back that the run began with, or use "
+        "another folder."
+    )
+
+
 def find_model(path: str | Path, which: str = "last") -> Path:
     """The model that ``path`` means: a model folder or GGUF file, or a checkpoint of the run folder it is.
 
@@ -82,7 +137,7 @@ def _warm_start_of(run: Path) -> Path:
     init = read_run_section(settings.parent, "train").get("init") if settings.exists() else None
     if not init or not (Path(init).exists() or is_hub_name(init)):
         raise CheckpointError(f"{run} does not know its warm start ({init}); give the model folder itself.")
-    return start_model(init)
+    return kept_start(run, start_model(init))
 
 
 def _checkpoint_of(run: Path, which: str) -> Path:

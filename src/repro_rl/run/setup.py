@@ -33,7 +33,7 @@ from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.run.api_model import api_policy
-from repro_rl.run.model_paths import start_model
+from repro_rl.run.lineage import judge_of
 from repro_rl.run.panels import eval_panel, validation_panel
 from repro_rl.run.preflight import check_model_text
 from repro_rl.text.parse import TextFormat
@@ -194,17 +194,18 @@ class Setup:
         check_model_text(config.prompt, policy.text)
         return self.sampler(policy)
 
-    def frozen_judge(self) -> Policy | None:
-        """The frozen judge of a finished run that has one; None: the policy is its own judge.
+    def frozen_judge(self, model: str | Path) -> Policy | None:
+        """The frozen judge of episodes of ``model``; None: the policy is its own judge.
 
-        Raises CheckpointError when the warm start is not there any more.
+        Raises what ``judge_of`` raises.
         """
         config = self.config
-        if not config.method.judged_by_reference or config.train.init is None:
+        path = judge_of(config, model)
+        if path is None:
             return None
         from repro_rl.run.models import load_policy
 
-        judge = load_policy(config.policy, start_model(config.train.init))
+        judge = load_policy(config.policy, path)
         check_model_text(config.prompt, judge.text)
         return judge
 

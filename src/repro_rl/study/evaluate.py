@@ -172,7 +172,7 @@ def _evaluate(
         problem = unknown_words(setup.context(policy.text), setup.prompts, policy.text, panel.ids[0])
         if problem is not None and setup.ranks.first:
             warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
-    trajectories, judged_by = _play(setup, policy, panel, request, hooks, unfinished)
+    trajectories, judged_by = _play(setup, model, policy, panel, request, hooks, unfinished)
     if api is not None and before is not None:
         api.client.patience.check(before)
     records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
@@ -203,6 +203,7 @@ def _evaluate(
 
 def _play(
     setup: Setup,
+    model: Path,
     policy: Policy,
     panel: TaskPanel,
     request: EvalRequest,
@@ -215,7 +216,7 @@ def _play(
     """
     section = setup.config.eval
     context = setup.context(policy.text)
-    frozen = setup.frozen_judge() if request.judge else None
+    frozen = setup.frozen_judge(model) if request.judge else None
     actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
     judge = Judge(setup.reflection_sampling(section.temperature), frozen) if request.judge else None
     shown = request.demonstrations

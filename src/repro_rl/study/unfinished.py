@@ -22,6 +22,7 @@ from repro_rl.policy.checksums import fingerprint
 from repro_rl.rollout.record import finite, or_nan, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
+from repro_rl.run.lineage import judge_fingerprint
 from repro_rl.types import Completion, Trajectory, no_completion
 
 Episode = tuple[str, int]  # task id and number of the rollout
@@ -50,11 +51,15 @@ def evaluation_key(
     ``digest``: of the panel; ``shown``: the demonstrations in prompts.
     """
     api = config.api
+    frozen = judge_fingerprint(config, model) if judge else ""  # its path alone may lead to other weights
     settings = {
         "model": fingerprint(model) or str(model),
         "server": [api.base_url, deciding_settings(api)] if is_api(model) else None,
         "panel": digest,
-        "judge": [judge, config.train.init if config.method.judged_by_reference else None],
+        "judge": [
+            *(judge, config.train.init if config.method.judged_by_reference else None),
+            *([frozen] if frozen else ()),
+        ],
         "shown": None
         if shown is None
         else [shown.labels, shown.count, shown.seed, [trajectory_record(t, 0) for t in shown.experts]],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from repro_rl.demos.store import load_demos
+from repro_rl.config import RunConfig
+from repro_rl.demos.store import demos_digest, load_demos
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.rollout.context import Context
@@ -35,6 +37,17 @@ def build_rehearsal(setup: Setup, context: Context, policy: TransformersPolicy) 
         seed=config.seed,
         ranks=setup.ranks,
     )
+
+
+def rehearsed_from(config: RunConfig) -> tuple[Path, str] | None:
+    """The demonstrations that the method rehearses and their digest; None when it does not.
+
+    ``build_rehearsal`` has read them before.
+    """
+    if not config.method.rehearses:
+        return None
+    demos = demos_of(config.train)
+    return demos, demos_digest(demos)
 
 
 def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, reference: Any) -> Scorer | None:

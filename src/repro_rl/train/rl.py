@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ from repro_rl.run.checkpoint import (
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.host_memory import return_freed_memory
-from repro_rl.run.inputs import check_same_panels
+from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
-from repro_rl.run.model_paths import checkpoint_folder, start_model
+from repro_rl.run.model_paths import START, checkpoint_folder, kept_start, start_entry, start_model
 from repro_rl.run.models import parameter_count
 from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.preflight import check_disk, check_prompt
@@ -43,7 +43,7 @@ from repro_rl.run.setup import Setup
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
 from repro_rl.train.dynamic import fill_mixed, is_mixed
-from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater
+from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater, rehearsed_from
 from repro_rl.train.schedule import (
     ReflectionSampling,
     check_one_process,
@@ -113,7 +113,8 @@ class RLRun:
 
         ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later,
         ConfigError when ``out`` is of other settings or tasks, CheckpointError for a model that cannot be
-        loaded, MissingDependencyError for a tracker that is not installed.
+        loaded or is not the one that the run began with, MissingDependencyError for a tracker that is not
+        installed.
         """
         config, ranks = setup.config, setup.ranks
         out = Path(out)
@@ -129,11 +130,16 @@ class RLRun:
         check_tasks(self.tasks.ids, config.train.split)
         if continues:
             ranks.on_first(lambda: check_same_panels(out, self._panels()))
+            kept = ranks.on_first(lambda: kept_start(out, start.warm_start))
+            start = replace(start, warm_start=kept)
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
         self.context = setup.context(self.policy.text)
         self._check()
         reference = setup.reference(self.policy, start.warm_start)
         rehearsal = build_rehearsal(setup, self.context, self.policy)
+        rehearsed = ranks.on_first(lambda: rehearsed_from(config))
+        if continues and rehearsed is not None:
+            ranks.on_first(lambda: check_same_demos(out, *rehearsed))
         # policy.dtype decides on the precision, whatever the launcher's configuration says.
         accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         # After the accelerator: vLLM sets up torch.distributed for itself.
@@ -160,7 +166,8 @@ class RLRun:
         ranks.on_first(lambda: begin_run(out, config, continues))
         self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
         if ranks.first:
-            self._write_manifest()
+            made_from = {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]}
+            self._write_manifest({START: start_entry(start.warm_start), **made_from})
         if self.log is not None:
             self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
         if ranks.monitor is not None and ranks.saves_alone:
@@ -397,7 +404,7 @@ class RLRun:
         """Their entries in the manifest."""
         return {"train": self.tasks.manifest(), **self.setup.validation_manifest()}
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self, made_from: dict[str, Any]) -> None:
         setup = self.setup
         content = manifest(
             setup.config,
@@ -405,6 +412,7 @@ class RLRun:
             processes=setup.ranks.world,
             panels=self._panels(),
             environment=setup.pool.first.describe(),
+            **made_from,
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),
             text=self.policy.text.describe(),

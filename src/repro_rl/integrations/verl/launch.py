@@ -16,9 +16,9 @@ from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_ver
 from repro_rl.interrupts import run_child
 from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
-from repro_rl.run.folder import manifest, open_run, write_manifest
+from repro_rl.run.folder import begin_run, check_run, manifest, write_manifest
 from repro_rl.run.inputs import check_same_panels
-from repro_rl.run.model_paths import start_model
+from repro_rl.run.model_paths import START, kept_start, start_entry, start_model
 from repro_rl.run.setup import set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
@@ -29,25 +29,29 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     """Write config.yaml, manifest.json, verl.yaml and the data files into ``out``; a line on each data file.
 
     Raises PreflightError without a model to start from, ConfigError when ``out`` holds a run of other
-    settings or tasks.
+    settings or tasks, CheckpointError when the model that it began with is gone.
     """
     config = recipe.config
     if config.train.init is None:
         raise PreflightError(
             "train.init is not set: give the model to start from, --init runs/warmup/model or a hub name."
         )
-    model = str(model_folder(start_model(config.train.init)))
+    start = start_model(config.train.init)
+    continues = check_run(out, config, FREE_ON_CONTINUE, "verl")
+    if continues:
+        start = kept_start(out, start)
+    model = str(model_folder(start))
     if Path(model).exists():
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     setup = set_up(config)
-    continues = open_run(out, config, FREE_ON_CONTINUE, "verl")
     panels = {
         "train": setup.panel(config.train.split).manifest(),
         "validation": setup.validation_panel().manifest(),
     }
     if continues:
         check_same_panels(out, panels)
+    begin_run(out, config, continues)
     write_manifest(
         out,
         manifest(
@@ -55,6 +59,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
             "verl",
             panels=panels,
             environment=setup.pool.first.describe(),
+            **{START: start_entry(start)},
             trainer="verl",
             verl=recipe.verl,
         ),
