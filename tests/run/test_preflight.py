@@ -13,6 +13,7 @@ from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.run.models import load_policy
 from repro_rl.run.preflight import check_disk, check_names, check_prompt
 from repro_rl.run.setup import set_up
+from support.checkpoints import empty_checkpoint
 
 
 def test_a_disk_must_hold_the_checkpoints_that_are_kept(tmp_path, monkeypatch):
@@ -25,6 +26,20 @@ def test_a_disk_must_hold_the_checkpoints_that_are_kept(tmp_path, monkeypatch):
             check_disk(tmp_path / "new", model, checkpoints + 1)
     model.requires_grad_(False)
     check_disk(tmp_path / "new", model, 100)  # only what is trained is written
+
+
+def test_checkpoints_that_are_there_need_no_more_room(tmp_path, monkeypatch):
+    """Else a run that fills its disk could not be continued."""
+    model = torch.nn.Linear(1000, 1000, bias=False)
+    one = 3 * 4 * 1000 * 1000
+    for there, needed in enumerate([4, 3, 2, 1, 1, 1], start=0):  # with 5, train.keep was lowered since
+        if there:
+            empty_checkpoint(tmp_path, there)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, n=needed: SimpleNamespace(free=n * one))
+        check_disk(tmp_path, model, 3)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, n=needed: SimpleNamespace(free=n * one - 1))
+        with pytest.raises(PreflightError, match=f"need about {12 * needed}.0 MB more"):
+            check_disk(tmp_path, model, 3)
 
 
 def test_a_model_of_other_words_is_named(warm, tiny_folder):

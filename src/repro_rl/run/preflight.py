@@ -14,6 +14,7 @@ from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
+from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
@@ -108,13 +109,17 @@ def check_names(config: RunConfig) -> None:
 
 
 def check_disk(out: Path, model: Any, checkpoints: int) -> None:
-    """The disk needs room for ``checkpoints`` of the model and one being written. Raises PreflightError."""
+    """The disk needs room for ``checkpoints`` of the model and one being written. Raises PreflightError.
+
+    Those that a continued run has in ``out`` have their room already; one more is always written.
+    """
     weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    needed = weights * CHECKPOINT_COPIES * (checkpoints + 1)
+    more = max(1, checkpoints + 1 - len(checkpoint_folders(out)))
+    needed = weights * CHECKPOINT_COPIES * more
     out.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise PreflightError(
-            f"Checkpoints need about {needed / 1e6:,.1f} MB in {out}, {free / 1e6:,.1f} MB are free; "
+            f"Checkpoints need about {needed / 1e6:,.1f} MB more in {out}, {free / 1e6:,.1f} MB are free; "
             f"lower train.keep or use another disk."
         )
