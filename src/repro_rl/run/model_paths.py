@@ -16,6 +16,7 @@ from repro_rl.policy.checksums import STATE_FILE, SUMS, fingerprint, read_sealed
 from repro_rl.policy.gguf import is_gguf
 from repro_rl.policy.hub import is_hub_name, no_such_model
 from repro_rl.policy.lora import is_adapter
+from repro_rl.run.folder import INITIAL
 from repro_rl.run.folder_kind import demo_runs
 
 START = "start"  # in manifest.json: the model that a run began with
@@ -183,12 +184,18 @@ def find_agent(path: str | Path, which: str = "last") -> Path:
 
 
 def run_of(model: str | Path) -> Path | None:
-    """The run folder that a model lies in: itself, or the one above its ``model/`` or ``checkpoints/<n>``.
+    """The run folder of a model: itself, or the one above ``model``, ``initial`` or ``checkpoints/<n>``.
 
-    None for anything else, such as a model that no run here made.
+    None for anything else, such as a hub name, or a model that only lies in a folder with some config.yaml.
     """
+    if is_hub_name(model):
+        return None
     path = Path(model)
-    candidates = (path, path.parent, path.parent.parent)
+    candidates = [path]
+    if path.name in ("model", INITIAL):
+        candidates.append(path.parent)
+    if path.parent.name == "checkpoints":
+        candidates.append(path.parent.parent)
     return next((folder for folder in candidates if (folder / "config.yaml").is_file()), None)
 
 
