@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from repro_rl.config import load_config
 from repro_rl.envs import SokobanEnv, TaskPanel, register_env
 from repro_rl.envs.base import ENVS
 from repro_rl.errors import PreflightError
-from repro_rl.run.setup import set_up
-from repro_rl.train import RLRun, run_training
+from repro_rl.run.setup import Setup, set_up
+from repro_rl.train import RLRun, rl, run_training
 
 RUN = ["train.groups=2", "train.group_size=2", "train.iterations=1"]
 
@@ -57,3 +59,29 @@ def test_a_run_that_is_refused_leaves_no_settings_behind(warm, tmp_path):
     assert (tmp_path / "run" / "config.yaml").exists()
     assert run.iteration == 0
     assert not run.done()
+
+
+@pytest.mark.parametrize("name", ["build_updater", "build_scorer", "MetricsLog", "run_info"])
+def test_a_run_that_cannot_begin_closes_its_sampler(warm, tmp_path, monkeypatch, name):
+    closed = []
+    sampler = SimpleNamespace(close=lambda: closed.append(name), describe=lambda: None)
+
+    def broken(*args):
+        assert not closed
+        raise OSError(name)
+
+    monkeypatch.setattr(Setup, "sampler", lambda setup, policy: sampler)
+    monkeypatch.setattr(rl, name, broken)
+    config = load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"])
+    with pytest.raises(OSError, match=name):
+        RLRun(set_up(config), tmp_path / "run")
+    assert closed == [name]
+
+
+def test_a_run_that_begins_has_an_open_sampler(warm, tmp_path, monkeypatch):
+    closed = []
+    sampler = SimpleNamespace(close=lambda: closed.append("sampler"), describe=lambda: None)
+    monkeypatch.setattr(Setup, "sampler", lambda setup, policy: sampler)
+    run = RLRun(set_up(load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"])), tmp_path / "a")
+    assert run.sampler is sampler
+    assert closed == []

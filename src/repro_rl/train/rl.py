@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,34 +145,37 @@ class RLRun:
         accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
         # After the accelerator: vLLM sets up torch.distributed for itself.
         self.sampler: Sampler = setup.sampler(self.policy)
-        self.updater = build_updater(
-            setup, self.policy, reference.model if config.train.kl.active else None, accelerator
-        )
-        self.updater.rehearse = rehearsal.batches if rehearsal is not None else None
-        self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
-        self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
-        self.dropped: list[Group] = []  # played in the iteration, and not trained on
-        self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
-        self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
-        self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
-        self.alarms = Alarms(config.alarms)
-        self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
-        self.best: tuple[float, int] | None = None  # validation success and its iteration
-        self.row: dict[str, Any] | None = None  # of the last iteration, while it is not in the log yet
-        self.updating = False  # the weights are between two iterations, and belong to none
-        if start.checkpoint:
-            self._restore(start.checkpoint)
-        if ranks.world > 1:
-            self.notify(f"{ranks.world} processes share this run.")
-        ranks.on_first(lambda: begin_run(out, config, continues))
-        self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
-        if ranks.first:
-            made_from = {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]}
-            self._write_manifest({START: start_entry(start.warm_start), **made_from})
-        if self.log is not None:
-            self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
-        if ranks.monitor is not None and ranks.saves_alone:
-            ranks.monitor.before_end = self.save_unsaved
+        with ExitStack() as opened:  # a server or its engine does not outlive a run that cannot begin
+            opened.callback(self.sampler.close)
+            self.updater = build_updater(
+                setup, self.policy, reference.model if config.train.kl.active else None, accelerator
+            )
+            self.updater.rehearse = rehearsal.batches if rehearsal is not None else None
+            self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
+            self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
+            self.dropped: list[Group] = []  # played in the iteration, and not trained on
+            self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
+            self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
+            self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
+            self.alarms = Alarms(config.alarms)
+            self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
+            self.best: tuple[float, int] | None = None  # validation success and its iteration
+            self.row: dict[str, Any] | None = None  # of the last iteration, while it is not in the log yet
+            self.updating = False  # the weights are between two iterations, and belong to none
+            if start.checkpoint:
+                self._restore(start.checkpoint)
+            if ranks.world > 1:
+                self.notify(f"{ranks.world} processes share this run.")
+            ranks.on_first(lambda: begin_run(out, config, continues))
+            self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
+            if ranks.first:
+                made_from = {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]}
+                self._write_manifest({START: start_entry(start.warm_start), **made_from})
+            if self.log is not None:
+                self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
+            if ranks.monitor is not None and ranks.saves_alone:
+                ranks.monitor.before_end = self.save_unsaved
+            opened.pop_all()  # who drives the run closes it
 
     def done(self) -> bool:
         """Whether the iterations or the environment steps are used up."""
