@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,7 +64,8 @@ def convert_checked(config: RunConfig, model: str | None, uses: Collection[Use])
         from repro_rl.run.panels import check_panels
         from repro_rl.run.setup import build_pool
 
-        check_panels(config, build_pool(config.env).first.panel, uses)
+        with closing(build_pool(config.env)) as pool:
+            check_panels(config, pool.first.panel, uses)
         convert_once(model)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,10 +108,11 @@ def _check(config: RunConfig) -> bool:
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
         )
     resolve_device(config.policy.device)  # and not when the demonstrations are there
-    panel = build_pool(config.env).first.panel
-    check_panels(config, panel, set(Use))  # the training says what cannot be meant
-    check_callbacks(config.train)
-    return eval_panel(config.eval, panel).split not in (config.train.split, config.demos.split)
+    with closing(build_pool(config.env)) as pool:
+        check_panels(config, pool.first.panel, set(Use))  # the training says what cannot be meant
+        check_callbacks(config.train)
+        split = eval_panel(config.eval, pool.first.panel).split
+    return split not in (config.train.split, config.demos.split)
 
 
 def _rows(methods: Sequence[str], results: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

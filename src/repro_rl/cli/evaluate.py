@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +70,8 @@ def eval_command(
     for line in eval_contradictions(config):
         say(f"Careful: {line}")
     if is_gguf(path):  # before it is converted; what is not converted is loaded or paid for after this check
-        eval_panel(config.eval, build_pool(config.env).first.panel)
+        with closing(build_pool(config.env)) as pool:
+            eval_panel(config.eval, pool.first.panel)
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge, again=again)
     show_evals([result])
     for line in evaluation_alarms(result):

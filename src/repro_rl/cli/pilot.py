@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,7 +87,9 @@ def pilot(
     base, warms_up = _read_config(overrides or [], source, model, chosen)
     numbers = list(dict.fromkeys(parse_seeds(seeds)))
     uses = {Use.EVAL, *(() if demos_folder else (Use.DEMOS,)), *(warmup_validates(base) if warms_up else ())}
-    for line in check_panels(base, build_pool(base.env).first.panel, uses):
+    with closing(build_pool(base.env)) as pool:
+        careful = check_panels(base, pool.first.panel, uses)
+    for line in careful:
         say(f"Careful: {line}")
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
     if not warms_up:

@@ -109,13 +109,14 @@ def watch_agent(
     if source is None:
         check_run(agent)
     config = read_run_config(agent, source, overrides)
-    setup, section = set_up(config), config.eval
-    judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge(model))
-    request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)
-    with closing(setup.agent(model)) as policy:
-        actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
-        context = setup.context(policy.text)
-        (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))
+    section = config.eval
+    with closing(set_up(config)) as setup:
+        judge = Judge(setup.reflection_sampling(section.temperature), setup.frozen_judge(model))
+        request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)
+        with closing(setup.agent(model)) as policy:
+            actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
+            context = setup.context(policy.text)
+            (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))
     show_table(_step_table(trajectory))
     if trajectory.error is not None:
         say(f"The episode broke off: {trajectory.error}")

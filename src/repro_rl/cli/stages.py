@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,21 +82,22 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any]) -> None:
     from repro_rl.files.names import DEMOS_FILE
     from repro_rl.run.setup import build_pool
 
-    env, section = build_pool(config.env).first, config.demos
-    panel = env.panel(section.split)
-    unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
+    section = config.demos
     notes: dict[str, Any] = {}
     total = section.expert + section.wandering_episodes + section.winning + section.failing
-    with bar("demonstrations", total) as progress:
-        hooks = CollectHooks(progress.add, progress.more, progress.add, notes, unfinished)
-        experts, labelled = collect_demos(
-            env,
-            panel.ids,
-            section,
-            seed=config.seed,
-            config=config,
-            hooks=hooks,
-        )
+    with closing(build_pool(config.env)) as pool:
+        panel = pool.first.panel(section.split)
+        unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
+        with bar("demonstrations", total) as progress:
+            hooks = CollectHooks(progress.add, progress.more, progress.add, notes, unfinished)
+            experts, labelled = collect_demos(
+                pool.first,
+                panel.ids,
+                section,
+                seed=config.seed,
+                config=config,
+                hooks=hooks,
+            )
     save_demos(out, experts, labelled)
     counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}
     write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **counts})

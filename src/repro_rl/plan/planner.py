@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,8 +59,7 @@ def make_plan(
     Raises ConfigError where the model's shape is unknown, and what ``check_panels`` raises.
     """
     notes: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        setup = set_up(config)
+    with tempfile.TemporaryDirectory() as folder, closing(set_up(config)) as setup:
         env = setup.pool.first
         untrained = config.policy.model == "tiny" and config.train.init is None
         if untrained:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,14 @@ def main() -> None:
     """
     config = parse_config(json.load(sys.stdin))
     times = []
-    with tempfile.TemporaryDirectory() as folder:
-        run = RLRun(set_up(config), Path(folder) / "run")
-        run.step()  # not counted: it fills caches and allocates the optimizer's moments
-        for _ in range(REPEATS):
-            begin = clock()
-            run.step()
-            times.append(clock() - begin)
+    with tempfile.TemporaryDirectory() as folder, closing(set_up(config)) as setup:
+        run = RLRun(setup, Path(folder) / "run")
+        with closing(run.sampler):
+            run.step()  # not counted: it fills caches and allocates the optimizer's moments
+            for _ in range(REPEATS):
+                begin = clock()
+                run.step()
+                times.append(clock() - begin)
     print(json.dumps({"seconds": min(times), "memory": memory_peak()}))
 
 

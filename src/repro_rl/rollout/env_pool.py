@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, make
 
 
 class EnvPool:
-    """Environments of one kind; an episode under way has one of its own."""
+    """Environments of one kind; an episode under way has one of its own. Whoever made the pool closes it."""
 
     def __init__(self, name: str, settings: dict[str, Any] | None = None):
         self.name, self.settings = name, dict(settings or {})
@@ -24,3 +25,15 @@ class EnvPool:
     def first(self) -> TextEnv:
         """One environment, for panels, instructions and replays; never while episodes are under way."""
         return self.take(1)[0]
+
+    def close(self) -> None:
+        """Close the environments; the pool can be used again, with new ones.
+
+        One that fails in it is a warning: what was played with it stands.
+        """
+        envs, self._envs = self._envs, []
+        for env in envs:
+            try:
+                env.close()
+            except Exception as error:
+                warnings.warn(f"Closing an environment {self.name!r} failed: {error!r}", stacklevel=2)

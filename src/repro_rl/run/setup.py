@@ -47,12 +47,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, frozen=True)
 class Setup:
-    """The objects of a run that need no model, and how the others are made."""
+    """The objects of a run that need no model, and how the others are made. Whoever made it closes it."""
 
     config: RunConfig
     ranks: Ranks  # the processes that share the run; the null object for one
     pool: EnvPool
     prompts: PromptBuilder  # of the method
+
+    def close(self) -> None:
+        """Close the environments, which may hold processes and connections."""
+        self.pool.close()
 
     # Prompts, panels, sampling --------------------------------------------------------------------
 

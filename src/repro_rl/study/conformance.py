@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,10 +165,11 @@ class _Checks:
 
     def prompts(self) -> str:
         """The tokenizer knows the words of prompts; the template's thinking switch and the format agree."""
-        text, setup = self.policy.text, set_up(self.config)
-        check_model_text(self.config.prompt, text)
-        task = setup.pool.first.panel(self.config.train.split).ids[0]
-        check_prompt(setup.context(text), setup.prompts, text, task)
+        text = self.policy.text
+        with closing(set_up(self.config)) as setup:
+            check_model_text(self.config.prompt, text)
+            task = setup.pool.first.panel(self.config.train.split).ids[0]
+            check_prompt(setup.context(text), setup.prompts, text, task)
         if text.template is None:
             return "the tokenizer knows the words of the first prompt; there is no chat template"
         return "the tokenizer knows the words of the first prompt, and its chat template suits the format"

@@ -83,10 +83,11 @@ def evaluate(
     PreflightError when another process writes this result, OSError before anything is played where ``out``
     cannot be written, ApiError and BudgetError.
     """
-    setup, model, hooks = set_up(config), Path(model), hooks or EvalHooks()
-    check_context(config.prompt, model)
-    panel, unfinished = setup.eval_panel(), None
+    model, hooks = Path(model), hooks or EvalHooks()
     with ExitStack() as stack:
+        setup = stack.enter_context(closing(set_up(config)))
+        check_context(config.prompt, model)
+        panel, unfinished = setup.eval_panel(), None
         if request.out is not None:
             out, name = Path(request.out), request.name
             setup.ranks.on_first(lambda: _check_free(out, name, config, panel))

@@ -7,6 +7,7 @@ same random streams. docs/pilot.md explains every decision.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
             f"{out} holds a pilot of {earlier_agent} (weights {earlier.get('weights') or 'made there'}), not "
             f"of {agent} (weights {weights or 'to be made there'}); use another folder."
         )
-    pool = build_pool(config.env)
-    panel = eval_panel(config.eval, pool.first.panel)
+    with closing(build_pool(config.env)) as pool:
+        panel, described = eval_panel(config.eval, pool.first.panel), pool.first.describe()
     panels = {panel.split: panel.manifest()}
     if earlier_agent is not None:
         check_same_panels(out, panels)
@@ -130,7 +131,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
                 agent=agent,
                 weights=weights,
                 panels=panels,
-                environment=pool.first.describe(),
+                environment=described,
             ),
         )
 
@@ -181,23 +182,24 @@ def play_condition(
     if done is not None:
         return done
     labels = mode_labels(condition.mode)
-    demonstrations = None
-    if labels is not None:
-        demonstrations = InContextDemos(
-            agent.experts,
-            labels,
-            count=config.prompt.demonstrations,
-            seed=config.seed,
-            task_type=build_pool(config.env).first.task_type,
-        )
     method = config.method.model_copy(
         update={"name": f"pilot-{condition.name}", "progress": condition.mode == "progress"}
     )
-    request = EvalRequest(condition.name, out=out, judge=False, demonstrations=demonstrations)
-    return evaluate(
-        config.model_copy(update={"method": method}),
-        agent.model,
-        request,
-        policy=agent.policy,
-        hooks=hooks,
-    )
+    with closing(build_pool(config.env)) as pool:
+        demonstrations = None
+        if labels is not None:
+            demonstrations = InContextDemos(
+                agent.experts,
+                labels,
+                count=config.prompt.demonstrations,
+                seed=config.seed,
+                task_type=pool.first.task_type,
+            )
+        request = EvalRequest(condition.name, out=out, judge=False, demonstrations=demonstrations)
+        return evaluate(
+            config.model_copy(update={"method": method}),
+            agent.model,
+            request,
+            policy=agent.policy,
+            hooks=hooks,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import lru_cache
 from typing import Any
 
@@ -24,20 +25,21 @@ def check_study(study: Study) -> list[str]:
     """
     found: dict[str, None] = {}
     first: tuple[str, list[dict[str, str]]] | None = None  # an arm, and how it is evaluated
-    panels = _cached_panels()
-    for item in study.methods:
-        played = []
-        try:
-            for config in _configs(study, item):
-                panel = panels(config)
-                found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
-                played.append(_played(config, panel))
-            check_callbacks(config.train)
-            _check_checkpoints(study.evaluation, item, config)
-        except ReproError as error:
-            raise ConfigError(f"Arm {item.name!r}: {error}") from error
-        first = first or (item.name, played)
-        _check_comparable(first, (item.name, played))
+    with ExitStack() as stack:
+        panels = _cached_panels(stack)
+        for item in study.methods:
+            played = []
+            try:
+                for config in _configs(study, item):
+                    panel = panels(config)
+                    found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
+                    played.append(_played(config, panel))
+                check_callbacks(config.train)
+                _check_checkpoints(study.evaluation, item, config)
+            except ReproError as error:
+                raise ConfigError(f"Arm {item.name!r}: {error}") from error
+            first = first or (item.name, played)
+            _check_comparable(first, (item.name, played))
     return [*_unequal_budgets(study), *found]
 
 
@@ -66,14 +68,18 @@ def _check_comparable(
                 )
 
 
-def _cached_panels() -> Callable[[RunConfig], PanelOf]:
-    """The panels of a run's environment; environments of equal settings are built once."""
+def _cached_panels(stack: ExitStack) -> Callable[[RunConfig], PanelOf]:
+    """The panels of a run's environment; environments of equal settings are built once.
+
+    ``stack`` closes them.
+    """
     built: dict[str, PanelOf] = {}
 
     def panels(config: RunConfig) -> PanelOf:
         key = key_of(config.env.model_dump(mode="json"))
         if key not in built:
-            built[key] = lru_cache(build_pool(config.env).first.panel)
+            pool = stack.enter_context(closing(build_pool(config.env)))
+            built[key] = lru_cache(pool.first.panel)
         return built[key]
 
     return panels

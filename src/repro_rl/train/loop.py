@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ def run_training(
     another rank failed or was lost, PreflightError when another process writes ``out``.
     """
     ranks = join_ranks(config)
-    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
-        run = RLRun(set_up(config), out, on_text, callbacks)
+    alone = ranks.alone_on_first(lambda: writing_run(Path(out)))
+    with ranks.guard(), alone, closing(set_up(config)) as setup:
+        run = RLRun(setup, out, on_text, callbacks)
         try:
             _train(run, on_row)
         except BaseException as error:

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ def run_warmup(
     file cannot be written (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
-    with ranks.guard(), ranks.alone_on_first(lambda: writing_run(Path(out))):
-        run = WarmupRun(set_up(config), Path(demos), Path(out), callbacks)
+    alone = ranks.alone_on_first(lambda: writing_run(Path(out)))
+    with ranks.guard(), alone, closing(set_up(config)) as setup:
+        run = WarmupRun(setup, Path(demos), Path(out), callbacks)
         try:
             run.train(on_row)
             model = run.write_model()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,27 +45,27 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     if Path(model).exists():
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
-    setup = set_up(config)
-    panels = {
-        "train": setup.panel(config.train.split).manifest(),
-        "validation": setup.validation_panel().manifest(),
-    }
-    if continues:
-        check_same_panels(out, panels)
-    begin_run(out, config, continues)
-    write_manifest(
-        out,
-        manifest(
-            config,
-            "verl",
-            panels=panels,
-            environment=setup.pool.first.describe(),
-            **{START: start_entry(start)},
-            trainer="verl",
-            verl=recipe.verl,
-        ),
-    )
-    lines = write_tasks(setup, out / "data")
+    with closing(set_up(config)) as setup:
+        panels = {
+            "train": setup.panel(config.train.split).manifest(),
+            "validation": setup.validation_panel().manifest(),
+        }
+        if continues:
+            check_same_panels(out, panels)
+        begin_run(out, config, continues)
+        write_manifest(
+            out,
+            manifest(
+                config,
+                "verl",
+                panels=panels,
+                environment=setup.pool.first.describe(),
+                **{START: start_entry(start)},
+                trainer="verl",
+                verl=recipe.verl,
+            ),
+        )
+        lines = write_tasks(setup, out / "data")
     lines.append(f"{write_verl_config(recipe, model, out)}: the settings of verl")
     return lines
 
