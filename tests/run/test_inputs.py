@@ -99,7 +99,8 @@ def test_other_tasks_are_named(tmp_path: Path) -> None:
 
 def continued(warm: Any, trained: Path, *more: str) -> RunConfig:
     """The settings of ``trained``; its init is a folder of checkpoints."""
-    return load_config(None, [*warm.settings, *RUN, f"train.init={trained.with_name('warm')}", *more])
+    made_from = [f"train.init={trained.with_name('warm')}", f"train.demos={warm.demos}"]
+    return load_config(None, [*warm.settings, *RUN, *made_from, *more])
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,14 @@ def test_training_continues_on_its_own_tasks_alone(warm: Any, trained: Path, tmp
         change_manifest(run, panels={**panels, name: {**panels[name], "digest": "0" * 64}})
         with pytest.raises(ConfigError, match=f"the {name} panel has other tasks"):
             run_training(config, run)
+
+
+def test_training_rehearses_the_same_demonstrations(warm: Any, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert json.loads((run / "manifest.json").read_text())[DEMOS_DIGEST] == demos_digest(warm.demos)
+    change_manifest(run, demos_digest="0" * 64)
+    with pytest.raises(ConfigError, match=r"other demonstrations: with content 0{12}, while .*/demos has"):
+        run_training(continued(warm, trained), run)
 
 
 class _Found(Exception):
