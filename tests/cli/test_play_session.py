@@ -109,6 +109,10 @@ def test_many_actions_stand_in_columns() -> None:
             "step() must return (observation, reward, terminated, truncated, info), not NoneType",
         ),
         ("return b'x', *super().step(action)[1:]", "observation of bytes; it must be text"),
+        (
+            "self._over = False; seen = super().step(action); return *seen[:2], False, False, seen[4]",
+            "it did not end within 30 steps; max_steps is 15",
+        ),
         ("return *super().step(action)[:4], {}", "an info without 'goal'"),
     ],
 )
@@ -119,7 +123,7 @@ def test_an_environment_that_fails_is_named(body: str, words: str, tmp_path: Pat
     )
     done = subprocess.run(
         [sys.executable, "-m", "repro_rl", "play", "odd", "plugins=[odd_env]"],
-        input="up\n",
+        input="up\n" * 30,
         capture_output=True,
         text=True,
         check=False,

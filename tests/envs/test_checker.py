@@ -107,6 +107,10 @@ def test_every_contract_violation_is_reported():
             self._over = False
             return observation, reward, terminated, False, info
 
+    class Restless(Endless):
+        def expert(self):
+            return "up"
+
     class Drifting(SokobanEnv):
         counter = itertools.count()
 
@@ -125,6 +129,7 @@ def test_every_contract_violation_is_reported():
     assert "no plan" in failing(Silent())["expert wins"]
     assert "falls" in failing(Falling())["progress"]
     assert "truncated=False at step 15" in failing(Endless())["truncation"]
+    assert "did not end within 30 steps; max_steps is 15" in failing(Restless())["expert wins"]
     assert "digest" in failing(Drifting())["panel"]
     assert "unknown task is accepted" in failing(Trusting())["unknown names"]
 

@@ -10,9 +10,11 @@ import pytest
 
 from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos
-from repro_rl.envs import SokobanEnv, register_env
+from repro_rl.demos.collect import play
+from repro_rl.demos.mistakes import Agent, demonstrate, wander
+from repro_rl.envs import ENVS, SokobanEnv, register_env
 from repro_rl.envs.contract import checked_reset, checked_step
-from repro_rl.errors import DataError, EnvError, TaskError
+from repro_rl.errors import ConfigError, DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
 from repro_rl.rollout.counts import common, failures
 from support.episodes import SOKOBAN, run
@@ -126,12 +128,12 @@ def test_one_episode_fails_and_no_other(how: str, error: str) -> None:
     assert common(failures(played)) == f"{error} (1 time)"
 
 
-@pytest.mark.parametrize("how", ["reset", "step types"])
+@pytest.mark.parametrize("how", ["reset", "step types", "endless"])
 def test_such_episodes_are_no_demonstrations(how: str) -> None:
     env = Broken(how, **SOKOBAN)
     tasks = env.panel("train").ids[:4]
     section = DemosSection(expert=3, wandering=1.0, winning=2, failing=2, agent="planner", slips=(0.0, 0.1))
-    with pytest.warns(UserWarning, match=r"episodes broke off, left out: .*(no such room|much)"):
+    with pytest.warns(UserWarning, match=r"episodes broke off, left out: .*(no such room|much|not end)"):
         experts, labelled = collect_demos(env, tasks, section, seed=0)
     assert len(labelled) == 4
     assert not any(t.failed or t.task_id == tasks[1] for t in (*experts, *labelled))
@@ -142,6 +144,39 @@ def test_an_environment_that_always_breaks_is_named() -> None:
     section = DemosSection(expert=3, winning=0, failing=0, agent="planner")
     with pytest.raises(DataError, match="the environment breaks off: ValueError at step 1: lost"):
         collect_demos(env, [env.panel("train").ids[1]], section, seed=0)
+
+
+@pytest.mark.parametrize("agent", ["planner", "reader"])
+def test_an_expert_s_episode_has_the_limit_of_a_rollout(agent: Agent) -> None:
+    env = Broken("endless", **{**SOKOBAN, "max_steps": 6, "solution": [2, 5]})
+    task = env.panel("train").ids[1]
+    rng = np.random.default_rng(0)
+    for episode in (
+        play(env, task, 0.0, rng),
+        demonstrate(env, task, agent, 0.2, 0),
+        wander(env, task, agent, 0.5, 0),
+    ):
+        assert episode.error == "it did not end within 12 steps; max_steps is 6"
+        assert len(episode.steps) == 12
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_an_environment_without_a_step_limit_is_refused(limit: int) -> None:
+    class Unlimited(SokobanEnv):
+        def __init__(self, **settings: Any):
+            super().__init__(**settings)
+            self.max_steps = limit
+
+    with ENVS.isolated():
+        register_env("unlimited")(Unlimited)
+        with pytest.raises(
+            ConfigError, match=f"'unlimited': max_steps of Unlimited is {limit}; it must be 1 or more"
+        ):
+            EnvPool("unlimited", SOKOBAN).take(1)
+    env = Unlimited(**SOKOBAN)  # not by its name: an episode still ends
+    env.step = lambda action: ("on", 0.0, False, False, INFO)  # type: ignore[method-assign]
+    episode = play(env, env.panel("train").ids[0], 0.0, np.random.default_rng(0))
+    assert episode.error == f"it did not end within 1 step; max_steps is {limit}"
 
 
 def test_an_unknown_task_concerns_all() -> None:

@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.text import Text
 
 from repro_rl.cli.show import console, say, tell, visible
-from repro_rl.errors import counted
+from repro_rl.errors import EnvError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +52,8 @@ class Session:
         self.ended = False
 
     def step(self, action: str) -> None:
-        """Take one step. Raises EnvError for an environment that fails or breaks its contract."""
-        from repro_rl.envs.contract import checked_step
+        """Take one step. Raises EnvError for an environment that fails, breaks its contract or goes on."""
+        from repro_rl.envs.contract import checked_step, overdue
         from repro_rl.rollout.episode import guarded
 
         self.observation, reward, terminated, truncated, self.info = guarded(
@@ -62,6 +62,9 @@ class Session:
         self.actions.append(action)
         self.total += float(reward)
         self.ended = terminated or truncated
+        late = None if self.ended else overdue(self.env.max_steps, len(self.actions))
+        if late is not None:
+            raise EnvError(late)
 
     def back(self) -> bool:
         """Take the last step back; False at the start."""

@@ -52,7 +52,7 @@ class TextEnv(gymnasium.Env[str, str]):
     """
 
     name: str = ""
-    max_steps: int = 0
+    max_steps: int = 0  # at which ``step`` truncates; every environment sets it
     instructions: str = ""  # the rules as plain text, for prompts in the full style
     example_action: str = "..."  # in the example of an answer's form, for prompts in the full style
     settings_schema: ClassVar[type[Section] | None] = None  # of its keyword arguments, where there is one
@@ -154,7 +154,8 @@ def register_env(name: str) -> Callable[[EnvFactory], EnvFactory]:
 def make(name: str, **kwargs: Any) -> TextEnv:
     """Build an environment by name.
 
-    Raises UnknownNameError (with the nearest name) and ConfigError for an unknown keyword.
+    Raises UnknownNameError (with the nearest name) and ConfigError for an unknown keyword, or an environment
+    without a step limit.
     """
     factory = ENVS.get(name)
     parameters = inspect.signature(factory).parameters
@@ -164,4 +165,10 @@ def make(name: str, **kwargs: Any) -> TextEnv:
                 raise ConfigError(
                     f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
                 )
-    return factory(**kwargs)
+    env = factory(**kwargs)
+    if env.max_steps < 1:
+        raise ConfigError(
+            f"Environment {name!r}: max_steps of {type(env).__name__} is {env.max_steps}; it must be 1 or "
+            "more. Set it in the class or in __init__: the step at which an episode is truncated."
+        )
+    return env

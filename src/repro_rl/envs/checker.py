@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, filled, has_tasks
-from repro_rl.envs.contract import checked_reset, checked_step
+from repro_rl.envs.contract import checked_reset, checked_step, overdue
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import EnvError, TaskError, place_of
 
@@ -276,6 +276,8 @@ class _Run:
             values.append(info["progress"])
             if terminated or truncated:
                 break
+            late = overdue(self.env.max_steps, len(values) - 1)
+            _require(late is None, f"task {task}, played by the expert: {late}")
             action = self.env.expert()
         return values, info["won"]
 

@@ -11,9 +11,10 @@ import numbers
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from repro_rl.errors import EnvError, unencodable
+from repro_rl.errors import EnvError, counted, unencodable
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
+ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
 
@@ -42,6 +43,13 @@ def checked_step(returned: Any) -> StepResult:
             raise EnvError(f"step() returned {name}={value!r}; it must be True or False.")
     _check_info("step", info)
     return observation, reward, bool(terminated), bool(truncated), info
+
+
+def overdue(max_steps: int, t: int) -> str | None:
+    """Why an episode that has not ended at step ``t`` fails; None while it may go on."""
+    if t < ENDLESS * max_steps:
+        return None
+    return f"it did not end within {counted(t, 'step')}; max_steps is {max_steps}"
 
 
 def _check_observation(method: str, observation: Any) -> None:

@@ -15,10 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make
-from repro_rl.envs.contract import checked_reset, checked_step
+from repro_rl.envs.contract import checked_reset, checked_step, overdue
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, EnvError, TaskError, did_you_mean
-from repro_rl.rollout.act import ENDLESS
 from repro_rl.rollout.episode import guarded
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder, StepInputs
@@ -162,8 +161,9 @@ class EpisodeSession:
         )
         if not terminated and self.limit is not None and t >= self.max_steps:
             truncated = True
-        if not (terminated or truncated) and 0 < ENDLESS * self.env.max_steps <= t:
-            raise EnvError(f"it did not end within {t} steps; max_steps is {self.env.max_steps}")
+        late = None if terminated or truncated else overdue(self.env.max_steps, t)
+        if late is not None:
+            raise EnvError(late)
         result = _result(info, observation, task_id=before.task_id, step=t)
         self.info = info
         self.total_reward += float(reward)

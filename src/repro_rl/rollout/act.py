@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.envs.contract import checked_reset, checked_step
+from repro_rl.envs.contract import checked_reset, checked_step, overdue
 from repro_rl.policy.base import Keys, Policy, SamplingSettings
 from repro_rl.random_streams import name_key, stream_keys
 from repro_rl.rollout.env_pool import EnvPool
@@ -28,7 +28,6 @@ from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.types import Completion, Trajectory
 
 NO_COMPLETION = "no completion"  # begins the reason of an episode that a server ended
-ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 
 # (task id, goal, first observation) -> texts of demonstrations, from the longest to "".
 Demonstrations = Callable[[str, str, str], Sequence[str]]
@@ -142,10 +141,10 @@ def take_step(
     ended = add_step(episode.trajectory, decision, result)
     episode.history.append((episode.observation, parsed.action))
     episode.observation, episode.info = result[0], result[4]
-    if not ended and 0 < ENDLESS * episode.env.max_steps <= t:
-        episode.trajectory.fail(f"it did not end within {t} steps; max_steps is {episode.env.max_steps}")
-        return False
-    return not ended
+    late = None if ended else overdue(episode.env.max_steps, t)
+    if late is not None:
+        episode.trajectory.fail(late)
+    return not ended and late is None
 
 
 def run_episodes(

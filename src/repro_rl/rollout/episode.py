@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.envs.contract import StepResult, checked_reset, checked_step
+from repro_rl.envs.contract import StepResult, checked_reset, checked_step, overdue
 from repro_rl.errors import DataError, EnvError, ReproError, place_of
 from repro_rl.text.prompts import Notice, StepInputs
 from repro_rl.types import Completion, Status, Step, Trajectory, no_completion
@@ -84,11 +84,11 @@ def add_step(trajectory: Trajectory, decision: Decision, result: StepResult) -> 
     return bool(terminated or truncated)
 
 
-def play_actions(env: Any, task_id: str, choose: Callable[[dict[str, Any]], str]) -> Trajectory:
+def play_actions(env: TextEnv, task_id: str, choose: Callable[[dict[str, Any]], str]) -> Trajectory:
     """A whole episode of an agent without a language model: ``choose`` maps ``info`` to the next action.
 
-    An environment that fails, fails the episode. Raises what concerns all of them: an unknown task, or broken
-    data.
+    An environment that fails or does not end, fails the episode. Raises what concerns all of them: an unknown
+    task, or broken data.
     """
     try:
         observation, info = checked_reset(env.reset(options={"task": task_id}))
@@ -108,6 +108,10 @@ def play_actions(env: Any, task_id: str, choose: Callable[[dict[str, Any]], str]
             trajectory.fail(reason_of(error, len(trajectory.steps) + 1))
             return trajectory
         ended = add_step(trajectory, decision, result)
+        late = None if ended else overdue(env.max_steps, len(trajectory.steps))
+        if late is not None:
+            trajectory.fail(late)
+            return trajectory
         observation, info = result[0], result[4]
     return trajectory
 
