@@ -160,6 +160,50 @@ def test_an_expert_s_episode_has_the_limit_of_a_rollout(agent: Agent) -> None:
         assert len(episode.steps) == 12
 
 
+class BreaksAgain(SokobanEnv):
+    """Plays one episode; what comes after it breaks in the way that ``how`` says."""
+
+    def __init__(self, how: str, **settings: Any):
+        super().__init__(**settings)
+        self.how, self.resets = how, 0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.resets += 1
+        if self.resets > 1 and self.how == "reset":
+            raise ConnectionError("no server")
+        if self.resets > 1 and self.how == "data":
+            raise DataError("the rooms are gone")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: str) -> Any:
+        result = super().step(action)
+        if self.resets > 1 and self.how == "step":
+            raise ConnectionError("server gone")
+        return (*result[:4], {}) if self.resets > 1 and self.how == "step types" else result
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("reset", "played again, ConnectionError at step 0: no server"),
+        ("step", "played again, ConnectionError at step 1: server gone"),
+        ("step types", "played again, EnvError at step 1: step() returned an info without 'goal'."),
+    ],
+)
+def test_an_episode_that_breaks_when_played_again_fails_alone(how: str, error: str) -> None:
+    env = BreaksAgain(how, **SOKOBAN)
+    episode = demonstrate(env, env.panel("train").ids[0], "planner", 0.9, 0)
+    assert any(step.mistake for step in episode.steps)
+    assert episode.error == error
+    assert episode.failed
+
+
+def test_broken_data_of_an_episode_played_again_concerns_all() -> None:
+    env = BreaksAgain("data", **SOKOBAN)
+    with pytest.raises(DataError, match="the rooms are gone"):
+        demonstrate(env, env.panel("train").ids[0], "planner", 0.9, 0)
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_an_environment_without_a_step_limit_is_refused(limit: int) -> None:
     class Unlimited(SokobanEnv):

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from repro_rl.envs.base import PLACEHOLDER, TextEnv
-from repro_rl.rollout.episode import play_actions
+from repro_rl.envs.contract import checked_reset, checked_step
+from repro_rl.rollout.episode import concerns_all, play_actions, reason_of
 from repro_rl.types import Advice, Trajectory
 
 Agent = Literal["reader", "planner"]
@@ -102,12 +103,22 @@ def _play(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int) -> t
 
 
 def _add_truths(env: TextEnv, trajectory: Trajectory) -> None:
-    """The true progress after every answer that was not executed: the episode is played again up to it."""
+    """The true progress after every answer that was not executed: the episode is played again up to it.
+
+    An environment that fails meanwhile, fails the episode, as in ``play_actions``.
+    """
     for index, step in enumerate(trajectory.steps):
         if step.advice is None or not step.mistake or not step.advice.action:
             continue
-        env.reset(options={"task": trajectory.task_id})
-        for before in trajectory.steps[:index]:
-            env.step(before.action)
-        progress = env.step(step.advice.action)[4]["progress"]
-        step.advice.truth = None if progress is None else float(progress)
+        t = 0  # of the replay; 0 at its reset
+        try:
+            checked_reset(env.reset(options={"task": trajectory.task_id}))
+            for action in (*(before.action for before in trajectory.steps[:index]), step.advice.action):
+                t += 1
+                info = checked_step(env.step(action))[4]
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            trajectory.fail(f"played again, {reason_of(error, t)}")
+            return
+        step.advice.truth = None if info["progress"] is None else float(info["progress"])

@@ -8,13 +8,14 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from repro_rl.envs.base import TextEnv
+from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import DataError, PreflightError, TaskError
 from repro_rl.policy.base import PromptText
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_guide import token_guide
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
-from repro_rl.rollout.episode import step_inputs
+from repro_rl.rollout.episode import guarded, step_inputs
 from repro_rl.rollout.reflection import Judge
 from repro_rl.rollout.samples import SampleFormat, guided_target, target_sample
 from repro_rl.settings import require
@@ -167,18 +168,19 @@ def reflection_sample(
 
 def first_inputs(env: TextEnv, task: str) -> StepInputs:
     """What the first prompt of ``task`` shows."""
-    observation, info = env.reset(options={"task": task})
+    observation, info = guarded(0, lambda: checked_reset(env.reset(options={"task": task})))
     return step_inputs(env, info["goal"], observation, info["admissible"], ())
 
 
 def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs, Step]]:
     """(StepInputs, Step) of every step, the episode played again for its admissible actions.
 
-    Raises DataError for an episode of another environment, or of other settings of it.
+    Raises DataError for an episode of another environment, or of other settings of it; EnvError where the
+    environment fails.
     """
     history: list[tuple[str, str]] = []
     try:
-        _, info = env.reset(options={"task": trajectory.task_id})
+        _, info = guarded(0, lambda: checked_reset(env.reset(options={"task": trajectory.task_id})))
     except TaskError as error:
         raise DataError(
             f"a demonstration is of another environment, or of other settings of it: {error} Give "
@@ -189,4 +191,4 @@ def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs,
         state = (trajectory.goal, step.observation, info["admissible"], trajectory.steps[:index])
         yield step_inputs(env, *state, list(history)), step
         history.append((step.observation, step.action))
-        info = env.step(step.action)[4]
+        info = guarded(index + 1, lambda action=step.action: checked_step(env.step(action)))[4]
