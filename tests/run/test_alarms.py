@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 
 from repro_rl.config import AlarmSection
+from repro_rl.rollout.counts import causes
 from repro_rl.run.alarms import Alarms, evaluation_alarms, warmup_alarm
 
 
@@ -108,6 +110,24 @@ def test_evaluations_that_say_nothing():
     assert evaluated(errors=3.0, failures=lost, api={"failed": 3}) == []
     both = evaluated(errors=4.0, failures={**lost, "KeyError at step 1: 'sink'": 1}, api={"failed": 3})
     assert both == ["1 of 10 episodes broke off and count as not won: KeyError at step 1: 'sink' (1 time)."]
+
+
+def test_all_broken_episodes_are_counted_where_few_reasons_are_named():
+    named = {f"KeyError: room {n}": 1 for n in range(20)}
+    (line,) = evaluated(episodes=100, errors=60.0, failures=named)
+    assert line.startswith("60 of 100 episodes broke off and count as not won: KeyError: room 0 (1 time), ")
+    (line,) = evaluated(episodes=100, errors=60.0, failures=named, api={"failed": 15}, unanswered=15)
+    assert line.startswith("45 of 100 episodes broke off")
+    server = {f"no completion: status {n}": 2 for n in range(20)}
+    assert evaluated(episodes=100, errors=60.0, failures=server, api={"failed": 55}, unanswered=55) == [
+        "5 of 100 episodes broke off and count as not won."
+    ]
+
+
+def test_reasons_at_several_steps_are_one_cause():
+    reasons = Counter({f"KeyError at step {t}: no door at step 9": 1 for t in range(30)})
+    reasons += Counter({f"prompt of step {t} is longer than 20 tokens": 2 for t in range(3)})
+    assert causes(reasons) == {"KeyError: no door at step 9": 30, "prompt is longer than 20 tokens": 6}
 
 
 def test_a_warmup_that_never_wins():

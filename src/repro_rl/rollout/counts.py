@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from repro_rl.errors import counted
 from repro_rl.types import Group, Trajectory
+
+_STEP = re.compile(r" (?:at|of) step \d+\b")  # that a reason names
 
 
 def success_rate(trajectories: Sequence[Trajectory]) -> float:
@@ -19,6 +22,14 @@ def success_rate(trajectories: Sequence[Trajectory]) -> float:
 def failures(trajectories: Sequence[Trajectory]) -> Counter[str]:
     """How many episodes broke off, by reason."""
     return Counter(str(trajectory.error) for trajectory in trajectories if trajectory.failed)
+
+
+def causes(reasons: Counter[str]) -> Counter[str]:
+    """The counts of reasons that differ in nothing but the step, together."""
+    together: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        together[_STEP.sub("", reason, count=1)] += count
+    return together
 
 
 def common(reasons: Counter[str], most: int = 3) -> str:

@@ -25,12 +25,14 @@ def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
     """
     episodes, broken = result["episodes"], int(result["errors"])
     alarms = []
-    reasons = Counter(result["failures"])
+    reasons, count = Counter(result["failures"]), broken  # the reasons are the commonest alone
     if result["api"] is not None:  # what its server failed at is reported with its costs
-        reasons = Counter({text: n for text, n in reasons.items() if not text.startswith(NO_COMPLETION)})
-    if reasons:
-        count, shown = reasons.total(), common(reasons)
-        alarms.append(f"{count} of {episodes} episodes broke off and count as not won: {shown}.")
+        unanswered = {text: n for text, n in reasons.items() if text.startswith(NO_COMPLETION)}
+        count -= int(result.get("unanswered", sum(unanswered.values())))
+        reasons = Counter({text: n for text, n in reasons.items() if text not in unanswered})
+    if count > 0:
+        why = f": {common(reasons)}" if reasons else ""  # none where the server's fill the list
+        alarms.append(f"{count} of {episodes} episodes broke off and count as not won{why}.")
     if broken == episodes:
         return [*alarms, "No episode was played to its end, so the success says nothing."]
     if result["invalid_rate"] >= NEARLY_ALL:

@@ -22,7 +22,8 @@ from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.hub import is_hub_name
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
-from repro_rl.rollout.counts import failures, rollout_metrics
+from repro_rl.rollout.act import NO_COMPLETION
+from repro_rl.rollout.counts import causes, failures, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.folder import manifest, write_manifest
 from repro_rl.run.lineage import check_context
@@ -36,7 +37,7 @@ from repro_rl.study.task_types import success_by_type
 from repro_rl.study.unfinished import UnfinishedEvaluation, evaluation_key
 from repro_rl.types import Trajectory
 
-MAX_REASONS = 20  # of broken episodes, that a result names
+MAX_CAUSES = 20  # of broken episodes, that a result names
 
 
 @dataclass(slots=True)
@@ -273,6 +274,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
     won = sum(t.won for t in trajectories)
     low, high = wilson(won, len(trajectories))
     metrics = rollout_metrics(trajectories)
+    reasons = failures(trajectories)
     by_type = success_by_type(((t.task_id, t.won) for t in trajectories), setup.pool.first.task_type)
     return {
         "episodes": len(trajectories),
@@ -281,7 +283,8 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
         "low": low,
         "high": high,
         "by_type": by_type or None,
-        "failures": dict(failures(trajectories).most_common(MAX_REASONS)),
+        "failures": dict(causes(reasons).most_common(MAX_CAUSES)),
+        "unanswered": sum(count for reason, count in reasons.items() if reason.startswith(NO_COMPLETION)),
         **{
             name: metrics[f"rollout/{name}"]
             for name in ("score", "length", "invalid_rate", "format_rate", "errors")

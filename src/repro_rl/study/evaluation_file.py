@@ -42,6 +42,7 @@ class Evaluation(TypedDict):
     invalid_rate: NotRequired[Share | None]
     format_rate: NotRequired[Share | None]
     errors: NotRequired[Finite | None]
+    unanswered: NotRequired[Count]  # episodes that a server ended
     by_type: NotRequired[dict[Text, TypeResult | Share] | None]
     progress: NotRequired[dict[Text, dict[Text, Finite | None]] | None]
     demonstrations: NotRequired[dict[Text, Count] | None]
