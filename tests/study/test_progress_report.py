@@ -3,6 +3,7 @@
 import pytest
 
 from repro_rl.cli.entry import main  # noqa: F401  adds the commands
+from repro_rl.credit import CreditSettings
 from repro_rl.rollout.record import write_records
 from repro_rl.study.progress_report import analyse, measure_set, over_runs
 from repro_rl.study.recorded import (
@@ -52,5 +53,6 @@ def test_broken_episodes_and_a_missing_config_cost_no_analysis(tmp_path):
     write_records(folder / "trajectories" / "eval-last.jsonl.gz", rows)
     (row,) = analyse([folder], resamples=20)["sets"]
     assert (row["episodes"], row["method"]) == (2, "unknown method")
-    assert any("config.yaml is missing" in line for line in row["warnings"])
+    assert "config.yaml is missing: a discount of 0.5 is assumed." in row["warnings"]
+    assert row["gamma"] == CreditSettings().gamma == 0.5
     assert any("Only 1 successes" in line for line in row["warnings"])

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import DataError
-from repro_rl.files import read_yaml
+from repro_rl.files import read_json_if_any, read_yaml
 from repro_rl.rollout.record import episodes_file, or_nan, read_trajectories, training_files
+from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.study.series import SERIES, EpisodeProgress
 
 TRAINING = "training"
-GAMMA = 0.95  # where a run's settings are missing (CreditSettings)
+# Of the step part, where a run's settings give none: runs of every version had this default.
+GAMMA: float = CreditSettings.model_fields["gamma"].default
 
 
 @dataclass(slots=True)
