@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import repro_rl.cli.commands  # noqa: F401  adds the commands
 from repro_rl.cli.app import app
+from repro_rl.files import write_json
 from repro_rl.report.progress_tables import closeness_table, method_tables
 from repro_rl.study.progress_report import analyse
 from support.progress_records import (
@@ -56,3 +57,15 @@ def test_the_page_of_several_runs_shows_means_and_asks_about_equal_seeds(tmp_pat
     one = data["sets"][0]["series"]["retrospective"]["measures"]["mae"]["value"]
     assert error[2].startswith(f"{one:.1f} [")
     assert [row[0] for row in closeness_table(data).rows] == ["one, eval last", "two, eval last"]
+
+
+def test_means_on_several_panels_name_theirs(tmp_path):
+    runs = [make_run(tmp_path / str(number)) for number in range(5)]
+    for number, run in enumerate(runs):
+        panel = f"sokoban/test[8]@{number // 2}"
+        write_json(run / "eval" / "last.json", {"success": 0.5, "digest": panel, "panel": panel})
+    data = analyse(runs, ["last"], training=False, resamples=20)
+    assert [table.title for table in method_tables(data)][::2] == [
+        "repro, eval last on sokoban/test[8]@0: mean over 2 runs",
+        "repro, eval last on sokoban/test[8]@1: mean over 2 runs",
+    ]

@@ -38,6 +38,24 @@ def test_several_runs_of_a_method_are_averaged_over_runs():
     )
 
 
+def test_runs_on_other_panels_are_not_averaged():
+    sets = [
+        measure_set(
+            EpisodeSet(run, "eval last", [], RunSettings("repro", run), panel),
+            episodes(WON, record(False, [last, last, last], [0.5, 0.6, 0.7], task="b")),
+            resamples=20,
+        )
+        for run, panel, last in (
+            ("1", "sokoban/test[8]@aa", 80),
+            ("2", "sokoban/test[8]@bb", 10),
+            ("3", "sokoban/test[8]@aa", 60),
+        )
+    ]
+    (method,) = over_runs(sets)
+    assert (method["panel"], method["runs"]) == ("sokoban/test[8]@aa", ["1", "3"])
+    assert method["series"]["online"]["measures"]["final_failure"]["value"] == 70
+
+
 def test_the_same_files_give_the_same_numbers(tmp_path):
     run = make_run(tmp_path / "run")
     first = analyse([run], ["last"], training=False, resamples=50)

@@ -135,6 +135,9 @@ def reliability_tables(row: Json) -> list[Table]:
 def method_tables(data: Json) -> list[Table]:
     """Means over the runs of a method, with t intervals."""
     tables = []
+    panels: dict[str, set[str]] = {}  # by the name of a set
+    for row in data["sets"]:
+        panels.setdefault(row["name"], set()).add(row["panel"])
     for method in data["methods"]:
         blocks = {which: block for which, block in method["series"].items() if which != "truth"}
         rows = _measure_rows([block["measures"] for block in blocks.values()])
@@ -147,8 +150,9 @@ def method_tables(data: Json) -> list[Table]:
         rows = [row for row in rows if any(text != DASH for text in row[1:])]
         seeds = method["seeds"]
         twice = " Two of them have the same seed: are they two runs?" if len(set(seeds)) < len(seeds) else ""
+        where = f" on {method['panel'] or 'an unknown panel'}" if len(panels[method["name"]]) > 1 else ""
         texts = {
-            **{"method": method["method"], "name": method["name"], "runs": len(method["runs"])},
+            **{"method": method["method"], "name": f"{method['name']}{where}", "runs": len(method["runs"])},
             **{"seeds": ", ".join(seeds), "warning": twice},
         }
         differences = [

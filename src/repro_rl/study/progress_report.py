@@ -34,9 +34,9 @@ def analyse(
     """Measure the recorded episodes of run folders or ``*.jsonl.gz`` files; the content of progress.json.
 
     ``sets``: one a run and evaluation (or "training"), each as ``measure_set`` gives it; ``methods``: means
-    over runs with 95 % t intervals where several runs of one method have the same evaluation. ``evals`` and
-    ``training`` as in ``find_episode_sets``. ``on_set`` is called with the name of each set as it begins.
-    Raises DataError.
+    over runs with 95 % t intervals where several runs of one method have the same evaluation on one panel.
+    ``evals`` and ``training`` as in ``find_episode_sets``. ``on_set`` is called with the name of each set as
+    it begins. Raises DataError.
     """
     sets = []
     for episode_set in find_episode_sets(paths, evals, training=training):
@@ -65,6 +65,7 @@ def measure_set(
         "method": settings.method,
         "seed": settings.seed,
         "name": episode_set.name,
+        "panel": episode_set.panel,
         "files": [file.name for file in episode_set.files],
         "gamma": settings.gamma,
         "episodes": len(episodes),
@@ -109,16 +110,16 @@ def _measure_series(
 
 
 def over_runs(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each method and set name with at least two runs: means over the runs with t intervals.
+    """Each method, set name and panel with at least two runs: means over the runs with t intervals.
 
     A run counts once, whatever its number of episodes: here the run, or seed, is the independent unit.
     """
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in sets:
         if row["method"] not in ("–", "unknown method"):
-            groups.setdefault((row["method"], row["name"]), []).append(row)
+            groups.setdefault((row["method"], row["name"], row["panel"]), []).append(row)
     result = []
-    for (method, name), rows in groups.items():
+    for (method, name, panel), rows in groups.items():
         if len(rows) < 2:
             continue
         series = {
@@ -139,6 +140,7 @@ def over_runs(sets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "name": name,
+                "panel": panel,
                 "runs": [row["run"] for row in rows],
                 "seeds": [row["seed"] for row in rows],
                 "series": series,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class EpisodeSet:
     name: str  # such as "eval last" or "training"
     files: list[Path]
     settings: RunSettings = field(default_factory=RunSettings)
+    panel: str = ""  # label of the tasks; the environment's settings where no file names them
 
     @property
     def training(self) -> bool:
@@ -91,14 +93,19 @@ def find_episode_sets(
 
 
 def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) -> list[EpisodeSet]:
-    folder, settings = path / "trajectories", _run_settings(path / "config.yaml")
+    folder, config = path / "trajectories", path / "config.yaml"
+    data = read_yaml(config, dict[str, Any]) if config.exists() else None
+    settings, environment = _run_settings(data), _environment(data or {})
     sets = [
-        EpisodeSet(run, f"eval {name}", [file], settings)
+        EpisodeSet(run, f"eval {name}", [file], settings, _evaluated_panel(path, name) or environment)
         for name in evals or _evaluations(folder)
         if (file := episodes_file(path, name)).exists()
     ]
     files = training_files(path) if training else []
-    return [*sets, EpisodeSet(run, TRAINING, files, settings)] if files else sets
+    if files:
+        panel = _training_panel(path) or environment
+        sets.append(EpisodeSet(run, TRAINING, files, settings, panel))
+    return sets
 
 
 def read_episodes(episode_set: EpisodeSet) -> list[RecordedEpisode]:
@@ -166,11 +173,40 @@ def _group(record: Mapping[str, Any], task: str, group_size: int | None) -> str:
     return f"{group}/{rollout // group_size}" if group_size and isinstance(rollout, int) else group
 
 
-def _run_settings(file: Path) -> RunSettings:
-    """The settings in config.yaml. An older or missing file costs a note, not the analysis."""
-    if not file.exists():
+def _evaluated_panel(run: Path, name: str) -> str:
+    """The panel of an evaluation; "" where its file is missing or names none."""
+    file = run / "eval" / f"{name}.json"
+    try:
+        result = read_evaluation(file) if file.exists() else {}
+    except DataError:  # the episodes are what is analysed
+        return ""
+    return str(result.get("panel") or result.get("digest") or "")
+
+
+def _training_panel(run: Path) -> str:
+    """The panel that a run trained on; "" where its manifest is missing or names none."""
+    file = run / "manifest.json"
+    try:
+        panels = read_json_if_any(file).get("panels")
+    except DataError:
+        return ""
+    panel = panels.get("train") if isinstance(panels, dict) else None
+    return str(panel.get("label") or "") if isinstance(panel, dict) else ""
+
+
+def _environment(config: Mapping[str, Any]) -> str:
+    """Name and settings of a run's environment, as text; "" where its config.yaml gives none."""
+    section = config.get("env")
+    if not isinstance(section, dict):
+        return str(section or "")
+    name, settings = str(section.get("name", "")), section.get("settings")
+    return f"{name} {json.dumps(settings, sort_keys=True, default=str)}" if settings else name
+
+
+def _run_settings(data: Mapping[str, Any] | None) -> RunSettings:
+    """The settings in config.yaml; None where it is missing, which costs a note, as an older one does."""
+    if data is None:
         return RunSettings(notes=(f"config.yaml is missing: a discount of {GAMMA} is assumed.",))
-    data = read_yaml(file, dict[str, Any])
     method, train = data.get("method"), data.get("train")
     method = method if isinstance(method, dict) else {"name": method}
     size = train.get("group_size") if isinstance(train, dict) else None
