@@ -7,6 +7,7 @@ import json
 import pytest
 
 from repro_rl.errors import DataError
+from repro_rl.files import read_json, write_json
 from repro_rl.report.comparison import as_html, as_markdown, headline, write_comparison
 from repro_rl.study.comparison import compare
 from repro_rl.study.definition import load_study
@@ -76,6 +77,20 @@ def test_a_graded_score_is_a_second_metric(tmp_path):
     # Without spread over seeds the tasks are all that varies: 0 or .4 for each of two.
     assert pair["crossed"] == pytest.approx([0.0, 0.4])
     assert "### Score on the held-out panel" in as_markdown(compare(study, tmp_path))
+
+
+def test_a_result_without_a_score_is_compared_by_its_success_alone(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo"], seeds=[0, 1])
+    for seed in (0, 1):
+        write_result(tmp_path, "repro", seed, (1, 0), scores=(1.0, 0.5))
+        write_result(tmp_path, "gigpo", seed, (0, 0), scores=(0.2, 0.0))
+    older = tmp_path / "runs" / "gigpo" / "seed1" / "eval" / "last.json"
+    write_json(older, {key: value for key, value in read_json(older).items() if key != "score"})
+    (block,) = compare(study, tmp_path)["evaluations"]
+    by_metric = {pair["metric"]: pair["by_seed"] for pair in block["differences"]}
+    assert by_metric["success"] == {"0": 0.5, "1": 0.5}
+    assert by_metric["score"] == {"0": pytest.approx(0.65)}  # .75 - .1
+    as_markdown(compare(study, tmp_path))
 
 
 def test_runs_on_different_tasks_are_not_compared(tmp_path):

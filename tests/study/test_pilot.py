@@ -10,10 +10,12 @@ import pytest
 from repro_rl.config import load_config
 from repro_rl.demos.incontext import mode_labels
 from repro_rl.errors import ConfigError
+from repro_rl.files import write_json
+from repro_rl.report.pilot import tables
 from repro_rl.run.lineage import taught_modes
 from repro_rl.run.setup import set_up
 from repro_rl.study.pilot import CONDITIONS, find_conditions, seed_config, split_taught, warm_start_settings
-from repro_rl.study.pilot_results import pairs, spread
+from repro_rl.study.pilot_results import PilotRuns, pairs, pilot_data, spread
 
 # What a model was taught --------------------------------------------------------------------------
 
@@ -81,6 +83,20 @@ def test_intervals_are_over_tasks_or_over_both() -> None:
         *(("meta", "base"), ("random", "base"), ("retrospective", "base")),
         *(("retrospective", "meta"), ("retrospective", "random")),
     ]
+
+
+def test_an_older_result_without_a_score_counts_by_its_success(tmp_path: Path) -> None:
+    settings = {"panel": "p", "digest": "d", "tasks": 2, "rollouts_per_task": 1, "temperature": 0.4}
+    newer = {**settings, "success": 0.5, "score": 0.7, "low": 0.1, "high": 0.9}
+    write_json(tmp_path / "seed0" / "eval" / "base.json", newer)
+    write_json(tmp_path / "seed0" / "eval" / "meta.json", {**settings, "success": 1.0})
+    chosen = find_conditions(["base", "meta"])
+    data = pilot_data(PilotRuns(tmp_path, chosen, [0]), load_config(None), agent="a", left_out={})
+    base, meta = data["conditions"]
+    assert (base["score"]["by_seed"], meta["score"]["by_seed"]) == ({"0": 0.7}, {})
+    assert (base["success"]["tasks"], meta["success"]["tasks"]) == ([0.1, 0.9], None)
+    assert [(pair["metric"], pair["by_seed"]) for pair in data["differences"]] == [("success", {"0": 0.5})]
+    assert len(tables(data)) == 3  # two of the conditions, one of the differences
 
 
 def test_an_unknown_condition_is_named() -> None:

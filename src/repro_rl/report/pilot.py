@@ -38,11 +38,12 @@ def write_pilot(data: Json, out: Path) -> list[Path]:
 def heading(data: Json) -> str:
     """The model, the panel, the temperature, the number of rollouts and the seeds."""
     rollouts, seeds = data["rollouts_per_task"], data["seeds"]
-    return (
-        f"{data['agent']}, {data['panel']}, temperature {data['temperature']}, "
-        f"{counted(rollouts, 'rollout')} a task, seed{'s' if len(seeds) != 1 else ''} "
-        f"{', '.join(map(str, seeds))}"
-    )
+    parts = [data["agent"], data["panel"] or data["digest"]]
+    if data["temperature"] is not None:  # older results lack settings
+        parts.append(f"temperature {data['temperature']}")
+    if rollouts is not None:
+        parts.append(f"{counted(rollouts, 'rollout')} a task")
+    return ", ".join([*parts, f"seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds))}"])
 
 
 def basis(data: Json) -> str:

@@ -89,10 +89,10 @@ def compared_metrics(results: Sequence[Result]) -> list[str]:
 
 
 def paired_results(
-    results: Sequence[Result], one: str, other: str, seeds: Sequence[int]
+    results: Sequence[Result], one: str, other: str, seeds: Sequence[int], metric: str
 ) -> dict[int, tuple[Result, Result]]:
-    """Both results of every seed that has both."""
-    by_run = {(r.arm, r.seed): r for r in results}
+    """Both results of every seed that has both, with the metric: older results have no score."""
+    by_run = {(r.arm, r.seed): r for r in results if metric in r.data}
     return {
         s: (by_run[one, s], by_run[other, s]) for s in seeds if (one, s) in by_run and (other, s) in by_run
     }
@@ -191,7 +191,7 @@ def _family(reference: str, study: Study, results: Sequence[Result], metric: str
     """The reference minus every other arm; Holm's correction is over those that train."""
     pairs = []
     for item in study.methods:
-        both = paired_results(results, reference, item.name, study.seeds)
+        both = paired_results(results, reference, item.name, study.seeds, metric)
         if both and item.name != reference:
             pairs.append(_difference(reference, item.name, both, metric))
     trained = {item.name for item in study.methods if item.train}

@@ -87,7 +87,7 @@ def pilot_data(
         **provenance(),
         "agent": agent,
         "seeds": list(seeds),
-        **{key: first[key] for key in ("panel", "digest", "tasks", "rollouts_per_task", "temperature")},
+        **{key: first.get(key) for key in ("panel", "digest", "tasks", "rollouts_per_task", "temperature")},
         "shown": config.prompt.demonstrations,
         "annotator": config.demos.annotator,
         "metrics": metrics,
@@ -135,12 +135,13 @@ def _row(
         "missing": [seed for seed in seeds if seed not in [r.seed for r in own]],
     }
     for metric in metrics:
-        row[metric] = summary({r.seed: float(r.data[metric]) for r in own})
+        row[metric] = summary({r.seed: float(r.data[metric]) for r in own if metric in r.data})
         tasks = [r.tasks.get(metric) for r in own]
         table = [list(means.values()) for means in tasks if means]  # every seed plays the panel in its order
         row[metric]["tasks"] = spread(np.array(table)) if table else None
-        if metric == "success" and len(own) == 1 and own[0].data["rollouts_per_task"] == 1:
-            row[metric]["tasks"] = [own[0].data["low"], own[0].data["high"]]  # Wilson: right at 0 and 1 too
+        if metric == "success" and len(own) == 1 and own[0].data.get("rollouts_per_task") == 1:
+            ends = [own[0].data.get(end) for end in ("low", "high")]  # Wilson: right at 0 and 1 too
+            row[metric]["tasks"] = row[metric]["tasks"] if None in ends else ends
     for name in COUNTS:
         values = [float(r.data[name]) for r in own if r.data.get(name) is not None]
         row[name] = sum(values) / len(values) if values else None
@@ -155,7 +156,7 @@ def _row(
 def _difference(
     results: Sequence[Result], one: str, other: str, seeds: Sequence[int], metric: str
 ) -> dict[str, Any] | None:
-    both = paired_results(results, one, other, seeds)
+    both = paired_results(results, one, other, seeds, metric)
     if not both:
         return None
     by_seed = {seed: float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
