@@ -200,9 +200,15 @@ def test_keys_name_stream_task_rollout_and_step(pool):
 
 def test_an_environment_that_cannot_begin_fails_its_episode(fragile):
     requests = [RolloutRequest("unreachable", 0), RolloutRequest("good", 0)]
-    failed, good = run(fragile, requests, ScriptedPolicy("p1 go"))
+    done, ended = [], []
+    policy = ScriptedPolicy("p1 go")
+    failed, good = run(fragile, requests, policy, on_done=done.append, on_episode=ended.append)
     assert (failed.status, failed.error) == (Status.FAILED, "ConnectionError at step 0: no server")
     assert (failed.steps, failed.won, good.won) == ([], False, True)
+    assert sum(done) == 2  # a progress bar counts both
+    assert [episode.task_id for episode in ended] == ["unreachable", "good"]
+    (alone,) = run(fragile, requests[:1], policy, on_done=done.append, on_episode=ended.append)
+    assert (sum(done), ended[-1]) == (3, alone)
 
 
 def test_no_completion_fails_the_episode_and_adds_no_step(fragile):

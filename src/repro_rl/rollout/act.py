@@ -57,7 +57,8 @@ class PlayOptions:
     stream: object  # the same stream, request and weights give the same episode
     demonstrations: Demonstrations | None = None  # texts for the prompts of a task
     max_live: int | None = None  # episodes under way at once; the result does not depend on it
-    on_done: Callable[[int], None] | None = None  # called after each step with the number that ended at it
+    # Called after each step with the number that ended at it, and with 1 for each that could not begin.
+    on_done: Callable[[int], None] | None = None
     # Called with each episode that has ended, and once more when it has its reflection; in chat mode, where
     # a reflection is the last turn, only then.
     on_episode: Callable[[Trajectory], None] | None = None
@@ -85,7 +86,10 @@ class LiveEpisode:
 def begin_episodes(
     pool: EnvPool, requests: Sequence[RolloutRequest], options: PlayOptions
 ) -> tuple[list[LiveEpisode], list[Trajectory]]:
-    """Reset an environment for every request: the episodes that began, and all trajectories in order."""
+    """Reset an environment for every request: the episodes that began, and all trajectories in order.
+
+    ``options`` is told of those that could not begin, as of every episode that has ended.
+    """
     live: list[LiveEpisode] = []
     trajectories: list[Trajectory] = []
     for env, request in zip(pool.take(len(requests)), requests, strict=True):
@@ -94,7 +98,12 @@ def begin_episodes(
         except Exception as error:  # a lost server or a broken contract ends this episode only
             if concerns_all(error):
                 raise
-            trajectories.append(failed_trajectory(request.task_id, request.rollout, error))
+            failed = failed_trajectory(request.task_id, request.rollout, error)
+            trajectories.append(failed)
+            if options.on_done is not None:
+                options.on_done(1)
+            if options.on_episode is not None:
+                options.on_episode(failed)
             continue
         trajectory = begin_trajectory(request.task_id, request.rollout, observation, info)
         trajectories.append(trajectory)
