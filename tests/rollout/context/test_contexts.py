@@ -10,6 +10,7 @@ import pytest
 
 from repro_rl.demos.annotators import AnnotationContext, annotate_all
 from repro_rl.demos.collect import play as play_expert
+from repro_rl.dist.ranks import without_ids
 from repro_rl.errors import ConfigError, DataError, PreflightError, UnknownNameError
 from repro_rl.policy import SamplingSettings
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, play
@@ -223,6 +224,8 @@ def test_metrics_of_the_mode(context, played):
         mean = pytest.approx(sum(lengths) / 4)
         expected = {"rollout/context_full": 0.0, "rollout/conversation_tokens": mean}
     assert context.metrics(episodes) == expected
+    others = [without_ids(t, prompts=False) for t in episodes[1:]]  # as they come from other ranks
+    assert context.metrics([episodes[0], *others]) == expected
     assert set(context.metrics([])) == set(expected)
 
 

@@ -142,7 +142,7 @@ class ChatContext(Context):
 
     def metrics(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         lengths = [
-            sum(len(c.prompt_ids) + len(c.token_ids) for c in completions_of(trajectory))
+            sum(c.prompt_tokens + c.tokens for c in completions_of(trajectory))  # other ranks' have no ids
             for trajectory in trajectories
             if trajectory.steps
         ]
