@@ -74,7 +74,6 @@ class UnfinishedEvaluation:
     def __init__(self, trajectories: Path, name: str, key: str, rank: int):
         self._folder, self._prefix = trajectories, f"eval-{name}.unfinished-"
         self._own = UnfinishedRows(trajectories / f"{self._prefix}{rank}.jsonl", key)
-        self._reflected: set[Episode] = set()  # or without steps to reflect on
 
     @property
     def key(self) -> str:

@@ -18,7 +18,6 @@ from repro_rl.envs.webshop.search.analyzer import analyze
 from repro_rl.random_streams import name_key
 
 ENOUGH = 0.85  # share of the wanted phrases that a product must show to be bought at once
-HALF = 0.5  # a phrase counts when more than that share of its words is shown
 ROW = 0.05  # a row of the results counts as much less, in share of the wanted words, than the one above
 PAGES = 2  # results pages that are looked through before another query
 _CAP = re.compile(r",? (?:and )?price lower than ([\d.]+) dollars?")

@@ -41,12 +41,11 @@ class WordsReader:
     _admissible: Sequence[str] = ()
     _search: str = ""
     _page: int = 1
-    _action: str = ""
 
     def read(self, action: str, observation: str, admissible: Sequence[str]) -> None:
         """Take in an observation: what was done to reach it ("" at first), and what is possible now."""
         self.steps += 1
-        self._action, self._words, self._admissible = action, observation.split(), admissible
+        self._words, self._admissible = observation.split(), admissible
         kind = self._words[0]
         if kind == "search-page":
             self.wanted_options = int(self._words[2][1:])

@@ -24,7 +24,6 @@ from repro_rl.types import Trajectory
 AGENT = "repro_rl"  # the agent loop's name in verl
 FIELD = "repro_rl"  # ours among the extra fields of verl's samples
 TRAIN_FILE, VALIDATION_FILE = "train.parquet", "validation.parquet"
-SFT_FILE = "sft.parquet"
 
 Row = dict[str, Any]
 
