@@ -17,6 +17,7 @@ from repro_rl.config.methods import METHODS, register_method
 from repro_rl.config.recipe_files import read_section, read_settings, recipe_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.sections import (
+    BETAS,
     AlarmSection,
     DemosSection,
     EnvSection,
@@ -36,6 +37,7 @@ from repro_rl.settings import Section
 
 __all__ = [
     "API",
+    "BETAS",
     "METHODS",
     "AlarmSection",
     "ApiBudget",

@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
 from repro_rl.errors import ConfigError
-from repro_rl.losses.settings import LossSection
+from repro_rl.losses.settings import KlEstimator, LossSection
 from repro_rl.settings import Section, Switch
+
+BETAS = (0.9, 0.99)  # of AdamW, in the warm-up and, unless set otherwise, in training
 
 
 class EnvSection(Section):
@@ -254,7 +256,7 @@ class WarmupSection(Section):
 class KlSection(Section):
     """The penalty on the KL divergence to the frozen reference model."""
 
-    form: Literal["exact", "k1", "k2", "k3", "k1+", "k3+", "none"] = Field(
+    form: Literal["exact", KlEstimator, "none"] = Field(
         "exact",
         description="exact: over the vocabulary; the others: on the sampled token. k1 is for logging only: "
         "as a loss, its expected on-policy gradient is zero. k1+, k3+: the same values with the gradient of "
@@ -287,7 +289,7 @@ class TrainSection(Section):
     temperature: float = Field(1.0, gt=0, description="of the rollouts")
     lr: float = Field(5e-4, gt=0, description="learning rate after the warm-up")
     lr_warmup: int = Field(10, ge=0, description="iterations of linear warm-up")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="of AdamW: decay of its two moments")
+    betas: tuple[float, float] = Field(BETAS, description="of AdamW: decay of its two moments")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     epochs: int = Field(2, gt=0, description="passes over the samples of an iteration")
     minibatches: int = Field(4, gt=0, description="updates a pass; train.groups is a multiple of it")

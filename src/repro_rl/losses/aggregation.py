@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.losses.settings import Aggregation
 
-MODES = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-sum")
+MODES: tuple[Aggregation, ...] = get_args(Aggregation)
 EPSILON = 1e-8  # added to the tokens of a row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -18,7 +18,7 @@ from repro_rl.losses.gspo import gspo_loss
 from repro_rl.losses.kl import FORMS, kl_estimate
 from repro_rl.losses.ppo_clip import ppo_clip_loss
 from repro_rl.losses.sapo import sapo_loss
-from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
+from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection, SignedForm
 from repro_rl.losses.tokens import LossTokens
 from repro_rl.settings import S, checked
 
@@ -35,7 +35,7 @@ LOSSES: dict[str, TokenLoss] = {
 }
 # The aggregation of a loss's source, where that is another than token-mean and needs no constant.
 AGGREGATION = {"gspo": "seq-mean-token-mean", "sapo": "seq-mean-token-mean"}
-SIGNED = ("delta", "importance")  # forms of opid
+SIGNED: tuple[SignedForm, ...] = get_args(SignedForm)  # forms of opid
 
 
 class _Case:

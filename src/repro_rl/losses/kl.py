@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 
-FORMS = ("k1", "k2", "k3", "k1+", "k3+")
+from repro_rl.losses.settings import KlEstimator
+
+FORMS: tuple[KlEstimator, ...] = get_args(KlEstimator)
 MAX_LOG, MAX_VALUE = 20.0, 10.0  # k3: bounds of the log-ratio and of its value
 
 

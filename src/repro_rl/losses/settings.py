@@ -13,6 +13,9 @@ Aggregation = Literal[
     "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-sum"
 ]
 
+KlEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]  # of the KL divergence, on the sampled token
+SignedForm = Literal["delta", "importance"]  # of self-distillation
+
 # What each loss reads, with the values of its source. What the chosen loss does not read must be None.
 PUBLISHED: dict[str, dict[str, float | None]] = {
     "ppo_clip": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
@@ -87,7 +90,7 @@ class DistillSection(Section):
     """Self-distillation: the policy imitates itself as it would act with more in its prompt."""
 
     coef: float = Field(0.0, ge=0, description="weight of the loss; 0: none")
-    form: Literal["gated", "delta", "importance"] = Field(
+    form: Literal["gated", SignedForm] = Field(
         "gated",
         description="gated: raises tokens only (SDAR, SEED). delta, importance: signed (OPID), so it may "
         "lower them",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repro_rl.config import BETAS
 from repro_rl.plan.iteration_time import Rates
 from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.resources import clock
@@ -125,7 +126,7 @@ def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int, cont
 def _optimizer_seconds(optimizer: str, device: torch.device) -> float:
     """Of one step over ``OPTIMIZED`` weights."""
     layer = torch.nn.Linear(2000, OPTIMIZED // 2000, bias=False, device=device)
-    stepper = build_optimizer(optimizer, layer, lr=1e-6, betas=(0.9, 0.99), weight_decay=0.0)
+    stepper = build_optimizer(optimizer, layer, lr=1e-6, betas=BETAS, weight_decay=0.0)
     layer.weight.grad = torch.ones_like(layer.weight)
     return _shortest(stepper.step, device)
 

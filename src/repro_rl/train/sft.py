@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro_rl.config import RunConfig, TrainSection
+from repro_rl.config import BETAS, RunConfig, TrainSection
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.demos.store import check_environment, demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
@@ -152,7 +152,7 @@ class WarmupRun:
             config.train.optimizer,
             self.model,
             lr=config.warmup.lr,
-            betas=(0.9, 0.99),
+            betas=BETAS,
             weight_decay=config.warmup.weight_decay,
         )
         self.update, self.stopped = 0, False
