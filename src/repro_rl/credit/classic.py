@@ -9,11 +9,16 @@ from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.rloo import rloo_advantages
-from repro_rl.credit.rules import Anchors, Groups, Returns, Rewards, register_credit
+from repro_rl.credit.rules import SHARED, Anchors, Groups, Returns, Rewards, register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("grpo", published={"normalize": "mean_std"}, paid_by=["episode"])
+@register_credit(
+    "grpo",
+    published={"normalize": "mean_std"},
+    paid_by=["episode"],
+    ignores=["gamma", "omega", "episode_baseline"],
+)
 def _grpo(inputs: CreditInputs, settings: CreditSettings) -> list[list[float]]:
     """The trajectory's advantage on each of its steps; gamma, omega and the anchors are not used."""
 
@@ -23,7 +28,7 @@ def _grpo(inputs: CreditInputs, settings: CreditSettings) -> list[list[float]]:
     return _per_trajectory(rule, inputs)
 
 
-@register_credit("rloo", paid_by=["episode"])
+@register_credit("rloo", paid_by=["episode"], ignores=SHARED)
 def _rloo(inputs: CreditInputs, settings: CreditSettings) -> list[list[float]]:
     """As grpo, relative to the other rollouts only; normalize is not used either."""
     return _per_trajectory(rloo_advantages, inputs)
@@ -59,7 +64,12 @@ def _gigpo(
     )
 
 
-@register_credit("hgpo", published={"gamma": 0.95, "normalize": "mean_std"}, paid_by=["steps"])
+@register_credit(
+    "hgpo",
+    published={"gamma": 0.95, "normalize": "mean_std"},
+    paid_by=["steps"],
+    ignores=["omega", "episode_baseline"],
+)
 def _hgpo(
     rewards: Rewards, groups: Groups, anchors: Anchors, settings: CreditSettings, episode_returns: Returns
 ) -> list[list[float]]:

@@ -8,11 +8,11 @@ import numpy as np
 
 from repro_rl.credit.baseline import normalise
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.rules import register_credit
+from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
-@register_credit("dr_grpo", paid_by=["episode"])
+@register_credit("dr_grpo", paid_by=["episode"], ignores=SHARED)
 def dr_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``R - mean(R)`` over the trajectories of the task, for each trajectory [N].
 

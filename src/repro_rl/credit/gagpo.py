@@ -13,7 +13,11 @@ from repro_rl.credit.settings import CreditSettings
 
 
 @register_credit(
-    "gagpo", published={"gamma": 0.95, "normalize": "mean_std"}, needs=["judged"], paid_by=["steps"]
+    "gagpo",
+    published={"gamma": 0.95, "normalize": "mean_std"},
+    needs=["judged"],
+    paid_by=["steps"],
+    ignores=["omega", "episode_baseline"],
 )
 def gagpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The generalised advantage of every step, relative to all steps of its task.

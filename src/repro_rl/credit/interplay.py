@@ -1,9 +1,9 @@
 """Settings of rewards and credit that would have no effect beside the others.
 
 A reward that the credit rule does not read is lost without a sign: the judge is asked and nothing learns from
-it. A rule's own setting beside another rule is a mistake of the same kind. Shared settings (``gamma``,
-``omega``, ``normalize``, ``episode_baseline``, ``invalid_penalty``) are left alone, as recipes give them for
-all methods. A rule or source of a user's own is taken to read everything.
+it. A rule's own setting beside another rule is a mistake of the same kind. Shared settings (``rules.SHARED``
+and ``invalid_penalty``) are left alone, as recipes give them for all methods. A rule or source of a user's
+own is taken to read everything, but for shared settings that the rule says it ignores.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from repro_rl.credit.rules import BOTH, CREDIT, PAID_BY, RewardPart
+from repro_rl.credit.rules import BOTH, CREDIT, IGNORES, PAID_BY, RewardPart
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.credit.sources import SOURCES
 
@@ -72,6 +72,8 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
 
 def reads_setting(credit: str, name: str) -> bool:
     """Whether the rule ``credit`` may read the setting ``method.<name>``."""
+    if name in IGNORES.get(credit, ()):
+        return False
     return credit in READ_BY.get(name, (credit,)) or not _shipped(CREDIT.get(credit))
 
 

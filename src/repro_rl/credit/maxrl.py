@@ -8,12 +8,12 @@ import numpy as np
 
 from repro_rl.credit.baseline import finite_array
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.rules import register_credit
+from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import ConfigError
 
 
-@register_credit("maxrl", paid_by=[])
+@register_credit("maxrl", paid_by=[], ignores=SHARED)
 def maxrl_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``(R - m) / m`` for each trajectory [N], m the mean outcome of its task's trajectories.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from repro_rl.credit.baseline import Floats, number_keys
 from repro_rl.credit.inputs import CreditInputs, Indices
-from repro_rl.credit.rules import register_credit
+from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
@@ -22,7 +22,7 @@ def _standard(values: Floats, ids: Indices, epsilon: float) -> Floats:
     return np.where(count > 1, deviation / (np.sqrt(variance) + epsilon), 0.0)
 
 
-@register_credit("mt_grpo")
+@register_credit("mt_grpo", ignores=SHARED)
 def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``z(O) + coef * z(T)`` of every step: outcomes O and turn rewards T, each standardised in its task.
 
@@ -70,7 +70,7 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     return {"advantages": inputs.rows(np.where(inputs.per_step(first) < 0, both, with_tool))}
 
 
-@register_credit("mt_grpo_multi")
+@register_credit("mt_grpo_multi", ignores=SHARED)
 def _many_turns(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """As mt_grpo; the name under which its form for many turns, or for no turn rewards, is tabulated."""
     return mt_grpo_advantages(inputs, settings)

@@ -34,7 +34,7 @@ def _modulation(inputs: CreditInputs, settings: CreditSettings) -> Floats:
     return result
 
 
-@register_credit("proxmo", published={"gamma": 0.95})
+@register_credit("proxmo", published={"gamma": 0.95}, ignores=["normalize"])
 def proxmo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``weight * EP(R) + omega * A_step`` of every step; both parts centred, never divided.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from repro_rl.credit.baseline import Floats, normalise
 from repro_rl.credit.inputs import CreditInputs, Indices
-from repro_rl.credit.rules import register_credit
+from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
 
 EPSILON = 1e-8  # added to the variance (verl)
@@ -30,7 +30,7 @@ def _whitened(values: Floats, of: Floats, counts: Indices) -> Floats:
     return whitened
 
 
-@register_credit("reinforce_pp", paid_by=["steps"])
+@register_credit("reinforce_pp", paid_by=["steps"], ignores=SHARED)
 def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The return-to-go over *tokens*, whitened over all tokens of the batch: N x T_n.
 
@@ -59,7 +59,7 @@ def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> d
     return {"advantages": inputs.rows(_whitened(last, every, np.ones(len(every), dtype=np.intp)))}
 
 
-@register_credit("reinforce_pp_baseline", paid_by=["episode"])
+@register_credit("reinforce_pp_baseline", paid_by=["episode"], ignores=SHARED)
 def reinforce_pp_baseline_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """The return minus the mean of its task, whitened over all tokens of the batch: N x T_n.
 

@@ -26,6 +26,9 @@ CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit")
 PUBLISHED: dict[str, dict[str, Any]] = {}  # settings that a rule's source uses, beside our defaults
 NEEDS: dict[str, tuple[str, ...]] = {}
 PAID_BY: dict[str, tuple[RewardPart, ...]] = {}
+# Settings that recipes give for every method; a rule says which of them it does not read.
+SHARED: tuple[str, ...] = ("gamma", "omega", "normalize", "episode_baseline")
+IGNORES: dict[str, tuple[str, ...]] = {}
 INPUTS = tuple(f.name for f in fields(CreditInputs) if f.name not in ("rule", "details"))
 CLASSIC = ("rewards", "groups", "anchors", "settings", "episode_returns")
 
@@ -35,12 +38,14 @@ def register_credit(
     published: Mapping[str, Any] | None = None,
     needs: Sequence[str] = (),
     paid_by: Sequence[RewardPart] = BOTH,
+    ignores: Sequence[str] = (),
 ) -> Callable[[Rule], Rule]:
     """Decorator: add a rule under ``name``; ``published``: settings of its source, for ``advantages``.
 
     ``needs``: inputs that cost something to have, so that settings and training know of them
     ("hindsight_log_prob", "judged"), of a rule of the first form. ``paid_by``: the rewards that reach its
-    advantages; a run whose settings pay by others is refused (see ``interplay``).
+    advantages; a run whose settings pay by others is refused (see ``interplay``). ``ignores``: those of
+    ``SHARED`` that the rule does not read; a sweep over them plays this rule once.
 
     A rule has one of two forms:
 
@@ -49,9 +54,14 @@ def register_credit(
       parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
 
     It returns one advantage a step, N lists of T_n; or a mapping that has them as "advantages", which may
-    also be one a trajectory, [N]. Raises ConfigError when the name is taken, or for a parameter that is no
-    input.
+    also be one a trajectory, [N]. Raises ConfigError when the name is taken, for a parameter that is no
+    input, or for a setting in ``ignores`` that is not shared.
     """
+    for unknown in [setting for setting in ignores if setting not in SHARED]:
+        raise ConfigError(
+            f"The credit rule {name!r} ignores {unknown!r}, which is no shared setting"
+            f"{did_you_mean(unknown, SHARED)}"
+        )
 
     def add(rule: Rule) -> Rule:
         asked_for(name, rule)
@@ -59,6 +69,7 @@ def register_credit(
         PUBLISHED[name] = dict(published or {})
         NEEDS[name] = tuple(needs)
         PAID_BY[name] = tuple(paid_by)
+        IGNORES[name] = tuple(ignores)
         return rule
 
     return add

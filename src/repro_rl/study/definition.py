@@ -22,6 +22,7 @@ from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, w
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import parse_text
 from repro_rl.credit.interplay import reads_setting
+from repro_rl.credit.rules import SHARED
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
 
@@ -38,19 +39,6 @@ AFTER_WARMUP = (
 STUDY_WIDE = (
     *("train.trackers", "train.tracking", "train.callback"),
     *(f"train.{name}" for name in READ_BY_WARMUP),
-)
-# Credit rules without a step part that a discount or a weight of it could change.
-WHOLE_EPISODES = (
-    *(
-        "grpo",
-        "rloo",
-        "dr_grpo",
-        "maxrl",
-        "reinforce_pp",
-        "reinforce_pp_baseline",
-        "mt_grpo",
-        "mt_grpo_multi",
-    ),
 )
 SET_BY_STUDY = ("seed", "train.init", "method", "method.name")
 
@@ -307,9 +295,6 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
     method = run_config(study, item).method
     judged = reads_reflections(method.shaping) or reads_reflections(method.alignment)
     idle = {
-        "method.gamma": method.credit in WHOLE_EPISODES,
-        "method.omega": method.credit in (*WHOLE_EPISODES, "hgpo", "gagpo"),
-        "method.normalize": method.credit in WHOLE_EPISODES and method.credit != "grpo",
         "method.advantage_on": not method.progress,
         "method.beta": method.shaping == "none",
         "method.alpha": method.alignment == "none",
@@ -326,9 +311,9 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
         "method.judge_gate": method.shaping != "retrospective",
     }
     knobs = study.sweep.knobs if study.sweep else {}
-    others = {  # settings of another rule, which a run would refuse
+    others = {  # settings of another rule, which a run would refuse, and shared ones that this rule ignores
         key
-        for key in knobs
+        for key in (*knobs, *(f"method.{name}" for name in SHARED))
         if key.startswith("method.") and not reads_setting(method.credit, key.split(".")[1])
     }
     return others | {key for key, value in idle.items() if value}
