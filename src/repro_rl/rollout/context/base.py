@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import ClassVar
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.envs.contract import checked_reset, checked_step
+from repro_rl.envs.contract import StepResult, checked_reset, checked_step
 from repro_rl.errors import DataError, PreflightError, TaskError
 from repro_rl.policy.base import PromptText
 from repro_rl.policy.text import TextCodec
@@ -191,4 +192,8 @@ def replayed(env: TextEnv, trajectory: Trajectory) -> Iterator[tuple[StepInputs,
         state = (trajectory.goal, step.observation, info["admissible"], trajectory.steps[:index])
         yield step_inputs(env, *state, list(history)), step
         history.append((step.observation, step.action))
-        info = guarded(index + 1, lambda action=step.action: checked_step(env.step(action)))[4]
+        info = guarded(index + 1, partial(_taken, env, step.action))[4]
+
+
+def _taken(env: TextEnv, action: str) -> StepResult:
+    return checked_step(env.step(action))
