@@ -123,7 +123,7 @@ def test_an_environment_that_fails_is_named(body: str, words: str, tmp_path: Pat
     )
     done = subprocess.run(
         [sys.executable, "-m", "repro_rl", "play", "odd", "plugins=[odd_env]"],
-        input="up\n" * 30,
+        input="1\n" * 30,
         capture_output=True,
         text=True,
         check=False,

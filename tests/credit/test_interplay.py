@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from repro_rl.config import load_config
-from repro_rl.credit import CREDIT, advantages, register_credit
+from repro_rl.credit import CREDIT, CreditSettings, advantages, register_credit
 from repro_rl.credit.rules import IGNORES, PAID_BY, SHARED
 from repro_rl.errors import ConfigError
 from repro_rl.study.definition import grid, load_study, unused_knobs
@@ -63,12 +63,11 @@ def test_a_rule_ignores_the_shared_settings_that_it_says(rule: str) -> None:
     start = {"gamma": 0.5, "omega": 1.0, "normalize": "mean", "episode_baseline": "steps"}
     other = {"gamma": 0.9, "omega": 0.3, "normalize": "mean_std", "episode_baseline": "trajectories"}
     assert tuple(start) == SHARED
-    before = advantages(rule, start, **LONGER)["advantages"]
-    unread = [
-        name
-        for name in SHARED
-        if advantages(rule, {**start, name: other[name]}, **LONGER)["advantages"] == before
-    ]
+
+    def given(**settings: Any) -> Any:
+        return advantages(rule, CreditSettings(credit=rule, **{**start, **settings}), **LONGER)["advantages"]
+
+    unread = [name for name in SHARED if given(**{name: other[name]}) == given()]
     assert unread == [name for name in SHARED if name in IGNORES[rule]]
 
 

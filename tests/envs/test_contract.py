@@ -16,6 +16,7 @@ from repro_rl.envs import ENVS, SokobanEnv, register_env
 from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import ConfigError, DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
+from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.counts import common, failures
 from support.episodes import SOKOBAN, run
 from support.scripted import ScriptedPolicy
@@ -196,6 +197,21 @@ def test_an_episode_that_breaks_when_played_again_fails_alone(how: str, error: s
     assert any(step.mistake for step in episode.steps)
     assert episode.error == error
     assert episode.failed
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("reset", "The environment failed: ConnectionError at step 0: no server"),
+        ("step", "The environment failed: ConnectionError at step 1: server gone"),
+        ("step types", r"step\(\) returned an info without 'goal'"),
+    ],
+)
+def test_a_demonstration_replayed_for_its_prompts_names_what_broke(how: str, error: str) -> None:
+    env = BreaksAgain(how, **SOKOBAN)
+    episode = play(env, env.panel("train").ids[0], 0.0, np.random.default_rng(0))
+    with pytest.raises(EnvError, match=error):
+        list(replayed(env, episode))
 
 
 def test_broken_data_of_an_episode_played_again_concerns_all() -> None:
