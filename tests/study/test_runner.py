@@ -40,7 +40,7 @@ def test_what_follows_a_failure_is_skipped_and_the_rest_runs(tmp_path):
     ]
     seen: list[tuple[str, str]] = []
     outcome = runner.run_jobs(
-        jobs, tmp_path, parallel=2, on_event=lambda kind, job, _: seen.append((kind, job.name))
+        jobs, tmp_path, runner.Workers(2), on_event=lambda kind, job, _: seen.append((kind, job.name))
     )
     assert outcome.finished == ["other"]
     assert list(outcome.failed) == ["bad"]
@@ -101,7 +101,7 @@ def test_a_process_that_starts_as_a_signal_arrives_is_ended(tmp_path, monkeypatc
 
 def test_a_real_process_writes_its_log_and_a_folder_has_one_owner(tmp_path):
     with runner.locked(tmp_path) as lock:
-        outcome = runner.run_jobs([quick("a", tmp_path, HELP)], tmp_path, lock=lock)
+        outcome = runner.run_jobs([quick("a", tmp_path, HELP)], tmp_path, runner.Workers(lock=lock))
         assert outcome.finished == ["a"]
         assert "repro-rl" in runner.log_file(tmp_path, quick("a", tmp_path)).read_text()
         script = "import sys; from pathlib import Path; from repro_rl.study.runner import locked\n"

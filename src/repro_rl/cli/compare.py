@@ -19,7 +19,7 @@ from repro_rl.errors import ConfigError, DataError, require_extra
 if TYPE_CHECKING:
     from repro_rl.study.definition import Study
     from repro_rl.study.jobs import Job
-    from repro_rl.study.runner import Outcome
+    from repro_rl.study.runner import Outcome, Workers
 
 # Columns that make a table too wide to read in a terminal.
 WIDE = {"95 % bootstrap", "best", "worst", "each seed", "p"}
@@ -126,17 +126,18 @@ def _run_stages(
     from repro_rl.study.folder import sweep_study, write_study
     from repro_rl.study.fork_server import can_fork
     from repro_rl.study.jobs import final_jobs, sweep_jobs
-    from repro_rl.study.runner import locked
+    from repro_rl.study.runner import Workers, locked
     from repro_rl.study.sweep import choose
 
     outcomes: list[Outcome] = []
     forks = can_fork({run_config(study, item).policy.device for item in study.methods})
     with locked(out) as lock:
+        workers = Workers(parallel, lock, forks)
         sweep_study(out)
         first = sweep_jobs(study, out)
         if only is not Only.final and first:
             write_study(out, study, first, parallel=parallel)
-            outcomes.append(_watched("sweep", first, out, parallel=parallel, lock=lock, forks=forks))
+            outcomes.append(_watched("sweep", first, out, workers))
         chosen = choose(study, out)
         for name, settings in chosen.items():
             say(f"sweep chose for {name}: {' '.join(f'{key}={value}' for key, value in settings.items())}")
@@ -144,7 +145,7 @@ def _run_stages(
         if only is not Only.sweep and ready is not None:
             second = final_jobs(ready, out, chosen)
             write_study(out, study, [*first, *second], parallel=parallel)
-            outcomes.append(_watched("study", second, out, parallel=parallel, lock=lock, forks=forks))
+            outcomes.append(_watched("study", second, out, workers))
             write_study(out, study, [*first, *second], parallel=parallel)
         else:
             write_study(out, study, first, parallel=parallel)
@@ -273,19 +274,9 @@ def _print_failures(outcomes: Sequence[Outcome], out: Path) -> bool:
     return bool(failed)
 
 
-def _watched(
-    label: str, jobs: Sequence[Job], out: Path, *, parallel: int, lock: int | None, forks: bool
-) -> Outcome:
-    """Run ``jobs`` behind a display of how far they are; ``lock``, ``forks``: see ``run_jobs``."""
+def _watched(label: str, jobs: Sequence[Job], out: Path, workers: Workers) -> Outcome:
+    """Run ``jobs`` behind a display of how far they are."""
     from repro_rl.study.runner import run_jobs
 
     with JobsDisplay(label, jobs) as display:
-        return run_jobs(
-            jobs,
-            out,
-            parallel=parallel,
-            on_event=display.event,
-            on_tick=display.tick,
-            lock=lock,
-            forks=forks,
-        )
+        return run_jobs(jobs, out, workers, on_event=display.event, on_tick=display.tick)

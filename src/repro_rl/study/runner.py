@@ -50,6 +50,15 @@ class Running:
 
 
 @dataclass(slots=True, frozen=True)
+class Workers:
+    """The processes that a study may have."""
+
+    parallel: int = 1  # at once
+    lock: int | None = None  # descriptor of the folder's lock, for them to hold as well
+    forks: bool = False  # fork them from one that has imported what they need (see ``fork_server``)
+
+
+@dataclass(slots=True, frozen=True)
 class Handed:
     """Descriptors that the processes inherit."""
 
@@ -129,18 +138,16 @@ def locked(out: Path) -> AbstractContextManager[int | None]:
 def run_jobs(
     jobs: Sequence[Job],
     out: Path,
+    workers: Workers = Workers(),
     *,
-    parallel: int = 1,
     on_event: OnEvent | None = None,
     on_tick: Callable[[Sequence[Running]], None] | None = None,
-    lock: int | None = None,
-    forks: bool = False,
 ) -> Outcome:
-    """Run every job that is not finished yet, in the order given, at most ``parallel`` at once.
+    """Run every job that is not finished yet, in the order given.
 
     A job starts when all of ``after`` have finished (a name that is no job of this call counts as finished);
-    if one of them failed it is skipped. ``forks``: fork the processes from one that has imported what they
-    need (see ``fork_server``). On an interruption the processes are ended, and the call can be repeated.
+    if one of them failed it is skipped. On an interruption the processes are ended, and the call can be
+    repeated.
     """
     outcome, notify = Outcome(), on_event or (lambda kind, job, text: None)
     names = {job.name for job in jobs}
@@ -153,10 +160,10 @@ def run_jobs(
             waiting.append(job)
     running: list[Running] = []
     with ExitStack() as stack:
-        handed = Handed(lock, stack.enter_context(child_pipe()))
+        handed = Handed(workers.lock, stack.enter_context(child_pipe()))
         server = (
             stack.enter_context(fork_server(handed.environment, handed.descriptors))
-            if forks and waiting
+            if workers.forks and waiting
             else None
         )
 
@@ -172,7 +179,9 @@ def run_jobs(
             _skip(waiting, outcome, notify)
             finished = {*outcome.finished, *outcome.kept}
             for job in list(waiting):
-                if len(running) < parallel and all(n in finished or n not in names for n in job.after):
+                if len(running) < workers.parallel and all(
+                    n in finished or n not in names for n in job.after
+                ):
                     waiting.remove(job)
                     running.append(entry := _open(job, out))
                     _spawn(entry, start)
