@@ -109,9 +109,10 @@ def test_the_overlong_penalty_is_a_term_of_its_own(warm, tmp_path) -> None:
 def test_what_one_process_alone_can_do_is_refused_for_more() -> None:
     for settings in (["method=hcapo"], ["method=self-distill"], ["train.dynamic_sampling=1"]):
         config = load_config(None, settings)
-        check_one_process(config, 1)
+        which = config.train.dynamic_sampling, config.method.scores
+        check_one_process(*which, 1)
         with pytest.raises(PreflightError, match="one training process; 2 were started"):
-            check_one_process(config, 2)
+            check_one_process(*which, 2)
 
 
 @pytest.mark.parametrize("method", ["hcapo", "self-distill", "progress-advantage"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig
+from repro_rl.config import TrainSection
 from repro_rl.study.definition import (
     AFTER_WARMUP,
     STUDY_WIDE,
@@ -84,7 +84,7 @@ def arm_jobs(
             jobs, init = [], config.policy.model
     steps = study.sweep.env_steps if sweep and study.sweep and study.sweep.env_steps else study.env_steps
     # Alarms warn but do not stop a run: leaving out runs that collapse would flatter a method.
-    settings = ["alarms.patience=0", *_budget(config, steps), *study.arm_settings(item, knobs)]
+    settings = ["alarms.patience=0", *_budget(config.train, steps), *study.arm_settings(item, knobs)]
     if sweep and study.sweep:
         settings += study.sweep.set
     final = resolved(study.recipe, f"method.name={item.method}", *settings)
@@ -113,11 +113,11 @@ def arm_jobs(
     return jobs
 
 
-def _budget(config: RunConfig, env_steps: int | None) -> list[str]:
+def _budget(train: TrainSection, env_steps: int | None) -> list[str]:
     """The step budget, with a limit of iterations that no run can reach before it."""
     if env_steps is None:
         return []
-    episodes = config.train.groups * config.train.group_size
+    episodes = train.groups * train.group_size
     return [f"train.env_steps={env_steps}", f"train.iterations={math.ceil(env_steps / episodes)}"]
 
 

@@ -377,7 +377,7 @@ class RLRun:
         check_prompt(self.context, setup.prompts, text, self.tasks.ids[0])
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
-        check_one_process(config, setup.ranks.world)
+        check_one_process(config.train.dynamic_sampling, config.method.scores, setup.ranks.world)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Continue after a checkpoint, whose weights the policy has already."""

@@ -69,9 +69,12 @@ def check_share(groups: int, world: int) -> None:
         )
 
 
-def check_one_process(config: RunConfig, world: int) -> None:
-    """Raises PreflightError for settings that several processes cannot share."""
-    what = "train.dynamic_sampling" if config.train.dynamic_sampling else config.method.scores
+def check_one_process(dynamic_sampling: int, scores: str, world: int) -> None:
+    """Raises PreflightError for settings that several processes cannot share.
+
+    ``scores``: the setting for which answers are scored a second time; empty for none.
+    """
+    what = "train.dynamic_sampling" if dynamic_sampling else scores
     if what and world > 1:
         raise PreflightError(f"{what} is for one training process; {world} were started.")
 
