@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from repro_rl.study import fork_server, runner
+from repro_rl.study import runner
 from repro_rl.study.definition import load_study
 from repro_rl.study.folder import write_study
 from support.command import run_command
@@ -55,7 +55,7 @@ def imported(tiny_folder: Path) -> None:
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "launch", lambda command, log, lock: Forked(command, log))
     monkeypatch.setattr(runner, "POLL", 0.02)
-    monkeypatch.setattr(fork_server, "can_fork", lambda devices: False)
+    monkeypatch.setattr(runner, "can_fork", lambda devices: False)
 
 
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from support.rank_runs import RUN
 from support.small import WarmStart
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+CPU = frozenset({"cpu"})
 LONG = ("demos", "-c", "sokoban-tiny", "demos.expert=100000")  # ends when it is told to
 
 
@@ -103,14 +104,14 @@ def test_a_study_runs_in_forks(tmp_path: Path) -> None:
         Job("good", "final", "arm", 0, tmp_path / "good", (("--help",), ("--help",))),
     ]
     with runner.locked(tmp_path) as lock:
-        outcome = runner.run_jobs(jobs, tmp_path, runner.Workers(2, lock, forks=True))
+        outcome = runner.run_jobs(jobs, tmp_path, runner.Workers(2, lock, CPU))
     assert outcome.finished == ["good"]
     assert "Unknown environment 'nowhere'" in outcome.failed["bad"]
     assert outcome.skipped == {"after": "bad"}
     log = runner.log_file(tmp_path, jobs[2]).read_text()
     assert log.count("Usage: repro-rl [OPTIONS] COMMAND") == 2
     assert "\x1b" not in log
-    assert runner.run_jobs(jobs[2:], tmp_path, runner.Workers(forks=True)).kept == ["good"]
+    assert runner.run_jobs(jobs[2:], tmp_path, runner.Workers(devices=CPU)).kept == ["good"]
 
 
 def test_forks_end_with_the_process_that_asked_for_them(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ from repro_rl.study.jobs import Job
 out, command = Path(sys.argv[1]), tuple(sys.argv[2:])
 show = lambda running: print(*[entry.process.pid for entry in running], flush=True)
 job = Job("a", "final", "arm", 0, out / "a", (command,))
-runner.run_jobs([job], out, runner.Workers(forks=True), on_tick=show)
+runner.run_jobs([job], out, runner.Workers(devices=frozenset({"cpu"})), on_tick=show)
 """
     command = [sys.executable, "-c", script, str(tmp_path), *LONG, "-o", str(tmp_path / "demos")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -153,7 +154,7 @@ def test_a_server_that_is_lost_is_named(tmp_path: Path) -> None:
 
     job = Job("a", "final", "arm", 0, tmp_path / "a", ((*LONG, "-o", str(tmp_path / "demos")),))
     with pytest.raises(PreflightError, match="that starts the runs of the study was lost"):
-        runner.run_jobs([job], tmp_path, runner.Workers(forks=True), on_tick=kill)
+        runner.run_jobs([job], tmp_path, runner.Workers(devices=CPU), on_tick=kill)
 
 
 def test_gpus_do_not_survive_a_fork() -> None:

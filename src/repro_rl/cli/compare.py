@@ -124,15 +124,14 @@ def _run_stages(
     """
     from repro_rl.study.definition import run_config
     from repro_rl.study.folder import sweep_study, write_study
-    from repro_rl.study.fork_server import can_fork
     from repro_rl.study.jobs import final_jobs, sweep_jobs
     from repro_rl.study.runner import Workers, locked
     from repro_rl.study.sweep import choose
 
     outcomes: list[Outcome] = []
-    forks = can_fork({run_config(study, item).policy.device for item in study.methods})
+    devices = frozenset(run_config(study, item).policy.device for item in study.methods)
     with locked(out) as lock:
-        workers = Workers(parallel, lock, forks)
+        workers = Workers(parallel, lock, devices)
         sweep_study(out)
         first = sweep_jobs(study, out)
         if only is not Only.final and first:

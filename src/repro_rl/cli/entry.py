@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from repro_rl.dist.failures import rank_process
+from repro_rl.dist.failures import exit_status, rank_process
 from repro_rl.dist.launcher import rank_and_world
 from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
 from repro_rl.files import os_error
@@ -76,7 +76,7 @@ def _run() -> None:
         number = received()
         if ended.code == 128 + signal.SIGINT and number is not None:  # what typer makes of an interruption
             raise Interrupted(number) from ended
-        status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+        status = exit_status(ended)
     finally:
         with suppress(OSError):
             console.show_cursor(True)

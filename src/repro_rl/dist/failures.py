@@ -156,6 +156,11 @@ class RankMonitor:
             _store().set(_key(self.rank), note)
 
 
+def exit_status(ended: SystemExit) -> int:
+    """The exit status that the interpreter would give a process that ends so."""
+    return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+
+
 @contextlib.contextmanager
 def rank_process(world: int) -> Iterator[None]:
     """The whole work of a process, one of ``world``; of several, none lets the interpreter tear itself down.
@@ -171,7 +176,7 @@ def rank_process(world: int) -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+        status = exit_status(ended)
         if status and not isinstance(ended.code, int):
             print(ended.code, file=sys.stderr)
     except BaseException:

@@ -96,7 +96,7 @@ class Alarms:
         if skipped > 0:
             batches = counted(int(skipped), "mini-batch", "mini-batches")
             warnings.append(f"{batches} skipped for a non-finite loss or gradient")
-            if self.limits.patience and streak >= self.limits.patience:
+            if self._stops(streak):
                 return warnings, f"{warnings[-1]}, {counted(streak, 'iteration')} in a row"
         for name, holds, advice in _states(metrics):
             streak = self._count(name, holds)
@@ -110,9 +110,13 @@ class Alarms:
             streak = self._count(name, crossed)
             if crossed:
                 warnings.append(f"{name} = {value:.4g} is {side} {limit:g}: {advice}")
-                if self.limits.patience and streak >= self.limits.patience:
+                if self._stops(streak):
                     return warnings, f"{warnings[-1]} ({counted(streak, 'iteration')} in a row)"
         return warnings, None
+
+    def _stops(self, streak: int) -> bool:
+        """Whether a limit that was crossed in so many iterations in a row stops the training."""
+        return 0 < self.limits.patience <= streak
 
     def _rules(self) -> tuple[tuple[str, str, float, str], ...]:
         """(metric, side that is wrong, limit, advice)."""

@@ -40,9 +40,11 @@ class Message(NamedTuple):
 
 def can_fork(devices: Iterable[str]) -> bool:
     """Whether commands with these ``policy.device`` can be forked on this machine."""
-    from repro_rl.dist.collectives import on_cpu
+    if sys.platform != "linux":
+        return False
+    from repro_rl.dist.collectives import on_cpu  # imports torch
 
-    return sys.platform == "linux" and all(map(on_cpu, devices))
+    return all(map(on_cpu, devices))
 
 
 class ForkedProcess:

@@ -25,7 +25,7 @@ from repro_rl.errors import DataError
 from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
 from repro_rl.files.records import Count, Finite, Text
 from repro_rl.interrupts import ChildProcess, child_environment, child_pipe, deferred, end_children
-from repro_rl.study.fork_server import fork_server
+from repro_rl.study.fork_server import can_fork, fork_server
 from repro_rl.study.jobs import Job
 
 PROGRAM = (sys.executable, "-c", "from repro_rl.cli import main; main()")
@@ -55,7 +55,8 @@ class Workers:
 
     parallel: int = 1  # at once
     lock: int | None = None  # descriptor of the folder's lock, for them to hold as well
-    forks: bool = False  # fork them from one that has imported what they need (see ``fork_server``)
+    # ``policy.device`` of the commands, which are forked where ``can_fork`` says so; None: never forked
+    devices: frozenset[str] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -163,7 +164,7 @@ def run_jobs(
         handed = Handed(workers.lock, stack.enter_context(child_pipe()))
         server = (
             stack.enter_context(fork_server(handed.environment, handed.descriptors))
-            if workers.forks and waiting
+            if waiting and workers.devices is not None and can_fork(workers.devices)
             else None
         )
 

@@ -95,8 +95,8 @@ class Play:
         return receptacle not in self.game.openable or receptacle in self.opened
 
     def contents(self, receptacle: int) -> Sequence[int]:
-        """Objects in or on ``receptacle``, in order. Not to be changed."""
-        return self._contents[receptacle]
+        """Objects in or on ``receptacle``, in order; none for -1, no receptacle. Not to be changed."""
+        return self._contents[receptacle] if receptacle >= 0 else ()
 
     def has(self, predicate: str, item: int) -> bool:
         return item in self._flags[predicate]

@@ -58,9 +58,8 @@ def vocabulary() -> Iterator[str]:
 class _Known:
     """What the commands and the observation of one state need."""
 
-    delivered: dict[
-        int, set[int]
-    ]  # target receptacle -> goal objects seen in it; if nothing is to be changed
+    # target receptacle -> goal objects seen in it; empty for tasks that change an object
+    delivered: dict[int, set[int]]
     wanted: list[int]  # receptacles with a goal object that is still to be delivered, in order
     lamps: list[int]  # receptacles with the lamp, in order
     take: list[int]  # goal objects that can be taken from the current receptacle
@@ -111,7 +110,7 @@ class Words:
             play, goal_objects = self._play, self._goal_objects
             delivered = self._delivered()
             seen = [(r, self._contents[r]) for r in self._order if r in self._contents]
-            here = [] if self._focus < 0 or not play.is_open(self._focus) else play.contents(self._focus)
+            here = play.contents(self._focus) if play.is_open(self._focus) else ()
             takeable = [o for o in here if play.has("pickupable", o)]
             self._known = _Known(
                 delivered=delivered,
