@@ -161,8 +161,11 @@ def test_hcapo_raises_what_the_end_makes_likely() -> None:
     assert got["hindsight_returns"] == close([[4 / 3, 4 / 3, 4.0]])
     smooth = advantages("hcapo", {**how, "smoothing": 0.5}, **inputs, hindsight_log_prob=logs)
     assert smooth["hindsight_returns"] == close([[4 / 3, 8 / 3, 4.0]])
-    kind = advantages("hcapo", {**how, "do_no_harm": True}, **inputs, hindsight_log_prob=logs)
-    assert kind["advantages"] == close([[4.0, 4.0, 4.0 + 4 - 20 / 9]])  # one trajectory keeps its return
+    assert got["advantages"] == close([[4.0, 4.0, 4.0 + 4 - 20 / 9]])  # one trajectory keeps its return
+    harm = advantages("hcapo", {**how, "do_no_harm": False}, **inputs, hindsight_log_prob=logs)
+    assert harm["advantages"] == close([[4 + 4 / 3 - 20 / 9, 4 + 4 / 3 - 20 / 9, 4.0 + 4 - 20 / 9]])
+    never = advantages("hcapo", how, **inputs, hindsight_log_prob=[[[-math.inf], [-1.0], [-1.0]]])
+    assert never["ratios"] == close([[0.0, 1.5, 1.5]]), "minus infinity is probability 0"
 
 
 def test_proxmo_compares_like_observations() -> None:
@@ -180,6 +183,24 @@ def test_proxmo_compares_like_observations() -> None:
     b = 0.05 / (1 / (1 + math.exp(-1)) - 0.5)
     up = 1 + b * (1 / (1 + math.exp(-(0.5**4))) - 0.5)
     assert advantages("proxmo", None, **inputs)["episode_part"][0] == pytest.approx([0.5 * up])
+
+
+def test_proxmo_takes_wins_from_won_also_beside_scores() -> None:
+    """A lost trajectory with score .75 is softened, a won one with .5 is raised: p is the mean score."""
+    inputs = {"groups": ["t", "t"], "rewards": [[0.0], [0.0]], "texts": [["box"], ["box"]]}
+    how = {"target_range": 0.2}
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    b = 0.2 / (sigmoid(1) - 0.5)
+    lost = advantages(
+        "proxmo", how, **inputs, won=[False, False], scores=[0.75, 0.0], episode_returns=[7.5, 0.0]
+    )
+    down = 1 + b * (sigmoid(-(0.375**4)) - 0.5)
+    assert lost["episode_part"] == close([[3.75 * down], [-3.75 * down]])
+    won = advantages(
+        "proxmo", how, **inputs, won=[True, False], scores=[0.5, 0.4], episode_returns=[5.0, 4.0]
+    )
+    up, down = (1 + b * (sigmoid(x) - 0.5) for x in (0.55**4, -(0.45**4)))
+    assert won["episode_part"] == close([[0.5 * up], [-0.5 * down]])
 
 
 def test_judged_values_take_the_place_of_outcomes() -> None:
@@ -212,6 +233,16 @@ def test_judged_values_take_the_place_of_outcomes() -> None:
         ("gagpo", {}, {**LINE, "rewards": [[1.0]]}, ConfigError, "rewards has 1 entries and groups 2"),
         ("gagpo", {}, {**LINE, "rewards": [[1.0], [1.0] * 3]}, ConfigError, "trajectory 0 has 3 anchors and 1 steps"),  # noqa: E501
         ("gagpo", {}, {**LINE, "rewards": [[math.nan] * 3, [1.0] * 3]}, ConfigError, "rewards: value 0 is nan"),  # noqa: E501
+        ("hcapo", {}, {"groups": ["t"], "episode_returns": [1.0], "hindsight_log_prob": [[[math.nan]]]}, ConfigError, "hcapo: hindsight_log_prob holds nan"),  # noqa: E501
+        ("mt_grpo", {}, {"groups": ["t"], "lengths": [1], "outcome_rewards": [math.inf], "turn_rewards": [0.0]}, ConfigError, "outcome_rewards: value 0 is inf"),  # noqa: E501
+        ("mt_grpo", {}, {"groups": ["t"], "outcome_rewards": [0.0], "turn_rewards": [[0.0, math.nan]]}, ConfigError, "turn_rewards: value 1 is nan"),  # noqa: E501
+        ("g2po", {}, {**LINE, "judged": [None, [0.0, 0.1, math.nan, 1.0]]}, ConfigError, "judged: value 2 is nan"),  # noqa: E501
+        ("progress_advantage", {"beta": math.nan}, {"log_prob": [[-1.0]], "ref_log_prob": [[-1.0]]}, ConfigError, "beta: value 0 is nan"),  # noqa: E501
+        ("hcapo", {"alpha": 0.5}, LINE, ConfigError, "hcapo: the setting 'alpha' has no effect"),
+        ("maxrl", {"history": 7}, LINE, ConfigError, "maxrl: the setting 'history' has no effect"),
+        ("dr_grpo", {"shaping": "graph"}, LINE, ConfigError, "dr_grpo: the setting 'shaping' has no effect"),
+        ("dr_grpo", {"credit": "gigpo"}, LINE, ConfigError, "dr_grpo: the setting 'credit' has no effect"),
+        ("gigpo", {"invalid_penalty": 1}, LINE, ConfigError, "gigpo: the setting 'invalid_penalty' has no effect"),  # noqa: E501
         ("dapo_extras", {"max_length": 3}, {"lengths": [1]}, ConfigError, "dapo_extras takes .*'groups' is missing"),  # noqa: E501
     ],
 )  # fmt: skip

@@ -125,10 +125,8 @@ def test_a_constant_counts_where_the_outcome_is_a_factor() -> None:
         "hindsight_log_prob": [[[-0.5], [-0.1]], [[-1.0], [-0.3]]],
     }
     for rule, outcome in (("maxrl", "scores"), ("g2po", "scores"), ("hcapo", "episode_returns")):
-        before, after = (
-            rows(rule, {**batch, "episode_returns": [0.5, 0.25], outcome: [0.5 + shift, 0.25 + shift]})
-            for shift in (0.0, 0.25)
-        )
+        given = {**batch, "won": [True, False], "episode_returns": [0.5, 0.25]}
+        before, after = (rows(rule, {**given, outcome: [0.5 + shift, 0.25 + shift]}) for shift in (0.0, 0.25))
         assert before != after, rule
     before, after = (rows("proxmo", {**batch, "episode_returns": [0.4 + s, 0.2 + s]}) for s in (0.0, 0.3))
     assert before != after
@@ -176,10 +174,11 @@ def test_where_all_lost_g2po_compares_penalties_alone(how: str, batch: dict[str,
 def test_a_step_part_sums_to_0_over_what_it_is_relative_to(
     rule: str, how: str, batch: dict[str, Any]
 ) -> None:
-    whole = rows(rule, batch, {"normalize": how})
+    own = {"do_no_harm": False} if rule == "hcapo" else {}  # which takes parts of wins away
+    whole = rows(rule, batch, {"normalize": how, **own})
     episode = [[0.0] * len(row) for row in whole]
     if rule != "gagpo":  # whose whole advantage is the step part
-        episode = rows(rule, batch, {"normalize": how, "omega": 0.0})
+        episode = rows(rule, batch, {"normalize": how, "omega": 0.0, **own})
     sums: dict[Any, float] = defaultdict(float)
     for group, keys, row, less in zip(batch["groups"], batch["anchors"], whole, episode, strict=True):
         for key, value, part in zip(keys, row, less, strict=True):

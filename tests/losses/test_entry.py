@@ -149,5 +149,17 @@ def test_self_distillation_is_checked_as_well() -> None:
         evaluate("opid", {"clip": 0.0}, **teacher, **old)
     with pytest.raises(ConfigError, match=r"gate_beta: .*greater than 0"):
         evaluate("gated_distillation", {"gate_beta": -1.0}, **teacher)
+    refused: list[tuple[str, str, Any]] = [
+        *(
+            ("gated_distillation", name, value)
+            for name, value in (("coef", 0.5), ("clip", 1.0), ("on", "won"))
+        ),
+        *(("opid", name, value) for name, value in (("coef", 0.5), ("gate_beta", 1.0), ("text", "values"))),
+    ]
+    for name, setting, value in refused:
+        with pytest.raises(ConfigError, match=f"{name}: the setting '{setting}' has no effect"):
+            evaluate(name, {setting: value}, **teacher, **(old if name == "opid" else {}))
+    with pytest.raises(ConfigError, match="scale has no effect with aggregation 'token-mean'"):
+        evaluate("gated_distillation", {"scale": 2.0}, **teacher)
     with pytest.raises(ConfigError, match="rows_used has 1 entries for 2 rows"):
         evaluate("gated_distillation", {}, **teacher, rows_used=[True])

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from repro_rl.credit.baseline import finite_array
 from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
+from repro_rl.credit.interplay import reads_from_call
 from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.rules import CREDIT, INPUTS, PUBLISHED, call_rule
 from repro_rl.credit.settings import CreditSettings, ProgressAdvantageSettings
@@ -30,7 +32,8 @@ def advantages(
     ``inputs``: by the names of ``CreditInputs``; what a rule does not read may be given too.
 
     Advantages are N x T_n, or [N] of rules that give one a trajectory.
-    Raises UnknownNameError for an unknown rule, ConfigError for unknown or wrong settings and inputs.
+    Raises UnknownNameError for an unknown rule; ConfigError for unknown or wrong settings and inputs, and for
+    settings in a mapping that this rule does not read (the shared ones may always be given).
     """
     rule = ALIASES.get(rule, rule)
     if rule in FORMULAS:
@@ -59,6 +62,8 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
         if name in own:
             inside[name] = value
         elif name in CreditSettings.model_fields:
+            if not reads_from_call(rule, name):
+                raise ConfigError(f"{rule}: the setting {name!r} has no effect on a call's numbers.")
             shared[name] = value
         else:
             known = [*own, *CreditSettings.model_fields]
@@ -70,6 +75,7 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
 
 def _progress_advantage(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     beta = settings.pop("beta", 1.0)
+    finite_array("progress_advantage: beta", [beta])
     how = checked(ProgressAdvantageSettings, "progress_advantage", settings)
     given = _named("progress_advantage", inputs, ("log_prob", "ref_log_prob"))
     return progress_advantages(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,6 +24,10 @@ from repro_rl.errors import ConfigError
 Indices = NDArray[np.intp]
 PER_STEP = (
     *("rewards", "anchors", "reached", "actions", "valid", "texts", "token_counts", "hindsight_log_prob"),
+)
+NUMBERS = (
+    *("rewards", "episode_returns", "scores", "outcome_rewards", "turn_rewards", "judged"),
+    "token_counts",
 )
 LENGTHS_FROM = ("rewards", "anchors", "actions", "valid", "texts", "token_counts", "hindsight_log_prob")
 
@@ -82,10 +87,11 @@ class CreditInputs:
                         f"{self.rule}: trajectory {n} has {len(row)} {name} and {self.lengths[n]} steps; "
                         "give one a step."
                     )
-        if self.rewards is not None:
-            finite_array("rewards", (value for row in self.rewards for value in row))
-        if self.episode_returns is not None:
-            finite_array("episode_returns", self.episode_returns)
+        for name in NUMBERS:
+            finite_array(name, _numbers(getattr(self, name)))
+        for value in _numbers(self.hindsight_log_prob):
+            if not value < math.inf:  # minus infinity is the log of probability 0
+                raise ConfigError(f"{self.rule}: hindsight_log_prob holds {value}, which is no log-prob.")
 
     def _found_lengths(self) -> list[int] | None:
         for name in LENGTHS_FROM:
@@ -164,3 +170,12 @@ class CreditInputs:
         """[R] as N lists of T_n."""
         flat, ends = values.tolist(), np.cumsum(self.sizes).tolist()
         return [flat[end - size : end] for end, size in zip(ends, self.sizes.tolist(), strict=True)]
+
+
+def _numbers(values: Any) -> Iterator[float]:
+    """The numbers of nested sequences, in order; None holds none."""
+    if isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", 1):
+        for value in values:
+            yield from _numbers(value)
+    elif values is not None:
+        yield values

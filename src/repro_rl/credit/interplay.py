@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from repro_rl.credit.rules import BOTH, CREDIT, IGNORES, PAID_BY, RewardPart
-from repro_rl.credit.settings import CreditSettings
+from repro_rl.credit.rules import BOTH, CREDIT, IGNORES, PAID_BY, SHARED, RewardPart
+from repro_rl.credit.settings import CreditSettings, RewardSettings
 from repro_rl.credit.sources import SOURCES
 
 # Settings that some of the shipped rules read and the others do not.
@@ -30,6 +30,13 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "maxrl": ("maxrl",),
     "reinforce_pp": ("reinforce_pp",),
 }
+# Settings that make rewards, state keys or token weights of episodes: what rules are given is made already.
+MADE_BEFORE = {
+    *(set(RewardSettings.model_fields) - {"invalid_penalty"}),
+    *("hindsight", "shaping_in_episode", "alignment_in_episode", "advantage_on", "credit"),
+}
+# Settings that all runs have and of the shipped rules only these read.
+FEW_READ = {"invalid_penalty": ("g2po",), "value_source": ("graphgpo", "g2po", "gagpo")}
 # Settings that a source of progress reads.
 READ_BY_SOURCE = {"value_gamma": "graph_value", "progress_advantage": "progress_advantage"}
 READS: dict[RewardPart, str] = {"steps": "rewards of steps", "episode": "episode returns"}
@@ -75,6 +82,13 @@ def reads_setting(credit: str, name: str) -> bool:
     if name in IGNORES.get(credit, ()):
         return False
     return credit in READ_BY.get(name, (credit,)) or not _shipped(CREDIT.get(credit))
+
+
+def reads_from_call(credit: str, name: str) -> bool:
+    """Whether advantages from given numbers may depend on the setting ``name``; shared ones always pass."""
+    if name in SHARED or not _shipped(CREDIT.get(credit)):
+        return True
+    return name not in MADE_BEFORE and credit in FEW_READ.get(name, READ_BY.get(name, (credit,)))
 
 
 def _payments(settings: CreditSettings) -> Iterator[Payment]:

@@ -22,6 +22,7 @@ def _modulation(inputs: CreditInputs, settings: CreditSettings) -> Floats:
     own, tasks, sizes = settings.proxmo, inputs.tasks, inputs.sizes.astype(np.float64)
     rate = inputs.won is not None or inputs.scores is not None
     value = inputs.outcomes() if rate else inputs.returns()
+    won = value > 0.5 if inputs.won is None else np.asarray(inputs.won, dtype=np.bool_)
     weight = (sizes > 0).astype(np.float64) if rate else sizes
     rows = np.bincount(tasks, weights=sizes)[tasks]
     mean = np.bincount(tasks, weights=value * weight)[tasks] / np.maximum(
@@ -30,7 +31,7 @@ def _modulation(inputs: CreditInputs, settings: CreditSettings) -> Floats:
     p = np.where(rows <= 1, 0.0, np.clip(mean, 0.0, 1.0))
     b = own.target_range / float(_sigmoid(1.0) - 0.5) if own.beta is None else own.beta
     up, down = _sigmoid((1 - p) ** own.alpha), _sigmoid(-(p**own.alpha))
-    result: Floats = 1 + b * (np.where(value > 0.5, up, down) - 0.5)
+    result: Floats = 1 + b * (np.where(won, up, down) - 0.5)
     return result
 
 
@@ -50,7 +51,7 @@ def proxmo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[st
     weighs them in each task alone. ``normalize`` is not used.
     Source: the public code, agreed with on 20 cases. Decided here: p is the success rate, as in the paper.
     The code clamps the mean *return* of the rows to 0..1, which a win worth 10 saturates; that form is
-    computed where neither won nor scores are given, and wins are then returns above 0.5.
+    computed where neither won nor scores are given. Without won, a win is a score or return above 0.5.
     Beside "advantages": "episode_part", "step_part", and for ``advantages`` "similarity" [R, R].
     """
     own, tasks = settings.proxmo, inputs.step_tasks

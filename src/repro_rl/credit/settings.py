@@ -49,7 +49,7 @@ class HcapoSettings(Section):
     clip_low: Weight = Field(0.8, description="lower bound of the ratio")
     clip_high: Weight = Field(1.2, description="upper bound of the ratio")
     smoothing: float | None = Field(None, ge=0, le=1, description="share of the next step's value")
-    do_no_harm: bool = Field(False, description="a negative step part of a won trajectory becomes 0")
+    do_no_harm: bool = Field(True, description="a negative step part of a won trajectory becomes 0")
 
     @model_validator(mode="after")
     def _ordered(self) -> HcapoSettings:

@@ -11,7 +11,7 @@ def cispo_loss(tokens: LossTokens, *, clip_low: float = 10.0, clip_high: float =
     """``-sg(clip(r, 1 - clip_low, 1 + clip_high)) * A * log pi`` of each token, [T]; sg stops the gradient.
 
     The paper bounds the ratio from above only; a clip_low of 1 or more is no bound. Published aggregation:
-    token-mean. Linear in A, so equal samples may be merged by sign. Source: verl's code, agreed with on 40
+    token-mean. Linear in A, so equal samples may be merged by sign. Source: verl's code, agreed with on 20
     cases.
     """
     weight = tokens.ratio.detach().clamp(1 - clip_low, 1 + clip_high)

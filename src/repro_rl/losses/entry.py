@@ -90,6 +90,16 @@ class _Case:
             del self.settings[name]
         return found
 
+    def distillation(self, form: str, names: tuple[str, ...]) -> DistillSection:
+        """The settings ``names`` of one form of self-distillation. Raises ConfigError for its other settings.
+
+        Those say when a run's loss counts and what its teacher reads; in a call the inputs decide that.
+        """
+        for name in DistillSection.model_fields:
+            if name in self.settings and name not in names:
+                raise ConfigError(f"{self.name}: the setting {name!r} has no effect on a call's numbers.")
+        return self.section(DistillSection, form=form)
+
     def done(self) -> None:
         """Raises ConfigError for inputs and settings that nothing has read."""
         for kind, left in (("input", self.inputs), ("setting", self.settings)):
@@ -99,7 +109,10 @@ class _Case:
     def result(self, losses: torch.Tensor, at: torch.Tensor, row: torch.Tensor) -> dict[str, Any]:
         """The aggregated loss and its gradient by ``at`` [T]."""
         mode = self.setting("aggregation", AGGREGATION.get(self.name, "token-mean"))
-        loss = aggregate(losses, row, mode, self.setting("scale", None))
+        scale = self.setting("scale", None)
+        if scale is not None and mode != "seq-mean-token-sum-norm":
+            raise ConfigError(f"{self.name}: scale has no effect with aggregation {mode!r}.")
+        loss = aggregate(losses, row, mode, scale)
         self.done()
         gradient = torch.autograd.grad(loss, at, allow_unused=True)[0] if loss.requires_grad else None
         return {
@@ -147,7 +160,7 @@ def _used(case: _Case) -> torch.Tensor:
 def _gated(case: _Case) -> dict[str, Any]:
     log_prob, teacher = case.flat("log_prob", gradient=True), case.flat("teacher_log_prob")
     used, row = _used(case), case.row
-    how = case.section(DistillSection, form="gated")
+    how = case.distillation("gated", ("gate_beta",))
     losses, gate = gated_distillation(log_prob, teacher, gate_beta=how.slope)
     gap = (teacher - log_prob).detach()[used]
     count = max(len(gap), 1)
@@ -165,7 +178,7 @@ def _opid(case: _Case) -> dict[str, Any]:
     weight = case.setting("weight", SIGNED[0])
     if weight not in SIGNED:
         raise ConfigError(f"opid: unknown weight {weight!r}{did_you_mean(str(weight), SIGNED)}")
-    how = case.section(DistillSection, form=weight)
+    how = case.distillation(weight, ("clip",))
     losses = signed_distillation(log_prob, old, teacher, weight=how.form, clip=how.clip)
     return case.result(losses[used], log_prob, case.row[used])
 
