@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from repro_rl.study import runner
-from repro_rl.study.definition import load_study
+from repro_rl.study.definition import load_study, resolved
 from repro_rl.study.folder import write_study
 from support.command import run_command
 from support.forked import Forked
@@ -134,6 +134,14 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     assert code == 2
     assert "env_steps: 20 there, 19 now" in text
     assert (out / "study.json").read_bytes() == written
+    recipe = yaml.safe_load(Path("small.yaml").read_text())
+    edited = {**recipe, "train": {**recipe["train"], "group_size": 4}, "eval": {**recipe["eval"], "tasks": 3}}
+    Path("small.yaml").write_text(yaml.safe_dump(edited))
+    code, text = cli(capsys, monkeypatch, "study.yaml", "-o", "out", "--seeds", "0-2")
+    assert code == 2
+    assert "small.yaml was changed since out was begun:\n  train.group_size: 2 there, 4 now\nUse" in text
+    Path("small.yaml").write_text(yaml.safe_dump(recipe))
+    resolved.cache_clear()  # a command reads a recipe once
     # Without arguments it is continued; moved, its finished runs are still known.
     out.rename("moved")
     code, text = cli(capsys, monkeypatch, "-o", "moved", "--only", "final")

@@ -22,6 +22,7 @@ def test_a_group_is_mixed_when_its_returns_differ() -> None:
     assert is_mixed(group(10.0)), "one alone is kept"
     assert not is_mixed(group(0.0, 0.0, 10.0, error="lost")), "a failed episode has no outcome"
     assert not is_mixed(group(1.0, error="lost"))
+    assert not is_mixed(group(10.0, 0.0, error="lost")), "one that is left of two has nothing beside it"
 
 
 def test_rounds_play_what_is_missing_until_there_is_enough() -> None:

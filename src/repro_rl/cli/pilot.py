@@ -163,7 +163,8 @@ def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
 
     config = seed_config(run.config, seed)
     seed_folder = folder(run.out, seed)
-    open_pilot(config, seed_folder, run.agent_name, fingerprint(run.agent) if run.agent else "")
+    weights = fingerprint(run.agent) if run.agent else ""
+    open_pilot(config, seed_folder, run.agent_name, weights, run.demos)
     demos = _demonstrations(run, config, seed_folder)
     agent = run.agent or run_warmup_stage(config, demos, seed_folder / "warmup")
     played, left_out, remarks = split_taught(config.prompt.style, run.conditions, taught_modes(agent))

@@ -133,8 +133,10 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     settings = made_with(out) if (out / EXPERT_FILE).exists() else None
     if settings is None:
         return False
-    if settings != key:
-        changes = differences(flatten(settings), flatten(key))
+    before, now = flatten(settings), flatten(key)
+    # Demonstrations of older versions do not say which server labelled them.
+    now = {name: value for name, value in now.items() if name in before or name != "annotator.base_url"}
+    if changes := differences(before, now):
         raise ConfigError(
             f"{out} holds demonstrations made with other settings:\n{change_lines(changes)}\n"
             "Name another folder with --out."

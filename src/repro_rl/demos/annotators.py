@@ -75,9 +75,9 @@ def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> lis
 
 
 def _http_settings(config: RunConfig) -> dict[str, Any]:
-    from repro_rl.demos.http import deciding_settings
+    from repro_rl.demos.http import annotation_settings
 
-    return deciding_settings(config.api)
+    return annotation_settings(config)
 
 
 def _http_check(config: RunConfig | None) -> None:

@@ -9,9 +9,10 @@ what is missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from repro_rl.config import ApiSection, PromptSection
+from repro_rl.config import ApiSection, PromptSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
@@ -21,7 +22,7 @@ from repro_rl.policy.http.policy import Messages, completion_of
 from repro_rl.policy.http.request import Question
 from repro_rl.rollout.reflection import CUT_OFF, NO_ANSWER, reflection_prompt
 from repro_rl.text.parse import TextFormat, parse_reflection
-from repro_rl.text.prompts import PromptBuilder
+from repro_rl.text.prompts import PromptBuilder, templates_digest
 from repro_rl.types import Reflection, Trajectory
 
 NEEDS_API = "The annotator 'http' needs the settings api.base_url and api.model."
@@ -56,12 +57,29 @@ def deciding_settings(api: ApiSection) -> dict[str, Any]:
     return {"api": api.model_dump(mode="json", include=names)}
 
 
+def server_settings(config: RunConfig) -> dict[str, Any]:
+    """What the answers of a model behind an API depend on, beside the questions."""
+    api = config.api
+    form = {"guided": api.guided} if config.prompt.reflect_form == "guided" else {}
+    return {"base_url": api.base_url, **form, **deciding_settings(api)}
+
+
+def annotation_settings(config: RunConfig) -> dict[str, Any]:
+    """What the labels depend on: the server, and templates of the user's own that ask it."""
+    templates = _own_templates(config.prompt)
+    own = {} if templates is None else {"templates": templates_digest(templates)}
+    return {"base_url": config.api.base_url, **own, **deciding_settings(config.api)}
+
+
+def _own_templates(prompt: PromptSection) -> Path | None:
+    """A user's templates where they ask the annotator: those of the full style do."""
+    return prompt.template_dir if prompt.style == "full" else None
+
+
 def annotation_prompts(prompt: PromptSection) -> PromptBuilder:
     """The full-style reflection prompt; templates of the user's own count when they are of that style."""
-    full = prompt.style == "full"
     return PromptBuilder(
-        TextFormat("full", progress=True, think="optional"),
-        template_dir=prompt.template_dir if full else None,
+        TextFormat("full", progress=True, think="optional"), template_dir=_own_templates(prompt)
     )
 
 

@@ -35,6 +35,7 @@ from repro_rl.files import (
 )
 from repro_rl.interrupts import deferred
 from repro_rl.run.folder_kind import KIND, Kind, check_kind
+from repro_rl.text.prompts import templates_digest
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
@@ -43,17 +44,20 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
 PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
 Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
+TEMPLATES = "templates"  # in manifest.json: the digest of a user's prompt templates
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
 
 def manifest(config: RunConfig, kind: Kind, **more: Any) -> dict[str, Any]:
     """What is needed to say where a number came from. No host name, no user, no paths."""
+    templates = templates_digest(config.prompt.template_dir)
     return {
         KIND: kind,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "method": config.method.name,
         "context": config.prompt.context,
+        **({} if templates is None else {TEMPLATES: templates}),
         "versions": versions(),
         "git": git_revision(),
         "hardware": {
@@ -122,19 +126,21 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
                 "them back to continue it, or use another folder."
             )
         return False
-    # Paths are compared as this directory sees them: the run may have begun in another one.
-    old, new = flatten(read_run_settings(path)), flatten(config.model_dump(mode="json"))
-    for key in PATH_SETTINGS:
-        if isinstance(old.get(key), str) and isinstance(new.get(key), str):
-            old[key], new[key] = _same_place(old[key], new[key])
+    old = flatten(read_run_settings(path))
     if not has_work(folder):
         if not set(RunConfig.model_fields) <= {key.partition(".")[0] for key in old}:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
-    if changed := _changed(old, new, (*free, "api")):
+    if changed := _changed(old, config, (*free, "api")):
         raise ConfigError(
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
+        )
+    before = read_json_if_any(folder / "manifest.json").get(TEMPLATES)
+    if before is not None and before != templates_digest(config.prompt.template_dir):
+        raise ConfigError(
+            f"{folder} was made with other prompts: the templates in {config.prompt.template_dir} were "
+            "changed since. Put them back to continue, or use another folder."
         )
     return True
 
@@ -177,9 +183,16 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
     write_text(folder / "config.yaml", signed_config(dump_config(settings)))
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[Change]:
-    """Dotted settings that differ and are not free to; adds to ``old`` those it did not have yet."""
-    # A setting that did not exist yet when the run began has the default that keeps what was done then.
+def _changed(old: dict[str, Any], config: RunConfig, free: Sequence[str]) -> list[Change]:
+    """Dotted settings of ``config`` that differ from ``old`` and are not ``free``, nor in a free section.
+
+    Paths are compared as this directory sees them: the run may have begun in another one. A setting that did
+    not exist yet when it began has the default, which keeps what was done then.
+    """
+    old, new = dict(old), flatten(config.model_dump(mode="json"))
+    for key in PATH_SETTINGS:
+        if isinstance(old.get(key), str) and isinstance(new.get(key), str):
+            old[key], new[key] = _same_place(old[key], new[key])
     defaults = flatten(RunConfig().model_dump(mode="json"))
     old.update({key: defaults[key] for key in new if key in defaults and key not in old})
     return [

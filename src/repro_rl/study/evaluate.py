@@ -18,6 +18,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
 from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json, write_text
 from repro_rl.policy.base import Policy
+from repro_rl.policy.checksums import fingerprint
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.hub import is_hub_name
 from repro_rl.policy.text import TextCodec
@@ -50,6 +51,11 @@ class EvalRequest:
     judge: bool = True  # also reflect, and measure progress quality
     demonstrations: InContextDemos | None = None  # to show in prompts
     again: bool = False  # play it although its result is there
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a name that is no file name."""
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
+            raise ConfigError(f"The evaluation's name {self.name!r} must be a file name, such as 'last-hot'.")
 
 
 @dataclass(slots=True)
@@ -91,7 +97,8 @@ def evaluate(
         panel, unfinished = setup.eval_panel(), None
         if request.out is not None:
             out, name = Path(request.out), request.name
-            setup.ranks.on_first(lambda: _check_free(out, name, config, panel))
+            now = {**_settings_of(config, panel), **_model_of(config, model, out)}
+            setup.ranks.on_first(lambda: _check_free(out, name, now))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
             key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
@@ -107,21 +114,37 @@ def evaluate(
         return _evaluate(setup, model, policy, panel, request, hooks, unfinished)
 
 
-def _check_free(out: Path, name: str, config: RunConfig, panel: TaskPanel) -> None:
-    """A result is replaced by one on the same tasks with the same sampling alone.
+def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
+    """A result is replaced by one of the same model on the same tasks with the same sampling alone.
 
-    Raises ConfigError where ``out`` has another evaluation of this name, DataError where it is broken.
+    ``new``: what this one's figures depend on; older results do not tell all of it. Raises ConfigError where
+    ``out`` has another evaluation of this name, DataError where it is broken.
     """
     path = out / "eval" / f"{name}.json"
     if not path.exists():
         return
-    old, new = read_evaluation(path), _settings_of(config, panel)
+    old = read_evaluation(path)
+    old = {**old, **(old.get("api") or {})}
     keys = ("digest", "rollouts_per_task", "temperature", "seed")
+    advice = "Give this one a name with --name, or delete that file."
     if any(key in old and old[key] != new[key] for key in keys):
         raise ConfigError(
-            f"{path} holds another evaluation: {_sampled(old)}; this one is {_sampled(new)}. Give this one a "
-            "name with --name, or delete that file."
+            f"{path} holds another evaluation: {_sampled(old)}; this one is {_sampled(new)}. {advice}"
         )
+    for key in ("method", "context", "checkpoint", "base_url", "weights"):
+        if key in old and key in new and old[key] != new[key]:
+            raise ConfigError(
+                f"{path} holds another evaluation: {key} {old[key]}; this one's is {new[key]}. {advice}"
+            )
+
+
+def _model_of(config: RunConfig, model: Path, out: Path) -> dict[str, str]:
+    """Which model a result is of; empty for a checkpoint of the run ``out``, which goes on training."""
+    if is_api(model):
+        return {"checkpoint": str(model), "base_url": config.api.base_url}
+    if is_hub_name(model):
+        return {"checkpoint": str(model)}
+    return {} if model.absolute().is_relative_to(out.absolute()) else {"weights": fingerprint(model)}
 
 
 def _finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
@@ -144,7 +167,7 @@ def _sampled(result: dict[str, Any]) -> str:
 @contextmanager
 def _writing(out: Path, name: str) -> Iterator[None]:
     """Only one process makes the evaluation ``name`` in ``out``; others may train there meanwhile."""
-    with only_writer(out / "eval" / f".{name.replace('/', '-')}{LOCK_FILE}", "evaluation"):
+    with only_writer(out / "eval" / f".{name}{LOCK_FILE}", "evaluation"):
         sweep_temporaries(out / "eval", of=f"{name}.json")
         sweep_temporaries(out / "trajectories", of=episodes_file(out, name).name)
         yield
@@ -184,6 +207,7 @@ def _evaluate(
         "iteration": request.iteration,
         "judge": judged_by,
         "key": None if unfinished is None else unfinished.key,
+        "weights": fingerprint(model) or None,
         **_settings_of(config, panel),
         **_outcome(setup, trajectories),
         "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from repro_rl.config.paths import BASE, base_entry
-from repro_rl.config.recipe_files import is_yaml_file
+from repro_rl.config.recipe_files import is_yaml_file, read_settings
 from repro_rl.config.trust import risky_overrides
 from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
@@ -29,11 +29,13 @@ from repro_rl.run.folder import (
     versions,
 )
 from repro_rl.run.folder_kind import check_kind
-from repro_rl.study.definition import Study
+from repro_rl.study.definition import AFTER_WARMUP, Study
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
 
 FILE = "study.json"
+RECIPE = "recipe"  # key of what the recipe's file held, dotted
+OF_EVALUATIONS = ("api.", *(f"eval.{name}" for name in ("split", "tasks", "rollouts", "temperature")))
 SIGNATURE = "written_here"  # key of this account's hash of the study in it
 
 
@@ -57,6 +59,7 @@ class _StudyFile(TypedDict):
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     study: _Settings
     jobs: NotRequired[dict[Text, dict[str, Any]]]
+    recipe: NotRequired[dict[Text, Any]]
     continued: NotRequired[list[dict[str, Any]]]
 
 
@@ -85,11 +88,15 @@ def go_to_base(out: Path) -> Path:
 def check_same(out: Path, study: Study) -> None:
     """A folder holds one study: arms, seeds and budget may be added to, nothing else may change.
 
-    Raises ConfigError naming what differs. Another evaluation is made beside the old one.
+    The content of the recipe's file counts as well. Raises ConfigError naming what differs. Another
+    evaluation is made beside the old one.
     """
     check_kind(out, "study")
     old = read_study(out)
-    if old is None or not has_work(out):
+    if old is None:
+        return
+    _check_recipe(out, study, old.get(RECIPE))
+    if not has_work(out):
         return
     then, now = old["study"], study.model_dump(mode="json")
     changed = []
@@ -110,6 +117,32 @@ def check_same(out: Path, study: Study) -> None:
             "Use another folder, or the same settings to continue. Methods and seeds may be added, and the "
             "budget raised."
         )
+
+
+def _check_recipe(out: Path, study: Study, before: dict[str, Any] | None) -> None:
+    """Raises ConfigError where the recipe has other settings than ``before``, as far as a run has used them.
+
+    Studies of older versions do not tell.
+    """
+    begun = has_work(out)
+    if before is None or not (begun or any(map(run_has_work, out.glob("warm/*/warmup")))):
+        return
+    changed = [
+        change
+        for change in differences(before, _recipe_settings(study))
+        if not change[0].startswith(OF_EVALUATIONS) and (begun or not change[0].startswith(AFTER_WARMUP))
+    ]
+    if changed:
+        raise ConfigError(
+            f"{study.recipe} was changed since {out} was begun:\n{change_lines(changed)}\n"
+            "Use another folder, or put the recipe back to continue."
+        )
+
+
+def _recipe_settings(study: Study) -> dict[str, Any]:
+    """What the recipe and its bases give, dotted, as JSON has it."""
+    settings: dict[str, Any] = json.loads(json.dumps(flatten(read_settings(study.recipe)), default=str))
+    return settings
 
 
 def check_own(out: Path, content: dict[str, Any], allow: Callable[[str], bool]) -> None:
@@ -185,6 +218,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
             "continued": [*old.get("continued", []), *([now] if old else [])],
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": settings,
+            RECIPE: _recipe_settings(study),
             SIGNATURE: signature(_canonical(settings)),
             "panels": panels(out),
             "jobs": recorded,

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import EnvSection, RunConfig, WarmupSection
+from repro_rl.config import EnvSection, RunConfig, WarmupSection, is_api
+from repro_rl.demos.http import server_settings
 from repro_rl.demos.incontext import InContextDemos, mode_labels
-from repro_rl.demos.store import made_with
+from repro_rl.demos.store import demos_digest, load_demos, made_with
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files.names import DEMOS_FILE
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
-from repro_rl.run.folder import manifest, open_run, write_manifest
-from repro_rl.run.inputs import check_same_panels
+from repro_rl.run.folder import change_lines, differences, flatten, manifest, open_run, write_manifest
+from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
@@ -30,6 +31,7 @@ from repro_rl.types import Trajectory
 
 # Settings of other commands, and of stages in the folder that have settings of their own.
 FREE_ON_CONTINUE = ("train", "alarms", "demos", "warmup")
+SERVER = "server"  # in manifest.json: what the answers of a model behind an API depend on
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,13 +106,29 @@ def seed_config(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"seed": seed, "eval": section})
 
 
-def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> None:
+def open_pilot(
+    config: RunConfig, out: Path, agent: str, weights: str = "", demos: Path | None = None
+) -> None:
     """Prepare the folder of one seed; ``weights``: the fingerprint of a model that was given.
 
-    Raises ConfigError when the folder holds other settings, another model or other tasks.
+    ``demos``: demonstrations that were given. Raises ConfigError when the folder holds other settings,
+    another model, server, demonstrations or other tasks, DataError for broken demonstrations.
     """
     open_run(out, config, FREE_ON_CONTINUE, "pilot")
     earlier = read_manifest(out)
+    made_from: dict[str, Any] = {}
+    if is_api(Path(agent)):
+        made_from[SERVER] = server_settings(config)
+        if earlier.get(SERVER, made_from[SERVER]) != made_from[SERVER]:
+            changes = differences(flatten(earlier[SERVER]), flatten(made_from[SERVER]))
+            raise ConfigError(
+                f"{out} holds a pilot that another server answered, or the same with other settings:\n"
+                f"{change_lines(changes)}\nUse another folder, or the same settings to continue."
+            )
+    if demos is not None:
+        load_demos(demos)
+        made_from[DEMOS_DIGEST] = demos_digest(demos)
+        check_same_demos(out, demos, made_from[DEMOS_DIGEST])
     earlier_agent = earlier.get("agent")
     if earlier_agent is not None and (earlier_agent, earlier.get("weights")) != (agent, weights):
         raise ConfigError(
@@ -132,6 +150,7 @@ def open_pilot(config: RunConfig, out: Path, agent: str, weights: str = "") -> N
                 weights=weights,
                 panels=panels,
                 environment=described,
+                **made_from,
             ),
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from repro_rl.config import RunConfig, is_api
-from repro_rl.demos.http import deciding_settings
+from repro_rl.demos.http import server_settings
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
@@ -23,6 +23,7 @@ from repro_rl.rollout.record import finite, or_nan, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.run.lineage import judge_fingerprint
+from repro_rl.text.prompts import templates_digest
 from repro_rl.types import Completion, Trajectory, no_completion
 
 Episode = tuple[str, int]  # task id and number of the rollout
@@ -50,11 +51,11 @@ def evaluation_key(
 
     ``digest``: of the panel; ``shown``: the demonstrations in prompts.
     """
-    api = config.api
     frozen = judge_fingerprint(config, model) if judge else ""  # its path alone may lead to other weights
+    templates = templates_digest(config.prompt.template_dir)  # their path alone may lead to other prompts
     settings = {
         "model": fingerprint(model) or str(model),
-        "server": [api.base_url, deciding_settings(api)] if is_api(model) else None,
+        "server": server_settings(config) if is_api(model) else None,
         "panel": digest,
         "judge": [
             *(judge, config.train.init if config.method.judged_by_reference else None),
@@ -63,6 +64,7 @@ def evaluation_key(
         "shown": None
         if shown is None
         else [shown.labels, shown.count, shown.seed, [trajectory_record(t, 0) for t in shown.experts]],
+        **({} if templates is None else {"templates": templates}),
         **config.model_dump(mode="json", include={"seed", "env", "policy", "prompt", "method", "eval"}),
     }
     return key_of(settings)

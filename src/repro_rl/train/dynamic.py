@@ -21,17 +21,21 @@ class Sampled:
 
 
 def is_mixed(group: Group) -> bool:
-    """Whether the returns of the environment differ in the group; failed episodes do not count."""
+    """Whether the returns of the environment differ in the group; failed episodes do not count.
+
+    A group of one is kept. One that failures have left a single episode is not: there is no difference.
+    """
     outcomes = [t.env_return for t in group.trajectories if not t.failed]
-    return bool(outcomes) and mixed(outcomes)
+    whole = len(outcomes) == len(group.trajectories)
+    return bool(outcomes) and mixed(outcomes) and (whole or len(outcomes) > 1)
 
 
 def fill_mixed(first: Sequence[Group], play: PlayMore, rounds: int) -> Sampled:
     """As many groups as ``first`` has, mixed ones as far as ``rounds`` further rounds give them.
 
     Every round plays as many groups as are missing. What is still missing then is taken from the groups
-    without a difference, in the order they were played: a centred rule gives them no advantage. The cost is
-    about 1 / P(mixed) times as many episodes, so compare runs by environment steps.
+    without a difference, in the order they were played: there a centred return is no advantage, while step
+    parts may be one. The cost is about 1 / P(mixed) times as many episodes: compare by environment steps.
     """
     count, played = len(first), list(first)
     for number in range(1, rounds + 1):

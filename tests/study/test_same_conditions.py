@@ -1,0 +1,151 @@
+"""What was begun is continued under the same conditions: templates, servers, demonstrations and models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro_rl.cli.stages import _demos_exist, _demos_key
+from repro_rl.config import RunConfig, load_config
+from repro_rl.demos.http import annotation_settings
+from repro_rl.errors import ConfigError
+from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
+from repro_rl.run.folder import check_run, manifest, open_run, write_manifest
+from repro_rl.study.evaluate import EvalRequest, evaluate
+from repro_rl.study.pilot import open_pilot
+from repro_rl.study.unfinished import evaluation_key
+from repro_rl.text.prompts import templates_digest
+
+API = ["api.base_url=http://a/v1", "api.model=m", "api.key_env=X"]
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "forward.jinja").write_text("Do {{ goal }}")
+    return folder
+
+
+def test_the_digest_of_templates_is_of_their_names_and_texts(templates: Path) -> None:
+    assert templates_digest(None) is None
+    first = templates_digest(templates)
+    assert first == hashlib.sha256(b"forward.jinja 13\nDo {{ goal }}").hexdigest()
+    (templates / "notes.txt").write_text("no template")
+    assert templates_digest(templates) == first
+    (templates / "forward.jinja").rename(templates / "reflect.jinja")
+    assert templates_digest(templates) != first
+
+
+def test_a_run_is_not_continued_with_other_templates(templates: Path, tmp_path: Path) -> None:
+    config = load_config("sokoban-qwen3", [f"prompt.template_dir={templates}"])
+    run = tmp_path / "run"
+    open_run(run, config)
+    write_manifest(run, manifest(config, "training"))
+    (run / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    assert check_run(run, config)
+    text = (templates / "forward.jinja").read_text()
+    (templates / "forward.jinja").write_text("Please do {{ goal }}")
+    with pytest.raises(ConfigError, match=r"made with other prompts: the templates in .* changed since"):
+        check_run(run, config)
+    (templates / "forward.jinja").write_text(text)
+    content = json.loads((run / "manifest.json").read_text())
+    del content["templates"]  # as an older version wrote it
+    (run / "manifest.json").write_text(json.dumps(content))
+    assert check_run(run, config)
+
+
+def key_of(*settings: str, model: str = "api:m") -> str:
+    return evaluation_key(load_config("sokoban-qwen3", [*API, *settings]), Path(model), "p", False, None)
+
+
+def test_an_evaluation_is_known_by_its_templates_and_its_server(templates: Path) -> None:
+    own = f"prompt.template_dir={templates}"
+    first = key_of(own)
+    (templates / "forward.jinja").write_text("Please do {{ goal }}")
+    assert key_of(own) != first
+    assert key_of() == key_of("api.guided=grammar"), "no reflection is held to a form"
+    guided = "prompt.reflect_form=guided"
+    assert key_of(guided, "api.guided=json_schema") != key_of(guided, "api.guided=grammar")
+    assert key_of("api.base_url=http://b/v1") != key_of()
+    assert key_of("api.base_url=http://b/v1", model="m") == key_of(model="m"), "it asks no server"
+
+
+def with_work(config: RunConfig, out: Path, **more: Any) -> None:
+    open_pilot(config, out, "api:m", **more)
+    (out / "eval").mkdir()
+    (out / "eval" / "base.json").write_text("{}")
+
+
+def test_a_pilot_is_not_continued_with_another_server_or_other_demonstrations(
+    warm: Any, tmp_path: Path
+) -> None:
+    settings = ["env.settings={train_rooms: 8, validation_rooms: 4, test_rooms: 4}", "eval.tasks=2"]
+    config = load_config("sokoban-qwen3", [*settings, *API])
+    with_work(config, tmp_path / "a", demos=warm.demos)
+    same = load_config("sokoban-qwen3", [*settings, *API, "api.concurrency=2", "api.budget.calls=9"])
+    open_pilot(same, tmp_path / "a", "api:m", demos=warm.demos)
+    for change, words in (
+        ("api.base_url=http://b/v1", "base_url: 'http://a/v1' there, 'http://b/v1' now"),
+        ("api.extra={reasoning_effort: high}", "reasoning_effort: None there, 'high' now"),
+        ("api.reasoning_tokens=9000", "reasoning_tokens: .* there, 9000 now"),
+    ):
+        other = load_config("sokoban-qwen3", [*settings, *API, change])
+        with pytest.raises(ConfigError, match=f"(?s)another server answered.*{words}"):
+            open_pilot(other, tmp_path / "a", "api:m", demos=warm.demos)
+    shutil.copytree(warm.demos, tmp_path / "demos")
+    labelled, expert = (tmp_path / "demos" / name for name in ("labelled.jsonl.gz", EXPERT_FILE))
+    shutil.copyfile(labelled, expert)
+    with pytest.raises(ConfigError, match="made from other demonstrations"):
+        open_pilot(config, tmp_path / "a", "api:m", demos=tmp_path / "demos")
+
+
+def test_a_result_of_another_model_is_not_replaced(warm: Any, tmp_path: Path) -> None:
+    config = load_config(None, [*warm.settings, "eval.tasks=2"])
+    first = evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "out", judge=False))
+    shutil.copytree(warm.model, tmp_path / "model")
+    evaluate(config, tmp_path / "model", EvalRequest("x", out=tmp_path / "out", judge=False))  # equal weights
+    path = tmp_path / "out" / "eval" / "x.json"
+    held = json.loads(path.read_text())
+    assert held["weights"] == first["weights"]
+    for change, words in (
+        ({"weights": "0" * 16}, f"weights {'0' * 16}; this one's is {first['weights']}"),
+        ({"method": "other"}, "method other; this one's is repro"),
+        ({"context": "chat"}, "context chat; this one's is window"),
+    ):
+        path.write_text(json.dumps(held | change))
+        with pytest.raises(ConfigError, match=f"another evaluation: {words}.*--name"):
+            evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "out", judge=False))
+    path.write_text(json.dumps(held | {"weights": "0" * 16}))
+    evaluate(config, warm.model, EvalRequest("y", out=tmp_path / "out", judge=False))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a\\b"])
+def test_the_name_of_an_evaluation_is_a_file_name(name: str) -> None:
+    with pytest.raises(ConfigError, match="must be a file name"):
+        EvalRequest(name)
+
+
+def test_demonstrations_are_known_by_the_server_that_labelled_them(templates: Path, tmp_path: Path) -> None:
+    def key(*settings: str) -> dict[str, Any]:
+        config = load_config("sokoban-qwen3", [*API, "demos.annotator=http", *settings])
+        return _demos_key(config.env, config.demos, 0, annotation_settings(config))
+
+    (tmp_path / EXPERT_FILE).write_bytes(b"")
+    made = key(f"prompt.template_dir={templates}")
+    (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": made}))
+    assert _demos_exist(tmp_path, made)
+    with pytest.raises(ConfigError, match=r"annotator\.base_url: 'http://a/v1' there, 'http://b/v1' now"):
+        _demos_exist(tmp_path, key(f"prompt.template_dir={templates}", "api.base_url=http://b/v1"))
+    (templates / "reflect.jinja").write_text("How far was it?")
+    with pytest.raises(ConfigError, match=r"annotator\.templates"):
+        _demos_exist(tmp_path, key(f"prompt.template_dir={templates}"))
+    old = key()
+    del old["annotator"]["base_url"]  # as an older version wrote it
+    (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": old}))
+    assert _demos_exist(tmp_path, key())
