@@ -113,7 +113,7 @@ def train(
 
     recipe = _recipe(source, overrides, method, init, hardware)
     with writing_run(out.resolve()):
-        for line in prepare_run(recipe, out.resolve()):
+        for line in prepare_run(recipe, out.resolve(), verl or []):
             say(line)
         command, variables = launch_command(out.resolve(), verl or [])
         if not prepare:

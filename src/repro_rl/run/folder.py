@@ -44,6 +44,7 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
 PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
 Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
+OF_EACH_START = ("started", "git", "versions", "verl_overrides")  # in "continued" of manifest.json
 TEMPLATES = "templates"  # in manifest.json: the digest of a user's prompt templates
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 
@@ -272,7 +273,7 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     path = folder / "manifest.json"
     if old := read_json_if_any(path):
         again = check_record(list[dict[str, Any]], old.get("continued", []), file=path)
-        old["continued"] = [*again, {k: content[k] for k in ("started", "git", "versions")}]
+        old["continued"] = [*again, {k: content[k] for k in OF_EACH_START if k in content}]
         content = old
     else:
         content = {**content, **base_entry(folder)}

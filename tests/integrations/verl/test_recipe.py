@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import yaml
 
 from repro_rl.config import dump_config, parse_config, recipe_names
 from repro_rl.config.recipe_files import merged
-from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.integrations.verl.launch import prepare_run
+from repro_rl.errors import ConfigError, DataError, PreflightError
+from repro_rl.integrations.verl.launch import check_same_overrides, prepare_run
 from repro_rl.integrations.verl.recipe import (
     hardware_names,
     load_verl_recipe,
@@ -138,3 +139,18 @@ def test_merging_keeps_what_is_not_replaced():
 def test_a_run_needs_a_model(tmp_path):
     with pytest.raises(PreflightError, match="--init"):
         prepare_run(load_verl_recipe(CPU_RECIPE), tmp_path)
+
+
+def test_other_overrides_of_verl_do_not_continue_a_run(tmp_path):
+    check_same_overrides(tmp_path, ["a=1"])  # nothing was begun
+    began = ["actor_rollout_ref.actor.optim.lr=1e-4", "trainer.nnodes=2"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"verl_overrides": began}))
+    check_same_overrides(tmp_path, ["trainer.nnodes=1", "+trainer.new=1", began[0]])
+    for now in ([], ["actor_rollout_ref.actor.optim.lr=1e-5"], [*began, "+algorithm.x=1"]):
+        with pytest.raises(
+            ConfigError, match=r"other settings of verl: --verl actor_rollout_ref\.actor\.optim"
+        ):
+            check_same_overrides(tmp_path, now)
+    (tmp_path / "manifest.json").write_text(json.dumps({"verl_overrides": 3}))
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        check_same_overrides(tmp_path, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from repro_rl.errors import ConfigError
 from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session, session_samples
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.text import load_text
@@ -52,6 +53,21 @@ def test_a_server_that_gives_nothing_ends_the_episode(warm):
     assert trajectory.failed
     assert "no tokens" in trajectory.error
     assert session_samples(trajectory, True) == []
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "words"),
+    [([-0.5, -0.5], "3 tokens and 2 log-probs"), ([-0.5, float("nan"), -0.1], "not finite")],
+)
+def test_an_answer_without_its_log_probs_is_no_sample(warm, logprobs, words):
+    setup = setup_of(warm)
+    odd = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), logprobs))
+    trajectory = play_session(setup, odd, Task("train", setup.panel("train").ids[0], 1, 0, 0))
+    assert words in trajectory.error
+    assert session_samples(trajectory, True) == []
+    silent = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), None))
+    with pytest.raises(ConfigError, match="calculate_log_probs at true"):
+        play_session(setup, silent, Task("train", setup.panel("train").ids[0], 1, 0, 0))
 
 
 def test_validation_sessions_are_those_of_our_own_validation(warm, policy):

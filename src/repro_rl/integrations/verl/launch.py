@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import MissingDependencyError, PreflightError
-from repro_rl.files import read_yaml
+from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
+from repro_rl.files import check_record, read_yaml
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
 from repro_rl.interrupts import run_child
@@ -19,18 +20,40 @@ from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import begin_run, check_run, manifest, write_manifest
 from repro_rl.run.inputs import check_same_panels
-from repro_rl.run.model_paths import START, kept_start, start_entry, start_model
+from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model
 from repro_rl.run.setup import set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
 FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
+# Hydra overrides of verl's settings that may differ as well: where and how long it runs.
+FREE_OVERRIDES = ("trainer.", "ray_kwargs.", "hydra.", "hydra/")
+OVERRIDES = "verl_overrides"  # in manifest.json
 
 
-def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
+def check_same_overrides(out: Path, overrides: Sequence[str]) -> None:
+    """Raises ConfigError where the run ``out`` began with other overrides of verl's settings.
+
+    Those that begin with ``FREE_OVERRIDES`` may differ. Manifests of older versions do not tell.
+    """
+    path = out / "manifest.json"
+    before = check_record(list[str], read_manifest(out).get(OVERRIDES, list(overrides)), file=path)
+    then, now = (
+        sorted(text for text in texts if not text.lstrip("+~").startswith(FREE_OVERRIDES))
+        for texts in (before, overrides)
+    )
+    if then != now:
+        raise ConfigError(
+            f"{out} was begun with other settings of verl: --verl {' '.join(then) or '(none)'} there, "
+            f"{' '.join(now) or '(none)'} now. Use another folder, or the same settings to continue."
+        )
+
+
+def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) -> list[str]:
     """Write config.yaml, manifest.json, verl.yaml and the data files into ``out``; a line on each data file.
 
-    Raises PreflightError without a model to start from, ConfigError when ``out`` holds a run of other
-    settings or tasks, CheckpointError when the model that it began with is gone.
+    ``overrides``: those of ``launch_command``, which the manifest keeps. Raises PreflightError without a
+    model to start from, ConfigError when ``out`` holds a run of other settings, overrides or tasks,
+    CheckpointError when the model that it began with is gone.
     """
     config = recipe.config
     if config.train.init is None:
@@ -41,6 +64,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
     continues = check_run(out, config, FREE_ON_CONTINUE, "verl")
     if continues:
         start = kept_start(out, start)
+        check_same_overrides(out, overrides)
     model = str(model_folder(start))
     if Path(model).exists():
         check_files(Path(model), but=OPTIMIZER_FILE)
@@ -63,6 +87,7 @@ def prepare_run(recipe: VerlRecipe, out: Path) -> list[str]:
                 **{START: start_entry(start)},
                 trainer="verl",
                 verl=recipe.verl,
+                **{OVERRIDES: list(overrides)},
             ),
         )
         lines = write_tasks(setup, out / "data")

@@ -56,9 +56,10 @@ class ServerPolicy(TokenPolicy):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        """See TokenPolicy. An answer without tokens gives a completion with ``error`` set.
+        """See TokenPolicy. An answer that cannot be trained on gives a completion with ``error`` set.
 
-        Raises ConfigError for guided answers, which verl's servers cannot give.
+        Raises ConfigError for guided answers, which verl's servers cannot give, and where the server is set
+        to return no log-probs.
         """
         if forms is not None:
             raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
@@ -69,19 +70,34 @@ class ServerPolicy(TokenPolicy):
 
     def _complete(self, prompt: Ids, settings: SamplingSettings, seed: int) -> Completion:
         answer = self.ask(prompt, settings, seed)
-        ids = tuple(answer.token_ids)
-        logprobs = np.zeros(len(ids)) if answer.logprobs is None else np.asarray(answer.logprobs)
+        if answer.logprobs is None and answer.token_ids:
+            raise ConfigError(
+                "verl's generation server returns no log-probs, which training corrects by: leave "
+                "actor_rollout_ref.rollout.calculate_log_probs at true."
+            )
+        logprobs = np.asarray(answer.logprobs or (), dtype=np.float32)
+        problem = _problem(answer.token_ids, logprobs)
+        ids = () if problem else tuple(answer.token_ids)
         completion = Completion(
             prompt_ids=prompt,
             token_ids=ids,
-            logprobs=logprobs.astype(np.float32),
+            logprobs=logprobs[: len(ids)],
             text=self.text.decode(ids),
             finished=bool(ids) and ids[-1] in self.text.eos_ids,
-            error=None if ids else "the generation server gave no tokens",
+            error=problem,
         )
         self._completions.append(completion)
         self.extras[id(completion)] = answer.extra
         return completion
+
+
+def _problem(ids: Ids, logprobs: NDArray[np.float32]) -> str | None:
+    """Why an answer cannot be trained on; None where it can."""
+    if not ids:
+        return "the generation server gave no tokens"
+    if len(ids) != len(logprobs):
+        return f"the generation server gave {len(ids)} tokens and {len(logprobs)} log-probs"
+    return None if np.isfinite(logprobs).all() else "the generation server gave a log-prob that is not finite"
 
 
 @dataclass(slots=True, frozen=True)
