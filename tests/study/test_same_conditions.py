@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from repro_rl.cli.stages import _demos_exist, _demos_key
+from repro_rl.cli.stages import UNFINISHED_FILE, _demos_exist, _demos_key
 from repro_rl.config import RunConfig, load_config
 from repro_rl.demos.http import annotation_settings
 from repro_rl.errors import ConfigError
@@ -145,6 +145,11 @@ def test_demonstrations_are_known_by_the_server_that_labelled_them(templates: Pa
     (templates / "reflect.jinja").write_text("How far was it?")
     with pytest.raises(ConfigError, match=r"annotator\.templates"):
         _demos_exist(tmp_path, key(f"prompt.template_dir={templates}"))
+    (tmp_path / DEMOS_FILE).unlink()  # saved by a program of the user's
+    with pytest.raises(ConfigError, match=r"demonstrations that this command has not made .*--out"):
+        _demos_exist(tmp_path, made)
+    (tmp_path / UNFINISHED_FILE).write_text("")  # a command that was killed before it had written all
+    assert not _demos_exist(tmp_path, made)
     old = key()
     del old["annotator"]["base_url"]  # as an older version wrote it
     (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": old}))

@@ -125,13 +125,21 @@ def _demos_key(
 
 
 def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
-    """Whether ``out`` holds complete demonstrations. Raises ConfigError when another key made them."""
+    """Whether ``out`` holds complete demonstrations.
+
+    Raises ConfigError when another key made them, and when no command did: those are not replaced.
+    """
     from repro_rl.demos.store import made_with
-    from repro_rl.files.names import EXPERT_FILE
+    from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
     from repro_rl.run.folder import change_lines, differences, flatten
 
     settings = made_with(out) if (out / EXPERT_FILE).exists() else None
     if settings is None:
+        if (out / EXPERT_FILE).exists() and not (out / UNFINISHED_FILE).exists():
+            raise ConfigError(
+                f"{out} holds demonstrations that this command has not made ({DEMOS_FILE} is missing). Name "
+                "another folder with --out; 'repro-rl warmup --demos' takes them as they are."
+            )
         return False
     before, now = flatten(settings), flatten(key)
     # Demonstrations of older versions do not say which server labelled them.

@@ -145,12 +145,11 @@ def _trajectories(run: Run, limit: int, rng: random.Random) -> tuple[Progress, O
 
 
 def _source(row: Json | None, names: Sequence[str]) -> str | None:
-    """The trajectory file of an evaluation: the same stem, else one that holds its name."""
+    """The trajectory file of an evaluation: that of the same stem or name."""
     if row is None:
         return None
     stem = row["file"].removesuffix(".json").removeprefix("eval-")
-    exact = [name for name in names if name in (f"eval {stem}", f"eval {row['name']}")]
-    return next(iter(exact or [name for name in names if row["name"] in name]), None)
+    return next((name for name in names if name in (f"eval {stem}", f"eval {row['name']}")), None)
 
 
 def _header(run: Run) -> dict[str, Any]:

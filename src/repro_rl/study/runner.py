@@ -68,6 +68,8 @@ class Handed:
 
     @property
     def descriptors(self) -> list[int]:
+        if os.name == "nt":  # where processes inherit none
+            return []
         return [number for number in (self.lock, self.pipe) if number is not None]
 
     @property

@@ -132,3 +132,21 @@ def test_walk():
     layout = Layout.of("#####\n#   #\n# # #\n#####")
     assert walk(layout, 0, ()) == {0: 0, 1: 1, 3: 1, 2: 2, 4: 3}
     assert walk(layout, 0, (1,)) == {0: 0, 3: 1}
+
+
+def test_a_search_is_not_disturbed_by_another_that_makes_room(monkeypatch):
+    """As two threads would: while one distance is looked for, another call drops all that is stored."""
+    room = parse_room(BY_HAND[1][0])
+    search, plain, calls = Search(room.layout), Search._search, []
+    monkeypatch.setattr(solver, "_MEMO_STATES", -1)
+
+    def interrupted(self, start, memo):
+        plain(self, start, memo)
+        if not calls:
+            calls.append(start)
+            other = next(s for s in (move(room.layout, *start, d) for d in range(4)) if s is not None)
+            assert self(*other) in (4, 6)
+
+    monkeypatch.setattr(Search, "_search", interrupted)
+    assert search(room.player, room.boxes) == 5
+    assert calls

@@ -169,6 +169,9 @@ def fill_vectorised(
     return filled
 
 
+Memo = dict[State, float | None]  # distances; None: unknown
+
+
 class Search:
     """Distances by A* from the requested state; the distances along every plan are stored.
 
@@ -179,7 +182,7 @@ class Search:
     def __init__(self, layout: Layout, nodes: int = SEARCH_NODES):
         self.layout, self.nodes = layout, nodes
         self._pushes = _push_distances(layout)  # per cell: pushes to the nearest target, inf = dead cell
-        self._memo: dict[State, float | None] = {}
+        self._memo: Memo = {}
 
     def stored(self, player: int, boxes: tuple[int, ...]) -> float | None:
         if boxes == self.layout.targets:
@@ -189,25 +192,26 @@ class Search:
     def __call__(self, player: int, boxes: tuple[int, ...]) -> float | None:
         if boxes == self.layout.targets:
             return 0
-        state = (player, boxes)
-        if state not in self._memo:
-            if len(self._memo) > _MEMO_STATES:
-                self._memo.clear()
-            self._search(state)
-        return self._memo[state]
+        state, memo = (player, boxes), self._memo
+        if state not in memo:
+            if len(memo) > _MEMO_STATES:
+                memo = self._memo = {}  # not cleared: another thread may be reading the old one
+            self._search(state, memo)
+        return memo[state]
 
-    def _bound(self, state: State) -> float:
-        exact = self._memo.get(state)
+    def _bound(self, state: State, memo: Memo) -> float:
+        exact = memo.get(state)
         return exact if exact is not None else sum(self._pushes[box] for box in state[1])
 
-    def _search(self, start: State) -> None:
+    def _search(self, start: State, memo: Memo) -> None:
+        """Store the distance of ``start`` in ``memo``."""
         cost: dict[State, int] = {start: 0}
         parent: dict[State, State] = {}
-        heap = [(self._bound(start), 0, 0, start)]
+        heap = [(self._bound(start, memo), 0, 0, start)]
         closed: dict[State, int] = {}
         expanded = order = 0
         if heap[0][0] == math.inf:
-            self._memo[start] = math.inf
+            memo[start] = math.inf
             return
         while heap:
             _, _, so_far, state = heapq.heappop(heap)
@@ -216,11 +220,11 @@ class Search:
             closed[state] = so_far
             player, boxes = state
             if boxes == self.layout.targets:
-                self._store_plan(start, state, parent)
+                self._store_plan(start, state, parent, memo)
                 return
             expanded += 1
             if expanded > self.nodes:
-                self._memo[start] = None
+                memo[start] = None
                 return
             reach = walk(self.layout, player, boxes)
             for cell, steps in reach.items():
@@ -233,16 +237,16 @@ class Search:
                         continue
                     total = so_far + steps + 1
                     if total < cost.get(pushed, total + 1):
-                        bound = self._bound(pushed)
+                        bound = self._bound(pushed, memo)
                         if bound < math.inf:
                             cost[pushed], parent[pushed] = total, state
                             order -= 1  # the newest first among equals: depth before breadth
                             heapq.heappush(heap, (total + bound, order, total, pushed))
-        self._memo[start] = math.inf
+        memo[start] = math.inf
 
-    def _store_plan(self, start: State, end: State, parent: dict[State, State]) -> None:
+    def _store_plan(self, start: State, end: State, parent: dict[State, State], memo: Memo) -> None:
         """Store the distance of every state, walking steps included, on the plan from start to end."""
-        self._memo[end] = distance = 0.0
+        memo[end] = distance = 0.0
         while end != start:
             before = parent[end]
             player, boxes = before
@@ -252,13 +256,13 @@ class Search:
             direction = next(d for d in range(4) if self.layout.moves[d][origin] == arrived)
             cell = self.layout.moves[direction ^ 1][origin]
             distance += 1
-            self._memo[(cell, boxes)] = distance
+            memo[(cell, boxes)] = distance
             reach = walk(self.layout, player, boxes)
             while cell != player:
                 neighbours = (row[cell] for row in self.layout.moves)
                 cell = next(n for n in neighbours if n >= 0 and reach.get(n, -1) == reach[cell] - 1)
                 distance += 1
-                self._memo[(cell, boxes)] = distance
+                memo[(cell, boxes)] = distance
             end = before
 
 
