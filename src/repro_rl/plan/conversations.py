@@ -13,7 +13,7 @@ import numpy as np
 
 from repro_rl.config import MethodSection, PolicySection, PromptSection, TrainSection
 from repro_rl.plan.tokens import TokenTable
-from repro_rl.plan.workload import DecodePhase, KnownLengths, Workload, allows_thoughts, cut_prompts
+from repro_rl.plan.workload import DecodePhase, KnownLengths, Workload, cut_prompts
 from repro_rl.rollout.context.base import MAX_LIVE
 
 
@@ -47,7 +47,7 @@ def conversation_work(
     known: KnownLengths,
 ) -> Workload:
     """The work of one iteration; ``table``: counted with ``chat=True``."""
-    thinks, most, limit = allows_thoughts(prompt), prompt.max_prompt_tokens, prompt.action_tokens
+    thinks, most, limit = prompt.thinks, prompt.max_prompt_tokens, prompt.action_tokens
     act = cut_prompts(table.action, most, table.action_target, limit, known.action, thinks)
     limit = prompt.reflect_new_tokens
     reflect = cut_prompts(table.reflect, most, table.reflect_target, limit, known.reflect, thinks)

@@ -16,7 +16,7 @@ from repro_rl.plan.model_shape import model_shape
 from repro_rl.plan.probe import probe_estimate
 from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, TokenTable, count_tokens, find_codec
 from repro_rl.plan.training_setup import training_setup
-from repro_rl.plan.workload import KnownLengths, Workload, allows_thoughts, iteration_work
+from repro_rl.plan.workload import KnownLengths, Workload, iteration_work
 from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.setup import set_up
 
@@ -90,7 +90,7 @@ def make_plan(
             work = iteration_work(
                 table, config.prompt, train, config.method, policy.max_batch_tokens, options.lengths
             )
-        if allows_thoughts(config.prompt) and options.lengths.action is None:
+        if config.prompt.thinks and options.lengths.action is None:
             notes.append(_assumed_lengths(work))
         run = RunOutline(
             replace(shape, name="tiny, untrained") if untrained else shape,

@@ -119,11 +119,6 @@ class Prompts:
         )
 
 
-def allows_thoughts(prompt: PromptSection) -> bool:
-    """Whether completions may hold thoughts, whose length nobody knows before."""
-    return prompt.style == "full" and prompt.think != "off"
-
-
 def expected_completion(target: float, limit: int, thinks: bool) -> float:
     """Without thoughts the demonstrated answer; with them half the limit (an assumption, until measured)."""
     return max(target, THOUGHT_SHARE * limit) if thinks else min(target, limit)
@@ -138,7 +133,7 @@ def iteration_work(
     known: KnownLengths = KnownLengths(),
 ) -> Workload:
     """The work of one iteration; ``max_batch_tokens``: positions of a generation batch."""
-    thinks, most, limit = allows_thoughts(prompt), prompt.max_prompt_tokens, prompt.action_tokens
+    thinks, most, limit = prompt.thinks, prompt.max_prompt_tokens, prompt.action_tokens
     act = cut_prompts(table.action, most, table.action_target, limit, known.action, thinks)
     most, limit = prompt.max_reflect_tokens, prompt.reflect_new_tokens
     reflect = cut_prompts(table.reflect, most, table.reflect_target, limit, known.reflect, thinks)
