@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repro_rl.text.parse import TextFormat, parse_action
+from repro_rl.text.parse import ActionParse, TextFormat, parse_action
 from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory
 
 Decode = Callable[[Ids], str]
@@ -130,10 +130,18 @@ def step_advantage(step: Step, how: SampleFormat) -> float | list[float]:
 
 def split_advantage(completion: Completion, around: float, action: float, how: SampleFormat) -> list[float]:
     """[N], one advantage a sampled token: ``action`` in the action part, ``around`` before and behind it."""
-    ids, parsed = completion.token_ids, parse_action(completion.text, how.fmt)
-    begin = first_token_beyond(ids, parsed.action_start, how.decode) if parsed.action_start > 0 else 0
-    end = first_token_beyond(ids, parsed.action_end, how.decode)
+    ids = completion.token_ids
+    begin, end = action_span(ids, parse_action(completion.text, how.fmt), how.decode)
     return [around] * begin + [action] * (end - begin) + [around] * (len(ids) - end)
+
+
+def action_span(ids: Ids, parsed: ActionParse, decode: Decode) -> tuple[int, int]:
+    """Where the action part of an answer begins and ends among its tokens: indices into ``ids``.
+
+    ``parsed``: of the answer's text. A token that holds text of two parts belongs to the later one.
+    """
+    begin = first_token_beyond(ids, parsed.action_start, decode) if parsed.action_start > 0 else 0
+    return begin, first_token_beyond(ids, parsed.action_end, decode)
 
 
 def first_token_beyond(ids: Ids, offset: int, decode: Decode) -> int:

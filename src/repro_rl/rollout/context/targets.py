@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro_rl.policy.text import TextCodec
-from repro_rl.rollout.samples import first_token_beyond
+from repro_rl.rollout.samples import action_span
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import AnswerPart, Ids, Piece, Step, TokenKind
@@ -60,9 +60,8 @@ def branch_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> tuple[
 
 def answer_pieces(answer: str, fmt: TextFormat, text: TextCodec) -> list[Piece]:
     """The tokens of an answer as its progress and its action, in their order, all trained."""
-    ids, parsed = text.encode_target(answer), parse_action(answer, fmt)
-    begin = first_token_beyond(ids, parsed.action_start, text.decode) if parsed.action_start > 0 else 0
-    end = first_token_beyond(ids, parsed.action_end, text.decode)
+    ids = text.encode_target(answer)
+    begin, end = action_span(ids, parse_action(answer, fmt), text.decode)
     pieces = [
         Piece(ids[:begin], TokenKind.ACT, AnswerPart.PROGRESS),
         Piece(ids[begin:end], TokenKind.ACT, AnswerPart.ACTION),
