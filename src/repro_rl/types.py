@@ -183,6 +183,19 @@ class AnswerPart(IntEnum):
     ACTION = 2  # with its tags and the end-of-turn token
 
 
+PART_BASE = 4  # of the codes in ``Sample.parts``: more than there are kinds of parts
+
+
+def part_code(number: int, part: AnswerPart) -> int:
+    """The code of the tokens of part ``number`` (1-based) of a sample, as in ``Sample.parts``."""
+    return PART_BASE * number + part
+
+
+def part_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N], the AnswerPart of each code [N] of ``part_code``."""
+    return codes % PART_BASE
+
+
 class Piece(NamedTuple):
     """Consecutive tokens of a sample to imitate."""
 
@@ -210,7 +223,7 @@ class Sample:
     group: int  # index of the task group; mini-batches are split by it
     # Index of a trained token -> the ids it was drawn from; no entry: the whole vocabulary.
     allowed: Mapping[int, Ids] = field(default_factory=dict)
-    # Of demonstrations, [L]: 4 * number of a trained part of an answer + its AnswerPart; 0 elsewhere.
+    # Of demonstrations, [L]: ``part_code`` of each token of a trained part of an answer; 0 elsewhere.
     parts: NDArray[np.int64] | None = None
     branches: tuple[Branch, ...] = ()  # of demonstrations
     # [L], log-probs of the teacher in self-distillation, NaN where it has none; None: no teacher at all.

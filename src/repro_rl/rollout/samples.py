@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.text.parse import ActionParse, TextFormat, parse_action
-from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory
+from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory, part_code
 
 Decode = Callable[[Ids], str]
 
@@ -73,7 +73,8 @@ def target_sample(parts: Sequence[Piece | tuple[Ids, TokenKind]], branches: Sequ
     pieces = [Piece(*part) for part in parts]
     lengths = [len(piece.ids) for piece in pieces]
     codes = [
-        4 * number + piece.part if piece.kind and piece.part else 0 for number, piece in enumerate(pieces, 1)
+        part_code(number, piece.part) if piece.kind and piece.part else 0
+        for number, piece in enumerate(pieces, 1)
     ]
     zeros = np.zeros(sum(lengths), dtype=np.float32)
     return Sample(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.guided import padded_choices
 from repro_rl.policy.tree import TokenTree, build_tree
-from repro_rl.types import Ids, Sample, TokenKind
+from repro_rl.types import PART_BASE, Ids, Sample, TokenKind
 
 RowKey = tuple[bytes, bytes, tuple[tuple[int, Ids], ...], bytes]
 # Weight of a token of each kind in the loss: one number, or a function of the tokens of its kind in its row.
@@ -311,7 +311,7 @@ def target_parts(rows: Sequence[Row]) -> NDArray[np.int64] | None:
     for row in rows:
         parts = np.zeros(len(row.ids), np.int64) if row.parts is None else row.parts
         codes.append(np.where(parts > 0, parts + first, 0)[1:][row.trained[1:]])
-        first += 4 * (1 + int(parts.max()) // 4)
+        first += PART_BASE * (1 + int(parts.max()) // PART_BASE)
     return np.concatenate(codes)
 
 

@@ -20,7 +20,7 @@ from repro_rl.rollout.samples import branch_samples
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Batch, Collation, single_row, split_rows, trained_tokens
 from repro_rl.train.rank_rows import equal_counts, share_rows
-from repro_rl.types import AnswerPart, Sample, TokenKind, Trajectory
+from repro_rl.types import AnswerPart, Sample, TokenKind, Trajectory, part_of
 
 T = TypeVar("T")
 PARTS = {"action": AnswerPart.ACTION, "progress": AnswerPart.PROGRESS}
@@ -174,7 +174,7 @@ def part_counts(parts: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str,
     whole = np.bincount(index, weights=~right, minlength=len(numbers)) == 0
     counts: dict[str, float] = {}
     for name, part in PARTS.items():
-        those = numbers % 4 == part
+        those = part_of(numbers) == part
         counts[name] = float(those.sum())
         counts[f"{name}_right"] = float(whole[those].sum())
     return counts
