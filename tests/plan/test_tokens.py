@@ -49,7 +49,8 @@ def test_an_episode_in_chat_is_counted_turn_by_turn():
     assert table.action_target == window.action_target
     assert table.reflect_target == window.reflect_target
     assert max(table.reflect) < min(window.reflect)  # the conversation has shown the steps already
-    guided = count_tokens(env, tasks, prompts, CharacterCodec(), chat=True, guided=True, noises=(0.0, 1.0))
+    prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), guided=True)
+    guided = count_tokens(env, tasks, prompts, CharacterCodec(), chat=True, noises=(0.0, 1.0))
     assert guided.reflect_target == [steps * round(2 / CHARACTERS) for steps in table.episode_steps]
     for before, after in ((table.reflect, guided.reflect), (table.reflect_target, guided.reflect_target)):
         assert before != after

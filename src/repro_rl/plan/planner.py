@@ -81,7 +81,6 @@ def make_plan(
             setup.prompts,
             codec or CharacterCodec(),
             chat=chat,
-            guided=config.prompt.reflect_form == "guided",
             seed=config.seed,
         )
         if chat:

@@ -98,14 +98,13 @@ def count_tokens(
     codec: PromptCodec,
     *,
     chat: bool = False,
-    guided: bool = False,
     noises: Sequence[float] = NOISES,
     seed: int = 0,
 ) -> TokenTable:
     """One episode of every task and noise. Deterministic in ``seed``.
 
-    ``chat``: an episode is one conversation. ``guided``: of a reflection only the values are sampled; the
-    rest is given, and counted with its prompt.
+    ``chat``: an episode is one conversation. Of a guided reflection only the values are sampled; the rest is
+    given, and counted with its prompt.
     """
     table = TokenTable()
     if prompts.fmt.style == "full" and not chat:  # compact prompts have no instructions
@@ -119,7 +118,7 @@ def count_tokens(
             else:
                 _add_prompts(table, env, trajectory, prompts, codec)
             _add_answers(table, trajectory, prompts, codec)
-            if guided:
+            if prompts.guided:
                 sampled = trajectory.length * len(codec.plain_ids(str(TARGET_PROGRESS)))
                 table.reflect[-1] += table.reflect_target[-1] - sampled
                 table.reflect_target[-1] = sampled
