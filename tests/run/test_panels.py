@@ -73,10 +73,10 @@ def test_an_unknown_split_is_named_with_its_setting(setting, use):
 
 def test_a_run_that_never_validates_needs_no_validation_panel():
     never = load_config(None, [*FEW, "train.eval_every=0", "warmup.target_success=null"])
-    assert validates(never) == warmup_validates(never) == frozenset()
-    assert check_panels(never, panels(train=6, test=5), {Use.TRAIN, *validates(never)}) == []
+    assert validates(never.train) == warmup_validates(never.warmup) == frozenset()
+    assert check_panels(never, panels(train=6, test=5), {Use.TRAIN, *validates(never.train)}) == []
     always = load_config(None, [*FEW, "train.eval_every=1", "warmup.target_success=0.5"])
-    assert validates(always) == warmup_validates(always) == {Use.VALIDATION}
+    assert validates(always.train) == warmup_validates(always.warmup) == {Use.VALIDATION}
 
 
 def test_tasks_in_two_splits_are_found_by_their_contents():

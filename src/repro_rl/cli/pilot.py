@@ -86,7 +86,11 @@ def pilot(
     chosen = find_conditions(names)
     base, warms_up = _read_config(overrides or [], source, model, chosen)
     numbers = list(dict.fromkeys(parse_seeds(seeds)))
-    uses = {Use.EVAL, *(() if demos_folder else (Use.DEMOS,)), *(warmup_validates(base) if warms_up else ())}
+    uses = {
+        Use.EVAL,
+        *(() if demos_folder else (Use.DEMOS,)),
+        *(warmup_validates(base.warmup) if warms_up else ()),
+    }
     with closing(build_pool(base.env)) as pool:
         careful = check_panels(base, pool.first.panel, uses)
     for line in careful:

@@ -75,7 +75,9 @@ def plan(
             "policy.model (random weights do: 'repro-rl data qwen-untrained'), or plan with --gpu."
         )
     if probe:
-        convert_checked(config, config.train.init or config.policy.model, {Use.TRAIN, *validates(config)})
+        convert_checked(
+            config, config.train.init or config.policy.model, {Use.TRAIN, *validates(config.train)}
+        )
     options = PlanOptions(
         probe=probe,
         tokenizer=tokenizer,

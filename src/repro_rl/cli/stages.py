@@ -170,7 +170,7 @@ def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
     from repro_rl.run.panels import warmup_validates
     from repro_rl.train import run_warmup
 
-    convert_checked(config, config.policy.model, warmup_validates(config))
+    convert_checked(config, config.policy.model, warmup_validates(config.warmup))
     with bar("warmup", config.warmup.updates) as progress:
         show = MetricsNote(progress, WARMUP_METRICS)
         model = run_warmup(config, demos_folder, out, show)
@@ -235,7 +235,7 @@ def run_train_stage(config: RunConfig, out: Path) -> Path:
     from repro_rl.run.panels import Use, validates
     from repro_rl.train import run_training
 
-    convert_checked(config, config.train.init, {Use.TRAIN, *validates(config)})
+    convert_checked(config, config.train.init, {Use.TRAIN, *validates(config.train)})
     with bar(f"train {config.method.name}", config.train.iterations) as progress:
         run = run_training(config, out, MetricsNote(progress, TRAIN_METRICS), progress.say)
     if run.best:

@@ -72,7 +72,7 @@ def make_plan(
         codec = find_codec(options.tokenizer, (train.init, policy.model), policy.chat, policy.thinking)
         if codec is None:
             notes.append(NO_TOKENIZER)
-        notes += check_panels(config, env.panel, {Use.TRAIN, *validates(config)})
+        notes += check_panels(config, env.panel, {Use.TRAIN, *validates(config.train)})
         tasks = _sample(env.panel(train.split).ids, options.tasks)
         chat = config.prompt.context == "chat"
         table = count_tokens(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from enum import StrEnum
 
-from repro_rl.config import EvalSection, RunConfig
+from repro_rl.config import EvalSection, RunConfig, TrainSection, WarmupSection
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.panel_file import read_panel
 from repro_rl.errors import ConfigError, DataError, TaskError, counted
@@ -88,7 +88,7 @@ def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> lis
         panels["demos.split"] = split_panel(panel, config.demos.split, "demos.split")
     if Use.TRAIN in now:
         panels["train.split"] = split_panel(panel, config.train.split, "train.split")
-        found += _few_tasks(config, len(panels["train.split"]))
+        found += _few_tasks(config.train, len(panels["train.split"]))
     if Use.VALIDATION in now:
         panels["eval.validation_split"] = validation_panel(config.eval, panel)
     try:
@@ -101,18 +101,17 @@ def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> lis
     return found + overlaps(panels)
 
 
-def validates(config: RunConfig) -> frozenset[Use]:
+def validates(train: TrainSection) -> frozenset[Use]:
     """VALIDATION where an RL run of these settings validates; else nothing."""
-    return frozenset({Use.VALIDATION} if config.train.eval_every else ())
+    return frozenset({Use.VALIDATION} if train.eval_every else ())
 
 
-def warmup_validates(config: RunConfig) -> frozenset[Use]:
+def warmup_validates(warmup: WarmupSection) -> frozenset[Use]:
     """VALIDATION where a warmup of these settings validates; else nothing."""
-    return frozenset({Use.VALIDATION} if config.warmup.target_success is not None else ())
+    return frozenset({Use.VALIDATION} if warmup.target_success is not None else ())
 
 
-def _few_tasks(config: RunConfig, there: int) -> list[str]:
-    train = config.train
+def _few_tasks(train: TrainSection, there: int) -> list[str]:
     if not 0 < there < train.groups:
         return []
     return [

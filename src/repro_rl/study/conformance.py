@@ -67,7 +67,7 @@ def check_model(model: str | Path, config: RunConfig, *, prompts: bool = False) 
     refused; whatever happens later is a failed check.
     """
     policy = load_trained(config.policy, model, resumed=False, seed=config.seed)
-    facts = model_facts(policy, config)
+    facts = model_facts(policy, config.train.optimizer)
     checks = _Checks(policy, config)
     results = [
         _guarded("window sampling", checks.window_sampling),

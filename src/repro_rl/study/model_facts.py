@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from repro_rl.config import RunConfig
 from repro_rl.policy import TextCodec, TransformersPolicy
 from repro_rl.policy.capabilities import base_model, capabilities_of
 from repro_rl.types import Ids
@@ -17,8 +16,8 @@ MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # float32 numbers that the optimizer
 SHORT, LONG = 4, 8  # tokens of the two passes that the size of the KV cache is measured on
 
 
-def model_facts(policy: TransformersPolicy, config: RunConfig) -> dict[str, str]:
-    """Name -> what will be used, for a policy that was loaded for training with these settings."""
+def model_facts(policy: TransformersPolicy, optimizer: str) -> dict[str, str]:
+    """Name -> what will be used, for a policy that was loaded for training with ``optimizer``."""
     text, model = policy.text, policy.model
     return {
         "model": _architecture(model),
@@ -31,7 +30,7 @@ def model_facts(policy: TransformersPolicy, config: RunConfig) -> dict[str, str]
         "sampling": _sampling(policy),
         "chat context": _chat(policy),
         "precision": _precision(policy),
-        "memory": _memory(policy, config),
+        "memory": _memory(policy, optimizer),
     }
 
 
@@ -133,7 +132,7 @@ def _precision(policy: TransformersPolicy) -> str:
     return f"{weights}{passes}: {policy.origin.dtype_reason}"
 
 
-def _memory(policy: TransformersPolicy, config: RunConfig) -> str:
+def _memory(policy: TransformersPolicy, optimizer: str) -> str:
     weights = sum(p.numel() * p.element_size() for p in policy.model.parameters())
     parts = [f"weights {_size(weights)}"]
     cache = cache_bytes(policy)
@@ -141,7 +140,7 @@ def _memory(policy: TransformersPolicy, config: RunConfig) -> str:
         token, fixed = cache
         constant = f" and {_size(fixed)} whatever the length" if fixed > 0 else ""
         parts.append(f"KV cache {_size(1000 * token)} for 1,000 tokens{constant}")
-    more = training_bytes(policy, config.train.optimizer)
+    more = training_bytes(policy, optimizer)
     parts.append(f"training {_size(weights + more)} and activations ('repro-rl plan' says how much)")
     return ", ".join(parts)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from functools import lru_cache
 from typing import Any
 
-from repro_rl.config import RunConfig
+from repro_rl.config import EvalSection, RunConfig, TrainSection
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel, validates, warmup_validates
@@ -33,9 +33,9 @@ def check_study(study: Study) -> list[str]:
                 for config in _configs(study, item):
                     panel = panels(config)
                     found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
-                    played.append(_played(config, panel))
+                    played.append(_played(config.eval, panel))
                 check_callbacks(config.train)
-                _check_checkpoints(study.evaluation, item, config)
+                _check_checkpoints(study.evaluation, item, config.train)
             except ReproError as error:
                 raise ConfigError(f"Arm {item.name!r}: {error}") from error
             first = first or (item.name, played)
@@ -102,23 +102,23 @@ def _uses(item: Arm, config: RunConfig) -> set[Use]:
     warm = item.init == "warm" or (item.init == "untrained" and config.policy.model == "tiny")
     return {
         Use.EVAL,
-        *({Use.TRAIN, *validates(config)} if item.train else ()),
-        *({Use.DEMOS, *warmup_validates(config)} if warm else ()),
+        *({Use.TRAIN, *validates(config.train)} if item.train else ()),
+        *({Use.DEMOS, *warmup_validates(config.warmup)} if warm else ()),
     }
 
 
-def _played(config: RunConfig, panel: PanelOf) -> dict[str, str]:
+def _played(section: EvalSection, panel: PanelOf) -> dict[str, str]:
     """What must be equal in all arms."""
     return {
-        "the panel": eval_panel(config.eval, panel).label(),
-        "eval.rollouts": str(config.eval.rollouts),
-        "eval.seed": str(config.eval.seed),
-        "eval.temperature": str(config.eval.temperature),
+        "the panel": eval_panel(section, panel).label(),
+        "eval.rollouts": str(section.rollouts),
+        "eval.seed": str(section.seed),
+        "eval.temperature": str(section.temperature),
     }
 
 
-def _check_checkpoints(section: Evaluation, item: Arm, config: RunConfig) -> None:
-    if "best" in section.checkpoints and item.train and not config.train.eval_every:
+def _check_checkpoints(section: Evaluation, item: Arm, train: TrainSection) -> None:
+    if "best" in section.checkpoints and item.train and not train.eval_every:
         raise ConfigError(
             "evaluation.checkpoints has 'best', but with train.eval_every=0 nothing is validated, so there "
             "is no best checkpoint; set train.eval_every, or take 'last'."

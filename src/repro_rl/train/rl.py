@@ -124,7 +124,7 @@ class RLRun:
         self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
         ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
         start = find_start(setup, out)
-        for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config)}):
+        for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config.train)}):
             self.notify(f"Careful: {line}")
         continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
         self.tasks = setup.panel(config.train.split)

@@ -122,7 +122,7 @@ class WarmupRun:
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
-        for line in check_panels(config, setup.pool.first.panel, warmup_validates(config)):
+        for line in check_panels(config, setup.pool.first.panel, warmup_validates(config.warmup)):
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))
