@@ -111,7 +111,7 @@ def evaluate(
             unfinished = UnfinishedEvaluation(out / "trajectories", name, key, setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
-        return _evaluate(setup, model, policy, panel, request, hooks, unfinished)
+        return _EvaluationRun(setup, model, policy, panel, request, hooks, unfinished).result()
 
 
 def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
@@ -173,107 +173,108 @@ def _writing(out: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _evaluate(
-    setup: Setup,
-    model: Path,
-    policy: Policy,
-    panel: TaskPanel,
-    request: EvalRequest,
-    hooks: EvalHooks,
-    unfinished: UnfinishedEvaluation | None,
-) -> dict[str, Any]:
-    """See ``evaluate``; ``unfinished``: of a result that is written."""
-    config = setup.config
-    out = None if request.out is None else Path(request.out)
-    api = policy if isinstance(policy, HttpPolicy) else None
-    if api is not None and setup.ranks.world > 1:
-        raise ConfigError("A model behind an API is evaluated by one process; see api.concurrency instead.")
-    foreign = api is not None or is_hub_name(model)
-    if foreign and out is not None and setup.ranks.first:
-        _open_foreign_run(setup, out, model, panel)
-    begin = time.perf_counter()
-    before = None if api is None else api.client.patience.tally
-    if isinstance(policy.text, TextCodec):
-        problem = unknown_words(setup.context(policy.text), setup.prompts, policy.text, panel.ids[0])
-        if problem is not None and setup.ranks.first:
-            warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
-    trajectories, judged_by = _play(setup, model, policy, panel, request, hooks, unfinished)
-    if api is not None and before is not None:
-        api.client.patience.check(before)
-    records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
-    result = {
-        "checkpoint": str(model) if foreign else model.name,
-        "name": request.name,
-        "iteration": request.iteration,
-        "judge": judged_by,
-        "key": None if unfinished is None else unfinished.key,
-        "weights": fingerprint(model) or None,
-        **_settings_of(config, panel),
-        **_outcome(setup, trajectories),
-        "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
-        "api": None if api is None else _usage(config.api, api),
-        "seconds": round(time.perf_counter() - begin, 2),
-    }
-    if request.demonstrations is not None:
-        once = setup.context(policy.text).shows_once()
-        result["demonstrations"] = request.demonstrations.count_steps(
-            trajectories, setup.prompts, shown_once=once
+@dataclass(slots=True, frozen=True)
+class _EvaluationRun:
+    """One evaluation: a model, the panel that it plays, and where the result goes."""
+
+    setup: Setup
+    model: Path  # a model folder, a hub name or api:MODEL
+    policy: Policy  # that model, loaded
+    panel: TaskPanel
+    request: EvalRequest
+    hooks: EvalHooks
+    unfinished: UnfinishedEvaluation | None  # of a result that is written
+
+    def result(self) -> dict[str, Any]:
+        """Play, judge and write, see ``evaluate``."""
+        setup, request = self.setup, self.request
+        config = setup.config
+        out = None if request.out is None else Path(request.out)
+        api = self.policy if isinstance(self.policy, HttpPolicy) else None
+        if api is not None and setup.ranks.world > 1:
+            raise ConfigError(
+                "A model behind an API is evaluated by one process; see api.concurrency instead."
+            )
+        foreign = api is not None or is_hub_name(self.model)
+        if foreign and out is not None and setup.ranks.first:
+            _open_foreign_run(setup, out, self.model, self.panel)
+        begin = time.perf_counter()
+        before = None if api is None else api.client.patience.tally
+        if isinstance(self.policy.text, TextCodec):
+            problem = unknown_words(
+                setup.context(self.policy.text), setup.prompts, self.policy.text, self.panel.ids[0]
+            )
+            if problem is not None and setup.ranks.first:
+                warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
+        trajectories, judged_by = self._play()
+        if api is not None and before is not None:
+            api.client.patience.check(before)
+        records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
+        result = {
+            "checkpoint": str(self.model) if foreign else self.model.name,
+            "name": request.name,
+            "iteration": request.iteration,
+            "judge": judged_by,
+            "key": None if self.unfinished is None else self.unfinished.key,
+            "weights": fingerprint(self.model) or None,
+            **_settings_of(config, self.panel),
+            **_outcome(setup, trajectories),
+            "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
+            "api": None if api is None else _usage(config.api, api),
+            "seconds": round(time.perf_counter() - begin, 2),
+        }
+        if request.demonstrations is not None:
+            once = setup.context(self.policy.text).shows_once()
+            result["demonstrations"] = request.demonstrations.count_steps(
+                trajectories, setup.prompts, shown_once=once
+            )
+        if out is not None and setup.ranks.first:
+            write_records(episodes_file(out, request.name), records)
+            write_json(out / "eval" / f"{request.name}.json", result)
+            if self.unfinished is not None:
+                self.unfinished.remove()
+        return result
+
+    def _play(self) -> tuple[list[Trajectory], str]:
+        """All episodes of the panel, shared between ranks, and whose weights judged them.
+
+        Those in ``unfinished`` are not played again; the others are added to it.
+        """
+        setup, request, hooks = self.setup, self.request, self.hooks
+        section = setup.config.eval
+        context = setup.context(self.policy.text)
+        frozen = setup.frozen_judge(self.model) if request.judge else None
+        actor = Actor(self.policy, setup.prompts, setup.action_sampling(section.temperature))
+        judge = Judge(setup.reflection_sampling(section.temperature), frozen) if request.judge else None
+        shown = request.demonstrations
+        options = PlayOptions(
+            stream=("panel", section.seed),
+            demonstrations=None if shown is None else shown.texts(setup.prompts),
+            on_done=hooks.on_done,
+            on_episode=None if self.unfinished is None else self.unfinished.add,
         )
-    if out is not None and setup.ranks.first:
-        write_records(episodes_file(out, request.name), records)
-        write_json(out / "eval" / f"{request.name}.json", result)
-        if unfinished is not None:
-            unfinished.remove()
-    return result
+        kept = {} if self.unfinished is None else self.unfinished.begin()
+        if hooks.on_total is not None:
+            hooks.on_total(len(setup.ranks.own_share(self.panel.ids)) * section.rollouts)
 
+        def play(tasks: list[str]) -> list[Trajectory]:
+            requests = panel_requests(tasks, section.rollouts)
+            old = [kept[r.task_id, r.rollout] for r in requests if (r.task_id, r.rollout) in kept]
+            if hooks.on_done is not None:
+                hooks.on_done(len(old))
+            waiting = [r for r in requests if (r.task_id, r.rollout) not in kept]
+            played = iter(context.play(waiting, actor, judge, options) if waiting else ())
+            unjudged = [t for t in old if t.steps and t.reflection is None]
+            if judge is not None and unjudged:
+                context.reflect_on(unjudged, actor, judge, options)
+            return [kept.get((r.task_id, r.rollout)) or next(played) for r in requests]
 
-def _play(
-    setup: Setup,
-    model: Path,
-    policy: Policy,
-    panel: TaskPanel,
-    request: EvalRequest,
-    hooks: EvalHooks,
-    unfinished: UnfinishedEvaluation | None,
-) -> tuple[list[Trajectory], str]:
-    """All episodes of the panel, shared between ranks, and whose weights judged them.
-
-    Those in ``unfinished`` are not played again; the others are added to it.
-    """
-    section = setup.config.eval
-    context = setup.context(policy.text)
-    frozen = setup.frozen_judge(model) if request.judge else None
-    actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
-    judge = Judge(setup.reflection_sampling(section.temperature), frozen) if request.judge else None
-    shown = request.demonstrations
-    options = PlayOptions(
-        stream=("panel", section.seed),
-        demonstrations=None if shown is None else shown.texts(setup.prompts),
-        on_done=hooks.on_done,
-        on_episode=None if unfinished is None else unfinished.add,
-    )
-    kept = {} if unfinished is None else unfinished.begin()
-    if hooks.on_total is not None:
-        hooks.on_total(len(setup.ranks.own_share(panel.ids)) * section.rollouts)
-
-    def play(tasks: list[str]) -> list[Trajectory]:
-        requests = panel_requests(tasks, section.rollouts)
-        old = [kept[r.task_id, r.rollout] for r in requests if (r.task_id, r.rollout) in kept]
-        if hooks.on_done is not None:
-            hooks.on_done(len(old))
-        waiting = [r for r in requests if (r.task_id, r.rollout) not in kept]
-        played = iter(context.play(waiting, actor, judge, options) if waiting else ())
-        unjudged = [t for t in old if t.steps and t.reflection is None]
-        if judge is not None and unjudged:
-            context.reflect_on(unjudged, actor, judge, options)
-        return [kept.get((r.task_id, r.rollout)) or next(played) for r in requests]
-
-    try:
-        trajectories = setup.ranks.play_tasks(panel.ids, play, prompts=True)
-    finally:
-        if unfinished is not None:
-            unfinished.close()
-    return trajectories, "policy" if frozen is None else "reference"
+        try:
+            trajectories = setup.ranks.play_tasks(self.panel.ids, play, prompts=True)
+        finally:
+            if self.unfinished is not None:
+                self.unfinished.close()
+        return trajectories, "policy" if frozen is None else "reference"
 
 
 def _settings_of(config: RunConfig, panel: TaskPanel) -> dict[str, Any]:
