@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from repro_rl.policy import SamplingSettings, sampling
 from repro_rl.policy.base import AnswerTokens
-from repro_rl.policy.sampling import Branches, draw, sample_rows, sample_tokens, top_p_filter
+from repro_rl.policy.sampling import BatchSampling, Branches, draw, sample_rows, sample_tokens, top_p_filter
 from support.models import keys_of
 
 
@@ -94,7 +94,9 @@ def test_the_loop_by_hand():
     """Branches of finished rows leave, rows keep theirs, and nothing is computed after the last token."""
     decoder = Script([3, 1, 0])
     branch = np.array([0, 1, 2, 1])
-    rows = sample_rows(decoder, decoder.logits(), branch, keys_of(4), SamplingSettings(4), ends(0, 2))
+    rows = sample_rows(
+        decoder, decoder.logits(), branch, keys_of(4), BatchSampling(SamplingSettings(4), ends(0, 2))
+    )
     # 3 -> 3 + 3 = 1 mod 5 -> 6 + 1 = 2; 1 -> 2; 0 ends at once
     assert [row.token_ids for row in rows] == [(3, 1, 2), (1, 2), (0,), (1, 2)]
     assert all(row.finished for row in rows)
@@ -106,7 +108,7 @@ def test_the_loop_by_hand():
     assert (second.parent.tolist(), second.token.tolist()) == ([0], [1])
     decoder = Script([3])
     (row,) = sample_rows(
-        decoder, decoder.logits(), np.zeros(1, int), keys_of(1), SamplingSettings(2), ends(0)
+        decoder, decoder.logits(), np.zeros(1, int), keys_of(1), BatchSampling(SamplingSettings(2), ends(0))
     )
     assert (row.token_ids, row.finished, len(decoder.steps)) == ((3, 1), False, 1)
 
@@ -120,12 +122,20 @@ def test_rows_of_one_branch_part_where_their_tokens_differ():
 
     keys = keys_of(40)
     rows = sample_rows(
-        Flat(), torch.zeros(1, 3), np.zeros(40, dtype=np.int64), keys, SamplingSettings(6), ends(9)
+        Flat(),
+        torch.zeros(1, 3),
+        np.zeros(40, dtype=np.int64),
+        keys,
+        BatchSampling(SamplingSettings(6), ends(9)),
     )
     assert len({row.token_ids for row in rows}) > 20
     assert all(row.entropy == pytest.approx(np.log(3), abs=1e-6) for row in rows)
     alone = sample_rows(
-        Flat(), torch.zeros(1, 3), np.zeros(1, dtype=np.int64), keys[7:8], SamplingSettings(6), ends(9)
+        Flat(),
+        torch.zeros(1, 3),
+        np.zeros(1, dtype=np.int64),
+        keys[7:8],
+        BatchSampling(SamplingSettings(6), ends(9)),
     )
     assert alone[0].token_ids == rows[7].token_ids
 
@@ -163,6 +173,8 @@ def test_an_answer_of_a_padded_model_holds_tokens_only():
             return torch.tensor([[0.0, 5.0, 0.0, 0.0, 5.0, 5.0]]).repeat(len(branches.token), 1)
 
     first = Padded().advance(Branches(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1, int)))
-    rows = sample_rows(Padded(), first, np.zeros(50, int), keys_of(50), SamplingSettings(8), PADDED)
+    rows = sample_rows(
+        Padded(), first, np.zeros(50, int), keys_of(50), BatchSampling(SamplingSettings(8), PADDED)
+    )
     assert {token for row in rows for token in row.token_ids} == {0, 2, 3}
     assert all(row.finished == (row.token_ids[-1] == 0) for row in rows)

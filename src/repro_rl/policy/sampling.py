@@ -103,37 +103,40 @@ class SampledRow:
         )
 
 
+@dataclass(slots=True, frozen=True)
+class BatchSampling:
+    """How the answers of one batch are sampled."""
+
+    settings: SamplingSettings
+    allowed: AnswerTokens  # the ids that may be drawn, and those that end an answer
+    model_name: str = "the model"  # for messages
+    plan: Plan | None = None  # what is given and what is sampled; None: all, from the whole vocabulary
+
+
 def sample_rows(
-    decoder: Decoder,
-    logits: torch.Tensor,
-    branch: NDArray[np.int64],
-    keys: Keys,
-    settings: SamplingSettings,
-    allowed: AnswerTokens,
-    model: str = "the model",
-    plan: Plan | None = None,
+    decoder: Decoder, logits: torch.Tensor, branch: NDArray[np.int64], keys: Keys, batch: BatchSampling
 ) -> list[SampledRow]:
     """Sample every row until a stop token or the length limit.
 
     ``logits`` [B, V] are those after the prompts, ``branch`` [rows] says which of them a row samples from.
-    The decoder is not asked for logits after the last token of an answer. ``plan``: what is given and what
-    is sampled; None: everything is sampled, from the whole vocabulary. Raises NonFiniteError, naming
-    ``model``, for logits that are NaN or infinite.
+    ``keys``: of the rows. The decoder is not asked for logits after the last token of an answer. Raises
+    NonFiniteError, naming the model, for logits that are NaN or infinite.
     """
+    settings, plan = batch.settings, batch.plan
     rows = len(branch)
     tokens: list[list[int]] = [[] for _ in range(rows)]
     logprobs: list[list[float]] = [[] for _ in range(rows)]
     entropies = np.zeros(rows)
     finished = np.zeros(rows, dtype=bool)
     active = np.arange(rows)
-    stop_ids = list(allowed.stop)
+    stop_ids = list(batch.allowed.stop)
     for index in range(settings.max_new_tokens):
         if plan is None:
             uniform = uniforms(keys[active], index)
-            chosen, logprob, entropy = sample_tokens(logits, branch, uniform, settings, allowed)
+            chosen, logprob, entropy = sample_tokens(logits, branch, uniform, settings, batch.allowed)
         else:
             chosen, logprob, entropy = plan.draw(logits, branch, active, keys, settings)
-        check_finite_entropy(entropy, model)
+        check_finite_entropy(entropy, batch.model_name)
         for row, token, value in zip(active.tolist(), chosen.tolist(), logprob.tolist(), strict=True):
             tokens[row].append(token)
             logprobs[row].append(value)
@@ -168,12 +171,12 @@ def sample_rows(
     return sampled if plan is None else plan.complete(sampled)
 
 
-def check_finite_entropy(entropy: NDArray[np.floating], model: str) -> None:
-    """Raises NonFiniteError, naming ``model``: one logit that is NaN or infinite makes an entropy NaN."""
+def check_finite_entropy(entropy: NDArray[np.floating], model_name: str) -> None:
+    """Raises NonFiniteError, naming the model: one logit that is NaN or infinite makes an entropy NaN."""
     if not np.isfinite(entropy).all():
         raise NonFiniteError(
-            f"The logits of {model} are not finite in an answer: its weights are damaged or too large, or "
-            "its dtype is too narrow. Use an earlier checkpoint, or policy.dtype=float32."
+            f"The logits of {model_name} are not finite in an answer: its weights are damaged or too large, "
+            "or its dtype is too narrow. Use an earlier checkpoint, or policy.dtype=float32."
         )
 
 

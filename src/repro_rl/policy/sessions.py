@@ -15,7 +15,7 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
-from repro_rl.policy.sampling import Branches, Decoder, sample_rows
+from repro_rl.policy.sampling import BatchSampling, Branches, Decoder, sample_rows
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import Conversations
 from repro_rl.text.guided import GuidedText
@@ -104,9 +104,8 @@ class CachedSession(Conversations):
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
-            sampled = sample_rows(
-                decoder, logits, branch, keys, settings, policy.text.answer_tokens, policy.name, plan
-            )
+            batch = BatchSampling(settings, policy.text.answer_tokens, policy.name, plan)
+            sampled = sample_rows(decoder, logits, branch, keys, batch)
         policy.model.train(was_training)
         completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
         for row, turn, completion in zip(rows, turns, completions, strict=True):

@@ -14,7 +14,7 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.capabilities import keeps_cache
 from repro_rl.policy.cast_weights import CastLinears
 from repro_rl.policy.guided import guided_plan
-from repro_rl.policy.sampling import Branches, Plan, SampledRow, check_finite_entropy, sample_rows
+from repro_rl.policy.sampling import BatchSampling, Branches, SampledRow, check_finite_entropy, sample_rows
 from repro_rl.policy.static_cache import row_bucket
 from repro_rl.policy.static_decoder import StaticDecoder, StaticSettings
 from repro_rl.policy.text import TextCodec
@@ -126,21 +126,19 @@ def sample_static(
     rows: Sequence[int],
     logits: torch.Tensor,
     keys: Keys,
-    settings: SamplingSettings,
-    plan: Plan | None,
-    model: str,
+    batch: BatchSampling,
 ) -> list[SampledRow]:
-    """Answers of ``rows`` of a decoder, from ``logits`` [N, V]. ``plan``: see ``sampling.sample_rows``.
+    """Answers of ``rows`` of a decoder, from ``logits`` [N, V].
 
-    Guided answers have few decode steps, which are run from Python. Raises NonFiniteError, naming ``model``.
+    Guided answers have few decode steps, which are run from Python. Raises NonFiniteError, naming the model.
     """
-    if plan is None:
-        sampled = decoder.sample(rows, logits, keys, settings)
-        check_finite_entropy(np.array([row.entropy for row in sampled]), model)
+    if batch.plan is None:
+        sampled = decoder.sample(rows, logits, keys, batch.settings)
+        check_finite_entropy(np.array([row.entropy for row in sampled]), batch.model_name)
         return sampled
     branch = np.arange(len(rows))
     steps = _RowSteps(decoder, rows)
-    return sample_rows(steps, logits, branch, keys, settings, decoder.settings.tokens, model, plan)
+    return sample_rows(steps, logits, branch, keys, batch)
 
 
 @dataclass(slots=True, frozen=True)
@@ -204,7 +202,8 @@ class StaticSession(Conversations):
         self._close_gaps(decoder)
         logits = self._read(decoder, rows, turns if plan is None else plan.begin(turns))
         lines = [self._rows[name] for name in rows]
-        sampled = sample_static(decoder, lines, logits, keys, settings, plan, self.name())
+        batch = BatchSampling(settings, self.text.answer_tokens, self.name(), plan)
+        sampled = sample_static(decoder, lines, logits, keys, batch)
         self.model.train(was_training)
         completions = [row.completion(turn, self.text) for row, turn in zip(sampled, turns, strict=True)]
         for name, turn, completion in zip(rows, turns, completions, strict=True):

@@ -45,7 +45,7 @@ from repro_rl.policy.pretrained import (
     load_tokenizer,
     width_of,
 )
-from repro_rl.policy.sampling import sample_rows
+from repro_rl.policy.sampling import BatchSampling, sample_rows
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.static_sessions import (
     StaticDecoders,
@@ -258,8 +258,8 @@ class TransformersPolicy(TokenPolicy):
         branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
         decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        tokens = self.text.answer_tokens
-        sampled = sample_rows(decoder, logits, branch, keys, settings, tokens, self.name, plan)
+        batch = BatchSampling(settings, self.text.answer_tokens, self.name, plan)
+        sampled = sample_rows(decoder, logits, branch, keys, batch)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     def _decoder(self) -> PromptDecoder:
@@ -284,7 +284,8 @@ class TransformersPolicy(TokenPolicy):
         rows = range(len(prompts))
         begun = prompts if plan is None else plan.begin(prompts)
         logits = decoder.begin(dict(zip(rows, begun, strict=True)))
-        sampled = sample_static(decoder, rows, logits, keys, settings, plan, self.name)
+        batch = BatchSampling(settings, self.text.answer_tokens, self.name, plan)
+        sampled = sample_static(decoder, rows, logits, keys, batch)
         self.decoders.take_back(decoder)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
