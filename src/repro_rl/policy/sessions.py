@@ -15,7 +15,8 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
-from repro_rl.policy.sampling import BatchSampling, Branches, Decoder, sample_rows
+from repro_rl.policy.sampling import BatchSampling, sample_rows
+from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import Conversations
 from repro_rl.text.guided import GuidedText
@@ -43,22 +44,6 @@ class LocalPolicy(Protocol):
     def uses_packed(self) -> bool: ...
 
     def precision(self) -> AbstractContextManager[Any]: ...
-
-
-class SlotAppender(Decoder, Protocol):
-    """Appends tokens to slots; a branch of the rows being sampled is a slot."""
-
-    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
-        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
-        ...
-
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy what slots hold, by (old, new)."""
-        ...
-
-    def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
-        """Append each block to its slot; logits after its last token, [N, V]."""
-        ...
 
 
 class CachedSession(Conversations):
@@ -117,11 +102,11 @@ class CachedSession(Conversations):
         super().close(row)
         self.slots.remove(row)
 
-    def _decoder(self, rows: Sequence[int]) -> SlotAppender:
+    def _decoder(self, rows: Sequence[int]) -> SlotDecoder:
         """What appends to the slots while ``rows`` are sampled."""
-        return _SlotDecoder(self.policy, self.slots, self._cache, rows)
+        return _CachedSlots(self.policy, self.slots, self._cache, rows)
 
-    def _read_turns(self, decoder: SlotAppender, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
+    def _read_turns(self, decoder: SlotDecoder, rows: Sequence[int], turns: Sequence[Ids]) -> dict[int, Ids]:
         """Slot -> the tokens to append to it: every turn, and the last token of the answer before it."""
         new: dict[Ids, list[int]] = {}
         appended: list[tuple[int, Ids]] = []
@@ -137,7 +122,7 @@ class CachedSession(Conversations):
             blocks |= self._begin(decoder, new)
         return blocks
 
-    def _begin(self, decoder: SlotAppender, new: dict[Ids, list[int]]) -> dict[int, Ids]:
+    def _begin(self, decoder: SlotDecoder, new: dict[Ids, list[int]]) -> dict[int, Ids]:
         """Slots for new conversations, their common prefix computed once; what is left to append to each."""
         blocks = list(new)
         slots = [self.slots.add(rows) for rows in new.values()]
@@ -151,35 +136,14 @@ class CachedSession(Conversations):
         return {slot: block[shared:] for slot, block in zip(slots, blocks, strict=True)}
 
 
-class _SlotDecoder:
-    """Appends tokens to slots of the cache. A branch of the ``rows`` being sampled is a slot. See Decoder."""
+class _CachedSlots(SlotDecoder):
+    """Appends tokens to slots of a ``SlotCache``."""
 
     def __init__(self, policy: LocalPolicy, slots: SlotTable, cache: SlotCache, rows: Sequence[int]):
-        self.policy, self.slots, self.cache, self.rows = policy, slots, cache, rows
+        super().__init__(slots, rows)
+        self.policy, self.cache = policy, cache
         self.device = policy.device
         self.uses_packed = policy.uses_packed  # asked once a turn: it looks at every parameter
-
-    def advance(self, branches: Branches) -> torch.Tensor:
-        """See Decoder. New slots are taken in the order of the rows."""
-        return self.advance_blocks(branches, [(token,) for token in branches.token.tolist()])
-
-    def takes(self, lengths: Sequence[int]) -> bool:
-        """See BlockDecoder: any lengths."""
-        return True
-
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
-        """See BlockDecoder."""
-        branch = branches.branch.tolist()
-        active = [self.rows[row] for row in branches.rows.tolist()]
-        self.divide([(row, blocks[b]) for row, b in zip(active, branch, strict=True)])
-        slot = dict(zip(branch, map(self.slots.slot, active), strict=True))
-        return self.append([slot[b] for b in range(len(blocks))], blocks)
-
-    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
-        """See SlotTable.divide; the cache follows it. Returns slot -> the tokens to append."""
-        division = self.slots.divide(appended)
-        self.copy(division.copies)
-        return division.blocks
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy what slots hold, by (old, new)."""

@@ -26,6 +26,7 @@ from repro_rl.policy.prefix_attention import (
 )
 from repro_rl.policy.prefix_store import Prefix, PrefixStore
 from repro_rl.policy.sampling import Branches
+from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.tree import build_tree
 from repro_rl.types import Ids
 
@@ -201,39 +202,14 @@ def append(model: Any, step: Pass) -> torch.Tensor:
     return packed.last_logits(model, x)
 
 
-class WideSlots:
-    """Appends tokens to conversations in slots. A branch of the ``rows`` being sampled is a slot.
-
-    See sampling.Decoder. ``most_tokens``: of one pass, unless one block has more.
-    """
+class WideSlots(SlotDecoder):
+    """Appends tokens to slots of a ``PrefixStore``. ``most_tokens``: of one pass, unless a block has more."""
 
     def __init__(
         self, model: Any, slots: SlotTable, store: PrefixStore, rows: Sequence[int], most_tokens: int
     ):
-        self.model, self.slots, self.store, self.rows = model, slots, store, rows
-        self.most_tokens = most_tokens
-
-    def advance(self, branches: Branches) -> torch.Tensor:
-        """See Decoder."""
-        return self.advance_blocks(branches, [(token,) for token in branches.token.tolist()])
-
-    def takes(self, lengths: Sequence[int]) -> bool:
-        """See BlockDecoder: any lengths."""
-        return True
-
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
-        """See BlockDecoder. New slots are taken in the order of the rows."""
-        branch = branches.branch.tolist()
-        active = [self.rows[row] for row in branches.rows.tolist()]
-        self.divide([(row, blocks[b]) for row, b in zip(active, branch, strict=True)])
-        slot = dict(zip(branch, map(self.slots.slot, active), strict=True))
-        return self.append([slot[b] for b in range(len(blocks))], blocks)
-
-    def divide(self, appended: Sequence[tuple[int, Ids]]) -> dict[int, Ids]:
-        """See SlotTable.divide; the store follows it. Returns slot -> the tokens to append."""
-        division = self.slots.divide(appended)
-        self.copy(division.copies)
-        return division.blocks
+        super().__init__(slots, rows)
+        self.model, self.store, self.most_tokens = model, store, most_tokens
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy what slots hold, by (old, new)."""

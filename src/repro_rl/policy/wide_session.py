@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro_rl.policy.prefix_store import PrefixStore
-from repro_rl.policy.sessions import CachedSession, LocalPolicy, SlotAppender
+from repro_rl.policy.sessions import CachedSession, LocalPolicy
+from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.wide_decoder import WideSlots
 
 
@@ -25,6 +26,6 @@ class WideSession(CachedSession):
         for slot in self.slots.free:
             self.store.release(slot)
 
-    def _decoder(self, rows: Sequence[int]) -> SlotAppender:
+    def _decoder(self, rows: Sequence[int]) -> SlotDecoder:
         policy = self.policy
         return WideSlots(policy.model, self.slots, self.store, rows, policy.max_batch_tokens)
