@@ -175,7 +175,7 @@ def test_answers_do_not_depend_on_the_other_conversations(policy):
 def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy, monkeypatch):
     """Greedy copies never differ: each token of theirs goes through the weights once."""
     counted: list[int] = []
-    extend, append = packed.extend, wide_decoder.append
+    extend, run_pass = packed.extend, wide_decoder.run_pass
 
     def counting(model, cache, ids, *rest):
         counted.append(ids.numel())
@@ -183,10 +183,10 @@ def test_a_turn_runs_only_new_tokens_and_equal_conversations_run_once(policy, mo
 
     def counting_wide(model, step):
         counted.append(len(step.ids))
-        return append(model, step)
+        return run_pass(model, step)
 
     monkeypatch.setattr(packed, "extend", counting)
-    monkeypatch.setattr(wide_decoder, "append", counting_wide)
+    monkeypatch.setattr(wide_decoder, "run_pass", counting_wide)
     hook = policy.model.register_forward_pre_hook(
         lambda module, args, kwargs: counted.append(kwargs["input_ids"].numel()), with_kwargs=True
     )

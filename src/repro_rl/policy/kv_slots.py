@@ -119,8 +119,8 @@ class SlotTable:
 
 
 @dataclass(slots=True)
-class Window:
-    """What the current forward pass writes and sees, for R slots with Q tokens each; shared by all layers."""
+class SlotPass:
+    """What the forward pass under way writes and sees: R slots, Q tokens each; shared by all layers."""
 
     slots: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # [R]
     columns: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.int64))  # [R, Q]
@@ -132,13 +132,13 @@ class Window:
 class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer, [slots, heads, columns, D], allocated ahead, written in place."""
 
-    def __init__(self, window: Window):
+    def __init__(self, now: SlotPass):
         super().__init__()
-        self.window = window
+        self.now = now
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """See CacheLayerMixin: heads and D are those of the first states."""
-        slots, columns = self.window.allocated
+        slots, columns = self.now.allocated
         self.keys, self.values = (
             states.new_zeros(slots, states.shape[1], columns, states.shape[3])
             for states in (key_states, value_states)
@@ -148,17 +148,17 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write states [R, heads, Q, D] at the window; return what its queries see, [R, heads, width, D]."""
+        """Write states [R, heads, Q, D]; return what the queries may see, [R, heads, width, D]."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        window = self.window
+        now = self.now
         seen = []
         for cached, new in ((self.keys, key_states), (self.values, value_states)):
             assert cached is not None
-            cached[window.slots[:, None], :, window.columns] = new.transpose(1, 2).to(cached.dtype)
-            first, rows = window.first, len(window.slots)
-            part = cached[window.slots] if first is None else cached[first : first + rows]
-            seen.append(part[:, :, : window.width])
+            cached[now.slots[:, None], :, now.columns] = new.transpose(1, 2).to(cached.dtype)
+            first, rows = now.first, len(now.slots)
+            part = cached[now.slots] if first is None else cached[first : first + rows]
+            seen.append(part[:, :, : now.width])
         return seen[0], seen[1]
 
     def resize(self, slots: int, columns: int) -> None:
@@ -176,11 +176,11 @@ class SlotLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
         """See CacheLayerMixin: keys that a query may see, and the first of them."""
-        return self.window.width, 0
+        return self.now.width, 0
 
     def get_seq_length(self, *_: Any) -> int:
         """See CacheLayerMixin: tokens before those of the pass."""
-        return self.window.width - self.window.columns.shape[1]
+        return self.now.width - self.now.columns.shape[1]
 
     def get_max_length(self) -> int:
         """See CacheLayerMixin: no limit."""
@@ -191,19 +191,19 @@ class SlotCache:
     """The KV cache of all slots. ``layers`` serve ``packed.extend``, ``cache`` a model of transformers."""
 
     def __init__(self, layers: int):
-        self.window = Window()
-        self.layers = [SlotLayer(self.window) for _ in range(layers)]
+        self.now = SlotPass()
+        self.layers = [SlotLayer(self.now) for _ in range(layers)]
         self.cache = Cache(layers=list(self.layers))
 
     def reserve(self, slots: int, columns: int) -> None:
         """Allocate at least ``slots`` with ``columns`` each."""
-        now_slots, now_columns = self.window.allocated
+        now_slots, now_columns = self.now.allocated
         new_columns = max(now_columns, grown_columns(now_columns, columns))
         new_slots = now_slots
         if slots > now_slots:
             new_slots = max(slots, min(2 * now_slots, now_slots + MOST_NEW_SLOTS))
-        if (new_slots, new_columns) != self.window.allocated:
-            self.window.allocated = (new_slots, new_columns)
+        if (new_slots, new_columns) != self.now.allocated:
+            self.now.allocated = (new_slots, new_columns)
             for layer in self.layers:
                 layer.resize(new_slots, new_columns)
 

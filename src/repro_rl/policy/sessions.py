@@ -178,24 +178,24 @@ class _CachedSlots(SlotDecoder):
 
     def _forward(self, blocks: dict[int, Ids]) -> torch.Tensor:
         """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its slot."""
-        model, window = self.policy.model, self.cache.window
-        slots, window.first = _pass_slots(list(blocks), single=max(map(len, blocks.values())) == 1)
+        model, now = self.policy.model, self.cache.now
+        slots, now.first = _pass_slots(list(blocks), single=max(map(len, blocks.values())) == 1)
         ids, columns = self._padded(slots, blocks)
         rows = None  # of the pass whose logits are needed, where some are idle or in another order
-        if window.first is not None and slots != list(blocks):
-            rows = torch.tensor(list(blocks), device=self.device) - window.first
-        window.slots = torch.tensor(slots, device=self.device)
-        window.columns = torch.as_tensor(columns, device=self.device)
-        window.width = int(columns.max()) + 1
+        if now.first is not None and slots != list(blocks):
+            rows = torch.tensor(list(blocks), device=self.device) - now.first
+        now.slots = torch.tensor(slots, device=self.device)
+        now.columns = torch.as_tensor(columns, device=self.device)
+        now.width = int(columns.max()) + 1
         mask = self._mask()
         tokens = torch.as_tensor(ids, device=self.device)
         if self.uses_packed:
-            rotary = packed.rotary_embedding(model, window.columns)
+            rotary = packed.rotary_embedding(model, now.columns)
             return packed.extend(model, self.cache.layers, tokens, rotary, mask, rows)
         logits: torch.Tensor = model(
             input_ids=tokens,
             attention_mask=mask,
-            position_ids=window.columns,
+            position_ids=now.columns,
             past_key_values=self.cache.cache,
             use_cache=True,
             logits_to_keep=1,
@@ -219,9 +219,9 @@ class _CachedSlots(SlotDecoder):
 
     def _mask(self) -> torch.Tensor:
         """[R, 1, Q, width] added to the scores: a mask of booleans would be turned into it by every layer."""
-        window = self.cache.window
+        now = self.cache.now
         kind = torch.bfloat16 if self.policy.mixed else self.policy.model.dtype
-        unseen = torch.arange(window.width, device=self.device) > window.columns[:, None, :, None]
+        unseen = torch.arange(now.width, device=self.device) > now.columns[:, None, :, None]
         mask = torch.zeros(unseen.shape, dtype=kind, device=self.device)
         return mask.masked_fill_(unseen, torch.finfo(kind).min)
 

@@ -33,7 +33,7 @@ def row_bucket(rows: int) -> int:
 
 
 @dataclass(slots=True)
-class Pass:
+class StaticPass:
     """What the forward pass under way writes and sees; shared by all layers."""
 
     rows: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # [R]
@@ -112,7 +112,7 @@ class StaticCache:
 
     def __init__(self, layers: int, dtype: torch.dtype | None = None):
         self.dtype = dtype
-        self.now = Pass()
+        self.now = StaticPass()
         self.shape = (0, 0)
         self._layers = [StaticLayer(self) for _ in range(layers)]
         self.tensors = Cache(layers=list(self._layers))
