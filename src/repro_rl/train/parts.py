@@ -71,22 +71,34 @@ def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, ref
 
 
 def build_updater(
-    setup: Setup, policy: TransformersPolicy, reference: Any, accelerator: Accelerator
+    setup: Setup,
+    policy: TransformersPolicy,
+    reference: Any,
+    rehearsal: Rehearsal | None,
+    accelerator: Accelerator,
 ) -> Updater:
     """What takes the gradient steps; ``reference``: the frozen model of the KL term, or None.
 
     Raises PreflightError for an importance cap on several ranks.
     """
     config, ranks = setup.config, setup.ranks
-    trained = TrainedModel(
-        ranks.trainable(policy.model), reference, policy.text.pad_id, policy.precision, policy.packed_allowed
-    )
-    method = config.method
-    updater = Updater(trained, config.train, method.reflect_coef, accelerator, ranks, method.distill)
-    updater.correction = build_correction(config.train.importance_cap, config.policy.backend)
-    if updater.correction is not None and ranks.world > 1:
+    correction = build_correction(config.train.importance_cap, config.policy.backend)
+    if correction is not None and ranks.world > 1:
         raise PreflightError(
             "train.importance_cap compares samples in one process only; set it to auto or off, or start "
             "one process."
         )
-    return updater
+    trained = TrainedModel(
+        ranks.trainable(policy.model), reference, policy.text.pad_id, policy.precision, policy.packed_allowed
+    )
+    method = config.method
+    return Updater(
+        trained,
+        config.train,
+        method.reflect_coef,
+        accelerator,
+        ranks,
+        method.distill,
+        rehearse=None if rehearsal is None else rehearsal.batches,
+        correction=correction,
+    )

@@ -147,10 +147,8 @@ class RLRun:
         self.sampler: Sampler = setup.sampler(self.policy)
         with ExitStack() as opened:  # a server or its engine does not outlive a run that cannot begin
             opened.callback(self.sampler.close)
-            self.updater = build_updater(
-                setup, self.policy, reference.model if config.train.kl.active else None, accelerator
-            )
-            self.updater.rehearse = rehearsal.batches if rehearsal is not None else None
+            frozen = reference.model if config.train.kl.active else None
+            self.updater = build_updater(setup, self.policy, frozen, rehearsal, accelerator)
             self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
             self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
             self.dropped: list[Group] = []  # played in the iteration, and not trained on

@@ -32,6 +32,7 @@ from repro_rl.types import Sample, TokenKind
 EXACT_KL_VOCABULARY = 16_384  # of the exact KL every trained token keeps a whole distribution (decision D54)
 NO_DISTILLATION = DistillSection()
 Precision = Callable[[], AbstractContextManager[Any]]
+Rehearse = Callable[[int, int, Collation], list[Batch]]  # of an iteration and the number of a step in it
 
 
 def check_kl(form: str, vocabulary: int) -> None:
@@ -55,7 +56,11 @@ class TrainedModel:
 
 
 class Updater:
-    """The optimizer and the settings of an RL update; ``update`` changes the model in place."""
+    """The optimizer and the settings of an RL update; ``update`` changes the model in place.
+
+    ``rehearse``: gives the demonstrations of an optimizer step, see ``Rehearsal.batches``. ``correction``: of
+    samples that another program drew.
+    """
 
     def __init__(
         self,
@@ -65,14 +70,16 @@ class Updater:
         accelerator: Accelerator,
         ranks: Ranks = ALONE,
         distill: DistillSection = NO_DISTILLATION,
+        *,
+        rehearse: Rehearse | None = None,
+        correction: Correction | None = None,
     ):
         self.trained, self.train, self.reflect_coef = trained, train, reflect_coef
         self.accelerator, self.ranks = accelerator, ranks
         self.loss = LossSettings(
             train.clip, train.kl, train.entropy_coef, train.temperature, train.loss, distill
         )
-        self.rehearse: Callable[[int, int, Collation], list[Batch]] | None = None  # see Rehearsal.batches
-        self.correction: Correction | None = None  # of samples that another program drew
+        self.rehearse, self.correction = rehearse, correction
         self.optimizer = build_optimizer(
             train.optimizer,
             trained.model,
