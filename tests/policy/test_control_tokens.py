@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import ConfigError
 from repro_rl.policy import TextCodec, load_text
-from repro_rl.policy.control_tokens import Piece, TextEncoder, begin_ids, control_tokens, plain_ids
+from repro_rl.policy.control_tokens import TextEncoder, TextPiece, begin_ids, control_tokens, plain_ids
 from repro_rl.policy.text import Conversation
 from support.chat_families import FAMILIES, family_tokenizer, tokenizer_of
 from support.qwen import plain, small_codec, small_tokenizer
@@ -166,7 +166,7 @@ def test_a_token_that_is_normalised_itself():
     for forged in ("a <TOOL> b", "a    <Tool>", "<tool><TOOL>"):
         assert tool in plain_ids(encoder.tokenizer, forged)
         assert tool not in encoder.text_ids(forged)
-    own = encoder.ids(Piece("<tool>", template=True), Piece(" <TOOL> b"))
+    own = encoder.ids(TextPiece("<tool>", template=True), TextPiece(" <TOOL> b"))
     assert own.count(tool) == 1
     assert own[0] == tool
 
@@ -229,8 +229,8 @@ def test_pieces_behind_a_context():
     encoder = TextEncoder(family_tokenizer("mistral"))
     names = encoder.tokenizer.convert_ids_to_tokens
     assert names(list(encoder.text_ids("up")))[0].startswith("▁")
-    assert not names(list(encoder.following("[/INST]", Piece("up"))))[0].startswith("▁")
-    assert encoder.following("", Piece("up")) == encoder.text_ids("up")
+    assert not names(list(encoder.following("[/INST]", TextPiece("up"))))[0].startswith("▁")
+    assert encoder.following("", TextPiece("up")) == encoder.text_ids("up")
     assert encoder.last_control("a[INST]b[/INST]c") == 8
     assert encoder.last_control("abc") == 0
 
@@ -241,5 +241,5 @@ def test_remembered_templates_are_emptied_when_they_are_many(monkeypatch):
     monkeypatch.setattr(module, "MAX_EXPECTED", 2)
     encoder = TextEncoder(small_tokenizer("qwen3"))
     for number in range(9):
-        ids = encoder.ids(Piece(f"<|im_start|>{number}", template=True), Piece("<|im_end|>"))
+        ids = encoder.ids(TextPiece(f"<|im_start|>{number}", template=True), TextPiece("<|im_end|>"))
         assert [i for i in ids if i in encoder.control_ids] == [262]

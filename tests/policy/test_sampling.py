@@ -9,7 +9,14 @@ from hypothesis import given, strategies as st
 
 from repro_rl.policy import SamplingSettings, sampling
 from repro_rl.policy.base import AnswerTokens
-from repro_rl.policy.sampling import BatchSampling, Branches, draw, sample_rows, sample_tokens, top_p_filter
+from repro_rl.policy.sampling import (
+    BatchSampling,
+    DecodeBatch,
+    draw,
+    sample_rows,
+    sample_tokens,
+    top_p_filter,
+)
 from support.models import keys_of
 
 
@@ -77,14 +84,14 @@ class Script:
 
     def __init__(self, starts: list[int]):
         self.sums = np.array(starts)
-        self.steps: list[Branches] = []
+        self.steps: list[DecodeBatch] = []
 
     def logits(self) -> torch.Tensor:
         return torch.full((len(self.sums), 5), -torch.inf).scatter(
             1, torch.from_numpy(self.sums % 5)[:, None], 0.0
         )
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         self.steps.append(branches)
         self.sums = self.sums[branches.parent] + branches.token
         return self.logits()
@@ -115,7 +122,7 @@ def test_the_loop_by_hand():
 
 def test_rows_of_one_branch_part_where_their_tokens_differ():
     class Flat:
-        def advance(self, branches: Branches) -> torch.Tensor:
+        def advance(self, branches: DecodeBatch) -> torch.Tensor:
             pairs = list(zip(branches.parent.tolist(), branches.token.tolist(), strict=True))
             assert pairs == sorted(set(pairs))
             return torch.zeros(len(pairs), 3)
@@ -169,10 +176,12 @@ def test_the_most_likely_token_is_one_that_exists():
 
 def test_an_answer_of_a_padded_model_holds_tokens_only():
     class Padded:
-        def advance(self, branches: Branches) -> torch.Tensor:
+        def advance(self, branches: DecodeBatch) -> torch.Tensor:
             return torch.tensor([[0.0, 5.0, 0.0, 0.0, 5.0, 5.0]]).repeat(len(branches.token), 1)
 
-    first = Padded().advance(Branches(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1, int)))
+    first = Padded().advance(
+        DecodeBatch(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1, int))
+    )
     rows = sample_rows(
         Padded(), first, np.zeros(50, int), keys_of(50), BatchSampling(SamplingSettings(8), PADDED)
     )

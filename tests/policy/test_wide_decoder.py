@@ -9,7 +9,7 @@ import torch
 from repro_rl.policy import prefix_store
 from repro_rl.policy.kv_slots import SlotTable
 from repro_rl.policy.prefix_store import PrefixStore
-from repro_rl.policy.sampling import Branches
+from repro_rl.policy.sampling import DecodeBatch
 from repro_rl.policy.wide_decoder import WidePromptDecoder, WideSlots, is_wide
 from support.models import FAMILIES, family, network
 
@@ -84,11 +84,11 @@ def test_prompts_in_a_window_and_blocks_behind_them(monkeypatch):
 
     check(logits, prompts)
     # rows 0 and 1 have prompt 0, row 2 has ended, row 3 has prompt 2
-    branches = Branches(np.array([0, 0, 2]), np.array([7, 8, 9]), np.array([0, 1, 3]), np.array([0, 1, 2]))
+    branches = DecodeBatch(np.array([0, 0, 2]), np.array([7, 8, 9]), np.array([0, 1, 3]), np.array([0, 1, 2]))
     texts = [(*prompts[0], 7), (*prompts[0], 8), (*prompts[2], 9)]
     check(decoder.advance(branches), texts)
     assert decoder.takes([1, 4])
-    branches = Branches(np.array([0, 2]), np.array([1, 2]), np.array([0, 3]), np.array([0, 1]))
+    branches = DecodeBatch(np.array([0, 2]), np.array([1, 2]), np.array([0, 3]), np.array([0, 1]))
     texts = [(*texts[0], 1), (*texts[2], 2, 3, 4, 5)]
     check(decoder.advance_blocks(branches, [(1,), (2, 3, 4, 5)]), texts)
 

@@ -9,7 +9,7 @@ import pytest
 from repro_rl.errors import DataError
 from repro_rl.files import read_json, write_json
 from repro_rl.report.comparison import as_html, as_markdown, headline, write_comparison
-from repro_rl.study.comparison import compare
+from repro_rl.study.comparison import comparison_data
 from repro_rl.study.definition import load_study
 from support.studies import write_curve, write_result
 
@@ -26,7 +26,7 @@ def test_tables_by_hand(tmp_path):
         write_result(tmp_path, "gigpo", seed, theirs)
         write_curve(tmp_path, "repro", seed, [(100, 60.0, 0.25), (200, 120.0, 0.5 + seed / 10)])
     write_result(tmp_path, "warmup-only", 0, (0, 0, 0, 0))
-    data = compare(study, tmp_path)
+    data = comparison_data(study, tmp_path)
     (block,) = data["evaluations"]
     assert block["metrics"] == ["success"]  # the score says nothing more
     repro, gigpo, warm = block["arms"]
@@ -70,13 +70,13 @@ def test_a_graded_score_is_a_second_metric(tmp_path):
     for seed in (0, 1):
         write_result(tmp_path, "repro", seed, (1, 0), scores=(1.0, 0.5))
         write_result(tmp_path, "gigpo", seed, (1, 0), scores=(1.0, 0.1))
-    (block,) = compare(study, tmp_path)["evaluations"]
+    (block,) = comparison_data(study, tmp_path)["evaluations"]
     assert block["metrics"] == ["success", "score"]
     pair = next(p for p in block["differences"] if p["metric"] == "score")
     assert pair["mean"] == pytest.approx(0.2)
     # Without spread over seeds the tasks are all that varies: 0 or .4 for each of two.
     assert pair["crossed"] == pytest.approx([0.0, 0.4])
-    assert "### Score on the held-out panel" in as_markdown(compare(study, tmp_path))
+    assert "### Score on the held-out panel" in as_markdown(comparison_data(study, tmp_path))
 
 
 def test_a_result_without_a_score_is_compared_by_its_success_alone(tmp_path):
@@ -86,21 +86,21 @@ def test_a_result_without_a_score_is_compared_by_its_success_alone(tmp_path):
         write_result(tmp_path, "gigpo", seed, (0, 0), scores=(0.2, 0.0))
     older = tmp_path / "runs" / "gigpo" / "seed1" / "eval" / "last.json"
     write_json(older, {key: value for key, value in read_json(older).items() if key != "score"})
-    (block,) = compare(study, tmp_path)["evaluations"]
+    (block,) = comparison_data(study, tmp_path)["evaluations"]
     by_metric = {pair["metric"]: pair["by_seed"] for pair in block["differences"]}
     assert by_metric["success"] == {"0": 0.5, "1": 0.5}
     assert by_metric["score"] == {"0": pytest.approx(0.65)}  # .75 - .1
-    as_markdown(compare(study, tmp_path))
+    as_markdown(comparison_data(study, tmp_path))
 
 
 def test_runs_on_different_tasks_are_not_compared(tmp_path):
     study = load_study(None, methods=["repro", "gigpo"], seeds=[0])
     with pytest.raises(DataError, match="No evaluated run"):
-        compare(study, tmp_path)
+        comparison_data(study, tmp_path)
     write_result(tmp_path, "repro", 0, (1, 0))
     write_result(tmp_path, "gigpo", 0, (1, 0), digest="d2")
     with pytest.raises(DataError, match=r"digest 'd1'.*'d2'"):
-        compare(study, tmp_path)
+        comparison_data(study, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_note_on_budgets_names_the_cause(env_steps, steps, words, tmp_path):
         for seed in (0, 1):
             write_result(tmp_path, arm, seed, (1, 0))
             write_curve(tmp_path, arm, seed, [(spent, 60.0, 0.5)])
-    (block,) = compare(study, tmp_path)["evaluations"]
+    (block,) = comparison_data(study, tmp_path)["evaluations"]
     found = [note for note in block["notes"] if "budgets differ" in note]
     assert len(found) == (words is not None)
     assert words is None or words in found[0]
@@ -129,7 +129,7 @@ def test_one_seed_is_said_to_give_no_interval(tmp_path):
     study = load_study(None, methods=["repro", "gigpo"], seeds=[0])
     write_result(tmp_path, "repro", 0, (1, 1, 1, 0))
     write_result(tmp_path, "gigpo", 0, (1, 1, 0, 0))
-    data = compare(study, tmp_path)
+    data = comparison_data(study, tmp_path)
     (note,) = [note for note in data["evaluations"][0]["notes"] if "seed" in note]
     assert note.startswith("One seed gives no interval over seeds")
     assert "--seeds 0-4" in note

@@ -229,10 +229,10 @@ def _write_pages(study: Study, out: Path) -> None:
     """Compute the statistics, write the pages, and print the tables and the headline."""
     from repro_rl.report.comparison import heading, headline, write_comparison
     from repro_rl.report.comparison_tables import tables
-    from repro_rl.study.comparison import compare as compute
+    from repro_rl.study.comparison import comparison_data
     from repro_rl.study.sweep import choose
 
-    data = compute(study, out, choose(study, out))
+    data = comparison_data(study, out, choose(study, out))
     paths = write_comparison(data, out)
     for block in data["evaluations"]:
         say(f"\n{heading(block)}")

@@ -101,13 +101,13 @@ def watch_agent(
 ) -> None:
     """One episode of an agent: its actions, and online, retrospective and true progress."""
     from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
-    from repro_rl.run.loading import check_run
+    from repro_rl.run.loading import check_is_run_folder
     from repro_rl.run.model_paths import find_agent
     from repro_rl.run.setup import set_up
 
     model = find_agent(agent, checkpoint)
     if source is None:
-        check_run(agent)
+        check_is_run_folder(agent)
     config = read_run_config(agent, source, overrides)
     section = config.eval
     with closing(set_up(config)) as setup:

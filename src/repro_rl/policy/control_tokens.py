@@ -26,7 +26,7 @@ _SPACE = "\u2581"  # SentencePiece's sign for a space
 
 
 @dataclass(slots=True, frozen=True)
-class Piece:
+class TextPiece:
     """A part of a text to encode."""
 
     text: str
@@ -54,9 +54,9 @@ class TextEncoder:
             ids = plain_ids(self.tokenizer, text)
             if self.control_ids.isdisjoint(ids):
                 return ids
-        return self.ids(Piece(text))
+        return self.ids(TextPiece(text))
 
-    def ids(self, *pieces: Piece) -> Ids:
+    def ids(self, *pieces: TextPiece) -> Ids:
         """Ids of the pieces as one text. Raises ConfigError for a text that must become a control token."""
         text = "".join(piece.text for piece in pieces)
         spelled = self._spelled_at(pieces)
@@ -66,14 +66,14 @@ class TextEncoder:
                 return ids
         return self._cut_ids(pieces, text, {start + 1 for start in spelled})
 
-    def following(self, context: str, *pieces: Piece) -> Ids:
+    def following(self, context: str, *pieces: TextPiece) -> Ids:
         """Ids that the pieces add behind ``context``, a text of the template.
 
         Tokenizers with a sign for spaces write the beginning of a text in another way than its middle. Where
         a token reaches over the border, the pieces are encoded alone.
         """
         if context:
-            before = Piece(context, template=True)
+            before = TextPiece(context, template=True)
             head, whole = self.ids(before), self.ids(before, *pieces)
             if whole[: len(head)] == head:
                 return whole[len(head) :]
@@ -83,7 +83,7 @@ class TextEncoder:
         """Where the last control token of ``text`` begins; 0 where there is none."""
         return max((match.start() for match in self._spelled.finditer(text)), default=0)
 
-    def _spelled_at(self, pieces: Sequence[Piece]) -> list[int]:
+    def _spelled_at(self, pieces: Sequence[TextPiece]) -> list[int]:
         """Where texts that are not the template's spell a control token."""
         found, begin = [], 0
         for piece in pieces:
@@ -96,7 +96,7 @@ class TextEncoder:
         control = self.control_ids
         return tuple(i for i in ids if i in control)
 
-    def _template_control(self, pieces: Sequence[Piece]) -> Ids:
+    def _template_control(self, pieces: Sequence[TextPiece]) -> Ids:
         """The control tokens that the template's pieces hold, whatever texts lie between them."""
         if not any(piece.template for piece in pieces):
             return ()
@@ -108,7 +108,7 @@ class TextEncoder:
             ids = self._expected[text] = self._control_in(plain_ids(self.tokenizer, text))
         return ids
 
-    def _cut_ids(self, pieces: Sequence[Piece], text: str, cuts: set[int]) -> Ids:
+    def _cut_ids(self, pieces: Sequence[TextPiece], text: str, cuts: set[int]) -> Ids:
         """Ids of ``text`` cut at ``cuts``, and wherever else a part becomes a control token."""
         expected = self._template_control(pieces)
         while True:
@@ -126,7 +126,7 @@ class TextEncoder:
                 )
             cuts |= more
 
-    def _forged(self, pieces: Sequence[Piece], text: str, borders: Sequence[int]) -> set[int]:
+    def _forged(self, pieces: Sequence[TextPiece], text: str, borders: Sequence[int]) -> set[int]:
         """Where to cut the control tokens that are not the template's, found by their offsets.
 
         A tokenizer that normalises texts finds more spellings than ours. Slow tokenizers have no offsets.

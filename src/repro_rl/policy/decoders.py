@@ -19,7 +19,7 @@ from transformers import DynamicCache
 
 from repro_rl.policy import packed
 from repro_rl.policy.capabilities import Batching, Capabilities
-from repro_rl.policy.sampling import Branches, Decoder
+from repro_rl.policy.sampling import DecodeBatch, Decoder
 from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.policy.tree_attention import gather
 from repro_rl.types import Ids
@@ -83,7 +83,7 @@ class ModelDecoder:
             torch.as_tensor(position[:, shared:], device=self.device),
         )
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         self._select(branches.parent)
         return self._append(torch.as_tensor(branches.token, device=self.device)[:, None])
 
@@ -91,7 +91,7 @@ class ModelDecoder:
         """See BlockDecoder: equal lengths only, since padding between tokens is not exact for every model."""
         return len(set(lengths)) == 1
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         """See BlockDecoder."""
         self._select(branches.parent)
         return self._append(torch.tensor(blocks, device=self.device))
@@ -173,7 +173,7 @@ class UncachedDecoder:
         self._sequences = prompts
         return self._forward()
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         pairs = zip(branches.parent.tolist(), branches.token.tolist(), strict=True)
         self._sequences = [(*self._sequences[parent], token) for parent, token in pairs]
         return self._forward()
@@ -229,7 +229,7 @@ class PackedDecoder:
         kv = self._prompt_kv if new_tokens > 1 else None
         return packed.forward(self.model, self._tree, self._tree.ends(), kv)
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         if self._buffers:
             self._select(branches.parent)
         else:
@@ -259,7 +259,7 @@ class PackedDecoder:
         """See BlockDecoder: any lengths, since the mask hides the padding."""
         return True
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         """See BlockDecoder. Blocks are left-padded in the buffers; idle rows append padding alone."""
         if self._buffers:
             self._select(branches.parent)

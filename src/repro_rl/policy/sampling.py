@@ -27,7 +27,7 @@ DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
 @dataclass(slots=True, frozen=True)
-class Branches:
+class DecodeBatch:
     """The next decode step: B distinct contexts, each one token longer, and the A rows that sample them."""
 
     parent: NDArray[np.int64]  # [B] the branch of the last step that each continues
@@ -39,7 +39,7 @@ class Branches:
 class Decoder(Protocol):
     """A model with the KV cache of one batch under way."""
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         """Logits [B, V] after the token that each branch appends."""
         ...
 
@@ -52,7 +52,7 @@ class BlockDecoder(Decoder, Protocol):
         """Whether one step can append blocks of these ``lengths``, one to each branch."""
         ...
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         """As ``advance``, but each branch appends its block [B], which begins with its token."""
         ...
 
@@ -158,7 +158,7 @@ def sample_rows(
             logits, branch = advance_blocks(decoder, active, branch, chosen, kept)
             continue
         pair, branch = np.unique(branch * (1 << 32) + chosen, return_inverse=True)
-        logits = decoder.advance(Branches(pair >> 32, pair & 0xFFFFFFFF, active, branch))
+        logits = decoder.advance(DecodeBatch(pair >> 32, pair & 0xFFFFFFFF, active, branch))
     sampled = [
         SampledRow(
             token_ids=tuple(tokens[row]),
@@ -198,7 +198,7 @@ def advance_blocks(
     for number, indices in enumerate(groups.values()):
         joined[indices] = number
     parents, blocks = np.array([parent for parent, _ in groups]), [block for _, block in groups]
-    branches = Branches(parents, np.array([block[0] for block in blocks]), rows, joined)
+    branches = DecodeBatch(parents, np.array([block[0] for block in blocks]), rows, joined)
     if all(len(block) == 1 for block in blocks):
         return decoder.advance(branches), joined
     assert isinstance(decoder, BlockDecoder)  # the plan asked it

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from repro_rl.policy.kv_slots import SlotTable
-from repro_rl.policy.sampling import Branches
+from repro_rl.policy.sampling import DecodeBatch
 from repro_rl.types import Ids
 
 
@@ -29,7 +29,7 @@ class SlotDecoder(ABC):
     def append(self, slots: Sequence[int], blocks: Sequence[Ids]) -> torch.Tensor:
         """Append each block to its slot; logits after its last token, [N, V]."""
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         """See Decoder."""
         return self.advance_blocks(branches, [(token,) for token in branches.token.tolist()])
 
@@ -37,7 +37,7 @@ class SlotDecoder(ABC):
         """See BlockDecoder: any lengths."""
         return True
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         """See BlockDecoder. New slots are taken in the order of the rows."""
         branch = branches.branch.tolist()
         active = [self.rows[row] for row in branches.rows.tolist()]

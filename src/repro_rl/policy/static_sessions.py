@@ -14,7 +14,7 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.capabilities import keeps_cache
 from repro_rl.policy.cast_weights import CastLinears
 from repro_rl.policy.guided import guided_plan
-from repro_rl.policy.sampling import BatchSampling, Branches, SampledRow, check_finite_entropy, sample_rows
+from repro_rl.policy.sampling import BatchSampling, DecodeBatch, SampledRow, check_finite_entropy, sample_rows
 from repro_rl.policy.static_cache import row_bucket
 from repro_rl.policy.static_decoder import StaticDecoder, StaticSettings
 from repro_rl.policy.text import TextCodec
@@ -151,10 +151,10 @@ class _RowSteps:
     def takes(self, lengths: Sequence[int]) -> bool:
         return True
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         return self.advance_blocks(branches, [(token,) for token in branches.token.tolist()])
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         row = dict(zip(branches.branch.tolist(), branches.rows.tolist(), strict=True))  # of the batch
         return self.decoder.append({self.rows[row[b]]: block for b, block in enumerate(blocks)})
 

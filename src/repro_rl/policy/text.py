@@ -14,8 +14,8 @@ from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.base import AnswerTokens
 from repro_rl.policy.chat_template import TEMPLATE_DATE, THINK_TAGS, ChatTemplate
 from repro_rl.policy.control_tokens import (
-    Piece,
     TextEncoder,
+    TextPiece,
     begin_ids,
     token_ids,
     tokenizer_name,
@@ -136,7 +136,7 @@ class TextCodec:
         if self.template is None:
             return (*self.plain_ids(text), *self._end)
         pieces = [
-            Piece(part, template=bool(THINK_TAGS.fullmatch(part)))
+            TextPiece(part, template=bool(THINK_TAGS.fullmatch(part)))
             for part in THINK_TAGS.split(self.template.answer(text))
         ]
         opening = self.template.opening
@@ -206,14 +206,14 @@ class TextCodec:
             return (*self._begin, *self.plain_ids(prompt))
         left, core, right = _outer_space(prompt)
         turn = self.template.first_turn(left, right)
-        return self.encoder.ids(Piece(turn.before, True), Piece(core), Piece(turn.after, True))
+        return self.encoder.ids(TextPiece(turn.before, True), TextPiece(core), TextPiece(turn.after, True))
 
     def _encode_next_turn(self, text: str) -> Ids:
         if self.template is None:
             return (*self._end, *self.plain_ids(text))
         left, core, right = _outer_space(text)
         turn = self.template.next_turn(left, right)
-        pieces = (Piece(turn.before, True), Piece(core), Piece(turn.after, True))
+        pieces = (TextPiece(turn.before, True), TextPiece(core), TextPiece(turn.after, True))
         return self.encoder.following(_ANSWER, *pieces)
 
     def _answer_end(self, named: frozenset[int]) -> tuple[Ids, int]:
@@ -226,7 +226,7 @@ class TextCodec:
         fallback = (int(eos) if eos is not None else min(named),)
         if self.template is None:
             return fallback, 1
-        ids = self.encoder.following(_ANSWER, Piece(self.template.closing, True))
+        ids = self.encoder.following(_ANSWER, TextPiece(self.template.closing, True))
         begins = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id != eos else None
         for count, token in enumerate(ids, 1):
             if token == begins:

@@ -16,7 +16,7 @@ from repro_rl.policy import packed
 from repro_rl.policy.kv_slots import SlotTable
 from repro_rl.policy.prefix_store import PrefixStore
 from repro_rl.policy.ragged_pass import RaggedPass, run_pass
-from repro_rl.policy.sampling import Branches
+from repro_rl.policy.sampling import DecodeBatch
 from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.tree import build_tree
 from repro_rl.types import Ids
@@ -79,7 +79,7 @@ class WidePromptDecoder:
         self._tree = build_tree([np.array(ids, dtype=np.int64) for ids in prompts])
         return packed.forward(self.model, self._tree, self._tree.ends(), self._kv if new_tokens > 1 else None)
 
-    def advance(self, branches: Branches) -> torch.Tensor:
+    def advance(self, branches: DecodeBatch) -> torch.Tensor:
         """See Decoder."""
         return self._decoder(branches).advance(branches)
 
@@ -87,11 +87,11 @@ class WidePromptDecoder:
         """See BlockDecoder: any lengths."""
         return True
 
-    def advance_blocks(self, branches: Branches, blocks: Sequence[Ids]) -> torch.Tensor:
+    def advance_blocks(self, branches: DecodeBatch, blocks: Sequence[Ids]) -> torch.Tensor:
         """See BlockDecoder."""
         return self._decoder(branches).advance_blocks(branches, blocks)
 
-    def _decoder(self, branches: Branches) -> WideSlots:
+    def _decoder(self, branches: DecodeBatch) -> WideSlots:
         """The slots, filled with the prompts of the rows that sample when it is first asked for."""
         if self._slots is None:
             rows: dict[int, list[int]] = {}

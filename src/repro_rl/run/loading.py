@@ -54,12 +54,12 @@ def load_run(folder: str | Path, *, trust: bool = False) -> LoadedRun:
     CheckpointError where there is none, ConfigError for broken settings and those that are not trusted.
     """
     path = Path(folder)
-    check_run(path)
+    check_is_run_folder(path)
     config = load_run_config(path, allow=(lambda question: True) if trust else None)
     return LoadedRun(path, config, read_manifest(path))
 
 
-def check_run(folder: str | Path) -> None:
+def check_is_run_folder(folder: str | Path) -> None:
     """Raises CheckpointError where a folder is no run folder."""
     path = Path(folder)
     if not (path / "config.yaml").is_file():

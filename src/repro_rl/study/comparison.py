@@ -30,7 +30,9 @@ QUALITY = (
 GRADED = 1e-6  # a score that differs from success by more is a second metric
 
 
-def compare(study: Study, out: Path, chosen: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+def comparison_data(
+    study: Study, out: Path, chosen: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """All tables and curves of the runs in ``out/runs``; what is missing is named, not guessed.
 
     Raises DataError when no run has been evaluated, or when two were evaluated on different tasks.

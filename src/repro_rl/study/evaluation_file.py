@@ -22,7 +22,7 @@ class TypeResult(TypedDict):
     episodes: NotRequired[Count]
 
 
-class Evaluation(TypedDict):
+class EvaluationRecord(TypedDict):
     """The fields that tables and comparisons read; older files lack some."""
 
     success: Share
@@ -55,7 +55,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """
     data = read_json(path, "evaluation", advice=ADVICE)
     try:
-        check_record(Evaluation, data)
+        check_record(EvaluationRecord, data)
         episodes, won = data.get("episodes"), data.get("won")
         if episodes and won is not None and abs(won / episodes - data["success"]) > ROUNDING:
             raise DataError(f"{won} of {episodes} episodes is not {data['success']}", field="success")
