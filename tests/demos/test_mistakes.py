@@ -11,7 +11,7 @@ import repro_rl
 from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos, load_demos, save_demos
 from repro_rl.demos.incontext import InContextDemos
-from repro_rl.demos.mistakes import Mistakes, demonstrate, wander
+from repro_rl.demos.mistakes import Mistakes, demonstrate, play_with_mistakes
 from repro_rl.errors import DataError
 
 
@@ -89,7 +89,8 @@ def test_the_progress_of_an_answer_that_was_not_executed(households):
 def test_seed_decides(households):
     task = households.panel("train").ids[2]
     actions = [
-        [step.action for step in wander(households, task, "reader", 0.3, seed).steps] for seed in (1, 1, 2)
+        [step.action for step in play_with_mistakes(households, task, "reader", 0.3, seed).steps]
+        for seed in (1, 1, 2)
     ]
     assert actions[0] == actions[1] != actions[2]
 

@@ -11,7 +11,7 @@ import pytest
 from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos
 from repro_rl.demos.collect import play
-from repro_rl.demos.mistakes import Agent, demonstrate, wander
+from repro_rl.demos.mistakes import Agent, demonstrate, play_with_mistakes
 from repro_rl.envs import ENVS, SokobanEnv, register_env
 from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import ConfigError, DataError, EnvError, TaskError
@@ -155,7 +155,7 @@ def test_an_expert_s_episode_has_the_limit_of_a_rollout(agent: Agent) -> None:
     for episode in (
         play(env, task, 0.0, rng),
         demonstrate(env, task, agent, 0.2, 0),
-        wander(env, task, agent, 0.5, 0),
+        play_with_mistakes(env, task, agent, 0.5, 0),
     ):
         assert episode.error == "it did not end within 12 steps; max_steps is 6"
         assert len(episode.steps) == 12

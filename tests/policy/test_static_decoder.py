@@ -277,7 +277,7 @@ def test_under_autocast_linear_weights_are_cast_once(tiny_folder):
     with static.precision():
         ids = torch.tensor([static.text.encode(LONG[0])])
         expected = static.model(input_ids=ids).logits
-        decoder = static.decoders.lend(static.model)
+        decoder = static.decoders.acquire(static.model)
         assert decoder.casts is not None
         with torch.no_grad(), decoder.casts.in_place():
             casts = [m.weight.dtype for m in static.model.modules() if isinstance(m, torch.nn.Linear)]
@@ -285,7 +285,7 @@ def test_under_autocast_linear_weights_are_cast_once(tiny_folder):
             assert torch.equal(static.model(input_ids=ids).logits, expected)
     assert set(casts) == {torch.bfloat16}
     assert {p.dtype for p in static.model.parameters()} == {torch.float32}
-    static.decoders.take_back(decoder)
+    static.decoders.release(decoder)
     for seed in range(2):
         ours, theirs = (p.generate(LONG, keys_of(len(LONG)), SETTINGS[1]) for p in (static, plain))
         for one, two in zip(ours, theirs, strict=True):
@@ -363,7 +363,7 @@ WAITS = {
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_decode_step_never_waits_for_the_device(tiny_folder, family, settings, mixed):
     static, _ = both(tiny_folder, family, mixed=mixed)
-    decoder = static.decoders.lend(static.model)
+    decoder = static.decoders.acquire(static.model)
     steps: list[list[str]] = []
 
     class Watched(EagerSteps):

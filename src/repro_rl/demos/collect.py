@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
-from repro_rl.demos.mistakes import demonstrate, fill_placeholder, wander
+from repro_rl.demos.mistakes import demonstrate, fill_placeholder, play_with_mistakes
 from repro_rl.demos.recorded import recorded_episodes
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
@@ -219,7 +219,7 @@ class _Collection:
                 trajectory = play(self.env, task_id, noise, self.rng)
             else:
                 key = name_key(self.seed, "noisy", task_id, attempts)
-                trajectory = wander(self.env, task_id, demos.agent, noise, key)
+                trajectory = play_with_mistakes(self.env, task_id, demos.agent, noise, key)
             self.attempts += 1
             if self._note(trajectory) or not missing[trajectory.won]:
                 continue

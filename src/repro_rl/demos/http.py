@@ -17,7 +17,7 @@ from repro_rl.demos.annotation import AnnotationContext
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient
-from repro_rl.policy.http.patience import Failure
+from repro_rl.policy.http.failure_tracker import Failure
 from repro_rl.policy.http.policy import Messages, completion_of
 from repro_rl.policy.http.request import Question
 from repro_rl.rollout.reflection import CUT_OFF, NO_ANSWER, reflection_prompt
@@ -96,7 +96,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
     conversations: dict[int, Messages] = {index: (("user", text),) for index, text in enumerate(texts)}
     done: dict[int, Reflection] = {}
     with client:
-        before = client.patience.tally
+        before = client.failures.counts
         for attempt in range(section.annotate_tries):
             waiting = sorted(conversations)
             questions = [
@@ -116,7 +116,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
                     )
             if not conversations:
                 break
-        client.patience.check(before)
+        client.failures.check(before)
         context.notes |= {"model": section.model, "usage": client.spending.summary()}
     return [done[index] for index in range(len(trajectories))]
 

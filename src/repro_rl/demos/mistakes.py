@@ -85,7 +85,7 @@ def demonstrate(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int
     return trajectory
 
 
-def wander(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int) -> Trajectory:
+def play_with_mistakes(env: TextEnv, task_id: str, agent: Agent, rate: float, seed: int) -> Trajectory:
     """The episode of ``demonstrate`` without the expert's advice: one to judge, not to imitate."""
     return _play(env, task_id, agent, rate, seed)[0]
 

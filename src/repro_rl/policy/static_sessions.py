@@ -1,4 +1,4 @@
-"""Which models decode over a static KV cache, and the decoders of one policy: idle, or lent to a session."""
+"""Which models decode over a static KV cache, and a policy's decoders: idle, or in use by a session."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def use_static(switch: StaticSwitch, model: Any) -> bool:
 
 @dataclass(slots=True)
 class StaticDecoders:
-    """The decoders of one policy. A decoder is lent to one user at a time, and kept for the next."""
+    """The decoders of one policy. A decoder has one user at a time, and is kept for the next."""
 
     text: TextCodec
     mixed: bool  # forward passes run under bfloat16 autocast
@@ -61,7 +61,7 @@ class StaticDecoders:
     _stale: bool = False  # the copies in ``_casts`` are of older weights
     _idle: list[StaticDecoder] = field(default_factory=list)
 
-    def lend(self, model: Any) -> StaticDecoder:
+    def acquire(self, model: Any) -> StaticDecoder:
         """An empty decoder of ``model``, for its present weights."""
         if model is not self._model:
             self.clear()
@@ -76,7 +76,7 @@ class StaticDecoders:
         settings = StaticSettings(self.text.answer_tokens, self.text.pad_id, self.mixed, self.pass_tokens)
         return StaticDecoder(model, settings, self._casts)
 
-    def take_back(self, decoder: StaticDecoder) -> None:
+    def release(self, decoder: StaticDecoder) -> None:
         """Keep a decoder that is no longer used for the next one who asks."""
         decoder.clear()
         if decoder.model is self._model and decoder.casts is self._casts:
@@ -197,7 +197,7 @@ class StaticSession(Conversations):
         was_training = self.model.training
         self.model.eval()
         if self._decoder is None:
-            self._decoder = self.decoders.lend(self.model)
+            self._decoder = self.decoders.acquire(self.model)
         decoder = self._decoder
         self._close_gaps(decoder)
         logits = self._read(decoder, rows, turns if plan is None else plan.begin(turns))
@@ -218,7 +218,7 @@ class StaticSession(Conversations):
             return
         self._decoder.lengths[freed] = 0
         if not self._rows:
-            self.decoders.take_back(self._decoder)
+            self.decoders.release(self._decoder)
             self._decoder = None
 
     def _read(self, decoder: StaticDecoder, names: Sequence[int], turns: Sequence[Ids]) -> torch.Tensor:

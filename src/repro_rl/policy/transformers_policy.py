@@ -280,13 +280,13 @@ class TransformersPolicy(TokenPolicy):
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
         plan = guided_plan(self.text, forms, settings)
-        decoder = self.decoders.lend(self.model)
+        decoder = self.decoders.acquire(self.model)
         rows = range(len(prompts))
         begun = prompts if plan is None else plan.begin(prompts)
         logits = decoder.begin(dict(zip(rows, begun, strict=True)))
         batch = BatchSampling(settings, self.text.answer_tokens, self.name, plan)
         sampled = sample_static(decoder, rows, logits, keys, batch)
-        self.decoders.take_back(decoder)
+        self.decoders.release(decoder)
         return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
 
     # As its own sampler ---------------------------------------------------------------------------

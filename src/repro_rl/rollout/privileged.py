@@ -13,7 +13,7 @@ from repro_rl.types import Ids, Step, Trajectory
 END, REFLECTION = "The episode ended like this:", "What was said of the episode afterwards:"
 
 
-def told(trajectory: Trajectory, what: str, prompts: PromptBuilder) -> str:
+def privileged_text(trajectory: Trajectory, what: str, prompts: PromptBuilder) -> str:
     """The privileged text: "end" the last observation, "reflection" as written, "values" P_1..P_T.
 
     "" where there is none: a reflection without valid values is not used.

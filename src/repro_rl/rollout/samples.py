@@ -107,14 +107,15 @@ def guided_target(context: Ids, answer: Ids, allowed: Sequence[Ids], kind: Token
     return sample
 
 
-def trained_parts(trajectory: Trajectory, how: SampleFormat) -> list[TrainedPart]:
+def trained_parts(trajectory: Trajectory, sample_format: SampleFormat) -> list[TrainedPart]:
     """The completions of a trajectory in order, with what they are trained on.
 
     Steps without sampled tokens are included. A reflection without any, or one not to be trained on, is left
     out.
     """
     parts = [
-        TrainedPart(step.completion, step_advantage(step, how), TokenKind.ACT) for step in trajectory.steps
+        TrainedPart(step.completion, step_advantage(step, sample_format), TokenKind.ACT)
+        for step in trajectory.steps
     ]
     reflection = trajectory.reflection
     if reflection is not None and reflection.trained and reflection.completion.token_ids:
@@ -122,17 +123,19 @@ def trained_parts(trajectory: Trajectory, how: SampleFormat) -> list[TrainedPart
     return parts
 
 
-def step_advantage(step: Step, how: SampleFormat) -> float | list[float]:
+def step_advantage(step: Step, sample_format: SampleFormat) -> float | list[float]:
     """The advantage of a step's tokens: of all alike, or of the action apart from the rest."""
-    if how.advantage_on == "all" or not how.fmt.progress:
+    if sample_format.advantage_on == "all" or not sample_format.fmt.progress:
         return step.advantage
-    return split_advantage(step.completion, step.progress_advantage, step.advantage, how)
+    return split_advantage(step.completion, step.progress_advantage, step.advantage, sample_format)
 
 
-def split_advantage(completion: Completion, around: float, action: float, how: SampleFormat) -> list[float]:
+def split_advantage(
+    completion: Completion, around: float, action: float, sample_format: SampleFormat
+) -> list[float]:
     """[N], one advantage a sampled token: ``action`` in the action part, ``around`` before and behind it."""
     ids = completion.token_ids
-    begin, end = action_span(ids, parse_action(completion.text, how.fmt), how.decode)
+    begin, end = action_span(ids, parse_action(completion.text, sample_format.fmt), sample_format.decode)
     return [around] * begin + [action] * (end - begin) + [around] * (len(ids) - end)
 
 

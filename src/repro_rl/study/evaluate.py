@@ -199,7 +199,7 @@ class _EvaluationRun:
         if foreign and out is not None and setup.ranks.first:
             _open_foreign_run(setup, out, self.model, self.panel)
         begin = time.perf_counter()
-        before = None if api is None else api.client.patience.tally
+        before = None if api is None else api.client.failures.counts
         if isinstance(self.policy.text, TextCodec):
             problem = unknown_words(
                 setup.context(self.policy.text), setup.prompts, self.policy.text, self.panel.ids[0]
@@ -208,7 +208,7 @@ class _EvaluationRun:
                 warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
         trajectories, judged_by = self._play()
         if api is not None and before is not None:
-            api.client.patience.check(before)
+            api.client.failures.check(before)
         records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
         result = {
             "checkpoint": str(self.model) if foreign else self.model.name,

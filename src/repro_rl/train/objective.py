@@ -64,7 +64,9 @@ def _clipped(
     return (above & up) | (below & down)
 
 
-def distillation(chosen: torch.Tensor, targets: Targets, how: DistillSection) -> tuple[torch.Tensor, float]:
+def distillation(
+    chosen: torch.Tensor, targets: Targets, distill: DistillSection
+) -> tuple[torch.Tensor, float]:
     """The loss of self-distillation, summed over all copies of the tokens with a teacher, and their number.
 
     It does not depend on the advantage, so equal samples with the same teacher count as often as they were
@@ -73,9 +75,11 @@ def distillation(chosen: torch.Tensor, targets: Targets, how: DistillSection) ->
     assert targets.teacher is not None
     known = ~torch.isnan(targets.teacher)
     teacher, own = targets.teacher[known], chosen[known]
-    if how.form == "gated":
-        losses, _ = gated_distillation(own, teacher, gate_beta=how.slope)
+    if distill.form == "gated":
+        losses, _ = gated_distillation(own, teacher, gate_beta=distill.slope)
     else:
-        losses = signed_distillation(own, targets.logprob[known], teacher, weight=how.form, clip=how.clip)
+        losses = signed_distillation(
+            own, targets.logprob[known], teacher, weight=distill.form, clip=distill.clip
+        )
     weight = targets.weight[known]
     return (losses * weight).sum(), float(weight.sum())

@@ -352,8 +352,10 @@ class RLRun:
     def _update(self, groups: list[Group], iteration: int) -> dict[str, float]:
         """Train on the credited groups. Returns the update's metrics."""
         config, ranks = self.setup.config, self.setup.ranks
-        how = SampleFormat(self.setup.prompts.fmt, self.policy.text.decode, config.method.advantage_on)
-        samples = self.context.samples(ranks.own_groups(groups, self.owners(iteration)), how)
+        sample_format = SampleFormat(
+            self.setup.prompts.fmt, self.policy.text.decode, config.method.advantage_on
+        )
+        samples = self.context.samples(ranks.own_groups(groups, self.owners(iteration)), sample_format)
         self.setup.seed_dropout(iteration, *ranks.stream_names)
         self.sampler.before_update()
         metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)

@@ -13,7 +13,7 @@ from repro_rl.config import MethodSection
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
-from repro_rl.rollout.privileged import privileged_ids, told
+from repro_rl.rollout.privileged import privileged_ids, privileged_text
 from repro_rl.rollout.samples import TrainedPart, make_sample
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.train.batch import Collation, Row, single_row
@@ -43,27 +43,29 @@ class Scorer:
             answers = [s.completion for t in trajectories for s in t.steps if s.completion.token_ids]
             self._score([(c.prompt_ids, c) for c in answers], "reference", self.reference)
         if method.scores_hindsight:
-            metrics["rollout/unscored_hindsight"] = self._told(trajectories, method.hindsight, "hindsight")
-            for step in (step for t in trajectories for step in t.steps):  # told nothing: as it was sampled
+            metrics["rollout/unscored_hindsight"] = self._score_privileged(
+                trajectories, method.hindsight, "hindsight"
+            )
+            for step in (step for t in trajectories for step in t.steps):  # without a text: as it was sampled
                 step.completion.scored.setdefault("hindsight", step.completion.logprobs.copy())
         if method.distills:
-            metrics["rollout/unscored_teacher"] = self._told(
+            metrics["rollout/unscored_teacher"] = self._score_privileged(
                 trajectories, method.distill.text, "teacher", won_only=method.distill.on == "won"
             )
         return metrics
 
-    def _told(
+    def _score_privileged(
         self, trajectories: Sequence[Trajectory], what: str, name: str, *, won_only: bool = False
     ) -> float:
         """Score under privileged prompts. Returns the share of answers that have none.
 
-        ``won_only``: lost episodes are told nothing.
+        ``won_only``: answers of lost episodes get no such prompt.
         """
         requests: list[tuple[Ids, Completion]] = []
         count = 0
         codec: TextCodec = self.policy.text
         for trajectory in trajectories:
-            text = "" if won_only and not trajectory.won else told(trajectory, what, self.prompts)
+            text = "" if won_only and not trajectory.won else privileged_text(trajectory, what, self.prompts)
             for step in trajectory.steps:
                 if not step.completion.token_ids:
                     continue

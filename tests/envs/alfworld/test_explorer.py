@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import repro_rl
-from repro_rl.demos.mistakes import wander
+from repro_rl.demos.mistakes import play_with_mistakes
 from repro_rl.envs.alfworld.engine import Play
 from repro_rl.envs.alfworld.explorer import Explorer
 from repro_rl.envs.alfworld.game import Game
@@ -117,7 +117,8 @@ def test_the_seed_breaks_ties() -> None:
 def test_it_wins_generated_households(style: str, mistakes: float) -> None:
     env = repro_rl.make("alfworld", games=60, style=style)
     episodes = [
-        wander(env, task, "reader", mistakes, seed) for seed, task in enumerate(env.panel("train").ids)
+        play_with_mistakes(env, task, "reader", mistakes, seed)
+        for seed, task in enumerate(env.panel("train").ids)
     ]
     assert np.mean([t.won for t in episodes]) >= 0.95
     if not mistakes:
@@ -129,7 +130,7 @@ def test_it_wins_official_games_from_the_start_and_from_anywhere(official: list[
     folder = official[0].parents[4]
     env = repro_rl.make("alfworld", data=str(folder))
     tasks = env.panel("train").ids[::5]
-    assert np.mean([wander(env, task, "reader", 0.0, i).won for i, task in enumerate(tasks)]) == 1
+    assert np.mean([play_with_mistakes(env, task, "reader", 0.0, i).won for i, task in enumerate(tasks)]) == 1
     won = []
     for number, task in enumerate(tasks):
         rng = np.random.default_rng(number)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import repro_rl
-from repro_rl.demos.mistakes import wander
+from repro_rl.demos.mistakes import play_with_mistakes
 from repro_rl.envs.webshop import WebShopEnv
 from repro_rl.envs.webshop.reader import ShopReader, Wanted
 from repro_rl.envs.webshop.words_reader import WordsReader
@@ -127,7 +127,8 @@ def test_a_product_without_a_price_is_read() -> None:
 def test_it_buys_what_is_wanted(style: str) -> None:
     env = shop(style=style)
     episodes = [
-        wander(env, task, "reader", 0.0, seed) for seed, task in enumerate(env.panel("train").ids[:40])
+        play_with_mistakes(env, task, "reader", 0.0, seed)
+        for seed, task in enumerate(env.panel("train").ids[:40])
     ]
     assert all(step.valid for t in episodes for step in t.steps)
     assert np.mean([t.score for t in episodes]) > 0.85
@@ -138,7 +139,7 @@ def test_it_buys_what_is_wanted(style: str) -> None:
 def test_it_goes_on_after_mistakes(style: str) -> None:
     env = shop(style=style)
     tasks = env.panel("train").ids[:30]
-    episodes = [wander(env, task, "reader", 0.2, seed) for seed, task in enumerate(tasks)]
+    episodes = [play_with_mistakes(env, task, "reader", 0.2, seed) for seed, task in enumerate(tasks)]
     assert np.mean([t.score for t in episodes]) > 0.45  # a mistake may buy something
 
 
@@ -172,7 +173,7 @@ def test_its_score_on_the_real_products(shared_webshop: Path, tmp_path: Path) ->
         )
     env = repro_rl.make("webshop", data=str(tmp_path))
     tasks = env.panel("train").ids[:60]
-    episodes = [wander(env, task, "reader", 0.0, seed) for seed, task in enumerate(tasks)]
+    episodes = [play_with_mistakes(env, task, "reader", 0.0, seed) for seed, task in enumerate(tasks)]
     assert np.mean([t.score for t in episodes]) > 0.8
     assert np.mean([t.won for t in episodes]) > 0.6
 

@@ -93,13 +93,13 @@ def test_a_server_without_a_single_text_is_given_up(server, make_client):
     assert server.calls == 3
     server.reply = lambda body, number: sent(TOO_LONG[0])
     client = make_client(give_up=3)
-    before = client.patience.tally
+    before = client.failures.counts
     assert all(isinstance(result, Failure) for result in client.ask([ask(f"long {i}") for i in range(10)]))
     with pytest.raises(ApiError, match=r"any of 10 questions: 10 too_long.*maximum context length is 4096"):
-        client.patience.check(before)
+        client.failures.check(before)
     server.reply = lambda body, number: completion("yes")
     client.ask([ask("short")])
-    client.patience.check(before)
+    client.failures.check(before)
 
 
 # Event streams ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from repro_rl.policy.http.answers import Answer, AnswerStore
 from repro_rl.policy.http.client import ChatClient
-from repro_rl.policy.http.patience import Failure
+from repro_rl.policy.http.failure_tracker import Failure
 from repro_rl.policy.http.policy import HttpPolicy
 from repro_rl.policy.http.request import Question
 

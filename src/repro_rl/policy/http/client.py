@@ -22,7 +22,7 @@ from repro_rl.policy.http.exchange import (
     pause,
     read_key,
 )
-from repro_rl.policy.http.patience import Failure, Patience
+from repro_rl.policy.http.failure_tracker import Failure, FailureTracker
 from repro_rl.policy.http.refusals import STREAM_OPTIONS, NeedsStream
 from repro_rl.policy.http.request import Question, answer_keys, request_body
 from repro_rl.policy.http.spending import Spending
@@ -75,7 +75,7 @@ class ChatClient:
         self.store = AnswerStore(settings.cache or cache_root() / "api")
         self.spending = Spending(settings.budget, settings.prices, self.store.path)
         self._http = open_client(self._key, settings.timeout, settings.concurrency)
-        self.patience = Patience(settings, self.url)
+        self.failures = FailureTracker(settings, self.url)
         self._stream, self._stream_options = bool(settings.stream), True
 
     def __enter__(self) -> ChatClient:
@@ -120,7 +120,7 @@ class ChatClient:
                 missing.append(key)
                 continue
             settle(key, answer)
-            if (enough := self.patience.hear(answer)) is not None:
+            if (enough := self.failures.record(answer)) is not None:
                 raise enough
         if missing:
             batch = _Batch()
@@ -171,7 +171,7 @@ class ChatClient:
         except BaseException as error:
             batch.end(error)
             raise
-        if (enough := self.patience.hear(result)) is not None:
+        if (enough := self.failures.record(result)) is not None:
             batch.end(enough)
             raise enough
         return result
@@ -186,21 +186,21 @@ class ChatClient:
             self.spending.begin_call()
             try:
                 answer, streamed = exchange(self._http, self.url, body, settings.timeout)
-                self.patience.reached = True
+                self.failures.reached = True
                 self._stream |= streamed and settings.stream is None
                 return answer
             except RefusedAll as error:
                 if not self._adapt(error, body):
                     raise self._refused(error) from None
             except PassingError as error:
-                self.patience.reached |= error.reached
+                self.failures.reached |= error.reached
                 if error.after is not None and error.after > settings.max_wait:
                     raise ApiError(
                         f"{self.url} asks to wait {error.after:.0f} s, api.max_wait is "
                         f"{settings.max_wait:g} s ({self._hide(str(error))}). What was answered is kept; "
                         f"repeat the command later, or raise api.max_wait."
                     ) from None
-                if attempt >= self.patience.retries:
+                if attempt >= self.failures.retries:
                     raise
                 self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
                 attempt += 1
@@ -227,8 +227,8 @@ class ChatClient:
 
     def _refused(self, error: RefusedAll) -> Exception:
         """Words that nobody knows are about this prompt where other prompts were answered."""
-        self.patience.reached = True
-        if not error.certain and self.patience.answers:
+        self.failures.reached = True
+        if not error.certain and self.failures.answers:
             return _Doubtful(str(error))
         return ApiError(
             f"{self.url} refuses to answer as {self.settings.model!r}: {self._hide(str(error))}. "

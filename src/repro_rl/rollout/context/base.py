@@ -76,7 +76,7 @@ class Context(ABC):
         raise NotImplementedError(f"context {self.name!r} reflects in the conversation of the episode alone")
 
     @abstractmethod
-    def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], sample_format: SampleFormat) -> list[Sample]:
         """The training samples of credited groups; ``Sample.group`` is the index in ``groups``."""
 
     @abstractmethod

@@ -77,7 +77,7 @@ class ChatContext(Context):
             trajectories += begun
         return trajectories
 
-    def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], sample_format: SampleFormat) -> list[Sample]:
         """One sample a trajectory: every answer trained in the conversation, with its step's advantage.
 
         A reflection that is not trained on is left out: as the last turn, nothing else depends on it.
@@ -85,7 +85,7 @@ class ChatContext(Context):
         samples = []
         for index, group in enumerate(groups):
             for trajectory in group.trajectories:
-                parts = trained_parts(trajectory, how)
+                parts = trained_parts(trajectory, sample_format)
                 if any(part.completion.token_ids for part in parts):
                     samples.append(make_sample(parts, index))
         return samples

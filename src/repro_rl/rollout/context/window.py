@@ -59,13 +59,13 @@ class WindowContext(Context):
                 for trajectory in judged:
                     options.on_episode(trajectory)
 
-    def samples(self, groups: Sequence[Group], how: SampleFormat) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], sample_format: SampleFormat) -> list[Sample]:
         """One sample a completion, of steps and of reflections that are trained on."""
         return [
             make_sample([part], index)
             for index, group in enumerate(groups)
             for trajectory in group.trajectories
-            for part in trained_parts(trajectory, how)
+            for part in trained_parts(trajectory, sample_format)
             if part.completion.token_ids
         ]
 

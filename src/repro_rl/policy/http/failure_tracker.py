@@ -32,15 +32,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class QuestionCounts:
     """Questions so far, equal ones counted each time."""
 
     answered: int  # with a text
     lost: int
 
 
-class Patience:
-    """Hears of every result and says when it is enough. Thread-safe."""
+class FailureTracker:
+    """Counts every result and says when it is enough. Thread-safe."""
 
     def __init__(self, settings: ApiSection, url: str):
         self.settings, self.url = settings, url
@@ -51,9 +51,9 @@ class Patience:
         self._lock = threading.Lock()
 
     @property
-    def tally(self) -> Tally:
+    def counts(self) -> QuestionCounts:
         with self._lock:
-            return Tally(self._answered, self._lost.total())
+            return QuestionCounts(self._answered, self._lost.total())
 
     @property
     def answers(self) -> bool:
@@ -62,11 +62,11 @@ class Patience:
 
     @property
     def retries(self) -> int:
-        """Repetitions of a call: ``api.retries``, fewer until there was a connection (see ``hear``)."""
+        """Repetitions of a call: ``api.retries``, fewer until there was a connection (see ``record``)."""
         wrong = self.settings.give_up and not self.reached
         return min(self.settings.retries, UNREACHED) if wrong else self.settings.retries
 
-    def hear(self, result: Answer | Failure) -> ApiError | None:
+    def record(self, result: Answer | Failure) -> ApiError | None:
         """Count a result; the error that ends the command, when it is enough.
 
         ``api.give_up`` is the number of questions in a row that are left without an answer, refused in
@@ -111,9 +111,9 @@ class Patience:
             f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
         )
 
-    def check(self, before: Tally) -> None:
+    def check(self, before: QuestionCounts) -> None:
         """Raise ApiError when questions were asked since ``before`` and none got a text."""
-        now = self.tally
+        now = self.counts
         if now.lost > before.lost and now.answered == before.answered:
             raise self.nothing_answered()
 
