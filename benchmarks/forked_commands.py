@@ -94,14 +94,14 @@ def _fork(folder: Path, arguments: list[str], log: Path, prepare: Callable[[], N
 def _forked(command: Callable[[], int]) -> int:
     """The id of a copy of this process, which ends with the exit status that ``command`` returns."""
     # A signal before the copy has handlers of its own must wait: it would end as this process does.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.END_SIGNALS)
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     code = 1
     try:
-        for name in interrupts.ENDING:
+        for name in interrupts.END_SIGNALS:
             signal.signal(name, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = command()

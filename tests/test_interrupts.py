@@ -105,7 +105,7 @@ def test_one_that_arrives_while_python_drops_another_comes_again(monkeypatch: py
         def start(self) -> None:
             super().start()
             send(signal.SIGTERM)
-            time.sleep(3 * interrupts.AGAIN)
+            time.sleep(3 * interrupts.RESEND_SECONDS)
 
     class Group:
         def __del__(self) -> None:
@@ -129,7 +129,7 @@ def test_one_that_python_dropped_is_raised_at_the_end_and_never_sent_to_the_next
         def __del__(self) -> None:
             send(signal.SIGTERM)
 
-    monkeypatch.setattr(interrupts, "AGAIN", 0.2)
+    monkeypatch.setattr(interrupts, "RESEND_SECONDS", 0.2)
     outside: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: outside.append(number))
     try:

@@ -20,11 +20,13 @@ from types import CodeType, FrameType
 from typing import Any, Protocol
 
 # SIGHUP: the terminal was closed. Windows has none.
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+END_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 PARENT = "REPRO_RL_PARENT_FD"  # a pipe that its writer holds open as long as it lives
 # One Ctrl-C may arrive several times: from the terminal, from a launcher, from a parent.
 SAME_REQUEST = 1.0  # seconds
-AGAIN = 0.02  # seconds after which a signal comes again that Python has dropped, until it is received
+RESEND_SECONDS = 0.02  # until a signal that Python has dropped comes again; repeated until it is received
 GRACE = 60.0  # seconds that a child has to end after SIGTERM: an update and a checkpoint
 
 
@@ -58,7 +60,7 @@ def received() -> int | None:
 
 
 @contextmanager
-def handled(signals: Sequence[int] = ENDING) -> Iterator[None]:
+def handled(signals: Sequence[int] = END_SIGNALS) -> Iterator[None]:
     """Inside, ``signals`` raise Interrupted. One that the process ignores (nohup) stays ignored.
 
     One that Python dropped and that has not come again is raised at the end of the block.
@@ -151,13 +153,13 @@ def _send_until_received(number: int, block: int) -> None:
         return _state.handling and _state.blocks == block
 
     while True:
-        time.sleep(AGAIN)
+        time.sleep(RESEND_SECONDS)
         before = _state.handled
         if not inside() or _state.received is not None:
             return
         os.kill(os.getpid(), number)
         while inside() and _state.handled == before:  # one more might come after the handlers are gone
-            time.sleep(AGAIN / 10)
+            time.sleep(RESEND_SECONDS / 10)
 
 
 def _is_inside(code: CodeType, frame: FrameType | None) -> bool:

@@ -144,8 +144,8 @@ def test_logits_in_blocks_of_columns_are_the_same(monkeypatch):
     states = torch.randn(5, 32)
     with torch.no_grad():
         whole = packed.last_logits(model, states)
-        monkeypatch.setattr(packed, "MANY_COLUMNS", 50)
-        monkeypatch.setattr(packed, "HEAD_BLOCK", 7)
+        monkeypatch.setattr(packed, "BLOCKED_HEAD_MIN_VOCABULARY", 50)
+        monkeypatch.setattr(packed, "HEAD_BLOCK_COLUMNS", 7)
         assert torch.allclose(packed.last_logits(model, states), whole, atol=1e-6)
 
 

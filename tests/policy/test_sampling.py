@@ -52,7 +52,7 @@ def test_top_p_of_a_large_vocabulary_is_that_of_a_full_sort(top_p, monkeypatch):
     for rows in (probs[:1], probs[:2], probs):
         full = top_p_filter(rows, top_p)
         with monkeypatch.context() as patch:
-            patch.setattr(sampling, "LIKELY", 20)
+            patch.setattr(sampling, "TOP_P_CANDIDATES", 20)
             assert torch.equal(top_p_filter(rows, top_p), full)
 
 

@@ -24,6 +24,7 @@ from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.policy.tree_attention import gather
 from repro_rl.types import Ids
 
+MASK_CELLS = 1 << 26  # most rows x queries x keys of one pass: the attention mask is this large
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
 IDLE_SHARE = 0.2  # of a buffer's rows; more of them are worth the copy that removes them
 

@@ -164,9 +164,9 @@ class SlotLayer(CacheLayerMixin):
     def resize(self, slots: int, columns: int) -> None:
         """Allocate ``slots`` and ``columns``, no fewer than now, and keep what is there."""
         if self.keys is not None:
-            self.keys = _enlarged(self.keys, slots, columns)
+            self.keys = enlarged(self.keys, slots, columns)
         if self.values is not None:
-            self.values = _enlarged(self.values, slots, columns)
+            self.values = enlarged(self.values, slots, columns)
 
     def copy(self, old: torch.Tensor, new: torch.Tensor, width: int) -> None:
         """Copy the first ``width`` columns of the slots ``old`` [N] to the slots ``new`` [N]."""
@@ -221,7 +221,8 @@ def grown_columns(now: int, needed: int) -> int:
     return max(1, -(-needed // COLUMNS)) * COLUMNS
 
 
-def _enlarged(old: torch.Tensor, slots: int, columns: int) -> torch.Tensor:
+def enlarged(old: torch.Tensor, slots: int, columns: int) -> torch.Tensor:
+    """[slots, heads, columns, D] with what ``old`` [S, heads, C, D] holds, and zeros in the rest."""
     new = old.new_zeros(slots, old.shape[1], columns, old.shape[3])
     new[: old.shape[0], :, : old.shape[2]] = old
     return new

@@ -22,9 +22,9 @@ from repro_rl.policy.prepacked import apply_linear, reorders
 from repro_rl.policy.tree import TokenTree
 from repro_rl.policy.tree_attention import attend, causal_attention, last_layer_attention
 
-FEW = 128  # for at most so many states, and a vocabulary of
-MANY_COLUMNS = 8192  # more than so many tokens, logits are computed
-HEAD_BLOCK = 768  # so many columns at a time
+BLOCKED_HEAD_MAX_STATES = 128  # logits of more states are computed all at once
+BLOCKED_HEAD_MIN_VOCABULARY = 8192  # so are those of a vocabulary that is not larger
+HEAD_BLOCK_COLUMNS = 768  # logits computed at a time otherwise, see ``last_logits``
 BLOCK = 2048  # nodes at a time, so that what lies between two matrix products stays in the CPU's caches
 ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -189,9 +189,11 @@ def last_logits(model: Any, x: torch.Tensor) -> torch.Tensor:
     vocabulary's matrix in the processor's caches. Every logit is the same sum.
     """
     x, head = normed(x, model.model.norm), model.lm_head
-    few = len(x) <= FEW and not torch.is_grad_enabled() and not reorders(x.dtype, x.shape[1])
-    if few and type(head) is torch.nn.Linear and head.bias is None and head.out_features > MANY_COLUMNS:
-        return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK)], dim=-1)
+    few = len(x) <= BLOCKED_HEAD_MAX_STATES and not torch.is_grad_enabled()
+    plain = type(head) is torch.nn.Linear and head.bias is None
+    large = plain and head.out_features > BLOCKED_HEAD_MIN_VOCABULARY
+    if few and large and not reorders(x.dtype, x.shape[1]):
+        return torch.cat([F.linear(x, part) for part in head.weight.split(HEAD_BLOCK_COLUMNS)], dim=-1)
     return apply_linear(head, x)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repro_rl.policy.kv_slots import grown_columns
+from repro_rl.policy.kv_slots import enlarged, grown_columns
 from repro_rl.policy.packed import KV, TreeKV
 from repro_rl.policy.tree import TokenTree
 
@@ -68,8 +68,8 @@ class PrefixStore:
             if kv is not None:
                 self._table[layer] = None  # so that one layer's old tensors are all that is there twice
                 self._table[layer] = (
-                    _enlarged(kv[0], new_slots, new_columns),
-                    _enlarged(kv[1], new_slots, new_columns),
+                    enlarged(kv[0], new_slots, new_columns),
+                    enlarged(kv[1], new_slots, new_columns),
                 )
         self._slots, self._columns = new_slots, new_columns
 
@@ -153,9 +153,3 @@ class PrefixStore:
 def _by_head(states: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
     """[kv_heads, P, D] of the ``nodes`` [P] of states [N, kv_heads, D]."""
     return states.index_select(0, nodes).transpose(0, 1).contiguous()
-
-
-def _enlarged(old: torch.Tensor, slots: int, columns: int) -> torch.Tensor:
-    new = old.new_zeros(slots, old.shape[1], columns, old.shape[3])
-    new[: old.shape[0], :, : old.shape[2]] = old
-    return new

@@ -22,7 +22,8 @@ from repro_rl.types import Completion, Ids
 # Of each of A rows: its next token, the token's log-prob, the entropy of what it was drawn from.
 Drawn = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
 
-LIKELY = 1024  # tokens; sorting all of a large vocabulary takes as long as the model's own pass
+# Tokens that top-p orders first: sorting all of a large vocabulary takes as long as the model's own pass.
+TOP_P_CANDIDATES = 1024
 DRAW_BYTES = 64 << 20  # of float64 running sums at a time while sampling
 
 
@@ -267,10 +268,11 @@ def draw(weights: torch.Tensor, branch: NDArray[np.int64], uniform: NDArray[np.f
 def top_p_filter(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     """Zero the tail of each row of [N, V] outside the smallest set of tokens with mass ``top_p``.
 
-    Of a large vocabulary only the ``LIKELY`` largest are ordered, unless they have less than that mass.
+    Of a large vocabulary only the ``TOP_P_CANDIDATES`` largest are ordered, unless they have less than that
+    mass.
     """
-    if probs.shape[-1] > 4 * LIKELY:
-        ordered, index = probs.topk(LIKELY, dim=-1)
+    if probs.shape[-1] > 4 * TOP_P_CANDIDATES:
+        ordered, index = probs.topk(TOP_P_CANDIDATES, dim=-1)
         if not bool((ordered.sum(-1) < top_p).any()):
             return _nucleus(probs, ordered, index, top_p)
     return sorted_top_p_filter(probs, top_p)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from repro_rl.policy import packed
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
+from repro_rl.policy.decoders import MASK_CELLS, MIN_PREFIX, common_prefix
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.sampling import BatchSampling, sample_rows
@@ -22,7 +22,6 @@ from repro_rl.policy.token_policy import Conversations
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
-MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
 IDLE_SHARE = 0.5  # of a pass's rows that may be idle: copying the others' cache costs more
 
 

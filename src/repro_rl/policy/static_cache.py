@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from repro_rl.policy.kv_slots import enlarged
+
 FIRST_WIDTH = 128  # fewest columns
 ROW_STEPS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96)  # rows allocated; multiples of 64 beyond
 
@@ -93,9 +95,7 @@ class StaticLayer(CacheLayerMixin):
         for name in ("keys", "values"):
             old = self.keys if name == "keys" else self.values
             if old is not None:
-                new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
-                new[: old.shape[0], :, : old.shape[2]] = old
-                setattr(self, name, new)
+                setattr(self, name, enlarged(old, rows, columns))
 
     def copy(self, old: torch.Tensor, new: torch.Tensor, width: int) -> None:
         """Copy the first ``width`` columns of the rows ``old`` [N] to the rows ``new`` [N]."""

@@ -27,13 +27,12 @@ from repro_rl.policy.decode_step import (
     build_runner,
     grouped_attention,
 )
-from repro_rl.policy.decoders import MIN_PREFIX, common_prefix
+from repro_rl.policy.decoders import MASK_CELLS, MIN_PREFIX, common_prefix
 from repro_rl.policy.sampling import SampledRow
 from repro_rl.policy.static_cache import StaticCache, row_bucket, width_bucket
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Ids
 
-MASK_CELLS = 1 << 26  # rows x queries x keys of one pass: the attention mask is this large
 FIRST_LIMIT = 64  # sampled tokens that are allocated at first
 
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 
+from repro_rl.losses.tokens import MAX_LOG_RATIO
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import target_logits, target_logprobs
 
 DEFAULT_CAP = 2.0  # of "auto"
-MAX_LOG_RATIO = 20.0  # log-ratios are clamped here before they become ratios
 
 
 @dataclass(slots=True)
