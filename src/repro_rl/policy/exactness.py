@@ -66,18 +66,18 @@ class Deviation:
         return f"{self.largest:.1e} at most, {self.mean:.1e} on average ({self.tokens} tokens)"
 
 
-def probe_texts(text: TextCodec) -> list[str]:
-    """Prompts of unequal length: three with a common beginning and a short one, in words that ``text`` knows.
+def probe_texts(codec: TextCodec) -> list[str]:
+    """Prompts of unequal length: three with a common beginning and a short one, in words of ``codec``.
 
     A word-level tokenizer knows few; then they are words of its vocabulary. Three turns fit into the model's
     positions twice.
     """
     words = SENTENCE.split()
-    if text.unknown_words(SENTENCE):
-        words = _vocabulary_words(text) or words
-    limit = (text.positions or 4096) // 6
+    if codec.unknown_words(SENTENCE):
+        words = _vocabulary_words(codec) or words
+    limit = (codec.positions or 4096) // 6
     shared = SHARED
-    while shared > 1 and len(text.encode(_prompt(words, shared, max(TAILS)))) > limit:
+    while shared > 1 and len(codec.encode(_prompt(words, shared, max(TAILS)))) > limit:
         shared -= 1
     return [_prompt(words, shared, size) for size in TAILS] + [_prompt(words[3:], 0, 4)]
 
@@ -180,10 +180,10 @@ def _deviation(policy: ExactPolicy, conversations: Sequence[Sequence[Completion]
     return Deviation(float(every.max()), float(every.mean()), len(every))
 
 
-def _vocabulary_words(text: TextCodec) -> list[str]:
+def _vocabulary_words(codec: TextCodec) -> list[str]:
     """Words of a word-level tokenizer."""
-    words = sorted(text.tokenizer.get_vocab())
-    return [word for word in words if word.isalnum() and not text.unknown_words(word)]
+    words = sorted(codec.tokenizer.get_vocab())
+    return [word for word in words if word.isalnum() and not codec.unknown_words(word)]
 
 
 def _keys(count: int, name: object) -> Keys:

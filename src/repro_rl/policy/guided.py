@@ -98,12 +98,12 @@ class GuidedPlan:
 
 
 def guided_plan(
-    text: TextCodec, forms: Sequence[GuidedText] | None, settings: SamplingSettings
+    codec: TextCodec, forms: Sequence[GuidedText] | None, settings: SamplingSettings
 ) -> GuidedPlan | None:
     """The plan of answers with these forms; None: free answers. Raises what ``token_guide`` raises."""
     if forms is None:
         return None
-    return GuidedPlan([token_guide(text, form) for form in forms], settings.max_new_tokens)
+    return GuidedPlan([token_guide(codec, form) for form in forms], settings.max_new_tokens)
 
 
 def takes(decoder: Decoder, more: Sequence[int]) -> bool:

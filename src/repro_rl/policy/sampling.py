@@ -91,13 +91,13 @@ class SampledRow:
     finished: bool  # it ended with a stop token
     allowed: tuple[Ids, ...] | None = None  # see Completion
 
-    def completion(self, prompt_ids: Ids, text: TextCodec) -> Completion:
+    def completion(self, prompt_ids: Ids, codec: TextCodec) -> Completion:
         """The answer to ``prompt_ids``, decoded."""
         return Completion(
             prompt_ids=prompt_ids,
             token_ids=self.token_ids,
             logprobs=self.logprobs,
-            text=text.decode(self.token_ids),
+            text=codec.decode(self.token_ids),
             finished=self.finished,
             entropy=self.entropy,
             allowed=self.allowed,

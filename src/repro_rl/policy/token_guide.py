@@ -125,37 +125,37 @@ class Cursor:
 _guides: WeakKeyDictionary[TextCodec, dict[GuidedText, TokenGuide]] = WeakKeyDictionary()
 
 
-def token_guide(text: TextCodec, form: GuidedText) -> TokenGuide:
+def token_guide(codec: TextCodec, form: GuidedText) -> TokenGuide:
     """The guide of ``form`` for a tokenizer, made once.
 
     Raises ConfigError where the tokenizer has no ids for an integer, or where the ids do not give the text
     back.
     """
-    guides = _guides.setdefault(text, {})
+    guides = _guides.setdefault(codec, {})
     if form not in guides:
-        guides[form] = _build(text, form)
+        guides[form] = _build(codec, form)
     return guides[form]
 
 
-def _build(text: TextCodec, form: GuidedText) -> TokenGuide:
-    given, probe, spelled = _given(text, form)
+def _build(codec: TextCodec, form: GuidedText) -> TokenGuide:
+    given, probe, spelled = _given(codec, form)
     # How an integer is spelled is asked in a text of two, of which it is the first.
     short = GuidedText((*form.pieces[:2], form.pieces[-1])[: len(form) + 1], form.values)
-    first, *rest = _given(text, short)[0]
+    first, *rest = _given(codec, short)[0]
     tail = tuple(token for piece in rest[1:] for token in (*spelled, *piece))
     spellings: dict[int, Ids] = {}
     for value in form.values:
-        ids = text.encode_target(short.render((value, probe)[: len(short)]))
+        ids = codec.encode_target(short.render((value, probe)[: len(short)]))
         end = (*rest[0], *tail)
         middle = ids[len(first) : len(ids) - len(end)]
         if ids[: len(first)] == first and ids[len(ids) - len(end) :] == end and middle:
             spellings[value] = middle
     _spell_the_rest(spellings, form)
-    _check(text, form, TokenGuide(given, spellings))
+    _check(codec, form, TokenGuide(given, spellings))
     return TokenGuide(given, spellings)
 
 
-def _given(text: TextCodec, form: GuidedText) -> tuple[tuple[Ids, ...], int, Ids]:
+def _given(codec: TextCodec, form: GuidedText) -> tuple[tuple[Ids, ...], int, Ids]:
     """The ids of the fixed pieces [K + 1], a number that is one token there, and that token.
 
     The ids of two texts that differ in all their numbers differ at those numbers alone. So a space that the
@@ -163,8 +163,8 @@ def _given(text: TextCodec, form: GuidedText) -> tuple[tuple[Ids, ...], int, Ids
     """
     pairs = [PROBES, *pairwise(form.values)]
     for left, right in pairs:
-        one, other = (text.encode_target(form.render([value] * len(form))) for value in (left, right))
-        if len(one) != len(other) or _unknown(text, one) or _unknown(text, other):
+        one, other = (codec.encode_target(form.render([value] * len(form))) for value in (left, right))
+        if len(one) != len(other) or _unknown(codec, one) or _unknown(codec, other):
             continue
         at = [place for place, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
         if len(at) == len(form):
@@ -177,8 +177,8 @@ def _given(text: TextCodec, form: GuidedText) -> tuple[tuple[Ids, ...], int, Ids
     )
 
 
-def _unknown(text: TextCodec, ids: Iterable[int]) -> bool:
-    unknown = text.tokenizer.unk_token_id
+def _unknown(codec: TextCodec, ids: Iterable[int]) -> bool:
+    unknown = codec.tokenizer.unk_token_id
     return unknown is not None and unknown in ids
 
 
@@ -190,14 +190,14 @@ def _spell_the_rest(spellings: dict[int, Ids], form: GuidedText) -> None:
             spellings[value] = tuple(token for digit in digits for token in spellings[digit])
 
 
-def _check(text: TextCodec, form: GuidedText, guide: TokenGuide) -> None:
+def _check(codec: TextCodec, form: GuidedText, guide: TokenGuide) -> None:
     """Every integer must have ids, none of them unknown, and they must read as the text."""
     for value in form.values:
         values = [value] * len(form)
         ids = guide.encode(values)[0] if value in guide.spellings else ()
-        wanted = text.decode(text.encode_target(form.render(values)))
-        if _unknown(text, ids) or text.decode(ids).split() != wanted.split():
+        wanted = codec.decode(codec.encode_target(form.render(values)))
+        if _unknown(codec, ids) or codec.decode(ids).split() != wanted.split():
             raise ConfigError(
                 f"prompt.reflect_form=guided: the tokenizer cannot write {value} in a reflection"
-                f" ({wanted[:40]!r} reads back as {text.decode(ids)[:40]!r}). {REMEDY}"
+                f" ({wanted[:40]!r} reads back as {codec.decode(ids)[:40]!r}). {REMEDY}"
             )

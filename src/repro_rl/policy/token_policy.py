@@ -41,17 +41,17 @@ class TokenPolicy(ABC):
         return TokenSession(self)
 
 
-def over_positions(text: TextCodec, prompt: Ids, used: int, settings: SamplingSettings) -> Completion | None:
+def over_positions(codec: TextCodec, prompt: Ids, used: int, settings: SamplingSettings) -> Completion | None:
     """A completion with ``error`` where an answer could run past the positions of the model; else None.
 
     ``prompt``: what the completion shows as its prompt; ``used``: all tokens before the answer.
     """
     needed = used + settings.max_new_tokens
-    if text.positions is None or needed <= text.positions:
+    if codec.positions is None or needed <= codec.positions:
         return None
     error = (
         f"prompt_too_long: {used} tokens and {settings.max_new_tokens} new ones are more than the "
-        f"{text.positions} positions of the model"
+        f"{codec.positions} positions of the model"
     )
     return replace(no_completion(), prompt_ids=prompt, finished=False, error=error)
 
@@ -65,8 +65,8 @@ Answer = Callable[
 class Conversations:
     """The ids of several conversations, each named by an integer: what every session keeps."""
 
-    def __init__(self, text: TextCodec):
-        self.text = text
+    def __init__(self, codec: TextCodec):
+        self.text = codec
         self._conversations: dict[int, Conversation] = {}
 
     def conversation(self, row: int) -> Conversation:

@@ -84,7 +84,7 @@ class TransformersPolicy(TokenPolicy):
     def __init__(
         self,
         model: Any,
-        text: TextCodec,
+        codec: TextCodec,
         *,
         max_batch_tokens: int = 32_768,
         mixed: bool = False,
@@ -93,12 +93,12 @@ class TransformersPolicy(TokenPolicy):
         static_cache: StaticSwitch = "off",
         max_cache_tokens: int = 1_048_576,
     ):
-        self.model, self.text = model, text
+        self.model, self.text = model, codec
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
         self.origin = origin or Origin()
         self.static_cache: StaticSwitch = static_cache
         self.prefix = PrefixCache()
-        self.decoders = StaticDecoders(text, mixed, max_batch_tokens, max_cache_tokens)
+        self.decoders = StaticDecoders(codec, mixed, max_batch_tokens, max_cache_tokens)
 
     @classmethod
     def load(

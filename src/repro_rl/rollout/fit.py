@@ -81,7 +81,7 @@ def largest_fitting(longest: int, fits: Callable[[int], str | None]) -> str | No
 
 
 def fitting_prompt(
-    text: PromptText, prompts: PromptBuilder, limit: int, demonstrations: list[str], inputs: StepInputs
+    codec: PromptText, prompts: PromptBuilder, limit: int, demonstrations: list[str], inputs: StepInputs
 ) -> FittedPrompt | None:
     """A step's prompt of at most ``limit`` tokens: None when even the shortest is longer.
 
@@ -95,7 +95,7 @@ def fitting_prompt(
     def attempt(observation: str) -> str | None:
         parts = replace(inputs, observation=observation, history=history, demonstrations=demonstrations[0])
         prompt = prompts.act(parts)
-        return prompt if len(text.encode(prompt)) <= limit else None
+        return prompt if len(codec.encode(prompt)) <= limit else None
 
     while True:
         prompt = attempt(inputs.observation)

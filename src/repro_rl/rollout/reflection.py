@@ -73,7 +73,7 @@ def reflection_prompt(
 
 
 def fitting_reflection(
-    trajectory: Trajectory, text: PromptText, prompts: PromptBuilder, instructions: str, limit: int
+    trajectory: Trajectory, codec: PromptText, prompts: PromptBuilder, instructions: str, limit: int
 ) -> tuple[str, bool] | None:
     """The reflection prompt in at most ``limit`` tokens, and whether anything was shortened.
 
@@ -84,7 +84,7 @@ def fitting_reflection(
 
     def attempt(**how: Any) -> str | None:
         prompt = reflection_prompt(trajectory, prompts, instructions, **how)
-        return prompt if len(text.encode(prompt)) <= limit else None
+        return prompt if len(codec.encode(prompt)) <= limit else None
 
     prompt = attempt()
     if prompt is not None or prompts.fmt.style == "compact":

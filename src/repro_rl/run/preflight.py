@@ -20,19 +20,19 @@ from repro_rl.text.prompts import PromptBuilder
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
 
 
-def check_prompt(context: Context, prompts: PromptBuilder, text: TextCodec, task: str) -> None:
+def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> None:
     """The first prompt of ``task`` must fit, and the tokenizer must know its words. Raises PreflightError."""
-    problem = unknown_words(context, prompts, text, task)
+    problem = unknown_words(context, prompts, codec, task)
     if problem is not None:
         raise PreflightError(f"{problem} Use the settings of its warmup, or run a new warmup.")
 
 
-def unknown_words(context: Context, prompts: PromptBuilder, text: TextCodec, task: str) -> str | None:
+def unknown_words(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> str | None:
     """A sentence on words of the first prompt of ``task`` that the tokenizer does not know; None: no such.
 
     Raises PreflightError for a prompt that does not fit.
     """
-    unknown = text.unknown_words(context.first_prompt(prompts, text, task))
+    unknown = codec.unknown_words(context.first_prompt(prompts, codec, task))
     if not unknown:
         return None
     return (
@@ -41,13 +41,13 @@ def unknown_words(context: Context, prompts: PromptBuilder, text: TextCodec, tas
     )
 
 
-def check_model_text(prompt: PromptSection, text: TextCodec) -> None:
+def check_model_text(prompt: PromptSection, codec: TextCodec) -> None:
     """Whether a model's chat template can serve these prompts, wherever the model is used.
 
     Its thoughts must go with the format, and in chat context its conversations must be able to grow. Warns of
     a template that writes the date. Raises PreflightError.
     """
-    template = text.template
+    template = codec.template
     if template is None:
         return
     check_thinking(prompt, template)

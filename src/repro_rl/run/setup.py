@@ -96,7 +96,7 @@ class Setup:
         """Which reflections RL trains on."""
         return ReflectionChoice(self.config.method.trained_share, self.config.seed)
 
-    def context(self, text: PromptText) -> Context:
+    def context(self, codec: PromptText) -> Context:
         """The context mode of the run, its token budgets bounded by the model's positions.
 
         Raises PreflightError where the longest completion alone fills those positions.
@@ -106,12 +106,12 @@ class Setup:
             ("prompt.action_tokens", prompt.action_tokens),
             *([("prompt.reflect_new_tokens", prompt.reflect_new_tokens)] if reflects else []),
         ):
-            if text.positions is not None and tokens >= text.positions:
+            if codec.positions is not None and tokens >= codec.positions:
                 raise PreflightError(
-                    f"{setting} is {tokens}, and the model holds {text.positions} tokens, prompt included; "
+                    f"{setting} is {tokens}, and the model holds {codec.positions} tokens, prompt included; "
                     "lower it, or take a model with more positions."
                 )
-        limits = context_limits(self.config.prompt, self.config.policy).within(text.positions)
+        limits = context_limits(self.config.prompt, self.config.policy).within(codec.positions)
         return make_context(self.config.prompt.context, self.pool, limits)
 
     # Models ---------------------------------------------------------------------------------------

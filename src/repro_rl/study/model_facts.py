@@ -91,19 +91,19 @@ def _architecture(model: Any) -> str:
     return f"{type(base_model(model)).__name__}, {total:,} parameters, {part}"
 
 
-def _tokens(text: TextCodec, ids: Iterable[int]) -> str:
-    return ", ".join(f"{text.tokenizer.convert_ids_to_tokens(token)!r} ({token})" for token in ids)
+def _tokens(codec: TextCodec, ids: Iterable[int]) -> str:
+    return ", ".join(f"{codec.tokenizer.convert_ids_to_tokens(token)!r} ({token})" for token in ids)
 
 
-def _beginning(text: TextCodec) -> str:
+def _beginning(codec: TextCodec) -> str:
     """The tokens before a prompt's own text, such as <s> and the header of a chat template."""
-    return repr(str(text.tokenizer.decode(list(text.encode("x"))[:8])))
+    return repr(str(codec.tokenizer.decode(list(codec.encode("x"))[:8])))
 
 
-def _template(text: TextCodec) -> str:
-    if text.chat:
-        return f"the tokenizer's own, policy.thinking={str(text.thinking).lower()}"
-    if text.tokenizer.chat_template:
+def _template(codec: TextCodec) -> str:
+    if codec.chat:
+        return f"the tokenizer's own, policy.thinking={str(codec.thinking).lower()}"
+    if codec.tokenizer.chat_template:
         return "not used (policy.chat=off)"
     return "none: prompts are plain text"
 

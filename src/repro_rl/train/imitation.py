@@ -69,7 +69,7 @@ class PromptModes:
 
 def imitation_data(
     context: Context,
-    text: TextCodec,
+    codec: TextCodec,
     modes: PromptModes,
     experts: Sequence[Trajectory],
     labelled: Sequence[Trajectory],
@@ -89,15 +89,15 @@ def imitation_data(
             if in_context is not None:
                 first = trajectory.steps[0].observation
                 texts = in_context.texts(prompts)(trajectory.task_id, trajectory.goal, first)
-            acting = context.action_demos(trajectory, prompts, text, texts)
+            acting = context.action_demos(trajectory, prompts, codec, texts)
             if modes.reflect_on_acted and mode == "action" and acting and is_labelled(trajectory):
-                reflection = context.reflection_demo(trajectory, prompts, text, modes.seed, "acted")
+                reflection = context.reflection_demo(trajectory, prompts, codec, modes.seed, "acted")
                 data.on_acted[len(data.actions)] = reflection
             data.actions += acting
     builders = context.reflection_prompts(modes.act, modes.progress, modes.modes)
     for number, trajectory in enumerate(filter(is_labelled, (*experts, *labelled))):
         prompts = builders[number % len(builders)]
-        sample = context.reflection_demo(trajectory, prompts, text, modes.seed, number)
+        sample = context.reflection_demo(trajectory, prompts, codec, modes.seed, number)
         (data.won if trajectory.won else data.lost).append(sample)
     return data
 

@@ -27,7 +27,7 @@ AskTokens = Callable[[list[Ids], Keys, SamplingSettings, list[Ids]], list[Comple
 
 
 def guided_completions(
-    text: TextCodec,
+    codec: TextCodec,
     encoded: Sequence[Ids],
     keys: Keys,
     settings: SamplingSettings,
@@ -39,7 +39,7 @@ def guided_completions(
 
     A prompt that leaves too few tokens, or that gets no token, gives a completion with ``error``.
     """
-    guides = [token_guide(text, form) for form in forms]
+    guides = [token_guide(codec, form) for form in forms]
     cursors = [Cursor(guide) for guide in guides]
     logprobs: list[list[float]] = [[0.0] * len(cursor.ids) for cursor in cursors]
     failed = {
@@ -62,13 +62,13 @@ def guided_completions(
             cursors[row].take(answer.token_ids[0])
             logprobs[row] += [float(answer.logprobs[0]), *[0.0] * (len(cursors[row].ids) - before - 1)]
     return [
-        failed[row] if row in failed else _completion(text, encoded[row], cursor, logprobs[row])
+        failed[row] if row in failed else _completion(codec, encoded[row], cursor, logprobs[row])
         for row, cursor in enumerate(cursors)
     ]
 
 
-def _completion(text: TextCodec, prompt: Ids, cursor: Cursor, logprobs: Sequence[float]) -> Completion:
+def _completion(codec: TextCodec, prompt: Ids, cursor: Cursor, logprobs: Sequence[float]) -> Completion:
     """The finished answer of ``cursor``; its entropy is estimated as in ``request.completion_of``."""
     ids, values = tuple(cursor.ids), np.asarray(logprobs, dtype=np.float32)
-    done = Completion(prompt, ids, values, text.decode(ids), True, allowed=tuple(cursor.allowed))
+    done = Completion(prompt, ids, values, codec.decode(ids), True, allowed=tuple(cursor.allowed))
     return replace(done, entropy=float(-values.sum() / max(done.sampled, 1)))

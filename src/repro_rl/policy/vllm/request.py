@@ -45,7 +45,7 @@ def sampling_fields(
 
 
 def completion_of(
-    text: TextCodec,
+    codec: TextCodec,
     prompt: Ids,
     ids: Sequence[int],
     logprobs: Sequence[float],
@@ -55,7 +55,7 @@ def completion_of(
 
     Raises ValueError naming what cannot be trained on.
     """
-    vocabulary = text.vocabulary_size
+    vocabulary = codec.vocabulary_size
     if not ids or len(ids) != len(logprobs):
         raise ValueError(f"{len(ids)} token ids and {len(logprobs)} log-probs came back")
     if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
@@ -70,8 +70,8 @@ def completion_of(
         prompt_ids=prompt,
         token_ids=sampled,
         logprobs=values,
-        text=text.decode(sampled),
-        finished=sampled[-1] in text.eos_ids,
+        text=codec.decode(sampled),
+        finished=sampled[-1] in codec.eos_ids,
         entropy=float(-values.mean()),
     )
 

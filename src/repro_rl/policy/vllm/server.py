@@ -300,7 +300,7 @@ def _json(data: bytes) -> Any:
     return content
 
 
-def read_completion(data: bytes, text: TextCodec, prompt: Ids, allowed: Ids | None = None) -> Completion:
+def read_completion(data: bytes, codec: TextCodec, prompt: Ids, allowed: Ids | None = None) -> Completion:
     """The completion in an answer of /v1/completions. Raises PassingError naming what is wrong with it."""
     content = _json(data)
     try:
@@ -311,7 +311,7 @@ def read_completion(data: bytes, text: TextCodec, prompt: Ids, allowed: Ids | No
         if seen is not None and tuple(seen) != prompt:
             raise ValueError("the server saw another prompt")
         logprobs = choice["logprobs"]["token_logprobs"]
-        return completion_of(text, prompt, choice["token_ids"], logprobs, allowed)
+        return completion_of(codec, prompt, choice["token_ids"], logprobs, allowed)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         shape = f"{type(error).__name__}: {error}"
         raise PassingError(f"the answer is not a completion with token ids ({shape})") from error

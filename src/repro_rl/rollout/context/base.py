@@ -84,7 +84,7 @@ class Context(ABC):
         self,
         trajectory: Trajectory,
         prompts: PromptBuilder,
-        text: TextCodec,
+        codec: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """An expert's episode as samples to imitate: its answers trained, with their labelled progress.
@@ -95,7 +95,7 @@ class Context(ABC):
 
     @abstractmethod
     def reflection_demo(
-        self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, *names: object
     ) -> Sample:
         """A labelled reflection to imitate, after the episode. ``names`` name random numbers, where needed.
 
@@ -110,7 +110,7 @@ class Context(ABC):
         """The prompts that labelled reflections follow, used in turn; ``modes``: the prompts taught."""
 
     @abstractmethod
-    def first_prompt(self, prompts: PromptBuilder, text: TextCodec, task: str) -> str:
+    def first_prompt(self, prompts: PromptBuilder, codec: TextCodec, task: str) -> str:
         """The first prompt of ``task`` as it is played. Raises PreflightError when it does not fit."""
 
     @abstractmethod
@@ -121,14 +121,14 @@ class Context(ABC):
         """The metrics of this mode alone; docs/metrics.md explains each."""
         return {}
 
-    def check_guided(self, prompts: PromptBuilder, text: PromptText) -> None:
+    def check_guided(self, prompts: PromptBuilder, codec: PromptText) -> None:
         """A guided reflection on the longest episode must fit its limit. Raises PreflightError, ConfigError.
 
         Nothing is checked where only a server knows its tokens.
         """
         form = prompts.reflection_form(self.pool.first.max_steps)
-        if form is not None and isinstance(text, TextCodec):
-            check_reflection_length(self.limits.reflection, token_guide(text, form).longest)
+        if form is not None and isinstance(codec, TextCodec):
+            check_reflection_length(self.limits.reflection, token_guide(codec, form).longest)
 
     def shows_once(self) -> bool:
         """Whether demonstrations stand in the first prompt alone, for the whole episode."""
@@ -151,7 +151,7 @@ def check_reflection_length(limit: int, needed: int) -> None:
 
 
 def reflection_sample(
-    context: Ids, values: Sequence[int], prompts: PromptBuilder, text: TextCodec, limit: int
+    context: Ids, values: Sequence[int], prompts: PromptBuilder, codec: TextCodec, limit: int
 ) -> Sample:
     """A labelled reflection to imitate, after the ids ``context``; of a guided one, only what is sampled.
 
@@ -159,10 +159,10 @@ def reflection_sample(
     """
     form = prompts.reflection_form(len(values))
     if form is None:
-        target = text.encode_target(prompts.reflection_target(values))
+        target = codec.encode_target(prompts.reflection_target(values))
         check_length("prompt.reflect_new_tokens", limit, len(target))
         return target_sample([Piece(context, TokenKind.CONTEXT), Piece(target, TokenKind.REFLECT)])
-    answer, allowed = token_guide(text, form).encode([prompts.round_progress(value) for value in values])
+    answer, allowed = token_guide(codec, form).encode([prompts.round_progress(value) for value in values])
     check_length("prompt.reflect_new_tokens", limit, len(answer))
     return guided_target(context, answer, allowed, TokenKind.REFLECT)
 

@@ -94,24 +94,24 @@ class ChatContext(Context):
         self,
         trajectory: Trajectory,
         prompts: PromptBuilder,
-        text: TextCodec,
+        codec: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """The episode as one conversation; one that is too long gives its beginning."""
-        sample = self._demos(prompts, text).actions(trajectory, demonstrations)
+        sample = self._demos(prompts, codec).actions(trajectory, demonstrations)
         return [sample] if sample.trained.any() or sample.branches else []
 
     def reflection_demo(
-        self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, *names: object
     ) -> Sample:
         """The reflection after the episode, whose answers are context with random online progress."""
-        return self._demos(prompts, text).reflection(trajectory, *names)
+        return self._demos(prompts, codec).reflection(trajectory, *names)
 
-    def _demos(self, prompts: PromptBuilder, text: TextCodec) -> ChatDemos:
+    def _demos(self, prompts: PromptBuilder, codec: TextCodec) -> ChatDemos:
         """One builder for each prompt format: it remembers the sizes of turns."""
         demos = self._builders.get(id(prompts))
-        if demos is None or demos.prompts is not prompts or demos.text is not text:
-            demos = self._builders[id(prompts)] = ChatDemos(self.pool.first, text, prompts, self.limits)
+        if demos is None or demos.prompts is not prompts or demos.text is not codec:
+            demos = self._builders[id(prompts)] = ChatDemos(self.pool.first, codec, prompts, self.limits)
         return demos
 
     def reflection_prompts(
@@ -121,15 +121,15 @@ class ChatContext(Context):
         taught = sorted({mode == "progress" for mode in modes}) or [True]
         return [progress if reports else act for reports in taught]
 
-    def first_prompt(self, prompts: PromptBuilder, text: TextCodec, task: str) -> str:
+    def first_prompt(self, prompts: PromptBuilder, codec: TextCodec, task: str) -> str:
         turns = TurnPrompts(prompts)
-        budget = TurnBudget(turns, text.turn_size, self.limits)
+        budget = TurnBudget(turns, codec.turn_size, self.limits)
         inputs = first_inputs(self.pool.first, task)
         fitted = budget.fit_turn(inputs, [""], used=0)
         if fitted is None:
             limits = self.limits
             raise PreflightError(
-                f"The first turn of {task} has {len(text.encode(turns.act(inputs)))} tokens; with an answer "
+                f"The first turn of {task} has {len(codec.encode(turns.act(inputs)))} tokens; with an answer "
                 f"of {limits.action} and a reflection of {limits.reflection} (prompt.action_tokens, "
                 f"prompt.reflect_new_tokens) that is too much for turns of {limits.prompt} "
                 f"(prompt.max_prompt_tokens) and conversations of {limits.conversation} "

@@ -29,9 +29,9 @@ from repro_rl.types import Branch, Ids, Piece, Sample, Step, TokenKind, Trajecto
 class ChatDemos:
     """Builds the samples of one prompt format. ``env`` is played again for its admissible actions."""
 
-    def __init__(self, env: TextEnv, text: TextCodec, prompts: PromptBuilder, limits: ContextLimits):
-        self.env, self.text, self.prompts, self.limits = env, text, prompts, limits
-        self.budget = TurnBudget(TurnPrompts(prompts), text.turn_size, limits)
+    def __init__(self, env: TextEnv, codec: TextCodec, prompts: PromptBuilder, limits: ContextLimits):
+        self.env, self.text, self.prompts, self.limits = env, codec, prompts, limits
+        self.budget = TurnBudget(TurnPrompts(prompts), codec.turn_size, limits)
 
     def actions(self, trajectory: Trajectory, demonstrations: Sequence[str]) -> Sample:
         """All answers trained; where a mistake was executed, the expert's one is a branch (``targets``).

@@ -20,48 +20,48 @@ from repro_rl.types import AnswerPart, Ids, Piece, Step, TokenKind
 UNTRAINED = TokenKind.CONTEXT
 
 
-def expert_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> list[Piece]:
+def expert_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> list[Piece]:
     """The expert's answer in the state of ``step``, all of it trained; empty where it had none."""
     advice = step.advice
     if advice is None:
-        return answer_pieces(prompts.action_target(step.online, step.action), prompts.fmt, text)
+        return answer_pieces(prompts.action_target(step.online, step.action), prompts.fmt, codec)
     if not advice.action:
         return []
-    return answer_pieces(prompts.action_target(advice.online, advice.action), prompts.fmt, text)
+    return answer_pieces(prompts.action_target(advice.online, advice.action), prompts.fmt, codec)
 
 
-def executed_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> list[Piece]:
+def executed_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> list[Piece]:
     """The executed answer of ``step``; of a mistake, only the progress is trained."""
     if step.advice is None or not step.mistake:
-        return expert_answer(step, prompts, text)
+        return expert_answer(step, prompts, codec)
     if not step.action.strip():
-        return [Piece(text.encode_target(""), UNTRAINED)]
+        return [Piece(codec.encode_target(""), UNTRAINED)]
     after = prompts.fmt.report == "after"
     # Where the expert had no answer, nothing is known that could be reported before the action.
     online = step.online if after or step.advice.online is None else step.advice.online
     trained = after or bool(step.advice.action)
-    pieces = answer_pieces(prompts.action_target(online, step.action), prompts.fmt, text)
+    pieces = answer_pieces(prompts.action_target(online, step.action), prompts.fmt, codec)
     return [
         piece if trained and piece.part is AnswerPart.PROGRESS else Piece(piece.ids, UNTRAINED)
         for piece in pieces
     ]
 
 
-def branch_answer(step: Step, prompts: PromptBuilder, text: TextCodec) -> tuple[Piece, ...]:
+def branch_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> tuple[Piece, ...]:
     """The expert's answer where a mistake was executed, without what ``executed_answer`` trains already."""
     if not step.mistake:
         return ()
     known = prompts.fmt.report == "before"  # the progress, which comes first
     return tuple(
         Piece(piece.ids, UNTRAINED) if known and piece.part is AnswerPart.PROGRESS else piece
-        for piece in expert_answer(step, prompts, text)
+        for piece in expert_answer(step, prompts, codec)
     )
 
 
-def answer_pieces(answer: str, fmt: TextFormat, text: TextCodec) -> list[Piece]:
+def answer_pieces(answer: str, fmt: TextFormat, codec: TextCodec) -> list[Piece]:
     """The tokens of an answer as its progress and its action, in their order, all trained."""
-    ids = text.encode_target(answer)
-    begin, end = action_span(ids, parse_action(answer, fmt), text.decode)
+    ids = codec.encode_target(answer)
+    begin, end = action_span(ids, parse_action(answer, fmt), codec.decode)
     pieces = [
         Piece(ids[:begin], TokenKind.ACT, AnswerPart.PROGRESS),
         Piece(ids[begin:end], TokenKind.ACT, AnswerPart.ACTION),

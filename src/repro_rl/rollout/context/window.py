@@ -73,38 +73,38 @@ class WindowContext(Context):
         self,
         trajectory: Trajectory,
         prompts: PromptBuilder,
-        text: TextCodec,
+        codec: TextCodec,
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """One sample a step: the prompt that an agent would see, and the expert's answer to it."""
         samples = []
         texts = list(demonstrations)
         for inputs, step in replayed(self.pool.first, trajectory):
-            prompt = fitting_prompt(text, prompts, self.limits.prompt, texts, inputs)
+            prompt = fitting_prompt(codec, prompts, self.limits.prompt, texts, inputs)
             if prompt is None:
                 raise PreflightError(
                     f"The prompt of step {step.t} of {trajectory.task_id} has more than "
                     f"{self.limits.prompt} tokens; raise prompt.max_prompt_tokens."
                 )
-            target = expert_answer(step, prompts, text)
+            target = expert_answer(step, prompts, codec)
             if not target:  # a dead end, in which the expert had no answer
                 continue
             check_length("prompt.action_tokens", self.limits.action, len(ids_of(target)))
-            samples.append(target_sample([Piece(text.encode(prompt.text), TokenKind.CONTEXT), *target]))
+            samples.append(target_sample([Piece(codec.encode(prompt.text), TokenKind.CONTEXT), *target]))
         return samples
 
     def reflection_demo(
-        self, trajectory: Trajectory, prompts: PromptBuilder, text: TextCodec, *names: object
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, *names: object
     ) -> Sample:
         """The trajectory with its outcome, shortened as in RL where it must be, and the labelled values."""
         values, limit = labels_of(trajectory), self.limits.reflect_prompt
-        fitted = fitting_reflection(trajectory, text, prompts, self.pool.first.instructions, limit)
+        fitted = fitting_reflection(trajectory, codec, prompts, self.pool.first.instructions, limit)
         if fitted is None:
             raise PreflightError(
                 f"The reflection prompt of {trajectory.task_id} has more than {limit} tokens; raise "
                 "prompt.max_reflect_tokens."
             )
-        return reflection_sample(text.encode(fitted[0]), values, prompts, text, self.limits.reflection)
+        return reflection_sample(codec.encode(fitted[0]), values, prompts, codec, self.limits.reflection)
 
     def reflection_prompts(
         self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]
@@ -112,14 +112,14 @@ class WindowContext(Context):
         """A reflection prompt is the same whichever prompts the steps had."""
         return [progress]
 
-    def first_prompt(self, prompts: PromptBuilder, text: TextCodec, task: str) -> str:
+    def first_prompt(self, prompts: PromptBuilder, codec: TextCodec, task: str) -> str:
         inputs = first_inputs(self.pool.first, task)
-        fitted = fitting_prompt(text, prompts, self.limits.prompt, [""], inputs)
+        fitted = fitting_prompt(codec, prompts, self.limits.prompt, [""], inputs)
         if fitted is None:
             raise PreflightError(
-                f"The first prompt of {task} has {len(text.encode(prompts.act(inputs)))} tokens, and "
+                f"The first prompt of {task} has {len(codec.encode(prompts.act(inputs)))} tokens, and "
                 f"{self.limits.prompt} are left by prompt.max_prompt_tokens and the model's positions "
-                f"({text.positions}) less prompt.action_tokens ({self.limits.action}); raise "
+                f"({codec.positions}) less prompt.action_tokens ({self.limits.action}); raise "
                 "prompt.max_prompt_tokens, or use a shorter style."
             )
         return fitted.text
