@@ -225,12 +225,14 @@ class PackedDecoder:
         self._rotary: packed.Rotary | None = None  # of all positions
 
     def prefill(self, prompts: list[Ids], new_tokens: int) -> torch.Tensor:
+        """See PromptDecoder: logits [P, V]. A node of the prompts' token tree is computed once."""
         self._tree = build_tree([np.array(ids, dtype=np.int64) for ids in prompts])
         self._new_tokens = new_tokens
         kv = self._prompt_kv if new_tokens > 1 else None
         return packed.forward(self.model, self._tree, self._tree.ends(), kv)
 
     def advance(self, branches: DecodeBatch) -> torch.Tensor:
+        """See Decoder: logits [B, V]. All rows of the buffers run, idle ones as well."""
         if self._buffers:
             self._select(branches.parent)
         else:

@@ -35,6 +35,7 @@ def ranked(block: Json) -> Json:
 
 
 def results(block: Json, metric: str) -> Table:
+    """A row for each arm: the mean of ``metric`` with its intervals, and the value of every seed."""
     arms = [arm for arm in block["arms"] if (arm.get(metric) or {}).get("by_seed")]
     rows = []
     for arm in arms:
@@ -55,6 +56,7 @@ def results(block: Json, metric: str) -> Table:
 
 
 def differences(block: Json, reference: str, metric: str) -> Table:
+    """A row for each arm: ``reference`` minus it, with intervals, p values, and the value of every seed."""
     pairs = [p for p in block["differences"] if p["reference"] == reference and p["metric"] == metric]
     seeds = sorted({seed for pair in pairs for seed in pair["seeds"]})
     rows = [
@@ -79,7 +81,7 @@ def all_equal(pair: Json) -> bool:
 
 
 def by_type(block: Json, row: str = "arm") -> Table:
-    """``row``: what a row stands for."""
+    """Success per task type, a row for each arm. ``row``: what a row stands for, as the table names it."""
     kinds = sorted({kind for arm in block["arms"] for kind in arm["by_type"]})
     arms = [arm for arm in block["arms"] if arm["by_type"]]
     counts = {
@@ -95,6 +97,8 @@ def by_type(block: Json, row: str = "arm") -> Table:
 
 
 def cost(block: Json) -> Table:
+    """A row for each arm: environment steps, iterations, minutes, length of episodes, invalid actions."""
+
     def mean(value: Json | None, unit: int, form: str) -> str:
         return DASH if value is None else format(value["mean"] / unit, form)
 
@@ -119,6 +123,7 @@ def cost(block: Json) -> Table:
 
 
 def progress(block: Json, which: str) -> Table:
+    """Progress quality of each arm that has any. ``which``: "online" or "retrospective"."""
     rows = [
         [arm["name"], *(number(values[key], digits) for key, (_, digits) in COLUMNS.items())]
         for arm in block["arms"]

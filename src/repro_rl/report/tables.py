@@ -35,19 +35,19 @@ def number(value: Any, digits: int = 1) -> str:
 class Evaluated:
     """One row of the evaluation table as texts, with the rates of the drawn interval."""
 
-    run: str
-    name: str
-    iteration: str
-    panel: str
-    setting: str
-    episodes: str
-    success: float | None
-    low: float | None
+    run: str  # its label
+    name: str  # of the evaluation
+    iteration: str  # of the checkpoint
+    panel: str  # its label
+    setting: str  # temperature and seed
+    episodes: str  # with tasks x rollouts, where they are known
+    success: float | None  # rate; None: not recorded
+    low: float | None  # ends of its interval
     high: float | None
-    score: str
-    length: str
-    invalid: str
-    formatted: str
+    score: str  # mean
+    length: str  # mean steps of an episode
+    invalid: str  # rate of invalid actions
+    formatted: str  # rate of answers in the requested format
 
     @property
     def text(self) -> str:

@@ -101,6 +101,7 @@ def paired_results(
 
 
 def missing_note(name: str, seeds: Sequence[int]) -> str:
+    """A sentence on the seeds of an arm that have no result."""
     listed = ", ".join(map(str, seeds))
     return f"{name}: no result for seed {listed}; its mean rests on the others."
 

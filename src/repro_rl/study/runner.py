@@ -103,10 +103,12 @@ class _Record(TypedDict, total=False):
 
 
 def record_file(out: Path, job: Job) -> Path:
+    """What is known of a job in the study ``out``: its status, seconds, attempts and commands."""
     return out / "jobs" / f"{job.name}.json"
 
 
 def log_file(out: Path, job: Job) -> Path:
+    """What a job's commands have printed."""
     return out / "jobs" / f"{job.name}.log"
 
 

@@ -41,15 +41,15 @@ class LossSettings:
 
 @dataclass(slots=True)
 class LossTerms:
-    """Sums over trained tokens of one micro-batch. ``total`` carries the gradient; the rest are numbers."""
+    """Sums over trained tokens of one micro-batch, copies included."""
 
-    total: torch.Tensor
-    policy: float
-    kl: float
-    entropy: float
-    clipped: float
-    mismatch: float  # sum of |log-prob of the trainer - log-prob of the sampler|
-    tokens: float
+    total: torch.Tensor  # the loss, the only one that carries a gradient
+    policy: float  # the part of ``total`` that is the policy loss
+    kl: float  # to the reference, nats
+    entropy: float  # nats
+    clipped: float  # tokens whose ratio was clipped
+    mismatch: float  # |log-prob of the trainer - log-prob of the sampler|, nats
+    tokens: float  # how many
     distill: float = 0.0  # the loss of self-distillation, without its coefficient
     taught: float = 0.0  # tokens with a teacher
 

@@ -49,14 +49,14 @@ class Goal:
     """What the agent has to buy."""
 
     id: str  # the task id
-    asin: str
-    name: str  # the target's title
-    category: str
+    asin: str  # of the target product
+    name: str  # its title
+    category: str  # of it, as are the next two: see ``Product``
     query: str
     product_category: str
     instruction: str  # the text on the pages, price included
-    attributes: tuple[str, ...]
-    price_upper: float
+    attributes: tuple[str, ...]  # that the product must have
+    price_upper: float  # dollars; NO_CAP: any price
     named_options: tuple[tuple[str, str], ...] | None  # (group, value) of synthetic goals
     options: tuple[str, ...]  # the option values to choose
     weight: float = field(default=1.0, compare=False)

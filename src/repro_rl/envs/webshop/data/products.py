@@ -21,20 +21,20 @@ class HumanInstruction:
 class Product:
     """A product after the original's cleaning: options lower-cased, prices parsed, lists as tuples."""
 
-    asin: str
+    asin: str  # Amazon's number of the product, its key
     title: str
     description: str
-    bullets: tuple[str, ...]
+    bullets: tuple[str, ...]  # the list of features on its page
     category: str  # coarse, such as "garden"
     query: str  # usual name of this kind of product, lower case
     product_category: str  # path such as "Home › Furniture › Tables"
     price_tag: str  # as the pages print it, such as "$9.99 to $11.99"
     prices: tuple[float, ...]  # none (unknown), one, or the two ends of a range
     options: dict[str, tuple[str, ...]]  # group name -> values, both lower case
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...]  # such as "non slip", which rewards look for
     instruction: str | None = None  # synthetic instruction, None when the data have none
-    instruction_attributes: tuple[str, ...] = ()
-    human: tuple[HumanInstruction, ...] = field(default=())
+    instruction_attributes: tuple[str, ...] = ()  # those that it asks for
+    human: tuple[HumanInstruction, ...] = field(default=())  # instructions that people wrote
 
 
 def document_text(product: Product) -> str:
