@@ -37,17 +37,15 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (cont
 
 
 def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: Override) -> RunConfig:
-    """The settings of a command.
+    """The settings of a command, whose environment and annotator exist.
 
     ``defaults`` are overrides that the command adds. Those of the user win.
     """
     from repro_rl.config import load_config
+    from repro_rl.run.preflight import check_names
 
     config = load_config(source, overrides, defaults)
-    if config.env.name != "sokoban" or config.demos.annotator != "oracle":
-        from repro_rl.run.preflight import check_names
-
-        check_names(config)
+    check_names(config)
     return config
 
 
