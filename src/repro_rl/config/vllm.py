@@ -23,7 +23,11 @@ class VllmServerSection(Section):
     timeout: float = Field(600.0, gt=0, description="seconds for one request, answer included")
     retries: int = Field(8, ge=0, description="repetitions of a request after an error that may pass")
     backoff: float = Field(1.0, ge=0, description="seconds before the first repetition; doubles, with jitter")
-    max_wait: float = Field(60.0, ge=0, description="longest wait between repetitions, in seconds")
+    max_wait: float = Field(
+        60.0,
+        ge=0,
+        description="longest wait in seconds; a server that asks for a longer one stops the command",
+    )
 
     @field_validator("url")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from repro_rl.policy import SamplingSettings
 from repro_rl.policy.vllm.server import ServerSampler
 from support.api_server import KEY, Reply, error
 from support.models import keys_of, perturb
-from support.vllm_server import GREEDY, PROMPTS, same_completions
+from support.vllm_server import GREEDY, PROMPTS, answer, same_completions
 
 # The contract ---------------------------------------------------------------------------------------
 
@@ -166,6 +167,21 @@ def test_a_refusal_of_all_is_not_repeated(make, server):
     assert sampler.waits == []
 
 
+def test_a_wish_beyond_the_patience_stops(make, server):
+    """A day, asked for by a proxy, is not slept."""
+    sampler = make()
+    server.fail = lambda path, body, number: (
+        error(503, "back tomorrow", Retry_After="86400") if path == "/v1/completions" else None
+    )
+    said = (
+        rf"{server.url}/v1/completions asks to wait 86400 s, policy\.vllm\.server\.max_wait is 60 s "
+        r"\(status 503: back tomorrow\)\. Repeat the command later"
+    )
+    with pytest.raises(ApiError, match=said):
+        sampler.generate(["a"], keys_of(1), GREEDY)
+    assert sampler.waits == []
+
+
 def test_a_server_started_again_gets_the_weights_and_the_batch_again(make, server, policy):
     sampler = make()
     died = []
@@ -205,6 +221,32 @@ def test_a_server_started_without_what_is_needed(change, message, make, server):
         setattr(server, name, value)
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("path", "reply", "missing"),
+    [
+        ("/v1/models", {"object": "list", "data": []}, "data.0"),
+        ("/v1/models", {"models": ["served"]}, "data.0"),
+        ("/v1/models", {"data": ["served"]}, "data.0"),
+        ("/v1/models", {"data": [{"name": "served"}]}, "id"),
+        ("/v1/models", {"data": [{"id": "served", "max_model_len": "long"}]}, "max_model_len"),
+        ("/server_info", {"model": "x"}, "vllm_config.model_config"),
+        ("/server_info", {"vllm_config": {"model_config": {}}}, "vllm_config.parallel_config"),
+        ("/server_info", {"vllm_config": "VllmConfig(...)"}, "vllm_config.model_config"),
+        ("/collective_rpc", {}, "results"),
+        ("/weight_info", {}, "weight_version"),
+        ("/weight_info", {"weight_version": None}, "weight_version"),
+    ],
+)
+def test_another_program_at_the_address_is_named(path, reply, missing, make, server):
+    server.fail = lambda asked, body, number: answer(**reply) if asked.startswith(path) else None
+    said = (
+        rf"{server.url}{path}\S* answers without a usable {re.escape(missing)}: {{.*}}\. So it is "
+        r"no vLLM server as we know it.*policy\.vllm\.server\.url"
+    )
+    with pytest.raises(ApiError, match=said):
+        make().generate(["a"], keys_of(1), GREEDY)
 
 
 def test_nobody_there(policy):

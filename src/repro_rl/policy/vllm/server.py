@@ -37,6 +37,7 @@ from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.guided import guided_completions
+from repro_rl.policy.vllm.parts import part_of
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.policy.vllm.worker import EXTENSION
 from repro_rl.text.guided import GuidedText
@@ -49,7 +50,8 @@ LOGPROBS_MODE = "processed_logprobs"  # at the temperature, as our own sampler's
 class ServerSampler(TokenPolicy):
     """Samples from the vLLM server at ``settings.server.url`` with the weights of ``trainer``. See Sampler.
 
-    Raises ConfigError when the server was started without what is needed, ApiError when it cannot be reached.
+    Raises ConfigError when the server was started without what is needed, ApiError when it cannot be reached
+    or is another program.
     ``wait``: how to wait between repetitions (tests replace it).
     """
 
@@ -127,14 +129,14 @@ class ServerSampler(TokenPolicy):
 
     def _served_weights_version(self) -> str:
         """The version of the weights that the server has."""
-        return str(self._ask("/weight_info")["weight_version"])
+        return str(self._ask_for("/weight_info", ("weight_version",), str))
 
     def _send(self) -> None:
         folder = self.folder / self._weights_version
         write_folder(folder, self.trainer.save_merged)
         try:
             body = {"method": "repro_rl_load", "kwargs": {"folder": str(folder)}}
-            results = self._ask("/collective_rpc", body)["results"]
+            results = self._ask_for("/collective_rpc", ("results",), list, body)
             wrong = [result for result in results or ["no worker answered"] if result != "loaded"]
             if wrong:
                 raise ConfigError(
@@ -153,30 +155,36 @@ class ServerSampler(TokenPolicy):
 
     def _inspect(self) -> tuple[str, int, str, str]:
         """Model name, longest sequence, vLLM's version and dtype; the server must have what we need."""
-        models = self._ask("/v1/models")["data"]
-        name = str(models[0]["id"])
-        limit = models[0].get("max_model_len") or self.text.positions
+        path = "/v1/models"
+        served = self._ask_for(path, ("data", 0), dict)
+        name = str(self._part(served, ("id",), str, path))
+        limit = self.text.positions
+        if served.get("max_model_len"):
+            limit = int(self._part(served, ("max_model_len",), int, path))
         if limit is None:
             raise ConfigError(
                 f"{self.server.url} does not say its max_model_len, nor does the model's config.json "
                 "(max_position_embeddings); start the server with --max-model-len."
             )
-        limit = int(limit)
+        path = "/server_info?config_format=json"
         try:
-            info = self._ask("/server_info?config_format=json", once=True)["vllm_config"]
+            answer = self._ask(path, once=True)
         except ApiError as error:
             raise ConfigError(
                 f"{self.server.url} is not in development mode, so it takes no weights ({error}). Start it "
                 f"with: {self.command(name)}"
             ) from error
-        mode = info["model_config"].get("logprobs_mode")
-        extension = info["parallel_config"].get("worker_extension_cls")
+        model = self._part(answer, ("vllm_config", "model_config"), dict, path)
+        parallel = self._part(answer, ("vllm_config", "parallel_config"), dict, path)
+        mode, extension = model.get("logprobs_mode"), parallel.get("worker_extension_cls")
         if mode != LOGPROBS_MODE or extension != EXTENSION:
             raise ConfigError(
                 f"{self.server.url} runs with --logprobs-mode {mode} and --worker-extension-cls "
                 f"{extension or '(none)'}. Start it with: {self.command(name)}"
             )
-        chunked = info.get("scheduler_config", {}).get("enable_chunked_prefill")
+        info = answer["vllm_config"]
+        scheduler = info.get("scheduler_config")
+        chunked = isinstance(scheduler, dict) and scheduler.get("enable_chunked_prefill")
         if chunked and "cpu" in str(info.get("device_config")).lower():
             raise ConfigError(
                 f"{self.server.url} cuts prompts into chunks, which vLLM on CPU cannot do for requests with "
@@ -184,7 +192,7 @@ class ServerSampler(TokenPolicy):
                 f"--max-num-batched-tokens {max(4096, limit)}."
             )
         version = str(self._ask("/version").get("version"))
-        return name, limit, version, str(info["model_config"].get("dtype")).removeprefix("torch.")
+        return name, limit, version, str(model.get("dtype")).removeprefix("torch.")
 
     def command(self, model: str) -> str:
         """How the server has to be started."""
@@ -259,6 +267,22 @@ class ServerSampler(TokenPolicy):
         except RefusedPrompt as error:
             raise ApiError(f"{self.server.url}{path}: {self._hide(str(error))}") from None
 
+    def _ask_for(
+        self, path: str, names: tuple[str | int, ...], kind: type, body: dict[str, Any] | None = None
+    ) -> Any:
+        """The ``kind`` under ``names`` in the JSON behind ``path``. Raises ApiError where there is none."""
+        return self._part(self._ask(path, body), names, kind, path)
+
+    def _part(self, content: Any, names: tuple[str | int, ...], kind: type, path: str) -> Any:
+        """The ``kind`` under ``names`` in what ``path`` gave. Raises ApiError where there is none."""
+        try:
+            return part_of(content, names, kind)
+        except LookupError as error:
+            raise ApiError(
+                f"{self.server.url}{path} {self._hide(str(error))}. So it is no vLLM server as we know it, "
+                "or has no model. Check policy.vllm.server.url and how the server was started (docs/vllm.md)."
+            ) from None
+
     def _request(
         self,
         path: str,
@@ -275,6 +299,12 @@ class ServerSampler(TokenPolicy):
             except RefusedAll as error:
                 raise ApiError(f"{url} refuses: {self._hide(str(error))}") from None
             except PassingError as error:
+                if error.after is not None and error.after > self.server.max_wait:
+                    raise ApiError(
+                        f"{url} asks to wait {error.after:.0f} s, policy.vllm.server.max_wait is "
+                        f"{self.server.max_wait:g} s ({self._hide(str(error))}). Repeat the command later: a "
+                        "run goes on from its last checkpoint. Or raise policy.vllm.server.max_wait."
+                    ) from None
                 if (once and error.reached) or attempt >= self.server.retries or (stop and stop.is_set()):
                     raise ApiError(
                         f"{url} gave no usable answer in {attempt + 1} attempts; the last: "
