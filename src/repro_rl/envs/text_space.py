@@ -11,6 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 from numpy.typing import NDArray
 
+from repro_rl.errors import EnvError, counted
+
 LONGEST_OBSERVATION, LONGEST_ACTION = 262_144, 10_000  # characters, of every environment
 SIZE = 8  # bytes before a text in shared memory that say how long it is
 
@@ -46,6 +48,11 @@ def _create(space: AnyText, n: int = 1, ctx: Any = multiprocessing) -> Any:
 @write_to_shared_memory.register(AnyText)
 def _write(space: AnyText, index: int, value: str, shared_memory: Any) -> None:
     data = value.encode("utf-8", "surrogatepass")
+    if SIZE + len(data) > space.room:  # the rest would stand in the text of the next environment
+        raise EnvError(
+            f"Environment {index} gave a text of {counted(len(value), 'character')} ({len(data)} bytes), "
+            f"more than the {space.max_length} that its space {space!r} allows. Shorten its observations."
+        )
     data = len(data).to_bytes(SIZE, "little") + data
     cells = np.frombuffer(shared_memory.get_obj(), dtype=np.uint8)
     cells[index * space.room :][: len(data)] = np.frombuffer(data, dtype=np.uint8)
