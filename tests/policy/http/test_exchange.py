@@ -1,29 +1,26 @@
-"""Answers and waits as servers write them."""
+"""Answers as servers write them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+import socket
+import threading
+import time
 
 import pytest
 from hypothesis import given, strategies as st
 
 from repro_rl.policy.http import Answer
-from repro_rl.policy.http.exchange import PassingError, RefusedAll, RefusedPrompt, read_answer, retry_after
+from repro_rl.policy.http.exchange import (
+    PassingError,
+    RefusedAll,
+    RefusedPrompt,
+    fetch,
+    open_client,
+    read_answer,
+)
 from support.api_server import Reply, completion
-
-
-def test_retry_after_in_all_its_forms():
-    assert retry_after("2.5") == 2.5
-    assert retry_after("-3") == 0
-    soon = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=100)))
-    assert soon is not None
-    assert 90 < soon <= 100
-    assert retry_after(format_datetime(datetime.now(UTC) - timedelta(days=1))) == 0
-    for nothing in (None, "", "soon", "inf", "nan"):
-        assert retry_after(nothing) is None
 
 
 def read(reply: Reply) -> Answer:
@@ -41,6 +38,9 @@ def test_answers_in_their_forms():
         "four", "stop", 3, 3, 2, True
     )
     assert read(completion("hi", usage=("many", -1))).estimated
+    # More tokens than 64 bits hold could not be read again from the store.
+    assert read(completion("four", usage=(10**19, 2**63))) == Answer("four", "stop", 3, 1, 0, True)
+    assert read(completion("hi", usage=(2**40, 5))) == Answer("hi", "stop", 2**40, 5)
     assert read(completion("a\ud800b")).text == "a?b"
     assert read(Reply(data=b"\n\n\n" + completion("late").data)).text == "late"
 
@@ -49,6 +49,39 @@ def test_reasoning_tokens_as_the_server_counts_them():
     data = json.loads(completion("hi", usage=(7, 90)).data)
     data["usage"]["completion_tokens_details"] = {"reasoning_tokens": 80}
     assert read(Reply(data=json.dumps(data).encode())) == Answer("hi", "stop", 7, 90, 80)
+
+
+@pytest.mark.parametrize("dripping", ["headers", "body"])
+def test_the_time_limit_is_of_the_whole_call(dripping):
+    """The server sends a byte every tenth of a second, for 20 s."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        connection.recv(1 << 16)
+        begin = b"HTTP/1.1 200 OK\r\nX-Slow: "
+        if dripping == "body":
+            begin += b"1\r\nContent-Length: 999\r\n\r\n"
+        with contextlib.suppress(OSError):
+            connection.sendall(begin)
+            for _ in range(200):
+                connection.sendall(b"a")
+                if ended.wait(0.1):
+                    break
+        connection.close()
+
+    server = threading.Thread(target=drip, daemon=True)
+    server.start()
+    begin = time.monotonic()
+    try:
+        with open_client("", 1.0, 1) as client, pytest.raises(PassingError, match=r"answer within 1 s"):
+            fetch(client, f"http://127.0.0.1:{listening.getsockname()[1]}/", {}, 1.0)
+        assert 1.0 <= time.monotonic() - begin < 15
+    finally:
+        ended.set()
+        server.join(10)
+        listening.close()
 
 
 JSON = st.recursive(

@@ -9,7 +9,6 @@ import pytest
 
 from repro_rl.errors import ApiError
 from repro_rl.policy.http import Answer, Failure
-from repro_rl.policy.http.exchange import asked_wait
 from repro_rl.policy.http.request import answer_keys
 from repro_rl.policy.http.spending import loss_lines, usage_line
 from support import server_words as words
@@ -142,27 +141,6 @@ def test_streams_that_are_asked_for(server, make_client):
     server.reply = lambda body, number: sent(words.STREAM_ONLY[0])
     with pytest.raises(ApiError, match="only support stream mode"):
         make_client().ask([ask("never")])
-
-
-# Waits --------------------------------------------------------------------------------------------
-
-
-def test_waits_in_all_their_forms(server, make_client):
-    assert asked_wait({"retry-after-ms": "800", "retry-after": "7"}) == 0.8
-    assert asked_wait({"retry-after-ms": "soon", "retry-after": "7"}) == 7
-    assert asked_wait({"retry-after-ms": "inf"}) is None
-    assert asked_wait({}) is None
-    replies = [
-        error(429, "slow down", Retry_After_Ms="40500"),
-        error(429, "Rate limit reached. Please try again in 1m26.5s."),
-        error(429, "Please retry in 38.5s."),
-        Reply(429, json.dumps({"error": {"message": "x", "metadata": {"retry_after_seconds": 50}}}).encode()),
-        completion("yes"),
-    ]
-    server.reply = lambda body, number: replies[number - 1]
-    client = make_client(retries=9, backoff=0.0)
-    assert texts(client.ask([ask()])) == ["yes"]
-    assert client.waits == [40.5, 86.5, 38.5, 50.0]
 
 
 # The store ----------------------------------------------------------------------------------------

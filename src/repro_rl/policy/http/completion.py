@@ -11,6 +11,7 @@ from repro_rl.policy.http.error_body import ErrorBody, error_of, looks_like_page
 from repro_rl.policy.http.event_stream import is_stream, read_lines, read_stream
 from repro_rl.policy.http.refusals import PassingError, refusal
 
+MOST_TOKENS = 1 << 40  # of one answer; sums of millions of them still fit 64 bits
 QUOTED = 300  # characters of a reasoning or a tool call that a reason quotes
 
 # How servers say why an answer ended, in OpenAI's words. Others stay as they are.
@@ -209,7 +210,10 @@ def _counted(text: str, thoughts: str, finish: str, usage: Any, body: Mapping[st
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A server's count; None for what cannot be one, which a stored answer could not hold either."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def _estimate(characters: int) -> int:

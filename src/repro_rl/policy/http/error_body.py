@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from repro_rl.policy.http.waits import duration
+
 LONGEST = 2_000  # characters of a server's words that are kept
 LONGEST_PAGE = 300  # of a web page
 DEEPEST = 8  # levels of a body that are searched
@@ -140,9 +142,12 @@ def _scalars(value: Any) -> Iterator[str]:
 
 
 def _seconds(value: Any, unit: float) -> float | None:
-    """``value`` as seconds: a number in ``unit``, or a text such as "30s"."""
+    """``value`` as seconds: a number in ``unit``, or a duration such as "30s"."""
+    written = duration(value.strip().lower()) if isinstance(value, str) else None
+    if written is not None:
+        return written
     try:
-        number = float(value.removesuffix("s") if isinstance(value, str) else value) * unit
-    except (TypeError, ValueError):
+        number = float(value) * unit
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if 0 <= number < float("inf") else None

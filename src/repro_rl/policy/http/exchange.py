@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import random
-import re
 import ssl
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 import httpx2
@@ -21,25 +19,22 @@ from repro_rl.policy.http.completion import read_answer
 from repro_rl.policy.http.error_body import one_line, read_error
 from repro_rl.policy.http.event_stream import is_stream
 from repro_rl.policy.http.refusals import PassingError, RefusedAll, RefusedPrompt, refusal
+from repro_rl.policy.http.waits import asked_wait, wait_in_words
 
 __all__ = [
     "PassingError",
     "RefusedAll",
     "RefusedPrompt",
-    "asked_wait",
     "exchange",
     "fetch",
     "open_client",
     "pause",
     "read_answer",
     "read_key",
-    "retry_after",
 ]
 
 CONNECT = 10.0  # seconds, at most, until there is a connection
 LARGEST = 32 << 20  # bytes of an answer; more is not an answer
-# "Please try again in 1m26.4s", "Please retry in 38.2s", "try again in 20 seconds"
-AGAIN_IN = re.compile(r"(?:again|retry) in (?:(\d+)m(?:in)?(?:utes?)?)?\s*(?:(\d+(?:\.\d+)?)\s*(ms|s)\w*)?")
 
 
 def read_key(name: str | None, setting: str) -> str:
@@ -86,15 +81,19 @@ def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: 
 
 
 def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
-    """POST ``body``, or GET when it is None. ``timeout`` is for the whole call, however slowly bytes drip in.
+    """POST ``body``, or GET when it is None. ``timeout``: seconds for the whole call, however bytes drip in.
+
+    A server that sends nothing more is waited for until the next whole second after it.
 
     Raises PassingError, RefusedPrompt and RefusedAll; their messages hold what the server answered,
     never the request's headers.
     """
     end = time.monotonic() + timeout
+    left = _TimeLeft(end)
+    waits = {**client.timeout.as_dict(), "read": left, "write": left}
     try:
         method, content = ("GET", None) if body is None else ("POST", dict(body))
-        with client.stream(method, url, json=content) as response:
+        with client.stream(method, url, json=content, extensions={"timeout": waits}) as response:
             parts, size = [], 0
             for part in response.iter_bytes():
                 parts.append(part)
@@ -125,6 +124,23 @@ def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeo
     return data
 
 
+class _TimeLeft:
+    """The time-out of a socket's next read or write: the seconds until ``end``, rounded up.
+
+    A number would be the time-out of each of them, so that headers could come byte by byte for hours. A
+    socket takes whatever has an ``__index__`` and asks it anew every time.
+    """
+
+    def __init__(self, end: float):
+        self.end = end
+
+    def __index__(self) -> int:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return math.ceil(left)
+
+
 def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> NoReturn:
     body = read_error(data)
     if 300 <= status < 400:
@@ -132,40 +148,5 @@ def _refuse(status: int, data: bytes, headers: Mapping[str, str]) -> NoReturn:
         raise RefusedAll(f"status {status}: the address has moved to {location}")
     error = refusal(status, body, asked_wait(headers))
     if isinstance(error, PassingError) and error.after is None:
-        error.after = _wait_in_words(body.message)
+        error.after = wait_in_words(body.message)
     raise error
-
-
-def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the headers of an answer ask to wait; None for none. Their names are in lower case."""
-    try:
-        milliseconds = float(headers.get("retry-after-ms") or "")
-    except ValueError:
-        return retry_after(headers.get("retry-after"))
-    return max(0.0, milliseconds / 1000) if milliseconds < float("inf") else None
-
-
-def _wait_in_words(message: str) -> float | None:
-    """Seconds in a sentence such as "Please try again in 1m26.4s"; None for none."""
-    found = AGAIN_IN.search(message.lower())
-    if not found or not (found[1] or found[2]):
-        return None
-    seconds = float(found[2] or 0) * (1e-3 if found[3] == "ms" else 1)
-    return 60 * float(found[1] or 0) + seconds
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds asked for by a Retry-After header, given in seconds or as a date; None when unreadable."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, TypeError):
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if seconds < float("inf") else None
