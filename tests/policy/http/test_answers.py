@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +95,54 @@ def test_two_processes_share_a_store_and_ask_nothing_twice(server, tmp_path):
     for process in both:
         process.join(20)
     assert server.calls == 24
+
+
+def test_threads_that_ask_the_same_question_pay_once(server, make_client):
+    """Four threads of one client, each with a batch of its own."""
+
+    def reply(body, number):
+        server.release.wait(0.1)
+        return completion("paid")
+
+    server.reply = reply
+    client = make_client()
+    start = threading.Barrier(4)
+
+    def one(_: int) -> list[object]:
+        start.wait(10)
+        return texts(client.ask([ask("same"), ask("other")]))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(4))) == [["paid", "paid"]] * 4
+    usage = client.spending.summary()
+    assert server.calls == 2
+    assert (usage["calls_sent"], usage["answers_new"], usage["answers_found"]) == (2, 2, 0)
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (20, 10)
+
+
+def test_a_question_is_let_go_when_its_thread_is_done(tmp_path):
+    """A thread waits for the one that asks; one whose batch is over does not."""
+    store, key = AnswerStore(tmp_path), "ab" * 32
+    order: list[str] = []
+    never, over = threading.Event(), threading.Event()
+    over.set()
+
+    def second() -> None:
+        with store.lock_question(key, never):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with store.lock_question(key, never):
+            waits = pool.submit(second)
+            with store.lock_question(key, over):
+                order.append("over")
+            with store.lock_question("cd" * 32, never):
+                order.append("another question")
+            time.sleep(0.05)
+            order.append("first")
+        waits.result(10)
+    assert order == ["over", "another question", "first", "second"]
+    assert store._questions._held == {}
 
 
 def open_in_a_child(folder, start, results):

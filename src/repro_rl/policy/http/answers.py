@@ -1,9 +1,9 @@
 """The durable store of answers: what was paid for is on disk before anyone uses it.
 
 SQLite (write-ahead log, synced at every commit) in one file. It survives a kill at any moment, and several
-processes may share it: while one asks a question, it holds a lock on that question, which the system takes
-back when the process dies. Answers that arrive while another one is being synced share the next commit, so
-none waits for more than two syncs.
+processes and threads may share it: while one asks a question, it holds a lock on that question, which the
+system takes back when the process dies. Answers that arrive while another one is being synced share the next
+commit, so none waits for more than two syncs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 from repro_rl.errors import DataError
 from repro_rl.files import check_record, parse_json
 from repro_rl.files.records import Count, Flag, Text
+from repro_rl.policy.http.question_locks import POLL, QuestionLocks
 
 FILE, LOCKS = "answers.sqlite", "answers.locks"
-POLL = 0.2  # seconds between looks at a question that another process is asking
 LOCK_TIMEOUT = 60.0  # seconds for another process to let go of the file
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -38,6 +38,7 @@ CAUSES = {
     "cut": "cut off before its text",
     "unreadable": "not a chat completion",
     "unavailable": "no answer from the server",
+    "unsendable": "the prompt cannot be sent",
 }
 
 
@@ -101,6 +102,7 @@ class AnswerStore:
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._waiting_lock = threading.Lock()
+        self._questions = QuestionLocks()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
@@ -190,10 +192,16 @@ class AnswerStore:
 
     @contextlib.contextmanager
     def lock_question(self, key: str, stop: threading.Event) -> Iterator[None]:
-        """Lock the question ``key`` (a hex digest) against other processes; wait while one of them has it.
+        """Lock the question ``key`` (a hex digest) against other threads and processes.
 
-        Returns without the lock once ``stop`` is set.
+        Waits while one of them has it. Returns without the lock once ``stop`` is set.
         """
+        with self._questions.lock(key, stop), self._lock_in_file(key, stop):
+            yield
+
+    @contextlib.contextmanager
+    def _lock_in_file(self, key: str, stop: threading.Event) -> Iterator[None]:
+        """The part of ``lock_question`` against other processes. The system knows no threads there."""
         try:
             import fcntl
         except ImportError:  # Windows: two processes at the same moment may ask the same twice
