@@ -96,7 +96,6 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
     conversations: dict[int, Messages] = {index: (("user", text),) for index, text in enumerate(texts)}
     done: dict[int, Reflection] = {}
     with client:
-        before = client.failures.counts
         for attempt in range(section.annotate_tries):
             waiting = sorted(conversations)
             questions = [
@@ -116,7 +115,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
                     )
             if not conversations:
                 break
-        client.failures.check(before)
+        client.check()
         context.notes |= {"model": section.model, "usage": client.spending.summary()}
     return [done[index] for index in range(len(trajectories))]
 

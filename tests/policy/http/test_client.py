@@ -44,7 +44,7 @@ def test_an_error_that_passes_is_asked_again(server, make_client, reply):
     server.reply = lambda body, number: reply if number < 3 else completion("yes")
     client = make_client()
     assert texts(client.ask([ask()])) == ["yes"]
-    assert server.calls == client.spending.sent == 3
+    assert server.calls == client.spending.whole.sent == 3
     assert len(client.waits) == 2
     assert 0.5 <= client.waits[0] <= 1.5  # one second, half more or less
     assert 1.0 <= client.waits[1] <= 3.0
@@ -63,7 +63,8 @@ def test_one_that_stays_is_a_failure_of_that_question_only(server, make_client, 
     assert isinstance(bad, Failure)
     assert bad.reason
     assert not bad.refused
-    assert (client.spending.sent, client.spending.new, client.spending.failed) == (5, 2, 1)
+    whole = client.spending.whole
+    assert (whole.sent, whole.new, whole.failed) == (5, 2, 1)
     assert len(client.store) == 2  # a failure is not kept: it is asked again when the command is repeated
 
 
@@ -137,6 +138,21 @@ def test_what_concerns_one_prompt_is_a_failure_without_repetition(server, make_c
     assert "maximum context length" in bad.reason
     assert good.text == "yes"
     assert server.calls == 2
+
+
+def test_a_text_that_no_request_can_hold_fails_its_question_alone(server, make_client):
+    server.reply = lambda body, number: completion("yes")
+    client = make_client(give_up=1)
+    bad, good = client.ask([ask("half \ud800"), ask("whole")])
+    assert bad == Failure(
+        "message 1 (user) was not sent: it holds a lone surrogate '\\ud800' at position 5, "
+        "which is no character",
+        refused=True,
+        cause="unsendable",
+    )
+    assert good.text == "yes"
+    assert server.calls == 1
+    assert client.spending.summary()["lost"] == {"unsendable": 1}
 
 
 def test_answers_under_way_are_kept_when_another_call_stops_all(server, make_client):

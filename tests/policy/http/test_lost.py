@@ -10,7 +10,7 @@ import pytest
 from repro_rl.errors import ApiError
 from repro_rl.policy.http import Answer, Failure
 from repro_rl.policy.http.request import answer_keys
-from repro_rl.policy.http.spending import loss_lines, usage_line
+from repro_rl.policy.http.usage import loss_lines, usage_line
 from support import server_words as words
 from support.api_questions import ask, texts
 from support.api_server import Reply, completion, error
@@ -92,13 +92,45 @@ def test_a_server_without_a_single_text_is_given_up(server, make_client):
     assert server.calls == 3
     server.reply = lambda body, number: sent(TOO_LONG[0])
     client = make_client(give_up=3)
-    before = client.failures.counts
     assert all(isinstance(result, Failure) for result in client.ask([ask(f"long {i}") for i in range(10)]))
     with pytest.raises(ApiError, match=r"any of 10 questions: 10 too_long.*maximum context length is 4096"):
-        client.failures.check(before)
+        client.check()
     server.reply = lambda body, number: completion("yes")
     client.ask([ask("short")])
-    client.failures.check(before)
+    client.check()
+
+
+def test_the_order_of_stored_answers_does_not_give_up(server, make_client):
+    """In the order of the questions three answers without a text come first. The server gave a text first."""
+    empty = completion(None, reasoning_content="hm")
+    server.reply = lambda body, number: (
+        completion("yes") if body["messages"][0]["content"] == "last" else empty
+    )
+    questions = [*(ask(str(i)) for i in range(3)), ask("last")]
+    make_client(give_up=3, concurrency=1).ask(questions[::-1])
+    again = make_client(give_up=3, concurrency=1)
+    assert [result.cause for result in again.ask(questions)] == ["reasoning_only"] * 3 + [""]
+    assert server.calls == 4
+    again.check()
+    # A command in which the store has no text asks on, and gives up after as many answers of its own.
+    server.reply = lambda body, number: empty
+    other = make_client(give_up=3, concurrency=1)
+    with pytest.raises(ApiError, match="no text as 'm' to any of 6 questions: 6 reasoning_only"):
+        other.ask([*questions[:3], *(ask(f"new {i}") for i in range(9))])
+    assert server.calls == 4 + 3
+
+
+def test_the_advice_is_on_the_commonest_cause(server, make_client):
+    replies = {"long": sent(TOO_LONG[0])}
+    server.reply = lambda body, number: replies.get(
+        body["messages"][0]["content"], completion(None, reasoning_content="hm")
+    )
+    client = make_client(concurrency=1)
+    client.ask([ask("long"), ask("a"), ask("b")])
+    with pytest.raises(
+        ApiError, match=r"2 reasoning_only \(.*\), 1 too_long \(.*\)\..*Raise api\.reasoning_tokens, or turn"
+    ):
+        client.check()
 
 
 # Event streams ------------------------------------------------------------------------------------
@@ -111,7 +143,7 @@ def test_a_server_that_only_streams_is_asked_for_streams(server, make_client, ro
     assert texts(client.ask([ask("a"), ask("b"), ask("c")])) == ["yes"] * 3
     assert [body.get("stream") for body in server.bodies] == [None, True, True, True]
     assert server.bodies[-1]["stream_options"] == {"include_usage": True}
-    assert client.spending.sent == 4
+    assert client.spending.whole.sent == 4
 
 
 def test_a_server_that_streams_unasked_is_asked_for_it_from_then_on(server, make_client):

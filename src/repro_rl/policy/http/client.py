@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +24,9 @@ from repro_rl.policy.http.exchange import (
     read_key,
 )
 from repro_rl.policy.http.failure_tracker import Failure, FailureTracker
+from repro_rl.policy.http.kept_answers import KeptAnswers
 from repro_rl.policy.http.refusals import STREAM_OPTIONS, NeedsStream
-from repro_rl.policy.http.request import Question, answer_keys, request_body
+from repro_rl.policy.http.request import Question, answer_keys, check_sendable, request_body
 from repro_rl.policy.http.spending import Spending
 
 __all__ = ["ChatClient", "Failure", "Question"]
@@ -76,6 +78,7 @@ class ChatClient:
         self.spending = Spending(settings.budget, settings.prices, self.store.path)
         self._http = open_client(self._key, settings.timeout, settings.concurrency)
         self.failures = FailureTracker(settings, self.url)
+        self._began = self.failures.counts  # when the part under way began
         self._stream, self._stream_options = bool(settings.stream), True
 
     def __enter__(self) -> ChatClient:
@@ -87,6 +90,22 @@ class ChatClient:
     def close(self) -> None:
         self._http.close()
         self.store.close()
+
+    @contextmanager
+    def part(self, kept: KeptAnswers | None = None) -> Iterator[None]:
+        """Count a part of the command, such as an evaluation, also by itself; see ``Spending.part``."""
+        before, self._began = self._began, self.failures.counts
+        try:
+            with self.spending.part(kept) as used:
+                for answer in used:
+                    self.failures.record(answer, new=False)
+                yield
+        finally:
+            self._began = before
+
+    def check(self) -> None:
+        """Raise ApiError when the part under way, else the command, asked questions and none got a text."""
+        self.failures.check(self._began)
 
     def key(self, question: Question) -> str:
         """The key that the answer is stored by: sha256 (hex) over all that decides it."""
@@ -120,8 +139,7 @@ class ChatClient:
                 missing.append(key)
                 continue
             settle(key, answer)
-            if (enough := self.failures.record(answer)) is not None:
-                raise enough
+            self.failures.record(answer, new=False)
         if missing:
             batch = _Batch()
             with ThreadPoolExecutor(min(self.settings.concurrency, len(missing))) as pool:
@@ -152,11 +170,13 @@ class ChatClient:
 
     def _settle(self, keys: tuple[str, str], question: Question, batch: _Batch) -> Answer | Failure:
         """What one thread does for one question. An error that concerns all ends the batch."""
-        key, stop = keys[0], batch.stop
+        key, stop, new = keys[0], batch.stop, True
         result: Answer | Failure
         try:
+            check_sendable(question)
             with self.store.lock_question(key, stop):
-                answer = self._find(*keys)  # another process may have asked meanwhile
+                answer = self._find(*keys)  # another thread or process may have asked meanwhile
+                new = answer is None
                 if answer is None:
                     answer = self._without_key(self._call(question, stop))
                     self.store.put(key, self.settings.model, answer)
@@ -171,7 +191,7 @@ class ChatClient:
         except BaseException as error:
             batch.end(error)
             raise
-        if (enough := self.failures.record(result)) is not None:
+        if (enough := self.failures.record(result, new)) is not None:
             batch.end(enough)
             raise enough
         return result

@@ -36,7 +36,7 @@ class QuestionCounts:
     """Questions so far, equal ones counted each time."""
 
     answered: int  # with a text
-    lost: int
+    lost: Counter[str]  # by cause
 
 
 class FailureTracker:
@@ -53,7 +53,7 @@ class FailureTracker:
     @property
     def counts(self) -> QuestionCounts:
         with self._lock:
-            return QuestionCounts(self._answered, self._lost.total())
+            return QuestionCounts(self._answered, self._lost.copy())
 
     @property
     def answers(self) -> bool:
@@ -66,8 +66,11 @@ class FailureTracker:
         wrong = self.settings.give_up and not self.reached
         return min(self.settings.retries, UNREACHED) if wrong else self.settings.retries
 
-    def record(self, result: Answer | Failure) -> ApiError | None:
+    def record(self, result: Answer | Failure, new: bool = True) -> ApiError | None:
         """Count a result; the error that ends the command, when it is enough.
+
+        Only ``new`` results can be enough: stored answers come in the order in which they are asked for, not
+        in that in which the server gave them, and cost nothing.
 
         ``api.give_up`` is the number of questions in a row that are left without an answer, refused in
         unknown words, or, as long as no question got a text, answered (and paid) without one. A server that
@@ -81,6 +84,8 @@ class FailureTracker:
             kind = _kind(result)
             self._lost[result.cause] += 1
             self._last = result.reason
+            if not new:
+                return None
             self._row[kind] += 1
             row = self._row[kind]
         limit = self.settings.give_up
@@ -96,16 +101,15 @@ class FailureTracker:
                 "gone (api.give_up sets how many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
-            return self.nothing_answered()
+            return self.nothing_answered(self.counts.lost)
         return None
 
-    def nothing_answered(self) -> ApiError:
-        """The error of a run in which no question got a text."""
-        causes = ", ".join(
-            f"{count} {cause} ({CAUSES.get(cause, cause)})" for cause, count in self._lost.most_common()
-        )
-        advice = ADVICE.get(next(iter(self._lost), ""), "")
-        asked = counted(self._lost.total(), "question")
+    def nothing_answered(self, lost: Counter[str]) -> ApiError:
+        """The error of ``lost`` questions, by cause, where none got a text. It advises on the commonest."""
+        common = lost.most_common()
+        causes = ", ".join(f"{count} {cause} ({CAUSES.get(cause, cause)})" for cause, count in common)
+        advice = ADVICE.get(common[0][0], "") if common else ""
+        asked = counted(lost.total(), "question")
         return ApiError(
             f"{self.url} gave no text as {self.settings.model!r} to any of {asked}: "
             f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
@@ -114,8 +118,9 @@ class FailureTracker:
     def check(self, before: QuestionCounts) -> None:
         """Raise ApiError when questions were asked since ``before`` and none got a text."""
         now = self.counts
-        if now.lost > before.lost and now.answered == before.answered:
-            raise self.nothing_answered()
+        lost = now.lost - before.lost
+        if lost and now.answered == before.answered:
+            raise self.nothing_answered(lost)
 
     def _gone(self, row: int, reason: str) -> ApiError:
         return ApiError(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.config import ApiSection
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, unencodable
+from repro_rl.policy.http.refusals import RefusedPrompt
 from repro_rl.text.guided import GuidedText
 
 STREAMING = ("stream", "stream_options")  # how an answer comes; they change nothing in it
@@ -24,6 +25,17 @@ class Question:
     top_p: float = 1.0
     sample: int = 0  # tells repeated samples of one prompt apart; 0 <= sample < 2**64
     form: GuidedText | None = None  # what is given of the answer; None: nothing
+
+
+def check_sendable(question: Question) -> None:
+    """Raise RefusedPrompt for a text that no request can hold."""
+    for number, (role, text) in enumerate(question.messages, start=1):
+        problem = unencodable(text)
+        if problem is not None:
+            raise RefusedPrompt(
+                f"message {number} ({role}) was not sent: it holds {problem}, which is no character",
+                "unsendable",
+            )
 
 
 def form_fields(form: GuidedText, how: str) -> dict[str, Any]:

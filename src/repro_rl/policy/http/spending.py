@@ -1,34 +1,32 @@
-"""What a command has used, and where its budget ends."""
+"""Where the budget of a command ends, and what each of its parts has used."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from repro_rl.config import ApiBudget, ApiPrices
-from repro_rl.errors import BudgetError, counted
-from repro_rl.policy.http.answers import CAUSES, Answer
-
-MANY = 0.1  # share of the questions that is worth a warning
+from repro_rl.errors import BudgetError
+from repro_rl.policy.http.answers import Answer
+from repro_rl.policy.http.kept_answers import KeptAnswers
+from repro_rl.policy.http.usage import EarlierUsage, Usage
 
 
 class Spending:
-    """Counts of one command. Answers found in the store count like new ones, once each: they were paid for.
+    """Counts of one command, in ``whole``, and of the part of it that is under way. Thread-safe.
 
-    So the same command repeated stops at the same question, and a larger budget lets it go on. Answers in the
-    store are never refused.
+    The same command repeated stops at the same question, and a larger budget lets it go on: what is found in
+    the store counts, as does what finished parts and kept episodes have used. Answers in the store are never
+    refused.
     """
 
     def __init__(self, budget: ApiBudget, prices: ApiPrices | None, store: object):
-        self.budget, self.prices, self.store = budget, prices, store
-        self.sent = self.new = self.found = self.failed = 0
-        self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = self.estimated = 0
-        self.cut = self.without_address = 0
-        self.lost: Counter[str] = Counter()  # questions without a text, by cause
-        self.reasons: dict[str, str] = {}  # the first reason of each cause, in the server's words
-        self._seen: set[str] = set()
+        self.budget, self.store = budget, store
+        self.whole = self._part = Usage(prices)
+        self._kept: KeptAnswers | None = None
+        self._earlier: set[str] = set()  # names of finished parts that are counted
         self._lock = threading.Lock()
 
     def begin_call(self) -> None:
@@ -37,12 +35,12 @@ class Spending:
         Raises BudgetError when the budget does not allow it. Tokens are known afterwards, so their limit is
         overrun by at most the calls that are under way.
         """
-        budget = self.budget
+        budget, whole = self.budget, self.whole
         with self._lock:
             for name, used, limit in (
-                ("calls", self.sent + self.found, budget.calls),
-                ("tokens", self.prompt_tokens + self.completion_tokens, budget.tokens),
-                ("money", self.cost(), budget.money),
+                ("calls", whole.sent + whole.found, budget.calls),
+                ("tokens", whole.prompt_tokens + whole.completion_tokens, budget.tokens),
+                ("money", whole.cost(), budget.money),
             ):
                 if limit is not None and used is not None and used >= limit:
                     raise BudgetError(
@@ -50,95 +48,67 @@ class Spending:
                         f"far is kept in {self.store}. Repeat the same command with a larger "
                         f"api.budget.{name} to go on."
                     )
-            self.sent += 1
+            for usage in self._counts():
+                usage.sent += 1
 
     def add(self, key: str, answer: Answer, new: bool, without_address: bool = False) -> None:
-        """Count an answer, once a key; ``new``: the server gave it now.
-
-        ``without_address``: an earlier version stored it, and did not note which server gave it.
-        """
+        """Count an answer; see ``Usage.add``. Raises OSError where a part cannot keep it."""
         with self._lock:
-            if key in self._seen:
-                return
-            self._seen.add(key)
-            self.new += new
-            self.found += not new
-            self.without_address += without_address
-            self.prompt_tokens += answer.prompt_tokens
-            self.completion_tokens += answer.completion_tokens
-            self.reasoning_tokens += answer.reasoning_tokens
-            self.estimated += answer.estimated
-            if answer.cause:
-                self._lose(answer.cause, answer.reason)
-            else:
-                self.cut += not answer.whole
+            counted = [usage.add(key, answer, new, without_address) for usage in self._counts()]
+            if self._kept is not None and counted[-1]:
+                self._kept.add(key, answer, without_address)
 
     def fail(self, cause: str, reason: str) -> None:
         """Count a question without an answer."""
         with self._lock:
-            self.failed += 1
-            self._lose(cause, reason)
+            for usage in self._counts():
+                usage.fail(cause, reason)
 
-    def _lose(self, cause: str, reason: str) -> None:
-        self.lost[cause] += 1
-        self.reasons.setdefault(cause, reason)
+    def add_earlier(self, name: str, usage: EarlierUsage) -> None:
+        """Count what the finished part ``name`` of this command has used, once."""
+        with self._lock:
+            if name not in self._earlier:
+                self._earlier.add(name)
+                self.whole.add_earlier(usage)
 
-    def cost(self) -> float | None:
-        """Of all answers used, found ones included; None without prices."""
-        if self.prices is None:
-            return None
-        return (
-            self.prompt_tokens * self.prices.prompt + self.completion_tokens * self.prices.completion
-        ) / 1e6
+    @contextmanager
+    def part(self, kept: KeptAnswers | None) -> Iterator[list[Answer]]:
+        """Count a part of the command, such as an evaluation, also by itself; one at a time.
+
+        Gives the answers in ``kept``, which the part had used when it was interrupted: they count as found.
+        ``kept`` gets the others as they come, and is removed when the block ends without an error. Raises
+        OSError where it cannot be written, DataError for a broken file.
+        """
+        began = Usage(self.whole.prices)
+        used = [] if kept is None else kept.open()
+        try:
+            with self._lock:
+                self._part, self._kept = began, kept
+                for key, answer, without_address in used:
+                    for usage in self._counts():
+                        usage.add(key, answer, False, without_address)
+            yield [answer for _, answer, _ in used]
+        except BaseException:
+            if kept is not None:
+                kept.close()
+            raise
+        else:
+            if kept is not None:
+                kept.remove()
+        finally:
+            with self._lock:
+                self._part, self._kept = self.whole, None
+
+    def _counts(self) -> list[Usage]:
+        """The whole, and last the part that is under way."""
+        return [self.whole] if self._part is self.whole else [self.whole, self._part]
 
     def summary(self) -> dict[str, Any]:
-        """Counts for result files."""
-        cost = self.cost()
-        return {
-            "calls_sent": self.sent,
-            "answers_new": self.new,
-            "answers_found": self.found,
-            "answers_without_address": self.without_address,
-            "answers_cut": self.cut,
-            "failed": self.failed,
-            "lost": dict(sorted(self.lost.items())),
-            "reasons": dict(sorted(self.reasons.items())),
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "reasoning_tokens": self.reasoning_tokens,
-            "answers_estimated": self.estimated,
-            "cost": None if cost is None else round(cost, 6),
-        }
+        """Counts of the whole command."""
+        with self._lock:
+            return self.whole.summary()
 
-
-def usage_line(usage: Mapping[str, Any]) -> str:
-    """A summary on one line for the screen."""
-    asked = f"{counted(usage['answers_new'], 'answer')} in {counted(usage['calls_sent'], 'call')}"
-    parts = [
-        f"{asked if usage['calls_sent'] else 'no new answers'}, {usage['answers_found']} found in the cache",
-        f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
-        + (" (partly estimated)" if usage["answers_estimated"] else ""),
-    ]
-    if usage["cost"] is not None:
-        parts.append(f"cost {usage['cost']:.4g}")
-    if usage["lost"]:
-        lost = ", ".join(f"{count} {cause}" for cause, count in usage["lost"].items())
-        parts.append(f"{counted(sum(usage['lost'].values()), 'question')} without a text ({lost})")
-    return "; ".join(parts)
-
-
-def loss_lines(usage: Mapping[str, Any]) -> list[str]:
-    """What was lost, a line for each cause with the server's own words, and what else must be known."""
-    asked = usage["answers_new"] + usage["answers_found"] + usage["failed"]
-    lines = []
-    for cause, count in usage["lost"].items():
-        share = f" of {counted(asked, 'question')}, {count / asked:.0%}" if asked else ""
-        many = "Warning: " if asked and count / asked >= MANY else ""
-        lines.append(f"{many}{cause} {count}{share} ({CAUSES.get(cause, cause)}): {usage['reasons'][cause]}")
-    if usage["answers_without_address"]:
-        lines.append(
-            f"{counted(usage['answers_without_address'], 'answer')} stored by an earlier version, which did "
-            "not note the server's address, and taken as this one's. Set api.cache to another folder to ask "
-            "anew."
-        )
-    return lines
+    def part_summary(self) -> dict[str, Any]:
+        """Counts of the part under way; of the whole where there is none."""
+        with self._lock:
+            return self._part.summary()
