@@ -39,7 +39,7 @@ def test_eval_and_play_on_the_command_line(server, settings, tmp_path, monkeypat
     )
     assert status == 0, out
     folder = tmp_path / "runs" / "api-lab-some-model"
-    assert f"{server.calls} answers in {server.calls} calls, 0 found in the cache" in out
+    assert f"{server.calls} answers in {server.calls} calls, 0 from before" in out
     result = json.loads((folder / "eval" / "api-lab-some-model.json").read_text())
     assert result["checkpoint"] == "api:lab/some model"
     assert {body["model"] for body in server.bodies} == {"lab/some model"}

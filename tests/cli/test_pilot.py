@@ -189,6 +189,30 @@ def test_an_api_model_plays_all_conditions_in_full_style(
     assert printed.count("played before") == 5
 
 
+def test_a_pilot_has_one_budget_and_each_condition_its_own_counts(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds of two conditions; each call gives 10 + 5 tokens."""
+    settings = ["-c", "sokoban-qwen3", "--model", "api:m", "-o", str(tmp_path / "pilot"), "--seeds", "0-1"]
+    settings += ["--conditions", "base,meta", f"api.base_url={server.url}", "api.concurrency=1"]
+    settings += [f"api.cache={tmp_path / 'cache'}", "demos.expert=5", "eval.tasks=2"]
+    settings += ["env.settings.max_steps=5", "env.settings.solution=[3, 5]"]
+    for _ in range(2):  # at most 2 conditions of 2 episodes of 5 steps are 20 calls a seed
+        code, printed = pilot(capsys, monkeypatch, *settings, "api.budget.calls=22")
+        assert (code, "The budget of 22 calls is used up (22 used)" in printed) == (2, True), printed
+        assert server.calls == 22
+    code, printed = pilot(capsys, monkeypatch, *settings)
+    assert code == 0, printed
+    assert f"{server.calls - 22} answers in {server.calls - 22} calls, 22 from before" in printed
+    assert printed.count(" from before") == 1
+    for seed in ("seed0", "seed1"):
+        for name in ("base", "meta"):
+            usage = json.loads((tmp_path / "pilot" / seed / "eval" / f"{name}.json").read_text())["api"]
+            steps = sum(len(row["steps"]) for row in records(tmp_path / "pilot" / seed, name))
+            assert usage["answers_new"] + usage["answers_found"] == steps
+            assert (usage["prompt_tokens"], usage["completion_tokens"]) == (10 * steps, 5 * steps)
+
+
 def test_demonstrations_of_another_environment_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

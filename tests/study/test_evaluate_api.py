@@ -8,9 +8,10 @@ import pytest
 
 from repro_rl.cli.api import usage_notes
 from repro_rl.config import load_config
-from repro_rl.errors import ApiError, ConfigError
+from repro_rl.errors import ApiError, BudgetError, ConfigError
 from repro_rl.files import read_json
 from repro_rl.rollout import read_trajectories
+from repro_rl.rollout.context import window
 from repro_rl.study.evaluate import EvalRequest, evaluate
 from support.api_evaluation import evaluation_settings
 from support.api_server import KEY, completion, error, sensible
@@ -141,3 +142,41 @@ def test_an_evaluation_in_which_nothing_was_answered_has_no_result(server, setti
     with pytest.raises(ApiError, match=words):
         evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
     assert not (tmp_path / "run" / "eval" / "m.json").exists()
+
+
+@pytest.mark.parametrize("same_cache", [True, False])
+def test_a_budget_and_the_counts_outlast_an_interruption(server, settings, tmp_path, monkeypatch, same_cache):
+    """Finished episodes are not asked for again, and count; each call gives 10 + 5 tokens."""
+    monkeypatch.setattr(window, "MAX_LIVE", 1)  # one episode after the other
+    config = load_config("sokoban-qwen3", [*settings, "api.concurrency=1"])
+    request = EvalRequest("m", out=tmp_path / "whole", judge=False)
+    whole = evaluate(config, Path("api:m"), request)
+    calls = server.calls
+    server.forget()
+    request = EvalRequest("m", out=tmp_path / "run", judge=False)
+    budget = f"api.budget.calls={calls - 1}"  # the last episode stays without its last step
+    limited = [*settings, "api.concurrency=1", f"api.cache={tmp_path / 'first'}", budget]
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=rf"{calls - 1} calls is used up \({calls - 1} used\)"):
+            evaluate(load_config("sokoban-qwen3", limited), Path("api:m"), request)
+        assert server.calls == calls - 1
+    cache = "first" if same_cache else "second"
+    config = load_config("sokoban-qwen3", [*settings, f"api.cache={tmp_path / cache}"])
+    last = evaluate(config, Path("api:m"), request)
+    assert without_time(last) == without_time(whole)
+    again = 0 if same_cache else read_steps(tmp_path / "run")[-1] - 1  # of the last episode, paid twice
+    assert server.calls == calls + again
+    assert last["api"] == whole["api"] | {
+        "calls_sent": 1 + again,
+        "answers_new": 1 + again,
+        "answers_found": calls - 1,
+        "prompt_tokens": 10 * (calls + again),
+        "completion_tokens": 5 * (calls + again),
+    }
+    assert not list((tmp_path / "run" / "trajectories").glob("*unfinished*"))
+
+
+def read_steps(run: Path) -> list[int]:
+    """The numbers of steps of the episodes of the evaluation m."""
+    records = read_trajectories(run / "trajectories" / "eval-m.jsonl.gz")
+    return [len(record["steps"]) for record in records]

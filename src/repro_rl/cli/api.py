@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repro_rl.errors import ConfigError, counted
+
+if TYPE_CHECKING:
+    from repro_rl.config import RunConfig
+    from repro_rl.policy.http import HttpPolicy
 
 
 def api_model(path: Path) -> str | None:
@@ -28,7 +34,7 @@ def api_run(model: str, kind: str = "api") -> Path:
 
 def usage_notes(result: dict[str, Any]) -> list[str]:
     """What an evaluation used, and what was lost, line by line."""
-    from repro_rl.policy.http.spending import loss_lines, usage_line
+    from repro_rl.policy.http.usage import loss_lines, usage_line
 
     lost = (
         f"  {counted(int(result['errors']), 'episode')} broke off, counted as not won."
@@ -39,12 +45,36 @@ def usage_notes(result: dict[str, Any]) -> list[str]:
     return [f"{usage_line(result['api'])}.{lost}{again}", *loss_lines(result["api"])]
 
 
+@contextmanager
+def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | None]:
+    """The model ``agent`` for a whole command, which has one budget; None where it is behind no API.
+
+    Says at the end, also after an error, what the command has used. Raises ConfigError as ``api_policy``.
+    """
+    from repro_rl.cli.show import say
+    from repro_rl.policy.http.usage import loss_lines, usage_line
+    from repro_rl.run.api_model import api_policy
+
+    if agent is None or api_model(agent) is None:
+        yield None
+        return
+    with closing(api_policy(config.api, config.prompt, agent)) as policy:
+        try:
+            yield policy
+        finally:
+            tally = policy.client.patience.tally
+            if tally.answered or tally.lost:
+                usage = policy.client.spending.summary()
+                for line in (f"{usage_line(usage)}.", *loss_lines(usage)):
+                    say(line)
+
+
 def annotation_notes(notes: dict[str, Any], written: Path) -> list[str]:
     """What a batch annotator did, line by line; nothing for the others.
 
     ``written``: the file that marks the demonstrations as complete.
     """
-    from repro_rl.policy.http.spending import loss_lines, usage_line
+    from repro_rl.policy.http.usage import loss_lines, usage_line
 
     if not notes:
         return []

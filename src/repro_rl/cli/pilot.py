@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from repro_rl.cli import complete
-from repro_rl.cli.api import api_model
+from repro_rl.cli.api import api_agent, api_model
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
 from repro_rl.cli.show import bar, console, say, show_table, table_without, visible
@@ -19,6 +19,7 @@ from repro_rl.cli.stages import make_demos, run_warmup_stage
 
 if TYPE_CHECKING:
     from repro_rl.config import Override, RunConfig
+    from repro_rl.policy.http import HttpPolicy
     from repro_rl.study.pilot import Condition
 
 # Columns that make a table too wide to read in a terminal.
@@ -35,6 +36,7 @@ class PilotRun:
     conditions: Sequence[Condition]  # to play, in the study's order
     agent: Path | None  # model folder, hub name or api:MODEL; None: each seed warms up its own tiny model
     agent_name: str  # for the pages
+    policy: HttpPolicy | None  # a model behind an API, the same for all seeds: they share a budget
     demos: Path | None  # folder of demonstrations that the user gave
     out: Path
 
@@ -76,7 +78,6 @@ def pilot(
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
-    from repro_rl.run.api_model import api_policy
     from repro_rl.run.panels import Use, check_panels, warmup_validates
     from repro_rl.run.setup import build_pool
     from repro_rl.study.pilot import find_conditions, seed_config
@@ -98,13 +99,13 @@ def pilot(
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
     if not warms_up:
         agent, name = _find_agent(model or base.policy.model, checkpoint)
-        if api_model(agent) is not None:
-            api_policy(base.api, base.prompt, agent).close()  # what it lacks is said before anything is made
-    run = PilotRun(base, chosen, agent, name, demos_folder, out)
     left_out: dict[str, str] = {}
     remarks: dict[str, None] = {}
-    with only_writer(out / LOCK_FILE, "pilot study"):
+    # What a model behind an API lacks is said before anything is made.
+    with api_agent(base, agent) as policy, only_writer(out / LOCK_FILE, "pilot study"):
+        run = PilotRun(base, chosen, agent, name, policy, demos_folder, out)
         sweep_temporaries(out)
+        _count_finished(run, numbers)
         for seed in numbers:
             absent, of_seed = _play_seed(run, seed)
             left_out |= absent
@@ -178,12 +179,14 @@ def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
         if item not in waiting:
             say(f"seed {seed}, {item.name}: played before")
     if waiting:
-        _play_conditions(config, agent, waiting, demos, seed_folder)
+        _play_conditions(run, config, agent, waiting, demos)
     return left_out, remarks
 
 
 def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path:
     """The folder of the demonstrations of one seed, whose settings are ``config``."""
+    from repro_rl.files import read_json
+    from repro_rl.files.names import DEMOS_FILE
     from repro_rl.study.pilot import check_demos
 
     if run.demos is not None:
@@ -191,30 +194,50 @@ def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path
         return run.demos
     if run.agent is None:
         return make_demos(config, seed_folder / "demos")
-    return make_demos(run.config, run.out / "demos")  # one set for all seeds: annotating may cost money
+    made = make_demos(run.config, run.out / "demos")  # one set for all seeds: annotating may cost money
+    if run.policy is not None:
+        annotation = read_json(made / DEMOS_FILE, "settings of demonstrations").get("annotation")
+        _count(run, made / DEMOS_FILE, annotation.get("usage") if isinstance(annotation, dict) else None)
+    return made
+
+
+def _count_finished(run: PilotRun, seeds: Sequence[int]) -> None:
+    """Count against the budget what finished conditions have used; they are not asked for again."""
+    from repro_rl.study.pilot import finished
+    from repro_rl.study.pilot_results import folder
+
+    for seed in seeds if run.policy is not None else ():
+        for item in run.conditions:
+            result = finished(folder(run.out, seed), item, True)
+            if result is not None:
+                _count(run, folder(run.out, seed) / "eval" / f"{item.name}.json", result.get("api"))
+
+
+def _count(run: PilotRun, path: Path, usage: Any) -> None:
+    """Count the ``usage`` in the file ``path``, once; None is none. Raises DataError naming the file."""
+    from repro_rl.files import check_record
+    from repro_rl.policy.http.usage import EarlierUsage
+
+    if run.policy is not None and usage is not None:
+        usage = check_record(EarlierUsage, usage, file=path, record="usage of the server")
+        run.policy.client.spending.add_earlier(str(path), usage)
 
 
 def _play_conditions(
-    config: RunConfig, agent: Path, conditions: Sequence[Condition], demos: Path, out: Path
+    run: PilotRun, config: RunConfig, agent: Path, conditions: Sequence[Condition], demos: Path
 ) -> None:
-    """Play the panel once in every condition, with one loaded model."""
+    """Play the panel once in every condition, with one loaded model; ``config``: of one seed."""
     from repro_rl.demos import load_demos
-    from repro_rl.policy.http import HttpPolicy
-    from repro_rl.policy.http.spending import loss_lines, usage_line
     from repro_rl.run.setup import set_up
     from repro_rl.study.evaluate import EvalHooks
     from repro_rl.study.pilot import PilotAgent, play_condition
+    from repro_rl.study.pilot_results import folder
 
     experts, _ = load_demos(demos)
-    policy = set_up(config).agent(agent)
-    try:
+    with ExitStack() as stack:
+        policy = run.policy or stack.enter_context(closing(set_up(config).agent(agent)))
         for item in conditions:
             with bar(f"seed {config.seed} {item.name}") as progress:
                 hooks = EvalHooks(progress.total, progress.add)
+                out = folder(run.out, config.seed)
                 play_condition(config, PilotAgent(agent, policy, experts), item, out, hooks)
-    finally:
-        if isinstance(policy, HttpPolicy):
-            usage = policy.client.spending.summary()
-            for line in (f"{usage_line(usage)}.", *loss_lines(usage)):
-                say(line)
-        policy.close()

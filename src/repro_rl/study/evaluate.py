@@ -19,7 +19,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json, write_text
 from repro_rl.policy.base import Policy
 from repro_rl.policy.checksums import fingerprint
-from repro_rl.policy.http import HttpPolicy
+from repro_rl.policy.http import HttpPolicy, KeptAnswers
 from repro_rl.policy.hub import is_hub_name
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
@@ -111,6 +111,8 @@ def evaluate(
             unfinished = UnfinishedEvaluation(out / "trajectories", name, key, setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
+        if isinstance(policy, HttpPolicy):
+            stack.enter_context(policy.client.part(_kept_answers(request, unfinished)))
         return _EvaluationRun(setup, model, policy, panel, request, hooks, unfinished).result()
 
 
@@ -173,6 +175,14 @@ def _writing(out: Path, name: str) -> Iterator[None]:
         yield
 
 
+def _kept_answers(request: EvalRequest, unfinished: UnfinishedEvaluation | None) -> KeptAnswers | None:
+    """What this evaluation had used of a server when it was interrupted; None where nothing is written."""
+    if request.out is None or unfinished is None:
+        return None
+    path = Path(request.out) / "trajectories" / f"eval-{request.name}.answers-unfinished.jsonl"
+    return KeptAnswers(path, unfinished.key)
+
+
 @dataclass(slots=True, frozen=True)
 class _EvaluationRun:
     """One evaluation: a model, the panel that it plays, and where the result goes."""
@@ -199,7 +209,6 @@ class _EvaluationRun:
         if foreign and out is not None and setup.ranks.first:
             _open_foreign_run(setup, out, self.model, self.panel)
         begin = time.perf_counter()
-        before = None if api is None else api.client.failures.counts
         if isinstance(self.policy.text, TextCodec):
             problem = unknown_words(
                 setup.context(self.policy.text), setup.prompts, self.policy.text, self.panel.ids[0]
@@ -207,8 +216,8 @@ class _EvaluationRun:
             if problem is not None and setup.ranks.first:
                 warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
         trajectories, judged_by = self._play()
-        if api is not None and before is not None:
-            api.client.failures.check(before)
+        if api is not None:
+            api.client.check()
         records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
         result = {
             "checkpoint": str(self.model) if foreign else self.model.name,
@@ -335,4 +344,4 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
 
 
 def _usage(section: ApiSection, policy: HttpPolicy) -> dict[str, Any]:
-    return {"base_url": section.base_url, **policy.client.spending.summary()}
+    return {"base_url": section.base_url, **policy.client.spending.part_summary()}
