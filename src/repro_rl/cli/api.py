@@ -62,8 +62,8 @@ def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | No
         try:
             yield policy
         finally:
-            tally = policy.client.patience.tally
-            if tally.answered or tally.lost:
+            counts = policy.client.failures.counts
+            if counts.answered or counts.lost:
                 usage = policy.client.spending.summary()
                 for line in (f"{usage_line(usage)}.", *loss_lines(usage)):
                     say(line)

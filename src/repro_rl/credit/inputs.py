@@ -174,7 +174,7 @@ class CreditInputs:
 
 def _numbers(values: Any) -> Iterator[float]:
     """The numbers of nested sequences, in order; None holds none."""
-    if isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", 1):
+    if isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", None) != 0:
         for value in values:
             yield from _numbers(value)
     elif values is not None:
