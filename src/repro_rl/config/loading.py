@@ -100,8 +100,8 @@ def load_run_config(
 ) -> RunConfig:
     """The settings of the run in a folder, with overrides as in ``load_config``.
 
-    Of a run that was not made on this account, settings that may run code, reach the network or read a secret
-    (see ``trust``) are used only where ``overrides`` name them, or where ``allow`` says yes to a question
+    Settings may run code, reach the network or read a secret (see ``trust``). Those of a run that was not
+    made on this account are used only where ``overrides`` name them, or ``allow`` says yes to a question
     about them. Raises ConfigError naming them otherwise.
     """
     path = Path(run) / "config.yaml"

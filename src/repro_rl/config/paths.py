@@ -1,7 +1,7 @@
 """Paths in settings that a run has kept: they are relative to the folder in which its command was started.
 
-manifest.json says which one that was (``paths_from``, itself relative to the run folder), so that a run works
-from any directory and can be moved together with what it was made from.
+manifest.json says which one that was (``paths_from``, itself relative to the run folder). So a run works from
+any directory, and can be moved together with what it was made from.
 """
 
 from __future__ import annotations

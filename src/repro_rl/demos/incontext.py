@@ -1,9 +1,9 @@
 """Demonstrations in the prompt: which episodes for which task, with which progress, at which length.
 
-The pilot study's three kinds show the same episodes (decision D46) and differ in the numbers alone:
-``retrospective`` (the annotator's), ``random`` (uniform 0..100 for every step; not anchored by the outcome,
-since a number that is always right would be information: decision D44) and ``plain`` (none; a control,
-decision D43).
+The pilot study's three kinds show the same episodes (decision D46) and differ in the numbers alone.
+``retrospective`` has the annotator's; ``plain`` has none and is a control (decision D43). ``random`` is
+uniform 0..100 for every step. The outcome does not anchor it, since a number that is always right would be
+information (decision D44).
 """
 
 from __future__ import annotations

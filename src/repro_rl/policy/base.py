@@ -113,8 +113,8 @@ class Policy(Protocol):
     ) -> list[Completion]:
         """One completion for each prompt.
 
-        ``keys[i]`` names the random stream of row i: the same key and prompt give the same text whatever else
-        is in the batch (up to the last bits of floating point). A prompt that the model cannot take gives a
+        ``keys[i]`` names the random stream of row i. The same key and prompt give the same text whatever else
+        is in the batch, up to the last bits of floating point. A prompt that the model cannot take gives a
         completion with ``error``. ``forms``: what is given of each answer; None: nothing, they are free text.
         Raises ConfigError for a form that the model's tokenizer, or a server, cannot be held to.
         """

@@ -1,7 +1,7 @@
 """What may be done with a model of transformers while its answers stay exact.
 
 A batch of unequal prompts needs padding, and a KV cache. Which padding a model tolerates depends on what its
-layers take for the distance between two tokens: positions that they are given (rotary and learned
+layers take for the distance between two tokens. Those are positions that they are given (rotary and learned
 embeddings; ALiBi of BLOOM), or slots of the cache (sliding windows, ALiBi of MPT). A recurrent state
 tolerates none.
 """

@@ -1,6 +1,6 @@
 """One decode step that never waits for the device: forward pass, sampling and stop tokens in one piece.
 
-Everything a step reads and writes lies at fixed addresses (``StepState``, ``StaticCache``), so on a GPU a
+Everything a step reads and writes lies at fixed addresses (``StepState``, ``StaticCache``). So on a GPU a
 step is captured once as a CUDA graph and then replayed: hundreds of kernels for one launch from Python.
 """
 

@@ -1,7 +1,7 @@
 """A model's own dropout is off, in training as in sampling (decision DROPOUT).
 
-Sampler and trainer must be one distribution: with dropout in the update alone, the log-probs of the first
-optimizer step differ from the sampled ones, and the KL divergence to the reference is not 0 where nothing
+Sampler and trainer must be one distribution. With dropout in the update alone, the log-probs of the first
+optimizer step differ from the sampled ones. The KL divergence to the reference is then not 0 where nothing
 was trained yet. The dropout of an adapter (``policy.lora.dropout``) is a setting of its own, and seeded.
 """
 

@@ -24,7 +24,7 @@ class GuidedPlan:
     """What stands for free sampling where answers are guided, see ``sampling.Plan``. One guide a row.
 
     A row samples where its guide has a choice. What is given behind the sampled token goes to the decoder
-    with it, as one block, as far as the decoder takes blocks of such lengths; else token by token.
+    with it, as one block. Where the decoder does not take blocks of such lengths, it goes token by token.
     Raises ConfigError for an answer that may be longer than ``max_new_tokens``.
     """
 

@@ -1,7 +1,7 @@
 """The forward pass of Llama-like models over a token tree, on a CPU.
 
-The same weights and the same arithmetic as the model of transformers, up to the last bits, with less work:
-every distinct prefix is computed once and nothing is padded outside attention; the last layer, which for
+The same weights and the same arithmetic as the model of transformers, up to the last bits, with less work.
+Every distinct prefix is computed once, and nothing is padded outside attention. The last layer, which for
 small models is much of the network, is computed only where logits are wanted. Gradients flow to the model's
 own parameters, so sampling, training and the reference may all use it.
 """

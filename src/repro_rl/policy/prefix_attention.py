@@ -1,8 +1,9 @@
 """Attention of new tokens over their own keys and over a prefix that many rows share, on a CPU.
 
-The softmax over both is put together from two partial results and the logarithms of their sums, so the keys
-of a shared prefix are read once for all rows that share it, in one large matrix product (Hydragen, Juravsky
-et al. 2024, arXiv 2402.05099, section 3). Queries of one key head are grouped, so no key is ever repeated.
+The softmax over both is put together from two partial results and the logarithms of their sums. So the keys
+of a shared prefix are read once for all rows that share it, in one large matrix product. This is Hydragen
+(Juravsky et al. 2024, arXiv 2402.05099, section 3). Queries of one key head are grouped, so no key is ever
+repeated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keys and values of many slots: a prefix that slots share is stored once, the rest in columns of their own.
 
-The columns are a table with a row for each slot, allocated for the longest of them and a little more; the
+The columns are a table with a row for each slot, allocated for the longest of them and a little more. The
 shared prefixes, which in grouped rollouts are the long first turns, lie outside it.
 """
 

@@ -1,8 +1,8 @@
 """Loading a whole model of transformers: refused by name before anything is spent, or right.
 
 What transformers lets pass silently is an error here: weights that the file lacks (they would be random) or
-that the model does not take, numbers that are not finite, models that are not causal language models of
-text. Nothing is asked on stdin, and Python code of a model's folder runs only where a setting says so.
+that the model does not take, and numbers that are not finite. So is a model that is no causal language model
+of text. Nothing is asked on stdin, and Python code of a model's folder runs only where a setting says so.
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def is_finite(weight: torch.Tensor) -> bool:
 def check_causal(model: Any, path: str | Path) -> None:
     """A first forward pass: two tokens twice, the last one different.
 
-    Raises CheckpointError for a model that cannot do it, whose logits are not finite, or whose logits at the
-    first token depend on the second, as those of encoders do.
+    Raises CheckpointError for a model that cannot do it, or whose logits are not finite. So it does where the
+    logits at the first token depend on the second, as those of encoders do.
     """
     try:
         logits = model(input_ids=torch.tensor([[1, 2], [1, 3]], device=model.device), use_cache=False).logits

@@ -48,8 +48,8 @@ class LocalPolicy(Protocol):
 class CachedSession(Conversations):
     """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
 
-    A turn runs its own tokens and the answer's. Conversations that are equal so far share a slot of the cache
-    (in grouped rollouts many are), and first turns that begin alike share the pass over their common part.
+    A turn runs its own tokens and the answer's. Conversations that are equal so far share a slot of the
+    cache; in grouped rollouts many are. First turns that begin alike share the pass over their common part.
     """
 
     def __init__(self, policy: LocalPolicy):

@@ -1,8 +1,8 @@
 """Batched decoding over a static KV cache: all rows of a batch together, Python out of the way.
 
 For GPUs, where decoding one token takes less time than telling the device to. Prompts are read in ordinary
-forward passes; from then on every step is one CUDA graph (see ``decode_step``) that samples on the device,
-and Python looks only now and then whether all rows have ended. On a CPU the same steps run without graphs.
+forward passes. From then on every step is one CUDA graph (see ``decode_step``) that samples on the device.
+Python looks only now and then whether all rows have ended. On a CPU the same steps run without graphs.
 Sampled tokens are those of ``ModelDecoder`` for the same keys, up to the last bits of the logits.
 """
 

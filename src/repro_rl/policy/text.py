@@ -265,11 +265,10 @@ def answer_tokens(stop: frozenset[int], tokens: Collection[int], size: int) -> A
 class Conversation:
     """The ids of one conversation so far: user turns as encoded, answers as sampled.
 
-    Nothing is tokenised twice: an answer stays the ids that were sampled, and a user turn adds the ids that
-    the chat template puts between that answer and the next one (end of turn, role headers, generation
-    prompt). A template may write earlier answers differently in hindsight: Qwen3's removes their thoughts. We
-    keep what was sampled (decision D36). Otherwise no conversation could be trained on as it was sampled, nor
-    its KV cache be kept.
+    Nothing is tokenised twice: an answer stays the ids that were sampled. A user turn adds the ids that the
+    chat template puts between two answers (end of turn, role headers, generation prompt). A template may
+    write earlier answers differently in hindsight: Qwen3's removes their thoughts. We keep what was sampled
+    (decision D36). Otherwise no conversation could be trained on as it was sampled, nor its KV cache be kept.
     """
 
     text: TextCodec
@@ -301,8 +300,8 @@ def load_text(
 ) -> TextCodec:
     """The codec of a Hugging Face folder or hub name, without its weights.
 
-    An adapter's folder gives its own tokenizer, where it has one, with the limits of the model it belongs on;
-    a folder with a tokenizer alone gives one without limits. A GGUF file is converted first (see
+    An adapter's folder gives its own tokenizer, where it has one, with the limits of the model it belongs on.
+    A folder with a tokenizer alone gives one without limits. A GGUF file is converted first (see
     ``policy.gguf``). ``local_only``: of a hub name, look only into the local cache; None: where the hub
     cannot be reached. Raises CheckpointError when there is nothing to load.
     """

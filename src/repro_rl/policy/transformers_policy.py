@@ -1,9 +1,8 @@
 """Any Hugging Face causal LM as a policy: batched sampling with the log-probs of the sampled ids.
 
-Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model:
-rows whose prompts are equal share one forward pass until they sample different tokens; what prompts share at
-their beginning is computed once, where that is exact (see ``capabilities``); and finished rows leave the
-batch.
+Three things make it faster than ``model.generate`` for grouped agent rollouts, without touching the model.
+Rows whose prompts are equal share one forward pass until they sample different tokens. What prompts share at
+their beginning is computed once, where that is exact (see ``capabilities``). Finished rows leave the batch.
 """
 
 from __future__ import annotations

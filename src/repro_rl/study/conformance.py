@@ -1,6 +1,6 @@
 """``check_model`` tries out a model before a run does: ``repro-rl doctor --model``.
 
-It says what will be used, and checks on the model itself that sampled log-probs are computed ones in both
+It says what will be used. On the model itself it checks that sampled log-probs are computed ones in both
 contexts, that an optimizer step learns, and that a checkpoint is the model.
 """
 

@@ -77,18 +77,18 @@ def evaluate(
 ) -> dict[str, Any]:
     """Play ``eval.tasks`` tasks of ``eval.split``, or those of ``eval.panel``, and judge every episode.
 
-    ``model``: a model folder or hub name, or ``api:MODEL``; a call that an API leaves without an answer fails
-    its episode, which counts as not won; when no call at all got a text, that is an ApiError and there is no
+    ``model``: a model folder or hub name, or ``api:MODEL``. A call that an API leaves without an answer fails
+    its episode, which counts as not won. When no call at all got a text, that is an ApiError and there is no
     result. ``policy``: that model, loaded already; it is left open.
 
-    Returns (and writes to ``out/eval/<name>.json``, trajectories beside it) success with a Wilson interval,
-    the panel's label and digest, success per task type (``by_type``, None without types), progress quality
-    against ground truth, and as ``judge`` whose weights reflected. With demonstrations, it counts the steps
-    by what was shown. Episodes are kept as they end, so that a call that was stopped goes on after them. The
-    result of a local model that is there, made with the same weights and settings, is returned as it is.
+    Returns success with a Wilson interval, also per task type (``by_type``, None without types), the panel's
+    label and digest, progress quality against ground truth, and as ``judge`` whose weights reflected. With
+    demonstrations, it counts the steps by what was shown. The same is written to ``out/eval/<name>.json``,
+    trajectories beside it. Episodes are kept as they end, so that a call that was stopped goes on after them.
+    The result of a local model that is there, made with the same weights and settings, is returned as it is.
     Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
-    PreflightError when another process writes this result, OSError before anything is played where ``out``
-    cannot be written, ApiError and BudgetError.
+    and PreflightError when another process writes this result. Where ``out`` cannot be written, it raises
+    OSError before anything is played. Raises ApiError and BudgetError.
     """
     model, hooks = Path(model), hooks or EvalHooks()
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ They run in time linear in the length of the text. Full style::
 Compact style, for tiny models: ``p40 push up`` and ``t1 p20 t2 p100``. With ``report="after"`` progress
 follows the action (decision D7): ``push up p40``.
 
-A chat template may open ``<think>`` in the prompt, so a completion may begin inside the thought: a
+A chat template may open ``<think>`` in the prompt, so a completion may begin inside the thought. A
 ``</think>`` with no ``<think>`` before it ends a thought that started at the first character.
 
 Integers are ASCII digits, at most three of them, 0..100.

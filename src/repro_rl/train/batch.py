@@ -1,10 +1,10 @@
 """Merging equal samples into rows, and rows into batches for one forward and backward pass.
 
-In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ
-only in their advantages, and the objective of one token is piecewise linear in A: min(rA, clip(r)A) is
-A*min(r, 1+e) for A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative
-advantages are all that the update needs; training on merged rows gives the same gradient as training on
-every copy (decision D55).
+In grouped rollouts most sequences occur many times. Under PPO's clipped objective equal sequences differ only
+in their advantages. The objective of one token is piecewise linear in A: min(rA, clip(r)A) is A*min(r, 1+e)
+for A >= 0 and A*max(r, 1-e) for A < 0. So the sums of the positive and of the negative advantages are all
+that the update needs. Training on merged rows gives the same gradient as training on every copy (decision
+D55).
 """
 
 from __future__ import annotations

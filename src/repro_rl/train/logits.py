@@ -1,8 +1,8 @@
 """The forward pass of training: logits where a batch trains, and nowhere else.
 
-The packed engine (``policy.packed``) runs over the tree of the batch's rows, so that a prompt with several
-sampled answers, or a history that prompts share, is computed and differentiated once. Any other model runs
-over padded rows. The type of ``Batch.inputs`` decides.
+The packed engine (``policy.packed``) runs over the tree of the batch's rows. So a prompt with several sampled
+answers, or a history that prompts share, is computed and differentiated once. Any other model runs over
+padded rows. The type of ``Batch.inputs`` decides.
 """
 
 from __future__ import annotations

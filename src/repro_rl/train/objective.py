@@ -18,9 +18,9 @@ def policy_gain(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The negative loss of each target, and which targets are clipped; both [T].
 
-    ``chosen``: log-probs of the targets. Every loss is linear in the advantage for advantages of one sign, so
-    it is taken once for the sum of the positive ones and once for that of the negative ones: exactly what
-    all copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``policy`` leaves open.
+    ``chosen``: log-probs of the targets. Every loss is linear in the advantage for advantages of one sign. So
+    it is taken once for the sum of the positive ones and once for that of the negative ones: exactly what all
+    copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``policy`` leaves open.
     """
     open_bound = clip if policy.name == "ppo_clip" else None
     how = {

@@ -112,10 +112,10 @@ class RLRun:
     ):
         """Load the models and check what can be checked; continue from the newest checkpoint in ``out``.
 
-        ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later,
-        ConfigError when ``out`` is of other settings or tasks, CheckpointError for a model that cannot be
-        loaded or is not the one that the run began with, MissingDependencyError for a tracker that is not
-        installed.
+        ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later, and
+        ConfigError when ``out`` is of other settings or tasks. Raises CheckpointError for a model that cannot
+        be loaded or is not the one that the run began with, and MissingDependencyError for a tracker that is
+        not installed.
         """
         config, ranks = setup.config, setup.ranks
         out = Path(out)

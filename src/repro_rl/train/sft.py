@@ -93,9 +93,9 @@ def run_warmup(
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
     computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
-    budgets, and when another process writes ``out``; ConfigError when ``out`` is of other settings,
-    demonstrations or tasks, RankLostError when another rank failed or was lost. When it is interrupted, or a
-    file cannot be written (OSError), the last finished update is saved first if possible.
+    budgets, and when another process writes ``out``. Raises ConfigError when ``out`` is of other settings,
+    demonstrations or tasks, and RankLostError when another rank failed or was lost. When it is interrupted,
+    or a file cannot be written (OSError), the last finished update is saved first if possible.
     """
     ranks = join_ranks(config)
     alone = ranks.alone_on_first(lambda: writing_run(Path(out)))

@@ -29,12 +29,12 @@ class SokobanEnv(TextEnv):
 
     Rooms come from a seeded generator, or from a level file or folder.
 
-    An action is one of up, down, left, right (any case, surrounding space allowed). Anything else, and a
-    move that a wall or a blocked box stops, changes nothing and gives ``valid=False``, but costs a step.
-    ``score`` is the share of boxes on targets; ``progress`` is 1 - (moves still needed) / (moves needed at
-    the start), not below 0: 1 when solved, 0 in a state that cannot be solved any more, None where the
-    solver runs out of nodes (only in rooms with more than ``solver.TABLE_LIMIT`` states; ``expert()`` is
-    None there too).
+    An action is one of up, down, left, right (any case, surrounding space allowed). Anything else, and a move
+    that a wall or a blocked box stops, changes nothing and gives ``valid=False``, but costs a step. ``score``
+    is the share of boxes on targets. ``progress`` is 1 - (moves still needed) / (moves needed at the start),
+    not below 0: 1 when solved, 0 in a state that cannot be solved any more. It is None where the solver runs
+    out of nodes, and so is ``expert()``; that happens only in rooms with more than ``solver.TABLE_LIMIT``
+    states.
 
     Raises ConfigError for settings that contradict each other and DataError for a broken level file.
     """

@@ -1,8 +1,8 @@
 """An expert that decides by what the pages say, never by the goal's hidden fields.
 
-It reads the instruction and the texts of the pages, as an agent does: it builds a query from the instruction,
-opens promising results, compares titles, options, prices and sub-pages with what is wanted, goes back from
-products that lack something, and buys the best product it has seen. It goes on from any page.
+It reads the instruction and the texts of the pages, as an agent does. It builds a query from the instruction,
+opens promising results, and compares titles, options, prices and sub-pages with what is wanted. It goes back
+from products that lack something, and buys the best product it has seen. It goes on from any page.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tokenizer that a GGUF file describes, as a Hugging Face fast tokenizer with the same ids.
 
-A file holds tokens, their types, merges or scores, special ids and a chat template, but of how text is cut
-before merging only a name; ``tokenizer.yaml`` says what the names mean. What we do not know is an error: text
+A file holds tokens, their types, merges or scores, special ids and a chat template. Of how text is cut before
+merging it has only a name; ``tokenizer.yaml`` says what the names mean. What we do not know is an error. Text
 that is cut in another way becomes other ids than the model was trained on, and nothing else would show it.
 """
 

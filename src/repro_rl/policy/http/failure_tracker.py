@@ -72,9 +72,10 @@ class FailureTracker:
         Only ``new`` results can be enough: stored answers come in the order in which they are asked for, not
         in that in which the server gave them, and cost nothing.
 
-        ``api.give_up`` is the number of questions in a row that are left without an answer, refused in
-        unknown words, or, as long as no question got a text, answered (and paid) without one. A server that
-        nobody ever reached is a wrong address: the first such question ends the command.
+        ``api.give_up`` is the number of questions in a row that are left without an answer, or refused in
+        unknown words. As long as no question got a text, those count as well that were answered (and paid)
+        without one. A server that nobody ever reached is a wrong address: the first such question ends the
+        command.
         """
         with self._lock:
             if not result.cause:

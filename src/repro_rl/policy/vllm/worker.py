@@ -39,8 +39,8 @@ def refresh_head(model: Any) -> None:
     """Compute anew what vLLM keeps of the output layer beside its weights.
 
     On CPU vLLM multiplies with a packed copy of the weights. A reload packs every layer that it was given
-    weights for, but an output layer tied to the embedding gets none of its own: with vLLM 0.32 it went on
-    with the old ones.
+    weights for. An output layer tied to the embedding gets none of its own: with vLLM 0.32 it went on with
+    the old ones.
     """
     head = getattr(model, "lm_head", None)
     method = getattr(head, "quant_method", None)

@@ -2,8 +2,8 @@
 
 A step of a demonstration may hold a mistake: another action than the expert's was executed
 (``demos.mistakes``). In the conversation the executed answer stands, but the action is never trained on. Its
-progress is: reported before the action, it is that of the expert's answer, which a policy that errs has in
-mind; reported after it, the true one of the executed action. The expert's answer is a branch of the
+progress is. Reported before the action, it is that of the expert's answer, which a policy that errs has in
+mind. Reported after it, it is the true one of the executed action. The expert's answer is a branch of the
 conversation at that step.
 """
 

@@ -25,8 +25,8 @@ COLUMNS = ("task", "rollout", "won", "score", "steps", "return", "progress", "go
 class TrackerCallback(Callback):
     """Sends a run to one tracker.
 
-    ``metrics.jsonl`` is the truth, and a tracker is asked which rows it has: those that it lacks are sent,
-    also from before; those that it has are not sent again, so a continued run is one curve. Where it fails,
+    ``metrics.jsonl`` is the truth, and a tracker is asked which rows it has. Those that it lacks are sent,
+    also from before. Those that it has are not sent again, so a continued run is one curve. Where it fails,
     rows wait, and later ones try again, ever more seldom. Exceptions are left to ``Callbacks``.
     """
 

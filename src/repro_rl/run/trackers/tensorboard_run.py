@@ -16,7 +16,7 @@ class RunTracker:
     """Writes scalars, settings and sample episodes as text.
 
     Event files cannot be changed, but a reader drops what stands before a file that says from which step it
-    goes on: so rows that are trained on again replace the earlier ones.
+    goes on. So rows that are trained on again replace the earlier ones.
     """
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 The tasks are built to need search and reading. Products of one type share brands, option groups and
 attributes, so the first search result is often wrong. About half of a product's attributes are in its title,
 the others only in its bullets or description. The attributes of an instruction are chosen so that few
-products of the section have them all; the types of a section share two categories, so the reward does not
+products of the section have them all. The types of a section share two categories, so the reward does not
 tell them apart. Every attribute of a product occurs in its text, and no other attribute of its section does:
 every goal can reach score 1.0, and rarely does so by chance.
 

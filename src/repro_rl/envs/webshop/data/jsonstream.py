@@ -1,7 +1,7 @@
 """Streams the values of a JSON file of any size, plain or gzip; memory holds one value.
 
-The standard library's scanner decodes the values, so they equal those of ``json.load``: NaN, integers of any
-length and lone surrogates included, and of a repeated key the last value counts.
+The standard library's scanner decodes the values, so they equal those of ``json.load``, NaN, integers of any
+length and lone surrogates included. Of a repeated key the last value counts.
 """
 
 from __future__ import annotations
