@@ -31,7 +31,7 @@ from repro_rl.config import RunConfig, load_config
 MARK = "RESULT "
 INSTALL = (
     "This benchmark needs TRL: run 'make bench-trl', which has an environment of its own, or "
-    "pip install -c constraints.txt 'repro-rl[bench]'."
+    "pip install -c constraints.txt '.[bench]'."
 )
 DIFFERENCES = """What differs:
 - context: TRL's episode is one conversation (each answer sees all earlier turns), ours one prompt a step;

@@ -1,4 +1,4 @@
-"""WebShop in SkyRL-Gym, played by our expert in a model's place. `pip install 'repro-rl[skyrl]'`
+"""WebShop in SkyRL-Gym, played by our expert in a model's place. In the checkout: `pip install '.[skyrl]'`
 
 python examples/skyrl_webshop.py
 """

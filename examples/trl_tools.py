@@ -1,4 +1,4 @@
-"""Sokoban in TRL's GRPOTrainer: the model moves by calling a tool. `pip install 'repro-rl[trl]'`
+"""Sokoban in TRL's GRPOTrainer: the model moves by calling a tool. In the checkout: `pip install '.[trl]'`
 
 python examples/trl_tools.py Qwen/Qwen3-0.6B
 """

@@ -99,6 +99,11 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
 }
 
 
+def install_command(extra: str) -> str:
+    """How an extra of this package is installed: from its checkout, as the package is not on PyPI."""
+    return f"pip install '.[{extra}]' in the checkout"
+
+
 def missing_extra(error: ModuleNotFoundError) -> Exception:
     """What to raise for an import that failed: a MissingDependencyError where an extra of ours is missing."""
     package = (error.name or "").partition(".")[0]
@@ -110,7 +115,7 @@ def missing_extra(error: ModuleNotFoundError) -> Exception:
         "the default brings gigabytes of CUDA)"
     )
     return MissingDependencyError(
-        f"{package} is not installed; it is needed for {use}. Install it: pip install 'repro-rl[{extra}]'"
+        f"{package} is not installed; it is needed for {use}. Install it: {install_command(extra)}"
         f"{advice if extra == 'train' else ''}."
     )
 

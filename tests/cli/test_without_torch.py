@@ -82,7 +82,7 @@ def test_what_needs_an_extra_says_which(arguments: tuple[str, ...], tmp_path: Pa
         str(tmp_path / "o"),
     )
     assert done.returncode == 2
-    assert "pip install 'repro-rl[train]'" in done.stderr
+    assert "pip install '.[train]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

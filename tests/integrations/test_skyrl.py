@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("skyrl_gym", reason="SkyRL-Gym is not installed: pip install 'repro-rl[skyrl]'")
+pytest.importorskip("skyrl_gym", reason="SkyRL-Gym is not installed: pip install '.[skyrl]'")
 
 import skyrl_gym
 from omegaconf import OmegaConf

@@ -23,7 +23,7 @@ def test_without_peft_the_error_names_the_install(tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     policy = load_cpu(tiny_folder, training=True, lora={"rank": 4})  # needs nothing
     assert not policy.adapted
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[lora\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[lora\]'"):
         policy.adapt(LoraSection(rank=4), tiny_folder, 0)
 
 

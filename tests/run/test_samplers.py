@@ -26,9 +26,9 @@ def test_transformers_samples_itself(policy):
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_without_vllm_the_error_says_how_to_get_it(policy):
     config = load_config(None, ["policy.backend=vllm"])
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[vllm\]'.*torch 2\.13"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[vllm\]'.*torch 2\.13"):
         build_sampler(config.policy, policy, 200)
-    assert "pip install 'repro-rl[vllm]'" in importable()
+    assert "pip install '.[vllm]'" in importable()
 
 
 def test_several_processes_are_refused(policy, monkeypatch):
@@ -42,6 +42,6 @@ def test_several_processes_are_refused(policy, monkeypatch):
 def test_acting_with_an_adapters_base_needs_no_peft(tiny_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     section = PolicySection(device="cpu", lora=LoraSection(rank=4))
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[lora\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[lora\]'"):
         load_trained(section, tiny_folder, resumed=False, seed=0)
     load_policy(section, tiny_folder)  # to act with, nothing is needed

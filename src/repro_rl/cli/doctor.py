@@ -14,7 +14,7 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_config, take_plugins
 from repro_rl.cli.show import console, new_table, say, show_table
-from repro_rl.errors import ConfigError, ReproError
+from repro_rl.errors import ConfigError, ReproError, install_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from repro_rl.envs.checker import Check
 
 OPTIONAL = {
-    "torch": "training, and models that run here: pip install 'repro-rl[train]'",
-    "matplotlib": "figures in reports: pip install 'repro-rl[plots]'",
+    "torch": f"training, and models that run here: {install_command('train')}",
+    "matplotlib": f"figures in reports: {install_command('plots')}",
     "vllm": "sampling in training, policy.backend=vllm",
     "textworld": "the original ALFWorld engine",
     "verl": "clusters",

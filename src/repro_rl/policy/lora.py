@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
-from repro_rl.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
+from repro_rl.errors import CheckpointError, ConfigError, DataError, MissingDependencyError, install_command
 from repro_rl.files import read_json
 from repro_rl.policy.hub import is_hub_name, reason_of
 
@@ -25,7 +25,7 @@ def _peft() -> Any:
         import peft
     except ImportError as error:
         raise MissingDependencyError(
-            "policy.lora and adapter folders need peft: pip install 'repro-rl[lora]'"
+            f"policy.lora and adapter folders need peft: {install_command('lora')}"
         ) from error
     return peft
 

@@ -13,12 +13,11 @@ from importlib.util import find_spec
 
 from markupsafe import Markup
 
+from repro_rl.errors import install_command
 from repro_rl.report.lines import Axes, Line
 from repro_rl.report.pick import visible
 
-WITHOUT_MATPLOTLIB = Markup(
-    "<p>Not drawn: this figure needs matplotlib, <code>pip install 'repro-rl[plots]'</code>.</p>"
-)
+WITHOUT_MATPLOTLIB = Markup(f"<p>Not drawn: this figure needs matplotlib, {install_command('plots')}.</p>")
 
 
 @dataclass(slots=True)

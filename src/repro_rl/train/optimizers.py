@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from repro_rl.errors import ConfigError, MissingDependencyError
+from repro_rl.errors import ConfigError, MissingDependencyError, install_command
 
 
 def build_optimizer(
@@ -31,7 +31,7 @@ def build_optimizer(
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise MissingDependencyError(
-            "train.optimizer=adamw8bit needs bitsandbytes: pip install 'repro-rl[8bit]'"
+            f"train.optimizer=adamw8bit needs bitsandbytes: {install_command('8bit')}"
         ) from error
     optimizer: torch.optim.Optimizer = AdamW8bit(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
     return optimizer

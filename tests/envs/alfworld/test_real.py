@@ -17,5 +17,5 @@ def test_missing_packages_give_an_error_that_says_how_to_install_them(
     from repro_rl.envs.alfworld.real import RealPlay
 
     monkeypatch.setitem(sys.modules, "textworld", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[alfworld\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[alfworld\]'"):
         RealPlay(Path("x"))

@@ -1,6 +1,6 @@
 """The native engine and the written files against the original packages (textworld, alfworld).
 
-Skipped where those are not installed: ``pip install 'repro-rl[alfworld]'`` (Python up to 3.12). Every test
+Skipped where those are not installed: ``pip install '.[alfworld]'`` (Python up to 3.12). Every test
 prints what it compared (``pytest -s``); with all games this takes about a quarter of an hour.
 """
 
@@ -27,7 +27,7 @@ from repro_rl.envs.alfworld.household_tables import tables
 from repro_rl.envs.alfworld.planner import commands, shortest
 from repro_rl.errors import DataError
 
-REASON = "the original engine is not installed; pip install 'repro-rl[alfworld]' on Python 3.11 or 3.12"
+REASON = "the original engine is not installed; pip install '.[alfworld]' on Python 3.11 or 3.12"
 pytest.importorskip("textworld", reason=REASON)
 pytest.importorskip("fast_downward", reason=REASON)
 alfred: Any = pytest.importorskip("alfworld.agents.environment.alfred_tw_env", reason=REASON)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("openenv", reason="openenv is not installed: pip install 'repro-rl[openenv]'")
+pytest.importorskip("openenv", reason="openenv is not installed: pip install '.[openenv]'")
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 

@@ -74,12 +74,12 @@ def test_the_command_prints_lines_for_the_yaml(capsys: pytest.CaptureFixture[str
 def test_without_openenv_the_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     from repro_rl.integrations import openenv
 
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[openenv\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[openenv\]'"):
         _ = openenv.create_app
     with pytest.raises(AttributeError):
         _ = openenv.create_apps
     assert main(["serve", "sokoban"]) == 1
-    assert "pip install 'repro-rl[openenv]'" in capsys.readouterr().err
+    assert "pip install '.[openenv]'" in capsys.readouterr().err
 
 
 def test_the_container_files_are_complete() -> None:

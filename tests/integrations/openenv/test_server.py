@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("openenv", reason="openenv is not installed: pip install 'repro-rl[openenv]'")
+pytest.importorskip("openenv", reason="openenv is not installed: pip install '.[openenv]'")
 
 import httpx
 from openenv.cli.__main__ import app as openenv_cli

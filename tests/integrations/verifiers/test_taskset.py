@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("verifiers", reason="verifiers is not installed: pip install 'repro-rl[verifiers]'")
+pytest.importorskip("verifiers", reason="verifiers is not installed: pip install '.[verifiers]'")
 
 import verifiers.v1 as vf
 from verifiers.v1.cli.eval.main import main as vf_eval

@@ -330,7 +330,7 @@ def test_without_the_package_the_error_names_the_install(tmp_path, monkeypatch):
     model = random_model("qwen2", len(keys["tokenizer.ggml.tokens"]))
     file = write_gguf(tmp_path / "m.gguf", model, "qwen2", keys)
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'repro-rl\[gguf\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[gguf\]'"):
         convert_gguf(file, tmp_path / "folder")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from repro_rl.envs.alfworld.engine import NOTHING
 from repro_rl.envs.alfworld.game import read_data
-from repro_rl.errors import DataError, MissingDependencyError
+from repro_rl.errors import DataError, MissingDependencyError, install_command
 
 _PUT_FORM = "move {o} to {r}"
 
@@ -25,7 +25,7 @@ class RealPlay:
             alfred: Any = importlib.import_module("alfworld.agents.environment.alfred_tw_env")
         except ImportError as error:
             raise MissingDependencyError(
-                f"engine='textworld' needs the original packages ({error}); pip install 'repro-rl[alfworld]' "
+                f"engine='textworld' needs the original packages ({error}); {install_command('alfworld')} "
                 "on Python 3.11 or 3.12, or use engine='native', which plays the same."
             ) from error
         data = read_data(path)

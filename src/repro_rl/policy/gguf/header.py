@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import DataError, MissingDependencyError
+from repro_rl.errors import DataError, MissingDependencyError, install_command
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -66,7 +66,7 @@ def gguf_package() -> Any:
         import gguf
     except ImportError as error:
         raise MissingDependencyError(
-            "GGUF models need the gguf package: pip install 'repro-rl[gguf]'"
+            f"GGUF models need the gguf package: {install_command('gguf')}"
         ) from error
     return gguf
 

