@@ -5,7 +5,8 @@
 It trains what `repro-rl demo` trains: demonstrations, Retrospection Warmup, RePro-PO, and success on 500
 held-out Sokoban rooms before and after. It draws the same random numbers, so on one thread its figures are
 the demo's, to the last digit. Left out for brevity: checkpoints, resume, several ranks, alarms, dropout and
-validation during RL. Everything it calls is public; docs/library.md explains the parts.
+validation during RL. Methods and losses that need more than this loop has are refused. Everything it calls
+is public; docs/library.md explains the parts.
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ def update(
     data: rr.ImitationData,
     iteration: int,
 ) -> None:
-    """PPO-clip with KL over the groups, labelled reflections rehearsed beside it."""
+    """The policy loss with KL over the groups, labelled reflections rehearsed beside it."""
     config, model = agent.config, agent.policy.model
     train, method = config.train, config.method
     how = rr.SampleFormat(agent.setup.prompts.fmt, agent.text.decode, method.advantage_on)
     samples = agent.context.samples(groups, how)
-    settings = rr.LossSettings(train.clip, train.kl, train.entropy_coef, train.temperature)
+    settings = rr.LossSettings(train.clip, train.kl, train.entropy_coef, train.temperature, train.loss)
     lr = train.lr * min(1, iteration / train.lr_warmup)
     dealt = minibatch_order(len(groups), iteration, config.seed)  # the groups of an update are never split
     parts = [set(part.tolist()) for part in np.array_split(dealt, train.minibatches)]
@@ -154,8 +155,12 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="SECTION.KEY=VALUE on top of the recipe sokoban-tiny")
     arguments = parser.parse_args()
     config = rr.load_config("sokoban-tiny", [f"seed={arguments.seed}", *arguments.settings])
+    train, method = config.train, config.method
+    other_loop = method.scores or train.dynamic_sampling or train.loss.aggregation != "token-mean"
+    if other_loop or not method.learns_to_judge:
+        parser.error("only token-mean, no second scoring, no dynamic sampling; the policy is its own judge")
     setup = rr.set_up(config)
-    train, env = config.train, setup.pool.first
+    env = setup.pool.first
     experts, labelled = rr.collect_demos(env, env.panel("train").ids, config.demos, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder:
         initial = setup.initial_model([*experts, *labelled], Path(folder) / "initial")
