@@ -194,7 +194,10 @@ class DemosSection(Section):
         (), description="folders of runs whose recorded training episodes are labelled too, for the same use"
     )
     noise: tuple[float, ...] = Field(
-        (0.5, 0.75, 1.0), min_length=1, description="shares of random actions, one after another"
+        (0.5, 0.75, 1.0),
+        min_length=1,
+        description="shares of mistakes (in labelled episodes of a planner: of random actions), one after "
+        "another",
     )
     annotator: str = Field(
         "oracle",

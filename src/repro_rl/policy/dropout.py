@@ -1,4 +1,4 @@
-"""A model's own dropout is off, in training as in sampling (decision DROPOUT).
+"""A model's own dropout is off, in training as in sampling (docs/loading.md).
 
 Sampler and trainer must be one distribution. With dropout in the update alone, the log-probs of the first
 optimizer step differ from the sampled ones. The KL divergence to the reference is then not 0 where nothing

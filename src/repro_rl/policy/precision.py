@@ -35,7 +35,7 @@ def choose_precision(
     ``width``: of the hidden states, None where it is not known.
 
     "auto": weights to train are float32, since a step of AdamW at a small learning rate is lost in the
-    rounding of bfloat16 (decision DTYPE). On a GPU they run under autocast. Other weights are bfloat16 on a
+    rounding of bfloat16 (docs/loading.md). On a GPU they run under autocast. Other weights are bfloat16 on a
     GPU, and on a CPU that multiplies bfloat16 in hardware; narrow models stay float32 there. Raises
     ConfigError for an unknown name; warns of half precision for weights that are trained.
     """

@@ -1,8 +1,9 @@
 """Prompts from template files, and the target texts of supervised training.
 
-Template files (Jinja2) are ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``. A file
-of the same name in ``template_dir`` replaces one. They are rendered in a sandbox (``text.sandbox``). Their
-variables, of which an unknown one is an error:
+Template files (Jinja2) are ``templates/<style>/forward.jinja``, ``reflect.jinja`` and ``demos.jinja``, those
+of conversations (``text.turns``), and in the full style answer.jinja and notice.jinja, which they include. A
+file of the same name in ``template_dir`` replaces one. They are rendered in a sandbox (``text.sandbox``).
+Their variables, of which an unknown one is an error:
 
 - forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
   observation, admissible, history, step, max_steps, notice ("no_action": the last answer had no action,

@@ -1,9 +1,9 @@
 """The durable store of answers: what was paid for is on disk before anyone uses it.
 
 SQLite (write-ahead log, synced at every commit) in one file. It survives a kill at any moment, and several
-processes and threads may share it. While one asks a question, it holds a lock on that question, which the system takes
-back when the process dies. Answers that arrive while another one is being synced share the next commit, so
-none waits for more than two syncs.
+processes and threads may share it. While one asks a question, it holds a lock on that question, which the
+system takes back when the process dies. Answers that arrive while another one is being synced share the next
+commit, so none waits for more than two syncs.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ vLLM's structured output holds an answer to a pattern of characters. Then it sam
 in whatever tokens spell them, each from a set of ids that only its grammar knows. A trainer cannot compute
 those log-probs. Here a request has one new token and names the ids that it may be (``allowed_token_ids``).
 What the server has seen before is in its prefix cache, so a request costs about one decode step. There are
-about two for each value instead of about eight (decision on guided reflections).
+about two for each value instead of about eight (decision D66).
 """
 
 from __future__ import annotations

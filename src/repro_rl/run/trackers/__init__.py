@@ -1,7 +1,7 @@
 """Experiment trackers: metrics, settings and sample episodes of a run in TensorBoard, W&B, MLflow, Trackio.
 
-Each is driven by its package's own interface, which alone can continue a run (decision on trackers). They are
-one callback among others; docs/trackers.md explains them.
+Each is driven by its package's own interface, which alone can continue a run (docs/trackers.md). They are one
+callback among others.
 """
 
 from __future__ import annotations
