@@ -1,6 +1,9 @@
-"""A credit rule of your own, beside GiGPO on the same episodes, then as a method of a training run.
+"""A credit rule of your own, beside GiGPO on the same fixed episodes; nothing is trained.
 
     python examples/custom_credit_rule.py
+
+It also registers a method with this rule: with plugins=[custom_credit_rule] and this folder in PYTHONPATH,
+repro-rl train --method repro-by-time trains with it.
 
 The rule credits a step with what the rest of its episode paid, discounted, minus the mean of its task group
 at the same step number: a baseline by time instead of GiGPO's baseline by state.
