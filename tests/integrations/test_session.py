@@ -158,6 +158,7 @@ def test_tasks_by_id_position_split_and_seed(counting: EpisodeSession) -> None:
         ({"index": 3}, r"Panel counter/train\[3\]@\w+ has no task 3; positions go from 0 to 2\."),
         ({"index": -1}, "has no task -1"),
         ({"split": "other"}, "no split other"),
+        ({"seed": -1}, "the seed is -1; give a whole number of at least 0"),
         ({"split": "validation"}, r"Panel counter/validation\[0\]@\w+ has no tasks"),
     ],
     ids=str,

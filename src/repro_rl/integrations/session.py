@@ -119,11 +119,13 @@ class EpisodeSession:
         A random task is drawn after seeding with ``seed``; None goes on with the draws. ``split``: another
         panel than the session's, for this episode. An episode under way is given up.
 
-        Raises TaskError for a task, position or split that does not exist, DataError for broken data, and
-        EnvError for an environment that fails or breaks its contract.
+        Raises TaskError for a task, position or split that does not exist and for a negative seed, DataError
+        for broken data, and EnvError for an environment that fails or breaks its contract.
         """
         self.last, self.total_reward = None, 0.0
         if seed is not None:
+            if seed < 0:
+                raise TaskError(f"reset: the seed is {seed}; give a whole number of at least 0.")
             self._random = np.random.default_rng(seed)
         chosen = self._task_at(index, split) if task is None else task
         observation, info = guarded(0, lambda: checked_reset(self.env.reset(options={"task": chosen})))
