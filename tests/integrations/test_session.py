@@ -314,5 +314,5 @@ def test_the_example_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_adapter_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skyrl_gym", None)
     monkeypatch.delitem(sys.modules, "repro_rl.integrations.skyrl", raising=False)
-    with pytest.raises(MissingDependencyError, match=r"skyrl_gym is not installed.*'repro-rl\[skyrl\]'"):
+    with pytest.raises(MissingDependencyError, match=r"skyrl_gym is not installed.*'\.\[skyrl\]'"):
         importlib.import_module("repro_rl.integrations.skyrl")

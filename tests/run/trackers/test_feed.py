@@ -213,5 +213,5 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(name, monkeypat
 
     train = load_config(None, [f"train.trackers=[{name}]"]).train
     monkeypatch.setattr(trackers, "find_spec", lambda package: None if package == name else object())
-    with pytest.raises(MissingDependencyError, match=rf"{name} is not installed.*repro-rl\[{name}\]"):
+    with pytest.raises(MissingDependencyError, match=rf"{name} is not installed.*'\.\[{name}\]'"):
         check_callbacks(train)
