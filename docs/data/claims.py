@@ -17,6 +17,8 @@ from repro_rl.study.stats import mean_interval
 
 HERE = Path(__file__).parent
 ALFWORLD = ("alfworld_study", "alfworld_seeds_5_9")
+ZOO = ("zoo_sokoban_seeds_30_31", "zoo_sokoban_seeds_32_34", "zoo_sokoban_seeds_35_38")
+CHOSEN = "repro-act-graph-fixed-judge"  # by the study repro-family
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ CLAIMS = (
     Claim(14, "repro", "gigpo", ("webshop_study",), "WebShop"),
     Claim(15, "repro", "gigpo", ("webshop_rare",), "WebShop, rare success"),
     Claim(16, "repro", "gigpo", ("webshop_before",), "WebShop, one-query expert"),
+    Claim(17, CHOSEN, "g2po", ZOO, "Sokoban, rare success, every rule tuned"),
+    Claim(18, CHOSEN, "gigpo", ZOO, "Sokoban, rare success, every rule tuned"),
+    Claim(19, CHOSEN, "oracle-act", ZOO, "Sokoban, rare success, every rule tuned"),
+    Claim(20, "repro", "gigpo", ZOO, "Sokoban, rare success, every rule tuned"),
 )
 
 
