@@ -17,7 +17,7 @@ from repro_rl.study.stats import mean_interval
 
 HERE = Path(__file__).parent
 ALFWORLD = ("alfworld_study", "alfworld_seeds_5_9")
-ZOO = ("zoo_sokoban_seeds_30_31", "zoo_sokoban_seeds_32_34", "zoo_sokoban_seeds_35_38")
+ZOO = ("zoo_sokoban_seeds_30_31", "zoo_sokoban_seeds_32_34", "zoo_sokoban_seeds_35_39")
 CHOSEN = "repro-act-graph-fixed-judge"  # by the study repro-family
 
 
