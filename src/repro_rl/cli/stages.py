@@ -133,9 +133,11 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
     from repro_rl.run.folder import change_lines, differences, flatten
 
-    settings = made_with(out) if (out / EXPERT_FILE).exists() else None
+    if not (out / EXPERT_FILE).exists():
+        return False
+    settings = made_with(out)
     if settings is None:
-        if (out / EXPERT_FILE).exists() and not (out / UNFINISHED_FILE).exists():
+        if not (out / UNFINISHED_FILE).exists():
             raise ConfigError(
                 f"{out} holds demonstrations that this command has not made ({DEMOS_FILE} is missing). Name "
                 "another folder with --out; 'repro-rl warmup --demos' takes them as they are."

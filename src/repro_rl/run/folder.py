@@ -44,7 +44,8 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
 PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
 Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
-OF_EACH_START = ("started", "git", "versions", "verl_overrides")  # in "continued" of manifest.json
+VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
+OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
 TEMPLATES = "templates"  # in manifest.json: the digest of a user's prompt templates
 PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
 

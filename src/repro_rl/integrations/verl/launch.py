@@ -18,7 +18,7 @@ from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_ver
 from repro_rl.interrupts import run_child
 from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
-from repro_rl.run.folder import begin_run, check_run, manifest, write_manifest
+from repro_rl.run.folder import VERL_OVERRIDES, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model
 from repro_rl.run.setup import set_up
@@ -27,7 +27,6 @@ from repro_rl.run.setup import set_up
 FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
 # Hydra overrides of verl's settings that may differ as well: where and how long it runs.
 FREE_OVERRIDES = ("trainer.", "ray_kwargs.", "hydra.", "hydra/")
-OVERRIDES = "verl_overrides"  # in manifest.json
 
 
 def check_same_overrides(out: Path, overrides: Sequence[str]) -> None:
@@ -36,7 +35,7 @@ def check_same_overrides(out: Path, overrides: Sequence[str]) -> None:
     Those that begin with ``FREE_OVERRIDES`` may differ. Manifests of older versions do not tell.
     """
     path = out / "manifest.json"
-    before = check_record(list[str], read_manifest(out).get(OVERRIDES, list(overrides)), file=path)
+    before = check_record(list[str], read_manifest(out).get(VERL_OVERRIDES, list(overrides)), file=path)
     then, now = (
         sorted(text for text in texts if not text.lstrip("+~").startswith(FREE_OVERRIDES))
         for texts in (before, overrides)
@@ -87,7 +86,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
                 **{START: start_entry(start)},
                 trainer="verl",
                 verl=recipe.verl,
-                **{OVERRIDES: list(overrides)},
+                **{VERL_OVERRIDES: list(overrides)},
             ),
         )
         lines = write_tasks(setup, out / "data")
