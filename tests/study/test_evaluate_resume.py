@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from safetensors.torch import load_file, save_file
 
-from repro_rl.config import RunConfig, load_config
+from repro_rl.config import RunConfig, dump_config, load_config
 from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
@@ -186,6 +186,18 @@ def test_another_evaluation_is_not_replaced(warm, tmp_path):
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path))  # the same tasks, now with reflections
     assert json.loads((tmp_path / "eval" / "x.json").read_text())["progress"]["retrospective"]
     evaluate(settings(warm, "eval.tasks=5"), warm.model, EvalRequest("y", out=tmp_path, judge=False))
+
+
+def test_a_result_tells_which_settings_are_not_the_run_s(warm: Any, tmp_path: Path) -> None:
+    config = settings(warm)
+    assert evaluate(config, warm.model, EvalRequest("x", judge=False))["changed"] == {}  # written nowhere
+    evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False))
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    hot = settings(warm, "eval.temperature=0.7", "prompt.history=1")
+    evaluate(hot, warm.model, EvalRequest("hot", out=tmp_path, judge=False))
+    files = [tmp_path / "eval" / f"{name}.json" for name in ("x", "hot")]
+    changed = [json.loads(path.read_text())["changed"] for path in files]
+    assert changed == [{}, {"eval.temperature": 0.7, "prompt.history": 1}]
 
 
 def test_a_finished_result_is_not_made_again(warm: Any, tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
     write_text(folder / "config.yaml", signed_config(dump_config(settings)))
 
 
+def settings_beside(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """The dotted settings of ``config`` that are not those in ``folder``'s config.yaml; none without one."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return {}
+    return {name: now for name, _, now in _changed(flatten(read_run_settings(path)), config, ())}
+
+
 def _changed(old: dict[str, Any], config: RunConfig, free: Sequence[str]) -> list[Change]:
     """Dotted settings of ``config`` that differ from ``old`` and are not ``free``, nor in a free section.
 

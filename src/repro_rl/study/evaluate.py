@@ -26,7 +26,7 @@ from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import causes, failures, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
-from repro_rl.run.folder import manifest, write_manifest
+from repro_rl.run.folder import manifest, settings_beside, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.preflight import unknown_words
 from repro_rl.run.setup import Setup, set_up
@@ -82,8 +82,9 @@ def evaluate(
     result. ``policy``: that model, loaded already; it is left open.
 
     Returns success with a Wilson interval, also per task type (``by_type``, None without types), the panel's
-    label and digest, progress quality against ground truth, and as ``judge`` whose weights reflected. With
-    demonstrations, it counts the steps by what was shown. The same is written to ``out/eval/<name>.json``,
+    label and digest, progress quality against ground truth, and as ``judge`` whose weights reflected. As
+    ``changed`` it has the settings that are not those in ``out/config.yaml``. With demonstrations, it counts
+    the steps by what was shown. The same is written to ``out/eval/<name>.json``,
     trajectories beside it. Episodes are kept as they end, so that a call that was stopped goes on after them.
     The result of a local model that is there, made with the same weights and settings, is returned as it is.
     Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
@@ -227,6 +228,7 @@ class _EvaluationRun:
             "key": None if self.unfinished is None else self.unfinished.key,
             "weights": fingerprint(self.model) or None,
             **_settings_of(config, self.panel),
+            "changed": {} if out is None else settings_beside(out, config),
             **_outcome(setup, trajectories),
             "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
             "api": None if api is None else _usage(config.api, api),
