@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig
-from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError, TrainingStopped
+from repro_rl.errors import TrainingStopped
 from repro_rl.interrupts import deferred
 from repro_rl.run.callbacks import Callback
 from repro_rl.run.folder import writing_run
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.setup import join_ranks, set_up
+from repro_rl.train.checkpointed import ending
 from repro_rl.train.rl import OnText, RLRun
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -38,24 +39,9 @@ def run_training(
     alone = ranks.alone_on_first(lambda: writing_run(Path(out)))
     with ranks.guard(), alone, closing(set_up(config)) as setup:
         run = RLRun(setup, out, on_text, callbacks)
-        try:
+        with closing(run.sampler), ending(run):
             _train(run, on_row)
-        except BaseException as error:
-            early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError)
-            if early and not isinstance(error, RankLostError):
-                _save_early(run)
-            run.callbacks.end(error)
-            raise
-        finally:
-            run.sampler.close()
-        run.callbacks.end(None)
     return run
-
-
-def _save_early(run: RLRun) -> None:
-    """Save before the run ends by an error, which is more important than another one of this."""
-    with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
-        run.save_unsaved()
 
 
 def _train(run: RLRun, on_row: OnRow | None) -> None:

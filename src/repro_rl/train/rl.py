@@ -23,26 +23,20 @@ from repro_rl.rollout.record import training_file, trajectory_record
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.callbacks import Callback
-from repro_rl.run.checkpoint import (
-    Checkpoint,
-    latest,
-    load_optimizer,
-    optimizer_tensors,
-    prune,
-    save_checkpoint,
-)
+from repro_rl.run.checkpoint import Checkpoint, latest, load_optimizer
 from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.host_memory import return_freed_memory
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
-from repro_rl.run.model_paths import START, checkpoint_folder, kept_start, start_entry, start_model
+from repro_rl.run.model_paths import START, kept_start, start_entry, start_model
 from repro_rl.run.models import parameter_count
 from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import Setup
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
+from repro_rl.train.checkpointed import CheckpointedRun
 from repro_rl.train.dynamic import fill_mixed, is_mixed
 from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater, rehearsed_from
 from repro_rl.train.schedule import (
@@ -97,7 +91,7 @@ def find_start(setup: Setup, out: Path) -> Start:
     return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / "config.yaml").exists() else None))
 
 
-class RLRun:
+class RLRun(CheckpointedRun):
     """One training run: what ``run_training`` drives, usable from a notebook step by step.
 
     Started on several ranks (see ``dist``), each has one of these and makes the same calls.
@@ -149,6 +143,7 @@ class RLRun:
             opened.callback(self.sampler.close)
             frozen = reference.model if config.train.kl.active else None
             self.updater = build_updater(setup, self.policy, frozen, rehearsal, accelerator)
+            self.optimizer = self.updater.optimizer
             self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
             self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
             self.dropped: list[Group] = []  # played in the iteration, and not trained on
@@ -171,8 +166,7 @@ class RLRun:
                 self._write_manifest({START: start_entry(start.warm_start), **made_from})
             if self.log is not None:
                 self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
-            if ranks.monitor is not None and ranks.saves_alone:
-                ranks.monitor.before_end = self.save_unsaved
+            self.save_unsaved_when_terminated()
             opened.pop_all()  # who drives the run closes it
 
     def done(self) -> bool:
@@ -291,30 +285,27 @@ class RLRun:
             self.best = (success, self.iteration)
         self.callbacks.evaluation(self.iteration, row)
 
-    def save(self) -> None:
-        """Write a checkpoint of the last finished iteration."""
-        ranks = self.setup.ranks
-        with ranks.defer_termination():
-            ranks.check_same_weights(self.policy.model.parameters())
-            tensors = optimizer_tensors(self.updater.optimizer)
-            if ranks.first:
-                self._write_checkpoint(tensors)
+    @property
+    def finished(self) -> int:
+        """How many iterations are finished."""
+        return self.iteration
 
-    def _write_checkpoint(self, optimizer: dict[str, Any]) -> None:
-        folder = checkpoint_folder(self.out, self.iteration)
-        save_checkpoint(folder, self.policy, optimizer, self._state())
-        prune(self.out, self.setup.config.train.keep, self.best[1] if self.best else None)
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and optimizer."""
+        return {
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "seconds": self.seconds,
+            "best_success": self.best[0] if self.best else None,
+            "best_iteration": self.best[1] if self.best else None,
+            "alarms": self.alarms.streak,
+            "context": self.context.name,
+            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
+        }
 
-    def save_unsaved(self) -> None:
-        """Save the last finished iteration unless its checkpoint is there already, when a run ends early.
-
-        Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
-        where it cannot: its weights are split, or in the middle of an update.
-        """
-        saved = checkpoint_folder(self.out, self.iteration).exists()
-        if not self.iteration or self.updating or saved or not self.setup.ranks.saves_alone:
-            return
-        self._write_checkpoint(optimizer_tensors(self.updater.optimizer))
+    def kept(self) -> tuple[int, int | None]:
+        """The newest ``train.keep`` checkpoints, and the one of the best validation."""
+        return self.setup.config.train.keep, self.best[1] if self.best else None
 
     # Parts of a step ------------------------------------------------------------------------------
 
@@ -388,21 +379,8 @@ class RLRun:
         if state["best_iteration"] is not None:
             self.best = (float(state["best_success"]), int(state["best_iteration"]))
         self.row = state.get("row")
-        load_optimizer(checkpoint.folder, self.updater.optimizer)
+        load_optimizer(checkpoint.folder, self.optimizer)
         self.notify(f"Continuing {self.out} after iteration {self.iteration}.")
-
-    def _state(self) -> dict[str, Any]:
-        """What a checkpoint contains beside weights and optimizer."""
-        return {
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-            "seconds": self.seconds,
-            "best_success": self.best[0] if self.best else None,
-            "best_iteration": self.best[1] if self.best else None,
-            "alarms": self.alarms.streak,
-            "context": self.context.name,
-            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
-        }
 
     def _panels(self) -> dict[str, dict[str, Any]]:
         """Their entries in the manifest."""

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,13 @@ from repro_rl.config import BETAS, RunConfig, TrainSection
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.demos.store import check_environment, demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights, whole_tensor
-from repro_rl.errors import CallbackError, NonFiniteError, PreflightError, RankLostError, TrainingStopped
+from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.interrupts import deferred
 from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
 from repro_rl.run.callbacks import Callback
-from repro_rl.run.checkpoint import (
-    latest,
-    load_optimizer,
-    optimizer_tensors,
-    prune,
-    save_checkpoint,
-    save_warm_start,
-)
+from repro_rl.run.checkpoint import latest, load_optimizer, save_warm_start
 from repro_rl.run.folder import (
     INITIAL,
     MetricsLog,
@@ -53,6 +46,7 @@ from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
 from repro_rl.train.batch import Batch, Collation
+from repro_rl.train.checkpointed import CheckpointedRun, ending
 from repro_rl.train.imitation import (
     ImitationData,
     PromptModes,
@@ -101,21 +95,12 @@ def run_warmup(
     alone = ranks.alone_on_first(lambda: writing_run(Path(out)))
     with ranks.guard(), alone, closing(set_up(config)) as setup:
         run = WarmupRun(setup, Path(demos), Path(out), callbacks)
-        try:
+        with ending(run):
             run.train(on_row)
-            model = run.write_model()
-        except BaseException as error:
-            early = isinstance(error, KeyboardInterrupt | OSError | CallbackError)
-            if early and not isinstance(error, RankLostError):
-                with suppress(OSError, NonFiniteError, ValueError):
-                    run.save_unsaved()
-            run.callbacks.end(error)
-            raise
-        run.callbacks.end(None)
-        return model
+            return run.write_model()
 
 
-class WarmupRun:
+class WarmupRun(CheckpointedRun):
     """One warmup: what ``run_warmup`` drives. It begins where its folder ends, as an RL run does."""
 
     def __init__(self, setup: Setup, demos: Path, out: Path, callbacks: Sequence[Callback] = ()):
@@ -170,8 +155,7 @@ class WarmupRun:
         if self.log is not None:
             self.callbacks.start(run_info("warmup", out, config, resumed, rows))
         self.successes: list[float] = [row["eval/success"] for row in rows if "eval/success" in row]
-        if ranks.monitor is not None and ranks.saves_alone:
-            ranks.monitor.before_end = self.save_unsaved
+        self.save_unsaved_when_terminated()
 
     def train(self, on_row: OnRow | None = None) -> None:
         """All updates that are left, or until the validation success reaches its target."""
@@ -213,7 +197,7 @@ class WarmupRun:
             if on_row is not None and ranks.first:
                 on_row(row)
             if due and not self.skipped:
-                self._save()
+                self.save()
         self.callbacks.row(row)
         self._check_skipped()
         if due and not self.skipped:
@@ -343,33 +327,23 @@ class WarmupRun:
         prompts = self.setup.prompts_with("progress" in self.setup.config.warmup.forward_modes)
         return validation_success(self.setup, self.context, self.policy, prompts)
 
-    def _save(self) -> None:
-        ranks = self.setup.ranks
-        with ranks.defer_termination():
-            ranks.check_same_weights(self.policy.model.parameters())
-            tensors = optimizer_tensors(self.optimizer)
-            if ranks.first:
-                self._write_checkpoint(tensors)
+    @property
+    def finished(self) -> int:
+        """How many updates are finished."""
+        return self.update
 
-    def _write_checkpoint(self, optimizer: dict[str, torch.Tensor]) -> None:
-        state = {
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and optimizer."""
+        return {
             "stopped": self.stopped,
             "context": self.context.name,
             **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
             **({"skipped": self.skipped} if self.skipped else {}),
         }
-        save_checkpoint(checkpoint_folder(self.out, self.update), self.policy, optimizer, state)
-        prune(self.out, 1, None)
 
-    def save_unsaved(self) -> None:
-        """Save the last finished update unless its checkpoint is there already, when a run ends early.
-
-        Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
-        where it cannot: its weights are split, or in the middle of an update.
-        """
-        saved = checkpoint_folder(self.out, self.update).exists()
-        if self.update and not self.updating and not saved and self.setup.ranks.saves_alone:
-            self._write_checkpoint(optimizer_tensors(self.optimizer))
+    def kept(self) -> tuple[int, int | None]:
+        """The newest checkpoint alone: a warmup only goes on."""
+        return 1, None
 
     def _data(self, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> ImitationData:
         config = self.setup.config

@@ -1,0 +1,89 @@
+"""What the runs of both stages share: when a checkpoint is written, and how a run ends."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError
+from repro_rl.policy import TransformersPolicy
+from repro_rl.run.callbacks import Callbacks
+from repro_rl.run.checkpoint import optimizer_tensors, prune, save_checkpoint
+from repro_rl.run.model_paths import checkpoint_folder
+from repro_rl.run.setup import Setup
+
+
+class CheckpointedRun(ABC):
+    """A run whose weights and optimizer are saved after whole updates."""
+
+    setup: Setup
+    out: Path  # the run folder
+    policy: TransformersPolicy
+    callbacks: Callbacks
+    optimizer: torch.optim.Optimizer  # of the weights in training
+    updating: bool  # the weights are between two updates, and belong to none
+
+    @property
+    @abstractmethod
+    def finished(self) -> int:
+        """How many iterations (RL) or updates (warmup) are finished: the checkpoint's number."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and optimizer, as JSON."""
+
+    @abstractmethod
+    def kept(self) -> tuple[int, int | None]:
+        """How many of the newest checkpoints are kept, and the number of the best one, if any."""
+
+    def save(self) -> None:
+        """Write a checkpoint of what is finished. Every rank calls it, and the first one writes."""
+        ranks = self.setup.ranks
+        with ranks.defer_termination():
+            ranks.check_same_weights(self.policy.model.parameters())
+            tensors = optimizer_tensors(self.optimizer)
+            if ranks.first:
+                self._write(tensors)
+
+    def save_unsaved(self) -> None:
+        """Write the checkpoint of what is finished unless it is there already, when a run ends early.
+
+        Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
+        where it cannot: its weights are split, or in the middle of an update.
+        """
+        saved = checkpoint_folder(self.out, self.finished).exists()
+        if self.finished and not self.updating and not saved and self.setup.ranks.saves_alone:
+            self._write(optimizer_tensors(self.optimizer))
+
+    def save_unsaved_when_terminated(self) -> None:
+        """Have the monitor of the ranks save before it ends this process, where one rank can."""
+        ranks = self.setup.ranks
+        if ranks.monitor is not None and ranks.saves_alone:
+            ranks.monitor.before_end = self.save_unsaved
+
+    def _write(self, optimizer: dict[str, torch.Tensor]) -> None:
+        save_checkpoint(checkpoint_folder(self.out, self.finished), self.policy, optimizer, self.state())
+        prune(self.out, *self.kept())
+
+
+@contextmanager
+def ending(run: CheckpointedRun) -> Iterator[None]:
+    """Save what an interruption, a lost server or a full disk leaves unsaved; tell callbacks how it ended.
+
+    An error of the save itself is dropped: the one that ends the run is more important.
+    """
+    try:
+        yield
+    except BaseException as error:
+        early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError)
+        if early and not isinstance(error, RankLostError):
+            with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
+                run.save_unsaved()
+        run.callbacks.end(error)
+        raise
+    run.callbacks.end(None)
