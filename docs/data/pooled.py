@@ -71,14 +71,22 @@ def table(rows: list[Ranked], first: str, trained: set[str]) -> str:
         "|---|---|---|---|---|---|",
     ]
     tested = {row.label: row.difference for row in rows if row.difference and row.label in trained}
-    p = {name: sign_flip_p(list(minus.by_seed)) or 1.0 for name, minus in tested.items()}
+    p = {
+        name: value
+        for name, minus in tested.items()
+        if (value := sign_flip_p(list(minus.by_seed))) is not None  # none for one seed, or more than 20
+    }
     corrected = dict(zip(p, holm(list(p.values())), strict=True))
     for row in rows:
         more = [""] * 4
         if row.label in tested:
             minus = tested[row.label]
             ahead = f"{sum(d > 0 for d in minus.by_seed)} of {count}"
-            more = [cell(minus, signed=True), ahead, short(p[row.label]), short(corrected[row.label])]
+            more = [
+                cell(minus, signed=True),
+                ahead,
+                *(short(v[row.label]) if row.label in v else "–" for v in (p, corrected)),
+            ]
         lines.append(f"| `{row.label}` | {cell(row.result)} | {' | '.join(more)} |")
     return "\n".join(lines)
 

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 COLUMNS = {
-    "covered": "{:.2f}",
-    "discrimination": "{:.1f}",
-    "monotonicity": "{:.2f}",
-    "mae": "{:.1f}",
-    "spearman_success": "{:.2f}",
-    "spearman_failure": "{:.2f}",
-    "gain_spearman_success": "{:.2f}",
-    "gain_spearman_failure": "{:.2f}",
+    "covered": 2,
+    "discrimination": 1,
+    "monotonicity": 2,
+    "mae": 1,
+    "spearman_success": 2,
+    "spearman_failure": 2,
+    "gain_spearman_success": 2,
+    "gain_spearman_failure": 2,
 }
 FIRST = "repro"
 
 
 def short(value: float, digits: int = 3, signed: bool = False) -> str:
-    text = f"{value:{'+' if signed else ''}.{digits}f}".replace("0.", ".", 1)
-    return text.replace("-", "−")
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return re.sub(r"^([+-]?)0\.", r"\1.", text).replace("-", "−")
 
 
 def interval(mean: float, bounds: list[float] | None, signed: bool = False) -> str:
@@ -38,6 +39,9 @@ def interval(mean: float, bounds: list[float] | None, signed: bool = False) -> s
 def main_table(evaluation: dict[str, Any], metric: str, first: str = FIRST) -> list[str]:
     """Every arm by seed, mean with its t-interval, best, and the reference minus it, paired by seed."""
     arms = evaluation["arms"]
+    if first not in {arm["name"] for arm in arms}:
+        names = ", ".join(arm["name"] for arm in arms)
+        raise SystemExit(f"The study has no arm {first!r}; give one of these with --first: {names}.")
     seeds = sorted(next(arm for arm in arms if arm["name"] == first)[metric]["by_seed"], key=int)
     minus = {
         row["other"]: interval(row["mean"], row["t"], signed=True)
@@ -71,8 +75,8 @@ def quality_table(arms: list[dict[str, Any]]) -> list[str]:
             if not known or not known["covered"]:
                 continue
             cells = [
-                "–" if known.get(key) is None else pattern.format(known[key]).lstrip("0") or "0"
-                for key, pattern in COLUMNS.items()
+                "–" if known.get(key) is None else short(known[key], digits)
+                for key, digits in COLUMNS.items()
             ]
             if known.get("truth_discrimination") is not None:
                 cells[1] += f" ({known['truth_discrimination']:.1f})"

@@ -135,6 +135,16 @@ def test_dr_grpo_and_reinforce_pp() -> None:
     assert advantages("reinforce_pp", {"gamma": 0.5}, **one)["advantages"] == close([[-1 / std, 1.25 / std]])
 
 
+def test_mt_grpo_compares_with_rollouts_that_have_a_step() -> None:
+    """10 and 0 standardised: 5 / sqrt(50); the third rollout broke off before its first step."""
+    given = {"groups": ["t"] * 3, "rewards": [[10.0], [0.0], []], "episode_returns": [10.0, 0.0, 0.0]}
+    got = advantages("mt_grpo", None, **given)["advantages"]
+    assert [row for row in got if len(row)] == [
+        pytest.approx([0.5**0.5], abs=1e-4),  # epsilon is in the quotient
+        pytest.approx([-(0.5**0.5)], abs=1e-4),
+    ]
+
+
 def test_mt_grpo_adds_turns_and_never_sums_them() -> None:
     z = 1 / math.sqrt(2)  # of two values, times their distance over (distance * sqrt(.5) + 1e-4)
     given = {"groups": ["t", "t"], "lengths": [2, 1], "turn_rewards": [1.0, 0.0]}

@@ -52,7 +52,8 @@ def test_the_ranking_has_every_arm_with_a_result_and_its_difference_to_the_first
     pairs = [
         {"reference": "ours", **difference, "metric": "score", "mean": 9.0},
         {"reference": "ours", **difference},
-        {"reference": "other", **difference, "mean": 8.0},
+        # the first one in the order of success, but of another reference
+        {"reference": "a $b", **difference, "other": "ours", "mean": 8.0},
     ]
     data = {"evaluations": [{"metrics": ["success", "score"], "arms": arms, "differences": pairs}]}
     assert ranked_arms(data) == (

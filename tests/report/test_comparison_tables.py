@@ -56,8 +56,9 @@ def test_the_first_sentence_names_who_is_ahead():
 
     arms = [{"name": "gigpo", "success": {"t": (0.1, 0.3), "mean": 0.2}, "seeds": [0, 1]}]
     pairs = [pair("grpo", 0.01, 0.2), pair("repro", -0.3, -0.1), pair("meta", -0.1, 0.1)]
+    pairs.append(pair("rloo", 0.1, 0.1))  # the same in both seeds, which is no proof
     (line,) = headline({"evaluations": [{"arms": arms, "differences": pairs}]})
     assert line == (
-        "gigpo: success 0.200 [0.100, 0.300] over 2 seeds. Of 3 other arms it is ahead of 1 (grpo), behind 1 "
+        "gigpo: success 0.200 [0.100, 0.300] over 2 seeds. Of 4 other arms it is ahead of 1 (grpo), behind 1 "
         "(repro). Elsewhere the difference's 95 % t-interval holds 0."
     )

@@ -57,7 +57,7 @@ def test_runs_whose_start_was_not_evaluated_are_compared() -> None:
         for name, won in (("x", 1.0), ("y", 0.5))
     ]
     (row,) = differences(alone)
-    assert (row.minuend, row.subtrahend, row.difference) == ("x, last", "y, last", "+.50 [+.50, +.50]")
+    assert (row.minuend, row.subtrahend, row.difference) == ("x, last", "y, last", "+.50")
     start = Outcomes(run_of("z"), ({**ROW, "name": "warm-start"}, START), None)
     assert differences([alone[0], start]) == []
 

@@ -86,6 +86,20 @@ def test_several_runs_are_compared(run, tmp_path):
     assert "2 different panels" in build_report([run, twin], tmp_path / "p.html").read_text()
 
 
+def test_runs_are_seeds_of_one_arm_where_only_the_seed_differs(run, tmp_path):
+    twin = write_run(tmp_path / "b", seed=1, iterations=20, episodes=8)
+    assert "mean over seeds" in build_report([run, twin], tmp_path / "1.html").read_text()
+    settings = (twin / "config.yaml").read_text()
+    (twin / "config.yaml").write_text(settings.replace("max_tokens: 96", "max_tokens: 64"))
+    source = build_report([run, twin], tmp_path / "2.html").read_text()
+    assert "mean over seeds" not in source
+    assert "2 seeds" not in source
+    again = write_run(tmp_path / "c", seed=0, iterations=20, episodes=8)
+    source = build_report([run, again], tmp_path / "3.html").read_text()
+    assert "seed 0 is there twice, so there is no mean over seeds" in source
+    assert "2 seeds" not in source
+
+
 def test_a_line_that_is_alone_among_several_runs_is_named(run, tmp_path):
     other = write_run(tmp_path / "b", method="gigpo", seed=1, iterations=20, episodes=8)
     with (other / "metrics.jsonl").open("a") as file:

@@ -50,9 +50,9 @@ def test_ppo_by_hand():
 
 def test_imitation_loss_by_hand():
     model = Toy()
-    zeros = np.zeros(4, np.float32)
+    zeros, none = np.zeros(4, np.float32), np.zeros(4, np.int32)
     kind = np.array([0, 0, TokenKind.ACT, TokenKind.ACT], np.int8)
-    row = Row(np.array([1, 2, 3, 4]), kind, zeros, zeros, zeros, 2)
+    row = Row(np.array([1, 2, 3, 4]), kind, zeros, zeros, none, none, zeros, 2)
     batch = Collation(0, CPU).collate([row], {TokenKind.ACT: 0.25})
     logp = logp_of(model, row.ids)
     expected = -0.25 * 2 * float((logp[1, 3] + logp[2, 4]).detach())
@@ -70,9 +70,18 @@ def test_kl_forms_by_hand():
     assert float(kl_terms("k3", policy, chosen, other, 10)) == pytest.approx(0.5 - 1 + math.log(2))
     assert float(kl_terms("k1", policy, chosen, other, 0.1)) == pytest.approx(0.1)
     far = torch.tensor([[50.0]])
-    assert float(kl_terms("k3", policy, torch.zeros(1, 1), far, 3.0)) == pytest.approx(math.exp(3) - 4)
+    assert float(kl_terms("k3", policy, torch.zeros(1, 1), far, 2.0)) == pytest.approx(math.exp(2) - 3)
     with pytest.raises(ConfigError, match="Unknown KL form 'k4'"):
         kl_terms("k4", policy, chosen, other, 10)
+
+
+def test_k3_is_at_most_10_whatever_the_clamp():
+    """As in verl: at a log-ratio of -8 its value would be 2,972, and its slope -2,980."""
+    chosen = torch.tensor([-8.0, -2.0], requires_grad=True)
+    value = kl_terms("k3", chosen, chosen, torch.zeros(2), 10)
+    assert value.tolist() == pytest.approx([10.0, math.exp(2) - 3])
+    value.sum().backward()
+    assert chosen.grad.tolist() == pytest.approx([0.0, 1 - math.exp(2)])
 
 
 def test_k1_and_k3_may_have_the_gradient_of_k2():
@@ -87,8 +96,10 @@ def test_k1_and_k3_may_have_the_gradient_of_k2():
 
 def test_exact_kl_and_the_expectations_of_k1_and_k3():
     generator = torch.Generator().manual_seed(0)
-    policy = torch.log_softmax(torch.randn(3, 4, 9, generator=generator, dtype=torch.float64), -1)
-    reference = torch.log_softmax(torch.randn(3, 4, 9, generator=generator, dtype=torch.float64), -1)
+    policy, reference = (  # near enough for k3 to stay below its bound
+        torch.log_softmax(0.5 * torch.randn(3, 4, 9, generator=generator, dtype=torch.float64), -1)
+        for _ in range(2)
+    )
     exact = kl_terms("exact", policy, None, reference, 10)
     for b in range(3):
         for t in range(4):
@@ -105,8 +116,8 @@ def test_exact_kl_and_the_expectations_of_k1_and_k3():
 
 
 def test_a_kl_term_without_its_reference_is_an_error():
-    zeros = np.zeros(2, np.float32)
-    row = Row(np.array([1, 2]), np.array([0, TokenKind.ACT], np.int8), zeros, zeros, zeros, 1)
+    zeros, none = np.zeros(2, np.float32), np.zeros(2, np.int32)
+    row = Row(np.array([1, 2]), np.array([0, TokenKind.ACT], np.int8), zeros, zeros, none, none, zeros, 1)
     batch = Collation(0, CPU).collate([row], {TokenKind.ACT: 1.0})
     with pytest.raises(ConfigError, match="KL term of form 'k3', but the batch has no reference"):
         policy_loss(Toy(), batch, LossSettings(0.2, KlSection(form="k3", coef=0.1), 0.0, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -143,11 +144,42 @@ def test_ppo_s_bounds_and_an_improbable_token_of_the_sampler() -> None:
     targets = Collation(0, CPU).collate(rows, {TokenKind.ACT: 1.0}).targets
     gain, clipped = policy_gain(torch.tensor([-1.0]), targets, 0.2, LossSection())
     assert gain.tolist() == pytest.approx([1.2 * 2])
-    assert clipped.tolist() == [True]
+    assert clipped.tolist() == [2]
     down = replace(targets, positive=torch.zeros(1), negative=torch.tensor([-2.0]))
+    down = replace(down, n_positive=torch.zeros(1), n_negative=torch.tensor([2.0]))
     gain, clipped = policy_gain(torch.tensor([-199.0]), down, 0.2, LossSection(dual_clip=2.0))
     assert gain.tolist() == pytest.approx([-2.0 * 2])
-    assert clipped.tolist() == [True]
+    assert clipped.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "expected"),
+    [
+        ("ppo_clip", 1.5, 1),  # above the range only the copy with a positive advantage is bounded
+        ("ppo_clip", 0.5, 3),
+        ("ppo_clip", 1.0, 0),
+        ("gspo", 1.5, 1),
+        ("cispo", 1.5, 4),  # its ratio is bounded whatever the sign
+        ("sapo", 1.5, 0),
+        ("dppo_tv", 1.5, 1),
+    ],
+)
+def test_copies_are_clipped_by_the_sign_of_their_own_advantage(
+    name: str, ratio: float, expected: int
+) -> None:
+    """Five equal samples with advantages 1, -1, -1, -1 and 0; merged they count as each alone would."""
+    chosen = torch.tensor([-1.0])
+    old = float(chosen) - math.log(ratio)
+    bounds = {} if name == "sapo" else {"clip_low": 0.1, "clip_high": 0.1}
+    section = LossSection.model_validate({"name": name, **bounds})
+    samples = [sample_of([1, 2], 1, advantage, old) for advantage in (1.0, -1.0, -1.0, -1.0, 0.0)]
+
+    def clipped(part: list[Sample]) -> float:
+        targets = Collation(0, CPU).collate(merge(part), {TokenKind.ACT: 1.0}).targets
+        return float(policy_gain(chosen, targets, 0.1, section)[1])
+
+    assert clipped(samples) == expected
+    assert sum(clipped([sample]) for sample in samples) == expected
 
 
 def test_a_teacher_travels_between_processes() -> None:

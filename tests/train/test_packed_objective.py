@@ -37,6 +37,8 @@ def rows_of(seed=0):
                     kind=np.where(trained, TokenKind.ACT, TokenKind.CONTEXT).astype(np.int8),
                     positive=np.abs(signed[0]),
                     negative=-np.abs(signed[1]),
+                    n_positive=trained.astype(np.int32),
+                    n_negative=trained.astype(np.int32),
                     logprob=(rng.normal(-3, 1, size=len(ids)) * trained).astype(np.float32),
                     count=int(rng.integers(1, 4)),
                 )
@@ -83,8 +85,11 @@ def test_a_batch_that_trains_nothing_is_harmless(collation):
 @settings(max_examples=50, deadline=None)
 @given(ROWS, st.integers(1, 30))
 def test_split_tree_bounds_the_nodes(rows, limit):
-    zeros = np.zeros(9, np.float32)
-    made = [Row(np.array(ids, dtype=np.int64), zeros.astype(np.int8), zeros, zeros, zeros, 1) for ids in rows]
+    zeros, none = np.zeros(9, np.float32), np.zeros(9, np.int32)
+    made = [
+        Row(np.array(ids, dtype=np.int64), zeros.astype(np.int8), zeros, zeros, none, none, zeros, 1)
+        for ids in rows
+    ]
     batches = split_tree(made, limit)
     assert sorted(id(row) for batch in batches for row in batch) == sorted(map(id, made))
     for batch in batches:

@@ -38,7 +38,7 @@ def test_rows_merged_over_processes_are_those_of_one(one, two):
     for key, row in whole.items():
         assert again[key].count == row.count
         assert again[key].ids.dtype == row.ids.dtype
-        for name in ("positive", "negative", "logprob"):
+        for name in ("positive", "negative", "n_positive", "n_negative", "logprob"):
             assert np.allclose(getattr(again[key], name), getattr(row, name), atol=1e-5), name
 
 
@@ -46,14 +46,15 @@ def test_packed_rows_keep_a_conversation_with_untrained_parts_between():
     """Trained on at positions 2 and 4 alone."""
     zeros = np.zeros(5, np.float32)
     kind = np.array([0, 0, TokenKind.ACT, 0, TokenKind.REFLECT], np.int8)
-    row = Row(np.arange(5), kind, zeros + 1, zeros - 1, zeros + 3, 2)
-    for values in (row.positive, row.negative, row.logprob):
+    ones = np.ones(5, np.int32)
+    row = Row(np.arange(5), kind, zeros + 1, zeros - 1, ones, 2 * ones, zeros + 3, 3)
+    for values in (row.positive, row.negative, row.n_positive, row.n_negative, row.logprob):
         values[:2] = 0
     back = unpack(pack(row))
-    for name in ("ids", "kind", "positive", "negative", "logprob"):
+    for name in ("ids", "kind", "positive", "negative", "n_positive", "n_negative", "logprob"):
         assert np.array_equal(getattr(back, name), getattr(row, name)), name
         assert getattr(back, name).dtype == getattr(row, name).dtype
-    assert back.count == 2
+    assert back.count == 3
 
 
 def test_shared_rows_are_all_rows_and_alike_in_length():

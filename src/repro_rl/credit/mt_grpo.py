@@ -12,6 +12,14 @@ from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
 
 
+def _of_tasks(values: Floats, inputs: CreditInputs, epsilon: float) -> Floats:
+    """[n] trajectories standardised in their tasks; one without a step is in no baseline, and 0 itself."""
+    played = inputs.sizes > 0
+    out = np.zeros_like(values)
+    out[played] = _standard(values[played], inputs.tasks[played], epsilon)
+    return out
+
+
 def _standard(values: Floats, ids: Indices, epsilon: float) -> Floats:
     """[n], (value - mean) / (sample standard deviation + epsilon) of its id; 0 for a value alone there."""
     if not ids.size:
@@ -47,7 +55,7 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     own = settings.mt_grpo
     given = inputs.outcome_rewards
     outcome = inputs.returns() if given is None else np.asarray(given, dtype=np.float64)
-    overall = inputs.per_step(_standard(outcome, inputs.tasks, own.epsilon))
+    overall = inputs.per_step(_of_tasks(outcome, inputs, own.epsilon))
     turns = inputs.turn_rewards
     if turns is None:
         turns = inputs.need("rewards")
@@ -64,8 +72,8 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     turn = np.asarray(turns, dtype=np.float64)
     after = inputs.need("first_step_after_tool")
     first = np.asarray([-1 if value is None else int(value) for value in after], dtype=np.intp)
-    both = inputs.per_step(_standard(turn + outcome, inputs.tasks, own.epsilon))
-    part = own.coef * inputs.per_step(_standard(turn, inputs.tasks, own.epsilon))
+    both = inputs.per_step(_of_tasks(turn + outcome, inputs, own.epsilon))
+    part = own.coef * inputs.per_step(_of_tasks(turn, inputs, own.epsilon))
     with_tool = overall + np.where(index < inputs.per_step(first), part, 0.0)
     return {"advantages": inputs.rows(np.where(inputs.per_step(first) < 0, both, with_tool))}
 

@@ -11,7 +11,7 @@ import numpy as np
 from repro_rl.errors import counted
 from repro_rl.files import write_bytes
 from repro_rl.report.comparison_tables import all_equal, ranked, tables
-from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, Ranked, Spread, band
+from repro_rl.report.lines import DASHES, PALETTE, Axes, Line, Ranked, Spread, band, leaves_out_zero
 from repro_rl.report.load import Json
 from repro_rl.report.plots import Figure, can_draw, draw
 from repro_rl.report.template import dump_yaml, fill, write_pages
@@ -86,8 +86,8 @@ def headline(data: Json) -> list[str]:
             for pair in block["differences"]
             if pair["reference"] == reference and pair["metric"] == "success"
         ]
-        better = [pair["other"] for pair in pairs if pair["t"] and pair["t"][0] > 0]
-        worse = [pair["other"] for pair in pairs if pair["t"] and pair["t"][1] < 0]
+        better = [pair["other"] for pair in pairs if leaves_out_zero(pair["t"]) and pair["t"][0] > 0]
+        worse = [pair["other"] for pair in pairs if leaves_out_zero(pair["t"]) and pair["t"][1] < 0]
         spread = row["success"]["t"]
         ends = "" if spread is None else f" {interval_cell(spread)}"
         mean = row["success"]["mean"]
@@ -227,7 +227,7 @@ def ranked_arms(data: Json) -> tuple[list[Ranked], str]:
     block = ranked(data["evaluations"][0])
     metric = block["metrics"][0]
     pairs = [pair for pair in block["differences"] if pair["metric"] == metric]
-    reference = str(pairs[0]["reference"]) if pairs else ""
+    reference = next((str(pair["reference"]) for pair in data["evaluations"][0]["differences"]), "")
     minus = {pair["other"]: _spread(pair) for pair in pairs if pair["reference"] == reference}
     results = {arm["name"]: arm[metric] for arm in block["arms"] if (arm.get(metric) or {}).get("by_seed")}
     return [Ranked(name, _spread(found), minus.get(name)) for name, found in results.items()], reference

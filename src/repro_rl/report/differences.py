@@ -83,7 +83,9 @@ def _comparable(one: Evaluated, other: Evaluated) -> bool:
 def _difference(minuend: str, subtrahend: str, one: Wins, other: Wins) -> Difference:
     gains = np.array([one[task] - other[task] for task in sorted(one)])
     span = bootstrap_interval(gains.tolist())
-    ends = f" [{rate(span.low, sign=True)}, {rate(span.high, sign=True)}]" if span.size > 1 else ""
+    # Resamples of equal values are equal: their interval would show a certainty that is not there.
+    spread = span.low < span.high
+    ends = f" [{rate(span.low, sign=True)}, {rate(span.high, sign=True)}]" if spread else ""
     counts = f"{(gains > 0).sum()} better, {(gains < 0).sum()} worse, of {len(gains)}"
     return Difference(minuend, subtrahend, rate(span.mean, sign=True) + ends, counts)
 

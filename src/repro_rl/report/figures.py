@@ -8,7 +8,7 @@ import numpy as np
 
 from repro_rl.errors import counted
 from repro_rl.report.lines import DASHES, LOST, PALETTE, WON, Axes, Line, band
-from repro_rl.report.load import Json, Run, finite
+from repro_rl.report.load import Conditions, Json, Run, finite
 from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
 from repro_rl.report.plots import Figure, draw
 from repro_rl.report.text_table import series_title
@@ -60,7 +60,7 @@ def curves(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
         _over_seeds(runs, style),
         Axes("iteration", "success rate", (0, 1)),
         size=(4.6, 2.9),
-        note="Mean over the seeds of a method, iterations that all have; 95 % t interval from 3 seeds on.",
+        note="Runs that differ in the seed alone, iterations that all have; 95 % t interval from 3 seeds on.",
         legend="always",
     )
     if mean:
@@ -159,14 +159,25 @@ def _evaluation(style: Style, run: Run, x: str) -> Line:
 
 
 def _over_seeds(runs: Sequence[Run], style: Style) -> list[Line]:
+    """The mean of every arm with two seeds or more: runs that differ in the seed alone."""
+    arms: dict[tuple[str, Conditions], dict[str, dict[float, float]]] = {}
+    repeated = set()
+    for run in runs:
+        x, y = run.series("rollout/success")
+        if x:
+            seeds = arms.setdefault((run.method, run.conditions), {})
+            if run.seed in seeds:
+                repeated.add((run.method, run.conditions))
+            seeds[run.seed] = dict(zip(x, y, strict=True))
     lines = []
-    for method, color in style.color.items():
-        own = [run.series("rollout/success") for run in runs if run.method == method]
-        series = [dict(zip(x, y, strict=True)) for x, y in own if x]
-        if len(series) > 1:
+    for arm, seeds in arms.items():
+        if len(seeds) > 1 and arm not in repeated:
+            series, method = list(seeds.values()), arm[0]
             shared = sorted(set.intersection(*(set(points) for points in series)))
             rows = np.array([[points[x] for x in shared] for points in series])
-            lines.append(band(f"{method} ({counted(len(series), 'seed')})", shared, rows, color))
+            dash = DASHES[[key for key in arms if key[0] == method].index(arm) % len(DASHES)]
+            name = f"{method} ({counted(len(series), 'seed')})"
+            lines.append(band(name, shared, rows, style.color[method], dash))
     return lines
 
 

@@ -32,6 +32,14 @@ class Line:
     bars: bool = False
 
 
+def leaves_out_zero(interval: Sequence[float] | None) -> bool:
+    """Whether ``interval`` (low, high) lies on one side of 0.
+
+    One without width does not: that a few seeds have equal values is chance, and no proof of a difference.
+    """
+    return interval is not None and interval[0] < interval[1] and (interval[0] > 0 or interval[1] < 0)
+
+
 @dataclass(slots=True, frozen=True)
 class Spread:
     """A mean over seeds with its interval, and the value of every seed."""
@@ -43,7 +51,7 @@ class Spread:
     @property
     def leaves_out_zero(self) -> bool:
         """Whether the interval lies on one side of 0."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        return leaves_out_zero(self.interval)
 
 
 @dataclass(slots=True, frozen=True)

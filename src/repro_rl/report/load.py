@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 from repro_rl.errors import DataError, counted
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
 from repro_rl.files.names import EXPERT_FILE
+from repro_rl.run.folder import PATH_SETTINGS, flatten
 
 Json = dict[str, Any]
 
@@ -23,6 +24,8 @@ Json = dict[str, Any]
 RUN = ("config.yaml", "metrics.jsonl", "eval", "trajectories")
 # Most of a trajectory file, and never on the page.
 PROMPT_FIELDS = ("prompt", "anchor", "brief")
+
+Conditions = tuple[tuple[str, str], ...]  # dotted setting and its value
 
 
 @dataclass(slots=True)
@@ -39,6 +42,13 @@ class Run:
     evaluations: list[Json]  # eval/*.json, with "file", in the order they are shown
     trajectory_files: dict[str, Path]  # by name: "iteration 12", "eval warm-start"
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def conditions(self) -> Conditions:
+        """All settings but the seed and paths: runs that share them are seeds of one arm."""
+        settings = flatten(self.config)
+        free = ("seed", *PATH_SETTINGS)
+        return tuple((key, str(value)) for key, value in sorted(settings.items()) if key not in free)
 
     def series(self, key: str, x: str = "iteration") -> tuple[list[float], list[float]]:
         """The finite values of one metric against ``x``; two lists of the same length."""

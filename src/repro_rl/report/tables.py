@@ -186,25 +186,30 @@ def _other_end(run: Run, after: Json) -> Json | None:
 
 
 def seed_means(runs: Sequence[Run]) -> list[str]:
-    """One sentence a method with two seeds or more: mean of the final success with its t interval.
+    """One sentence an arm with two seeds or more: mean of the final success with its t interval.
 
-    And one where methods stand beside each other with one seed each.
+    Runs are seeds of one arm where all their settings but the seed are equal, and their evaluations alike.
+    One sentence too where methods stand beside each other with one seed each.
     """
-    groups: dict[tuple[str, str, str], list[float]] = {}
+    groups: dict[tuple[object, ...], list[tuple[Run, Json]]] = {}
     for run in runs:
         _, after = before_after(run)
         if after is not None:
-            key = (run.method, str(after["name"]), str(after.get("panel")))
-            groups.setdefault(key, []).append(float(after["success"]))
+            played = (after.get(key) for key in ("name", "panel", "temperature", "seed", "rollouts_per_task"))
+            groups.setdefault((run.method, run.conditions, *played), []).append((run, after))
     lines = []
-    for (method, name, panel), values in groups.items():
-        if len(values) > 1:
-            mean = mean_interval(values)
+    for found in groups.values():
+        (run, after), seeds = found[0], [run.seed for run, _ in found]
+        if len(set(seeds)) < len(seeds):
+            twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+            lines.append(f"{run.method}: seed {twice} is there twice, so there is no mean over seeds.")
+        elif len(seeds) > 1:
+            mean = mean_interval([float(after["success"]) for _, after in found])
             lines.append(
-                f"{method}, {name}, {len(values)} seeds on {panel}: mean success "
+                f"{run.method}, {after['name']}, {len(seeds)} seeds on {after.get('panel')}: mean success "
                 f"{rate_with_interval(mean.mean, mean.low, mean.high)} (95 % t interval over seeds)"
             )
-    if len({method for method, _, _ in groups}) > 1 and all(len(values) == 1 for values in groups.values()):
+    if len({key[0] for key in groups}) > 1 and all(len(found) == 1 for found in groups.values()):
         lines.append(
             "One seed a method says little: another seed may turn the order round. "
             "'repro-rl compare' runs several."

@@ -216,6 +216,8 @@ class _Checks:
             kind=np.where(trained, TokenKind.ACT, TokenKind.CONTEXT).astype(np.int8),
             positive=trained.astype(np.float32),
             negative=np.zeros(len(ids), dtype=np.float32),
+            n_positive=trained.astype(np.int32),
+            n_negative=np.zeros(len(ids), dtype=np.int32),
             logprob=logprob,
             count=1,
         )

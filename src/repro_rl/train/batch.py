@@ -35,6 +35,8 @@ class Row:
     kind: NDArray[np.int8]  # [L], TokenKind
     positive: NDArray[np.float32]  # [L], sum of the advantages >= 0
     negative: NDArray[np.float32]  # [L], sum of the advantages < 0
+    n_positive: NDArray[np.int32]  # [L], copies whose advantage is > 0
+    n_negative: NDArray[np.int32]  # [L], copies whose advantage is < 0
     logprob: NDArray[np.float32]  # [L], sampled log-prob: mean of the copies, which differ in the last bits
     count: int  # of copies
     allowed: Mapping[int, Ids] = field(default_factory=dict)  # see Sample
@@ -65,6 +67,8 @@ class Targets:
     weight: torch.Tensor  # copies of the row
     positive: torch.Tensor  # see Row
     negative: torch.Tensor
+    n_positive: torch.Tensor
+    n_negative: torch.Tensor
     logprob: torch.Tensor
     scale: torch.Tensor  # weight of a token of this kind, see Scales
     row: torch.Tensor  # int64, equal for the targets of one kind in one row
@@ -119,6 +123,8 @@ def single_row(sample: Sample) -> Row:
         kind=sample.kind,
         positive=np.maximum(sample.advantage, 0),
         negative=np.minimum(sample.advantage, 0),
+        n_positive=(sample.advantage > 0).astype(np.int32),
+        n_negative=(sample.advantage < 0).astype(np.int32),
         logprob=sample.logprob.copy(),
         count=1,
         allowed=sample.allowed,
@@ -138,6 +144,8 @@ def merge(samples: Sequence[Sample]) -> list[Row]:
         else:
             row.positive += np.maximum(sample.advantage, 0)
             row.negative += np.minimum(sample.advantage, 0)
+            row.n_positive += sample.advantage > 0
+            row.n_negative += sample.advantage < 0
             row.logprob += sample.logprob
             row.count += 1
     for row in rows.values():
@@ -219,12 +227,13 @@ class Collation:
         size, width = len(rows), max(len(row.ids) for row in rows)
         ids = np.full((size, width), self.pad_id, dtype=np.int64)
         kind = np.zeros((size, width), dtype=np.int8)
-        positive, negative, logprob = (np.zeros((size, width), dtype=np.float32) for _ in range(3))
+        names = ("positive", "negative", "n_positive", "n_negative", "logprob")
+        values = {name: np.zeros((size, width), dtype=np.float32) for name in names}
         for i, row in enumerate(rows):
             length = len(row.ids)
             ids[i, :length], kind[i, :length] = row.ids, row.kind
-            positive[i, :length], negative[i, :length] = row.positive, row.negative
-            logprob[i, :length] = row.logprob
+            for name, table in values.items():
+                table[i, :length] = getattr(row, name)
         # The first token of a row is never predicted.
         row_index, column = np.nonzero(kind[:, 1:])
         cells = row_index, column + 1
@@ -232,9 +241,7 @@ class Collation:
         targets = Targets(
             token=self._tensor(ids[cells]),
             weight=self._tensor(copies[row_index]),
-            positive=self._tensor(positive[cells]),
-            negative=self._tensor(negative[cells]),
-            logprob=self._tensor(logprob[cells]),
+            **{name: self._tensor(table[cells]) for name, table in values.items()},
             scale=self._tensor(token_scales(scales, kind, cells)),
             row=self._tensor(row_index.astype(np.int64) * len(TokenKind) + kind[cells]),
             choices=self._choices(rows, ids, cells),

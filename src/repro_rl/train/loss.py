@@ -139,7 +139,7 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
             policy=float(-(gain * targets.scale).sum()),
             kl=kl_sum,
             entropy=float((weight * entropy).sum()),
-            clipped=float((clipped * weight).sum()),
+            clipped=float(clipped.sum()),
             mismatch=float(((chosen - targets.logprob).abs() * weight).sum()),
             tokens=float(weight.sum()),
             distill=float(distilled),

@@ -16,7 +16,7 @@ from repro_rl.train.batch import Targets
 def policy_gain(
     chosen: torch.Tensor, targets: Targets, clip: float, policy: LossSection
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The negative loss of each target, and which targets are clipped; both [T].
+    """The negative loss of each target, and how many of its copies are clipped; both [T].
 
     ``chosen``: log-probs of the targets. Every loss is linear in the advantage for advantages of one sign. So
     it is taken once for the sum of the positive ones and once for that of the negative ones: exactly what all
@@ -40,8 +40,11 @@ def policy_gain(
 def _clipped(
     chosen: torch.Tensor, targets: Targets, name: str, how: Mapping[str, float | None]
 ) -> torch.Tensor:
-    """[T] bool: bounded (ppo_clip, cispo, gspo) or left out (dppo); sapo bounds nothing."""
-    up, down = targets.positive > 0, targets.negative < 0
+    """[T], copies that are bounded (ppo_clip, cispo, gspo) or left out (dppo); sapo bounds nothing.
+
+    Which copies are depends on the sign of their advantage; those with an advantage of 0 never are.
+    """
+    up, down = targets.n_positive, targets.n_negative
     if name == "sapo":
         return torch.zeros_like(up)
     clip_low, clip_high = how["clip_low"] or 0.0, how["clip_high"] or 0.0
@@ -53,15 +56,15 @@ def _clipped(
             tokens = LossTokens(chosen, targets.logprob, advantages, targets.row)
             return ~kept(tokens, clip_low, clip_high)
 
-        return (left_out(1.0) & up) | (left_out(-1.0) & down)
+        return left_out(1.0) * up + left_out(-1.0) * down
     difference = chosen - targets.logprob
     ratio = (row_means(difference, targets.row) if name == "gspo" else difference).exp()
     above, below = ratio > 1 + clip_high, ratio < 1 - clip_low
     if name == "cispo":
-        return (above | below) & (up | down)
+        return (above | below) * (up + down)
     if (most := how.get("dual_clip")) is not None:
         below = below | (ratio > most)
-    return (above & up) | (below & down)
+    return above * up + below * down
 
 
 def distillation(

@@ -14,7 +14,8 @@ import numpy as np
 from repro_rl.dist.ranks import Ranks
 from repro_rl.train.batch import Row, RowKey, row_key
 
-TAILS = ("kind", "positive", "negative", "logprob", "teacher")  # not read before the first trained position
+# Values that are not read before the first trained position.
+TAILS = ("kind", "positive", "negative", "n_positive", "n_negative", "logprob", "teacher")
 
 
 def merge_over_ranks(ranks: Ranks, buckets: list[list[Row]]) -> list[list[Row]]:
@@ -39,8 +40,8 @@ def equal_counts(ranks: Ranks, micro_batches: list[list[Row]]) -> list[list[Row]
     """With sharded weights, as many micro-batches as any rank has: the added ones train nothing."""
     if ranks.reshard is None:
         return micro_batches
-    zeros = np.zeros(2, np.float32)
-    empty = Row(np.zeros(2, np.int64), np.zeros(2, np.int8), zeros, zeros, zeros, 1)
+    zeros, none = np.zeros(2, np.float32), np.zeros(2, np.int32)
+    empty = Row(np.zeros(2, np.int64), np.zeros(2, np.int8), zeros, zeros, none, none, zeros, 1)
     missing = max(ranks.gather(len(micro_batches))) - len(micro_batches)
     return micro_batches + [[empty]] * missing
 
@@ -76,6 +77,8 @@ def merge_rows(rows: Iterable[Row]) -> list[Row]:
         count = first.count + row.count
         first.positive += row.positive
         first.negative += row.negative
+        first.n_positive += row.n_positive
+        first.n_negative += row.n_negative
         first.logprob = (first.logprob * first.count + row.logprob * row.count) / np.float32(count)
         first.count = count
     return list(merged.values())

@@ -233,7 +233,7 @@ class UpdateLog:
         sums["tokens"] += terms.tokens
         sums["distill"] += terms.distill
         sums["taught"] += terms.taught
-        if self.steps == 1:  # before the first step the weights are still the sampler's
+        if not self.norms:  # before the first optimizer step the weights are still the sampler's
             sums["mismatch"] += terms.mismatch
             sums["mismatch_tokens"] += terms.tokens
 
@@ -246,14 +246,18 @@ class UpdateLog:
     def distilled(self) -> dict[str, float]:
         """The metrics of self-distillation."""
         sums = self.sums
+        if not self.norms:
+            return {}
         return {
             "update/distill_loss": sums["distill"] / max(sums["taught"], 1.0),
             "update/distill_share": sums["taught"] / max(sums["tokens"], 1.0),
         }
 
     def row(self, *, rehearsed: bool) -> dict[str, float]:
-        """The metrics; docs/metrics.md explains each."""
-        sums, steps = self.sums, max(len(self.norms), 1)
+        """The metrics; docs/metrics.md explains each. Without an applied step only how many were skipped."""
+        sums, steps = self.sums, len(self.norms)
+        if not steps:
+            return {"update/skipped": float(self.skipped)}
         tokens = max(sums["tokens"], 1.0)
         row = {
             "update/loss": sums["loss"] / steps,
@@ -262,7 +266,7 @@ class UpdateLog:
             "update/entropy": sums["entropy"] / tokens,
             "update/clip_fraction": sums["clipped"] / tokens,
             "update/mismatch": sums["mismatch"] / max(sums["mismatch_tokens"], 1.0),
-            "update/grad_norm": float(np.mean(self.norms)) if self.norms else 0.0,
+            "update/grad_norm": float(np.mean(self.norms)),
             "update/skipped": float(self.skipped),
         }
         return row | ({"update/rehearsal_loss": sums["rehearsal"] / steps} if rehearsed else {})
