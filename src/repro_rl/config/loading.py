@@ -100,9 +100,9 @@ def load_run_config(
 ) -> RunConfig:
     """The settings of the run in a folder, with overrides as in ``load_config``.
 
-    Settings may run code, reach the network or read a secret (see ``trust``). Those of a run that was not
-    made on this account are used only where ``overrides`` name them, or ``allow`` says yes to a question
-    about them. Raises ConfigError naming them otherwise.
+    Settings may run code, reach the network or read a secret (see ``trust``). Where another account made the
+    run, those are used only with consent. It is given by naming them in ``overrides``, or by ``allow``, which
+    gets a question about them and answers yes. Raises ConfigError naming them otherwise.
     """
     path = Path(run) / "config.yaml"
     data = read_run_settings(path)

@@ -55,7 +55,7 @@ def base_entry(run: Path) -> dict[str, str]:
 def rebased(settings: dict[str, Any], base: Path, now: Path) -> dict[str, Any]:
     """The nested settings, their paths relative to ``base`` written so that they are right in ``now``.
 
-    What is absolute, and what is no path, stays as it is; a model's name or a setting of the environment is a
+    What is absolute, and what is no path, stays as it is. A model's name or a setting of the environment is a
     path where ``base`` holds something by that name.
     """
     if base == now:

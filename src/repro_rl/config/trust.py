@@ -1,6 +1,6 @@
 """Settings of a run that somebody else made, which are not used without a word of the person here.
 
-A run folder is data. Its config.yaml is signed when it is written (see ``files.signature``); without this
+A run folder is data. Its config.yaml is signed when it is written (see ``files.signature``). Without this
 account's signature, the settings named here are taken out, unless the person names them.
 """
 

@@ -16,7 +16,7 @@ from repro_rl.credit.settings import CreditSettings
 def dr_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``R - mean(R)`` over the trajectories of the task, for each trajectory [N].
 
-    gamma, omega and normalize are not used. With ``normalize="mean"`` the rule ``grpo`` is the same; what
+    gamma, omega and normalize are not used. With ``normalize="mean"`` the rule ``grpo`` is the same. What
     makes the method is its loss, which divides by a constant in place of the answer's length:
     ``train.loss.aggregation=seq-mean-token-sum-norm`` with ``train.loss.scale`` the longest answer.
 

@@ -27,13 +27,13 @@ def advantages(
     """Apply a credit rule to numbers. Returns "advantages" and the rule's further figures, by name.
 
     ``rule``: a registered credit rule, or "progress_advantage" or "dapo_extras". ``settings``: a mapping of
-    the rule's own settings (those of ``method.<rule>``) and the shared ones (gamma, omega, normalize, ...);
-    what is missing is as in the rule's source, else our default. Or a whole ``CreditSettings``.
+    the rule's own settings (those of ``method.<rule>``) and the shared ones (gamma, omega, normalize, ...).
+    What is missing is as in the rule's source, else our default. Or a whole ``CreditSettings``.
     ``inputs``: by the names of ``CreditInputs``; what a rule does not read may be given too.
 
     Advantages are N x T_n, or [N] of rules that give one a trajectory.
-    Raises UnknownNameError for an unknown rule; ConfigError for unknown or wrong settings and inputs, and for
-    settings in a mapping that this rule does not read (the shared ones may always be given).
+    Raises UnknownNameError for an unknown rule, and ConfigError for unknown or wrong settings and inputs.
+    Settings in a mapping that this rule does not read raise ConfigError too, except the shared ones.
     """
     rule = ALIASES.get(rule, rule)
     if rule in FORMULAS:

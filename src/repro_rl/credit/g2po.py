@@ -27,11 +27,12 @@ def g2po_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str,
 
     Assumption: what follows a state depends on the state alone. Reads anchors, won, valid, episode returns.
     Where all lost only the penalty is left. With ``value_source`` other than "outcome", V is
-    ``success_value`` times the judged worth of the state, and after a loss the worth of where it ended (our
-    arm; no paper has it). A state that nothing judged keeps the V of the outcomes.
+    ``success_value`` times the judged worth of the state. After the last step of a loss, V is the same times
+    the worth of where it ended (our arm; no paper has it). A state that nothing judged keeps the V of the
+    outcomes.
     Source: the public code, agreed with on 20 cases; the paper's body was not read. Decided here: gamma is a
-    setting (fixed at 0.95 there); success is ``won`` (there: a reward of exactly 10); a task of one step gets
-    0 (there: NaN); partial outcomes scale R. Published: "mean_std" in ALFWorld, "mean" in WebShop.
+    setting (fixed at 0.95 there); success is ``won`` (there: a reward of exactly 10). A task of one step gets
+    0 (there: NaN). Partial outcomes scale R. Published: "mean_std" in ALFWorld, "mean" in WebShop.
     Beside "advantages": "step_part" a + b and "node_values" V(s_t), N x T_n each.
     """
     top = settings.g2po.success_value

@@ -15,10 +15,10 @@ from repro_rl.types import Group
 def judge_agreement(groups: Sequence[Group], settings: RewardSettings) -> float | None:
     """Pearson correlation of the judge's gains with the state graph's, over the iteration; needs no truth.
 
-    Counted are the steps of completed trajectories with a valid reflection, in groups that hold a win: there
-    the graph of the rollouts (``credit.judges.graph_progress``) says how much nearer to success each step
-    came. Gains ``P_t - P_(t-1)``, not values, because gains are what is paid. None where no step is counted,
-    or where one of both never changes.
+    Read are the steps of completed trajectories with a valid reflection, in groups that hold a win. There the
+    graph of the rollouts (``credit.judges.graph_progress``) says how much nearer to success each step came.
+    Counted are gains ``P_t - P_(t-1)``, not values, because gains are what is paid. None where no step is
+    counted, or where one of both never changes.
     """
     judged: list[float] = []
     known: list[float] = []

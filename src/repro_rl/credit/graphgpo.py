@@ -18,11 +18,11 @@ from repro_rl.credit.settings import CreditSettings
 def graphgpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``omega * SN(g) + episode_weight * EP(R)`` of every step, with g = 10 * gamma ** d(s').
 
-    The rollouts of a task, laid over one another, are a graph: nodes are states, every step is an edge of
-    cost 1, and the last step of a win leads to one goal. d(x) is the smallest number of edges from x to the
-    goal; where no path leads there, 1 + the task's largest finite d. So g is the same everywhere when all
-    lost, and the step part is 0. SN compares g itself, not a return-to-go, over the steps in one (task,
-    state). ``relative_distance``: g = 10 * gamma ** (d(s') - d(s) + 1).
+    The rollouts of a task, laid over one another, are a graph: nodes are states. Every step is an edge of
+    cost 1, and the last step of a win leads to one goal. The distance d(x) is the smallest number of edges
+    from x to the goal. Where no path leads there, it is 1 + the task's largest finite d. So g is the same
+    everywhere when all lost, and the step part is 0. SN compares g itself, not a return-to-go, over the steps
+    in one (task, state). ``relative_distance``: g = 10 * gamma ** (d(s') - d(s) + 1).
 
     Assumption: the environment is deterministic. One lucky stochastic edge counts as sure.
     Reads anchors, the state after each step, won, and the episode returns. With ``value_source`` other than

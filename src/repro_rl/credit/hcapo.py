@@ -32,7 +32,7 @@ def hcapo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str
     Where all lost and only the outcome pays, the step part is 0. Third parties report that rho grows with the
     answer's length and lengths run away: watch ``rollout/tokens``.
     Source: *from the paper*. Decided here, as not stated: sample standard deviation, pooled over all steps;
-    smoothing before standardising; a step without tokens has rho = 1 and no part in the mean. The episode
+    smoothing before standardising. A step without tokens has rho = 1 and no part in the mean. The episode
     part compares trajectories, not step rows as the other rules do: our vectors of the formulas need it.
     Beside "advantages": "ratios" rho and "hindsight_returns" Q, N x T_n each.
     """

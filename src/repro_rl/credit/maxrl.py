@@ -17,9 +17,9 @@ from repro_rl.errors import ConfigError
 def maxrl_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
     """``(R - m) / m`` for each trajectory [N], m the mean outcome of its task's trajectories.
 
-    The expected gradient is that of a truncated series of log p in place of p: a task with success rate p
-    weighs 1/p as much as under a centred rule. A win gets (1 - p) / p, a loss -1: up to G - 1 for a single
-    win in a group of G, so watch clipping and learning rate. gamma, omega and normalize are not used.
+    The expected gradient is that of a truncated series of log p in place of p. So a task with success rate p
+    weighs 1/p as much as under a centred rule. A win gets (1 - p) / p, a loss -1. A single win in a group of
+    G gets G - 1, so watch clipping and learning rate. Not used are gamma, omega and normalize.
 
     Guarded, the default: a task with m = 0 and a trajectory alone in its task get 0. Unguarded, as the
     original code: ``(R - m) / (m + epsilon)``, where one alone has m = 0, so its advantage is R / epsilon.

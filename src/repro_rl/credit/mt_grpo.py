@@ -39,8 +39,8 @@ def mt_grpo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[s
     - One tool call (turn_rewards [N]): steps before ``first_step_after_tool`` get ``z(O) + coef * z(T)``,
       later ones z(O). A trajectory that used no tool gets z(O + T) everywhere.
     - Many turns (turn_rewards N x T_n, or none: the step rewards): z(T) is over the task's rollouts at the
-      same step number, but for the last step of each, which is the answer; alone there it is 0. This form
-      is *our reading*.
+      same step number. The last step of each is the answer and gets z(O) alone. Where a rollout is alone at
+      its step number, z(T) is 0. This form is *our reading*.
 
     Warning: what is standardised by turn must not be summed over the remaining turns. A trajectory would
     subtract as many baselines as it has turns left, which its own actions decide. The policy would then learn

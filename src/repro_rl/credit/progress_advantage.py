@@ -39,9 +39,10 @@ def progress_advantages(
 ) -> dict[str, Any]:
     """``beta * (f(log pi) - f(log pi_ref))`` of each step of one trajectory, [T]; 0 without tokens.
 
-    log_prob, ref_log_prob: T lists of token log-probs. f (``tokens``) reduces a step's tokens, ``steps`` the
-    trajectory's steps to one score; "bottom10" is the mean of the lowest tenth. beta only scales. Which f is
-    best differs by model. Assumption: the policy was trained by RL from the reference, and is near it.
+    log_prob, ref_log_prob: T lists of token log-probs. The function f (``tokens``) reduces a step's tokens,
+    and ``steps`` the trajectory's steps to one score. There "bottom10" is the mean of the lowest tenth. The
+    factor beta only scales. Which f is best differs by model. Assumption: the policy was trained by RL from
+    the reference, and is near it.
     Source: the public code, agreed with on 20 cases. Decided here: as a source of progress, P_t is the
     running sum, so the gain of a step is its advantage.
     Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where the

@@ -50,7 +50,7 @@ def proxmo_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[st
     Words are weighed over all rows of the batch, so an advantage depends on the other tasks; ``fit`` "task"
     weighs them in each task alone. ``normalize`` is not used.
     Source: the public code, agreed with on 20 cases. Decided here: p is the success rate, as in the paper.
-    The code clamps the mean *return* of the rows to 0..1, which a win worth 10 saturates; that form is
+    The code clamps the mean *return* of the rows to 0..1, which a win worth 10 saturates. That form is
     computed where neither won nor scores are given. Without won, a win is a score or return above 0.5.
     Beside "advantages": "episode_part", "step_part", and for ``advantages`` "similarity" [R, R].
     """

@@ -34,8 +34,9 @@ def composite_rewards(
     - invalid: ``-invalid_penalty`` for an action that the environment refused
     - overlong, only where ``overlong.factor`` is set: the soft penalty on long answers (``credit.dapo``)
 
-    P_t and q_t are fractions 0..1 here. ``known``: for a source of progress P_0..P_T, [T + 1], or None, to
-    use in place of its own answer for this trajectory, such as the group's pooled one (``credit.pool``).
+    P_t and q_t are fractions 0..1 here. ``known``: source of progress -> P_0..P_T, [T + 1], or None. It
+    replaces what the source itself answers for this trajectory, as the group's pooled series does
+    (``credit.pool``).
     """
     known = {} if known is None else known
     gains = _series(trajectory, settings, settings.shaping, known)

@@ -53,9 +53,9 @@ def register_credit(
     - ``(rewards, groups, anchors, settings, episode_returns)``. It asks for further inputs by keyword-only
       parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
 
-    It returns one advantage a step, N lists of T_n; or a mapping that has them as "advantages", which may
-    also be one a trajectory, [N]. Raises ConfigError when the name is taken, for a parameter that is no
-    input, or for a setting in ``ignores`` that is not shared.
+    It returns one advantage a step, N lists of T_n. Or it returns a mapping that has them as "advantages",
+    which may also be one a trajectory, [N]. Raises ConfigError when the name is taken, for a parameter that
+    is no input, or for a setting in ``ignores`` that is not shared.
     """
     for unknown in [setting for setting in ignores if setting not in SHARED]:
         raise ConfigError(

@@ -105,8 +105,8 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
     ``anchor`` corrects retrospective values by the known outcome (paper: P_T = 100 on success; decision D10
     for failures). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
     sets P_T to 1, failure lowers P_T to at most the score. ``"none"``: the values as they were written.
-    Raises ConfigError for an unknown ``source`` or ``anchor``, for a source of whole groups (``group_series``
-    has those), and for a source that fails, or gives other than a fraction a step.
+    Raises ConfigError for an unknown ``source`` or ``anchor``, and for a source of whole groups
+    (``group_series`` has those). A source that fails, or gives other than a fraction a step, raises it too.
     """
     check_choice("progress source", source, SOURCES.names())
     check_choice("anchor", anchor, ("none", "clip", "outcome"))

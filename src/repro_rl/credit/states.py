@@ -12,7 +12,7 @@ def states_of(trajectory: Trajectory, anchor_key: str) -> tuple[list[Hashable], 
     """The keys of the states before each action, [T], and of the one after the last; None: unknown.
 
     "state": the environment's own key. "observation": the text that the agent saw, by which the public GiGPO
-    groups; two hidden states that look alike are then one.
+    groups. Two hidden states that look alike are then one.
     """
     steps = trajectory.steps
     if anchor_key == "observation":
