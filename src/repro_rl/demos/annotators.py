@@ -95,7 +95,8 @@ ANNOTATORS.register("http", BatchAnnotator(_http, _http_settings, _http_check))
 def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tuple[int, ...]:
     """P_1..P_T by the named annotator of single episodes, anchored by the outcome.
 
-    Raises DataError when an annotator gives another number of values than there are steps.
+    Raises DataError when an annotator gives another number of values than there are steps, or a value that is
+    no whole number within 0..100. Raises TypeError for an annotator that labels batches.
     """
     annotator = ANNOTATORS.get(name)
     if isinstance(annotator, BatchAnnotator):
@@ -182,8 +183,8 @@ def _store(trajectory: Trajectory, reflection: Reflection, name: str) -> None:
 def _after_advice(step: Step, before: int, name: str) -> int:
     """The label of the expert's answer in a step, ``before`` being the label of the step before.
 
-    The oracle knows the true progress after it. Any other annotator has judged the executed action alone; of
-    a mistake the answer gets the label of the step or of the one before, whichever is higher.
+    The oracle knows the true progress after it. Any other annotator has judged the executed action alone. For
+    a mistake, the answer gets the label of the step or of the one before, whichever is higher.
     """
     assert step.advice is not None
     assert step.online is not None

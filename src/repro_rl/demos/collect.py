@@ -79,8 +79,8 @@ def collect_demos(
     (``demos.mistakes``). Their steps hold the expert's answers. Tasks are drawn without replacement until
     they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
     batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators such as "http".
-    Raises DataError when the expert fails, or too few attempts of the noisy one win or fail as asked, or
-    there are no tasks; what ``recorded_episodes`` raises.
+    Raises DataError when there are no tasks, the expert fails, or too few attempts of the noisy one win or
+    fail as asked. Raises also what ``recorded_episodes`` does.
     """
     if not task_ids:
         raise DataError("There are no tasks to demonstrate: task_ids is empty.")
@@ -92,7 +92,7 @@ def collect_demos(
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     collection = _Collection(env, demos, order, seed, rng, hooks)
-    collection.go_on()
+    collection.resume()
     try:
         experts = [*collection.experts(), *collection.wandering()]
         labelled = [*collection.noisy(), *recorded]
@@ -131,7 +131,7 @@ class _Collection:
     attempts: int = 0  # of the noisy expert so far
     played: dict[str, list[Trajectory]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Continue after the episodes that an earlier command has played with the same settings."""
         unfinished = self.hooks.unfinished
         if unfinished is None:

@@ -86,7 +86,7 @@ def annotation_prompts(prompt: PromptSection) -> PromptBuilder:
 def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
     """One Reflection an episode, in order. Raises ApiError and BudgetError; answers so far stay stored.
 
-    ApiError also when no question at all got a text.
+    Raises ApiError also when no question at all got a text, and ConfigError without ``context.config``.
     """
     if context.config is None:
         raise ConfigError(NEEDS_API)

@@ -2,8 +2,8 @@
 
 An expert that never errs visits few states, and a policy that errs once leaves them for good. Here some
 executed actions are mistakes, and every state has the expert's answer (DART, Laskey et al. 2017, arXiv
-1703.09327). Mistakes are of the kinds that a trained policy makes: a wrong number, an action that was
-possible earlier, the last action once more, or any possible action.
+1703.09327). Mistakes are of the kinds that a trained policy makes. These are a wrong number, an action that
+was possible earlier, the last action once more, or any possible action.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from repro_rl.types import Trajectory
 def recorded_episodes(runs: Sequence[str], task_ids: Collection[str]) -> list[Trajectory]:
     """The training episodes in the folders of ``runs``, without the judgements that they had.
 
-    Episodes that broke off are left out. Raises DataError for a run without recorded episodes, for files that
-    cannot be read, and for an episode of a task that is not in ``task_ids``: it may be held out.
+    Episodes that broke off are left out. Raises DataError for a run without recorded episodes, and for files
+    that cannot be read. It does so too for an episode of a task that is not in ``task_ids``: it may be held
+    out.
     """
     episodes: list[Trajectory] = []
     allowed = frozenset(task_ids)

@@ -166,8 +166,9 @@ def rank_process(world: int) -> Iterator[None]:
     """The whole work of a process, one of ``world``; of several, none lets the interpreter tear itself down.
 
     Threads of gloo and NCCL outlive the last collective. One that frees a tensor while the interpreter ends
-    aborts the process (SIGABRT: "terminate called without an active exception"), after a failure and, rarely,
-    after success. Functions registered with ``atexit`` are called; after success, threads are joined first.
+    aborts the process (SIGABRT: "terminate called without an active exception"). It happens after a failure
+    and, rarely, after success. Functions registered with ``atexit`` are called; after success, threads are
+    joined first.
     """
     if world == 1:
         yield

@@ -1,10 +1,10 @@
 """Several ranks, one run: which rank plays which groups, and what is exchanged and summed.
 
 Every rank holds the whole model. It plays its share of the task groups. The finished episodes go to all
-ranks, which each compute rewards and advantages of the whole batch, so that no statistic depends on the
-number of ranks. Losses are sums weighted by the token counts of the whole mini-batch, so gradients are summed
-over ranks, never averaged. Random streams are named by task and episode: the result is that of one rank, up
-to the order of floating-point sums.
+ranks, which each compute rewards and advantages of the whole batch. So no statistic depends on the number of
+ranks. Losses are sums weighted by the token counts of the whole mini-batch, so gradients are summed over
+ranks, never averaged. Random streams are named by task and episode: the result is that of one rank, up to the
+order of floating-point sums.
 
 With one rank every method here returns what it was given, and torch is not imported.
 """
@@ -216,8 +216,8 @@ class JoinSettings:
 def join(settings: JoinSettings) -> Ranks:
     """Connect to the other ranks that the launcher started; alone when there are none. May be repeated.
 
-    Raises ConfigError when they were started with different settings, for one GPU named for all of them, and
-    for settings that do not go with sharded weights.
+    Raises ConfigError when they were started with different settings, and for one GPU named for all of them.
+    It does so too for settings that do not go with sharded weights.
     """
     rank, world = rank_and_world()
     if world == 1:
