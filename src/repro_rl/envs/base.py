@@ -31,12 +31,12 @@ def filled(action: str, text: str) -> str:
 class StepInfo(TypedDict, total=False):
     """Keys of ``info``. All but ``brief`` are always there."""
 
-    task_id: str
+    task_id: str  # the id under which ``reset`` finds this task again
     goal: str  # one sentence
     admissible: list[str]  # actions in the exact form that ``step`` accepts
     anchor: Hashable  # key of the state; equal keys form a step group
     valid: bool  # the last action was understood and possible (True after reset)
-    won: bool
+    won: bool  # the task is solved
     score: float  # 0..1
     progress: float | None  # ground truth 0..1, None where unknown
     brief: str  # optional: the part of the observation that changes, for compact reflection prompts

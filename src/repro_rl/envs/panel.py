@@ -17,9 +17,9 @@ class TaskPanel:
     The same panel has the same digest in every process and machine (decision D41).
     """
 
-    env: str
-    split: str
-    ids: tuple[str, ...]
+    env: str  # name of the environment, part of the digest
+    split: str  # such as "validation"; no part of the digest
+    ids: tuple[str, ...]  # task ids, in order
     contents: tuple[str, ...]  # canonical text of each task; input of the digest
 
     def __post_init__(self) -> None:

@@ -22,19 +22,25 @@ FORMAT = "repro-rl panel 1"
 
 
 class _Task(TypedDict):
-    id: str
-    content: str
+    """One task of a panel file, as far as it is read back."""
+
+    id: str  # task id
+    content: str  # canonical text of the task; input of the digest
 
 
 class _Head(TypedDict):
-    format: str
-    panel_env: str
+    """The head of a panel file, as far as it is read back; ``describe_panel`` writes it."""
+
+    format: str  # ``FORMAT``
+    panel_env: str  # environment name that counts in the digest
     split: str
-    size: int
-    digest: str
+    size: int  # number of tasks
+    digest: str  # sha256 over environment name, ids and contents
 
 
 class _Tasks(TypedDict):
+    """The tasks in a panel file of one JSON object."""
+
     tasks: list[dict[str, Any]]
 
 

@@ -1,7 +1,7 @@
 """Reading official ALFWorld game files (``game.tw-pddl``).
 
-A file is JSON: a PDDL domain and a grammar (the same in every game), and a PDDL problem with the initial
-facts and the goal. Facts that no rule uses are ignored.
+A file is JSON. It holds a PDDL domain and a grammar (the same in every game), and a PDDL problem with the
+initial facts and the goal. Facts that no rule uses are ignored.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class Game:
 
     name: str  # file or task id, for messages
     task: str  # "Your task is to: ..."
-    goal: Goal
+    goal: Goal  # the condition that ends the game
     start: int  # the agent's location at the start
     receptacles: tuple[str, ...]  # names as printed, such as "cabinet 3"
-    receptacle_types: tuple[str, ...]
+    receptacle_types: tuple[str, ...]  # type of each receptacle, such as "Cabinet"
     receptacle_locations: tuple[int, ...]  # location of each receptacle
     location_names: tuple[str, ...]  # name of each location, such as "loc 12"; printed by version 0.3
-    openable: frozenset[int]
-    opened: frozenset[int]
+    openable: frozenset[int]  # receptacles that can be opened and closed
+    opened: frozenset[int]  # receptacles that are open at the start
     objects: tuple[str, ...]  # names as printed, such as "apple 1"
-    object_types: tuple[str, ...]
+    object_types: tuple[str, ...]  # type of each object, such as "Apple"
     object_locations: tuple[frozenset[int], ...]  # locations of each object
     inside: tuple[frozenset[int], ...]  # receptacles that hold each object; there may be two
     contents: tuple[tuple[int, ...], ...]  # objects inside each object that is a receptacle itself

@@ -36,7 +36,7 @@ def hold_out(
     Unsolvable games, and those that ALFWorld leaves out, are not copied. Generated games stay marked as such,
     in ``out`` with ``held_out`` in their manifest. ``out`` is written whole or not at
     all; ``on_done`` gets the number of games so far. Returns the games by split. Raises ConfigError for
-    shares that leave no training games, for a type without games and for an ``out`` that is not empty,
+    shares that leave no training games, a type without games and an ``out`` that is not empty. Raises
     DataError for broken games.
     """
     if test < 0 or validation < 0 or test + validation >= 1:
@@ -68,7 +68,10 @@ def hold_out(
 def split_by_content(
     games: GameFolder, test: float, validation: float, types: Sequence[str] = ()
 ) -> dict[str, list[str]]:
-    """Task ids of the training split by the split they shall be in, see ``hold_out``."""
+    """Task ids of the training split by the split they shall be in, see ``hold_out``.
+
+    Raises ConfigError for a type without games.
+    """
     panel = games.panel(TRAIN)
     kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for task, content in zip(panel.ids, panel.contents, strict=True):

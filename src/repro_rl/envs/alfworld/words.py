@@ -12,15 +12,15 @@ of
   ``here:other`` (any other object that can be taken), ``here:lamp``
 - ``done1`` when one of two objects has been delivered
 - ``failed``, before the held object, when the last command was not possible
-- memory: ``known:<type>`` where a goal object was seen, ``lamp:<type>`` where the lamp was seen, ``new`` and
-  each type of which some receptacle has not been looked into; commands use the same words, so that a model
-  with tied embeddings only has to copy
+- memory: ``known:<type>`` where a goal object was seen, ``lamp:<type>`` where the lamp was seen. Then ``new``
+  and each type of which some receptacle has not been looked into. Commands use the same words, so that a
+  model with tied embeddings only has to copy
 
 A command is one word, relative to the current receptacle. A receptacle type goes to the first receptacle of
-that type not looked into, else to the next one (or, while the second of two objects is held, to the one with
-the first). ``wanted`` and ``lamp`` go to a receptacle in memory. The others are ``open``, ``close``, ``take``
-(a goal object), ``grab`` (any other), ``put``, ``heat``, ``cool``, ``clean`` and ``use`` (the lamp). The full
-commands are accepted too.
+that type not looked into, else to the next one. While the second of two objects is held, it goes to the one
+with the first. ``wanted`` and ``lamp`` go to a receptacle in memory. The others are ``open``, ``close``,
+``take`` (a goal object), ``grab`` (any other), ``put``, ``heat``, ``cool``, ``clean`` and ``use`` (the lamp).
+The full commands are accepted too.
 """
 
 from __future__ import annotations

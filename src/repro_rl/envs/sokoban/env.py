@@ -32,9 +32,9 @@ class SokobanEnv(TextEnv):
     An action is one of up, down, left, right (any case, surrounding space allowed). Anything else, and a move
     that a wall or a blocked box stops, changes nothing and gives ``valid=False``, but costs a step. ``score``
     is the share of boxes on targets. ``progress`` is 1 - (moves still needed) / (moves needed at the start),
-    not below 0: 1 when solved, 0 in a state that cannot be solved any more. It is None where the solver runs
-    out of nodes, and so is ``expert()``; that happens only in rooms with more than ``solver.TABLE_LIMIT``
-    states.
+    not below 0. It is 1 when solved, and 0 in a state that cannot be solved any more. It is None where the
+    solver runs out of nodes, and so is ``expert()``; that happens only in rooms with more than
+    ``solver.TABLE_LIMIT`` states.
 
     Raises ConfigError for settings that contradict each other and DataError for a broken level file.
     """

@@ -2,12 +2,12 @@
 
 The settings alone decide between two kinds of layout and two ways to draw the start state:
 
-* open room (interior up to 36 cells): a few random inner walls and random targets;
-  carved room (larger): a random walk with the stamps of gym-sokoban (github.com/mpSchrader/gym-sokoban)
-  through rock;
-* start drawn from the exact distance table of the layout, among the states whose shortest
-  solution has a length within ``solution``; or, where the table would be too large, reverse play (random
-  pulls from the solved room), checked by A*.
+* Layout. An open room (interior up to 36 cells) has a few random inner walls and random targets. A carved
+  room (larger) is a random walk with the stamps of gym-sokoban (github.com/mpSchrader/gym-sokoban) through
+  rock.
+* Start. It is drawn from the exact distance table of the layout, among the states whose shortest solution has
+  a length within ``solution``. Where the table would be too large, it comes from reverse play (random pulls
+  from the solved room), checked by A*.
 
 A room is a pure function of (settings, split, number). The sha256 of a layout's canonical text decides
 its split, whatever the seed, so splits share no layout up to rotation and reflection.

@@ -108,8 +108,9 @@ def parse_room(
 
     ``lines``: where each row stands in the file, from 1. ``note``: completes the message of an error.
 
-    Raises DataError for an unknown character, no or several players, boxes and targets of different number,
-    a level without boxes or already solved, and a room that is not closed; ``record`` and line say where.
+    Raises DataError for an unknown character, more than ``MAX_SIDE`` rows or columns, and no or several
+    players. It does so too for boxes and targets of different number, a level without boxes or already
+    solved, and a room that is not closed. ``record`` and line say where.
     """
     rows = text.translate(FLOOR).split("\n")
     numbers = lines or range(1, len(rows) + 1)

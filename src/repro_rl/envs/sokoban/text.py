@@ -4,9 +4,10 @@
 
     at:2,3 box:+1,+0 goal:-1,+2 wall:+0,-1
 
-player (row, column) from the top left of the room with its border; for every box in reading order its offset
-from the player, then the offset of every target from that box; last the offsets of the inner walls from the
-player. With ``encoding="split"``: ``at:r2 at:c3 box:down1 box:right0 goal:up1 goal:right2 wall:d0l1``.
+Player: (row, column) from the top left of the room with its border. For every box in reading order there
+follow its offset from the player, then the offset of every target from that box. Last come the offsets of the
+inner walls from the player. With ``encoding="split"``:
+``at:r2 at:c3 box:down1 box:right0 goal:up1 goal:right2 wall:d0l1``.
 """
 
 from __future__ import annotations

@@ -131,16 +131,19 @@ def _head(instruction: str) -> list[Node]:
 
 
 def results_nodes(instruction: str, page: int, total: int, items: Sequence[Item]) -> list[Node]:
+    """Results page ``page`` (from 1): buttons, then the rows of its ``items``; ``total``: results in all."""
     nodes = [*_head(instruction), ("plain", f"Page {page} (Total results: {total})")]
     nodes += [("button", name) for name in result_buttons(page)[1:]]
     return nodes + [node for item in items for node in item.row]
 
 
 def item_nodes(instruction: str, item: Item) -> list[Node]:
+    """The page of a product, from the instruction to the "Buy Now" button."""
     return _head(instruction) + item.page
 
 
 def sub_nodes(instruction: str, item: Item, name: str) -> list[Node]:
+    """The page behind the button ``name`` of a product's page, such as "description"."""
     return [*_head(instruction), ("button", PREVIOUS), *item.sub_page(name)]
 
 

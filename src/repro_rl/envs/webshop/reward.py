@@ -61,8 +61,8 @@ def similar(one: str, other: str) -> bool:
 def comparable_options(goal: Goal) -> tuple[str, ...]:
     """The goal's options as the original compares them.
 
-    Human goals list values, reduced to colours. Synthetic goals hold (group, value) pairs: a pair that has a
-    colour word as group or value is reduced to it, any other is compared in its printed form, so that a
+    Human goals list values, reduced to colours. Synthetic goals hold (group, value) pairs. A pair that has a
+    colour word as group or value is reduced to it. Any other is compared in its printed form, so that a
     purchased value equal to the *name* of the group matches too.
     """
     if goal.named_options is None:

@@ -18,9 +18,10 @@ SPLITS_BY = {
 def split_positions(goals: GoalList, split: str, by: str, limit: int, seed: int) -> list[int]:
     """Positions of the split's goals in the list, in the panel's order; at most ``limit`` are looked at.
 
-    "position": the usual ranges; "validation" is an alias of "eval"; some papers train on "rest" (from 500
-    on). "product": a product is the target of one split only, by a hash of (seed, ASIN). Test and validation
-    hold at most 500 goals, every product's first goal before any second one, so that a small head is varied.
+    "position": the usual ranges, with "validation" as an alias of "eval". Some papers train on "rest" (from
+    500 on). With "product", a product is the target of one split only, by a hash of (seed, ASIN). Test and
+    validation hold at most 500 goals, every product's first goal before any second one, so that a small head
+    is varied.
     """
     count = min(len(goals), limit)
     if split == "all":

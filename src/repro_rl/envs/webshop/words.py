@@ -4,13 +4,14 @@ For tiny models, which cannot read product texts: the page is compared with the 
 opened in this episode are used, never the target or hidden fields:
 
 - search page: ``search-page a<goal attributes> o<goal options>``
-- results page: ``results:<page>`` and a word per row, ``r<row>:k<k>a<a>p<p>v<v>``: kind of product named in
-  the title (0 not, 1 some of its words, 2 all), goal attributes in the title, price within the cap, opened
-  before
-- item page and sub-pages: ``item``, ``features`` or ``description``, then ``k<k>``, ``a<seen>/<all>`` (goal
-  attributes in the pages read of this item), ``f<0|1>`` ``d<0|1>`` (features, description read), ``p<0|1>``
-  and for each option group ``g<group>:none`` (no value is in the goal), ``g<group>:v<value>`` (this value is
-  in the goal and not chosen), ``g<group>:ok`` (chosen)
+- results page: ``results:<page>`` and a word per row, ``r<row>:k<k>a<a>p<p>v<v>``
+  - ``k``: kind of product named in the title (0 not, 1 some of its words, 2 all)
+  - ``a``, ``p``, ``v``: goal attributes in the title, price within the cap, opened before
+- item page and sub-pages: ``item``, ``features`` or ``description``, then ``k<k>``
+  - ``a<seen>/<all>``: goal attributes in the pages read of this item
+  - ``f<0|1>``, ``d<0|1>``, ``p<0|1>``: features read, description read, price within the cap
+  - one word for each option group: ``g<group>:none`` (no value is in the goal), ``g<group>:v<value>`` (this
+    value is in the goal and not chosen) or ``g<group>:ok`` (chosen)
 - after the purchase: ``bought:<score in tenths>``
 
 Actions: ``search[ <slots> ]`` with any of ``$kind $a1 $a2 ... $o1 $o2 ...`` (pieces of the instruction),

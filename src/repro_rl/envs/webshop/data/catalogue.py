@@ -226,10 +226,11 @@ def locate(
 ) -> Path:
     """The folder of the catalogue of these data, which are imported first if necessary.
 
-    data: a folder that holds a catalogue, or one with the original's files (None: the working directory),
-    which are imported once to ``cache_root()``. products, attributes, human: file names in ``data`` that
-    differ from the usual ones. Of several concurrent processes one imports. Raises DataError when nothing is
-    found or the files are broken.
+    ``data``: a folder that holds a catalogue, or one with the original's files (None: the working directory),
+    which are imported once to ``cache_root()``. ``products``, ``attributes``, ``human``: file names in
+    ``data`` that differ from the usual ones. Of several concurrent processes one imports. Raises DataError
+    when nothing is found or the files are broken, and for file names or ``limit`` together with an imported
+    catalogue.
     """
     if data is not None and (data := Path(data)).is_file():
         data, products = data.parent, products or data.name

@@ -4,8 +4,8 @@ The tasks are built to need search and reading. Products of one type share brand
 attributes, so the first search result is often wrong. About half of a product's attributes are in its title,
 the others only in its bullets or description. The attributes of an instruction are chosen so that few
 products of the section have them all. The types of a section share two categories, so the reward does not
-tell them apart. Every attribute of a product occurs in its text, and no other attribute of its section does:
-every goal can reach score 1.0, and rarely does so by chance.
+tell them apart. Every attribute of a product occurs in its text, and no other attribute of its section does.
+So every goal can reach score 1.0, and rarely does so by chance.
 
 A catalogue is a pure function of (products, seed), the same on every machine; prices are integer cents.
 """
@@ -71,7 +71,8 @@ class _Draft:
 def generate_catalogue(products: int = 1200, seed: int = 0) -> RawCatalogue:
     """Make a catalogue of ``products`` products.
 
-    Catalogues of different size or seed share no product, only the words of the tables.
+    Catalogues of different size or seed share no product, only the words of the tables. Raises ConfigError
+    for fewer than 1 product.
     """
     if products < 1:
         raise ConfigError(f"WebShop: products={products} makes an empty catalogue; use 1 or more.")

@@ -39,8 +39,8 @@ def read_whole(path: Path) -> Any:
 def array_items(path: Path) -> Iterator[Any]:
     """The elements of the array that the file holds, in order.
 
-    Raises DataError naming the file and the element (counted from 1) when the file is missing, empty, cut
-    off, not JSON, not UTF-8, broken gzip, or holds something else than an array.
+    Raises DataError naming the file and the element (counted from 1). It does so when the file is missing,
+    empty, cut off, not JSON, not UTF-8, broken gzip, or holds something else than an array.
     """
     with closing(_Text(path)) as text:
         text.opening("[", "an array of records")

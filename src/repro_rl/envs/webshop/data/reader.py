@@ -58,10 +58,10 @@ def read_products(
 ) -> Iterator[Product]:
     """The products of the original's files, in file order, one at a time.
 
-    products, attributes, human: ``.json`` files, plain or gzip whatever their names say. limit: how many
-    records of the products file are read. on_bad: "error" raises at the first bad record, "skip" omits it and
-    counts it in ``report``. The attributes of all products are buffered in a temporary file; memory holds
-    about 0.2 KB per product.
+    ``products``, ``attributes``, ``human``: ``.json`` files, plain or gzip whatever their names say.
+    ``limit``: how many records of the products file are read. ``on_bad``: "error" raises at the first bad
+    record, "skip" omits it and counts it in ``report``. The attributes of all products are buffered in a
+    temporary file; memory holds about 0.2 KB per product.
 
     Raises DataError naming file, record and field. A file that is not complete JSON is always an error.
     """

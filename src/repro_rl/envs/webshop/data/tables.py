@@ -1,6 +1,6 @@
 """Three structures on disk, used from a memory map: rows of bytes, names, postings.
 
-Opening reads nothing: it takes little time and memory even for a million products, and all processes of a
+Opening reads nothing, so it takes little time and memory even for a million products. All processes of a
 machine share one copy in the page cache.
 """
 

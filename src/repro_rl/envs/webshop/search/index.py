@@ -1,7 +1,7 @@
 """Full-text search that ranks as Lucene's BM25 does in the original (k1 0.9, b 0.4), score bits included.
 
-A term's score in a document is ``w - w / (1 + freq * norm)`` in float32, with ``w`` the term's weight times
-its count in the query and ``norm`` from the document's length, stored in one byte (Lucene's SmallFloat). The
+A term's score in a document is ``w - w / (1 + freq * norm)`` in float32. ``w`` is the term's weight times its
+count in the query. ``norm`` comes from the document's length, stored in one byte (Lucene's SmallFloat). The
 sum over terms is in float64.
 
 Source: Robertson & Zaragoza 2009; Lucene 8 ``BM25Similarity``, which has no ``k1 + 1``.

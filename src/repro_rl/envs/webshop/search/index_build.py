@@ -89,7 +89,17 @@ class IndexBuilder:
         self._chunk, self._first = array("I"), end
 
     def build(self, decoded: npt.NDArray[np.int64]) -> tuple[Arrays, bytes, int, int]:
-        """(arrays, terms, documents with a term, terms of all documents). Call once."""
+        """(arrays, terms, documents with a term, terms of all documents). Call once.
+
+        ``decoded`` [256]: the document length that each length byte stands for, ascending. The arrays, for D
+        documents, T terms and P postings ordered by (term, document):
+
+        - "docs", "freqs" [P]: the document, and the term's count in it, capped at 255
+        - "starts" [T + 1]: where the postings of each term begin
+        - "lengths" [D]: length byte of each document
+        - "term_starts" [T + 1]: where the UTF-8 bytes of each term begin in ``terms``
+        - "large" [2, L]: indices of the postings above the cap, ascending, and their counts
+        """
         if len(self._chunk):
             self._flush()
         self._words.clear()
