@@ -21,19 +21,19 @@ RECIPE = "sokoban-qwen3"
 class Feature:
     """A row of the matrix."""
 
-    name: str
-    settings: tuple[str, ...] = ()
+    name: str  # text of the row
+    settings: tuple[str, ...] = ()  # that switch the feature on, as "name=value"
     trains: bool = True  # False: an evaluation can have it too
     ranks: bool = False  # in several processes
 
 
 @dataclass(slots=True, frozen=True)
 class Engine:
-    """A column. ``check`` raises ReproError for what the engine refuses."""
+    """A column."""
 
-    name: str
+    name: str  # heading of the column
     settings: tuple[str, ...]  # that choose it, and what it asks for beside every feature
-    check: Callable[[Feature, RunConfig], None]
+    check: Callable[[Feature, RunConfig], None]  # raises ReproError for what the engine refuses
 
 
 FEATURES = (

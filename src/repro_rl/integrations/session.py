@@ -1,8 +1,9 @@
 """One environment, played episode by episode: the common core of the adapters for other libraries.
 
-A session looks after everything that the adapters would otherwise each do in a way of their own: which task
-of the panel is played, what a text of the episode shows, the step limit, the action in an answer, and which
-error an environment failure is. The limits and the outcome are those of our own rollouts (``rollout.act``).
+A session looks after everything that the adapters would otherwise each do in a way of their own. It decides
+which task of the panel is played, what a text of the episode shows, the step limit, and the action in an
+answer. It also decides which error an environment failure is. The limits and the outcome are those of our own
+rollouts (``rollout.act``).
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ class EpisodeSession:
         A random task is drawn after seeding with ``seed``; None goes on with the draws. ``split``: another
         panel than the session's, for this episode. An episode under way is given up.
 
-        Raises TaskError for a task, position or split that does not exist and for a negative seed, DataError
-        for broken data, and EnvError for an environment that fails or breaks its contract.
+        Raises TaskError for a task, position or split that does not exist and for a negative seed. Raises
+        DataError for broken data, and EnvError for an environment that fails or breaks its contract.
         """
         self.last, self.total_reward = None, 0.0
         if seed is not None:
@@ -135,8 +136,8 @@ class EpisodeSession:
     def step(self, action: str) -> StepResult:
         """Play ``action`` as it stands.
 
-        Raises TaskError when no episode is under way, and EnvError for an environment that fails, breaks its
-        contract, or does not end within twice its ``max_steps``. After an error a reset is needed.
+        Raises TaskError when no episode is under way. Raises EnvError for an environment that fails, breaks
+        its contract, or does not end within twice its ``max_steps``. After an error a reset is needed.
         """
         return self._play(action, ())
 
@@ -262,8 +263,8 @@ def open_session(
 
     - "observation": the observation alone;
     - "tools": for models that act by tool calls: goal, observation and possible actions, no rules;
-    - "chat": for models that answer in text: the first is the prompt of a step of our own recipes, with the
-      rules and the form of an answer; later ones are the turns of a conversation.
+    - "chat": for models that answer in text. The first is the prompt of a step of our own recipes, with the
+      rules and the form of an answer. Later ones are the turns of a conversation.
 
     ``admissible``: whether texts of the last two forms list the possible actions. ``limit``: steps after
     which an episode is truncated where the environment allows more.

@@ -17,8 +17,14 @@ def token_weight(mode: str, *, tokens: float, rows: float, scale: float | None =
     """The weight of a token's loss, as a function of its row's tokens ``k`` (a number or a tensor).
 
     ``tokens``, ``rows``: of the whole mini-batch, over all micro-batches and processes; rows without tokens
-    do not count. token-mean: 1 / tokens. seq-mean-token-mean: 1 / (rows (k + 1e-8)). seq-mean-token-sum:
-    1 / rows. seq-mean-token-sum-norm: 1 / (rows * scale), scale a constant. token-sum: 1.
+    do not count. The modes:
+
+    - token-mean: 1 / tokens
+    - seq-mean-token-mean: 1 / (rows (k + 1e-8))
+    - seq-mean-token-sum: 1 / rows
+    - seq-mean-token-sum-norm: 1 / (rows * scale), scale a constant number of tokens
+    - token-sum: 1
+
     Raises ConfigError for an unknown mode, and without a scale where it is needed.
     """
     rows, tokens = max(rows, 1), max(tokens, 1)

@@ -15,12 +15,12 @@ MAX_LOG, MAX_VALUE = 20.0, 10.0  # k3: bounds of the log-ratio and of the value
 def kl_estimate(
     form: str, log_prob: torch.Tensor, ref_log_prob: torch.Tensor, *, clamp: float | None = None
 ) -> torch.Tensor:
-    """KL(policy || reference) of each token, with ``x = log pi - log pi_ref``.
+    """KL(policy || reference) of each token, with ``x = log pi - log pi_ref``. All tensors have one shape.
 
     k1: x, whose own gradient has mean 0. k2: x^2 / 2. k3: ``exp(-x) + x - 1``, at most 10, with no gradient
-    beyond; below, its gradient is that of the forward KL. "k1+", "k3+": the value of k1 or k3 with the
-    gradient of k2, which on-policy is the unbiased gradient of the reverse KL. ``clamp`` bounds x in every
-    form; None: only k3, by 20 (decision D54). Source: verl's code, agreed with on 20 cases.
+    beyond. Below, its gradient is that of the forward KL. With "k1+" and "k3+" the value is that of k1 or k3,
+    and the gradient that of k2. On-policy that is the unbiased gradient of the reverse KL. ``clamp`` bounds x
+    in every form; None: only k3, by 20 (decision D54). Source: verl's code, agreed with on 20 cases.
     """
     if form.endswith("+"):
         two = kl_estimate("k2", log_prob, ref_log_prob, clamp=clamp)

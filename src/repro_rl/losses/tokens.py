@@ -20,7 +20,7 @@ class LossTokens:
 
     @property
     def ratio(self) -> torch.Tensor:
-        """pi / pi_old."""
+        """pi / pi_old of each token, [T], the log-ratio clamped to +-``MAX_LOG_RATIO``."""
         difference = self.log_prob - self.old_log_prob
         return difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 

@@ -115,7 +115,8 @@ def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int 
 
     ``init``: the setting train.init; ``policy.model`` where it is unset, or does not exist yet.
     ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub name whose shape is neither known
-    nor in the local cache, CheckpointError for a path that is not there and an adapter without a base model.
+    nor in the local cache. Raises CheckpointError for a path that is not there and an adapter without a base
+    model.
     """
     model = policy.model
     if init and (Path(init).exists() or is_hub_name(init)):

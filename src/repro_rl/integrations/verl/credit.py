@@ -43,10 +43,11 @@ class BatchCredit:
     def credit(self, sessions: Mapping[Session, Trajectory], iteration: int) -> CreditedBatch:
         """Credit the sessions of one iteration, group by group.
 
-        A session that is missing (its worker failed) is no part of any baseline. verl averages the loss over
-        all tokens of a mini-batch, our own trainer over the tokens of each kind. The PPO objective is
-        homogeneous in the advantage, so the kinds' weights are put there: ``(F + R) / F`` for tokens that
-        act, ``reflect_coef * (F + R) / R`` for reflections, with F and R the trained tokens of the iteration.
+        A session that is missing (its worker failed) is no part of any baseline. The trainer of verl averages
+        the loss over all tokens of a mini-batch, our own trainer over the tokens of each kind. The PPO
+        objective is homogeneous in the advantage, so the kinds' weights are put there: ``(F + R) / F`` for
+        tokens that act, ``reflect_coef * (F + R) / R`` for reflections, with F and R the trained tokens of
+        the iteration.
         """
         numbers: dict[str, list[int]] = {}
         for uid, number in sorted(sessions):

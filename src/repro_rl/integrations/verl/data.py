@@ -131,7 +131,10 @@ def _sft_row(kind: str, trajectory: Trajectory, prompt: str, target: str, thinki
 
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as one Parquet file, whole or not at all. Raises MissingDependencyError without pyarrow."""
+    """Write rows as one Parquet file, whole or not at all.
+
+    Raises MissingDependencyError without pyarrow, and DataError without rows.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

@@ -51,8 +51,8 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
     """Write config.yaml, manifest.json, verl.yaml and the data files into ``out``; a line on each data file.
 
     ``overrides``: those of ``launch_command``, which the manifest keeps. Raises PreflightError without a
-    model to start from, ConfigError when ``out`` holds a run of other settings, overrides or tasks,
-    CheckpointError when the model that it began with is gone.
+    model to start from, and ConfigError when ``out`` holds a run of other settings, overrides or tasks.
+    Raises CheckpointError when the model that it began with is gone.
     """
     config = recipe.config
     if config.train.init is None:
