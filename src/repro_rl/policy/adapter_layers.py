@@ -17,8 +17,8 @@ class AdaptedLinear(lora.Linear):
     peft converts x to the dtype of the adapter's weights, which are float32 to be trained, and the sum back.
     Beside weights in bfloat16 that takes longer than the layer itself. Here the two small matrices are
     converted instead, as under autocast, and the sum is part of the second product. Their gradients arrive
-    in float32. Where anything else is asked of the layer (several adapters, a merged one, dropout while it
-    is on, a variant such as DoRA), peft's own pass runs.
+    in float32. Where anything else is asked of the layer, peft's own pass runs. Examples are several
+    adapters, a merged one, dropout while it is on, and a variant such as DoRA.
     """
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

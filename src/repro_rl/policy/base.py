@@ -21,14 +21,14 @@ Keys = NDArray[np.uint64]  # [N] the random streams that the N rows of a batch a
 class SamplingSettings:
     """How to sample. Temperature 0 is greedy; log-probs are then those at temperature 1.
 
-    ``top_p`` changes what is drawn, not what is reported: log-probs and entropy are those of the full
+    ``top_p`` changes what is drawn, not what is reported. Log-probs and entropy are those of the full
     distribution at this temperature, not of the one left after the filter. A vLLM sampler can only report
     those after the filter.
     """
 
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
+    max_new_tokens: int  # longest answer, in tokens
+    temperature: float = 1.0  # that divides the logits
+    top_p: float = 1.0  # share of the probability that tokens are drawn from
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""

@@ -14,7 +14,7 @@ class CastLinears:
     """Copies in bfloat16 of the float32 weights of a model's linear layers.
 
     Autocast would make them again at every decode step: 8 bytes moved a weight instead of 2. With the copies
-    in place a forward pass under autocast computes the same, bit for bit: all else, the embedding and the
+    in place a forward pass under autocast computes the same, bit for bit. All else, the embedding and the
     norms among it, stays float32. They keep their addresses when the weights change (see ``refresh``).
     """
 

@@ -2,7 +2,7 @@
 
 Nothing is known of any family. What a template writes is found by rendering short conversations whose texts
 are marks, and by cutting the result at the marks. So a prompt is the template's text around the user's text,
-which the template never sees: it cannot read commands of its own from an observation.
+which the template never sees. It cannot read commands of its own from an observation.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class ChatTemplate:
         """What the template writes before an earlier answer, beside what it writes before a new one.
 
         Thoughts may differ (decision D36), and white space before the answer is the answer's. What else the
-        template writes there, but not before a new answer, is added to the prompt: a model should not have to
+        template writes there, but not before a new answer, is added to the prompt. A model should not have to
         write its own role.
         """
         prompt = self._prompt_end

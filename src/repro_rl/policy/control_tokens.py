@@ -2,7 +2,7 @@
 
 A control token structures a conversation: it begins or ends a text or a turn, or marks a thought or a tool
 call. A tokenizer finds them by their spelling. So an observation that spells ``<|im_end|>`` would close the
-user's turn, and what follows could forge an answer. Here a text from the environment stays text: a spelled
+user's turn, and what follows could forge an answer. Here a text from the environment stays text. A spelled
 control token in it is cut in two after its first character, and both halves are tokenised apart. All other
 texts get the ids that the tokenizer gives them.
 """

@@ -120,7 +120,11 @@ def draw_allowed(
     uniform: NDArray[np.float64],
     settings: SamplingSettings,
 ) -> Drawn:
-    """As ``sample_tokens``, each row from the distribution over its ``choices`` alone."""
+    """As ``sample_tokens``, each row from the distribution over its ``choices`` alone.
+
+    logits [B, V]; ``branch`` [rows], the branch of each row; ``choices``: the ids that each row may draw;
+    ``uniform`` [rows], numbers in [0, 1). Returns token, its log-prob and the entropy, [rows] each.
+    """
     groups: dict[tuple[int, Ids], int] = {}
     pairs = zip(branch.tolist(), choices, strict=True)
     group = np.array([groups.setdefault(pair, len(groups)) for pair in pairs])

@@ -38,7 +38,7 @@ def attend_single(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, m
     """One token a row: [R, kv_heads, G, D] over [R, kv_heads, W, D]; log-sums [R, kv_heads, G].
 
     ``mask`` [R, 1, 1, W] is added to the scores. In float32 two batched products are the fastest way to so
-    few queries (measured); bfloat16 products accumulate in bfloat16, so there the kernel above is used.
+    few queries (measured). But bfloat16 products accumulate in bfloat16, so there the kernel above is used.
     """
     if query.dtype != torch.float32:
         return attend_flash(query, key, value, mask.expand(-1, -1, query.shape[2], -1))

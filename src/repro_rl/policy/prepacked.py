@@ -116,8 +116,8 @@ def _supported() -> frozenset[torch.dtype]:
 def _room() -> float:
     """Bytes that the copies of this process may take.
 
-    A share of the memory that the machine has, not of what is free now, so that a repeated command computes
-    the same sums in the same order. Ranks on one machine divide it.
+    A share of the memory that the machine has, not of what is free now. So a repeated command computes the
+    same sums in the same order. Ranks on one machine divide it.
     """
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "")  # set by torchrun
     try:

@@ -1,8 +1,9 @@
 """Loading a whole model of transformers: refused by name before anything is spent, or right.
 
-What transformers lets pass silently is an error here: weights that the file lacks (they would be random) or
-that the model does not take, and numbers that are not finite. So is a model that is no causal language model
-of text. Nothing is asked on stdin, and Python code of a model's folder runs only where a setting says so.
+What transformers lets pass silently is an error here. That is weights that the file lacks (they would be
+random) or that the model does not take, and numbers that are not finite. So is a model that is no causal
+language model of text. Nothing is asked on stdin, and Python code of a model's folder runs only where a
+setting says so.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A ``GuidedText`` becomes a ``TokenGuide``: the ids that the tokenizer gives its fixed pieces, and those with
 which it spells each integer there. That is one token, or digit by digit; a space before it may belong to
 either. At every token the guide names the ids that may follow. Where there is one only, it is given, and so
-it is no decision of the policy: its log-prob is 0 and it is not trained on. Where there are several, one is
+it is no decision of the policy. Its log-prob is 0 and it is not trained on. Where there are several, one is
 sampled from the model's distribution over them alone, renormalised. The trainer computes the same, since
 these ids travel with the completion (decision D66).
 """

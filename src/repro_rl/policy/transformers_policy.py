@@ -108,8 +108,8 @@ class TransformersPolicy(TokenPolicy):
         ``settings``: None takes the defaults; its ``model`` and ``backend`` play no part. ``training``: the
         weights will be trained, or an adapter beside them if ``settings.lora.rank`` is not 0 (see
         ``choose_precision``). The model's own dropout is off in both cases. Raises CheckpointError when it
-        cannot be loaded, or a file of a folder made here is damaged (see ``checksums``), and ConfigError for
-        settings that it cannot take.
+        cannot be loaded, or a file of a folder made here is damaged (see ``checksums``). Raises ConfigError
+        for settings that it cannot take.
         """
         settings = settings or PolicySection()
         hide_progress_bars()

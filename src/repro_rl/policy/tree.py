@@ -1,8 +1,8 @@
 """Many token sequences as one tree: a prefix that sequences share is there once.
 
-What a causal model computes at a token depends on the tokens before it and on nothing else, so equal
-prefixes have equal activations, keys, values and gradients' paths. In grouped agent rollouts most tokens are
-such prefixes: the same instructions, the same task, the same state met again.
+What a causal model computes at a token depends on the tokens before it and on nothing else. So equal prefixes
+have equal activations, keys, values and gradients' paths. In grouped agent rollouts most tokens are such
+prefixes: the same instructions, the same task, the same state met again.
 """
 
 from __future__ import annotations

@@ -66,8 +66,9 @@ def row_attention(path: NDArray[np.int64], own: int, whole: bool) -> RowAttentio
 def causal_attention(tree: TokenTree) -> Attention:
     """Attention [N, heads * D] of the queries, keys and values [N, heads, D] of all nodes of a tree.
 
-    Rows are padded to one width. Where more is saved than the calls cost, each row is attended to by itself,
-    with the keys of its whole path and the queries of its own nodes. So a shared beginning is computed once.
+    Rows are padded to one width. Where more is saved than the calls cost, each row is attended to by itself.
+    It has the keys of its whole path and the queries of its own nodes. So a shared beginning is computed
+    once.
     """
     rows, width = tree.path.shape
     own = np.bincount(tree.owner, minlength=rows)  # the last nodes of a row's path: the others come before it

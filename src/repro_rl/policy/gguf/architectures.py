@@ -1,7 +1,7 @@
 """From llama.cpp's names to those of transformers: configuration and weights of the supported architectures.
 
-Everything in a file must be understood. A setting or a tensor that is left out would give a model that
-computes something else than its author trained, and generates fluent text all the same.
+Everything in a file must be understood. Without one of its settings or tensors, the model would compute
+something else than its author trained. It would generate fluent text all the same.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
+    """What ``architectures.yaml`` holds."""
+
     __pydantic_config__ = TABLE
-    settings: dict[str, str]
-    tensors: dict[str, str]
-    architectures: dict[str, Architecture]
+    settings: dict[str, str]  # of every architecture: transformers' name -> key of the file
+    tensors: dict[str, str]  # of every architecture, as ``Architecture.tensors``
+    architectures: dict[str, Architecture]  # by llama.cpp's name
 
 
 @cache
@@ -229,7 +231,7 @@ def _llama3(header: GgufHeader, base: float, head: int, factors: Array) -> dict[
 def llama3_factors(base: float, head: int, factor: float) -> Array:
     """By what Llama 3 divides the rotary frequencies of a head, shape [head / 2].
 
-    Wavelengths up to 8192 / 4 tokens stay, those from 8192 on are stretched by ``factor``, and those between
+    Wavelengths up to 8192 / 4 tokens stay, those from 8192 on are stretched by ``factor``. Those between
     change smoothly (Llama 3.1's configuration, rope type "llama3").
     """
     frequency = base ** -(np.arange(0, head, 2) / head)

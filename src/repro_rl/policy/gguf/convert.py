@@ -42,8 +42,8 @@ def convert_gguf(path: str | Path, folder: Path, on_done: OnDone = lambda done, 
 
     The output matrix is tied to the embedding where the file has none, or holds the same values twice.
     ``on_done`` is called after every tensor. Raises DataError naming the file for what is damaged or not
-    supported, ConfigError when ``folder`` holds something else, MissingDependencyError without the ``gguf``
-    package, PreflightError when the disk is too small.
+    supported, and ConfigError when ``folder`` holds something else. Raises MissingDependencyError without the
+    ``gguf`` package, and PreflightError when the disk is too small.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / ORIGIN_FILE).exists():
         raise ConfigError(f"{folder} is not empty, and no converted model; name another folder.")

@@ -42,8 +42,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
+    """What ``tokenizer.yaml`` holds."""
+
     __pydantic_config__ = TABLE
-    splits: tuple[Split, ...]
+    splits: tuple[Split, ...]  # all known ways to cut text
 
 
 @cache
@@ -57,8 +59,8 @@ def build_tokenizer(header: GgufHeader, positions: int) -> Any:
     """The tokenizer of a GGUF file; ``positions``: tokens that the model can hold.
 
     Every id that stands for text has the file's own token; ids that only fill up the vocabulary ("[PAD7]")
-    have none. Raises DataError naming the file for a kind of tokenizer or a way to cut text that we do not
-    know, and for a vocabulary that contradicts itself.
+    have none. Raises DataError naming the file for an unknown kind of tokenizer or way to cut text, and for a
+    vocabulary that contradicts itself.
     """
     from transformers import PreTrainedTokenizerFast
 

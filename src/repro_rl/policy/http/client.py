@@ -58,7 +58,7 @@ class _Batch:
 class ChatClient:
     """A client of ``settings.base_url``. Thread-safe; close it, or use it in a ``with`` statement.
 
-    The API key is read from the environment here, is sent in a header and written nowhere; it is cut out of
+    The API key is read from the environment here, is sent in a header and written nowhere. It is cut out of
     everything that a server says. Raises ConfigError when address, model or key are missing.
     ``wait(seconds, stop)``: how to wait between repetitions (tests replace it).
     """
@@ -117,8 +117,8 @@ class ChatClient:
         """An answer, or why there is none, for each question, at most ``concurrency`` calls at once.
 
         Answers in the store cost nothing; new ones are in the store before this returns, also when it raises.
-        ``on_done`` is told how many questions are settled. Raises ApiError when the server refuses every
-        call or cannot be reached, or ``give_up`` calls in a row failed for good, and BudgetError when the
+        ``on_done`` is told how many questions are settled. Raises ApiError when the server refuses every call
+        or cannot be reached, or ``give_up`` calls in a row failed for good. Raises BudgetError when the
         budget is used up.
         """
         keys = [answer_keys(self.settings, question) for question in questions]

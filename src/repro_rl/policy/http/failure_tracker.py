@@ -69,8 +69,8 @@ class FailureTracker:
     def record(self, result: Answer | Failure, new: bool = True) -> ApiError | None:
         """Count a result; the error that ends the command, when it is enough.
 
-        Only ``new`` results can be enough: stored answers come in the order in which they are asked for, not
-        in that in which the server gave them, and cost nothing.
+        Only ``new`` results can be enough. Stored answers cost nothing, and come in the order in which they
+        are asked for, not in that in which the server gave them.
 
         ``api.give_up`` is the number of questions in a row that are left without an answer, or refused in
         unknown words. As long as no question got a text, those count as well that were answered (and paid)

@@ -1,7 +1,8 @@
 """What an error means: that it passes, that this one prompt is lost, or that nothing will be answered.
 
 The words are those of OpenAI, Azure, Anthropic, Gemini, Mistral, DeepSeek, DashScope, Moonshot, Zhipu,
-MiniMax, Groq, Together, OpenRouter, vLLM, SGLang, llama.cpp, TGI, LM Studio, Ollama and gateways before them.
+MiniMax, Groq, Together and OpenRouter. The words of vLLM, SGLang, llama.cpp, TGI, LM Studio, Ollama and
+gateways before them are there too.
 """
 
 from __future__ import annotations

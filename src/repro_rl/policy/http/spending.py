@@ -17,9 +17,9 @@ from repro_rl.policy.http.usage import EarlierUsage, Usage
 class Spending:
     """Counts of one command, in ``whole``, and of the part of it that is under way. Thread-safe.
 
-    The same command repeated stops at the same question, and a larger budget lets it go on: what is found in
-    the store counts, as does what finished parts and kept episodes have used. Answers in the store are never
-    refused.
+    The same command repeated stops at the same question, and a larger budget lets it go on. For that, what is
+    found in the store counts, as does what finished parts and kept episodes have used. Answers in the store
+    are never refused.
     """
 
     def __init__(self, budget: ApiBudget, prices: ApiPrices | None, store: object):

@@ -24,11 +24,11 @@ CPU_BATCH_TOKENS = 4096
 class Engine:
     """A running ``vllm.LLM`` and whose weights it holds."""
 
-    llm: Any
+    llm: Any  # ``vllm.LLM``
     key: str  # what it was built from; equal keys can share it
-    max_model_len: int
-    dtype: str
-    owner: object = None
+    max_model_len: int  # longest sequence, in tokens
+    dtype: str  # of its weights, such as "bfloat16"
+    owner: object = None  # the sampler whose weights it holds; None: nobody's
 
 
 _current: Engine | None = None

@@ -37,6 +37,9 @@ def guided_completions(
 ) -> list[Completion]:
     """A completion for each prompt, as ``TokenPolicy.generate_ids``. ``limit``: longest sequence, in tokens.
 
+    ``encoded``: N prompts as ids. ``keys`` [N]: the random stream of each. ``forms``: of each answer.
+    The completions' log-probs and ``allowed`` have one entry a token; a given token's log-prob is 0.
+
     A prompt that leaves too few tokens, or that gets no token, gives a completion with ``error``.
     """
     guides = [token_guide(codec, form) for form in forms]

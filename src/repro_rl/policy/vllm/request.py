@@ -22,7 +22,7 @@ def sampling_fields(
     All that shapes the distribution is named, since a server fills in what is left out from the model's
     generation_config.json. The seed is a function of the row's stream alone, so a sample does not depend on
     what else is in the batch. The end-of-text ids are ours: vLLM knows fewer of them. Ids that no token has
-    get the lowest bias there is, which leaves them a factor of e^-100; a list of all other ids would be sent
+    get the lowest bias there is, which leaves them a factor of e^-100. A list of all other ids would be sent
     with every request. ``allowed``: the ids that may be sampled; None: all.
     """
     unused = tokens.unused if allowed is None else ()
