@@ -74,12 +74,12 @@ class Step:
     brief: str  # a short form of the observation *after* the action, for compact reflection prompts
     anchor: Hashable  # key of the state before acting, for step groups
     prompt: str  # the text that the policy completed
-    completion: Completion
+    completion: Completion  # what the policy answered
     action: str  # what was sent to the environment ("" when none could be parsed)
     online: int | None  # q_t, 0..100; None when absent or broken
     defects: tuple[str, ...]  # named parse defects of the completion
     valid: bool  # the environment understood the action and it was possible
-    env_reward: float
+    env_reward: float  # paid by the environment, in its reward units: 10 for a win by default
     truth: float | None  # ground-truth progress after the step, 0..1
     feedback: str = ""  # the observation after the action
     shortened: str = ""  # what its prompt lost to fit its token limit: "history", "observation" or ""
@@ -100,7 +100,7 @@ class Reflection:
     """The judgement of a finished episode: its retrospective progress."""
 
     prompt: str  # the text that the judge completed
-    completion: Completion
+    completion: Completion  # what the judge answered
     values: tuple[int, ...] | None  # P_1..P_T; None when the text gave no T valid values
     defects: tuple[str, ...]  # named parse defects
     terms: dict[str, float] = field(default_factory=dict)  # its reward by term, set by credit
@@ -123,13 +123,13 @@ class Status(StrEnum):
 class Trajectory:
     """One episode: T steps, its outcome, and the reflection on it."""
 
-    task_id: str
+    task_id: str  # under which the environment finds the task again
     rollout: int  # with task_id the name of its random stream; unique within an iteration of training
     goal: str  # the task in words
     steps: list[Step]  # [T]
-    won: bool
+    won: bool  # the task was solved
     score: float  # of the outcome, 0..1
-    status: Status = Status.RUNNING
+    status: Status = Status.RUNNING  # how it ended
     final_observation: str = ""  # after the last step
     reflection: Reflection | None = None
     error: str | None = None  # why it failed; None otherwise
@@ -163,7 +163,7 @@ class Trajectory:
 class Group:
     """The G rollouts of one task."""
 
-    task_id: str
+    task_id: str  # of all its trajectories
     trajectories: list[Trajectory]  # [G]
 
 
@@ -199,9 +199,9 @@ def part_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 class Piece(NamedTuple):
     """Consecutive tokens of a sample to imitate."""
 
-    ids: Ids
-    kind: TokenKind
-    part: AnswerPart = AnswerPart.OTHER
+    ids: Ids  # token ids
+    kind: TokenKind  # of all its tokens
+    part: AnswerPart = AnswerPart.OTHER  # of the answer that its tokens belong to
 
 
 @dataclass(slots=True, frozen=True)

@@ -80,7 +80,10 @@ class UnfinishedRows:
 
 
 def rows_of(path: Path, key: str) -> list[dict[str, Any]]:
-    """The rows of the work ``key`` in a file; none without the file. Raises as ``UnfinishedRows.rows``."""
+    """The rows of the work ``key`` in a file; none without the file.
+
+    Raises OSError, and DataError for a file with more than ``MAX_UNREADABLE`` lines that are not JSON.
+    """
     if not path.exists():
         return []
     rows = []

@@ -75,6 +75,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` atomically by ``text`` in UTF-8, line breaks as they are."""
     write_bytes(path, text.encode())
 
 

@@ -106,6 +106,7 @@ def rewards(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
 
 
 def health(runs: Sequence[Run]) -> tuple[list[Figure], list[str]]:
+    """The metrics that show whether training is sound, one figure each, and notes on them."""
     return small_multiples(runs, HEALTH)
 
 

@@ -21,9 +21,11 @@ class Metric:
 
 @dataclass(slots=True, frozen=True)
 class _Tables:
+    """What ``metrics.yaml`` holds; the first three by the name of the metric."""
+
     __pydantic_config__ = TABLE
-    health: dict[str, Metric]
-    reward: dict[str, Metric]
+    health: dict[str, Metric]  # whether training is sound
+    reward: dict[str, Metric]  # terms of the composite reward
     other: dict[str, Metric]  # in the folded part of the page
     quality: dict[str, tuple[str, str]]  # title and explanation of a measure of progress
     further: dict[str, str]  # titles of the measures of ``repro-rl progress`` alone

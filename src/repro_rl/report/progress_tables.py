@@ -76,6 +76,7 @@ def of_set(row: Json) -> list[Table]:
 
 
 def paired_table(row: Json) -> Table:
+    """Online and retrospective progress on the same episodes, and the difference, a row for each measure."""
     rows = []
     for key, title in PAIRED.items():
         value = row["paired"].get(key)
@@ -87,6 +88,7 @@ def paired_table(row: Json) -> Table:
 
 
 def agreement_table(row: Json) -> Table:
+    """How often the sign of a gain agrees with each reference, a row for each series and reference."""
     rows = []
     for which in ("retrospective", "online", "truth"):
         for name, title in REFERENCES.items():
@@ -106,6 +108,7 @@ def agreement_table(row: Json) -> Table:
 
 
 def reliability_tables(row: Json) -> list[Table]:
+    """Mean true progress, and share of successes, of the steps in each bin of reported progress."""
     tables = []
     for against, reached in (("truth", "mean truth"), ("success", "success, %")):
         for which in ("retrospective", "online"):

@@ -28,6 +28,7 @@ def rate(value: Any, *, sign: bool = False) -> str:
 
 
 def number(value: Any, digits: int = 1) -> str:
+    """``value`` with so many decimals; a dash where it is no finite number."""
     return fixed(value if finite(value) else None, digits)
 
 
@@ -55,6 +56,7 @@ class Evaluated:
 
 
 def rate_with_interval(success: Any, low: Any, high: Any) -> str:
+    """``.61 [.51, .70]``, all as ``rate`` writes them; a dash where there is no rate."""
     return f"{rate(success)} [{rate(low)}, {rate(high)}]" if finite(success) else "–"
 
 

@@ -71,14 +71,17 @@ def make_table(
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """``value`` with so many decimals; a dash for None."""
     return fixed(value, digits)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
+    """As ``number``, with a plus before what is not negative."""
     return fixed(value, digits, sign=True)
 
 
 def interval_cell(ends: Sequence[float] | None, sign: bool = False) -> str:
+    """``[low, high]``; a dash for None. ``sign``: as ``signed`` writes the ends."""
     write = signed if sign else number
     return DASH if ends is None else f"[{write(ends[0])}, {write(ends[1])}]"
 
@@ -89,6 +92,7 @@ def series_title(which: str) -> str:
 
 
 def bar(mean: float | None, ends: Sequence[float] | None) -> Bar | None:
+    """(low, mean, high) of a drawn interval; without ``ends`` a point, without ``mean`` nothing."""
     if mean is None:
         return None
     return (mean, mean, mean) if ends is None else (ends[0], mean, ends[1])

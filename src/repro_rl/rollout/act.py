@@ -200,9 +200,10 @@ def act_together(
 ) -> None:
     """Play all episodes to their ends, one step of every live one at a time.
 
-    An episode is named by its index, its row. ``fit(row, t)``: the prompt of its step t; None where it has
-    ended the episode instead. ``complete(rows, prompts, keys)``: a completion for each row. ``on_end(row)``
-    is called when an episode has ended, ``on_done`` after each step with the number that ended at it.
+    An episode is named by its index, its row, 0..N-1. ``fit(row, t)``: the prompt of its step t; None where
+    it has ended the episode instead. ``complete(rows, prompts, keys)``: a completion for each of R rows, from
+    R prompts and ``keys`` [R]. ``on_end(row)`` is called when an episode has ended, ``on_done`` after each
+    step with the number that ended at it.
     """
     live: Sequence[int] = range(len(episodes))
     t = 0

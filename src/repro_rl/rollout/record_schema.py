@@ -24,27 +24,27 @@ class AdviceRecord(TypedDict):
 class StepRecord(TypedDict, total=False):
     """One step of an episode."""
 
-    t: Count
-    observation: Text
-    brief: Text
-    anchor: Text
-    reached: Text | None
-    prompt: Text
-    text: Text
-    prompt_tokens: Count
-    tokens: Count
-    finished: Flag
-    action: Text
-    online: Points | None
-    defects: list[Text]
-    valid: Flag
-    feedback: Text
-    env_reward: Finite
-    truth: Share | None
+    t: Count  # from 1
+    observation: Text  # before the action
+    brief: Text  # short form of the observation after it
+    anchor: Text  # key of the state before the action
+    reached: Text | None  # of the state after it; null: unknown
+    prompt: Text  # that the policy completed; empty where it was not recorded
+    text: Text  # of the completion
+    prompt_tokens: Count  # tokens of the prompt
+    tokens: Count  # tokens of the completion
+    finished: Flag  # false: cut off at the length limit
+    action: Text  # sent to the environment; empty when none could be parsed
+    online: Points | None  # q_t; null when absent or broken
+    defects: list[Text]  # named parse defects
+    valid: Flag  # the action was understood and possible
+    feedback: Text  # observation after the action
+    env_reward: Finite  # paid by the environment, in its reward units
+    truth: Share | None  # ground-truth progress after the step, 0..1; null: unknown
     terms: dict[str, Finite | None]  # null: not finite
-    advantage: Finite | None
-    entropy: Finite | None
-    advice: AdviceRecord | None
+    advantage: Finite | None  # of the action's tokens
+    entropy: Finite | None  # mean over the tokens, nats
+    advice: AdviceRecord | None  # of demonstrations
 
 
 class ReflectionRecord(TypedDict, total=False):

@@ -122,8 +122,8 @@ def reflect(
     ``judge``: the policy that is asked, with its prompts and sampling. ``instructions``: the environment's
     rules. ``stream`` names the randomness. Observations of a long trajectory are shortened.
 
-    Without values the reflection has defects: "prompt_too_long" where even the shortened prompt is longer,
-    "no_answer" where a server did not answer, else those of the parser.
+    Without values the reflection has defects. They are "prompt_too_long" where even the shortened prompt is
+    longer, "no_answer" where a server did not answer, else those of the parser.
     """
     policy, prompts = judge.policy, judge.prompts
     judged: list[tuple[Trajectory, str, bool]] = []  # with the prompt, and whether it was shortened

@@ -1,7 +1,7 @@
 """Callbacks: a user's own code that is told what a training run does. The trackers are one of them.
 
-They are told of events by the first process, and are given copies, so nothing they do to them changes the
-training. docs/trackers.md has an example.
+They are told of events by the first process, and are given copies. So nothing they do to them changes the
+training. An example is in docs/trackers.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checkpoints: a Hugging Face model folder with the optimizer beside it, in safetensors, nothing pickled.
 
-Nothing here draws random numbers from a generator with state (see random_streams), so model, optimizer
-and the iteration number are all that a bit-equal continuation needs.
+Nothing here draws random numbers from a generator with state (see random_streams). So model, optimizer and
+the iteration number are all that a bit-equal continuation needs.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def taught_modes(model: str | Path) -> frozenset[str] | None:
     """The prompt modes that the warmup behind a model taught; None for a model that no run here made.
 
     ``model``: a run folder, a model folder in one, or anything else. A trained run is followed to its warm
-    start.
+    start. Raises ConfigError where that warmup's list of prompt modes is broken.
     """
     trained, taught = section_of(model, "train"), section_of(model, "warmup")
     if trained is None or taught is None:

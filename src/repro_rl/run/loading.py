@@ -18,8 +18,8 @@ from repro_rl.run.model_paths import find_model, read_manifest
 class LoadedRun:
     """A finished or running run."""
 
-    folder: Path
-    config: RunConfig
+    folder: Path  # the run folder
+    config: RunConfig  # its settings, with the paths as this process must open them
     manifest: dict[str, Any]  # versions, panels, hardware; empty where there is none
 
     def metrics(self) -> list[dict[str, Any]]:

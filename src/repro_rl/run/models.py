@@ -34,7 +34,7 @@ def load_policy(
     """A policy from a model folder or hub name; ``training``: its weights, or an adapter, will be trained.
 
     ``tried``: a model of the same architecture was tried out before (see ``check_exact``).
-    Raises ConfigError for an API model, CheckpointError when the model cannot be loaded or is not
+    Raises ConfigError for an API model. Raises CheckpointError when the model cannot be loaded or is not
     exact, or when a file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 class Setup:
     """The objects of a run that need no model, and how the others are made. Whoever made it closes it."""
 
-    config: RunConfig
+    config: RunConfig  # the run's settings
     ranks: Ranks  # the processes that share the run; the null object for one
-    pool: EnvPool
+    pool: EnvPool  # the environments; each plays one episode at a time
     prompts: PromptBuilder  # of the method
 
     def close(self) -> None:
@@ -225,8 +225,8 @@ class Setup:
 def set_up(config: RunConfig, ranks: Ranks | None = None) -> Setup:
     """The objects that the settings stand for; ``ranks``: those that share the run, else who was launched.
 
-    Raises UnknownNameError for an environment that does not exist, ConfigError when another rank was started
-    with other settings, and whatever the environment raises for its own.
+    Raises UnknownNameError for an environment that does not exist, and ConfigError when another rank was
+    started with other settings. Raises also what the environment does for its own settings.
     """
     ENVS.get(config.env.name)  # before the ranks wait for one another
     set_threads(config.policy.threads)
