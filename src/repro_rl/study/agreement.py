@@ -46,7 +46,7 @@ def _step_part(
 ) -> Rows:
     """A_step of every step: the return-to-go against all steps of the same group and state; 0 when alone.
 
-    None where there are no rewards, or where the group has no other episode with rewards: there only an
+    None where there are no rewards, or where the group has no other episode with rewards. There only an
     episode's own returns to a state would be compared.
     """
     size = Counter(e.group for e, row in zip(episodes, rewards, strict=True) if row is not None)

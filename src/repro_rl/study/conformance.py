@@ -1,7 +1,7 @@
 """``check_model`` tries out a model before a run does: ``repro-rl doctor --model``.
 
 It says what will be used. On the model itself it checks that sampled log-probs are computed ones in both
-contexts, that an optimizer step learns, and that a checkpoint is the model.
+contexts. It also checks that an optimizer step learns, and that a checkpoint is the model.
 """
 
 from __future__ import annotations

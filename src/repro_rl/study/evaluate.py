@@ -81,11 +81,20 @@ def evaluate(
     its episode, which counts as not won. When no call at all got a text, that is an ApiError and there is no
     result. ``policy``: that model, loaded already; it is left open.
 
-    Returns success with a Wilson interval, also per task type (``by_type``, None without types), the panel's
-    label and digest, progress quality against ground truth, and as ``judge`` whose weights reflected. As
-    ``changed`` it has the settings that are not those in ``out/config.yaml``. With demonstrations, it counts
-    the steps by what was shown. The same is written to ``out/eval/<name>.json``,
-    trajectories beside it. Episodes are kept as they end, so that a call that was stopped goes on after them.
+    Returns a mapping whose keys docs/metrics.md explains. The main ones:
+
+    - ``success``, ``low``, ``high``: share of episodes won, 0..1, with its Wilson interval
+    - ``episodes``, ``won``: the counts; ``by_type``: success per task type, None without types
+    - ``score``, ``length``, ``invalid_rate``, ``format_rate``, ``errors``: as in the log of a training
+    - ``failures``, ``unanswered``: episodes that broke off, by cause, and those that a server ended
+    - ``panel``, ``digest``: label and digest of the tasks
+    - ``progress``: for each reported series what ``progress_quality`` gives against ground truth
+    - ``judge``: whose weights reflected, "policy" or "reference"
+    - ``changed``: the settings that are not those in ``out/config.yaml``
+    - ``demonstrations``: with demonstrations, the number of steps by what was shown
+
+    The same is written to ``out/eval/<name>.json``, trajectories beside it. Episodes are kept as they end, so
+    that a call that was stopped goes on after them.
     The result of a local model that is there, made with the same weights and settings, is returned as it is.
     Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
     and PreflightError when another process writes this result. Where ``out`` cannot be written, it raises

@@ -25,27 +25,28 @@ class TypeResult(TypedDict):
 class EvaluationRecord(TypedDict):
     """The fields that tables and comparisons read; older files lack some."""
 
-    success: Share
-    digest: Text
+    success: Share  # share of episodes won
+    digest: Text  # of the panel's tasks
     key: NotRequired[Text]  # of the weights and settings it was made with
-    panel: NotRequired[Text]
-    tasks: NotRequired[Count]
-    rollouts_per_task: NotRequired[Count]
-    temperature: NotRequired[Finite]
-    seed: NotRequired[Count]
-    episodes: NotRequired[Count]
-    won: NotRequired[Count]
-    low: NotRequired[Share]
-    high: NotRequired[Share]
-    score: NotRequired[Finite]
-    length: NotRequired[Finite | None]
-    invalid_rate: NotRequired[Share | None]
-    format_rate: NotRequired[Share | None]
-    errors: NotRequired[Finite | None]
+    panel: NotRequired[Text]  # its label
+    tasks: NotRequired[Count]  # in the panel
+    rollouts_per_task: NotRequired[Count]  # episodes played of each task
+    temperature: NotRequired[Finite]  # of the sampling
+    seed: NotRequired[Count]  # of the sampling
+    episodes: NotRequired[Count]  # played in all
+    won: NotRequired[Count]  # of the episodes
+    low: NotRequired[Share]  # end of the Wilson interval of ``success``
+    high: NotRequired[Share]  # its other end
+    score: NotRequired[Finite]  # mean over the episodes
+    length: NotRequired[Finite | None]  # mean steps of an episode
+    invalid_rate: NotRequired[Share | None]  # share of steps whose action was refused
+    format_rate: NotRequired[Share | None]  # share of answers in the requested format
+    errors: NotRequired[Finite | None]  # episodes that broke off
     unanswered: NotRequired[Count]  # episodes that a server ended
-    by_type: NotRequired[dict[Text, TypeResult | Share] | None]
+    by_type: NotRequired[dict[Text, TypeResult | Share] | None]  # of each task type; null: no types
+    # Reported series -> measure of ``progress_quality`` -> its value; null: undefined.
     progress: NotRequired[dict[Text, dict[Text, Finite | None]] | None]
-    demonstrations: NotRequired[dict[Text, Count] | None]
+    demonstrations: NotRequired[dict[Text, Count] | None]  # steps by what was shown
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

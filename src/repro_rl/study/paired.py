@@ -17,9 +17,9 @@ MAX_EXACT = 20  # seeds; 2^20 sign patterns are about a million sums
 def interquartile_mean(values: Sequence[float]) -> float:
     """Mean of the middle half of [n] values, nan for none.
 
-    A quarter of the *weight* is cut off each end, so a value may count in part: of 5 values the weights are
-    0, .75, 1, .75, 0 (decision D51; ``scipy.stats.trim_mean`` rounds the cut to whole values, and of 3 values
-    would then cut none).
+    A quarter of the *weight* is cut off each end, so a value may count in part (decision D51). Of 5 values
+    the weights are 0, .75, 1, .75, 0. The function ``scipy.stats.trim_mean`` rounds the cut to whole values,
+    and of 3 values would cut none.
     """
     data = np.sort(np.asarray(values, dtype=np.float64))
     if not data.size:
@@ -69,9 +69,9 @@ def crossed_bootstrap(
     """The mean of ``table`` [seeds, tasks] with a percentile interval from resampling both.
 
     Every seed plays the same tasks, so rows and columns are drawn with replacement independently of each
-    other (the "pigeonhole" bootstrap, Owen 2007; a little too wide rather than too narrow). It asks what
-    other seeds on other tasks of the kind would give; with 5 seeds its ends are coarse all the same.
-    nan ends below two rows or two columns. Raises DataError for a value that is not finite.
+    other. This is the "pigeonhole" bootstrap (Owen 2007), a little too wide rather than too narrow. It asks
+    what other seeds on other tasks of the kind would give. With 5 seeds its ends are coarse all the same.
+    The ends are nan below two rows or two columns. Raises DataError for a value that is not finite.
     """
     if table.ndim != 2 or not np.isfinite(table).all():
         raise DataError("expected finite values, one row a seed and one column a task.", field="table")

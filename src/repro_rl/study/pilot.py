@@ -64,8 +64,9 @@ def find_conditions(names: Iterable[str]) -> list[Condition]:
 def warm_start_settings(section: WarmupSection, conditions: Sequence[Condition]) -> list[str]:
     """Overrides with which a tiny model's warmup teaches the conditions' prompts, each as much as the others.
 
-    Each kind of prompt gets as many rows an update as the recipe gives it. No stop at a success rate: it is
-    looked for with one kind of prompt, and would stop at a moment that flatters that kind (decision D45).
+    Each kind of prompt gets as many rows an update as the recipe gives it. There is no stop at a success rate
+    (decision D45). That is looked for with one kind of prompt, and would stop at a moment that flatters that
+    kind.
     """
     rows = round(section.forward_batch * len(conditions) / max(len(section.forward_modes), 1))
     modes = ", ".join(item.mode for item in conditions)
@@ -81,7 +82,7 @@ def split_taught(
 ) -> tuple[list[Condition], dict[str, str], list[str]]:
     """Conditions to play, those left out with the reason, and remarks on those played.
 
-    Compact prompts are a code that only a model taught it can read; a full prompt is language, so an untaught
+    Compact prompts are a code that only a model taught it can read. A full prompt is language, so an untaught
     one is played with a remark.
     """
     played: list[Condition] = []

@@ -57,7 +57,7 @@ def progress_quality(records: Iterable[Record], which: Which) -> Quality:
     ``gain_spearman_*``: of the step gains, all steps together, which is what shaping pays;
     ``epic``, ``epic_*``: Pearson distance sqrt((1 - r) / 2) to the truth, all steps together: 0 is the truth
     up to scale and offset, 0.71 unrelated, 1 opposite. It is the distance of EPIC (arXiv 2006.13900), by
-    which StateFactory (arXiv 2603.09400) measures progress; without EPIC's canonicalization, which would
+    which StateFactory (arXiv 2603.09400) measures progress. EPIC's canonicalization is left out, as it would
     remove a potential, and progress is one;
     ``final_*``: mean last value, points.
     """
@@ -88,9 +88,9 @@ def measures(episodes: Sequence[RecordedEpisode], which: str, sampler: Resampler
     """{measure: {value, low, high, count}} of one series; None where undefined, {} without episodes.
 
     Names, values and units as in ``progress_quality``; ``count``: the episodes behind it. In addition
-    ``constant_*``: share of the episodes with at least 3 comparable steps on which the series never changes,
-    and which the mean rank correlation therefore leaves out. No correlation of the truth's gains with
-    themselves, and none pooled over the steps of all episodes.
+    ``constant_*``: share of the episodes with at least 3 comparable steps on which the series never changes.
+    The mean rank correlation leaves those out. No correlation of the truth's gains with themselves, and none
+    pooled over the steps of all episodes.
     """
     rows = [episode.series[which] for episode in episodes]
     if not rows:
@@ -110,8 +110,8 @@ def compare_series(
 ) -> Measures:
     """Which series is closer to the truth? Differences ``second - first`` with paired intervals.
 
-    Only steps on which both series and the truth have a value, and for rank correlations only episodes on
-    which both have one: the same steps of the same episodes on both sides, in every resample.
+    Only steps count on which both series and the truth have a value, and for rank correlations only episodes
+    on which both have one. So both sides have the same steps of the same episodes, in every resample.
     ``mae*``: points, below 0 is in favour of ``second``; ``spearman_*``: above 0 is. Each with the ``first``
     and ``second`` values on these steps and ``count``, the episodes behind it. {} without such a step.
     """

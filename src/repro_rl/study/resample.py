@@ -1,7 +1,7 @@
 """Cluster bootstrap: every measure of one set of episodes from the same resamples, so that they pair.
 
-Clusters (tasks where each has several rollouts, else episodes) are drawn with replacement, and each measure
-is computed again from the sums over what was drawn. Arrays of resamples are [B + 1]; index 0 is the sample
+Clusters (tasks where each has several rollouts, else episodes) are drawn with replacement. Each measure is
+computed again from the sums over what was drawn. Arrays of resamples are [B + 1]; index 0 is the sample
 itself.
 """
 
@@ -76,7 +76,7 @@ class Resampler:
 
 
 def ratio(above: Floats, below: Floats) -> Floats:
-    """``above / below`` in every resample, nan where ``below`` is 0."""
+    """``above / below`` in every resample, each [B + 1]; nan where ``below`` is 0."""
     result = np.full(np.broadcast(above, below).shape, math.nan)
     np.divide(above, below, out=result, where=below != 0)
     return result

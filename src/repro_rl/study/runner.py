@@ -1,7 +1,7 @@
 """Run the jobs of a study: several processes at once, continued by repeating, a failure stops no other job.
 
 One thread polls the processes, so there is nothing to synchronise. Every command's output goes to the job's
-log; a finished job leaves a record and is not run again as long as its commands are the same.
+log. A finished job leaves a record and is not run again as long as its commands are the same.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def run_jobs(
 ) -> Outcome:
     """Run every job that is not finished yet, in the order given.
 
-    A job starts when all of ``after`` have finished (a name that is no job of this call counts as finished);
-    if one of them failed it is skipped. On an interruption the processes are ended, and the call can be
+    A job starts when all of ``after`` have finished (a name that is no job of this call counts as finished).
+    If one of them failed it is skipped. On an interruption the processes are ended, and the call can be
     repeated.
     """
     outcome, notify = Outcome(), on_event or (lambda kind, job, text: None)

@@ -29,8 +29,12 @@ MIN_STEPS = 3  # a rank correlation of two points is always +1 or -1
 def series_of(record: Record, which: Which) -> Series:
     """The progress after steps 1..T, each 0..1 or None where nothing usable was given. Length T.
 
-    "online" is what the policy reported while acting. "retrospective" is the reflection's P_1..P_T, all None
-    when it was not valid or does not have T values. "truth" is the environment's own.
+    The series:
+
+    - "online": what the policy reported while acting
+    - "retrospective": the reflection's P_1..P_T, all None when it was not valid or does not have T values
+    - "truth": the environment's own
+
     Raises DataError for another name.
     """
     steps = record.get("steps") or []

@@ -25,8 +25,8 @@ class Interval(NamedTuple):
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a success rate, both ends in 0..1 (Wilson 1927).
 
-    Without trials (0, 1). The trials are taken as independent; several rollouts of one task are not,
-    so with a few tasks and many rollouts use `bootstrap_interval` over the per-task rates instead.
+    Without trials (0, 1). The trials are taken as independent, which several rollouts of one task are not. So
+    with a few tasks and many rollouts use ``bootstrap_interval`` over the per-task rates instead.
     Raises DataError when successes are not within 0..trials.
     """
     _check_confidence(confidence)

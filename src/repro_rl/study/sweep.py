@@ -42,9 +42,10 @@ def read_choices(out: Path) -> dict[str, Any]:
 def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
     """The best point of every arm whose whole grid has finished; written to sweep.json, and not chosen again.
 
-    A point's score is the mean of its last ``sweep.last`` validations, averaged over the sweep's seeds; a tie
-    goes to the earlier point of the grid. The test panel plays no part. Arms that do not train, and arms of
-    a study without a sweep, have no settings to choose; ``tuned_as`` takes another arm's.
+    A point's score is the mean of its last ``sweep.last`` validations, averaged over the sweep's seeds. A tie
+    goes to the earlier point of the grid. The test panel plays no part. Arms that do not train, and arms of a
+    study without a sweep, have no settings to choose; ``tuned_as`` takes another arm's. Raises DataError for
+    runs that were never validated, and for a broken sweep.json.
     """
     if study.sweep is None:
         return {}
