@@ -6,8 +6,8 @@ file of the same name in ``template_dir`` replaces one. They are rendered in a s
 Their variables, of which an unknown one is an error:
 
 - forward (the prompt of a step): instructions, demonstrations (the text of demos.jinja, "" for none), goal,
-  observation, admissible, history, step, max_steps, notice ("no_action": the last answer had no action,
-  "impossible": the last action was refused; else "")
+  observation, admissible, history, step, max_steps, notice
+  - notice: "no_action" (the last answer had no action), "impossible" (the last action was refused), else ""
 - reflect: instructions, goal, steps, won, score, first_observation
 - demos: episodes, judged (bool: steps have progress)
 - all: progress (bool), think ("required", "optional", "off"), report ("before" or "after" the action)
@@ -349,7 +349,7 @@ class PromptBuilder:
         """What is given and what is sampled in a guided reflection on ``steps`` steps; None: it is free text.
 
         Every value may be 0..100 (compact style: a multiple of ``resolution``), the last one of a success
-        too: what the outcome demands is judged and anchored as in free text. There is no thought.
+        too. What the outcome demands is judged and anchored as in free text. There is no thought.
         """
         if not self.guided:
             return None

@@ -1,8 +1,8 @@
 """Prompt templates are data: they are rendered in jinja2's sandbox, and within limits.
 
 The sandbox keeps a template from Python's internals, so it cannot run code, open files or read the
-environment. jinja2 itself does not limit time and memory. Here the steps of a rendering are limited (passes
-of loops, calls, tests), and so is the length of a text or list that a template multiplies or joins.
+environment. Time and memory are not limited by jinja2 itself. Here the steps of a rendering are limited
+(passes of loops, calls, tests). So is the length of a text or list that a template multiplies or joins.
 """
 
 from __future__ import annotations

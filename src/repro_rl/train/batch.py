@@ -103,8 +103,8 @@ class TreeInputs:
 class Batch:
     """One micro-batch. It is never changed: ``dataclasses.replace`` makes another one."""
 
-    inputs: PaddedInputs | TreeInputs
-    targets: Targets
+    inputs: PaddedInputs | TreeInputs  # what the model reads: one padded row each, or one token tree
+    targets: Targets  # the trained tokens of all rows, [T], and what their loss needs
     reference: torch.Tensor | None = None  # see loss.reference_values
     parts: NDArray[np.int64] | None = None  # [T], of demonstrations: see Sample; numbered over all rows
     distill_scale: float = 0.0  # weight of a token in self-distillation: 1 / those of the mini-batch

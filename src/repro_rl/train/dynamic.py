@@ -34,7 +34,7 @@ def fill_mixed(first: Sequence[Group], play: PlayMore, rounds: int) -> Sampled:
     """As many groups as ``first`` has, mixed ones as far as ``rounds`` further rounds give them.
 
     Every round plays as many groups as are missing. What is still missing then is taken from the groups
-    without a difference, in the order they were played: there a centred return is no advantage, while step
+    without a difference, in the order they were played. There a centred return is no advantage, while step
     parts may be one. The cost is about 1 / P(mixed) times as many episodes: compare by environment steps.
     """
     count, played = len(first), list(first)

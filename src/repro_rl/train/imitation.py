@@ -30,9 +30,9 @@ PARTS = {"action": AnswerPart.ACTION, "progress": AnswerPart.PROGRESS}
 class ImitationData:
     """Samples to imitate: of experts that act, and reflections on won and on lost episodes."""
 
-    actions: list[Sample] = field(default_factory=list)
-    won: list[Sample] = field(default_factory=list)
-    lost: list[Sample] = field(default_factory=list)
+    actions: list[Sample] = field(default_factory=list)  # answers of experts: one a step, or a conversation
+    won: list[Sample] = field(default_factory=list)  # reflections on won episodes
+    lost: list[Sample] = field(default_factory=list)  # reflections on lost episodes
     on_acted: dict[int, Sample] = field(default_factory=dict)  # of an index of ``actions``: its reflection
 
     def __bool__(self) -> bool:

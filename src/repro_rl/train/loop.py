@@ -31,8 +31,8 @@ def run_training(
 
     ``callbacks``: told of the run beside those of the settings. Started on several ranks, all share the work
     and the first one alone writes and reports. Raises TrainingStopped when an alarm persists; the checkpoint
-    before it is kept. When it is interrupted, a server of the sampler is lost (ApiError) or a file cannot be
-    written (OSError), what was trained so far is saved first, as far as possible. Raises RankLostError when
+    before it is kept. It may be interrupted, lose a server of the sampler (ApiError) or be unable to write a
+    file (OSError). Then what was trained so far is saved first, as far as possible. Raises RankLostError when
     another rank failed or was lost, PreflightError when another process writes ``out``.
     """
     ranks = join_ranks(config)

@@ -26,11 +26,11 @@ class LossSettings:
     """The objective of one token; the fields are those of the section ``train``."""
 
     clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e, unless ``policy`` has bounds of its own
-    kl: KlSection
+    kl: KlSection  # form, weight and clamp of the KL to the reference
     entropy_coef: float  # weight of the entropy bonus
     temperature: float  # that the samples were drawn at
-    policy: LossSection = field(default_factory=LossSection)
-    distill: DistillSection = field(default_factory=DistillSection)
+    policy: LossSection = field(default_factory=LossSection)  # which policy loss, and its bounds
+    distill: DistillSection = field(default_factory=DistillSection)  # self-distillation
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
@@ -71,9 +71,9 @@ def kl_terms(
 ) -> torch.Tensor:
     """KL(policy || reference) for each token [T].
 
-    "exact" sums over the vocabulary (logp and reference [T, V]); the others are ``losses.kl.kl_estimate`` on
-    the sampled token (chosen and reference [T]) with the log-ratio clamped, since k3 explodes from a sharp
-    start (decision D54). Raises ConfigError for another form.
+    "exact" sums over the vocabulary (logp and reference [T, V]). The others are ``losses.kl.kl_estimate`` on
+    the sampled token (chosen and reference [T]). The log-ratio is clamped there, since k3 explodes from a
+    sharp start (decision D54). Raises ConfigError for another form.
     """
     if form == "exact":
         return (logp.exp() * (logp - reference)).sum(-1)
@@ -148,12 +148,15 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
 
 
 def entropy_of(logp: torch.Tensor) -> torch.Tensor:
-    """The entropy in nats of log-distributions, over the last dimension."""
+    """The entropy in nats, [...], of log-distributions [..., V], over the last dimension."""
     return -(logp.exp() * logp).sum(-1)
 
 
 def imitation_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of the trained tokens in nats, each weighed ``targets.scale``, copies included."""
+    """Cross-entropy of the trained tokens in nats, each weighed ``targets.scale``, copies included.
+
+    A scalar, the sum over the batch's T trained tokens, that carries the gradient.
+    """
     return imitation_terms(model, batch)[0].sum()
 
 

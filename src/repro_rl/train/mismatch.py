@@ -6,12 +6,14 @@ update,
 
 - the distances are logged: |log r|, KL(sampler || trainer) by Schulman's estimate r - 1 - log r, the moments
   of r;
-- with a cap C, truncated importance sampling (Ionides 2008; for samplers of RL: Yao et al. 2025, "Your
-  efficient RL framework secretly brings you off-policy RL training") weighs the token's advantage by
-  min(r, C), and PPO's ratio is taken to the trainer's own log-prob, so that its clip measures the update
-  alone. Without a cap, PPO's ratio is taken to the sampler's log-prob, so its clip bounds both.
+- with a cap C, truncated importance sampling weighs the token's advantage by min(r, C). PPO's ratio is then
+  taken to the trainer's own log-prob, so that its clip measures the update alone. Without a cap, PPO's ratio
+  is taken to the sampler's log-prob, so its clip bounds both.
 
 C = 2 with vLLM is decision D56 (and verl's default); samples of the trained model itself need none.
+
+Source: Ionides 2008. For samplers of RL: Yao et al. 2025, "Your efficient RL framework secretly brings you
+off-policy RL training".
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class MismatchSums:
 
 
 def importance_weights(trainer: torch.Tensor, sampler: torch.Tensor, cap: float) -> torch.Tensor:
-    """min(p_trainer / p_sampler, ``cap``) for each token, from log-probs of any shape."""
+    """min(p_trainer / p_sampler, ``cap``) for each token, in the shape of both tensors of log-probs."""
     return (trainer - sampler).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)
 
 

@@ -19,8 +19,8 @@ def policy_gain(
     """The negative loss of each target, and how many of its copies are clipped; both [T].
 
     ``chosen``: log-probs of the targets. Every loss is linear in the advantage for advantages of one sign. So
-    it is taken once for the sum of the positive ones and once for that of the negative ones: exactly what all
-    copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``policy`` leaves open.
+    it is taken once for the sum of the positive ones and once for that of the negative ones. That is exactly
+    what all copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``policy`` leaves open.
     """
     open_bound = clip if policy.name == "ppo_clip" else None
     how = {
@@ -71,6 +71,8 @@ def distillation(
     chosen: torch.Tensor, targets: Targets, distill: DistillSection
 ) -> tuple[torch.Tensor, float]:
     """The loss of self-distillation, summed over all copies of the tokens with a teacher, and their number.
+
+    The loss is a scalar tensor that carries the gradient; ``chosen`` [T]: log-probs of the targets.
 
     It does not depend on the advantage, so equal samples with the same teacher count as often as they were
     sampled.

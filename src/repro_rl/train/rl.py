@@ -108,8 +108,8 @@ class RLRun(CheckpointedRun):
 
         ``callbacks``: beside those of the settings. Raises PreflightError for what would fail later, and
         ConfigError when ``out`` is of other settings or tasks. Raises CheckpointError for a model that cannot
-        be loaded or is not the one that the run began with, and MissingDependencyError for a tracker that is
-        not installed.
+        be loaded or is not the one that the run began with. Raises MissingDependencyError for a tracker that
+        is not installed.
         """
         config, ranks = setup.config, setup.ranks
         out = Path(out)

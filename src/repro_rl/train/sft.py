@@ -104,6 +104,13 @@ class WarmupRun(CheckpointedRun):
     """One warmup: what ``run_warmup`` drives. It begins where its folder ends, as an RL run does."""
 
     def __init__(self, setup: Setup, demos: Path, out: Path, callbacks: Sequence[Callback] = ()):
+        """Load demonstrations and model; continue from the newest checkpoint in ``out``.
+
+        ``demos``: the folder of demonstrations. ``callbacks``: beside those of the settings. Raises
+        PreflightError without demonstrations and for too small token budgets, and DataError for broken
+        demonstrations. Raises ConfigError when ``out`` is of other settings, demonstrations or tasks, and
+        CheckpointError for a model that cannot be loaded.
+        """
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)

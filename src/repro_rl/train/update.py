@@ -50,7 +50,7 @@ class TrainedModel:
 
     model: Any  # the weights that are trained, or this rank's shard of them
     reference: Any  # the frozen reference model, or None
-    pad_id: int
+    pad_id: int  # token id that fills up the rows of a padded batch
     precision: Precision = nullcontext  # context of every forward pass
     packed: bool = True  # the packed engine may be used where it can
 
