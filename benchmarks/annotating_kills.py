@@ -3,12 +3,14 @@
 ``python benchmarks/annotating_kills.py kills --trials 60``: demonstrations of Sokoban are annotated by a
 chat-completions server on this machine, which counts every call. The client's process is killed (SIGKILL) at
 a random moment; then the annotation is repeated. A call is in flight from when it is sent until its answer
-is on disk, so at most ``api.concurrency`` calls are. Reported: calls asked twice (never more than those), how
-many of them the server had answered before the kill and how long before, stored answers asked again and
-labels that differ from those of an undisturbed annotation (never any).
+is on disk, so at most ``api.concurrency`` calls are. Reported:
 
-``python benchmarks/annotating_kills.py store``: what durability costs: threads that store answers, each in a
-commit of its own, and as the store does it, all that wait in one.
+- calls asked twice (never more than those), how many of them the server had answered before the kill, and how
+  long before
+- stored answers asked again, and labels that differ from those of an undisturbed annotation (never any)
+
+``python benchmarks/annotating_kills.py store`` measures what durability costs. Threads store answers, each in
+a commit of its own, and as the store does it, all that wait in one.
 """
 
 from __future__ import annotations

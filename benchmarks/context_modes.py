@@ -1,8 +1,8 @@
 """What the two context modes cost as episodes grow, and whether a tiny model learns in both.
 
 ``python benchmarks/context_modes.py cost``: one core, no GPU, minutes. Sokoban in full style with an
-untrained tiny Qwen3, whose answers solve nothing, so that every episode lasts exactly as long as it may: 5 to
-50 steps. Counted are the cells (rows x width, padding included) that go through the weights, and CPU time, of
+untrained tiny Qwen3, whose answers solve nothing. So every episode lasts exactly as long as it may: 5 to 50
+steps. Counted are the cells (rows x width, padding included) that go through the weights, and CPU time, of
 playing with reflection and of one update. The exponent a of cost ~ steps^a is fitted on logarithms, "+1" is
 the slope of a straight line: what one more step costs. A word is a token. ``--plot FILE.svg`` draws it.
 

@@ -1,7 +1,7 @@
 """One process beside two: ``python benchmarks/data_parallel.py [-c RECIPE] [SECTION.KEY=VALUE]...``.
 
 The same training iterations, once in one process and once in two (torchrun, gloo, CPU), turn by turn in one
-run of this script; of each the shortest counted iteration is printed. Processor seconds are those of the
+run of this script. Of each the shortest counted iteration is printed. Processor seconds are those of the
 busiest process: what an iteration takes where nothing else wants the cores. Wall seconds mean something only
 on a machine with a free core for each process; the load beside them says whether it was one.
 """

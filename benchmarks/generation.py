@@ -1,8 +1,9 @@
 """Our generation against ``model.generate`` on prompts of real rollouts: ``python benchmarks/generation.py``.
 
-Both sample at temperature 1, at most as many tokens as the recipe's answers have, from the same batches of a
-Sokoban or ALFWorld rollout in compact style: for transformers left-padded with the cache on, as a user would.
-One thread, no GPU. First greedy tokens of both sides are compared; sampling has other random numbers there.
+Both sample at temperature 1, at most as many tokens as the recipe's answers have. Their batches are the same
+ones, of a Sokoban or ALFWorld rollout in compact style. For transformers they are left-padded with the cache
+on, as a user would do it. One thread, no GPU. First greedy tokens of both sides are compared; sampling has
+other random numbers there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Commands that are killed, interrupted, or meet a full or read-only disk, and are repeated: what is lost?
 
-Every trial stops a command at a random moment, repeats it until it ends by itself, and compares the results
-with those of a run that nobody stopped: weights, optimizer, metrics, episodes, evaluations, byte by byte
-but for times and, in evaluations, all but three digits of the entropies. A trial fails where they differ,
-where a half-written file stays, or where a traceback is shown.
+Every trial stops a command at a random moment, and repeats it until it ends by itself. The results are
+compared with those of a run that nobody stopped: weights, optimizer, metrics, episodes and evaluations, byte
+by byte. Left out are times and, in evaluations, all but three digits of the entropies. A trial fails where
+they differ, where a half-written file stays, or where a traceback is shown.
 
     python benchmarks/kill_and_resume.py                  # 120 kills, 36 interruptions, 36 disks
     python benchmarks/kill_and_resume.py --kills 6 --interrupts 4 --disks 4

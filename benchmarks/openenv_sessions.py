@@ -1,14 +1,15 @@
 """Many sessions of an OpenEnv server of ours: ``python benchmarks/openenv_sessions.py alfworld``.
 
-It starts a server, opens all sessions at once, plays random possible actions in all of them, and reports
+It starts a server, opens all sessions at once, and plays random possible actions in all of them. It reports
 steps a second and the memory of the server. Beside it, in the same run: a few servers with one session each,
 which is one process a session. For ALFWorld with ``--data FOLDER``, also a few processes that each play a
-game in the original engine, where it is installed: in this Python, or in that of ``--original-python``. It
-needs nothing of ours, only ``pip install textworld==1.7.0 alfworld==0.4.2`` and a C++ compiler, which builds
-a planner for some minutes. The original WebShop is not run: its code and models are in no package index.
+game in the original engine, where it is installed. It is looked for in this Python, or in that of
+``--original-python``. That needs nothing of ours, only ``pip install textworld==1.7.0 alfworld==0.4.2`` and a
+C++ compiler, which builds a planner for some minutes. The original WebShop is not run: its code and models
+are in no package index.
 
-Seconds are wall time. Steps per processor second are counted by the server's own processor time: they do not
-depend on who else uses the machine, nor on what the client costs.
+Seconds are wall time. Steps per processor second are counted by the server's own processor time. So they do
+not depend on who else uses the machine, nor on what the client costs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Plans beside measurements: ``python benchmarks/plan_check.py [--ranks qwen.tiktoken] [CASE]...``.
 
-Every case is planned in one process (``repro-rl plan --probe``'s code) and then run in another, two training
-iterations or three; printed are the shorter of the later ones (processor seconds, since others may use the
-machine) and the process's peak memory. One core, no GPU.
+Every case is planned in one process (``repro-rl plan --probe``'s code) and then run in another, for two
+training iterations or three. Printed are the shorter of the later ones (processor seconds, since others may
+use the machine) and the process's peak memory. One core, no GPU.
 """
 
 from __future__ import annotations

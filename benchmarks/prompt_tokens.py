@@ -2,8 +2,8 @@
 
 ``python benchmarks/prompt_tokens.py --ranks qwen.tiktoken [--webshop FOLDER] [--alfworld FOLDER]``: one core,
 no GPU. Plays the expert, a half-random and a random player on every task; nothing is shortened. The column
-"saved" is what ``prompt.admissible=off`` leaves out: of all tokens of action prompts (window), and of all
-tokens of the user turns of conversations (chat).
+"saved" is what ``prompt.admissible=off`` leaves out. It is a share of all tokens of action prompts (window),
+and of all tokens of the user turns of conversations (chat).
 """
 
 from __future__ import annotations

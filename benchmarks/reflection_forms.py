@@ -2,7 +2,7 @@
 
 ``python benchmarks/reflection_forms.py --model FOLDER --recipe sokoban-tiny [--episodes 60] [--greedy]``: one
 thread, no GPU. A noisy expert plays the first tasks of the validation panel (shares 0, 0.5 and 1 of random
-actions); the model reflects on every episode in both forms, each with the recipe's limits. Quality is that of
+actions). The model reflects on every episode in both forms, each with the recipe's limits. Quality is that of
 the valid reflections, against the environment's true progress. With ``prompt.context=window``.
 """
 

@@ -1,15 +1,21 @@
 """What reflection adds to a GiGPO iteration: ``python benchmarks/reflection_overhead.py``.
 
-Runs of the recipe with its own settings take turns, one iteration each, from the same warm start: GiGPO; the
-same with every episode judged and the recipe's share of the judgements trained on; that with the recipe's
-rehearsal; judged by the frozen warm start, with none trained on; and RePro whole, which asks for progress
-while acting too. One thread, no GPU; processor seconds by part.
+Runs of the recipe with its own settings take turns, one iteration each, from the same warm start:
+
+- GiGPO
+- the same with every episode judged and the recipe's share of the judgements trained on
+- that with the recipe's rehearsal
+- judged by the frozen warm start, with none trained on
+- RePro whole, which asks for progress while acting too
+
+One thread, no GPU; processor seconds by part.
 
 ``--paper`` takes the papers' proportions instead of a recipe for tiny models: Sokoban's full prompts with
-thoughts, history 2, 15 steps, answers of up to ``--answer`` tokens and reflections of up to ``--reflection``
-(132: what 15 lines of values take in Qwen's tokens, see prompt_tokens.py), every one of them trained on; in
-one more run an eighth of them, as in the recipes for tiny models. The model is untrained, so that no episode
-ends early; a word is a token. With ``prompt.context=chat`` acting holds the reflection too.
+thoughts, history 2 and 15 steps. Answers have up to ``--answer`` tokens, and reflections up to
+``--reflection`` (132: what 15 lines of values take in Qwen's tokens, see prompt_tokens.py). Every reflection
+is trained on, and in one more run an eighth of them, as in the recipes for tiny models. The model is
+untrained, so that no episode ends early; a word is a token. With ``prompt.context=chat`` acting holds the
+reflection too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Seconds per RL iteration, ours against TRL's ``GRPOTrainer``: ``make bench-trl``.
 
-Two processes take turns, one iteration each: the same tiny Qwen3 weights, environment, tasks, groups, limits
-of steps and answers, optimizer steps, clip range and KL to the warm start (k3), plain GRPO. One thread, CPU.
+Two processes take turns, one iteration of plain GRPO each. Both have the same tiny Qwen3 weights,
+environment, tasks, groups, and limits of steps and answers. Optimizer steps, clip range and KL to the warm
+start (k3) are the same too. One thread, CPU.
 
-TRL plays through ``rollout_func``, its way to an environment that talks in plain text, since
-``environment_factory`` wants a chat template with tool calls, which neither the tiny model nor these prompts
-have. It takes one row an episode, so the episode is one growing conversation, and ``env_mask`` keeps the
+TRL plays through ``rollout_func``, its way to an environment that talks in plain text. The other way,
+``environment_factory``, wants a chat template with tool calls, which neither the tiny model nor these prompts
+have. TRL takes one row an episode, so the episode is one growing conversation, and ``env_mask`` keeps the
 environment's tokens out of the loss. All live episodes generate in one batch, as TRL's own tool loop does.
 Ours has one prompt a step.
 """

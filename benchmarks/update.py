@@ -1,7 +1,7 @@
 """What each shortcut of the RL update saves: ``python benchmarks/update.py``.
 
-One rollout of a recipe is trained on again and again, with all shortcuts and with one of them off, in turn;
-the learning rate is so small that the weights stay. One thread, no GPU.
+One rollout of a recipe is trained on again and again, with all shortcuts and with one of them off, in turn.
+The learning rate is so small that the weights stay. One thread, no GPU.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 It also registers a method with this rule: with plugins=[custom_credit_rule] and this folder in PYTHONPATH,
 repro-rl train --method repro-by-time trains with it.
 
-The rule credits a step with what the rest of its episode paid, discounted, minus the mean of its task group
-at the same step number: a baseline by time instead of GiGPO's baseline by state.
+The rule credits a step with what the rest of its episode paid, discounted. The mean of its task group at the
+same step number is subtracted. That is a baseline by time instead of GiGPO's baseline by state.
 """
 
 from __future__ import annotations

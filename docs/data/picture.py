@@ -1,8 +1,8 @@
 """The picture of the first page: the loop, and one recorded episode with its three kinds of progress.
 
 ``python docs/data/picture.py`` draws docs/images/loop.svg from docs/data/episode.json.
-``python docs/data/picture.py --run runs/demo-seed0/train`` takes the episode anew from a run of the demo:
-the first won episode of the last checkpoint's evaluation that has ten steps or more.
+``python docs/data/picture.py --run runs/demo-seed0/train`` takes the episode anew from a run of the demo. It
+is the first won episode of the last checkpoint's evaluation that has ten steps or more.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Studies of the same arms on different seeds as one: ``python docs/data/pooled.py FILE.json FILE.json``.
 
 Prints success by arm over all seeds, the best first, and ``repro`` (``--first ARM``) minus each arm, paired
-by seed: mean, 95 % t-interval, seeds on which it is ahead, exact sign-flip p, and the same corrected for the
-arms compared (Holm). ``--picture FILE.svg`` draws them.
+by seed. A difference has its mean, 95 % t-interval, seeds on which it is ahead, exact sign-flip p, and the
+same corrected for the arms compared (Holm). ``--picture FILE.svg`` draws them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the site does to a page before it is rendered (a hook of mkdocs, named in mkdocs.yml).
 
 GitHub and Python-Markdown read lists and tables differently: GitHub needs no blank line before them. The
-pages are written for GitHub, so the blank lines are put in here. Generated parts are filled in as well, and
-links to files of the repository that lie outside of docs, which the site does not have, become plain text.
+pages are written for GitHub, so the blank lines are put in here. Generated parts are filled in as well. Links
+to files of the repository that lie outside of docs, which the site does not have, become plain text.
 Intervals and errors in tables are kept on one line.
 """
 
