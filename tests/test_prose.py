@@ -1,7 +1,8 @@
-"""The pages as text: lines of at most 100 columns, short sentences, a question first, marked commands."""
+"""Pages and docstrings as text: short sentences. Pages: short lines, a question first, marked commands."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(DOCS.glob("*.md"))
+CODE_FOLDERS = ("src", "benchmarks", "examples", "docs/data")
 GENERATED = ("settings", "capabilities")  # written by code, which is where their sentences are mended
 LONGEST = 25  # words in a sentence
 # How a line of a command block begins.
@@ -59,7 +61,7 @@ def sentences(text: str) -> list[str]:
     two clauses makes no short sentence.
     """
     text = re.sub(r"^```.*?^```$|^\$\$.*?\$\$$|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"`[^`]*`", "CODE", text)
+    text = re.sub(r"``[^`]*``|`[^`]*`", "CODE", text)
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"^\s*[|#].*$", "", text, flags=re.MULTILINE)
     blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)", text)
@@ -84,12 +86,28 @@ def test_what_counts_as_a_sentence() -> None:
     found = ["First CODE counts; the clause too.", "A [link]!", "- An item of two lines:", "*Bold* is new"]
     assert sentences(text) == [*found, "- Next (v. 2.5)", "Last."]
     assert [words(sentence) for sentence in found] == [6, 2, 5, 3]
+    assert sentences("Of ``a [T]. And b`` and `c`.") == ["Of CODE and CODE."]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_sentences_are_short(page: Path) -> None:
     found = sentences(page.read_text(encoding="utf-8"))
     assert [sentence for sentence in found if words(sentence) > LONGEST] == []
+
+
+def docstrings(module: Path) -> list[str]:
+    """Those of the module, and of its classes and functions, private and inner ones too."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+    return [ast.get_docstring(node) or "" for node in nodes if isinstance(node, documented)]
+
+
+@pytest.mark.parametrize("folder", CODE_FOLDERS)
+def test_sentences_of_docstrings_are_short(folder: str) -> None:
+    modules = sorted((ROOT / folder).rglob("*.py"))
+    found = [(path.name, found) for path in modules for text in docstrings(path) for found in sentences(text)]
+    assert found
+    assert [(name, sentence) for name, sentence in found if words(sentence) > LONGEST] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
