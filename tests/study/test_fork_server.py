@@ -28,8 +28,8 @@ LONG = ("demos", "-c", "sokoban-tiny", "demos.expert=100000")  # ends when it is
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
     with child_pipe() as pipe:
-        handed = runner.Handed(None, pipe)
-        with fork_server(handed.environment, handed.descriptors) as found:
+        inherited = runner.InheritedDescriptors(None, pipe)
+        with fork_server(inherited.environment, inherited.descriptors) as found:
             yield found
 
 
@@ -54,7 +54,7 @@ def test_a_fork_is_what_a_process_would_be(server: ForkServer, tmp_path: Path) -
     assert wrong.wait() == 2
     fresh = tmp_path / "b.log"
     with open(fresh, "wb") as file:
-        runner.launch(("play", "nowhere"), file, runner.Handed(None, None)).wait()
+        runner.launch(("play", "nowhere"), file, runner.InheritedDescriptors(None, None)).wait()
     assert log.read_bytes() == b"before\n" + fresh.read_bytes()
     wrong.terminate()  # nobody has its number any more
     assert (wrong.poll(), wrong.wait()) == (2, 2)
@@ -89,7 +89,9 @@ def test_a_fork_trains_to_the_same_weights(server: ForkServer, warm: WarmStart, 
         server.start((*train, "-o", str(tmp_path / name)), str(tmp_path / f"{name}.log")) for name in "ab"
     ]
     with open(tmp_path / "fresh.log", "wb") as log:
-        fresh = runner.launch((*train, "-o", str(tmp_path / "fresh")), log, runner.Handed(None, None))
+        fresh = runner.launch(
+            (*train, "-o", str(tmp_path / "fresh")), log, runner.InheritedDescriptors(None, None)
+        )
         assert fresh.wait() == 0, (tmp_path / "fresh.log").read_text()
     assert [fork.wait() for fork in forks] == [0, 0], (tmp_path / "a.log").read_text()
     weights = Path("checkpoints", "00001", "model.safetensors")

@@ -85,7 +85,9 @@ def test_a_process_that_starts_as_a_signal_arrives_is_ended(tmp_path, monkeypatc
     """The signal comes when the process is there and nobody has it yet, as inside Popen."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def launch(command: Sequence[str], log: IO[bytes], handed: runner.Handed) -> subprocess.Popen[bytes]:
+    def launch(
+        command: Sequence[str], log: IO[bytes], inherited: runner.InheritedDescriptors
+    ) -> subprocess.Popen[bytes]:
         last = len(started) == number
         code = "import time; time.sleep(60)" if last else "pass"
         started.append(subprocess.Popen([sys.executable, "-S", "-c", code]))

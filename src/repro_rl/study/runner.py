@@ -60,7 +60,7 @@ class Workers:
 
 
 @dataclass(slots=True, frozen=True)
-class Handed:
+class InheritedDescriptors:
     """Descriptors that the processes inherit."""
 
     lock: int | None  # of the study's folder; None where there are no locks
@@ -165,15 +165,15 @@ def run_jobs(
             waiting.append(job)
     running: list[Running] = []
     with ExitStack() as stack:
-        handed = Handed(workers.lock, stack.enter_context(child_pipe()))
+        inherited = InheritedDescriptors(workers.lock, stack.enter_context(child_pipe()))
         server = (
-            stack.enter_context(fork_server(handed.environment, handed.descriptors))
+            stack.enter_context(fork_server(inherited.environment, inherited.descriptors))
             if waiting and workers.devices is not None and can_fork(workers.devices)
             else None
         )
 
         def start(command: Sequence[str], log: IO[bytes]) -> ChildProcess:
-            return launch(command, log, handed) if server is None else server.start(command, log.name)
+            return launch(command, log, inherited) if server is None else server.start(command, log.name)
 
         stack.callback(_end, running)
         while waiting or running:
@@ -224,7 +224,9 @@ def _open(job: Job, out: Path) -> Running:
     return Running(job, time.monotonic(), open(path, "ab"))
 
 
-def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess.Popen[bytes]:
+def launch(
+    command: Sequence[str], log: IO[bytes], inherited: InheritedDescriptors
+) -> subprocess.Popen[bytes]:
     """The command in a fresh interpreter.
 
     It has a process group of its own, so that a Ctrl-C of the terminal reaches it through this process alone.
@@ -234,8 +236,8 @@ def launch(command: Sequence[str], log: IO[bytes], handed: Handed) -> subprocess
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=handed.environment,
-        pass_fds=handed.descriptors,
+        env=inherited.environment,
+        pass_fds=inherited.descriptors,
         process_group=0 if os.name == "posix" else None,
     )
 
