@@ -88,6 +88,7 @@ class ChatClient:
         self.close()
 
     def close(self) -> None:
+        """Close the connections and the store of answers."""
         self._http.close()
         self.store.close()
 

@@ -58,6 +58,7 @@ class ViewServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """The address of the page, with its port."""
         return f"http://{ADDRESS}:{self.server_address[1]}/"
 
     def server_bind(self) -> None:

@@ -72,7 +72,10 @@ class Context(ABC):
     def reflect_on(
         self, trajectories: Sequence[Trajectory], actor: Actor, judge: Judge, options: PlayOptions
     ) -> None:
-        """Reflect on episodes that were played before, where that is possible: not in a conversation."""
+        """Reflect on episodes that were played before.
+
+        Raises NotImplementedError in a conversation, where that is not possible.
+        """
         raise NotImplementedError(f"context {self.name!r} reflects in the conversation of the episode alone")
 
     @abstractmethod

@@ -25,6 +25,7 @@ def encode(text: str) -> bytes:
 
 
 def decode(data: bytes) -> str:
+    """The text that ``encode`` was given."""
     return data.decode("utf-8", "surrogatepass")
 
 
@@ -72,7 +73,10 @@ class RowsWriter:
 
 
 class Rows:
-    """Rows of bytes, numbered 0 .. n-1, read from the memory-mapped file on access."""
+    """Rows of bytes, numbered 0 .. n-1, read from the memory-mapped file on access.
+
+    Raises ValueError when the two files of a table do not belong together.
+    """
 
     def __init__(self, folder: Path, name: str):
         self.ends = load_array(folder, f"{name}.ends.u8")
