@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from repro_rl.policy import TextCodec, TransformersPolicy
 from repro_rl.policy.base import Keys
+from repro_rl.policy.precision import prepare_gpu
 from repro_rl.policy.qwen_shapes import Shape, model_config
 from repro_rl.random_streams import name_key
 from repro_rl.types import Ids
@@ -31,6 +32,7 @@ def random_policy(
     pass_tokens: int = 65_536,
 ) -> TransformersPolicy:
     """A model of ``shape``, its weights drawn on the device."""
+    prepare_gpu(device)
     config = model_config(shape)
     config.bos_token_id = config.pad_token_id = None  # those of Qwen's tokenizer, which is not used
     config.eos_token_id = 1

@@ -8,7 +8,7 @@ import torch
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import ConfigError
 from repro_rl.policy import precision
-from repro_rl.policy.precision import choose_precision, cpu_flags, fast_bfloat16, resolve_device
+from repro_rl.policy.precision import choose_precision, cpu_flags, fast_bfloat16, prepare_gpu, resolve_device
 from repro_rl.run.models import load_policy, load_reference
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
@@ -46,6 +46,23 @@ def test_dtype_and_device(tiny_folder):
         assert resolve_device("auto") == "cpu"
         with pytest.raises(ConfigError, match="torch sees no GPU"):
             resolve_device("cuda:1")
+
+
+def test_a_gpu_with_a_number_becomes_the_current_one(monkeypatch, tiny_folder):
+    """Streams and graphs belong to the current device; cuDNN's attention plans for every new shape."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(str(device)))
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: calls.append(on))
+    prepare_gpu("cpu")
+    assert calls == []
+    prepare_gpu("cuda")
+    assert calls == [False]
+    prepare_gpu("cuda:1")
+    assert calls == [False, "cuda:1", False]
+    prepared = []
+    monkeypatch.setattr("repro_rl.policy.transformers_policy.prepare_gpu", prepared.append)
+    load_cpu(tiny_folder)
+    assert prepared == ["cpu"]
 
 
 def test_frozen_weights_beside_an_adapter_stay_bfloat16():

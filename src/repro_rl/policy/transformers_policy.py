@@ -34,7 +34,7 @@ from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
-from repro_rl.policy.precision import choose_precision, resolve_device
+from repro_rl.policy.precision import choose_precision, prepare_gpu, resolve_device
 from repro_rl.policy.prepacked import free_copies
 from repro_rl.policy.pretrained import (
     check_embeddings,
@@ -117,6 +117,7 @@ class TransformersPolicy(TokenPolicy):
         for folder in (*source.adapters, Path(source.model)):
             check_files(folder, but=OPTIMIZER_FILE)
         device = resolve_device(settings.device)
+        prepare_gpu(device)
         trust = settings.trust_remote_code
         with source.explained():
             config = load_model_config(source.model, trust_remote_code=trust)
