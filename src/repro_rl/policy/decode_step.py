@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from repro_rl.policy.base import AnswerTokens, SamplingSettings
 from repro_rl.policy.sampling import sorted_top_p_filter
 
-MAX_GRAPHS = 48  # kept; the least recently used one goes first
+MAX_GRAPHS = 128  # kept; the least recently used one goes first
 STEPS_A_CHECK = 4  # decode steps queued between two looks at whether all rows have ended
+EMPTY = "Graph is empty"  # in torch's warning of a capture that saw no work
 GROUPED = "repro_grouped_sdpa"  # its name in transformers' registry
 UNGROUPED = ("softcap", "position_bias", "s_aux", "cache")  # arguments of layers that grouping does not serve
 
@@ -36,6 +37,7 @@ class StepState:
         self.stop = torch.tensor(sorted(allowed.stop), device=device)  # [S]
         self.vocabulary = allowed.limit  # ids from here on have no token
         self.holes = torch.tensor(allowed.holes, dtype=torch.int64, device=device)  # others without one
+        self.temperature = torch.ones(1, dtype=torch.float32, device=device)  # 1 for greedy answers
         self.index = zeros(1, dtype=torch.int64)  # tokens sampled so far
         self.token = zeros(rows, dtype=torch.int64)  # [B] the newest token, not yet in the cache
         self.length = zeros(rows, dtype=torch.int64)  # [B] tokens in the cache
@@ -46,13 +48,14 @@ class StepState:
         self.entropy = zeros(tokens, rows, dtype=torch.float32)  # [T, B] of their distributions
 
     def record(self, logits: torch.Tensor, settings: SamplingSettings) -> None:
-        """Sample from logits [R, V] of the first R rows, as ``sampling.sample_tokens`` does."""
+        """Sample from logits [R, V] of the first R rows, as ``sampling.sample_tokens`` does.
+
+        Of the temperature in ``settings`` only whether it is 0 matters: a graph serves all others.
+        """
         rows = len(logits)
-        # As few passes over [R, V] as can be: for a small model they cost as much as its weights.
-        scaled = logits.float()
-        if settings.temperature not in (0, 1):
-            scaled = scaled / settings.temperature
-        logprobs = torch.log_softmax(scaled, dim=-1)
+        # As few passes over [R, V] as can be: for a small model they cost as much as its weights. Dividing
+        # by a float32 tensor also turns lower precisions into float32.
+        logprobs = torch.log_softmax((logits / self.temperature).float(), dim=-1)
         probs = logprobs.exp()
         entropy = torch.special.entr(probs).sum(-1)
         if settings.temperature == 0:
@@ -100,6 +103,10 @@ class StepRunner(Protocol):
         """Addresses have changed, or an answer has ended that the next must not see."""
         ...
 
+    def bytes(self) -> int:
+        """Scratch memory that stays reserved between answers."""
+        ...
+
 
 class EagerSteps:
     """Runs every step from Python."""
@@ -114,12 +121,16 @@ class EagerSteps:
     def forget(self) -> None:
         """Nothing is kept."""
 
+    def bytes(self) -> int:
+        return 0
+
 
 class GraphedSteps:
     """Captures the second step of every shape as a CUDA graph and replays it; needs a GPU.
 
     A model whose forward pass waits for the device cannot be captured. It is run from Python instead, and a
-    warning says why. ``captured``, ``replayed``: counts of graphs and steps, for reports.
+    warning says why. ``captured``, ``replayed``: counts of graphs and steps, for reports. The model's device
+    is to be the current one in all calls: only its streams are captured.
     """
 
     def __init__(self) -> None:
@@ -127,6 +138,8 @@ class GraphedSteps:
         self.refused = ""  # why graphs are given up
         self._graphs: OrderedDict[Hashable, torch.cuda.CUDAGraph] = OrderedDict()
         self._pool: Any = None  # the graphs' scratch memory is shared: they run one after another
+        self._pool_bytes = 0
+        self._stream: Any = None  # that steps are warmed up and captured on
         self._looks: deque[tuple[torch.cuda.Event, torch.Tensor]] = deque()
 
     def run(self, shape: Hashable, step: Callable[[], None], count: int) -> None:
@@ -163,32 +176,56 @@ class GraphedSteps:
     def drop(self) -> None:
         """Delete the graphs and free their memory."""
         self._graphs.clear()
-        self._pool = None
+        self._pool, self._pool_bytes = None, 0
+
+    def bytes(self) -> int:
+        """See StepRunner: what was reserved while graphs were captured."""
+        return self._pool_bytes
 
     def _warm_up(self, step: Callable[[], None]) -> None:
-        """A real step on its own stream: libraries allocate at their first call, which no capture allows."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        """A real step on the stream of captures: libraries allocate at their first call on a stream.
+
+        No capture allows that.
+        """
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             step()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
 
     def _capture(self, shape: Hashable, step: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
+        # Work of other threads, such as copies from pinned memory, is none of a capture's business.
+        capture = torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        )
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                step()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with capture:
+                    before = torch.cuda.memory_reserved()
+                    step()
+                    reserved = torch.cuda.memory_reserved() - before
         except RuntimeError as error:  # a forward pass that synchronises; nothing was executed
-            self.refused = str(error).splitlines()[0]
-            warnings.warn(f"Decoding without CUDA graphs: {self.refused}", stacklevel=2)
+            self._refuse(str(error).splitlines()[0])
             return None
+        if any(EMPTY in str(warning.message) for warning in caught):
+            self._refuse("the captured graph is empty, since the model computes on another device")
+            return None
+        self._pool_bytes += max(0, reserved)
         self._graphs[shape] = graph
         self.captured += 1
         if len(self._graphs) > MAX_GRAPHS:
             self._graphs.popitem(last=False)
         return graph
+
+    def _refuse(self, reason: str) -> None:
+        """Give up graphs for good."""
+        self.refused = reason
+        warnings.warn(f"Decoding without CUDA graphs: {reason}", stacklevel=3)
 
 
 def build_runner(device: torch.device) -> StepRunner:

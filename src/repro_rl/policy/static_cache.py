@@ -36,27 +36,32 @@ def row_bucket(rows: int) -> int:
 
 @dataclass(slots=True)
 class StaticPass:
-    """What the forward pass under way writes and sees; shared by all layers."""
+    """What the forward pass under way writes and sees; shared by all layers.
+
+    Layers know nothing else of their cache: a reference to it would keep their memory until a collection.
+    """
 
     rows: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # [R]
     columns: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.int64))  # [R, Q]
     width: int = 0  # columns that queries may see
-    first_rows: bool = False  # the rows are 0..R-1: what they hold is a view, not a copy
+    first: int | None = None  # the rows are first..first+R-1: what they hold is a view, not a copy
+    shape: tuple[int, int] = (0, 0)  # rows and columns allocated in every layer
+    dtype: torch.dtype | None = None  # of keys and values; None: as the model computes them
 
 
 class StaticLayer(CacheLayerMixin):
     """Keys and values of one layer, [rows, kv_heads, columns, D] each."""
 
-    def __init__(self, cache: StaticCache):
+    def __init__(self, now: StaticPass):
         super().__init__()
-        self.cache = cache
+        self.now = now
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """See CacheLayerMixin: heads and D are those of the first states."""
-        rows, columns = self.cache.shape
+        rows, columns = self.now.shape
         self.keys, self.values = (
             states.new_zeros(
-                rows, states.shape[1], columns, states.shape[3], dtype=self.cache.dtype or states.dtype
+                rows, states.shape[1], columns, states.shape[3], dtype=self.now.dtype or states.dtype
             )
             for states in (key_states, value_states)
         )
@@ -68,22 +73,22 @@ class StaticLayer(CacheLayerMixin):
         """Write states [R, kv_heads, Q, D]; return what the queries may see, [R, kv_heads, width, D]."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        now = self.cache.now
+        now = self.now
         seen = []
         for stored, new in ((self.keys, key_states), (self.values, value_states)):
             assert stored is not None
             stored[now.rows[:, None], :, now.columns] = new.transpose(1, 2).to(stored.dtype)
             part = stored[:, :, : now.width]
-            seen.append(part[: len(now.rows)] if now.first_rows else part[now.rows])
+            seen.append(part[now.rows] if now.first is None else part[now.first : now.first + len(now.rows)])
         return seen[0], seen[1]
 
     def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
         """See CacheLayerMixin: keys that a query may see, and the first of them."""
-        return self.cache.now.width, 0
+        return self.now.width, 0
 
     def get_seq_length(self, *_: Any) -> int:
         """See CacheLayerMixin: tokens before those of the pass."""
-        return self.cache.now.width - self.cache.now.columns.shape[1]
+        return self.now.width - self.now.columns.shape[1]
 
     def get_max_length(self) -> int:
         """See CacheLayerMixin: no limit."""
@@ -91,7 +96,7 @@ class StaticLayer(CacheLayerMixin):
 
     def resize(self) -> None:
         """Take the cache's shape, no smaller than now, and keep what is there."""
-        rows, columns = self.cache.shape
+        rows, columns = self.now.shape
         for name in ("keys", "values"):
             old = self.keys if name == "keys" else self.values
             if old is not None:
@@ -107,22 +112,25 @@ class StaticLayer(CacheLayerMixin):
 class StaticCache:
     """The layers' buffers. ``dtype``: of keys and values; None: as the model computes them.
 
-    ``shape``: rows and columns of every layer. ``tensors`` is what a model of transformers takes.
+    ``shape``: rows and columns to allocate at first. ``tensors`` is what a model of transformers takes.
     """
 
-    def __init__(self, layers: int, dtype: torch.dtype | None = None):
-        self.dtype = dtype
-        self.now = StaticPass()
-        self.shape = (0, 0)
-        self._layers = [StaticLayer(self) for _ in range(layers)]
+    def __init__(self, layers: int, dtype: torch.dtype | None = None, shape: tuple[int, int] = (0, 0)):
+        self.now = StaticPass(shape=shape, dtype=dtype)
+        self._layers = [StaticLayer(self.now) for _ in range(layers)]
         self.tensors = Cache(layers=list(self._layers))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of every layer."""
+        return self.now.shape
 
     def reserve(self, rows: int, columns: int) -> bool:
         """Allocate at least ``rows`` and ``columns``. Whether the buffers moved."""
         shape = max(self.shape[0], row_bucket(rows)), max(self.shape[1], width_bucket(columns))
         if shape == self.shape:
             return False
-        self.shape = shape
+        self.now.shape = shape
         for layer in self._layers:
             layer.resize()
         return True

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from repro_rl.random_streams import uniforms
 from repro_rl.types import Ids
 
 FIRST_LIMIT = 64  # sampled tokens that are allocated at first
+WIDTH_STEP = 64  # on a GPU a pass over prompts sees a multiple of so many columns, as attention kernels like
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +60,7 @@ class StaticDecoder:
         self._state = StepState(0, 0, settings.tokens, self.device)
         self._addresses: tuple[int, ...] = ()  # of the weights
         self._check_every = STEPS_A_CHECK if self.device.type == "cuda" else 1
+        self._width_step = WIDTH_STEP if self.device.type == "cuda" else 1
 
     def begin(self, blocks: Mapping[int, Ids]) -> torch.Tensor:
         """Read the first tokens of rows, by row; logits [N, V] after them, in the order of ``blocks``.
@@ -88,15 +91,13 @@ class StaticDecoder:
         # Padding lies behind a row's end.
         longest = max(self.lengths[row] for row in rows) + max(map(len, blocks.values()))
         self._reserve(longest)
-        order = sorted(range(len(rows)), key=lambda i: (len(blocks[rows[i]]), rows[i]))
-        passes = self._passes([rows[i] for i in order], blocks, longest)
+        parts = list(self._passes(blocks, longest))
         with self._pass_context():
-            parts = [self._read(part, blocks) for part in passes]
+            logits = torch.cat([self._read(part, blocks) for part in parts])
         for row, block in blocks.items():
             self.lengths[row] += len(block)
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[back.to(self.device)]
+        place = {row: index for index, row in enumerate(chain.from_iterable(parts))}
+        return logits[torch.tensor([place[row] for row in rows], device=self.device)]
 
     @torch.no_grad()
     def sample(
@@ -109,8 +110,8 @@ class StaticDecoder:
         limit = settings.max_new_tokens
         count, longest = row_bucket(max(rows) + 1), max(self.lengths[row] for row in rows)
         self._reserve(max(longest + limit, max(self.lengths) + 1))
-        self._prepare(count, rows, keys, limit)
-        path = lora.adapter_active(self.model), settings.temperature, settings.top_p
+        self._prepare(count, rows, keys, settings)
+        path = lora.adapter_active(self.model), settings.temperature == 0, settings.top_p
         with self._step_context():
             self._state.record(self._spread(logits, rows, count), settings)
             done = 1
@@ -163,8 +164,12 @@ class StaticDecoder:
 
     # Passes over prompts --------------------------------------------------------------------------------
 
-    def _passes(self, rows: list[int], blocks: Mapping[int, Ids], longest: int) -> Iterator[list[int]]:
-        """``rows``, ordered by the length of their blocks, in parts that fit into one pass."""
+    def _passes(self, blocks: Mapping[int, Ids], longest: int) -> Iterator[list[int]]:
+        """The rows in parts that fit into one pass, those with blocks of similar lengths together.
+
+        The rows of a part are in order: where none is missing between them, the cache is not copied.
+        """
+        rows = sorted(blocks, key=lambda row: (len(blocks[row]), row))
         start = 0
         while start < len(rows):
             stop = start + 1
@@ -173,12 +178,12 @@ class StaticDecoder:
                 if queries > self.settings.pass_tokens or queries * longest > MASK_CELLS:
                     break
                 stop += 1
-            yield rows[start:stop]
+            yield sorted(rows[start:stop])
             start = stop
 
     def _read(self, rows: list[int], blocks: Mapping[int, Ids]) -> torch.Tensor:
         """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its row."""
-        size = len(blocks[rows[-1]])
+        size = max(len(blocks[row]) for row in rows)
         ids = np.full((len(rows), size), self.settings.pad_id, dtype=np.int64)
         columns = np.empty((len(rows), size), dtype=np.int64)
         for index, row in enumerate(rows):
@@ -189,7 +194,9 @@ class StaticDecoder:
         now = self._cache.now
         now.rows = torch.tensor(rows, device=self.device)
         now.columns = torch.as_tensor(columns, device=self.device)
-        now.width, now.first_rows = int(columns.max()) + 1, rows == list(range(len(rows)))
+        # What is allocated is a multiple of the step.
+        now.width = -(-(int(columns.max()) + 1) // self._width_step) * self._width_step
+        now.first = rows[0] if rows == list(range(rows[0], rows[0] + len(rows))) else None
         unseen = torch.arange(now.width, device=self.device) > now.columns[:, None, :, None]
         mask = torch.zeros(unseen.shape, dtype=self._mask_dtype, device=self.device)
         return self._forward(
@@ -223,9 +230,9 @@ class StaticDecoder:
 
     # Decode steps ---------------------------------------------------------------------------------------
 
-    def _prepare(self, count: int, rows: Sequence[int], keys: Keys, limit: int) -> None:
+    def _prepare(self, count: int, rows: Sequence[int], keys: Keys, settings: SamplingSettings) -> None:
         """Set the state to the beginning of an answer of ``rows``, among the first ``count``."""
-        state = self._state
+        state, limit = self._state, settings.max_new_tokens
         if state.rows < count or state.limit < limit:
             tokens = max(state.limit, FIRST_LIMIT, 1 << (limit - 1).bit_length())
             self._state = state = StepState(max(state.rows, count), tokens, self.settings.tokens, self.device)
@@ -243,11 +250,14 @@ class StaticDecoder:
         state.length[:count] = torch.as_tensor(lengths, device=self.device)
         state.live[:count] = torch.as_tensor(live, device=self.device)
         state.token[:count] = self.settings.pad_id
+        state.temperature.fill_(settings.temperature or 1.0)
         state.index.zero_()
 
     @contextmanager
     def _step_context(self) -> Iterator[None]:
-        with self._pass_context(), grouped_attention(self.model):
+        """Graphs are captured, replayed and waited for on the streams of the current device."""
+        here = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with here, self._pass_context(), grouped_attention(self.model):
             yield
 
     def _step(self, count: int, width: int, settings: SamplingSettings) -> None:
@@ -257,7 +267,7 @@ class StaticDecoder:
         """
         state, now = self._state, self._cache.now
         now.rows, now.columns = state.row[:count], state.length[:count, None]
-        now.width, now.first_rows = width, True
+        now.width, now.first = width, 0
         mask = state.mask(count, width, self._mask_dtype)
         logits = self._forward(state.token[:count, None], mask, state.length[:count, None])
         state.length[:count] += state.live[:count]
