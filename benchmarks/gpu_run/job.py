@@ -30,6 +30,7 @@ class SpeedSizes:
     trained_share: float = 0.1  # of their tokens
     micro_tokens: int = 8_192  # cells of one forward and backward pass
     generate_rows: int = 256  # of transformers' generate, beside ours
+    dynamic_rows: int = 64  # of the decoder with a growing cache, beside ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,6 @@ def toy_job() -> Job:
     """The same stages on a CPU, in seconds."""
     sizes = SpeedSizes(
         rows=4, prompt=20, new=6, turns=2, turn=8, update_rows=4, update_tokens=24, micro_tokens=64,
-        generate_rows=4,
+        generate_rows=4, dynamic_rows=4,
     )  # fmt: skip
     return Job("cpu", True, "tiny", HERE / "toy.yaml", speed=sizes, copy_bytes=1 << 20, matmul=128)

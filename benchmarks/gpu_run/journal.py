@@ -13,6 +13,10 @@ FILE = "gpu_run.json"
 DONE, RUNNING, FAILED, CUT_OFF = "done", "running", "failed", "cut off"
 
 
+class OutOfTimeError(Exception):
+    """A stage has left out something for want of time; the rest of it is written."""
+
+
 class Journal:
     """The file ``gpu_run.json`` in a folder; every method writes it whole, by renaming.
 

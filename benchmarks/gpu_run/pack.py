@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="GGUF file of the model to train")
     parser.add_argument("--demos", type=Path, help="demonstrations to warm up with")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limit", type=float, default=56, help="MiB of one folder (default: 56)")
+    parser.add_argument("--limit", type=float, default=50, help="MiB of one folder (default: 50)")
     parser.add_argument("--no-wheels", action="store_true", help="the machine has all packages")
     arguments = parser.parse_args()
     limit = int(arguments.limit * MIB)

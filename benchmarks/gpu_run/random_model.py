@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from repro_rl.policy import TextCodec, TransformersPolicy
-from repro_rl.policy.base import Keys
+from repro_rl.policy.base import AnswerTokens, Keys
 from repro_rl.policy.precision import prepare_gpu
 from repro_rl.policy.qwen_shapes import Shape, model_config
 from repro_rl.random_streams import name_key
@@ -50,14 +50,19 @@ def random_policy(
 
 
 def codec(vocabulary: int) -> TextCodec:
-    """One word, one token; no chat template. The stop token is as unlikely as any other."""
+    """One word, one token; no chat template.
+
+    Answers are sampled from the whole vocabulary. The stop token is as unlikely as any other.
+    """
     words = {f"w{i}": FIRST_WORD + i for i in range(WORDS)}
     core = Tokenizer(WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2, "<end>": 3, **words}, unk_token="<unk>"))
     core.pre_tokenizer = WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
     )
-    return TextCodec(tokenizer, vocabulary=vocabulary)
+    text = TextCodec(tokenizer, vocabulary=vocabulary)
+    text.answer_tokens = AnswerTokens(text.eos_ids, limit=vocabulary, size=vocabulary)
+    return text
 
 
 def prompts(rows: int, tokens: int, *names: object) -> list[Ids]:

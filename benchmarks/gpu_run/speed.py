@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from card import ceilings, seconds
 from correctness import graph_counts
 from job import Job, SpeedSizes
-from journal import Deadline, Journal
+from journal import Deadline, Journal, OutOfTimeError
 from random_model import keys, prompts, random_policy, turn, weight_bytes
 
 from repro_rl.config import PolicySection, TrainSection
@@ -27,29 +27,41 @@ from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.policy.qwen_shapes import Shape
 from repro_rl.policy.static_sessions import token_bytes
 from repro_rl.train import TrainedModel, Updater
-from repro_rl.types import Sample, TokenKind
+from repro_rl.types import Completion, Sample, TokenKind
 
 
 def measure(shape: Shape, job: Job, journal: Journal, stage: str, deadline: Deadline) -> None:
-    """Window and chat rollouts, then updates, each written when it is known."""
-    limits = ceilings(journal)
-    sizes = job.speed
-    policy = random_policy(shape, job.device, torch.bfloat16)
-    journal.result(stage, "window", window(policy, job.device, sizes, limits))
-    journal.result(stage, "chat", chat(policy, job.device, sizes, limits))
+    """Window and chat rollouts and an update, then what ours is compared with; each written when it is known.
+
+    Raises OutOfTimeError where the time is over before the last of them.
+    """
+    limits, sizes, device = ceilings(journal), job.speed, job.device
+    skipped: list[str] = []
+
+    def figure(name: str, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        if deadline.left() > 0:
+            journal.result(stage, name, function(*arguments))
+        else:
+            journal.result(stage, name, "skipped")
+            skipped.append(name)
+
+    policy = random_policy(shape, device, torch.bfloat16)
+    figure("window", window, policy, device, sizes, limits)
+    figure("chat", chat, policy, device, sizes, limits)
+    policy.decoders.clear()
+    del policy  # an update has the memory to itself
+    figure("update", update, shape, device, sizes, limits)
+    free(device)
+    policy = random_policy(shape, device, torch.bfloat16)
+    figure("window, transformers generate", generate, policy, device, sizes)
     plain = TransformersPolicy(
         policy.model, policy.text, max_batch_tokens=policy.max_batch_tokens, packed=False
     )
-    policy.decoders.clear()
-    free(job.device)
-    if deadline.left() > 0:
-        journal.result(stage, "window, transformers generate", generate(policy, job.device, sizes))
-    if deadline.left() > 0:
-        journal.result(stage, "window, dynamic cache", rollout(plain, job.device, sizes, repetitions=1))
-    del policy, plain
-    free(job.device)
-    if deadline.left() > 0:
-        journal.result(stage, "update", update(shape, job.device, sizes, limits))
+    fewer = replace(sizes, rows=sizes.dynamic_rows)
+    figure("window, dynamic cache", rollout, plain, device, fewer, 1)
+    figure("window, cuDNN attention", window_with_cudnn, policy, device, sizes, limits)
+    if skipped:
+        raise OutOfTimeError(f"no time was left for: {'; '.join(skipped)}")
 
 
 def free(device: str) -> None:
@@ -71,28 +83,38 @@ def rollout(
     """Seconds of a batch of window prompts: the first call, later ones, and their prefill alone."""
     encoded = prompts(sizes.rows, sizes.prompt, "window")
 
-    def answer(tokens: int, *names: object) -> Callable[[], Any]:
+    def answer(tokens: int, *names: object) -> tuple[float, list[int]]:
         settings = SamplingSettings(tokens)
-        return lambda: policy.generate_ids(encoded, keys(sizes.rows, *names), settings)
+        return timed(device, lambda: policy.generate_ids(encoded, keys(sizes.rows, *names), settings))
 
-    first = seconds(device, answer(sizes.new, "first"))
-    whole = statistics.median(seconds(device, answer(sizes.new, i)) for i in range(repetitions))
-    prefill = statistics.median(seconds(device, answer(1, i)) for i in range(repetitions))
-    steps = sizes.new - 1
+    first, _ = answer(sizes.new, "first")
+    # The median; lengths of answers are those of the same call.
+    whole, lengths = sorted(answer(sizes.new, i) for i in range(repetitions))[repetitions // 2]
+    prefill = statistics.median(answer(1, i)[0] for i in range(repetitions))
+    sampled, steps = sum(lengths), max(max(lengths) - 1, 1)
+    decoding = max(whole - prefill, 1e-9)
     return {
         "rows": sizes.rows,
         "prompt_tokens": sizes.prompt,
         "new_tokens": sizes.new,
+        "sampled_tokens": sampled,
         "first_call_seconds": first,
         "seconds": whole,
         "prefill_seconds": prefill,
         "prefill_tokens_per_s": sizes.rows * sizes.prompt / prefill,
-        "sampled_tokens_per_s": sizes.rows * sizes.new / whole,
-        "decode_tokens_per_s": sizes.rows * steps / max(whole - prefill, 1e-9),
-        "step_ms": 1e3 * (whole - prefill) / steps,
+        "sampled_tokens_per_s": sampled / whole,
+        "decode_tokens_per_s": (sampled - sizes.rows) / decoding,
+        "step_ms": 1e3 * decoding / steps,
         "peak_bytes": peak_bytes(device),
         **graph_counts(policy),
     }
+
+
+def timed(device: str, function: Callable[[], Sequence[Completion]]) -> tuple[float, list[int]]:
+    """Seconds of ``function``, and the lengths of its answers: some may end early."""
+    answers: list[Completion] = []
+    time = seconds(device, lambda: answers.extend(function()))
+    return time, [len(answer.token_ids) for answer in answers]
 
 
 def window(
@@ -104,6 +126,18 @@ def window(
     cached = sizes.rows * (sizes.prompt + sizes.new / 2) * token_bytes(policy.model)
     row["planned_bytes"] = sum(planned_rollout(policy.model.config, sizes, policy.max_batch_tokens).values())
     return row | step_share(policy, row["step_ms"], cached, limits[0])
+
+
+def window_with_cudnn(
+    policy: TransformersPolicy, device: str, sizes: SpeedSizes, limits: tuple[float, float]
+) -> dict[str, Any]:
+    """As ``window``, with cuDNN's attention, which ``prepare_gpu`` turns off; graphs are captured anew."""
+    policy.decoders.clear()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        return window(policy, device, sizes, limits)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def planned_rollout(config: Any, sizes: SpeedSizes, pass_tokens: int) -> dict[str, float]:
@@ -135,35 +169,43 @@ def chat(
 ) -> dict[str, Any]:
     """Conversations that keep their cache: seconds a turn, all conversations together."""
     free(device)
-    play_chat(policy, device, sizes, "first")  # captures the graphs
-    times = play_chat(policy, device, sizes, "second")
-    tokens = sizes.rows * (sizes.prompt + (sizes.turns - 1) * sizes.turn + sizes.turns * sizes.new)
+    for name in ("first", "second"):  # buffers grow in the first, which drops graphs
+        play_chat(policy, device, sizes, name)
+    captured = graph_counts(policy)["graphs"]
+    times, sampled = play_chat(policy, device, sizes, "third")
+    read = sizes.rows * (sizes.prompt + (sizes.turns - 1) * sizes.turn)
+    counts = graph_counts(policy)
     return {
         "turn_seconds": times,
-        "sampled_tokens_per_s": sizes.rows * sizes.turns * sizes.new / sum(times),
-        "all_tokens_per_s": tokens / sum(times),
+        "sampled_tokens": sampled,
+        "sampled_tokens_per_s": sampled / sum(times),
+        "all_tokens_per_s": (read + sampled) / sum(times),
         "cache_bytes": sum(decoder.bytes() for decoder in policy.decoders._idle),
         "peak_bytes": peak_bytes(device),
-        **graph_counts(policy),
+        **counts,
+        "graphs_while_timed": counts["graphs"] - captured,
     }
 
 
-def play_chat(policy: TransformersPolicy, device: str, sizes: SpeedSizes, name: str) -> list[float]:
-    """Seconds of every turn of ``sizes.rows`` conversations."""
-    session, rows, times = policy.open_chat(), range(sizes.rows), []
+def play_chat(
+    policy: TransformersPolicy, device: str, sizes: SpeedSizes, name: str
+) -> tuple[list[float], int]:
+    """Seconds of every turn of ``sizes.rows`` conversations, and the tokens sampled in all."""
+    session, rows, times, sampled = policy.open_chat(), range(sizes.rows), [], 0
     for t in range(sizes.turns):
         size = sizes.prompt if t == 0 else sizes.turn
         texts = [turn(size, name, t, row) for row in rows]
         answer = functools.partial(
             session.answer, rows, texts, keys(sizes.rows, name, t), SamplingSettings(sizes.new)
         )
-        times.append(seconds(device, answer))
+        time, lengths = timed(device, answer)
+        times.append(time)
+        sampled += sum(lengths)
     for row in rows:
         session.close(row)
-    return times
+    return times, sampled
 
 
-@torch.no_grad()
 def generate(policy: TransformersPolicy, device: str, sizes: SpeedSizes) -> dict[str, Any]:
     """``model.generate`` of transformers on the same prompts, with its own cache and as many tokens."""
     encoded = prompts(sizes.rows, sizes.prompt, "window")[: sizes.generate_rows]

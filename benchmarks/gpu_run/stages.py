@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job import Job
-from journal import CUT_OFF, DONE, FAILED, Deadline, Journal
+from journal import CUT_OFF, DONE, FAILED, RUNNING, Deadline, Journal, OutOfTimeError
 
 GRACE = 10.0  # seconds that a stage may overrun its budget before it is ended
 
@@ -63,7 +63,7 @@ def _run_stage(job: Job, stage: Stage, journal: Journal, budget: float) -> None:
         process.kill()
         process.join()
     after = Journal(journal.path.parent)
-    if after.status(stage.name) not in (DONE, FAILED):
+    if after.status(stage.name) == RUNNING:
         why = f"ended from outside with exit code {process.exitcode}: over its budget, or killed"
         after.end(stage.name, CUT_OFF, time.monotonic() - begin, why)
 
@@ -73,6 +73,8 @@ def _child(job: Job, stage: Stage, out: Path, budget: float) -> None:
     begin = time.monotonic()
     try:
         stage.body(job, journal, stage.name, Deadline(budget))
+    except OutOfTimeError as error:
+        journal.end(stage.name, CUT_OFF, time.monotonic() - begin, str(error))
     except BaseException:  # whatever it is, it belongs into the journal
         journal.end(stage.name, FAILED, time.monotonic() - begin, traceback.format_exc())
     else:

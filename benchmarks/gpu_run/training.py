@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from repro_rl.run.validation import validation_success
 from repro_rl.train import RLRun, WarmupRun
 
 SPARE = 1.2  # an iteration or update is begun if so many times the last one's seconds are left
-VALIDATION_SECONDS = 15.0  # kept free for the validation at the end
+VALIDATION_SECONDS = 30.0  # kept free for the validation at the end
+LEAST_SECONDS = 20.0  # with fewer left a validation is not begun: a stage that is ended in it is not done
 
 
 class OutOfTime(Exception):
@@ -64,9 +66,19 @@ def warm_up(job: Job, journal: Journal, stage: str, deadline: Deadline, work: Pa
     begin = time.perf_counter()
     run.write_model()
     journal.result(stage, "save_seconds", time.perf_counter() - begin)
+    validate(
+        journal, stage, deadline, lambda: validation_success(setup, run.context, run.policy, setup.prompts)
+    )
+
+
+def validate(journal: Journal, stage: str, deadline: Deadline, success: Callable[[], float]) -> None:
+    """The success rate and its seconds, or that there was no time for it."""
+    if deadline.left() < LEAST_SECONDS:
+        journal.result(stage, "validation", "no time")
+        return
     begin = time.perf_counter()
-    success = validation_success(setup, run.context, run.policy, setup.prompts)
-    journal.result(stage, "validation", {"success": success, "seconds": time.perf_counter() - begin})
+    rate = success()
+    journal.result(stage, "validation", {"success": rate, "seconds": time.perf_counter() - begin})
 
 
 def train(method: str, job: Job, journal: Journal, stage: str, deadline: Deadline, work: Path) -> None:
@@ -87,10 +99,10 @@ def train(method: str, job: Job, journal: Journal, stage: str, deadline: Deadlin
         if run.iteration % config.train.save_every == 0:
             run.save()
         longest = max(longest, time.perf_counter() - begin)
-    begin = time.perf_counter()
-    success = validation_success(setup, run.context, run.sampler, setup.prompts)
-    journal.result(stage, "validation", {"success": success, "seconds": time.perf_counter() - begin})
     run.save_unsaved()
+    validate(
+        journal, stage, deadline, lambda: validation_success(setup, run.context, run.sampler, setup.prompts)
+    )
     run.sampler.close()
 
 
