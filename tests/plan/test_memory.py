@@ -55,3 +55,19 @@ def test_the_copies_that_a_cpu_decodes_with(monkeypatch):
     assert peak({**rollout, "activations": 0.0, "logits": 0.0}) - peak(
         {**without, "activations": 0.0, "logits": 0.0}
     ) == pytest.approx(4 * linear)
+
+
+def test_on_a_gpu_small_caches_stay_during_the_update():
+    parts = bytes_of(KL, gpu=True)
+    kept = parts["KV cache"] + parts["autocast copies"]
+    assert parts["autocast copies"] > 0
+    parts["activations"] += 10 * sum(parts.values())  # the larger phase is the update
+    update = sum(size for name, size in parts.items() if name not in ("KV cache", "generation"))
+    assert peak(parts) == update
+    assert peak(parts, gpu_memory=4 * kept) == update + kept
+    assert peak(parts, gpu_memory=3 * kept) == update  # more than 30 % of it: freed
+
+
+def test_in_a_rollout_decoders_have_copies_of_the_weights_as_well():
+    parts = {**bytes_of(KL, gpu=True), "activations": 0.0, "logits": 0.0, "KV cache": 1e12}
+    assert peak(parts) == sum(parts.values())

@@ -190,7 +190,7 @@ def test_weights_that_are_not_finite_are_an_error(tiny_folder):
 def test_small_passes_and_small_batches_change_nothing(tiny_folder):
     static, plain = both(tiny_folder)
     narrow = TransformersPolicy(
-        static.model, static.text, static_cache="on", max_batch_tokens=48, max_cache_tokens=150
+        static.model, static.text, static_cache="on", max_batch_tokens=48, max_cache_tokens=2100
     )
     widths = []
     static.model.register_forward_pre_hook(
@@ -199,7 +199,7 @@ def test_small_passes_and_small_batches_change_nothing(tiny_folder):
     prompts = [f"a x{i} b c" for i in range(30)]
     ours = narrow.generate(prompts, keys_of(30), SETTINGS[0])
     assert max(rows * size for rows, size in widths if size > 1) <= 48
-    assert max(rows for rows, size in widths if size == 1) <= 16  # 150 cells are 11 rows of 13
+    assert max(rows for rows, size in widths if size == 1) == 16  # 2,100 cells: rows of 128 columns
     same(ours, plain.generate(prompts, keys_of(30), SETTINGS[0]))
     conversations = [talk(policy.open_chat(), 3, 5, SETTINGS[0]) for policy in (narrow, static)]
     for one, two in zip(*conversations, strict=True):

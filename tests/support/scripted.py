@@ -82,6 +82,9 @@ class ScriptedSession:
     def size(self, text: str, *, first: bool = False) -> int:
         return len(self.policy.text.encode(text))
 
+    def most_rows(self, longest: int) -> int | None:
+        return None
+
     def answer(
         self,
         rows: Sequence[int],

@@ -76,7 +76,7 @@ def estimate_from_parts(
         device=device,
         memory=memory,
         parts=parts,
-        peak=peak(parts),
+        peak=peak(parts, memory),
         seconds=seconds,
         iteration=seconds.total,
         validation=validation,

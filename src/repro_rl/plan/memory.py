@@ -8,6 +8,7 @@ from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.plan.workload import Workload
 from repro_rl.policy.prepacked import copies_bytes
+from repro_rl.policy.static_sessions import KEPT_SHARE
 
 # Bytes of a vocabulary entry at one trained position, all float32: log-probabilities and probabilities are
 # kept; in the backward pass their gradients and that of the logits exist together.
@@ -18,7 +19,7 @@ PREFILL_COPIES = 3  # feed-forward results that exist together in a forward pass
 
 AUTOCAST, ACTIVATIONS, LOGITS = "autocast copies", "activations", "logits"
 KV_CACHE, GENERATION, REORDERED = "KV cache", "generation", "reordered weights"
-UPDATE_ONLY = (ACTIVATIONS, LOGITS, AUTOCAST)
+UPDATE_ONLY = (ACTIVATIONS, LOGITS)
 ROLLOUT_ONLY = (KV_CACHE, GENERATION, REORDERED)
 
 
@@ -48,13 +49,17 @@ def memory_parts(
     return parts
 
 
-def peak(parts: Mapping[str, float]) -> float:
+def peak(parts: Mapping[str, float], gpu_memory: float | None = None) -> float:
     """Bytes of the larger phase, update or rollout: what only one of them needs is freed in the other.
 
-    Gradients stay during the rollout: they are freed at the next update.
+    Gradients stay during the rollout: they are freed at the next update. On a GPU of ``gpu_memory`` bytes the
+    KV cache and the decoders' copies of weights stay during the update while they are a small share of it.
     """
     update = sum(size for name, size in parts.items() if name not in ROLLOUT_ONLY)
     rollout = sum(size for name, size in parts.items() if name not in UPDATE_ONLY)
+    kept = parts[KV_CACHE] + parts[AUTOCAST]
+    if gpu_memory is not None and kept <= KEPT_SHARE * gpu_memory:
+        update += kept
     return max(update, rollout)
 
 

@@ -80,6 +80,10 @@ class ChatSession(Protocol):
         """The most tokens that a user turn can add; 0 where only a server knows."""
         ...
 
+    def most_rows(self, longest: int) -> int | None:
+        """Conversations of up to ``longest`` tokens that memory holds together; None: unknown."""
+        ...
+
     def answer(
         self,
         rows: Sequence[int],

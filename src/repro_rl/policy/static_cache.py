@@ -34,6 +34,17 @@ def row_bucket(rows: int) -> int:
     return next((size for size in ROW_STEPS if size >= rows), -(-rows // 64) * 64)
 
 
+def bucket_cells(rows: int, columns: int) -> int:
+    """Cells (rows x columns) that are allocated for so many."""
+    return row_bucket(rows) * width_bucket(columns)
+
+
+def fitting_rows(cells: int, columns: int) -> int:
+    """The most rows of so many ``columns`` that are allocated in at most ``cells`` cells; at least one."""
+    most = max(1, cells // width_bucket(columns))
+    return most // 64 * 64 if most >= 128 else max(size for size in ROW_STEPS if size <= most)
+
+
 @dataclass(slots=True)
 class StaticPass:
     """What the forward pass under way writes and sees; shared by all layers.

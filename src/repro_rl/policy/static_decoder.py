@@ -46,6 +46,7 @@ class StaticSettings:
     pad_id: int
     mixed: bool  # forward passes run under bfloat16 autocast
     pass_tokens: int  # cells (rows x width) of one pass over prompts
+    shape: tuple[int, int] = (0, 0)  # rows and columns of the cache to begin with
 
 
 class StaticDecoder:
@@ -56,7 +57,8 @@ class StaticDecoder:
         self.device: torch.device = next(model.parameters()).device
         self.runner = build_runner(self.device)
         self.lengths: list[int] = []
-        self._cache = StaticCache(model.config.num_hidden_layers, torch.bfloat16 if settings.mixed else None)
+        dtype = torch.bfloat16 if settings.mixed else None
+        self._cache = StaticCache(model.config.num_hidden_layers, dtype, settings.shape)
         self._state = StepState(0, 0, settings.tokens, self.device)
         self._addresses: tuple[int, ...] = ()  # of the weights
         self._check_every = STEPS_A_CHECK if self.device.type == "cuda" else 1
@@ -140,6 +142,11 @@ class StaticDecoder:
     def bytes(self) -> int:
         """Memory of the KV cache."""
         return self._cache.bytes()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the KV cache."""
+        return self._cache.shape
 
     # Rows ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from repro_rl.policy.capabilities import keeps_cache
 from repro_rl.policy.cast_weights import CastLinears
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.sampling import BatchSampling, DecodeBatch, SampledRow, check_finite_entropy, sample_rows
-from repro_rl.policy.static_cache import row_bucket
+from repro_rl.policy.static_cache import fitting_rows, row_bucket
 from repro_rl.policy.static_decoder import StaticDecoder, StaticSettings
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import Conversations
@@ -60,6 +61,7 @@ class StaticDecoders:
     _casts: CastLinears | None = None
     _stale: bool = False  # the copies in ``_casts`` are of older weights
     _idle: list[StaticDecoder] = field(default_factory=list)
+    _shape: tuple[int, int] = (0, 0)  # of the largest cache so far: growing would drop a decoder's graphs
 
     def acquire(self, model: Any) -> StaticDecoder:
         """An empty decoder of ``model``, for its present weights."""
@@ -73,12 +75,15 @@ class StaticDecoders:
         self._stale = False
         if self._idle:
             return self._idle.pop()
-        settings = StaticSettings(self.text.answer_tokens, self.text.pad_id, self.mixed, self.pass_tokens)
+        settings = StaticSettings(
+            self.text.answer_tokens, self.text.pad_id, self.mixed, self.pass_tokens, self._shape
+        )
         return StaticDecoder(model, settings, self._casts)
 
     def release(self, decoder: StaticDecoder) -> None:
         """Keep a decoder that is no longer used for the next one who asks."""
         decoder.clear()
+        self._shape = max(self._shape, decoder.shape, key=math.prod)
         if decoder.model is self._model and decoder.casts is self._casts:
             self._idle.append(decoder)
 
@@ -90,24 +95,30 @@ class StaticDecoders:
         """Free all memory."""
         self._idle.clear()
         self._casts = self._model = None
+        self._shape = (0, 0)
 
-    def free_for_update(self) -> None:
-        """Free the memory on a GPU, unless it is a small share of it: graphs are not captured again then."""
-        held = sum(decoder.bytes() for decoder in self._idle)
+    def free_for_update(self, share: float = KEPT_SHARE) -> None:
+        """Free the memory on a GPU, unless it is at most this share of it: then graphs need no new capture.
+
+        Caches, copies of weights and the scratch memory of graphs count.
+        """
+        held = sum(decoder.bytes() + decoder.runner.bytes() for decoder in self._idle)
         held += self._casts.bytes() if self._casts is not None else 0
         if self._idle and self._idle[0].device.type == "cuda":
             _, total = torch.cuda.mem_get_info(self._idle[0].device)
-            if held > KEPT_SHARE * total:
-                self.clear()
+            if held > share * total:
+                self._idle.clear()
+                self._casts = None  # the shape stays: the next decoder begins with it
                 torch.cuda.empty_cache()
 
     def batch_cells(self, model: Any) -> int:
-        """Cells (rows x width) of the largest batch that is decoded together."""
+        """Cells (rows x width, as allocated) of the largest batch that is decoded together."""
         device = next(model.parameters()).device
         if device.type != "cuda":
             return self.cache_tokens
         free, _ = torch.cuda.mem_get_info(device)
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free += sum(decoder.bytes() for decoder in self._idle)  # the batch will lie in one of them
         fits = int(CACHE_SHARE * free / token_bytes(model, self.mixed))
         return max(self.pass_tokens, min(self.cache_tokens, fits))
 
@@ -209,6 +220,10 @@ class StaticSession(Conversations):
         for name, turn, completion in zip(rows, turns, completions, strict=True):
             self.conversation(name).add(turn, completion.token_ids)
         return completions
+
+    def most_rows(self, longest: int) -> int:
+        """See Conversations: as many as the memory for one batch holds."""
+        return fitting_rows(self.decoders.batch_cells(self.model), longest)
 
     def close(self, row: int) -> None:
         """See ChatSession."""

@@ -79,6 +79,10 @@ class Conversations:
     def size(self, text: str, *, first: bool = False) -> int:
         return self.text.turn_size(text, first=first)
 
+    def most_rows(self, longest: int) -> int | None:
+        """See ChatSession."""
+        return None
+
     def answer_fitting(
         self,
         answer: Answer,

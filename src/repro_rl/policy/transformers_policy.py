@@ -7,6 +7,7 @@ their beginning is computed once, where that is exact (see ``capabilities``). Fi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from repro_rl.policy.pretrained import (
 )
 from repro_rl.policy.sampling import BatchSampling, sample_rows
 from repro_rl.policy.sessions import CachedSession
+from repro_rl.policy.static_cache import bucket_cells
 from repro_rl.policy.static_sessions import (
     StaticDecoders,
     StaticSession,
@@ -226,6 +228,7 @@ class TransformersPolicy(TokenPolicy):
         Where the model's cache asks for it, the prompts of a batch have equal lengths.
         """
         static = self.uses_static
+        size = bucket_cells if static else operator.mul
         cells = self.decoders.batch_cells(self.model) if static else self.max_batch_tokens
         equal = not self.uses_packed and capabilities_of(self.model).batching is Batching.EQUAL
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), encoded[i]))
@@ -238,7 +241,7 @@ class TransformersPolicy(TokenPolicy):
                 distinct += static or stop == start or ids != encoded[order[stop - 1]]
                 width = max(width, len(ids) + new_tokens)
                 unequal = equal and len(ids) != len(encoded[order[start]])
-                if stop > start and (unequal or distinct * width > cells):
+                if stop > start and (unequal or size(distinct, width) > cells):
                     break
                 stop += 1
             batches.append(order[start:stop])

@@ -15,6 +15,7 @@ from repro_rl.credit import assign_credit, judge_agreement, reflection_advantage
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, counted
 from repro_rl.interrupts import deferred
+from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
@@ -349,6 +350,8 @@ class RLRun(CheckpointedRun):
         samples = self.context.samples(ranks.own_groups(groups, self.owners(iteration)), sample_format)
         self.setup.seed_dropout(iteration, *ranks.stream_names)
         self.sampler.before_update()
+        if isinstance(self.judge_policy, TransformersPolicy):
+            self.judge_policy.decoders.free_for_update(share=0)
         metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
         copy_weights(self.updater.trained.model, self.policy.model)
         return_freed_memory()

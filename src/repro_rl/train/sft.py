@@ -254,6 +254,7 @@ class WarmupRun(CheckpointedRun):
         config, ranks, policy = self.setup.config, self.setup.ranks, self.policy
         collation = self._collation()
         sums: defaultdict[str, float] = defaultdict(float)
+        policy.decoders.free_for_update()  # of the last validation
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         rows = self._rows(acting, collation, self.update)

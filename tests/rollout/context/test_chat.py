@@ -12,6 +12,7 @@ from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import Failure, Question
+from repro_rl.policy.token_policy import Conversations
 from repro_rl.rollout import Actor, EnvPool, Judge, PlayOptions, RolloutRequest, run_episodes
 from repro_rl.rollout.context import ChatContext, ContextLimits
 from repro_rl.rollout.episode import completions_of
@@ -72,6 +73,23 @@ def test_the_result_does_not_depend_on_who_plays_beside(pool, policy):
         assert [c.token_ids for c in completions_of(one)] == ids
         assert [c.token_ids for c in completions_of(three)] == ids
     assert len({c.token_ids for t in together for c in completions_of(t)}) > 20
+
+
+def test_no_more_conversations_are_open_than_memory_holds(pool, policy, monkeypatch):
+    """What is free is asked anew before every part, for conversations at their longest."""
+    expected = play(pool, policy)
+    asked, free = [], iter([2, 3, 100])
+
+    def most_rows(self, longest):
+        asked.append(longest)
+        return next(free)
+
+    monkeypatch.setattr(Conversations, "most_rows", most_rows)
+    played = play(pool, policy)
+    assert asked == [LIMITS.conversation] * 3
+    assert [t.task_id for t in played] == [t.task_id for t in expected]
+    for one, two in zip(played, expected, strict=True):
+        assert [c.token_ids for c in completions_of(one)] == [c.token_ids for c in completions_of(two)]
 
 
 def test_a_full_conversation_ends_as_truncated_with_its_reflection_in_the_budget(pool, policy):

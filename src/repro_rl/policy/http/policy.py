@@ -74,6 +74,9 @@ class MessageSession:
     def size(self, text: str, *, first: bool = False) -> int:
         return 0
 
+    def most_rows(self, longest: int) -> int | None:
+        return None
+
     def answer(
         self,
         rows: Sequence[int],

@@ -64,9 +64,11 @@ class ChatContext(Context):
         if judge is not None:
             self.check_guided(actor.prompts, actor.policy.text)
         trajectories: list[Trajectory] = []
-        for start in range(0, len(requests), count):
+        while len(trajectories) < len(requests):
             session = actor.policy.open_chat()
-            episodes, begun = begin_episodes(self.pool, requests[start : start + count], options)
+            most = session.most_rows(self.limits.conversation)  # of what is free now
+            stop = len(trajectories) + (count if most is None else min(count, most))
+            episodes, begun = begin_episodes(self.pool, requests[len(trajectories) : stop], options)
             budget = TurnBudget(TurnPrompts(actor.prompts), session.size, self.limits)
             _act(episodes, session, budget, actor, options, keep_open=judge is not None)
             if judge is not None:
