@@ -48,7 +48,7 @@ def probe_estimate(
     )
     phases = run.work.decode_phases
     context = sum(phase.steps * phase.context for phase in phases) / sum(phase.steps for phase in phases)
-    rates = measure_rates(policy, run.shape, run.training, log, context)
+    rates = measure_rates(policy, run.shape, run.training, log, context, run.train.micro_tokens)
     seconds = time_by_rates(run.shape, run.work, run.training, rates)
     parts = memory_parts(run.shape, run.work, run.training, gpu, rates.packed)
     memory = None

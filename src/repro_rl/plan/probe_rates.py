@@ -17,12 +17,15 @@ from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.resources import clock
 from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.policy import SamplingSettings, TransformersPolicy
+from repro_rl.policy.base import ChatSession
 from repro_rl.rollout.context.window import imitation_sample
 from repro_rl.train import Batch, Collation, build_optimizer, imitation_loss, single_row
 from repro_rl.types import TokenKind
 
-WIDTH = 256  # tokens of the row that is trained on
+WIDTH = 256  # tokens of a row that is trained on
 ANSWER = WIDTH // 16  # of them trained
+GPU_TRAINED = 8192  # most cells of the batch that is trained on, on a GPU; elsewhere one row
+GPU_READ = 4096  # cells that are read in prefill, on a GPU; elsewhere one row
 MOST_CONTEXT = 512  # tokens of a conversation before a measured decode step
 TURN_WORDS = 4  # of the turns before it
 DECODED = 32  # tokens sampled
@@ -38,16 +41,22 @@ def measure_rates(
     training: TrainingSetup,
     log: Callable[[str], None],
     context: float = MOST_CONTEXT,
+    micro_tokens: int = GPU_TRAINED,
 ) -> Rates:
     """Short measurements with the weights of ``policy``, which stay as they are.
 
-    ``context``: positions that the run's decode steps attend to, on average.
+    ``context``: positions that the run's decode steps attend to, on average. ``micro_tokens``: cells of the
+    run's micro-batches. A GPU is measured with batches of that order: for one short row it is idle most of
+    the time.
     """
     positions = policy.text.positions or MOST_CONTEXT + SPARE
     context = max(1, min(int(context), MOST_CONTEXT, positions - SPARE))
-    batch = _probe_batch(policy, shape.vocab)
-    train_seconds = _training_seconds(policy, batch)
-    prefill_seconds = _prefill_seconds(policy, shape.vocab)
+    gpu = policy.device.type == "cuda"
+    trained_rows = max(1, min(micro_tokens, GPU_TRAINED) // WIDTH) if gpu else 1
+    read_rows = GPU_READ // WIDTH if gpu else 1
+    batch = _probe_batch(policy, shape.vocab, trained_rows)
+    train_seconds = _training_seconds(policy, batch) / trained_rows
+    prefill_seconds = _prefill_seconds(policy, shape.vocab, read_rows) / read_rows
     one, several = (_decode_seconds(policy, shape.vocab, rows, context) for rows in (1, ROWS))
     forward = shape.forward_flops(WIDTH, WIDTH / 2, ANSWER)
     layers = shape.forward_flops(WIDTH, WIDTH / 2, 0)
@@ -66,13 +75,13 @@ def measure_rates(
     return rates
 
 
-def _probe_batch(policy: TransformersPolicy, vocabulary: int) -> Batch:
-    """One row of random tokens; the last ``ANSWER`` are trained."""
+def _probe_batch(policy: TransformersPolicy, vocabulary: int, rows: int) -> Batch:
+    """Rows of random tokens; the last ``ANSWER`` of each are trained."""
     rng = np.random.default_rng(0)
-    ids = tuple(int(i) for i in rng.integers(vocabulary, size=WIDTH))
-    row = single_row(imitation_sample(ids[:-ANSWER], ids[-ANSWER:], TokenKind.ACT))
+    texts = [tuple(map(int, ids)) for ids in rng.integers(vocabulary, size=(rows, WIDTH))]
+    samples = [imitation_sample(ids[:-ANSWER], ids[-ANSWER:], TokenKind.ACT) for ids in texts]
     collation = Collation(policy.text.pad_id, policy.device, as_tree=policy.uses_packed)
-    return collation.collate([row], {TokenKind.ACT: 1.0})
+    return collation.collate([single_row(sample) for sample in samples], {TokenKind.ACT: 1.0})
 
 
 def _training_seconds(policy: TransformersPolicy, batch: Batch) -> float:
@@ -87,8 +96,8 @@ def _training_seconds(policy: TransformersPolicy, batch: Batch) -> float:
     return seconds
 
 
-def _prefill_seconds(policy: TransformersPolicy, vocabulary: int) -> float:
-    ids = torch.randint(vocabulary, (1, WIDTH), device=policy.device)
+def _prefill_seconds(policy: TransformersPolicy, vocabulary: int, rows: int) -> float:
+    ids = torch.randint(vocabulary, (rows, WIDTH), device=policy.device)
 
     def read() -> None:
         with torch.no_grad(), policy.precision():
@@ -100,27 +109,35 @@ def _prefill_seconds(policy: TransformersPolicy, vocabulary: int) -> float:
 def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int, context: int) -> float:
     """Of one new token in each of ``rows`` conversations of about ``context`` tokens, sampling included.
 
-    The conversations differ, as those of a run do. What a turn itself costs is measured and left out.
+    The conversations differ, as those of a run do. What a turn itself costs is measured and left out. On a
+    GPU they are held twice, since decoders allocate their cache and capture their graphs in the first.
     """
     rng = np.random.default_rng(rows)
     texts = [
         policy.text.decode(tuple(map(int, ids))) for ids in rng.integers(vocabulary, size=(rows, context))
     ]
-    session = policy.open_chat()
+    turns = [" ".join(texts[0].split()[:TURN_WORDS])] * rows
 
-    def answer(turns: Sequence[str], tokens: int) -> tuple[float, int]:
+    def answer(session: ChatSession, turns: Sequence[str], tokens: int) -> tuple[float, int]:
         """Seconds, and the most tokens that were sampled: a random answer may end early."""
         keys = rng.integers(1 << 63, size=rows, dtype=np.uint64)
         begin = clock()
         answers = session.answer(range(rows), turns, keys, SamplingSettings(tokens, TEMPERATURE))
         return clock() - begin, max(len(one.token_ids) for one in answers)
 
-    answer(texts, 1)
-    turns = [" ".join(texts[0].split()[:TURN_WORDS])] * rows
-    answer(turns, 2)  # not counted
-    short, _ = answer(turns, 1)
-    long, sampled = answer(turns, DECODED + 1)
-    return max(long - short, 1e-6) / max(sampled - 1, 1)
+    def step() -> float:
+        session = policy.open_chat()
+        answer(session, texts, 1)
+        answer(session, turns, 2)  # not counted
+        short, _ = answer(session, turns, 1)
+        long, sampled = answer(session, turns, DECODED + 1)
+        for row in range(rows):
+            session.close(row)
+        return max(long - short, 1e-6) / max(sampled - 1, 1)
+
+    if policy.device.type == "cuda":
+        step()
+    return step()
 
 
 def _optimizer_seconds(optimizer: str, device: torch.device) -> float:
