@@ -11,12 +11,13 @@ import torch
 from repro_rl.config import KlSection, load_config
 from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.policy import SamplingSettings, TransformersPolicy
+from repro_rl.policy.decoders import logits_of
 from repro_rl.rollout import Actor, EnvPool, Judge, play
 from repro_rl.rollout.context import ChatContext, WindowContext
 from repro_rl.rollout.episode import completions_of
 from repro_rl.rollout.samples import SampleFormat, TrainedPart, make_sample
 from repro_rl.train.batch import Collation, PaddedInputs, merge, trained_tokens
-from repro_rl.train.logits import target_logits, target_logprobs
+from repro_rl.train.logits import padded_logits, target_logits, target_logprobs
 from repro_rl.train.loss import LossSettings, policy_loss
 from repro_rl.types import Completion, Group, Sample, TokenKind, Trajectory
 from support.conversations import COMPACT, LIMITS, SOKOBAN, tiny_policy
@@ -58,6 +59,26 @@ def test_rows_and_batches_of_a_conversation_by_hand():
     assert torch.allclose(batch.targets.scale, torch.tensor([0.2] * 5 + [0.05] * 2))
     assert isinstance(batch.inputs, PaddedInputs)
     assert batch.inputs.columns.tolist() == [1, 2, 3, 5, 6, 9, 10]
+
+
+def test_on_a_gpu_only_trained_tokens_reach_the_output_layer(policy, monkeypatch):
+    """Forced here: the branch depends on the device alone."""
+    parts = [TrainedPart(completion((10, 11), 1, 2, 0), 2.0, TokenKind.ACT)]
+    later = [TrainedPart(completion((10, 11, 12, 13), 5, 6), 1.0, TokenKind.ACT)]
+    rows = merge([make_sample(parts, 0), make_sample(later, 0)])
+    inputs = COLLATION.collate(rows, {TokenKind.ACT: 1.0}).inputs
+    assert isinstance(inputs, PaddedInputs)
+    expected = padded_logits(policy.model, inputs)
+    on_gpu = type("Ids", (), {"device": torch.device("cuda")})()
+    given = []
+    monkeypatch.setattr(
+        "repro_rl.train.logits.logits_of",
+        lambda model, ids, *more: given.append(ids) or logits_of(model, inputs.ids, *more),
+    )
+    chosen = padded_logits(policy.model, replace(inputs, ids=on_gpu))
+    assert given == [on_gpu]
+    assert chosen.shape == expected.shape == (5, policy.text.vocabulary_size)
+    assert torch.allclose(chosen, expected, atol=1e-5)
 
 
 def completion(turn: tuple[int, ...], *answer: int) -> Completion:

@@ -34,7 +34,9 @@ def memory_parts(
     parts = _weight_parts(shape, training, gpu)
     parts[ACTIVATIONS] = _activations(shape, work, training, gpu)
     exact = EXACT_KL_BYTES if training.exact_kl and not training.adapter else 0
-    logits = work.update_batch_logits if not packed or work.packed_logits is None else work.packed_logits
+    logits = work.update_batch_logits
+    if (packed or gpu) and work.packed_logits is not None:  # of the trained tokens alone
+        logits = work.packed_logits
     parts[LOGITS] = float(logits * shape.vocab * (LOGIT_BYTES + exact))
     parts[KV_CACHE] = float(work.decode_batch_cells * shape.cache_bytes(precision.activation))
     width = shape.hidden * 4 + shape.ffn * PREFILL_COPIES + shape.query_width * 2

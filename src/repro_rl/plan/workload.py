@@ -56,7 +56,7 @@ class Workload:
     reflect_context: float  # the same of a reflection prompt
     trained_context: float  # the same of a trained row
     trained_shared: float = 0.0  # positions that the packed forward pass computes only once, an epoch
-    packed_logits: float | None = None  # as update_batch_logits, in it; None: the same
+    packed_logits: float | None = None  # as update_batch_logits, in it or on a GPU; None: the same
 
     @property
     def action_rows(self) -> float:

@@ -219,3 +219,7 @@ class AdapterOff:
     def __call__(self, **inputs: Any) -> Any:
         with self.model.disable_adapter():
             return self.model(**inputs)
+
+    def get_output_embeddings(self) -> Any:
+        """See PreTrainedModel: the layer that computes logits."""
+        return self.model.get_output_embeddings()

@@ -2,7 +2,8 @@
 
 The packed engine (``policy.packed``) runs over the tree of the batch's rows. So a prompt with several sampled
 answers, or a history that prompts share, is computed and differentiated once. Any other model runs over
-padded rows. The type of ``Batch.inputs`` decides.
+padded rows. The type of ``Batch.inputs`` decides. On a CPU padded rows have logits at every column where one
+of them trains: with fewer, gradients would be summed in another order than in earlier versions.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import torch
 
 from repro_rl.policy import packed
-from repro_rl.policy.decoders import logits_at
+from repro_rl.policy.decoders import logits_at, logits_of
 from repro_rl.policy.guided import EXCLUDED
-from repro_rl.train.batch import Batch, Choices, TreeInputs
+from repro_rl.train.batch import Batch, Choices, PaddedInputs, TreeInputs
 
 
 def target_logits(model: Any, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -25,9 +26,16 @@ def target_logits(model: Any, batch: Batch, temperature: float) -> tuple[torch.T
         index = inputs.index
         logits = packed.forward(model, inputs.tree, inputs.nodes)
     else:
-        logits = logits_at(model, inputs.ids, inputs.columns)[inputs.row, inputs.column]
+        logits = padded_logits(model, inputs)
     logits = logits.float()
     return (logits / temperature if temperature != 1 else logits), index
+
+
+def padded_logits(model: Any, inputs: PaddedInputs) -> torch.Tensor:
+    """Logits [T, V] of every target of padded rows."""
+    if inputs.ids.device.type == "cuda":
+        return logits_of(model, inputs.ids, inputs.columns, inputs.row, inputs.column)
+    return logits_at(model, inputs.ids, inputs.columns)[inputs.row, inputs.column]
 
 
 def target_logprobs(logp: torch.Tensor, batch: Batch, index: torch.Tensor | None) -> torch.Tensor:
