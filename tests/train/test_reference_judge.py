@@ -13,6 +13,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.integrations.verl.recipe import checked
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy
+from repro_rl.policy.static_sessions import KEPT_SHARE, StaticDecoders
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from repro_rl.rollout import Actor
 from repro_rl.rollout.record import read_trajectories
@@ -109,6 +110,19 @@ def test_a_frozen_judge_is_taught_nothing(warm, tmp_path):
     row = run.step()
     assert row["reflect/valid"] > 0
     assert "update/rehearsal_loss" not in row
+
+
+def test_before_an_update_the_judge_keeps_no_memory_of_a_gpu(warm, tmp_path, monkeypatch):
+    """What decodes for the policy may keep a share of the card."""
+    freed = []
+    monkeypatch.setattr(
+        StaticDecoders, "free_for_update", lambda self, share=KEPT_SHARE: freed.append((self, share))
+    )
+    run = RLRun(set_up(settings(warm)), tmp_path / "run")
+    run.step()
+    assert [share for _, share in freed] == [KEPT_SHARE, 0]
+    assert freed[0][0] is run.policy.decoders
+    assert freed[1][0] is run.judge_policy.decoders
 
 
 def test_a_conversation_has_no_second_judge(warm):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from repro_rl.config import load_config
+from repro_rl.policy.static_sessions import StaticDecoders
 from repro_rl.train import run_warmup, sft
 
 
@@ -51,3 +52,16 @@ def test_a_warm_start_that_never_won_is_told_once_and_at_its_end(
     found = [str(w.message) for w in caught if "never won" in str(w.message)]
     assert len(found) == len(told)
     assert all(text in message for text, message in zip(told, found, strict=True))
+
+
+def test_what_a_validation_left_on_a_gpu_is_freed_before_an_update(warm, tmp_path, monkeypatch):
+    freed = []
+    monkeypatch.setattr(sft.WarmupRun, "_validate", lambda run: 0.5)
+    monkeypatch.setattr(StaticDecoders, "free_for_update", lambda self: freed.append(self))
+    more = [
+        "warmup={updates: 2, forward_batch: 2, reflect_batch: 2, forward_from: 0, check_every: 1, "
+        "target_success: 1.0}",
+        "eval.validation_tasks=2",
+    ]
+    run_warmup(load_config(None, [*warm.settings, *more]), warm.demos, tmp_path / "warmup")
+    assert len(freed) == 2
