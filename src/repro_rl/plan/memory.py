@@ -54,8 +54,8 @@ def memory_parts(
 def peak(parts: Mapping[str, float], gpu_memory: float | None = None) -> float:
     """Bytes of the larger phase, update or rollout: what only one of them needs is freed in the other.
 
-    Gradients stay during the rollout: they are freed at the next update. On a GPU of ``gpu_memory`` bytes the
-    KV cache and the decoders' copies of weights stay during the update while they are a small share of it.
+    Gradients stay during the rollout: they are freed at the next update. On a GPU of ``gpu_memory`` bytes
+    KV cache and copies of weights stay during the update while they are a small share of it.
     """
     update = sum(size for name, size in parts.items() if name not in ROLLOUT_ONLY)
     rollout = sum(size for name, size in parts.items() if name not in UPDATE_ONLY)

@@ -124,9 +124,9 @@ def resolve_device(device: str) -> str:
 def prepare_gpu(device: str) -> None:
     """Settings of the whole process before a model is put on a GPU; nothing is done for another device.
 
-    A device with a number becomes the current one, where streams and CUDA graphs are created. cuDNN's
-    attention is turned off: it plans for tens of milliseconds for every new shape, and prompts and batches
-    have ever new ones. Torch prefers it on an H100 (its pull request 162073).
+    A device with a number becomes the current one, where streams and CUDA graphs are created. The
+    attention of cuDNN is turned off. It plans for tens of milliseconds for every new shape, and prompts and
+    batches have ever new ones. Torch prefers it on an H100 (its pull request 162073).
     """
     chosen = torch.device(device)
     if chosen.type != "cuda":

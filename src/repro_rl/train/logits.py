@@ -3,7 +3,7 @@
 The packed engine (``policy.packed``) runs over the tree of the batch's rows. So a prompt with several sampled
 answers, or a history that prompts share, is computed and differentiated once. Any other model runs over
 padded rows. The type of ``Batch.inputs`` decides. On a CPU padded rows have logits at every column where one
-of them trains: with fewer, gradients would be summed in another order than in earlier versions.
+of them trains. With fewer, gradients would be summed in another order than in earlier versions.
 """
 
 from __future__ import annotations
