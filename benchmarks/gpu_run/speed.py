@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from card import ceilings, seconds
 from correctness import graph_counts
 from job import Job, SpeedSizes
@@ -240,7 +239,7 @@ def update(shape: Shape, device: str, sizes: SpeedSizes, limits: tuple[float, fl
         }
     )  # fmt: skip
     trained = TrainedModel(policy.model, None, policy.text.pad_id, policy.precision, packed=False)
-    updater = Updater(trained, train, 1.0, Accelerator(cpu=not mixed, mixed_precision="no"))
+    updater = Updater(trained, train, 1.0)
     samples = conversations(sizes)
 
     def step() -> None:

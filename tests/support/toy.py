@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from repro_rl.config import KlSection, TrainSection
 from repro_rl.rollout.samples import TrainedPart, make_sample
@@ -146,7 +145,7 @@ def updater(seed=0, reference=None, **train):
     """An updater of a toy, on-policy but for what ``train`` says."""
     options = {"groups": 4, "minibatches": 2, "epochs": 1, "lr": 0.1, "lr_warmup": 0, "kl": {"form": "none"}}
     section = TrainSection(**options | train)
-    return Updater(TrainedModel(Toy(seed), reference, pad_id=0), section, 1.0, Accelerator(cpu=True))
+    return Updater(TrainedModel(Toy(seed), reference, pad_id=0), section, 1.0)
 
 
 def on_policy(model, groups=4, seed=0):

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from repro_rl.config import AlarmSection, KlSection, TrainSection
 from repro_rl.errors import PreflightError
@@ -77,7 +76,7 @@ def test_every_forward_pass_of_an_update_has_the_precision_of_the_sampler():
         module.register_forward_hook(lambda *_: inside.append(entered[-1:] == [True]))
     section = TrainSection(groups=4, minibatches=2, epochs=1, lr=0.1, kl=KlSection(form="k3"))
     trained = TrainedModel(model, reference, pad_id=0, precision=precision)
-    up = Updater(trained, section, 1.0, Accelerator(cpu=True))
+    up = Updater(trained, section, 1.0)
     samples = on_policy(Toy(0))
     up.update(samples, groups=4, iteration=1, seed=0)
     assert len(inside) == 4  # two mini-batches, each seen by the reference and by the policy
@@ -163,3 +162,17 @@ def test_gradients_are_clipped_and_their_norm_before_is_logged(monkeypatch):
     row = up.update(on_policy(up.trained.model), groups=4, iteration=1, seed=0)
     assert norms == pytest.approx([1e-3], rel=1e-3)
     assert row["update/grad_norm"] > 1e-2
+
+
+def test_a_launcher_s_accumulation_of_gradients_does_not_scale_them(monkeypatch):
+    """``accelerate launch`` sets this variable from its configuration; mini-batches are whole here."""
+    samples = on_policy(Toy(0))
+    plain = updater(minibatches=1).update(samples, groups=4, iteration=1, seed=0)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    launched = updater(minibatches=1).update(samples, groups=4, iteration=1, seed=0)
+    assert launched["update/grad_norm"] == plain["update/grad_norm"] > 0
+
+
+def test_batches_go_to_where_the_weights_are():
+    """As policy.device says, for example cuda:1; not to the process's first GPU."""
+    assert TrainedModel(Toy().to("meta"), None, pad_id=0).device == torch.device("meta")

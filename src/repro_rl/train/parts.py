@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from repro_rl.config import RunConfig
 from repro_rl.demos.store import demos_digest, load_demos
 from repro_rl.errors import PreflightError
@@ -71,11 +69,7 @@ def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, ref
 
 
 def build_updater(
-    setup: Setup,
-    policy: TransformersPolicy,
-    reference: Any,
-    rehearsal: Rehearsal | None,
-    accelerator: Accelerator,
+    setup: Setup, policy: TransformersPolicy, reference: Any, rehearsal: Rehearsal | None
 ) -> Updater:
     """What takes the gradient steps; ``reference``: the frozen model of the KL term, or None.
 
@@ -96,7 +90,6 @@ def build_updater(
         trained,
         config.train,
         method.reflect_coef,
-        accelerator,
         ranks,
         method.distill,
         rehearse=None if rehearsal is None else rehearsal.batches,

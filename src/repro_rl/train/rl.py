@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from repro_rl.credit import assign_credit, judge_agreement, reflection_advantages
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, counted
@@ -136,14 +134,11 @@ class RLRun(CheckpointedRun):
         rehearsed = ranks.on_first(lambda: rehearsed_from(config))
         if continues and rehearsed is not None:
             ranks.on_first(lambda: check_same_demos(out, *rehearsed))
-        # policy.dtype decides on the precision, whatever the launcher's configuration says.
-        accelerator = Accelerator(cpu=self.policy.device.type == "cpu", mixed_precision="no")
-        # After the accelerator: vLLM sets up torch.distributed for itself.
         self.sampler: Sampler = setup.sampler(self.policy)
         with ExitStack() as opened:  # a server or its engine does not outlive a run that cannot begin
             opened.callback(self.sampler.close)
             frozen = reference.model if config.train.kl.active else None
-            self.updater = build_updater(setup, self.policy, frozen, rehearsal, accelerator)
+            self.updater = build_updater(setup, self.policy, frozen, rehearsal)
             self.optimizer = self.updater.optimizer
             self.scorer = build_scorer(setup, self.context, self.policy, reference.model)
             self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from repro_rl.config import TrainSection
 from repro_rl.dist.ranks import ALONE, Ranks
@@ -54,6 +53,11 @@ class TrainedModel:
     precision: Precision = nullcontext  # context of every forward pass
     packed: bool = True  # the packed engine may be used where it can
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and batches belong."""
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
 
 class Updater:
     """The optimizer and the settings of an RL update; ``update`` changes the model in place.
@@ -67,7 +71,6 @@ class Updater:
         trained: TrainedModel,
         train: TrainSection,
         reflect_coef: float,
-        accelerator: Accelerator,
         ranks: Ranks = ALONE,
         distill: DistillSection = NO_DISTILLATION,
         *,
@@ -75,7 +78,7 @@ class Updater:
         correction: Correction | None = None,
     ):
         self.trained, self.train, self.reflect_coef = trained, train, reflect_coef
-        self.accelerator, self.ranks = accelerator, ranks
+        self.ranks = ranks
         self.loss = LossSettings(
             train.clip, train.kl, train.entropy_coef, train.temperature, train.loss, distill
         )
@@ -141,13 +144,13 @@ class Updater:
             with self.trained.precision():
                 terms = policy_loss(self.trained.model, batch, self.loss)
             finite = finite and bool(torch.isfinite(terms.total))
-            self.accelerator.backward(terms.total * self.ranks.loss_factor)
+            (terms.total * self.ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
             log.add_terms(sums, terms)
         for batch in rehearsed:
             with self.trained.precision():
                 loss = imitation_loss(self.trained.model, batch)
             finite = finite and bool(torch.isfinite(loss))
-            self.accelerator.backward(loss * self.ranks.loss_factor)
+            (loss * self.ranks.loss_factor).backward()  # type: ignore[no-untyped-call]
             sums["rehearsal"] += float(loss.detach())
         sums["broken"] += float(not finite)
         total = self.ranks.sums(dict(sums))
@@ -169,7 +172,7 @@ class Updater:
         trained = self.trained
         models = [trained.model] if trained.reference is None else [trained.model, trained.reference]
         as_tree = use_packed(trained.packed, *models)
-        return Collation(trained.pad_id, self.accelerator.device, as_tree)
+        return Collation(trained.pad_id, trained.device, as_tree)
 
     def _rows(self, samples: Sequence[Sample], groups: int, iteration: int, seed: int) -> list[list[Row]]:
         """The distinct rows of every mini-batch, those of all ranks together."""
