@@ -34,7 +34,7 @@ class Agent:
         self.policy = rr.TransformersPolicy.load(model, self.config.policy, training=training)
         self.text = self.policy.text
         self.context = setup.context(self.text)
-        self.collation = rr.Collation(self.text.pad_id, self.policy.device, as_tree=self.policy.uses_packed)
+        self.collation = rr.Collation.of(self.policy)
 
     def actor(self, temperature: float, prompts: rr.PromptBuilder | None = None) -> rr.Actor:
         return rr.Actor(self.policy, prompts or self.setup.prompts, self.setup.action_sampling(temperature))

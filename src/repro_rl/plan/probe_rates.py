@@ -80,8 +80,7 @@ def _probe_batch(policy: TransformersPolicy, vocabulary: int, rows: int) -> Batc
     rng = np.random.default_rng(0)
     texts = [tuple(map(int, ids)) for ids in rng.integers(vocabulary, size=(rows, WIDTH))]
     samples = [imitation_sample(ids[:-ANSWER], ids[-ANSWER:], TokenKind.ACT) for ids in texts]
-    collation = Collation(policy.text.pad_id, policy.device, as_tree=policy.uses_packed)
-    return collation.collate([single_row(sample) for sample in samples], {TokenKind.ACT: 1.0})
+    return Collation.of(policy).collate([single_row(sample) for sample in samples], {TokenKind.ACT: 1.0})
 
 
 def _training_seconds(policy: TransformersPolicy, batch: Batch) -> float:

@@ -28,7 +28,6 @@ from repro_rl.policy.exactness import (
     sampled_answers,
     window_deviation,
 )
-from repro_rl.policy.packed import use_packed
 from repro_rl.run.models import load_trained
 from repro_rl.run.preflight import check_model_text, check_prompt
 from repro_rl.run.setup import set_up
@@ -223,12 +222,8 @@ class _Checks:
         )
 
     def _batch(self, rows: list[Row]) -> Batch:
-        policy = self.policy
-        as_tree = use_packed(policy.packed_allowed, policy.model)
         tokens = sum(int(row.trained.sum()) for row in rows)
-        return Collation(policy.text.pad_id, policy.device, as_tree).collate(
-            rows, {TokenKind.ACT: 1 / tokens}
-        )
+        return Collation.of(self.policy).collate(rows, {TokenKind.ACT: 1 / tokens})
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         with self.policy.precision():

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from repro_rl.policy.guided import padded_choices
+from repro_rl.policy.packed import use_packed
+from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.types import PART_BASE, Ids, Sample, TokenKind
 
@@ -217,6 +219,12 @@ class Collation:
     pad_id: int
     device: torch.device
     as_tree: bool = False  # for the packed engine; see policy.packed
+
+    @classmethod
+    def of(cls, policy: TransformersPolicy, model: Any = None) -> Collation:
+        """For passes of ``policy.model``, or of ``model`` in its place: trees where the packed engine can."""
+        as_tree = use_packed(policy.packed_allowed, policy.model if model is None else model)
+        return cls(policy.text.pad_id, policy.device, as_tree)
 
     def split(self, rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
         """Micro-batches of at most ``max_cells`` cells or nodes."""

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from repro_rl.config import MethodSection
-from repro_rl.policy.packed import use_packed
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.rollout.privileged import privileged_ids, privileged_text
@@ -88,8 +87,7 @@ class Scorer:
             if row.trained[1:].any():
                 waiting[id(row)] = completion
                 rows.append(row)
-        as_tree = use_packed(self.policy.packed_allowed, model)
-        collation = Collation(self.policy.text.pad_id, self.policy.device, as_tree)
+        collation = Collation.of(self.policy, model)
         self.policy.model.eval()
         for chunk in collation.split(rows, self.micro_tokens):
             batch = collation.collate(chunk, {TokenKind.ACT: 1.0})

@@ -20,10 +20,9 @@ import torch
 from repro_rl.config import BETAS, RunConfig, TrainSection
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.demos.store import check_environment, demos_digest, is_labelled, load_demos
-from repro_rl.dist.sharding import copy_weights, whole_tensor
+from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.interrupts import deferred
-from repro_rl.policy.packed import use_packed
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
 from repro_rl.run.callbacks import Callback
@@ -60,6 +59,7 @@ from repro_rl.train.imitation import (
 )
 from repro_rl.train.loss import imitation_terms
 from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.step import apply_gradients
 from repro_rl.types import Sample, TokenKind, Trajectory
 
 OnRow = Callable[[dict[str, Any]], None]
@@ -252,7 +252,7 @@ class WarmupRun(CheckpointedRun):
         gradient that is not finite is never applied: the update is skipped, and has no losses.
         """
         config, ranks, policy = self.setup.config, self.setup.ranks, self.policy
-        collation = self._collation()
+        collation = Collation.of(self.policy, self.model)
         sums: defaultdict[str, float] = defaultdict(float)
         policy.decoders.free_for_update()  # of the last validation
         self.model.train()
@@ -269,17 +269,11 @@ class WarmupRun(CheckpointedRun):
                 count_losses(sums, batch, terms.detach())
                 count_parts(sums, batch, right)
         summed = ranks.sums(dict(sums))
-        parameters = list(self.model.parameters())
-        ranks.sum_gradients(parameters)
-        norm = float(whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, config.warmup.grad_clip)))
         losses = {name: value for name, value in summed.items() if name.endswith("_loss")}
-        if math.isfinite(norm) and all(map(math.isfinite, losses.values())):
-            self.optimizer.step()
-            self.skipped = 0
-            metrics = losses | accuracies(summed)
-        else:
-            self.skipped += 1
-            metrics = {}
+        finite = all(map(math.isfinite, losses.values()))
+        norm = apply_gradients(self.model, self.optimizer, ranks, config.warmup.grad_clip, finite=finite)
+        self.skipped = self.skipped + 1 if norm is None else 0
+        metrics = {} if norm is None else losses | accuracies(summed)
         metrics["skipped"] = float(self.skipped > 0)
         self.model.eval()
         copy_weights(self.model, policy.model)
@@ -291,7 +285,7 @@ class WarmupRun(CheckpointedRun):
         """Loss and accuracy on the episodes that are held out; nothing without any."""
         if not self.held_out:
             return {}
-        ranks, collation = self.setup.ranks, self._collation()
+        ranks, collation = self.setup.ranks, Collation.of(self.policy, self.model)
         rows = self._rows(self.held_out, collation, "held out")
         sums: defaultdict[str, float] = defaultdict(float)
         micro_tokens = self.setup.config.train.micro_tokens
@@ -326,10 +320,6 @@ class WarmupRun(CheckpointedRun):
                 f"the last {self.skipped} updates, which were not applied. No warm start is written. Lower "
                 f"warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
             )
-
-    def _collation(self) -> Collation:
-        as_tree = use_packed(self.policy.packed_allowed, self.model)
-        return Collation(self.policy.text.pad_id, self.policy.device, as_tree)
 
     def _validate(self) -> float:
         prompts = self.setup.prompts_with("progress" in self.setup.config.warmup.forward_modes)

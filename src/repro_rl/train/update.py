@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,6 @@ import torch
 
 from repro_rl.config import TrainSection
 from repro_rl.dist.ranks import ALONE, Ranks
-from repro_rl.dist.sharding import whole_tensor
 from repro_rl.errors import PreflightError
 from repro_rl.losses.aggregation import token_weight
 from repro_rl.losses.settings import DistillSection
@@ -26,6 +24,7 @@ from repro_rl.train.mismatch import Correction
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.rank_rows import equal_counts, merge_over_ranks, share_rows
 from repro_rl.train.schedule import minibatch_order
+from repro_rl.train.step import apply_gradients
 from repro_rl.types import Sample, TokenKind
 
 EXACT_KL_VOCABULARY = 16_384  # of the exact KL every trained token keeps a whole distribution (decision D54)
@@ -155,14 +154,13 @@ class Updater:
         sums["broken"] += float(not finite)
         total = self.ranks.sums(dict(sums))
         finite = total.pop("broken") == 0
-        parameters = list(self.trained.model.parameters())
-        self.ranks.sum_gradients(parameters)
-        norm = float(whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.train.grad_clip)))
-        if finite and math.isfinite(norm):
-            self.optimizer.step()
-            log.applied(total, norm)
-        else:
+        norm = apply_gradients(
+            self.trained.model, self.optimizer, self.ranks, self.train.grad_clip, finite=finite
+        )
+        if norm is None:
             log.skipped += 1
+        else:
+            log.applied(total, norm)
 
     def _rehearsal(self, iteration: int, step: int, collation: Collation) -> list[Batch]:
         return [] if self.rehearse is None else self.rehearse(iteration, step, collation)
