@@ -121,6 +121,16 @@ def test_generation_keeps_the_training_mode(policy):
     policy.model.eval()
 
 
+def test_a_generation_that_fails_keeps_the_training_mode_too(tiny_folder):
+    policy = load_cpu(tiny_folder)
+    policy.model.train()
+    with torch.no_grad():
+        policy.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError):
+        policy.generate(["a"], keys_of(1), SamplingSettings(1))
+    assert policy.model.training
+
+
 def test_save_and_load_round_trip(tiny_folder, tmp_path):
     policy = load_sharp(tiny_folder)
     policy.save(tmp_path / "saved")

@@ -15,6 +15,7 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoders import MASK_CELLS, MIN_PREFIX, common_prefix
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
+from repro_rl.policy.mode import evaluating
 from repro_rl.policy.sampling import BatchSampling, sample_rows
 from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.text import TextCodec
@@ -80,17 +81,14 @@ class CachedSession(Conversations):
     ) -> list[Completion]:
         policy = self.policy
         plan = guided_plan(policy.text, forms, settings)
-        was_training = policy.model.training
-        policy.model.eval()
         decoder = self._decoder(rows)
-        with policy.precision():
+        with evaluating(policy.model), policy.precision():
             blocks = self._read_turns(decoder, rows, turns if plan is None else plan.begin(turns))
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
             batch = BatchSampling(settings, policy.text.answer_tokens, policy.name, plan)
             sampled = sample_rows(decoder, logits, branch, keys, batch)
-        policy.model.train(was_training)
         completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
         for row, turn, completion in zip(rows, turns, completions, strict=True):
             self.conversation(row).add(turn, completion.token_ids)

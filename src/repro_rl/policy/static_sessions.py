@@ -15,6 +15,7 @@ from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.capabilities import keeps_cache
 from repro_rl.policy.cast_weights import CastLinears
 from repro_rl.policy.guided import guided_plan
+from repro_rl.policy.mode import evaluating
 from repro_rl.policy.sampling import BatchSampling, DecodeBatch, SampledRow, check_finite_entropy, sample_rows
 from repro_rl.policy.static_cache import fitting_rows, row_bucket
 from repro_rl.policy.static_decoder import StaticDecoder, StaticSettings
@@ -205,17 +206,15 @@ class StaticSession(Conversations):
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
         plan = guided_plan(self.text, forms, settings)
-        was_training = self.model.training
-        self.model.eval()
         if self._decoder is None:
             self._decoder = self.decoders.acquire(self.model)
         decoder = self._decoder
-        self._close_gaps(decoder)
-        logits = self._read(decoder, rows, turns if plan is None else plan.begin(turns))
-        lines = [self._rows[name] for name in rows]
-        batch = BatchSampling(settings, self.text.answer_tokens, self.name(), plan)
-        sampled = sample_static(decoder, lines, logits, keys, batch)
-        self.model.train(was_training)
+        with evaluating(self.model):
+            self._close_gaps(decoder)
+            logits = self._read(decoder, rows, turns if plan is None else plan.begin(turns))
+            lines = [self._rows[name] for name in rows]
+            batch = BatchSampling(settings, self.text.answer_tokens, self.name(), plan)
+            sampled = sample_static(decoder, lines, logits, keys, batch)
         completions = [row.completion(turn, self.text) for row, turn in zip(sampled, turns, strict=True)]
         for name, turn, completion in zip(rows, turns, completions, strict=True):
             self.conversation(name).add(turn, completion.token_ids)

@@ -33,6 +33,7 @@ from repro_rl.policy.decoders import (
 from repro_rl.policy.dropout import turn_off, with_dropout
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
+from repro_rl.policy.mode import evaluating
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, prepare_gpu, resolve_device
@@ -199,19 +200,16 @@ class TransformersPolicy(TokenPolicy):
         Over a static cache these bound a pass over prompts; all rows that fit into memory decode together.
         Raises NonFiniteError when the model's logits are NaN or infinite.
         """
-        was_training = self.model.training
-        self.model.eval()
         out = [over_positions(self.text, ids, len(ids), settings) for ids in encoded]
         fitting = [row for row, completion in enumerate(out) if completion is None]
         generate = self._generate_static if self.uses_static else self._generate_batch
         for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens):
             rows = [fitting[i] for i in part]
             asked = None if forms is None else [forms[i] for i in rows]
-            with self.precision():
+            with evaluating(self.model), self.precision():
                 batch = generate([encoded[i] for i in rows], keys[rows], settings, asked)
             for row, completion in zip(rows, batch, strict=True):
                 out[row] = completion
-        self.model.train(was_training)
         return [completion for completion in out if completion is not None]
 
     def open_chat(self) -> ChatSession:

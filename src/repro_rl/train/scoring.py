@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import MethodSection
+from repro_rl.policy.mode import evaluating
 from repro_rl.policy.text import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.rollout.privileged import privileged_ids, privileged_text
@@ -88,10 +89,9 @@ class Scorer:
                 waiting[id(row)] = completion
                 rows.append(row)
         collation = Collation.of(self.policy, model)
-        self.policy.model.eval()
         for chunk in collation.split(rows, self.micro_tokens):
             batch = collation.collate(chunk, {TokenKind.ACT: 1.0})
-            with self.policy.precision():
+            with evaluating(self.policy.model), self.policy.precision():
                 logits, index = target_logits(model, batch, self.temperature)
             logp = target_logprobs(torch.log_softmax(logits, dim=-1), batch, index).float().cpu().numpy()
             start = 0
