@@ -14,8 +14,8 @@ from repro_rl.config import load_config, parse_config, read_settings
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.interrupts import Interrupted, handled
 from repro_rl.run.folder import MetricsLog, check_run, flatten, git_revision, open_run, write_manifest
-from repro_rl.train.rl import FREE_ON_CONTINUE
 from repro_rl.train.sft import FREE_ON_CONTINUE as warmup_free
+from repro_rl.train.start import FREE_ON_CONTINUE
 
 
 def test_metrics_log_drops_half_lines_and_what_comes_again(tmp_path):

@@ -17,7 +17,7 @@ from repro_rl.files.names import EXPERT_FILE, LABELLED_FILE
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import RLRun, run_training, run_warmup
-from repro_rl.train.rl import find_start
+from repro_rl.train.start import find_start
 
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=1"),

@@ -34,7 +34,7 @@ class CheckpointedRun(ABC):
         """How many iterations (RL) or updates (warmup) are finished: the checkpoint's number."""
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
+    def state_json(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and optimizer, as JSON."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class CheckpointedRun(ABC):
             ranks.monitor.before_end = self.save_unsaved
 
     def _write(self, optimizer: dict[str, torch.Tensor]) -> None:
-        save_checkpoint(checkpoint_folder(self.out, self.finished), self.policy, optimizer, self.state())
+        save_checkpoint(checkpoint_folder(self.out, self.finished), self.policy, optimizer, self.state_json())
         prune(self.out, *self.kept())
 
 

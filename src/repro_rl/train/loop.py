@@ -46,8 +46,8 @@ def run_training(
 
 def _train(run: RLRun, on_row: OnRow | None) -> None:
     """Iterations until the run is done, with alarms, validations and checkpoints between them."""
-    if run.row is not None:  # the last command was interrupted before the end of its iteration
-        _finish(run, run.row, on_row)
+    if run.state.row is not None:  # the last command was interrupted before the end of its iteration
+        _finish(run, run.state.row, on_row)
     begin = run.iteration
     while not run.done():
         _finish(run, run.step(), on_row)
@@ -71,7 +71,7 @@ def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
             run.log.add(row)
             if on_row is not None:
                 on_row(row)
-        run.row = None
+        run.state.row = None
         for warning in warnings:
             run.notify(f"iteration {run.iteration}: {warning}")
         if due and reason is None:

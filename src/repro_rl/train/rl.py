@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from repro_rl.credit import assign_credit, judge_agreement, reflection_advantages
 from repro_rl.dist.sharding import copy_weights
-from repro_rl.errors import PreflightError, counted
+from repro_rl.errors import counted
 from repro_rl.interrupts import deferred
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler
@@ -22,15 +21,12 @@ from repro_rl.rollout.record import training_file, trajectory_record
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.callbacks import Callback
-from repro_rl.run.checkpoint import Checkpoint, latest, load_optimizer
-from repro_rl.run.folder import MetricsLog, begin_run, check_run, manifest, write_manifest
-from repro_rl.run.folder_kind import check_kind
+from repro_rl.run.checkpoint import Checkpoint, load_optimizer
+from repro_rl.run.folder import MetricsLog, begin_run, manifest, write_manifest
 from repro_rl.run.host_memory import return_freed_memory
-from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
-from repro_rl.run.lineage import check_context
-from repro_rl.run.model_paths import START, kept_start, start_entry, start_model
+from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos
+from repro_rl.run.model_paths import START, start_entry
 from repro_rl.run.models import parameter_count
-from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import Setup
 from repro_rl.run.trackers import run_callbacks, run_info
@@ -38,56 +34,13 @@ from repro_rl.run.validation import validation_success
 from repro_rl.train.checkpointed import CheckpointedRun
 from repro_rl.train.dynamic import fill_mixed, is_mixed
 from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater, rehearsed_from
-from repro_rl.train.schedule import (
-    ReflectionSampling,
-    check_one_process,
-    check_share,
-    check_tasks,
-    group_owners,
-    task_schedule,
-)
+from repro_rl.train.schedule import ReflectionSampling, check_one_process, group_owners, task_schedule
+from repro_rl.train.start import OpenedRun, open_training
+from repro_rl.train.state import RLState
 from repro_rl.train.update import check_kl
 from repro_rl.types import Group, Trajectory
 
-# Settings that decide when to stop, what is kept and what is printed, but not what is computed; and those of
-# other commands.
-FREE_ON_CONTINUE = (
-    *("train.iterations", "train.env_steps", "train.keep", "train.peer_timeout"),
-    *("alarms", "demos", "warmup", "policy.vllm.server"),
-    *("eval.split", "eval.tasks", "eval.rollouts", "eval.temperature", "eval.panel"),
-    *("train.callbacks", "train.callback_errors", "train.trackers", "train.tracking"),
-)
-
 OnText = Callable[[str], None]
-
-
-@dataclass(slots=True, frozen=True)
-class Start:
-    """Where an RL run begins or continues."""
-
-    warm_start: Path  # the reference model
-    checkpoint: Checkpoint | None  # of the run itself; None when it begins
-
-    @property
-    def model(self) -> Path:
-        """The weights to train on from here."""
-        return self.checkpoint.folder if self.checkpoint else self.warm_start
-
-
-def find_start(setup: Setup, out: Path) -> Start:
-    """Where the run in ``out`` begins or continues.
-
-    Raises PreflightError without train.init, CheckpointError when it names no model, ConfigError for one of
-    another context mode and for more ranks than task groups.
-    """
-    config, ranks = setup.config, setup.ranks
-    if config.train.init is None:
-        raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
-    warm_start = start_model(config.train.init)
-    check_context(config.prompt, warm_start)
-    check_share(config.train.groups, ranks.world)
-    # Files in a folder without settings are not of a run: they are left alone until it is opened.
-    return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / "config.yaml").exists() else None))
 
 
 class RLRun(CheckpointedRun):
@@ -111,32 +64,22 @@ class RLRun(CheckpointedRun):
         is not installed.
         """
         config, ranks = setup.config, setup.ranks
-        out = Path(out)
-        self.setup, self.out = setup, out
+        self.setup, self.out = setup, Path(out)
         self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
         self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
-        ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
-        start = find_start(setup, out)
-        for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config.train)}):
-            self.notify(f"Careful: {line}")
-        continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
-        self.tasks = setup.panel(config.train.split)
-        check_tasks(self.tasks.ids, config.train.split)
-        if continues:
-            ranks.on_first(lambda: check_same_panels(out, self._panels()))
-            kept = ranks.on_first(lambda: kept_start(out, start.warm_start))
-            start = replace(start, warm_start=kept)
+        opened = open_training(setup, self.out, lambda line: self.notify(f"Careful: {line}"))
+        start, self.tasks, self.panels = opened.start, opened.tasks, opened.panels
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
         self.context = setup.context(self.policy.text)
         self._check()
         reference = setup.reference(self.policy, start.warm_start)
         rehearsal = build_rehearsal(setup, self.context, self.policy)
         rehearsed = ranks.on_first(lambda: rehearsed_from(config))
-        if continues and rehearsed is not None:
-            ranks.on_first(lambda: check_same_demos(out, *rehearsed))
+        if opened.continues and rehearsed is not None:
+            ranks.on_first(lambda: check_same_demos(self.out, *rehearsed))
         self.sampler: Sampler = setup.sampler(self.policy)
-        with ExitStack() as opened:  # a server or its engine does not outlive a run that cannot begin
-            opened.callback(self.sampler.close)
+        with ExitStack() as stack:  # a server or its engine does not outlive a run that cannot begin
+            stack.callback(self.sampler.close)
             frozen = reference.model if config.train.kl.active else None
             self.updater = build_updater(setup, self.policy, frozen, rehearsal)
             self.optimizer = self.updater.optimizer
@@ -146,24 +89,11 @@ class RLRun(CheckpointedRun):
             self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
             self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
             self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
-            self.alarms = Alarms(config.alarms)
-            self.iteration, self.env_steps, self.seconds = 0, 0, 0.0
-            self.best: tuple[float, int] | None = None  # validation success and its iteration
-            self.row: dict[str, Any] | None = None  # of the last iteration, while it is not in the log yet
             self.updating = False  # the weights are between two iterations, and belong to none
-            if start.checkpoint:
-                self._restore(start.checkpoint)
-            if ranks.world > 1:
-                self.notify(f"{ranks.world} processes share this run.")
-            ranks.on_first(lambda: begin_run(out, config, continues))
-            self.log = MetricsLog(out, self.iteration - (self.row is not None)) if ranks.first else None
-            if ranks.first:
-                made_from = {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]}
-                self._write_manifest({START: start_entry(start.warm_start), **made_from})
-            if self.log is not None:
-                self.callbacks.start(run_info("train", out, config, continues, self.log.rows))
-            self.save_unsaved_when_terminated()
-            opened.pop_all()  # who drives the run closes it
+            self.state = self._restored(start.checkpoint)
+            self.alarms = Alarms(config.alarms, self.state.streaks)
+            self._begin(opened, {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]})
+            stack.pop_all()  # who drives the run closes it
 
     def done(self) -> bool:
         """Whether the iterations or the environment steps are used up."""
@@ -220,7 +150,7 @@ class RLRun(CheckpointedRun):
 
         Interrupted while it plays, it leaves the state of the iteration before; an update is finished first.
         """
-        iteration = self.iteration + 1
+        state, iteration = self.state, self.iteration + 1
         begin = time.perf_counter()
         groups = self.rollout(iteration)
         return_freed_memory()
@@ -240,21 +170,21 @@ class RLRun(CheckpointedRun):
         with deferred():
             self.updating = True
             update = self._update(groups, iteration)
-            self.iteration = iteration
-            self.env_steps += sum(t.length for t in trajectories)
-            self.row = self._row(trajectories, groups, update)
+            state.iteration = iteration
+            state.env_steps += sum(t.length for t in trajectories)
+            state.row = row = self._row(trajectories, groups, update)
             self.updating = False
             try:
                 self.sampler.weights_changed()  # of a lost server it raises ApiError; the iteration is done
             finally:
                 updated = time.perf_counter()
-                self.seconds += updated - begin
-                self.row |= {
-                    "seconds": round(self.seconds, 3),
+                state.seconds += updated - begin
+                row |= {
+                    "seconds": round(state.seconds, 3),
                     "time/rollout": round(played - begin, 3),
                     "time/update": round(updated - recorded, 3),
                 }
-        return self.row
+        return row
 
     def _row(
         self, trajectories: Sequence[Trajectory], groups: Sequence[Group], update: dict[str, float]
@@ -263,7 +193,7 @@ class RLRun(CheckpointedRun):
         return {
             "iteration": self.iteration,
             "env_steps": self.env_steps,
-            "seconds": round(self.seconds, 3),
+            "seconds": round(self.state.seconds, 3),
             **rollout_metrics(trajectories),
             **group_metrics(groups),
             **self._played(groups),
@@ -278,26 +208,32 @@ class RLRun(CheckpointedRun):
         row["eval/success"] = success
         row["eval/tasks"] = self.setup.config.eval.validation_tasks
         if self.best is None or success > self.best[0]:
-            self.best = (success, self.iteration)
+            self.state.best = (success, self.iteration)
         self.callbacks.evaluation(self.iteration, row)
+
+    @property
+    def iteration(self) -> int:
+        """The last iteration that is finished."""
+        return self.state.iteration
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps played in training so far."""
+        return self.state.env_steps
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """The best validation success and its iteration; None before a validation."""
+        return self.state.best
 
     @property
     def finished(self) -> int:
         """How many iterations are finished."""
-        return self.iteration
+        return self.state.iteration
 
-    def state(self) -> dict[str, Any]:
+    def state_json(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and optimizer."""
-        return {
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-            "seconds": self.seconds,
-            "best_success": self.best[0] if self.best else None,
-            "best_iteration": self.best[1] if self.best else None,
-            "alarms": self.alarms.streak,
-            "context": self.context.name,
-            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
-        }
+        return self.state.as_json(self.context.name)
 
     def kept(self) -> tuple[int, int | None]:
         """The newest ``train.keep`` checkpoints, and the one of the best validation."""
@@ -368,21 +304,26 @@ class RLRun(CheckpointedRun):
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
         check_one_process(config.train.dynamic_sampling, config.method.scores, setup.ranks.world)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        """Continue after a checkpoint, whose weights the policy has already."""
-        state = checkpoint.state
-        self.iteration = checkpoint.iteration
-        self.env_steps, self.seconds = int(state["env_steps"]), float(state["seconds"])
-        self.alarms.streak = {name: int(count) for name, count in state["alarms"].items()}
-        if state["best_iteration"] is not None:
-            self.best = (float(state["best_success"]), int(state["best_iteration"]))
-        self.row = state.get("row")
+    def _restored(self, checkpoint: Checkpoint | None) -> RLState:
+        """The state to go on from. A checkpoint's weights are loaded already; its optimizer is here."""
+        if checkpoint is None:
+            return RLState()
         load_optimizer(checkpoint.folder, self.optimizer)
-        self.notify(f"Continuing {self.out} after iteration {self.iteration}.")
+        self.notify(f"Continuing {self.out} after iteration {checkpoint.iteration}.")
+        return RLState.from_json(checkpoint.iteration, checkpoint.state)
 
-    def _panels(self) -> dict[str, dict[str, Any]]:
-        """Their entries in the manifest."""
-        return {"train": self.tasks.manifest(), **self.setup.validation_manifest()}
+    def _begin(self, opened: OpenedRun, made_from: dict[str, Any]) -> None:
+        """Write what the run is, and open its log. ``made_from``: further entries of its manifest."""
+        config, ranks = self.setup.config, self.setup.ranks
+        if ranks.world > 1:
+            self.notify(f"{ranks.world} processes share this run.")
+        ranks.on_first(lambda: begin_run(self.out, config, opened.continues))
+        logged = self.state.iteration - (self.state.row is not None)
+        self.log = MetricsLog(self.out, logged) if ranks.first else None
+        if self.log is not None:
+            self._write_manifest({START: start_entry(opened.start.warm_start), **made_from})
+            self.callbacks.start(run_info("train", self.out, config, opened.continues, self.log.rows))
+        self.save_unsaved_when_terminated()
 
     def _write_manifest(self, made_from: dict[str, Any]) -> None:
         setup = self.setup
@@ -390,7 +331,7 @@ class RLRun(CheckpointedRun):
             setup.config,
             "training",
             processes=setup.ranks.world,
-            panels=self._panels(),
+            panels=self.panels,
             environment=setup.pool.first.describe(),
             **made_from,
             sampler=self.sampler.describe(),

@@ -59,6 +59,7 @@ from repro_rl.train.imitation import (
 )
 from repro_rl.train.loss import imitation_terms
 from repro_rl.train.optimizers import build_optimizer
+from repro_rl.train.state import WarmupState
 from repro_rl.train.step import apply_gradients
 from repro_rl.types import Sample, TokenKind, Trajectory
 
@@ -147,17 +148,13 @@ class WarmupRun(CheckpointedRun):
             betas=BETAS,
             weight_decay=config.warmup.weight_decay,
         )
-        self.update, self.stopped = 0, False
-        self.skipped = 0  # updates in a row whose loss or gradient was not finite
-        self.row: dict[str, Any] | None = None  # of the last update, while it is not in the log yet
+        self.state = WarmupState()
         self.updating = False  # the weights are between two updates, and belong to none
         if checkpoint:
-            state = checkpoint.state
-            self.update, self.stopped = checkpoint.iteration, bool(state["stopped"])
-            self.row, self.skipped = state.get("row"), int(state.get("skipped", 0))
+            self.state = WarmupState.from_json(checkpoint.iteration, checkpoint.state)
             load_optimizer(checkpoint.folder, self.optimizer)
         self.resumed_at = self.update
-        self.log = MetricsLog(out, self.update - (self.row is not None)) if ranks.first else None
+        self.log = MetricsLog(out, self.update - (self.state.row is not None)) if ranks.first else None
         rows = self.log.rows if self.log is not None else []
         if self.log is not None:
             self.callbacks.start(run_info("warmup", out, config, resumed, rows))
@@ -166,15 +163,15 @@ class WarmupRun(CheckpointedRun):
 
     def train(self, on_row: OnRow | None = None) -> None:
         """All updates that are left, or until the validation success reaches its target."""
-        if self.row is not None:  # the last command was interrupted before the end of its update
-            self._finish(self.row, on_row)
-        while self.update < self.setup.config.warmup.updates and not self.stopped:
+        if self.state.row is not None:  # the last command was interrupted before the end of its update
+            self._finish(self.state.row, on_row)
+        while self.update < self.setup.config.warmup.updates and not self.state.stopped:
             with deferred():
                 self.updating = True
-                self.update += 1
-                self.row = self._step()
+                self.state.update += 1
+                self.state.row = self._step()
                 self.updating = False
-            self._finish(self.row, on_row)
+            self._finish(self.state.row, on_row)
         alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
         if alarm is not None:
             warnings.warn(alarm, stacklevel=2)
@@ -182,7 +179,7 @@ class WarmupRun(CheckpointedRun):
     def _finish(self, row: dict[str, Any], on_row: OnRow | None) -> None:
         """What follows on an update: validation, log, checkpoint. Raises TrainingStopped."""
         section, ranks = self.setup.config.warmup, self.setup.ranks
-        if self.skipped == 1:
+        if self.state.skipped == 1:
             warnings.warn(
                 f"Update {self.update}: the loss or its gradient was NaN or infinite; it is not applied. "
                 f"{MAX_SKIPPED} such updates in a row stop the warmup.",
@@ -193,21 +190,21 @@ class WarmupRun(CheckpointedRun):
             row["eval/success"] = self._validate()
             self.callbacks.evaluation(self.update, row)
             self.successes.append(row["eval/success"])
-            self.stopped = row["eval/success"] >= section.target_success
-        due = self.update % section.save_every == 0 or self.update == section.updates or self.stopped
+            self.state.stopped = row["eval/success"] >= section.target_success
+        due = self.update % section.save_every == 0 or self.update == section.updates or self.state.stopped
         if due:
             row |= self._measure()
         with deferred():
             if self.log is not None:
                 self.log.add(row)
-            self.row = None
+            self.state.row = None
             if on_row is not None and ranks.first:
                 on_row(row)
-            if due and not self.skipped:
+            if due and not self.state.skipped:
                 self.save()
         self.callbacks.row(row)
         self._check_skipped()
-        if due and not self.skipped:
+        if due and not self.state.skipped:
             self.callbacks.checkpoint(self.update, checkpoint_folder(self.out, self.update))
 
     def write_model(self) -> Path:
@@ -272,9 +269,9 @@ class WarmupRun(CheckpointedRun):
         losses = {name: value for name, value in summed.items() if name.endswith("_loss")}
         finite = all(map(math.isfinite, losses.values()))
         norm = apply_gradients(self.model, self.optimizer, ranks, config.warmup.grad_clip, finite=finite)
-        self.skipped = self.skipped + 1 if norm is None else 0
+        self.state.skipped = self.state.skipped + 1 if norm is None else 0
         metrics = {} if norm is None else losses | accuracies(summed)
-        metrics["skipped"] = float(self.skipped > 0)
+        metrics["skipped"] = float(self.state.skipped > 0)
         self.model.eval()
         copy_weights(self.model, policy.model)
         policy.weights_changed()
@@ -314,11 +311,11 @@ class WarmupRun(CheckpointedRun):
     def _check_skipped(self) -> None:
         """Raises TrainingStopped when nothing finite comes any more, or the last update was skipped."""
         last = self.update == self.setup.config.warmup.updates
-        if self.skipped >= MAX_SKIPPED or (self.skipped and last):
+        if self.state.skipped >= MAX_SKIPPED or (self.state.skipped and last):
             raise TrainingStopped(
                 f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in "
-                f"the last {self.skipped} updates, which were not applied. No warm start is written. Lower "
-                f"warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
+                f"the last {self.state.skipped} updates, which were not applied. No warm start is written. "
+                f"Lower warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
             )
 
     def _validate(self) -> float:
@@ -326,18 +323,18 @@ class WarmupRun(CheckpointedRun):
         return validation_success(self.setup, self.context, self.policy, prompts)
 
     @property
+    def update(self) -> int:
+        """The update under way, or the last one."""
+        return self.state.update
+
+    @property
     def finished(self) -> int:
         """How many updates are finished."""
-        return self.update
+        return self.state.update
 
-    def state(self) -> dict[str, Any]:
+    def state_json(self) -> dict[str, Any]:
         """What a checkpoint holds beside weights and optimizer."""
-        return {
-            "stopped": self.stopped,
-            "context": self.context.name,
-            **({} if self.row is None else {"row": self.row}),  # it was interrupted before the log had it
-            **({"skipped": self.skipped} if self.skipped else {}),
-        }
+        return self.state.as_json(self.context.name)
 
     def kept(self) -> tuple[int, int | None]:
         """The newest checkpoint alone: a warmup only goes on."""
