@@ -82,6 +82,10 @@ def test_a_run_that_begins_has_an_open_sampler(warm, tmp_path, monkeypatch):
     closed = []
     sampler = SimpleNamespace(close=lambda: closed.append("sampler"), describe=lambda: None)
     monkeypatch.setattr(Setup, "sampler", lambda setup, policy: sampler)
-    run = RLRun(set_up(load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"])), tmp_path / "a")
+    config = load_config(None, [*warm.settings, *RUN, f"train.init={warm.model}"])
+    told = []
+    with pytest.warns(UserWarning, match=r"'repro-rl eval' of this run will fail: eval\.tasks is 500"):
+        run = RLRun(set_up(config), tmp_path / "a", told.append)
+    assert told == []  # as warmups do: what is probably not meant is a warning of Python's
     assert run.sampler is sampler
     assert closed == []

@@ -14,6 +14,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.jobs_display import JobsDisplay
 from repro_rl.cli.options import parse_seeds, split_words
 from repro_rl.cli.show import allowed, console, say, show_table, table_without, visible
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError, DataError, require_extra
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def compare(
     if not dry_run:
         require_extra("torch")  # before the demonstrations, which do without
     for line in check_study(study):
-        say(f"{'# ' if dry_run else ''}Careful: {line}")
+        say(f"{'# ' if dry_run else ''}{careful(line)}")
     if dry_run:
         _print_commands(study, out)
         return

@@ -14,6 +14,7 @@ from repro_rl.cli import data_gguf, data_qwen
 from repro_rl.cli.app import app
 from repro_rl.cli.data_alfworld import alfworld
 from repro_rl.cli.show import Bar, bar, say
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def import_webshop(
     if report["bad"] > len(report["reasons"]):
         say(f"skipped: {report['bad'] - len(report['reasons'])} more")
     if not report["with_attributes"]:
-        say(f"Careful: none of the products is in {files[1]}; is it the right file?")
+        say(careful(f"none of the products is in {files[1]}; is it the right file?"))
     _print_catalogue(catalogue, time.monotonic() - start)
 
 

@@ -13,6 +13,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_once
 from repro_rl.cli.options import Overrides, read_run_config
 from repro_rl.cli.show import bar, say, show_evals
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,14 +69,14 @@ def eval_command(
     elif is_gguf(path):
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
     for line in eval_contradictions(config):
-        say(f"Careful: {line}")
+        say(careful(line))
     if is_gguf(path):  # before it is converted; what is not converted is loaded or paid for after this check
         with closing(build_pool(config.env)) as pool:
             eval_panel(config.eval, pool.first.panel)
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge, again=again)
     show_evals([result])
     for line in evaluation_alarms(result):
-        say(f"Careful: {line}")
+        say(careful(line))
     if result["api"]:
         for line in usage_notes(result):
             say(line)

@@ -16,6 +16,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
 from repro_rl.cli.show import bar, console, say, show_table, table_without, visible
 from repro_rl.cli.stages import make_demos, run_warmup_stage
+from repro_rl.cli.terminal import careful
 
 if TYPE_CHECKING:
     from repro_rl.config import Override, RunConfig
@@ -93,9 +94,9 @@ def pilot(
         *(warmup_validates(base.warmup) if warms_up else ()),
     }
     with closing(build_pool(base.env)) as pool:
-        careful = check_panels(base, pool.first.panel, uses)
-    for line in careful:
-        say(f"Careful: {line}")
+        found = check_panels(base, pool.first.panel, uses)
+    for line in found:
+        say(careful(line))
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"
     if not warms_up:
         agent, name = _find_agent(model or base.policy.model, checkpoint)

@@ -10,6 +10,7 @@ import typer
 from repro_rl.cli.app import app
 from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import bar, new_table, say, show_table, table_without, visible
+from repro_rl.cli.terminal import careful
 
 
 @app.command()
@@ -50,7 +51,7 @@ def progress(
     rows = [
         (f"{row['run']}, {row['name']} ({row['episodes']})", text)
         for row in data["sets"]
-        for text in [*row["findings"], *(f"Careful: {line}" for line in row["warnings"])]
+        for text in [*row["findings"], *map(careful, row["warnings"])]
     ]
     show_table(new_table("findings", ("episodes of", "finding"), rows, left=2))
     for path in write_progress(data, out or first / "progress"):

@@ -78,10 +78,15 @@ def clean_the_rest() -> None:
     sys.excepthook = _print_traceback
 
 
+def careful(remark: object) -> str:
+    """A remark on what is probably not meant, as every command prints it and Python's warnings."""
+    return f"Careful: {remark}"
+
+
 def _warning_text(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    text = f"Careful: {message}" if category is UserWarning else f"{category.__name__}: {message}"
+    text = careful(message) if category is UserWarning else f"{category.__name__}: {message}"
     where = f" ({filename}:{lineno})" if os.environ.get("REPRO_RL_TRACEBACK") else ""
     return visible(f"{text}{where}\n")
 

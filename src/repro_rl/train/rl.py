@@ -67,7 +67,7 @@ class RLRun(CheckpointedRun):
         self.setup, self.out = setup, Path(out)
         self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
         self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
-        opened = open_training(setup, self.out, lambda line: self.notify(f"Careful: {line}"))
+        opened = open_training(setup, self.out)
         start, self.tasks, self.panels = opened.start, opened.tasks, opened.panels
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
         self.context = setup.context(self.policy.text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,18 @@ def find_start(setup: Setup, out: Path) -> Start:
     return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / "config.yaml").exists() else None))
 
 
-def open_training(setup: Setup, out: Path, careful: Callable[[str], None]) -> OpenedRun:
+def open_training(setup: Setup, out: Path) -> OpenedRun:
     """Check what can be checked without a model. Writes nothing.
 
-    ``careful``: is told what will go wrong later. Raises what ``find_start`` does, ConfigError when ``out``
-    is of other settings or tasks, and PreflightError for a panel without tasks.
+    Warns of what an evaluation of the run would lack. Raises what ``find_start`` does, ConfigError when
+    ``out`` is of other settings or tasks, and PreflightError for a panel without tasks.
     """
     config, ranks = setup.config, setup.ranks
     ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
     start = find_start(setup, out)
     for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config.train)}):
-        careful(line)
+        if ranks.first:
+            warnings.warn(line, stacklevel=3)  # of who makes the run
     continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
     tasks = setup.panel(config.train.split)
     check_tasks(tasks.ids, config.train.split)
