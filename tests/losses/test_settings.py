@@ -11,9 +11,8 @@ import yaml
 from repro_rl.config import METHODS, KlSection, TrainSection, dump_config, load_config, parse_config
 from repro_rl.errors import ConfigError
 from repro_rl.losses.aggregation import MODES, token_weight
-from repro_rl.losses.entry import AGGREGATION, LOSSES, SIGNED
+from repro_rl.losses.entry import LOSSES, SIGNED
 from repro_rl.losses.settings import (
-    ABOUT,
     GATE_BETA,
     OWN,
     PUBLISHED,
@@ -106,20 +105,21 @@ def test_a_part_of_a_methods_section_keeps_the_rest() -> None:
 
 
 def test_bounds_are_as_given_or_as_published() -> None:
-    assert LossSection(name="gspo").value("clip_high") == 4e-4
-    assert LossSection(name="gspo", clip_high=0.1).value("clip_high") == 0.1
-    assert LossSection().value("clip_low", 0.3) == 0.3, "ppo_clip takes train.clip"
+    assert LossSection(name="gspo").values() == {"clip_low": 3e-4, "clip_high": 4e-4}
+    assert LossSection(name="gspo", clip_high=0.1).values(0.3) == {"clip_low": 3e-4, "clip_high": 0.1}
+    ppo = LossSection(clip_high=0.4).values(0.3)
+    assert ppo == {"clip_low": 0.3, "clip_high": 0.4, "dual_clip": None}, "ppo_clip takes train.clip"
 
 
-def test_every_loss_stands_in_every_table_with_the_same_numbers() -> None:
-    assert tuple(LOSSES) == tuple(PUBLISHED) == tuple(ABOUT) == get_args(LossName)
-    for name, function in LOSSES.items():
-        parameters = inspect.signature(function).parameters
-        defaults = {field: parameters[field].default for field in parameters if field != "tokens"}
-        assert defaults == PUBLISHED[name]
+def test_every_loss_takes_what_is_published_of_it() -> None:
+    assert tuple(LOSSES) == tuple(PUBLISHED) == get_args(LossName)
+    for name, loss in LOSSES.items():
+        for function in (loss.loss, loss.clipped):
+            assert set(inspect.signature(function).parameters) == {"tokens", *PUBLISHED[name].settings}
+        assert PUBLISHED[name].aggregation in MODES
     clip = TrainSection().clip
-    assert PUBLISHED["ppo_clip"] == {"clip_low": clip, "clip_high": clip, "dual_clip": None}
-    assert set(OWN) == {field for fields in PUBLISHED.values() for field in fields}
+    assert PUBLISHED["ppo_clip"].settings == {"clip_low": clip, "clip_high": clip, "dual_clip": None}
+    assert set(OWN) == {field for loss in PUBLISHED.values() for field in loss.settings}
 
 
 def test_what_settings_say_of_a_missing_number_is_what_is_published() -> None:
@@ -129,8 +129,10 @@ def test_what_settings_say_of_a_missing_number_is_what_is_published() -> None:
         for name, field in section.model_fields.items()
         if field.description is not None
     }
-    assert (float(told["tau_pos"]), float(told["tau_neg"])) == tuple(PUBLISHED["sapo"].values())
-    assert {float(told["ratio_cap"])} == {PUBLISHED[name]["ratio_cap"] for name in ("dppo_tv", "dppo_kl")}
+    assert (float(told["tau_pos"]), float(told["tau_neg"])) == tuple(PUBLISHED["sapo"].settings.values())
+    assert {float(told["ratio_cap"])} == {
+        PUBLISHED[name].settings["ratio_cap"] for name in ("dppo_tv", "dppo_kl")
+    }
     assert float(told["gate_beta"]) == GATE_BETA
 
 
@@ -139,8 +141,6 @@ def test_names_of_aggregations_and_estimators_stand_once() -> None:
     assert get_args(KlSection.model_fields["form"].annotation) == (*KL_FORMS, "none")
     assert KL_FORMS == ("exact", "k1", "k2", "k3", "k1+", "k3+")
     assert get_args(DistillSection.model_fields["form"].annotation) == ("gated", *SIGNED)
-    assert set(AGGREGATION) <= set(LOSSES)
-    assert set(AGGREGATION.values()) <= set(MODES)
     for mode in MODES:
         assert token_weight(mode, tokens=4, rows=2, scale=8)(2) > 0
 

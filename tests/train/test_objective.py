@@ -12,7 +12,7 @@ import torch
 from repro_rl.config import KlSection
 from repro_rl.losses import LOSSES, LossTokens
 from repro_rl.losses.aggregation import token_weight
-from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection
+from repro_rl.losses.settings import DistillSection, LossSection
 from repro_rl.train.batch import Collation, merge, taught_tokens
 from repro_rl.train.loss import LossSettings, policy_loss
 from repro_rl.train.objective import policy_gain
@@ -24,7 +24,7 @@ NO_KL = KlSection(form="none")
 
 def one_by_one(model, samples: list[Sample], section: LossSection, weight) -> torch.Tensor:
     """The loss of every sample apart; ``weight``: of a token, by the tokens of its row."""
-    how = {field: section.value(field) for field in PUBLISHED[section.name]}
+    how = section.values()
     total = torch.zeros(())
     for sample in samples:
         at = np.flatnonzero(sample.trained)
@@ -35,7 +35,7 @@ def one_by_one(model, samples: list[Sample], section: LossSection, weight) -> to
             torch.tensor(sample.advantage[at]),
             torch.zeros(len(at), dtype=torch.int64),
         )
-        total = total + (LOSSES[section.name](tokens, **how) * weight(len(at))).sum()
+        total = total + (LOSSES[section.name].loss(tokens, **how) * weight(len(at))).sum()
     return total
 
 

@@ -86,9 +86,9 @@ def _credit_rules() -> tuple[Row, list[Row]]:
 
 
 def _losses() -> tuple[Row, list[Row]]:
-    from repro_rl.losses.settings import ABOUT
+    from repro_rl.losses.settings import PUBLISHED
 
-    return ("loss", "what it does"), list(ABOUT.items())
+    return ("loss", "what it does"), [(name, loss.about) for name, loss in PUBLISHED.items()]
 
 
 def _progress_sources() -> tuple[Row, list[Row]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from repro_rl.losses.tokens import LossTokens
+from repro_rl.losses.tokens import Loss, LossTokens
 
 EPSILON = 1e-8  # added to 1 - p (verl)
 
@@ -33,9 +33,7 @@ def _loss(tokens: LossTokens, kept: torch.Tensor, ratio_cap: float) -> torch.Ten
     return -tokens.ratio.detach().clamp(max=ratio_cap) * tokens.advantages * tokens.log_prob * kept
 
 
-def dppo_tv_loss(
-    tokens: LossTokens, *, clip_low: float = 0.15, clip_high: float = 0.15, ratio_cap: float = 20.0
-) -> torch.Tensor:
+def dppo_tv_loss(tokens: LossTokens, *, clip_low: float, clip_high: float, ratio_cap: float) -> torch.Tensor:
     """``-sg(min(r, ratio_cap)) * A * log pi`` of each token, [T]; 0 where p has moved too far with A.
 
     p is the probability of the sampled token; ``kept_by_tv`` says how far. A clip on ratios forbids rare
@@ -45,8 +43,23 @@ def dppo_tv_loss(
     return _loss(tokens, kept_by_tv(tokens, clip_low, clip_high), ratio_cap)
 
 
-def dppo_kl_loss(
-    tokens: LossTokens, *, clip_low: float = 0.05, clip_high: float = 0.05, ratio_cap: float = 20.0
-) -> torch.Tensor:
+def dppo_kl_loss(tokens: LossTokens, *, clip_low: float, clip_high: float, ratio_cap: float) -> torch.Tensor:
     """As ``dppo_tv_loss``, with the divergence of ``kept_by_kl`` for a distance."""
     return _loss(tokens, kept_by_kl(tokens, clip_low, clip_high), ratio_cap)
+
+
+def dppo_tv_clipped(
+    tokens: LossTokens, *, clip_low: float, clip_high: float, ratio_cap: float
+) -> torch.Tensor:
+    """[T] bool: the token is left out; never where its advantage is 0."""
+    return ~kept_by_tv(tokens, clip_low, clip_high) & (tokens.advantages != 0)
+
+
+def dppo_kl_clipped(
+    tokens: LossTokens, *, clip_low: float, clip_high: float, ratio_cap: float
+) -> torch.Tensor:
+    """As ``dppo_tv_clipped``."""
+    return ~kept_by_kl(tokens, clip_low, clip_high) & (tokens.advantages != 0)
+
+
+DPPO_TV, DPPO_KL = Loss(dppo_tv_loss, dppo_tv_clipped), Loss(dppo_kl_loss, dppo_kl_clipped)

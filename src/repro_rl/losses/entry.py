@@ -11,30 +11,27 @@ import torch
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.losses.aggregation import MODES, aggregate
-from repro_rl.losses.cispo import cispo_loss
+from repro_rl.losses.cispo import CISPO
 from repro_rl.losses.distill import gated_distillation, signed_distillation
-from repro_rl.losses.dppo import dppo_kl_loss, dppo_tv_loss
-from repro_rl.losses.gspo import gspo_loss
+from repro_rl.losses.dppo import DPPO_KL, DPPO_TV
+from repro_rl.losses.gspo import GSPO
 from repro_rl.losses.kl import FORMS, kl_estimate
-from repro_rl.losses.ppo_clip import ppo_clip_loss
-from repro_rl.losses.sapo import sapo_loss
+from repro_rl.losses.ppo_clip import PPO_CLIP
+from repro_rl.losses.sapo import SAPO
 from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection, SignedForm
-from repro_rl.losses.tokens import LossTokens
+from repro_rl.losses.tokens import Loss, LossTokens
 from repro_rl.settings import S, checked
 
 Rows = Sequence[Sequence[float]]
-TokenLoss = Callable[..., torch.Tensor]
 
-LOSSES: dict[str, TokenLoss] = {
-    "ppo_clip": ppo_clip_loss,
-    "cispo": cispo_loss,
-    "gspo": gspo_loss,
-    "sapo": sapo_loss,
-    "dppo_tv": dppo_tv_loss,
-    "dppo_kl": dppo_kl_loss,
+LOSSES: dict[str, Loss] = {
+    "ppo_clip": PPO_CLIP,
+    "cispo": CISPO,
+    "gspo": GSPO,
+    "sapo": SAPO,
+    "dppo_tv": DPPO_TV,
+    "dppo_kl": DPPO_KL,
 }
-# The aggregation of a loss's source, where that is another than token-mean and needs no constant.
-AGGREGATION = {"gspo": "seq-mean-token-mean", "sapo": "seq-mean-token-mean"}
 SIGNED: tuple[SignedForm, ...] = get_args(SignedForm)  # forms of opid
 
 
@@ -108,7 +105,8 @@ class _Case:
 
     def result(self, losses: torch.Tensor, at: torch.Tensor, row: torch.Tensor) -> dict[str, Any]:
         """The aggregated loss and its gradient by ``at`` [T]."""
-        mode = self.setting("aggregation", AGGREGATION.get(self.name, "token-mean"))
+        published = PUBLISHED.get(self.name)  # of a policy loss
+        mode = self.setting("aggregation", "token-mean" if published is None else published.aggregation)
         scale = self.setting("scale", None)
         if scale is not None and mode != "seq-mean-token-sum-norm":
             raise ConfigError(f"{self.name}: scale has no effect with aggregation {mode!r}.")
@@ -144,8 +142,7 @@ def _policy(case: _Case) -> dict[str, Any]:
     how = case.section(LossSection, name=case.name)
     log_prob = case.flat("log_prob", gradient=True)
     tokens = LossTokens(log_prob, case.flat("old_log_prob"), case.flat("advantages"), case.row)
-    own = {field: how.value(field) for field in PUBLISHED[case.name]}
-    return case.result(LOSSES[case.name](tokens, **own), log_prob, tokens.row)
+    return case.result(LOSSES[case.name].loss(tokens, **how.values()), log_prob, tokens.row)
 
 
 def _used(case: _Case) -> torch.Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from repro_rl.losses.tokens import LossTokens
+from repro_rl.losses.tokens import Loss, LossTokens
 
 
 def ppo_clip_loss(
-    tokens: LossTokens, *, clip_low: float = 0.2, clip_high: float = 0.2, dual_clip: float | None = None
+    tokens: LossTokens, *, clip_low: float, clip_high: float, dual_clip: float | None
 ) -> torch.Tensor:
     """``max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high))`` of each token, [T].
 
@@ -23,3 +23,17 @@ def ppo_clip_loss(
     else:
         lowered = ratio.clamp(min=1 - clip_low, max=dual_clip)
     return -torch.where(advantages < 0, lowered, ratio.clamp(max=1 + clip_high)) * advantages
+
+
+def ppo_clipped(
+    tokens: LossTokens, *, clip_low: float, clip_high: float, dual_clip: float | None
+) -> torch.Tensor:
+    """[T] bool: the ratio is beyond the bound on the side of its advantage; never where that is 0."""
+    ratio, advantages = tokens.ratio, tokens.advantages
+    lowered = ratio < 1 - clip_low
+    if dual_clip is not None:
+        lowered = lowered | (ratio > dual_clip)
+    return ((advantages > 0) & (ratio > 1 + clip_high)) | ((advantages < 0) & lowered)
+
+
+PPO_CLIP = Loss(ppo_clip_loss, ppo_clipped)

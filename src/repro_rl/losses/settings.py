@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -16,23 +18,43 @@ Aggregation = Literal[
 KlEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]  # of the KL divergence, on the sampled token
 SignedForm = Literal["delta", "importance"]  # of self-distillation
 
-# What each loss reads, with the values of its source. What the chosen loss does not read must be None.
-PUBLISHED: dict[str, dict[str, float | None]] = {
-    "ppo_clip": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
-    "cispo": {"clip_low": 10.0, "clip_high": 0.2},
-    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},
-    "sapo": {"tau_pos": 1.0, "tau_neg": 1.05},
-    "dppo_tv": {"clip_low": 0.15, "clip_high": 0.15, "ratio_cap": 20.0},
-    "dppo_kl": {"clip_low": 0.05, "clip_high": 0.05, "ratio_cap": 20.0},
-}
-# One line on each loss, for `repro-rl list losses`.
-ABOUT: dict[str, str] = {
-    "ppo_clip": "PPO's clipped ratio of each token (arXiv 1707.06347), with clip-higher and dual clip",
-    "cispo": "the clipped ratio only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
-    "gspo": "one ratio an answer, clipped as a whole (arXiv 2507.18071)",
-    "sapo": "a soft gate in place of the clip (arXiv 2511.20347)",
-    "dppo_tv": "tokens are masked by the total variation between the policies (arXiv 2602.04879)",
-    "dppo_kl": "tokens are masked by the KL divergence between the policies (arXiv 2602.04879)",
+
+@dataclass(slots=True, frozen=True)
+class Published:
+    """What the source of a loss says of it."""
+
+    about: str  # one line, for `repro-rl list losses`
+    settings: Mapping[str, float | None]  # that it reads, with its source's values; others must be None
+    aggregation: Aggregation = "token-mean"  # of its source, where that needs no constant
+
+
+PUBLISHED: dict[str, Published] = {
+    "ppo_clip": Published(
+        "PPO's clipped ratio of each token (arXiv 1707.06347), with clip-higher and dual clip",
+        {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
+    ),
+    "cispo": Published(
+        "the clipped ratio only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
+        {"clip_low": 10.0, "clip_high": 0.2},
+    ),
+    "gspo": Published(
+        "one ratio an answer, clipped as a whole (arXiv 2507.18071)",
+        {"clip_low": 3e-4, "clip_high": 4e-4},
+        "seq-mean-token-mean",
+    ),
+    "sapo": Published(
+        "a soft gate in place of the clip (arXiv 2511.20347)",
+        {"tau_pos": 1.0, "tau_neg": 1.05},
+        "seq-mean-token-mean",
+    ),
+    "dppo_tv": Published(
+        "tokens are masked by the total variation between the policies (arXiv 2602.04879)",
+        {"clip_low": 0.15, "clip_high": 0.15, "ratio_cap": 20.0},
+    ),
+    "dppo_kl": Published(
+        "tokens are masked by the KL divergence between the policies (arXiv 2602.04879)",
+        {"clip_low": 0.05, "clip_high": 0.05, "ratio_cap": 20.0},
+    ),
 }
 GATE_BETA = 5.0  # of gated self-distillation
 OWN = ("clip_low", "clip_high", "dual_clip", "ratio_cap", "tau_pos", "tau_neg")
@@ -65,10 +87,10 @@ class LossSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> LossSection:
-        reads = PUBLISHED[self.name]
+        reads = PUBLISHED[self.name].settings
         for field in OWN:
             if getattr(self, field) is not None and field not in reads:
-                users = ", ".join(name for name, fields in PUBLISHED.items() if field in fields)
+                users = ", ".join(name for name, loss in PUBLISHED.items() if field in loss.settings)
                 raise ValueError(
                     f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
                 )
@@ -78,12 +100,12 @@ class LossSection(Section):
             raise ValueError(f"clip_low is {self.clip_low}, but a ratio is never below 0; give at most 1")
         return self
 
-    def value(self, field: str, otherwise: float | None = None) -> Any:
-        """A setting of the loss: as given, else ``otherwise``, else as published."""
-        given = getattr(self, field)
-        if given is not None:
-            return given
-        return PUBLISHED[self.name][field] if otherwise is None else otherwise
+    def values(self, clip: float | None = None) -> dict[str, float | None]:
+        """What the loss reads, as given or else as published; ``clip``: the bounds of ppo_clip left open."""
+        values = dict(PUBLISHED[self.name].settings)
+        if clip is not None and self.name == "ppo_clip":
+            values |= {"clip_low": clip, "clip_high": clip}
+        return values | {field: given for field in values if (given := getattr(self, field)) is not None}
 
 
 class DistillSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,14 @@ class LossTokens:
         """pi / pi_old of each token, [T], the log-ratio clamped to +-``MAX_LOG_RATIO``."""
         difference = self.log_prob - self.old_log_prob
         return difference.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+@dataclass(slots=True, frozen=True)
+class Loss:
+    """A policy loss. Both functions take ``LossTokens`` and, by name, what ``settings.PUBLISHED`` lists."""
+
+    loss: Callable[..., torch.Tensor]  # [T], of each token; linear in advantages of one sign
+    clipped: Callable[..., torch.Tensor]  # [T] bool, tokens that a bound holds; by the sign of the advantage
 
 
 def row_means(values: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
