@@ -48,14 +48,14 @@ def one_thread() -> None:
 @pytest.fixture(autouse=True)
 def own_registries() -> Iterator[None]:
     """What a test registers is forgotten after it."""
-    from repro_rl.config import METHODS
+    from repro_rl.config.methods import METHOD_LOSSES, METHODS
     from repro_rl.credit import CREDIT, SOURCES
     from repro_rl.demos import ANNOTATORS
     from repro_rl.envs.base import ENVS
     from repro_rl.run.callbacks import CALLBACKS
 
     with ExitStack() as stack:
-        for registry in (ENVS, CREDIT, SOURCES, METHODS, ANNOTATORS, CALLBACKS):
+        for registry in (ENVS, CREDIT, SOURCES, METHODS, METHOD_LOSSES, ANNOTATORS, CALLBACKS):
             stack.enter_context(registry.isolated())
         yield
 

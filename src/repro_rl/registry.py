@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean, place_of
 
@@ -17,10 +17,11 @@ class Registry(Generic[T]):
 
     ``kind`` is what messages call a value. ``group`` is an entry-point group: installed packages may announce
     names in it, which are loaded when a name is looked up. A registered name wins over an announced one.
+    ``record``: makes what is kept of a value that was registered or announced; None: the value itself.
     """
 
-    def __init__(self, kind: str, group: str | None = None):
-        self.kind, self.group = kind, group
+    def __init__(self, kind: str, group: str | None = None, record: Callable[[Any], T] | None = None):
+        self.kind, self.group, self.record = kind, group, record
         self._items: dict[str, T] = {}
         self._entry_points_read = False
 
@@ -33,9 +34,9 @@ class Registry(Generic[T]):
             raise ConfigError(f'Register a {self.kind} under a name, e.g. register("mine"); not {name!r}.')
 
         def add(item: T) -> T:
-            if self._items.get(name, item) is not item:
+            kept = self._kept(item)
+            if self._items.setdefault(name, kept) != kept:
                 raise ConfigError(f"{self.kind} {name!r} is registered twice; choose another name.")
-            self._items[name] = item
             return item
 
         if value is not None:
@@ -74,6 +75,9 @@ class Registry(Generic[T]):
         finally:
             self._items, self._entry_points_read = items, read
 
+    def _kept(self, value: Any) -> T:
+        return value if self.record is None else self.record(value)
+
     def _read_entry_points(self) -> None:
         if self.group is None or self._entry_points_read:
             return
@@ -81,7 +85,8 @@ class Registry(Generic[T]):
             if point.name in self._items:
                 continue
             try:
-                self._items[point.name] = point.load()
+                announced = self._kept(point.load())
+                self._items.setdefault(point.name, announced)  # its module may have registered it
             except (Exception, SystemExit) as error:  # whatever the module raises: it is not ours
                 raise MissingDependencyError(
                     f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: "

@@ -83,7 +83,7 @@ def test_hgpo_the_rule_takes_its_settings_from_the_method():
     settings = config.method
     assert (settings.history, settings.level_power) == (1, 0.0)
     rewards, anchors = [[0.0, 6.0], [0.0, 0.0], [0.0, 0.0]], [["x", "y"], ["x", "y"], ["w", "y"]]
-    rows = CREDIT.get("hgpo")(rewards, ["t"] * 3, anchors, settings, [1.0, 2.0, 3.0])
+    rows = CREDIT.get("hgpo").function(rewards, ["t"] * 3, anchors, settings, [1.0, 2.0, 3.0])
     assert rows[0][1] == pytest.approx(3.5)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.credit import CREDIT, CreditSettings, advantages, register_credit
-from repro_rl.credit.rules import IGNORES, PAID_BY, SHARED
+from repro_rl.credit.rules import SHARED
 from repro_rl.errors import ConfigError
 from repro_rl.study.definition import grid, load_study, unused_knobs
 
@@ -41,8 +41,8 @@ def test_a_rule_reads_the_rewards_that_it_says(rule: str) -> None:
     before = advantages(rule, None, **batch)["advantages"]
     moved = advantages(rule, None, **{**batch, "rewards": [[0.0, 10.0], [0.5, -0.5], [0.0, 1.0]]})
     returned = advantages(rule, None, **{**batch, "episode_returns": [10.0, 0.0, 3.0]})
-    assert ("steps" in PAID_BY[rule]) == (moved["advantages"] != before)
-    assert ("episode" in PAID_BY[rule]) == (returned["advantages"] != before)
+    assert ("steps" in CREDIT.get(rule).paid_by) == (moved["advantages"] != before)
+    assert ("episode" in CREDIT.get(rule).paid_by) == (returned["advantages"] != before)
 
 
 LONGER = {  # the first trajectory has a third step, so the two means of returns differ
@@ -68,7 +68,7 @@ def test_a_rule_ignores_the_shared_settings_that_it_says(rule: str) -> None:
         return advantages(rule, CreditSettings(credit=rule, **{**start, **settings}), **LONGER)["advantages"]
 
     unread = [name for name in SHARED if given(**{name: other[name]}) == given()]
-    assert unread == [name for name in SHARED if name in IGNORES[rule]]
+    assert unread == [name for name in SHARED if name in CREDIT.get(rule).ignores]
 
 
 def test_an_unknown_shared_setting_is_named() -> None:

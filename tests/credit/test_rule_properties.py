@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.credit import CREDIT, advantages
-from repro_rl.credit.rules import PAID_BY
 
 SHIPPED = (
     *("grpo", "rloo", "gigpo", "hgpo", "dr_grpo", "reinforce_pp", "reinforce_pp_baseline", "maxrl"),
@@ -18,7 +17,7 @@ SHIPPED = (
 WORDS = ("red box", "green door", "red door", "lamp on table", "box on table")
 # Of the rules that read the return of the episode. Advantages do not change when a constant is added to the
 # returns of a task (nobody alone in it); those of hcapo do: its step part is a share of the return.
-SHIFTED = tuple(rule for rule in SHIPPED if "episode" in PAID_BY[rule] and rule != "hcapo")
+SHIFTED = tuple(rule for rule in SHIPPED if "episode" in CREDIT.get(rule).paid_by and rule != "hcapo")
 # All lost and only the outcome pays: nothing to learn. The other two whiten over the whole batch.
 SILENT = tuple(rule for rule in SHIPPED if not rule.startswith("reinforce_pp"))
 # What the step part sums to 0 over. Of the others, hgpo weighs depths of which early steps have fewer,

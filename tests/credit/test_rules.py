@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from repro_rl import credit
-from repro_rl.credit import CREDIT, CreditInputs, CreditSettings, assign_credit, register_credit
+from repro_rl import credit, registry
+from repro_rl.credit import (
+    CREDIT,
+    CreditInputs,
+    CreditRule,
+    CreditSettings,
+    assign_credit,
+    reads,
+    register_credit,
+    rules as rules_module,
+)
+from repro_rl.credit.interplay import reads_setting
 from repro_rl.credit.rules import call_rule
 from repro_rl.errors import ConfigError, UnknownNameError
+from repro_rl.registry import Registry
 from support.credit_cases import advantages, two_rollouts
 
 
@@ -24,7 +36,7 @@ def test_registry() -> None:
     assert grpo(rewards) == [[3.0, 3.0], [-3.0]]
     assert grpo(rewards, [1.0, 0.0]) == [[0.5, 0.5], [-0.5]]
     assert grpo([[], [2.0]]) == [[], [2.0]]
-    gigpo = CREDIT.get("gigpo")
+    gigpo = CREDIT.get("gigpo").function
     settings = CreditSettings(gamma=0.5, omega=2.0, episode_baseline="trajectories")
     # x holds 0 + .5 * 10 = 5 and 4 -> +.5, -.5
     assert gigpo(rewards, ["a", "a"], anchors, settings, None) == [[3.0 + 1.0, 3.0], [-3.0 - 1.0]]
@@ -84,3 +96,36 @@ def test_rules_of_whole_trajectories_need_no_rewards(name: str) -> None:
     )  # fmt: skip
     half = 0.5 if name == "grpo" else 1.0
     assert found["advantages"] == [[half, half], [-half]]
+
+
+def test_what_a_rule_says_of_itself_is_forgotten_with_its_name() -> None:
+    def steps(inputs: CreditInputs, settings: CreditSettings) -> Any:
+        return inputs.rows(inputs.flat("rewards"))
+
+    with CREDIT.isolated():
+        register_credit("own", needs=["judged"], paid_by=["steps"], ignores=["gamma"])(steps)
+        assert reads("own") == ("judged",)
+        assert not reads_setting("own", "gamma")
+    with CREDIT.isolated():
+        CREDIT.register("own")(steps)  # type: ignore[arg-type]  # as an entry point announces it
+        assert CREDIT.get("own") == CreditRule(steps)
+        assert reads("own") == ()
+        assert reads_setting("own", "gamma")
+
+
+def test_a_rule_that_a_package_announces_keeps_what_its_module_registers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pyproject.toml announces the function; loading it imports the module, whose decorator says more."""
+
+    def rule(inputs: CreditInputs, settings: CreditSettings) -> Any:
+        return inputs.rows(inputs.flat("rewards"))
+
+    def load() -> Any:
+        return register_credit("far", paid_by=["steps"])(rule)
+
+    points = (SimpleNamespace(name="far", value="package:rule", load=load),)
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: points)
+    rules: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit", record=CreditRule.of)
+    monkeypatch.setattr(rules_module, "CREDIT", rules)
+    assert rules.get("far") == CreditRule(rule, paid_by=("steps",))

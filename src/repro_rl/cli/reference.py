@@ -82,7 +82,8 @@ def _environments() -> tuple[Row, list[Row]]:
 def _credit_rules() -> tuple[Row, list[Row]]:
     from repro_rl.credit import CREDIT
 
-    return ("credit rule", "advantage of a step"), _documented(CREDIT)
+    rules: list[Row] = [(name, first_sentence(CREDIT.get(name).function)) for name in CREDIT]
+    return ("credit rule", "advantage of a step"), rules
 
 
 def _losses() -> tuple[Row, list[Row]]:

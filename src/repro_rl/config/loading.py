@@ -42,7 +42,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
             raise ConfigError(str(error)) from error
         train = data.get("train", {})
         if name in METHOD_LOSSES and isinstance(train, dict):
-            data["train"] = {**train, "loss": _joined_loss(METHOD_LOSSES[name], train.get("loss", {}))}
+            data["train"] = {**train, "loss": _joined_loss(METHOD_LOSSES.get(name), train.get("loss", {}))}
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from repro_rl.files import read_yaml
 from repro_rl.registry import Registry
 
 METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
-METHOD_LOSSES: dict[str, dict[str, Any]] = {}  # method -> its ``train.loss``
+METHOD_LOSSES: Registry[dict[str, Any]] = Registry("loss of a method")  # the ``train.loss`` of some
 
 
 def register_method(
@@ -25,7 +25,7 @@ def register_method(
     """
     METHODS.register(name, settings)
     if loss is not None:
-        METHOD_LOSSES[name] = loss
+        METHOD_LOSSES.register(name, loss)
     return settings
 
 

@@ -12,7 +12,7 @@ from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import reads_from_call
 from repro_rl.credit.progress_advantage import progress_advantages
-from repro_rl.credit.rules import CREDIT, INPUTS, PUBLISHED, call_rule
+from repro_rl.credit.rules import CREDIT, INPUTS, call_rule
 from repro_rl.credit.settings import CreditSettings, ProgressAdvantageSettings
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.settings import checked
@@ -55,7 +55,7 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
     field = CreditSettings.model_fields.get(rule.removesuffix("_multi"))
     section = field.annotation if field is not None else None
     own = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
-    shared: dict[str, Any] = {"credit": rule, **PUBLISHED.get(rule, {})}
+    shared: dict[str, Any] = {"credit": rule, **CREDIT.get(rule).published}
     inside: dict[str, Any] = {}
     for name, value in settings.items():
         name = RENAMED.get(rule, {}).get(name, name)

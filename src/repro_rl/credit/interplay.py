@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from repro_rl.credit.rules import BOTH, CREDIT, IGNORES, PAID_BY, SHARED, RewardPart
+from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart
 from repro_rl.credit.settings import CreditSettings, RewardSettings
 from repro_rl.credit.sources import SOURCES
 
@@ -52,10 +52,10 @@ class Payment:
 
 def without_effect(settings: CreditSettings) -> Iterator[str]:
     """A sentence for each setting that is turned on and changes nothing, with what to do."""
-    paid_by = PAID_BY.get(settings.credit, BOTH)
+    paid_by = CREDIT.get(settings.credit).paid_by
     for payment in _payments(settings):
         if not set(payment.parts) & set(paid_by):
-            rules = [rule for rule in CREDIT.names() if set(payment.parts) & set(PAID_BY.get(rule, BOTH))]
+            rules = [rule for rule in CREDIT.names() if set(payment.parts) & set(CREDIT.get(rule).paid_by)]
             unread = " or ".join(READS[part] for part in payment.parts)
             yield (
                 f"{payment.setting} has no effect: the credit rule {settings.credit!r} reads no {unread}. "
@@ -79,14 +79,15 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
 
 def reads_setting(credit: str, name: str) -> bool:
     """Whether the rule ``credit`` may read the setting ``method.<name>``."""
-    if name in IGNORES.get(credit, ()):
+    rule = CREDIT.get(credit)
+    if name in rule.ignores:
         return False
-    return credit in READ_BY.get(name, (credit,)) or not _shipped(CREDIT.get(credit))
+    return credit in READ_BY.get(name, (credit,)) or not rule.shipped
 
 
 def reads_from_call(credit: str, name: str) -> bool:
     """Whether advantages from given numbers may depend on the setting ``name``; shared ones always pass."""
-    if name in SHARED or not _shipped(CREDIT.get(credit)):
+    if name in SHARED or not CREDIT.get(credit).shipped:
         return True
     return name not in MADE_BEFORE and credit in FEW_READ.get(name, READ_BY.get(name, (credit,)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -17,20 +17,38 @@ Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
 Anchors = Sequence[Sequence[Hashable]]  # N trajectories of T_n state keys
 Groups = Sequence[Hashable]  # [N], equal for the rollouts of one task
 Returns = Sequence[float] | None  # [N] episode returns; None: the sums of the rewards
-CreditRule = Callable[..., Any]
-Rule = TypeVar("Rule", bound=CreditRule)
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 RewardPart = Literal["steps", "episode"]  # rewards of single steps; the return of the whole episode
 BOTH: tuple[RewardPart, ...] = ("steps", "episode")
 
-CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit")
-PUBLISHED: dict[str, dict[str, Any]] = {}  # settings that a rule's source uses, beside our defaults
-NEEDS: dict[str, tuple[str, ...]] = {}
-PAID_BY: dict[str, tuple[RewardPart, ...]] = {}
 # Settings that recipes give for every method; a rule says which of them it does not read.
 SHARED: tuple[str, ...] = ("gamma", "omega", "normalize", "episode_baseline")
-IGNORES: dict[str, tuple[str, ...]] = {}
 INPUTS = tuple(f.name for f in fields(CreditInputs) if f.name not in ("rule", "details"))
 CLASSIC = ("rewards", "groups", "anchors", "settings", "episode_returns")
+
+
+@dataclass(slots=True, frozen=True)
+class CreditRule:
+    """A rule, and what it says of itself to ``register_credit``, which explains each field."""
+
+    function: Callable[..., Any]  # in one of the two forms
+    published: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()  # some of INPUTS
+    paid_by: tuple[RewardPart, ...] = BOTH
+    ignores: tuple[str, ...] = ()  # some of SHARED
+
+    @classmethod
+    def of(cls, rule: Callable[..., Any] | CreditRule) -> CreditRule:
+        """``rule`` itself, or a function that says nothing, as an entry point may announce it."""
+        return rule if isinstance(rule, CreditRule) else cls(rule)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is of this package."""
+        return str(getattr(self.function, "__module__", "")).startswith("repro_rl.")
+
+
+CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit", record=CreditRule.of)
 
 
 def register_credit(
@@ -65,11 +83,9 @@ def register_credit(
 
     def add(rule: Rule) -> Rule:
         asked_for(name, rule)
-        CREDIT.register(name)(rule)
-        PUBLISHED[name] = dict(published or {})
-        NEEDS[name] = tuple(needs)
-        PAID_BY[name] = tuple(paid_by)
-        IGNORES[name] = tuple(ignores)
+        CREDIT.register(
+            name, CreditRule(rule, dict(published or {}), tuple(needs), tuple(paid_by), tuple(ignores))
+        )
         return rule
 
     return add
@@ -78,10 +94,10 @@ def register_credit(
 def reads(name: str) -> tuple[str, ...]:
     """The inputs that a rule announces: ``needs``, or its keyword-only parameters."""
     rule = CREDIT.get(name)
-    return (*NEEDS.get(name, ()), *(asked_for(name, rule) or ()))
+    return (*rule.needs, *(asked_for(name, rule.function) or ()))
 
 
-def asked_for(name: str, rule: CreditRule) -> tuple[str, ...] | None:
+def asked_for(name: str, rule: Callable[..., Any]) -> tuple[str, ...] | None:
     """The inputs that a rule names as keyword-only parameters; None: it reads a ``CreditInputs``.
 
     Raises ConfigError for a rule of neither form, and for an input that there is not.
@@ -112,7 +128,7 @@ def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict
     UnknownNameError for an unknown rule, ConfigError for a mapping without advantages, a missing input, and
     whatever the rule itself raises.
     """
-    rule = CREDIT.get(name)
+    rule = CREDIT.get(name).function
     further = asked_for(name, rule)
     inputs.rule = name
     with named_failure(f"The credit rule {name!r}"):
