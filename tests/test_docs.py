@@ -23,7 +23,7 @@ import yaml
 import repro_rl
 from repro_rl.config import METHODS, DemosSection, parse_config
 from repro_rl.credit import CREDIT, SOURCES
-from repro_rl.credit.reward import FURTHER_TERMS, REFLECTION_TERMS, TERMS
+from repro_rl.credit.reward import REFLECTION_TERMS, TERMS
 from repro_rl.demos import ANNOTATORS, CollectHooks, collect_demos, load_demos, save_demos
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.checker import check_env
@@ -279,7 +279,7 @@ LOGGING = (
 # Names put together at run time, spelled out. A new one of the kind makes the test below fail.
 ACCURACIES = ("action_accuracy", "progress_accuracy")
 COMPOSED = {
-    "reward/": [f"reward/{term}" for term in (*TERMS, *FURTHER_TERMS)],
+    "reward/": [f"reward/{term}" for term in (*TERMS, "overlong")],
     "reflect/": ["reflect/final_won", "reflect/final_lost"],
     "warmup/": [
         *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from repro_rl.types import Completion, Sample, Status, TokenKind, Trajectory, no_completion
+from repro_rl.types import Completion, Reflection, Sample, Status, TokenKind, Trajectory, no_completion
 from support.credit_cases import episode, step
 
 
@@ -40,6 +40,19 @@ def test_a_failure_replaces_how_the_episode_ended() -> None:
     assert trajectory.status is Status.TERMINATED
     trajectory.fail("no reflection")
     assert trajectory.failed
+
+
+@pytest.mark.parametrize(
+    ("values", "judged"), [(None, None), ((10, 90), (10, 90)), ((90,), None), ((1, 2, 3), None)]
+)
+def test_an_episode_is_judged_when_its_reflection_has_a_value_for_each_step(
+    values: tuple[int, ...] | None, judged: tuple[int, ...] | None
+) -> None:
+    trajectory = episode([step(1), step(2)], won=True)
+    trajectory.reflection = None
+    assert trajectory.judged is None
+    trajectory.reflection = Reflection("prompt", no_completion(), values, ())
+    assert trajectory.judged == judged
 
 
 def test_what_a_token_is_trained_as() -> None:

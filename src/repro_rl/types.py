@@ -145,6 +145,12 @@ class Trajectory:
         return sum(step.env_reward for step in self.steps)
 
     @property
+    def judged(self) -> tuple[int, ...] | None:
+        """P_1..P_T of the reflection, [T], 0..100; None without a valid reflection on all steps."""
+        values = None if self.reflection is None else self.reflection.values
+        return values if values is not None and len(values) == len(self.steps) else None
+
+    @property
     def failed(self) -> bool:
         """It ended by an error outside the task, so its outcome is unknown."""
         return self.status is Status.FAILED

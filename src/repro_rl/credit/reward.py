@@ -14,7 +14,6 @@ from repro_rl.credit.sources import Series, progress_series
 from repro_rl.types import Trajectory
 
 TERMS = ("env", "shaping", "alignment", "format", "boundary", "invalid")
-FURTHER_TERMS = ("overlong",)  # recorded only where their settings ask for them
 REFLECTION_TERMS = ("format", "anchor", "boundary")
 
 
@@ -96,8 +95,8 @@ def reflection_reward(trajectory: Trajectory) -> dict[str, float]:
     All 0 when there is no valid reflection.
     """
     terms = dict.fromkeys(REFLECTION_TERMS, 0.0)
-    values = None if trajectory.reflection is None else trajectory.reflection.values
-    if not values or len(values) != len(trajectory.steps):
+    values = trajectory.judged
+    if not values:
         return terms
     final = values[-1] / 100
     terms["format"] = 1.0

@@ -67,10 +67,8 @@ def reads_reflections(name: str) -> bool:
 @register_progress("retrospective")
 def retrospective(trajectory: Trajectory) -> list[float] | None:
     """The reflection's values; None without a valid reflection."""
-    values = None if trajectory.reflection is None else trajectory.reflection.values
-    if values is None or len(values) != len(trajectory.steps):
-        return None
-    return [value / 100 for value in values]
+    values = trajectory.judged
+    return None if values is None else [value / 100 for value in values]
 
 
 @register_progress("online")

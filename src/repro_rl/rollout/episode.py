@@ -168,12 +168,12 @@ def completions_of(trajectory: Trajectory) -> list[Completion]:
 
 def labels_of(trajectory: Trajectory) -> tuple[int, ...]:
     """P_1..P_T of a labelled episode. Raises DataError without T of them."""
-    values = trajectory.reflection.values if trajectory.reflection is not None else None
-    if values is None or len(values) != len(trajectory.steps):
+    if trajectory.judged is None:
+        values = None if trajectory.reflection is None else trajectory.reflection.values
         raise DataError(
             f"{len(values or ())} labels for {len(trajectory.steps)} steps; annotate the demonstrations "
             "again",
             record=trajectory.task_id,
             field="reflection.values",
         )
-    return values
+    return trajectory.judged

@@ -21,10 +21,10 @@ def privileged_text(trajectory: Trajectory, what: str, prompts: PromptBuilder) -
     if what == "end":
         return trajectory.final_observation
     reflection = trajectory.reflection
-    if reflection is None or not reflection.values or len(reflection.values) != trajectory.length:
+    if reflection is None or not trajectory.judged:
         return ""
     if what == "values":
-        return prompts.reflection_target(reflection.values).strip()
+        return prompts.reflection_target(trajectory.judged).strip()
     return reflection.completion.text.strip()
 
 
