@@ -241,6 +241,7 @@ def test_episodes_show_the_demonstrations_of_their_own_task(tmp_path: Path) -> N
         [RolloutRequest(task, 0) for task in tasks],
         Actor(policy, COMPACT, SamplingSettings(max_new_tokens=2)),
         PlayOptions(stream=0, demonstrations=texts),
+        max_prompt_tokens=2048,
     )
     assert [task[0] for task in requested] == list(tasks)
     for trajectory, (_, goal, first), letter in zip(done, requested, "XY", strict=True):

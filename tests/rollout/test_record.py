@@ -25,7 +25,7 @@ from support.scripted import ScriptedPolicy
 def test_records_round_trip_and_equal_bytes(pool, tmp_path):
     won, lost = won_and_lost(pool)
     policy = ScriptedPolicy(lambda prompt, key: values_text(prompt.count(" t")))
-    reflect([won], Actor(policy, COMPACT, SAMPLING), instructions="", stream=0)
+    reflect([won], Actor(policy, COMPACT, SAMPLING), instructions="", stream=0, max_prompt_tokens=4096)
     won.steps[0].terms, won.steps[0].advantage = {"env": 0.0, "shaping": 0.1}, -0.5
     write_trajectories(tmp_path / "a.jsonl.gz", [won, lost], 7)
     write_trajectories(tmp_path / "sub" / "b.jsonl.gz", [won, lost], 7)

@@ -22,7 +22,9 @@ from support.scripted import ScriptedPolicy
 def test_reflect_parses_and_shows_the_outcome(pool):
     won, lost = won_and_lost(pool)
     policy = ScriptedPolicy(lambda prompt, key: values_text(prompt.count(" t")))
-    reflect([won, lost], Actor(policy, COMPACT, SAMPLING), instructions="", stream="s")
+    reflect(
+        [won, lost], Actor(policy, COMPACT, SAMPLING), instructions="", stream="s", max_prompt_tokens=4096
+    )
     for trajectory in (won, lost):
         count = len(trajectory.steps)
         assert trajectory.reflection.values == (10,) * (count - 1) + (90,)
@@ -39,12 +41,18 @@ def test_reflect_parses_and_shows_the_outcome(pool):
 def test_reflect_on_rubbish_cut_off_and_too_long(pool):
     won, lost = won_and_lost(pool)
     empty = hand_episode([], status=Status.FAILED, error="lost")
-    reflect([won, lost, empty], Actor(ScriptedPolicy("what?"), COMPACT, SAMPLING), instructions="", stream=0)
+    reflect(
+        [won, lost, empty],
+        Actor(ScriptedPolicy("what?"), COMPACT, SAMPLING),
+        instructions="",
+        stream=0,
+        max_prompt_tokens=4096,
+    )
     assert won.reflection.values is None
     assert set(won.reflection.defects) == {"text_outside", "no_values"}
     assert empty.reflection is None
     cut = ScriptedPolicy(lambda prompt, key: values_text(prompt.count(" t")) + "…")
-    reflect([won], Actor(cut, COMPACT, SAMPLING), instructions="", stream=0)
+    reflect([won], Actor(cut, COMPACT, SAMPLING), instructions="", stream=0, max_prompt_tokens=4096)
     assert won.reflection.values is None
     assert won.reflection.defects == ("cut_off",)
     policy = ScriptedPolicy(lambda prompt, key: values_text(prompt.count(" t")))

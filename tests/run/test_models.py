@@ -53,9 +53,9 @@ def test_a_reference_is_loaded_as_far_as_it_is_needed(tiny_folder):
         models.load_reference(section, policy, tiny_folder, kl=kl, judge=judge)
         for kl, judge in ((False, False), (True, False), (False, True))
     )
-    assert (none.model, none.judge) == (None, None)
-    assert for_kl.judge is None
+    assert (none.model, none.judge_policy) == (None, None)
+    assert for_kl.judge_policy is None
     assert for_kl.model is not policy.model
     assert not any(parameter.requires_grad for parameter in for_kl.model.parameters())
     assert for_judge.model is None
-    assert for_judge.judge is not policy
+    assert for_judge.judge_policy is not policy

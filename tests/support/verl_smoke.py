@@ -165,7 +165,7 @@ def check_first_iteration(setup: Setup, run: Path, warm: Path) -> None:
     tasks = task_schedule(setup.panel(train.split).ids, config.seed, 1, train.groups)
     requests = [RolloutRequest(task, g * size + k) for g, task in enumerate(tasks) for k in range(size)]
     actor = Actor(policy, setup.prompts, setup.action_sampling(train.temperature))
-    sampling = ReflectionSampling.of_run(setup.config, setup.reflection_choice())
+    sampling = ReflectionSampling.of_run(setup)
     judge = Judge(lambda trajectory: sampling.of(1, trajectory)) if method.reflect else None
     options = PlayOptions(("train", config.seed, 1))
     own = setup.context(policy.text).play(requests, actor, judge, options)

@@ -41,7 +41,7 @@ def texts_of(run: RLRun, groups: list[Group], judge: Policy) -> list[str]:
     setup = run.setup
     instructions = setup.pool.first.instructions
     actor = Actor(judge, setup.prompts, setup.reflection_sampling(0.0))
-    reflect(episodes, actor, instructions=instructions, stream="again")
+    reflect(episodes, actor, instructions=instructions, stream="again", max_prompt_tokens=4096)
     return [t.reflection.completion.text for t in episodes if t.reflection is not None]
 
 

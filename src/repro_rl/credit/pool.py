@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from repro_rl.credit.settings import RewardSettings
+from repro_rl.credit.settings import AnchorKey, RewardSettings
 from repro_rl.credit.sources import Anchor, Series, progress_series
 from repro_rl.credit.states import reached_by, states_of
 from repro_rl.types import Group
 
 
-def pooled_series(group: Group, anchor: Anchor, anchor_key: str = "state") -> list[list[float] | None]:
+def pooled_series(group: Group, anchor: Anchor, anchor_key: AnchorKey = "state") -> list[list[float] | None]:
     """Retrospective P_0..P_T (fractions, [T + 1] each) of the group's trajectories, pooled by state.
 
     P_t is the mean of all judgements, after ``anchor``, of the state that step t reached, over every visit in

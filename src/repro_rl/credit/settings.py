@@ -19,6 +19,7 @@ from repro_rl.settings import Section
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnchorKey = Literal["state", "observation"]
+AdvantageOn = Literal["all", "action", "split"]  # which tokens get the advantage of a step (decision D18)
 
 
 class GraphGpoSettings(Section):
@@ -223,7 +224,7 @@ class CreditSettings(RewardSettings):
     reinforce_pp: ReinforcePpSettings = ReinforcePpSettings()
     shaping_in_episode: bool = Field(False, description="include shaping in the episode return")
     alignment_in_episode: bool = Field(False, description="include the alignment in the episode return")
-    advantage_on: Literal["all", "action", "split"] = Field(
+    advantage_on: AdvantageOn = Field(
         "all",
         description="tokens that get the step advantage. split: progress tokens get the alignment, format "
         "and boundary terms, centred in the group; action tokens the step advantage without the alignment",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from repro_rl.credit.inputs import CreditInputs
+from repro_rl.credit.settings import AnchorKey
 from repro_rl.types import Trajectory
 
 
-def states_of(trajectory: Trajectory, anchor_key: str) -> tuple[list[Hashable], Hashable]:
+def states_of(trajectory: Trajectory, anchor_key: AnchorKey) -> tuple[list[Hashable], Hashable]:
     """The keys of the states before each action, [T], and of the one after the last; None: unknown.
 
     "state": the environment's own key. "observation": the text that the agent saw, by which the public GiGPO
@@ -20,7 +21,7 @@ def states_of(trajectory: Trajectory, anchor_key: str) -> tuple[list[Hashable], 
     return [step.anchor for step in steps], steps[-1].reached if steps else None
 
 
-def reached_by(trajectory: Trajectory, anchor_key: str) -> list[Hashable]:
+def reached_by(trajectory: Trajectory, anchor_key: AnchorKey) -> list[Hashable]:
     """The key of the state after each action, [T]; None: unknown."""
     if anchor_key == "state":
         return [step.reached for step in trajectory.steps]
@@ -28,7 +29,9 @@ def reached_by(trajectory: Trajectory, anchor_key: str) -> list[Hashable]:
     return [*before[1:], final][: len(before)]
 
 
-def graph_inputs(trajectories: Sequence[Trajectory], groups: Sequence[Hashable], key: str) -> CreditInputs:
+def graph_inputs(
+    trajectories: Sequence[Trajectory], groups: Sequence[Hashable], key: AnchorKey
+) -> CreditInputs:
     """What the graph of states needs: anchors, states after the steps, and who won."""
     states = [states_of(trajectory, key) for trajectory in trajectories]
     reached = [reached_by(trajectory, key) for trajectory in trajectories]

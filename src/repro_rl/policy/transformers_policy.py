@@ -63,6 +63,8 @@ from repro_rl.policy.wide_session import WideSession
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
+DEFAULTS = PolicySection()
+
 
 @dataclass(slots=True)
 class Origin:
@@ -88,12 +90,12 @@ class TransformersPolicy(TokenPolicy):
         model: Any,
         codec: TextCodec,
         *,
-        max_batch_tokens: int = 32_768,
+        max_batch_tokens: int = DEFAULTS.max_batch_tokens,
         mixed: bool = False,
         packed: bool = True,
         origin: Origin | None = None,
         static_cache: StaticSwitch = "off",
-        max_cache_tokens: int = 1_048_576,
+        max_cache_tokens: int = DEFAULTS.max_cache_tokens,
     ):
         self.model, self.text = model, codec
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed

@@ -161,7 +161,7 @@ def run_episodes(
     requests: Sequence[RolloutRequest],
     actor: Actor,
     options: PlayOptions,
-    max_prompt_tokens: int = 2048,
+    max_prompt_tokens: int,
 ) -> list[Trajectory]:
     """Play every request once, each step with a prompt of its own. Trajectories in the order of requests.
 

@@ -111,21 +111,21 @@ def read_reflection(
 
 def reflect(
     trajectories: Sequence[Trajectory],
-    judge: Actor,
+    actor: Actor,
     *,
     instructions: str,
     stream: object,
-    max_prompt_tokens: int = 4096,
+    max_prompt_tokens: int,
 ) -> None:
     """Fill ``trajectory.reflection`` of every episode that has steps.
 
-    ``judge``: the policy that is asked, with its prompts and sampling. ``instructions``: the environment's
+    ``actor``: the policy that is asked, with its prompts and sampling. ``instructions``: the environment's
     rules. ``stream`` names the randomness. Observations of a long trajectory are shortened.
 
     Without values the reflection has defects. They are "prompt_too_long" where even the shortened prompt is
     longer, "no_answer" where a server did not answer, else those of the parser.
     """
-    policy, prompts = judge.policy, judge.prompts
+    policy, prompts = actor.policy, actor.prompts
     judged: list[tuple[Trajectory, str, bool]] = []  # with the prompt, and whether it was shortened
     for trajectory in trajectories:
         if not trajectory.steps:
@@ -141,7 +141,7 @@ def reflect(
         return
     keys = reflection_keys([trajectory for trajectory, _, _ in judged], stream)
     forms = reflection_forms([trajectory for trajectory, _, _ in judged], prompts)
-    completions = policy.generate([text for _, text, _ in judged], keys, judge.sampling, forms)
+    completions = policy.generate([text for _, text, _ in judged], keys, actor.sampling, forms)
     for (trajectory, text, shortened), completion in zip(judged, completions, strict=True):
         trajectory.reflection = read_reflection(trajectory, text, completion, prompts.fmt, shortened)
 

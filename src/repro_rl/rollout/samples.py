@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from repro_rl.credit.settings import AdvantageOn
 from repro_rl.text.parse import ActionParse, TextFormat, parse_action
 from repro_rl.types import Branch, Completion, Ids, Piece, Sample, Step, TokenKind, Trajectory, part_code
 
@@ -29,7 +30,7 @@ class SampleFormat:
 
     fmt: TextFormat
     decode: Decode
-    advantage_on: str  # "all" | "action" | "split", see CreditSettings; decision D18
+    advantage_on: AdvantageOn  # see CreditSettings
 
 
 def make_sample(parts: Sequence[TrainedPart], group: int) -> Sample:

@@ -25,7 +25,7 @@ class Reference:
     """The frozen warm start of an RL run, as far as it is needed."""
 
     model: Any = None  # to compute the KL with
-    judge: Policy | None = None  # to reflect with
+    judge_policy: Policy | None = None  # to reflect with
 
 
 def load_policy(

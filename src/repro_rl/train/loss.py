@@ -25,11 +25,11 @@ KL_FORMS = ("exact", *FORMS)
 class LossSettings:
     """The objective of one token; the fields are those of the section ``train``."""
 
-    clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e, unless ``policy`` has bounds of its own
+    clip: float  # e of PPO: the ratio counts within 1 - e .. 1 + e, unless ``loss`` has bounds of its own
     kl: KlSection  # form, weight and clamp of the KL to the reference
     entropy_coef: float  # weight of the entropy bonus
     temperature: float  # that the samples were drawn at
-    policy: LossSection = field(default_factory=LossSection)  # which policy loss, and its bounds
+    loss: LossSection = field(default_factory=LossSection)  # which policy loss, and its bounds
     distill: DistillSection = field(default_factory=DistillSection)  # self-distillation
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class LossTerms:
     """Sums over trained tokens of one micro-batch, copies included."""
 
     total: torch.Tensor  # the loss, the only one that carries a gradient
-    policy: float  # the part of ``total`` that is the policy loss
+    policy_loss: float  # the part of ``total`` that is the policy loss
     kl: float  # to the reference, nats
     entropy: float  # nats
     clipped: float  # tokens whose ratio was clipped
@@ -85,7 +85,7 @@ def kl_terms(
 def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
     """The policy loss + KL - entropy bonus over the trained tokens, and self-distillation where asked for.
 
-    The loss is ``settings.policy``: PPO-clip (Schulman et al. 2017, equation 7) or another of
+    The loss is ``settings.loss``: PPO-clip (Schulman et al. 2017, equation 7) or another of
     ``repro_rl.losses``.
 
     Each token weighs ``targets.scale``, as often as its row was sampled. ``batch.reference``: what
@@ -105,7 +105,7 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
     among = None if choices is None else choice_logprobs(logp, choices, index)
     weight = targets.weight
     chosen = target_logprobs(logp, batch, index)
-    gain, clipped = policy_gain(chosen, targets, settings.clip, settings.policy)
+    gain, clipped = policy_gain(chosen, targets, settings.clip, settings.loss)
     with nullcontext() if settings.entropy_coef else torch.no_grad():
         entropy = per_target(entropy_of(logp), None if among is None else entropy_of(among))
     per_token = -gain
@@ -136,7 +136,7 @@ def policy_loss(model: Any, batch: Batch, settings: LossSettings) -> LossTerms:
     with torch.no_grad():
         return LossTerms(
             total=total,
-            policy=float(-(gain * targets.scale).sum()),
+            policy_loss=float(-(gain * targets.scale).sum()),
             kl=kl_sum,
             entropy=float((weight * entropy).sum()),
             clipped=float(clipped.sum()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig
+from repro_rl.config import MethodSection, TrainSection
 from repro_rl.demos.store import demos_digest, load_demos
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
@@ -37,14 +37,14 @@ def build_rehearsal(setup: Setup, context: Context, policy: TransformersPolicy) 
     )
 
 
-def rehearsed_from(config: RunConfig) -> tuple[Path, str] | None:
+def rehearsed_from(method: MethodSection, train: TrainSection) -> tuple[Path, str] | None:
     """The demonstrations that the method rehearses and their digest; None when it does not.
 
     ``build_rehearsal`` has read them before.
     """
-    if not config.method.rehearses:
+    if not method.rehearses:
         return None
-    demos = demos_of(config.train)
+    demos = demos_of(train)
     return demos, demos_digest(demos)
 
 

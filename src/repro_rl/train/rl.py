@@ -74,7 +74,7 @@ class RLRun(CheckpointedRun):
         self._check()
         reference = setup.reference(self.policy, start.warm_start)
         rehearsal = build_rehearsal(setup, self.context, self.policy)
-        rehearsed = ranks.on_first(lambda: rehearsed_from(config))
+        rehearsed = ranks.on_first(lambda: rehearsed_from(config.method, config.train))
         if opened.continues and rehearsed is not None:
             ranks.on_first(lambda: check_same_demos(self.out, *rehearsed))
         self.sampler: Sampler = setup.sampler(self.policy)
@@ -87,8 +87,8 @@ class RLRun(CheckpointedRun):
             self.scores: dict[str, float] = {}  # metrics of the iteration's second scoring
             self.dropped: list[Group] = []  # played in the iteration, and not trained on
             self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
-            self.judge_policy = reference.judge  # None: the sampler, whose weights are in training
-            self.reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
+            self.judge_policy = reference.judge_policy  # None: the sampler, whose weights are in training
+            self.reflections = ReflectionSampling.of_run(setup)
             self.updating = False  # the weights are between two iterations, and belong to none
             self.state = self._restored(start.checkpoint)
             self.alarms = Alarms(config.alarms, self.state.streaks)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repro_rl.config import RunConfig
 from repro_rl.credit import ReflectionChoice
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.random_streams import name_key
+from repro_rl.run.setup import Setup
 from repro_rl.types import Trajectory
 
 
@@ -90,10 +90,11 @@ class ReflectionSampling:
     judge_temperature: float | None  # of the others; None: the same
 
     @classmethod
-    def of_run(cls, config: RunConfig, choice: ReflectionChoice) -> ReflectionSampling:
+    def of_run(cls, setup: Setup) -> ReflectionSampling:
         """How a run of these settings samples its reflections."""
+        config = setup.config
         return cls(
-            choice,
+            setup.reflection_choice(),
             group_size=config.train.group_size,
             max_new_tokens=config.prompt.reflect_new_tokens,
             temperature=config.train.temperature,

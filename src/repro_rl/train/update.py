@@ -227,7 +227,7 @@ class UpdateLog:
     def add_terms(self, sums: defaultdict[str, float], terms: LossTerms) -> None:
         """Add the terms of a micro-batch to the ``sums`` of its mini-batch."""
         sums["loss"] += float(terms.total.detach())
-        sums["policy"] += terms.policy
+        sums["policy"] += terms.policy_loss
         sums["kl"] += terms.kl
         sums["entropy"] += terms.entropy
         sums["clipped"] += terms.clipped

@@ -185,7 +185,9 @@ def test_the_first_turn_of_a_conversation_is_a_steps_first_prompt(pool):
     policy = ScriptedPolicy("p10 push up")
     (chat,) = play(pool, policy, WIDE, tasks=1, copies=1)
     request = RolloutRequest(chat.task_id, 0)
-    (window,) = run_episodes(pool, [request], Actor(policy, COMPACT, SamplingSettings(3)), PlayOptions("t"))
+    (window,) = run_episodes(
+        pool, [request], Actor(policy, COMPACT, SamplingSettings(3)), PlayOptions("t"), 2048
+    )
     assert chat.steps[0].prompt == window.steps[0].prompt
 
 

@@ -129,7 +129,7 @@ def play_session(setup: Setup, policy: ServerPolicy, task: Task) -> Trajectory:
         stream: object = ("train", config.seed, task.iteration)
         request = RolloutRequest(task.task_id, task.group * train.group_size + task.session)
         actor = Actor(policy, setup.prompts, setup.action_sampling(train.temperature))
-        reflections = ReflectionSampling.of_run(config, setup.reflection_choice())
+        reflections = ReflectionSampling.of_run(setup)
         sampling = reflections.settings(task.iteration, task.group, task.session)
         judge = Judge(sampling) if config.method.reflect else None
     else:
