@@ -13,7 +13,10 @@ from repro_rl.report.differences import Outcomes, differences, wins_by_task
 from repro_rl.report.load import Run
 from support.runs import write_run, write_trajectories
 
-ROW = {"name": "last", "digest": "d1", "temperature": 0.4, "seed": 0, "rollouts_per_task": 2}
+ROW = {
+    **{"name": "last", "digest": "d1", "temperature": 0.4, "seed": 0},
+    **{"rollouts_per_task": 2, "max_steps": 15},
+}
 
 
 def run_of(label: str) -> Run:
@@ -63,13 +66,18 @@ def test_runs_whose_start_was_not_evaluated_are_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"digest": "d2"}, {"temperature": 1.0}, {"seed": 1}, {"rollouts_per_task": 1}]
+    "other",
+    [{"digest": "d2"}, {"temperature": 1.0}, {"seed": 1}, {"rollouts_per_task": 1}, {"max_steps": 30}],
 )
 def test_what_was_sampled_otherwise_is_not_compared(other: dict[str, Any]) -> None:
     wins = dict.fromkeys("abcd", 1.0)
     assert differences([ended("one", START, wins, **other)]) == []
     assert len(differences([ended("one", START, wins), ended("two", START, wins, **other)])) == 1
     assert differences([ended("one", START, dict.fromkeys("abce", 1.0))]) == []
+
+
+def test_a_step_limit_that_an_older_file_does_not_tell_is_no_difference() -> None:
+    assert len(differences([ended("one", START, dict.fromkeys("abcd", 1.0), max_steps=None)])) == 1
 
 
 def test_the_page_shows_them(tmp_path: Path) -> None:

@@ -120,9 +120,10 @@ def test_hostile_text_stays_text(tmp_path):
     record |= dict.fromkeys(("task_id", "goal", "error", "final_observation", "score"), HOSTILE)
     record["steps"][0] |= {"observation": HOSTILE, "text": HOSTILE, "defects": [HOSTILE]}
     record["reflection"] |= {"text": HOSTILE, "terms": {HOSTILE: float("nan")}}
-    write_trajectories(run / "trajectories" / "eval-best.jsonl.gz", [record] * 3)
+    for name in ("warm-start", "best"):
+        write_trajectories(run / "trajectories" / f"eval-{name}.jsonl.gz", [record] * 3)
     evaluation = json.loads((run / "eval/best.json").read_text())
-    evaluation |= dict.fromkeys(("name", "panel", "temperature", "iteration"), HOSTILE)
+    evaluation |= dict.fromkeys(("name", "panel", "iteration"), HOSTILE)
     (run / "eval/best.json").write_text(json.dumps(evaluation))
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"iteration": 4, f"reward/{HOSTILE}": 1.0, HOSTILE: 2.0}) + "\n")

@@ -44,12 +44,12 @@ def test_models_evaluations_and_episodes_by_name(folder):
         empty_checkpoint(folder, 4, best_iteration=2),
     )
     (folder / "eval").mkdir()
-    (folder / "eval" / "best-test.json").write_text('{"success": 0.5}')
+    (folder / "eval" / "best-test.json").write_text('{"success": 0.5, "digest": "d"}')
     (folder / "trajectories").mkdir()
     (folder / "trajectories" / "eval-a.jsonl.gz").touch()
     run = load_run(folder)
     assert (run.model(), run.model("best"), run.model("2")) == (second, first, first)
-    assert run.evaluations() == {"best-test": {"success": 0.5}}
+    assert run.evaluations() == {"best-test": {"success": 0.5, "digest": "d"}}
     assert [path.name for path in run.trajectory_files()] == ["eval-a.jsonl.gz"]
 
 

@@ -177,7 +177,9 @@ def test_another_evaluation_is_not_replaced(warm, tmp_path):
     config = settings(warm)
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False))
     before = (tmp_path / "eval" / "x.json").read_bytes()
-    for change in ("eval.temperature=0.7", "eval.tasks=5", "eval.rollouts=1", "eval.seed=9"):
+    limit = json.loads(before)["max_steps"] + 1
+    others = ("eval.temperature=0.7", "eval.tasks=5", "eval.rollouts=1", "eval.seed=9")
+    for change in (*others, f"env.settings.max_steps={limit}"):
         with pytest.raises(
             ConfigError, match=r"x\.json holds another evaluation: [^@]+@\w{12}, [^@]+; .*--name"
         ):

@@ -70,6 +70,7 @@ def test_what_one_job_alone_needs_is_asked_of_that_job():
         ("eval.seed=7", "eval.seed 7"),
         ("eval.temperature=0.9", "eval.temperature 0.9"),
         ("env.settings.seed=1", "the panel"),
+        ("env.settings.max_steps=9", "the environment's max_steps 9, 'repro' with 4"),
     ],
 )
 def test_arms_that_are_evaluated_differently_cannot_be_compared(setting, words):

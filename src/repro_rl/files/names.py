@@ -1,5 +1,14 @@
-"""Names of files in folders that several parts of the package look into."""
+"""Names of files and folders that several parts of the package look into."""
+
+# A run folder.
+CONFIG = "config.yaml"  # the resolved settings
+MANIFEST = "manifest.json"  # versions, panels, hardware, what it was made from
+METRICS = "metrics.jsonl"  # one row an iteration
+EVALUATIONS = "eval"  # folder of results, <name>.json
+TRAJECTORIES = "trajectories"  # folder of recorded episodes
+CHECKPOINTS = "checkpoints"  # folder of <iteration>/
+RECORDS = ".jsonl.gz"  # how the name of a file of records ends
 
 # Demonstrations: those of the expert, and those with progress labels.
-EXPERT_FILE, LABELLED_FILE = "expert.jsonl.gz", "labelled.jsonl.gz"
+EXPERT_FILE, LABELLED_FILE = f"expert{RECORDS}", f"labelled{RECORDS}"
 DEMOS_FILE = "demos.json"  # what made them, and their counts

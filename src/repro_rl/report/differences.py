@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.report.load import Json, Run
-from repro_rl.report.tables import STARTS, before_after, rate
+from repro_rl.report.tables import before_after, rate
+from repro_rl.run.evaluations import STARTS, differing_condition
 from repro_rl.study.stats import bootstrap_interval
-
-# What two evaluations must share, so that a task is the same task in both.
-SAME = ("digest", "temperature", "seed", "rollouts_per_task")
 
 Wins = Mapping[str, float]  # task id -> share of its rollouts that were won
 Evaluated = tuple[Json, Wins]  # the result file, and what each task gave
@@ -77,7 +75,7 @@ def _comparable(one: Evaluated, other: Evaluated) -> bool:
     """Whether a task is the same task in both."""
     if "digest" not in one[0] or one[1].keys() != other[1].keys():
         return False
-    return all(one[0].get(key) == other[0].get(key) for key in SAME)
+    return differing_condition(one[0], other[0]) is None
 
 
 def _difference(minuend: str, subtrahend: str, one: Wins, other: Wins) -> Difference:

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 from repro_rl.errors import DataError, counted
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
 from repro_rl.files.names import EXPERT_FILE
+from repro_rl.run.evaluations import evaluation_files, evaluation_order, read_evaluation
 from repro_rl.run.folder import PATH_SETTINGS, flatten
 
 Json = dict[str, Any]
@@ -90,7 +91,7 @@ def read_run(path: Path) -> Run:
     method = _name(manifest.get("method")) or _name(config.get("method")) or "unknown method"
     seed = _seed(config.get("seed")) or _seed(manifest.get("seeds")) or _seed(manifest.get("seed")) or "?"
     metrics = _read_metrics(path / "metrics.jsonl", notes)
-    evaluations = _read_evaluations(path / "eval", notes)
+    evaluations = _read_evaluations(path, notes)
     files = _find_trajectory_files(path / "trajectories", notes)
     return Run(
         path, method, seed, f"{method} · seed {seed}", config, manifest, metrics, evaluations, files, notes
@@ -158,17 +159,16 @@ def _read_metrics(file: Path, notes: list[str]) -> list[Json]:
     return [rows[key] for key in sorted(rows)]
 
 
-def _read_evaluations(folder: Path, notes: list[str]) -> list[Json]:
+def _read_evaluations(run: Path, notes: list[str]) -> list[Json]:
     rows = []
-    for file in sorted(folder.glob("*.json")):
-        row = read_json(file)
+    for file in evaluation_files(run):
+        row = read_evaluation(file)
         row["file"] = file.name
         row["name"] = str(row.get("name") or file.stem)
         rows.append(row)
     if not rows:
         notes.append("eval/ holds no evaluation: no figures with intervals.")
-    last = {"best": 1, "last": 2}  # after the iterations that they were chosen from
-    rows.sort(key=lambda row: (last.get(row["name"], 0), _number(row.get("iteration")), row["file"]))
+    rows.sort(key=lambda row: (evaluation_order(row["name"]), _number(row.get("iteration")), row["file"]))
     return rows
 
 

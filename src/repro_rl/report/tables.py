@@ -10,13 +10,11 @@ from typing import Any
 from repro_rl.errors import counted
 from repro_rl.report.load import Json, Run, finite
 from repro_rl.report.metrics import QUALITY
+from repro_rl.run.evaluations import ENDS, STARTS
 from repro_rl.study.numerals import fixed
 from repro_rl.study.progress import POINTS, progress_quality
 from repro_rl.study.stats import mean_interval, wilson
 from repro_rl.study.task_types import short_name, type_order
-
-STARTS = ("warm-start", "warmup", "start", "initial", "base")
-ENDS = ("best", "last", "final")
 
 
 def rate(value: Any, *, sign: bool = False) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from repro_rl.config import RunConfig, load_run_config
 from repro_rl.errors import CheckpointError
-from repro_rl.files import read_json, whole_rows
+from repro_rl.files import whole_rows
 from repro_rl.rollout.record import read_trajectories
+from repro_rl.run.evaluations import evaluation_files, read_evaluation
 from repro_rl.run.model_paths import find_model, read_manifest
 
 
@@ -30,9 +31,11 @@ class LoadedRun:
         return whole_rows(self.folder / "metrics.jsonl")
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """The results of its evaluations by name. Raises DataError for one that cannot be read."""
-        files = sorted((self.folder / "eval").glob("*.json"))
-        return {path.stem: read_json(path, "evaluation") for path in files}
+        """The results of its evaluations by name.
+
+        Raises DataError, naming file and field, for one that cannot be read or is no evaluation.
+        """
+        return {path.stem: read_evaluation(path) for path in evaluation_files(self.folder)}
 
     def trajectory_files(self) -> list[Path]:
         """Recorded episodes: ``iteration-*`` of training, ``eval-*`` of evaluations."""

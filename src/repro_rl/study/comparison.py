@@ -123,6 +123,7 @@ def _block(study: Study, name: str, results: list[Result], curves: list[Curve]) 
         "digest": first.get("digest"),
         "tasks": first.get("tasks"),
         "rollouts_per_task": first.get("rollouts_per_task"),
+        "max_steps": first.get("max_steps"),
         "temperature": first.get("temperature"),
         "metrics": metrics,
         "arms": arms,

@@ -26,12 +26,12 @@ from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import causes, failures, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
+from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
 from repro_rl.run.folder import manifest, settings_beside, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.preflight import unknown_words
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
-from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
 from repro_rl.study.task_types import success_by_type
@@ -107,7 +107,7 @@ def evaluate(
         panel, unfinished = setup.eval_panel(), None
         if request.out is not None:
             out, name = Path(request.out), request.name
-            now = {**_settings_of(config, panel), **_model_of(config, model, out)}
+            now = {**_settings_of(setup, panel), **_model_of(config, model, out)}
             setup.ranks.on_first(lambda: _check_free(out, name, now))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
@@ -116,7 +116,7 @@ def evaluate(
             done = setup.ranks.on_first(lambda: _finished(out, name, key) if look else None)
             if done is not None:
                 if hooks.on_finished is not None:
-                    hooks.on_finished(out / "eval" / f"{name}.json")
+                    hooks.on_finished(evaluation_file(out, name))
                 return done
             unfinished = UnfinishedEvaluation(out / "trajectories", name, key, setup.ranks.rank)
         if policy is None:
@@ -132,14 +132,13 @@ def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
     ``new``: what this one's figures depend on; older results do not tell all of it. Raises ConfigError where
     ``out`` has another evaluation of this name, DataError where it is broken.
     """
-    path = out / "eval" / f"{name}.json"
+    path = evaluation_file(out, name)
     if not path.exists():
         return
     old = read_evaluation(path)
     old = {**old, **(old.get("api") or {})}
-    keys = ("digest", "rollouts_per_task", "temperature", "seed")
     advice = "Give this one a name with --name, or delete that file."
-    if any(key in old and old[key] != new[key] for key in keys):
+    if any(key in old and old[key] != new[key] for key in CONDITIONS):
         raise ConfigError(
             f"{path} holds another evaluation: {_sampled(old)}; this one is {_sampled(new)}. {advice}"
         )
@@ -161,7 +160,7 @@ def _model_of(config: RunConfig, model: Path, out: Path) -> dict[str, str]:
 
 def _finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
     """The result ``name`` in ``out``, if ``key`` tells that it is of the same weights and settings."""
-    path = out / "eval" / f"{name}.json"
+    path = evaluation_file(out, name)
     if not (path.exists() and episodes_file(out, name).exists()):
         return None
     result = read_evaluation(path)
@@ -172,7 +171,8 @@ def _sampled(result: dict[str, Any]) -> str:
     """On what an evaluation was played, in words."""
     return (
         f"{result.get('panel') or result['digest']}, temperature {result.get('temperature')}, "
-        f"rollouts a task: {result.get('rollouts_per_task')}, seed {result.get('seed')}"
+        f"rollouts a task: {result.get('rollouts_per_task')}, seed {result.get('seed')}, "
+        f"max_steps {result.get('max_steps', 'unknown')}"
     )
 
 
@@ -236,7 +236,7 @@ class _EvaluationRun:
             "judge": judged_by,
             "key": None if self.unfinished is None else self.unfinished.key,
             "weights": fingerprint(self.model) or None,
-            **_settings_of(config, self.panel),
+            **_settings_of(setup, self.panel),
             "changed": {} if out is None else settings_beside(out, config),
             **_outcome(setup, trajectories),
             "progress": {which: progress_quality(records, which) for which in ("online", "retrospective")},
@@ -250,7 +250,7 @@ class _EvaluationRun:
             )
         if out is not None and setup.ranks.first:
             write_records(episodes_file(out, request.name), records)
-            write_json(out / "eval" / f"{request.name}.json", result)
+            write_json(evaluation_file(out, request.name), result)
             if self.unfinished is not None:
                 self.unfinished.remove()
         return result
@@ -297,9 +297,9 @@ class _EvaluationRun:
         return trajectories, "policy" if frozen is None else "reference"
 
 
-def _settings_of(config: RunConfig, panel: TaskPanel) -> dict[str, Any]:
+def _settings_of(setup: Setup, panel: TaskPanel) -> dict[str, Any]:
     """What a figure depends on."""
-    section = config.eval
+    config, section = setup.config, setup.config.eval
     return {
         "method": config.method.name,
         "context": config.prompt.context,
@@ -308,6 +308,7 @@ def _settings_of(config: RunConfig, panel: TaskPanel) -> dict[str, Any]:
         "digest": panel.digest,
         "split": panel.split,
         "tasks": len(panel),
+        "max_steps": setup.pool.first.max_steps,
         "rollouts_per_task": section.rollouts,
         "temperature": section.temperature,
         "seed": section.seed,

@@ -20,6 +20,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
 from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
+from repro_rl.run.evaluations import evaluation_files, read_evaluation
 from repro_rl.run.folder import (
     change_lines,
     differences,
@@ -233,7 +234,7 @@ def panels(out: Path) -> dict[str, list[str]]:
         held = read_json_if_any(path).get("panels") or {}
         for name, panel in check_record(dict[str, dict[str, Any]], held, file=path).items():
             names.setdefault(str(panel.get("digest")), set()).add(f"{name}: {panel.get('label')}")
-    for path in sorted(out.glob("runs/*/*/eval/*.json")):
-        data = read_json_if_any(path)
+    for path in (path for run in sorted(out.glob("runs/*/*")) for path in evaluation_files(run)):
+        data = read_evaluation(path)
         names.setdefault(str(data.get("digest")), set()).add(f"evaluation: {data.get('panel')}")
     return {digest: sorted(labels) for digest, labels in sorted(names.items())}

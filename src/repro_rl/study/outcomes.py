@@ -14,7 +14,7 @@ from repro_rl.errors import DataError
 from repro_rl.files import check_record, whole_rows
 from repro_rl.files.records import Finite, Share
 from repro_rl.rollout.record import episodes_file, numbered_records
-from repro_rl.study.evaluation_file import read_evaluation
+from repro_rl.run.evaluations import differing_condition, evaluation_file, read_evaluation
 
 METRICS = ("success", "score")
 
@@ -52,7 +52,7 @@ def read_result(folder: Path, name: str, arm: str, seed: int) -> Result | None:
 
     Episodes that broke off count as lost, as they do in the evaluation's own success.
     """
-    path = folder / "eval" / f"{name}.json"
+    path = evaluation_file(folder, name)
     if not path.exists():
         return None
     result = Result(arm, seed, read_evaluation(path))
@@ -107,15 +107,15 @@ def read_curve(folder: Path, arm: str, seed: int) -> Curve:
 def check_panel(results: Sequence[Result]) -> None:
     """Check that all results of a table rest on the same tasks and settings. Raises DataError naming two."""
     for result in results[1:]:
-        for key in ("digest", "tasks", "rollouts_per_task", "temperature", "seed"):
+        key = differing_condition(results[0].data, result.data)
+        if key is not None:
             first, other = results[0].data.get(key), result.data.get(key)
-            if first != other:
-                raise DataError(
-                    f"{results[0].arm}, seed {results[0].seed} was evaluated with {key} {first!r}, "
-                    f"{result.arm}, seed {result.seed} with {other!r}; these cannot stand in one table. "
-                    "Repeat the evaluations with the same settings.",
-                    field=key,
-                )
+            raise DataError(
+                f"{results[0].arm}, seed {results[0].seed} was evaluated with {key} {first!r}, "
+                f"{result.arm}, seed {result.seed} with {other!r}; these cannot stand in one table. "
+                "Repeat the evaluations with the same settings.",
+                field=key,
+            )
 
 
 def type_results(data: dict[str, Any]) -> dict[str, tuple[float, int | None]]:

@@ -20,13 +20,13 @@ from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files.names import DEMOS_FILE
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
+from repro_rl.run.evaluations import evaluation_file, read_evaluation
 from repro_rl.run.folder import change_lines, differences, flatten, manifest, open_run, write_manifest
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
-from repro_rl.study.evaluation_file import read_evaluation
 from repro_rl.types import Trajectory
 
 # Settings of other commands, and of stages in the folder that have settings of their own.
@@ -170,7 +170,7 @@ def check_demos(folder: Path, env: EnvSection) -> None:
 
 def finished(out: Path, condition: Condition, api: bool) -> dict[str, Any] | None:
     """The result that is there; None when it is not, or when a server left episodes without an answer."""
-    path = out / "eval" / f"{condition.name}.json"
+    path = evaluation_file(out, condition.name)
     if not path.exists():
         return None
     result = read_evaluation(path)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from repro_rl.config import EvalSection, RunConfig, TrainSection
+from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel, validates, warmup_validates
@@ -26,14 +27,14 @@ def check_study(study: Study) -> list[str]:
     found: dict[str, None] = {}
     first: tuple[str, list[dict[str, str]]] | None = None  # an arm, and how it is evaluated
     with ExitStack() as stack:
-        panels = _cached_panels(stack)
+        environment = _cached_environments(stack)
         for item in study.methods:
             played = []
             try:
                 for config in _configs(study, item):
-                    panel = panels(config)
+                    env, panel = environment(config)
                     found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
-                    played.append(_played(config.eval, panel))
+                    played.append(_played(config.eval, panel, env.max_steps))
                 check_callbacks(config.train)
                 _check_checkpoints(study.evaluation, item, config.train)
             except ReproError as error:
@@ -68,21 +69,21 @@ def _check_comparable(
                 )
 
 
-def _cached_panels(stack: ExitStack) -> Callable[[RunConfig], PanelOf]:
-    """The panels of a run's environment; environments of equal settings are built once.
+def _cached_environments(stack: ExitStack) -> Callable[[RunConfig], tuple[TextEnv, PanelOf]]:
+    """A run's environment and its panels; environments of equal settings are built once.
 
     ``stack`` closes them.
     """
-    built: dict[str, PanelOf] = {}
+    built: dict[str, tuple[TextEnv, PanelOf]] = {}
 
-    def panels(config: RunConfig) -> PanelOf:
+    def environment(config: RunConfig) -> tuple[TextEnv, PanelOf]:
         key = key_of(config.env.model_dump(mode="json"))
         if key not in built:
             pool = stack.enter_context(closing(build_pool(config.env)))
-            built[key] = lru_cache(pool.first.panel)
+            built[key] = pool.first, lru_cache(pool.first.panel)
         return built[key]
 
-    return panels
+    return environment
 
 
 def _configs(study: Study, item: Arm) -> Iterator[RunConfig]:
@@ -107,10 +108,11 @@ def _uses(item: Arm, config: RunConfig) -> set[Use]:
     }
 
 
-def _played(section: EvalSection, panel: PanelOf) -> dict[str, str]:
-    """What must be equal in all arms."""
+def _played(section: EvalSection, panel: PanelOf, max_steps: int) -> dict[str, str]:
+    """What must be equal in all arms; ``max_steps``: the environment's limit, which no digest holds."""
     return {
         "the panel": eval_panel(section, panel).label(),
+        "the environment's max_steps": str(max_steps),
         "eval.rollouts": str(section.rollouts),
         "eval.seed": str(section.seed),
         "eval.temperature": str(section.temperature),

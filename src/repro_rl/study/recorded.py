@@ -12,7 +12,7 @@ from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import DataError
 from repro_rl.files import read_json_if_any, read_yaml
 from repro_rl.rollout.record import episodes_file, or_nan, read_trajectories, training_files
-from repro_rl.study.evaluation_file import read_evaluation
+from repro_rl.run.evaluations import evaluation_file, evaluation_order, read_evaluation
 from repro_rl.study.series import SERIES, EpisodeProgress
 
 TRAINING = "training"
@@ -175,7 +175,7 @@ def _group(record: Mapping[str, Any], task: str, group_size: int | None) -> str:
 
 def _evaluated_panel(run: Path, name: str) -> str:
     """The panel of an evaluation; "" where its file is missing or names none."""
-    file = run / "eval" / f"{name}.json"
+    file = evaluation_file(run, name)
     try:
         result = read_evaluation(file) if file.exists() else {}
     except DataError:  # the episodes are what is analysed
@@ -228,8 +228,7 @@ def _evaluations(folder: Path) -> list[str]:
     names = [
         file.name.removeprefix("eval-").removesuffix(".jsonl.gz") for file in folder.glob("eval-*.jsonl.gz")
     ]
-    rank = {"warm-start": -1, "best": 1, "last": 2}
-    return sorted(names, key=lambda name: (rank.get(name, 0), name))
+    return sorted(names, key=lambda name: (evaluation_order(name), name))
 
 
 def _unique(label: str, labels: dict[str, int]) -> str:

@@ -1,7 +1,8 @@
-"""The file of one evaluation, ``eval/<name>.json``, checked when it is read."""
+"""The results of a run folder's evaluations, ``eval/<name>.json``: their order, and what one must hold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -9,10 +10,17 @@ from typing_extensions import TypedDict
 
 from repro_rl.errors import DataError
 from repro_rl.files import check_record, read_json
+from repro_rl.files.names import EVALUATIONS
 from repro_rl.files.records import Count, Finite, Share, Text
 
 ADVICE = "; delete it and repeat the command"
 ROUNDING = 1e-9  # between a share and the quotient of its counts
+# Names of evaluations before any training, and of those of the checkpoints that a training ends with.
+STARTS = ("warm-start", "warmup", "start", "initial", "base")
+ENDS = ("best", "last", "final")
+# What two evaluations must share, so that a task is the same task in both.
+CONDITIONS = ("digest", "tasks", "rollouts_per_task", "temperature", "seed", "max_steps")
+UNTOLD = ("max_steps",)  # those that older files do not tell: unknown, not different
 
 
 class TypeResult(TypedDict):
@@ -31,6 +39,7 @@ class EvaluationRecord(TypedDict):
     panel: NotRequired[Text]  # its label
     tasks: NotRequired[Count]  # in the panel
     rollouts_per_task: NotRequired[Count]  # episodes played of each task
+    max_steps: NotRequired[Count]  # the environment's limit
     temperature: NotRequired[Finite]  # of the sampling
     seed: NotRequired[Count]  # of the sampling
     episodes: NotRequired[Count]  # played in all
@@ -63,3 +72,29 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     except DataError as error:
         raise DataError(f"no evaluation ({error}){ADVICE}.", file=path) from error
     return data
+
+
+def evaluation_file(run: Path, name: str) -> Path:
+    """Where a run keeps the result of the evaluation ``name``."""
+    return run / EVALUATIONS / f"{name}.json"
+
+
+def evaluation_files(run: Path) -> list[Path]:
+    """The results that a run folder has, by name."""
+    return sorted((run / EVALUATIONS).glob("*.json"))
+
+
+def evaluation_order(name: str) -> int:
+    """Sorts evaluations for people: those before training, others, then the checkpoints it ended with."""
+    if name in STARTS:
+        return -1
+    return 1 + ENDS.index(name) if name in ENDS else 0
+
+
+def differing_condition(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first of CONDITIONS in which two results differ: their figures do not compare. None: they do."""
+    for key in CONDITIONS:
+        told = key not in UNTOLD or None not in (one.get(key), other.get(key))
+        if told and one.get(key) != other.get(key):
+            return key
+    return None
