@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config
 
 from repro_rl.config import PolicySection, load_config
 from repro_rl.errors import ConfigError, DataError
@@ -43,6 +44,20 @@ def test_a_folder_is_read_where_the_settings_name_one(tiny_folder, tmp_path):
         read_shape(tmp_path)
     with pytest.raises(DataError, match=r"none/config.json: no configuration of a model"):
         read_shape(tmp_path / "none")
+
+
+def test_a_model_of_another_kind_is_named(tmp_path, monkeypatch):
+    """GPT-2 has other names for its dimensions; it may be in the hub's cache or in a GGUF file."""
+    other = {"model_type": "gpt2", "n_head": 12, "n_embd": 768}
+    words = r"does not describe a decoder like Llama or Qwen: 'num_attention_heads' is missing"
+    monkeypatch.setattr("repro_rl.plan.model_shape._downloaded", lambda model: other)
+    with pytest.raises(ConfigError, match=rf"^somebody/gpt {words}"):
+        shape_of("somebody/gpt")
+    file = tmp_path / "m.gguf"
+    file.touch()
+    monkeypatch.setattr("repro_rl.plan.model_shape.read_config", lambda path: GPT2Config())
+    with pytest.raises(ConfigError, match=rf"m\.gguf {words}"):
+        read_shape(file)
 
 
 def test_an_adapter_has_the_dimensions_of_its_base(tiny_folder, tmp_path):

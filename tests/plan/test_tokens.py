@@ -64,7 +64,7 @@ def test_a_gguf_files_tokenizer_needs_no_conversion(tmp_path, monkeypatch):
     keys = byte_level_keys()
     model = random_model("qwen2", len(keys["tokenizer.ggml.tokens"]))
     file = write_gguf(tmp_path / "m.gguf", model, "qwen2", keys)
-    codec = find_codec(None, (None, str(file)), "auto", False)
+    codec, _ = find_codec(None, (None, str(file)), "auto", False)
     assert codec is not None
     assert not (tmp_path / "cache").exists()
     assert codec.encode("go to drawer 1") == load_text(file).encode("go to drawer 1")
@@ -73,17 +73,22 @@ def test_a_gguf_files_tokenizer_needs_no_conversion(tmp_path, monkeypatch):
 
 def test_a_models_tokenizer_counts_as_the_policy_does(tiny_folder):
     policy = TransformersPolicy.load(tiny_folder, PolicySection(device="cpu"))
-    codec = find_codec(tiny_folder, (), "auto", False)
+    codec, _ = find_codec(tiny_folder, (), "auto", False)
     assert codec is not None
     assert codec.encode("left right a b") == tuple(policy.text.encode("left right a b"))
     assert len(codec.plain_ids("left right a b")) == 4
 
 
 def test_the_first_model_with_a_tokenizer_is_taken(tiny_folder, tmp_path):
-    codec = find_codec(None, (None, "tiny", str(tmp_path), str(tiny_folder)), "auto", False)
+    codec, unusable = find_codec(None, (None, "tiny", str(tmp_path), str(tiny_folder)), "auto", False)
     assert codec is not None
+    assert [line.startswith(f"The tokenizer of {tmp_path} cannot be used: ") for line in unusable] == [True]
     assert len(codec.plain_ids("left right")) == 2
-    assert find_codec(None, (str(tmp_path),), "auto", False) is None
+    assert find_codec(None, (str(tmp_path),), "auto", False)[0] is None
+    assert find_codec(None, ("nobody/never-downloaded",), "auto", False) == (None, [])
+    codec, unusable = find_codec(None, (str(tiny_folder),), "on", False)  # which has no chat template
+    assert codec is None
+    assert "chat" in unusable[0]
     with pytest.raises(CheckpointError):
         find_codec(tmp_path, (str(tiny_folder),), "auto", False)
 

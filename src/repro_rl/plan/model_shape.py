@@ -115,8 +115,8 @@ def model_shape(policy: PolicySection, init: str | None = None, vocabulary: int 
 
     ``init``: the setting train.init; ``policy.model`` where it is unset, or does not exist yet.
     ``vocabulary``: size of the tiny model's. Raises ConfigError for a hub name whose shape is neither known
-    nor in the local cache. Raises CheckpointError for a path that is not there and an adapter without a base
-    model.
+    nor in the local cache, and for a model that is no such decoder. Raises CheckpointError for a path that
+    is not there and an adapter without a base model.
     """
     model = policy.model
     if init and (Path(init).exists() or is_hub_name(init)):
@@ -167,15 +167,26 @@ def read_shape(folder: Path) -> ModelShape:
     if is_gguf(folder):
         return _from_config(str(folder), read_config(folder).to_dict())
     path = folder / "config.json"
-    config = read_json(path, "configuration of a model")
+    return _from_config(str(folder), read_json(path, "configuration of a model"), source=str(path))
+
+
+def _from_config(name: str, config: Mapping[str, Any], source: str | None = None) -> ModelShape:
+    """From the content of a config.json. Raises ConfigError, naming ``source``, where a dimension is missing.
+
+    ``source``: where the content is from; None: ``name``.
+    """
     try:
-        return _from_config(str(folder), config)
+        return _dimensions(name, config)
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise ConfigError(f"{path} does not describe a decoder: {error!r}") from error
+        missing = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else repr(error)
+        raise ConfigError(
+            f"{source or name} does not describe a decoder like Llama or Qwen: {missing}. 'repro-rl plan' "
+            "counts such decoders only; give one of them as policy.model."
+        ) from error
 
 
-def _from_config(name: str, config: Mapping[str, Any]) -> ModelShape:
-    """From the content of a config.json."""
+def _dimensions(name: str, config: Mapping[str, Any]) -> ModelShape:
+    """Raises what a missing or wrong dimension raises."""
     heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
     return ModelShape(
         name,

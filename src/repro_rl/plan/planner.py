@@ -69,7 +69,9 @@ def make_plan(
         policy, train = config.policy, config.train
         words = len(setup.tiny_words()) + SPECIAL_TOKENS if policy.model == "tiny" else None
         shape = model_shape(policy, train.init, words)
-        codec = find_codec(options.tokenizer, (train.init, policy.model), policy.chat, policy.thinking)
+        models = (train.init, policy.model)
+        codec, unusable = find_codec(options.tokenizer, models, policy.chat, policy.thinking)
+        notes += unusable
         if codec is None:
             notes.append(NO_TOKENIZER)
         notes += check_panels(config, env.panel, {Use.TRAIN, *validates(config.train)})

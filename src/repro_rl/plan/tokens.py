@@ -14,6 +14,7 @@ import numpy as np
 
 from repro_rl.demos.collect import play
 from repro_rl.envs.base import TextEnv
+from repro_rl.errors import ConfigError, DataError
 from repro_rl.policy.gguf import is_gguf, text_of
 from repro_rl.policy.text import ChatSwitch, codec_of, load_text
 from repro_rl.random_streams import name_key
@@ -59,24 +60,28 @@ class CharacterCodec:
 
 def find_codec(
     given: Path | None, models: Sequence[str | None], chat: ChatSwitch, thinking: bool
-) -> PromptCodec | None:
+) -> tuple[PromptCodec | None, list[str]]:
     """The codec of ``given``, else of the first of ``models`` that has one here; None where none has.
 
-    Nothing is downloaded, and no GGUF file converted. Raises what ``load_text`` raises for ``given``, and
-    DataError for a GGUF file that is damaged or not supported.
+    With it a sentence for each model before that one whose tokenizer is here and cannot be used. Nothing is
+    downloaded, and no GGUF file converted. Raises what ``load_text`` raises for ``given``, and DataError for
+    a GGUF file that is damaged or not supported.
     """
     if given is not None:
-        return load_text(given, chat=chat, thinking=thinking, local_only=True)
+        return load_text(given, chat=chat, thinking=thinking, local_only=True), []
+    unusable: list[str] = []
     for model in models:
         if model is None or model == "tiny":
             continue
         if is_gguf(model) and Path(model).is_file():
-            return codec_of(*text_of(model), chat=chat, thinking=thinking)
+            return codec_of(*text_of(model), chat=chat, thinking=thinking), unusable
         try:
-            return load_text(model, chat=chat, thinking=thinking, local_only=True)
-        except Exception:  # not here: each of the libraries raises its own
-            continue
-    return None
+            return load_text(model, chat=chat, thinking=thinking, local_only=True), unusable
+        except Exception as error:  # each of the libraries raises its own
+            # A hub name that was not downloaded has no tokenizer here, which is no fault.
+            if Path(model).exists() or isinstance(error, ConfigError | DataError):
+                unusable.append(f"The tokenizer of {model} cannot be used: {error}")
+    return None, unusable
 
 
 @dataclass(slots=True)
