@@ -90,6 +90,11 @@ def test_a_pilot_is_not_continued_with_another_server_or_other_demonstrations(
     with_work(config, tmp_path / "a", demos=warm.demos)
     same = load_config("sokoban-qwen3", [*settings, *API, "api.concurrency=2", "api.budget.calls=9"])
     open_pilot(same, tmp_path / "a", "api:m", demos=warm.demos)
+    manifest = tmp_path / "a" / "manifest.json"  # of an older version: it noted settings of annotations too
+    older = json.loads(manifest.read_text())
+    older["server"]["api"]["annotate_tries"] = 3
+    manifest.write_text(json.dumps(older))
+    open_pilot(same, tmp_path / "a", "api:m", demos=warm.demos)
     for change, words in (
         ("api.base_url=http://b/v1", "base_url: 'http://a/v1' there, 'http://b/v1' now"),
         ("api.extra={reasoning_effort: high}", "reasoning_effort: None there, 'high' now"),
@@ -134,7 +139,7 @@ def test_the_name_of_an_evaluation_is_a_file_name(name: str) -> None:
 def test_demonstrations_are_known_by_the_server_that_labelled_them(templates: Path, tmp_path: Path) -> None:
     def key(*settings: str) -> dict[str, Any]:
         config = load_config("sokoban-qwen3", [*API, "demos.annotator=http", *settings])
-        return _demos_key(config.env, config.demos, 0, annotation_settings(config))
+        return _demos_key(config.env, config.demos, 0, annotation_settings(config.api, config.prompt))
 
     (tmp_path / EXPERT_FILE).write_bytes(b"")
     made = key(f"prompt.template_dir={templates}")

@@ -34,7 +34,7 @@ def api_run(model: str, kind: str = "api") -> Path:
 
 def usage_notes(result: dict[str, Any]) -> list[str]:
     """What an evaluation used, and what was lost, line by line."""
-    from repro_rl.policy.http.usage import loss_lines, usage_line
+    from repro_rl.policy.http.usage import usage_lines
 
     lost = (
         f"  {counted(int(result['errors']), 'episode')} broke off, counted as not won."
@@ -42,7 +42,8 @@ def usage_notes(result: dict[str, Any]) -> list[str]:
         else ""
     )
     again = " Repeat the command: only what has no answer is asked again." if result["api"]["failed"] else ""
-    return [f"{usage_line(result['api'])}.{lost}{again}", *loss_lines(result["api"])]
+    used, *losses = usage_lines(result["api"])
+    return [f"{used}{lost}{again}", *losses]
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | No
     Says at the end, also after an error, what the command has used. Raises ConfigError as ``api_policy``.
     """
     from repro_rl.cli.show import say
-    from repro_rl.policy.http.usage import loss_lines, usage_line
+    from repro_rl.policy.http.usage import usage_lines
     from repro_rl.run.api_model import api_policy
 
     if agent is None or api_model(agent) is None:
@@ -64,8 +65,7 @@ def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | No
         finally:
             counts = policy.client.failures.counts
             if counts.answered or counts.lost:
-                usage = policy.client.spending.summary()
-                for line in (f"{usage_line(usage)}.", *loss_lines(usage)):
+                for line in usage_lines(policy.client.spending.summary()):
                     say(line)
 
 
@@ -74,14 +74,14 @@ def annotation_notes(notes: dict[str, Any], written: Path) -> list[str]:
 
     ``written``: the file that marks the demonstrations as complete.
     """
-    from repro_rl.policy.http.usage import loss_lines, usage_line
+    from repro_rl.policy.http.usage import usage_lines
 
     if not notes:
         return []
     lines = []
     if "usage" in notes:
-        lines.append(f"{notes['model']}: {usage_line(notes['usage'])}.")
-        lines.extend(loss_lines(notes["usage"]))
+        used, *losses = usage_lines(notes["usage"])
+        lines += [f"{notes['model']}: {used}", *losses]
     if notes["unlabelled"]:
         why = ", ".join(f"{name} {count}" for name, count in notes["defects"].items())
         lines.append(

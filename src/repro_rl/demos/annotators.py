@@ -77,7 +77,7 @@ def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> lis
 def _http_settings(config: RunConfig) -> dict[str, Any]:
     from repro_rl.demos.http import annotation_settings
 
-    return annotation_settings(config)
+    return annotation_settings(config.api, config.prompt)
 
 
 def _http_check(config: RunConfig | None) -> None:

@@ -12,20 +12,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import ApiSection, PromptSection, RunConfig
+from repro_rl.config import ApiSection, PromptSection
 from repro_rl.demos.annotation import AnnotationContext
 from repro_rl.errors import ConfigError
 from repro_rl.policy.http.answers import Answer
 from repro_rl.policy.http.client import ChatClient
 from repro_rl.policy.http.failure_tracker import Failure
+from repro_rl.policy.http.identity import server_identity
 from repro_rl.policy.http.policy import Messages, completion_of
 from repro_rl.policy.http.request import Question
-from repro_rl.rollout.reflection import CUT_OFF, NO_ANSWER, reflection_prompt
-from repro_rl.text.parse import TextFormat, parse_reflection
+from repro_rl.rollout.act import CUT_OFF
+from repro_rl.rollout.reflection import NO_ANSWER, read_reflection, reflection_prompt
+from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder, templates_digest
 from repro_rl.types import Reflection, Trajectory
 
 NEEDS_API = "The annotator 'http' needs the settings api.base_url and api.model."
+ANNOTATION = ("annotate_tries", "annotate_temperature", "annotate_tokens")  # settings of ``api``
 MAX_QUOTED = 2_000  # characters of an unreadable answer that are sent back to the model
 
 NOTES = {
@@ -48,27 +51,16 @@ NOTES = {
 }
 
 
-def deciding_settings(api: ApiSection) -> dict[str, Any]:
-    """The settings that the labels depend on; demonstrations made with others are not continued."""
-    names = {
-        *("model", "reasoning_tokens", "extra", "limit_field", "send_seed"),
-        *("annotate_tries", "annotate_temperature", "annotate_tokens"),
-    }
-    return {"api": api.model_dump(mode="json", include=names)}
+def annotation_settings(api: ApiSection, prompt: PromptSection) -> dict[str, Any]:
+    """What the labels depend on: the server, how it is asked, and templates of the user's own that ask it.
 
-
-def server_settings(config: RunConfig) -> dict[str, Any]:
-    """What the answers of a model behind an API depend on, beside the questions."""
-    api = config.api
-    form = {"guided": api.guided} if config.prompt.reflect_form == "guided" else {}
-    return {"base_url": api.base_url, **form, **deciding_settings(api)}
-
-
-def annotation_settings(config: RunConfig) -> dict[str, Any]:
-    """What the labels depend on: the server, and templates of the user's own that ask it."""
-    templates = _own_templates(config.prompt)
+    Demonstrations made with others are not continued.
+    """
+    templates = _own_templates(prompt)
     own = {} if templates is None else {"templates": templates_digest(templates)}
-    return {"base_url": config.api.base_url, **own, **deciding_settings(config.api)}
+    server = server_identity(api)
+    asked = api.model_dump(mode="json", include=set(ANNOTATION))
+    return {**server, **own, "api": {**server["api"], **asked}}
 
 
 def _own_templates(prompt: PromptSection) -> Path | None:
@@ -105,7 +97,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
             # Each episode counts once, at its first answer, however often it is asked again.
             answers = client.ask(questions, context.on_done if attempt == 0 else None)
             for index, answer in zip(waiting, answers, strict=True):
-                reflection = _read(texts[index], answer, prompts, len(trajectories[index].steps))
+                reflection = _read(trajectories[index], texts[index], answer, prompts)
                 done[index] = reflection
                 if reflection.values is not None or isinstance(answer, Failure):
                     del conversations[index]
@@ -120,16 +112,15 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
     return [done[index] for index in range(len(trajectories))]
 
 
-def _read(prompt: str, answer: Answer | Failure, prompts: PromptBuilder, length: int) -> Reflection:
+def _read(
+    trajectory: Trajectory, prompt: str, answer: Answer | Failure, prompts: PromptBuilder
+) -> Reflection:
     completion = completion_of(answer)
     if isinstance(answer, Failure):
         return Reflection(prompt, completion, None, (answer.cause if answer.refused else NO_ANSWER,))
     if answer.cause:
         return Reflection(prompt, completion, None, (answer.cause,))
-    parsed = parse_reflection(completion.text, prompts.fmt, length)
-    if not completion.finished:
-        return Reflection(prompt, completion, None, (*parsed.defects, CUT_OFF))
-    return Reflection(prompt, completion, parsed.values, parsed.defects)
+    return read_reflection(trajectory, prompt, completion, prompts.fmt, shortened=False)
 
 
 def _ask_again(messages: Messages, reflection: Reflection, length: int) -> Messages:

@@ -28,9 +28,15 @@ from repro_rl.text.prompts import PromptBuilder, StepInputs
 from repro_rl.types import Completion, Trajectory
 
 NO_COMPLETION = "no completion"  # begins the reason of an episode that a server ended
+CUT_OFF = "cut_off"  # the defect of a completion that reached its length limit
 
 # (task id, goal, first observation) -> texts of demonstrations, from the longest to "".
 Demonstrations = Callable[[str, str, str], Sequence[str]]
+
+
+def with_cut(defects: tuple[str, ...], completion: Completion) -> tuple[str, ...]:
+    """The parser's ``defects`` of a completion, and CUT_OFF where it was cut off."""
+    return defects if completion.finished else (*defects, CUT_OFF)
 
 
 @dataclass(slots=True, frozen=True)
@@ -140,7 +146,7 @@ def take_step(
         prompt=prompt.text,
         shortened=prompt.shortened,
         online=parsed.online,
-        defects=parsed.defects if completion.finished else (*parsed.defects, "cut_off"),
+        defects=with_cut(parsed.defects, completion),
     )
     try:
         result = checked_step(episode.env.step(parsed.action))

@@ -10,14 +10,14 @@ import numpy as np
 
 from repro_rl.policy.base import Keys, Policy, PromptText, SamplingSettings
 from repro_rl.random_streams import name_key
-from repro_rl.rollout.act import Actor
+from repro_rl.rollout.act import Actor, with_cut
 from repro_rl.rollout.fit import largest_fitting, shorten
 from repro_rl.text.guided import GuidedText
 from repro_rl.text.parse import TextFormat, parse_reflection
 from repro_rl.text.prompts import PromptBuilder, ReflectStep
 from repro_rl.types import Completion, Reflection, Trajectory
 
-NO_ANSWER, CUT_OFF = "no_answer", "cut_off"  # defects of a completion, beside those of its text
+NO_ANSWER = "no_answer"  # the defect of a reflection that a server did not write
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,9 +104,8 @@ def read_reflection(
     if completion.error is not None:
         return Reflection(prompt, completion, None, (NO_ANSWER,), shortened=shortened)
     parsed = parse_reflection(completion.text, fmt, len(trajectory.steps))
-    defects = parsed.defects if completion.finished else (*parsed.defects, CUT_OFF)
     values = parsed.values if completion.finished else None
-    return Reflection(prompt, completion, values, defects, shortened=shortened)
+    return Reflection(prompt, completion, values, with_cut(parsed.defects, completion), shortened=shortened)
 
 
 def reflect(

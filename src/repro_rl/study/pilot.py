@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import EnvSection, RunConfig, WarmupSection, is_api
-from repro_rl.demos.http import server_settings
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import demos_digest, load_demos, made_with
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files.names import DEMOS_FILE
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
+from repro_rl.policy.http.identity import server_identity
 from repro_rl.run.evaluations import evaluation_file, read_evaluation
 from repro_rl.run.folder import change_lines, differences, flatten, manifest, open_run, write_manifest
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
@@ -119,9 +119,11 @@ def open_pilot(
     earlier = read_manifest(out)
     made_from: dict[str, Any] = {}
     if is_api(Path(agent)):
-        made_from[SERVER] = server_settings(config)
-        if earlier.get(SERVER, made_from[SERVER]) != made_from[SERVER]:
-            changes = differences(flatten(earlier[SERVER]), flatten(made_from[SERVER]))
+        made_from[SERVER] = server_identity(config.api, config.prompt.reflect_form)
+        before, now = (flatten(entry[SERVER]) if SERVER in entry else {} for entry in (earlier, made_from))
+        # Older versions also noted settings of annotations, which no evaluation depends on.
+        changes = differences({name: value for name, value in before.items() if "annotate_" not in name}, now)
+        if before and changes:
             raise ConfigError(
                 f"{out} holds a pilot that another server answered, or the same with other settings:\n"
                 f"{change_lines(changes)}\nUse another folder, or the same settings to continue."

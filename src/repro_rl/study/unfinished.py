@@ -12,13 +12,13 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from repro_rl.config import RunConfig, is_api
-from repro_rl.demos.http import server_settings
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
 from repro_rl.files import UnfinishedRows, check_record, key_of, rows_of
 from repro_rl.files.records import Finite, Flag, Text
 from repro_rl.policy.checksums import fingerprint
+from repro_rl.policy.http.identity import server_identity
 from repro_rl.rollout.record import finite, or_nan, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
@@ -55,7 +55,7 @@ def evaluation_key(
     templates = templates_digest(config.prompt.template_dir)  # their path alone may lead to other prompts
     settings = {
         "model": fingerprint(model) or str(model),
-        "server": server_settings(config) if is_api(model) else None,
+        "server": server_identity(config.api, config.prompt.reflect_form) if is_api(model) else None,
         "panel": digest,
         "judge": [
             *(judge, config.train.init if config.method.judged_by_reference else None),

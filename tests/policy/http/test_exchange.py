@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from repro_rl.policy.http import Answer
 from repro_rl.policy.http.exchange import (
+    ApiKey,
     PassingError,
     RefusedAll,
     RefusedPrompt,
@@ -75,7 +76,7 @@ def test_the_time_limit_is_of_the_whole_call(dripping):
     server.start()
     begin = time.monotonic()
     try:
-        with open_client("", 1.0, 1) as client, pytest.raises(PassingError, match=r"answer within 1 s"):
+        with open_client(ApiKey(), 1.0, 1) as client, pytest.raises(PassingError, match=r"answer within 1 s"):
             fetch(client, f"http://127.0.0.1:{listening.getsockname()[1]}/", {}, 1.0)
         assert 1.0 <= time.monotonic() - begin < 15
     finally:

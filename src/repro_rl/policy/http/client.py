@@ -31,7 +31,6 @@ from repro_rl.policy.http.spending import Spending
 
 __all__ = ["ChatClient", "Failure", "Question"]
 
-HIDDEN = "[key]"
 Wait = Callable[[float, threading.Event], object]
 
 
@@ -185,7 +184,7 @@ class ChatClient:
                 result = answer
         except (PassingError, RefusedPrompt) as error:
             refused = isinstance(error, RefusedPrompt)
-            result = Failure(self._hide(str(error)), refused, error.cause, isinstance(error, _Doubtful))
+            result = Failure(self._key.hide(error), refused, error.cause, isinstance(error, _Doubtful))
             self.spending.fail(result.cause, result.reason)
         except _Stopped:
             raise
@@ -218,7 +217,7 @@ class ChatClient:
                 if error.after is not None and error.after > settings.max_wait:
                     raise ApiError(
                         f"{self.url} asks to wait {error.after:.0f} s, api.max_wait is "
-                        f"{settings.max_wait:g} s ({self._hide(str(error))}). What was answered is kept; "
+                        f"{settings.max_wait:g} s ({self._key.hide(error)}). What was answered is kept; "
                         f"repeat the command later, or raise api.max_wait."
                     ) from None
                 if attempt >= self.failures.retries:
@@ -252,16 +251,13 @@ class ChatClient:
         if not error.certain and self.failures.answers:
             return _Doubtful(str(error))
         return ApiError(
-            f"{self.url} refuses to answer as {self.settings.model!r}: {self._hide(str(error))}. "
+            f"{self.url} refuses to answer as {self.settings.model!r}: {self._key.hide(error)}. "
             f"Check api.base_url, api.model, api.extra and the key ({self._key_source()}). "
             f"What was answered is kept; repeat the command to go on."
         )
 
     def _without_key(self, answer: Answer) -> Answer:
-        return replace(answer, text=self._hide(answer.text), reason=self._hide(answer.reason))
-
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, HIDDEN) if self._key else text
+        return replace(answer, text=self._key.hide(answer.text), reason=self._key.hide(answer.reason))
 
     def _key_source(self) -> str:
         name = self.settings.key_env

@@ -9,6 +9,7 @@ import random
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import httpx2
@@ -22,6 +23,7 @@ from repro_rl.policy.http.refusals import PassingError, RefusedAll, RefusedPromp
 from repro_rl.policy.http.waits import asked_wait, wait_in_words
 
 __all__ = [
+    "ApiKey",
     "PassingError",
     "RefusedAll",
     "RefusedPrompt",
@@ -34,23 +36,38 @@ __all__ = [
 ]
 
 CONNECT = 10.0  # seconds, at most, until there is a connection
+HIDDEN = "[key]"  # stands for the key in texts of a server
 LARGEST = 32 << 20  # bytes of an answer; more is not an answer
 
 
-def read_key(name: str | None, setting: str) -> str:
-    """The key in the environment variable ``name``; "" for no name. Raises ConfigError naming ``setting``."""
+@dataclass(slots=True, frozen=True)
+class ApiKey:
+    """The key that a server wants; it is sent in a header, and shown and written nowhere."""
+
+    value: str = field(default="", repr=False)  # "": none is sent
+
+    def hide(self, text: str | Exception) -> str:
+        """``text`` of a server, which may repeat the key, without it."""
+        return str(text).replace(self.value, HIDDEN) if self.value else str(text)
+
+
+def read_key(name: str | None, setting: str) -> ApiKey:
+    """The key in the environment variable ``name``; none for no name.
+
+    Raises ConfigError, naming ``setting``, where it is not set or cannot be sent.
+    """
     key = (os.environ.get(name) or "").strip() if name else ""
     if name and not key:
         raise ConfigError(f"The environment variable {name} ({setting}) is not set; put the key there.")
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"The key in {name} ({setting}) holds characters that no HTTP header can.")
-    return key
+    return ApiKey(key)
 
 
-def open_client(key: str, timeout: float, concurrency: int) -> httpx2.Client:
+def open_client(key: ApiKey, timeout: float, concurrency: int) -> httpx2.Client:
     """A client that sends ``key``, if there is one, with every request."""
     return httpx2.Client(
-        headers={"Authorization": f"Bearer {key}"} if key else {},
+        headers={"Authorization": f"Bearer {key.value}"} if key.value else {},
         timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT), pool=None),
         verify=_tls(),
         limits=httpx2.Limits(max_connections=concurrency),

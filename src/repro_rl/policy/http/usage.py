@@ -144,3 +144,8 @@ def loss_lines(usage: Mapping[str, Any]) -> list[str]:
             "anew."
         )
     return lines
+
+
+def usage_lines(usage: Mapping[str, Any]) -> list[str]:
+    """A summary for the screen: what was used, then what was lost."""
+    return [f"{usage_line(usage)}.", *loss_lines(usage)]

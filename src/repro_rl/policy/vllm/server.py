@@ -257,7 +257,7 @@ class ServerSampler(TokenPolicy):
             )
             return completion
         except RefusedPrompt as error:
-            reason = self._hide(str(error))
+            reason = self._key.hide(error)
             return Completion(prompt, (), np.zeros(0, np.float32), "", False, error=reason)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None, once: bool = False) -> Any:
@@ -265,7 +265,7 @@ class ServerSampler(TokenPolicy):
         try:
             return self._request(path, body, _json, None, once=once)
         except RefusedPrompt as error:
-            raise ApiError(f"{self.server.url}{path}: {self._hide(str(error))}") from None
+            raise ApiError(f"{self.server.url}{path}: {self._key.hide(error)}") from None
 
     def _ask_for(
         self, path: str, names: tuple[str | int, ...], kind: type, body: dict[str, Any] | None = None
@@ -279,7 +279,7 @@ class ServerSampler(TokenPolicy):
             return part_of(content, names, kind)
         except LookupError as error:
             raise ApiError(
-                f"{self.server.url}{path} {self._hide(str(error))}. So it is no vLLM server as we know it, "
+                f"{self.server.url}{path} {self._key.hide(error)}. So it is no vLLM server as we know it, "
                 "or has no model. Check policy.vllm.server.url and how the server was started (docs/vllm.md)."
             ) from None
 
@@ -297,26 +297,23 @@ class ServerSampler(TokenPolicy):
             try:
                 return read(fetch(self._http, url, body, self.server.timeout))
             except RefusedAll as error:
-                raise ApiError(f"{url} refuses: {self._hide(str(error))}") from None
+                raise ApiError(f"{url} refuses: {self._key.hide(error)}") from None
             except PassingError as error:
                 if error.after is not None and error.after > self.server.max_wait:
                     raise ApiError(
                         f"{url} asks to wait {error.after:.0f} s, policy.vllm.server.max_wait is "
-                        f"{self.server.max_wait:g} s ({self._hide(str(error))}). Repeat the command later: a "
+                        f"{self.server.max_wait:g} s ({self._key.hide(error)}). Repeat the command later: a "
                         "run goes on from its last checkpoint. Or raise policy.vllm.server.max_wait."
                     ) from None
                 if (once and error.reached) or attempt >= self.server.retries or (stop and stop.is_set()):
                     raise ApiError(
                         f"{url} gave no usable answer in {attempt + 1} attempts; the last: "
-                        f"{self._hide(str(error))}. Is the vLLM server running? Start it again and repeat "
+                        f"{self._key.hide(error)}. Is the vLLM server running? Start it again and repeat "
                         "the command: a run goes on from its last checkpoint (policy.vllm.server.retries "
                         "and max_wait set the patience)."
                     ) from None
                 self._wait(pause(attempt, self.server.backoff, self.server.max_wait, error.after))
                 attempt += 1
-
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
 
 
 def _json(data: bytes) -> Any:
