@@ -28,7 +28,7 @@ def settings(server, tmp_path, monkeypatch):
 def test_training_an_api_model_is_an_error(override):
     with pytest.raises(ConfigError, match=r"an API model has no weights here, so it cannot be trained"):
         load_config("sokoban-qwen3", [override])
-    with pytest.raises(ConfigError, match="it can act, but not be trained"):
+    with pytest.raises(ConfigError, match=r"it can act, but not be trained\. Give a model folder"):
         load_policy(load_config("sokoban-qwen3").policy, "api:gpt", training=True)
 
 

@@ -82,7 +82,7 @@ def test_batch_annotators_of_ones_own():
         for name, words in (("broken", "TypeError"), ("odd", "ZeroDivisionError")):
             with pytest.raises(ConfigError, match=f"The annotator '{name}' failed: {words}"):
                 collect(env, annotator=name, **counts)
-        with pytest.raises(TypeError, match="labels batches"):
+        with pytest.raises(ConfigError, match="labels all episodes at once; call annotate_all"):
             annotate(experts[0], "halves", None)
     assert all(t.reflection.values[-1] == 100 for t in experts)
     assert [t.reflection.defects for t in labelled] == [("unlabelled",)] * 2

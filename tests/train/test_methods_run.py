@@ -111,7 +111,7 @@ def test_what_one_process_alone_can_do_is_refused_for_more() -> None:
         config = load_config(None, settings)
         which = config.train.dynamic_sampling, config.method.scores
         check_one_process(*which, 1)
-        with pytest.raises(PreflightError, match="one training process; 2 were started"):
+        with pytest.raises(PreflightError, match=r"one training process; 2 were started\. Start one, or"):
             check_one_process(*which, 2)
 
 

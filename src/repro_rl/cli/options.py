@@ -57,8 +57,9 @@ def read_run_config(
     A person is asked about settings of a run that was not made here; see ``load_run_config``.
     """
     from repro_rl.config import load_run_config
+    from repro_rl.files.names import CONFIG_FILE
 
-    if source is not None or not (Path(run) / "config.yaml").exists():
+    if source is not None or not (Path(run) / CONFIG_FILE).exists():
         return read_config(source, overrides, *defaults)
     return load_run_config(run, overrides, defaults, allow=allowed)
 

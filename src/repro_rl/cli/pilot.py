@@ -204,6 +204,7 @@ def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path
 
 def _count_finished(run: PilotRun, seeds: Sequence[int]) -> None:
     """Count against the budget what finished conditions have used; they are not asked for again."""
+    from repro_rl.run.evaluations import evaluation_file
     from repro_rl.study.pilot import finished
     from repro_rl.study.pilot_results import folder
 
@@ -211,7 +212,7 @@ def _count_finished(run: PilotRun, seeds: Sequence[int]) -> None:
         for item in run.conditions:
             result = finished(folder(run.out, seed), item, True)
             if result is not None:
-                _count(run, folder(run.out, seed) / "eval" / f"{item.name}.json", result.get("api"))
+                _count(run, evaluation_file(folder(run.out, seed), item.name), result.get("api"))
 
 
 def _count(run: PilotRun, path: Path, usage: Any) -> None:

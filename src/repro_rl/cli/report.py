@@ -12,6 +12,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import new_table, say, show_table
 from repro_rl.errors import ConfigError
+from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, METRICS_FILE
 from repro_rl.run.folder_kind import demo_runs
 
 
@@ -52,7 +53,7 @@ def runs_in(path: Path) -> list[Path]:
 
     Raises ConfigError for a folder without anything to report on.
     """
-    if any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "eval")):
+    if any((path / name).exists() for name in (CONFIG_FILE, METRICS_FILE, EVALUATIONS)):
         return [path]
     runs = demo_runs(path)
     if not runs:

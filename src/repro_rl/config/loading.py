@@ -18,6 +18,7 @@ from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import parse_text, section_of, type_of
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean, place_of
+from repro_rl.files.names import CONFIG_FILE
 from repro_rl.losses.settings import LossSection
 
 # Settings whose wrong value may be an API key: messages leave it out.
@@ -104,7 +105,7 @@ def load_run_config(
     run, those are used only with consent. It is given by naming them in ``overrides``, or by ``allow``, which
     gets a question about them and answers yes. Raises ConfigError naming them otherwise.
     """
-    path = Path(run) / "config.yaml"
+    path = Path(run) / CONFIG_FILE
     data = read_run_settings(path)
     withheld: Withheld = {} if is_own(path) else withhold(data, Path(run))
     _override(data, overrides or (), defaults)
@@ -138,7 +139,7 @@ def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Seq
 
 def _read(source: str | Path | None) -> dict[str, Any]:
     """The settings of a file or recipe; a run folder's own keep their paths from where it began."""
-    if source is not None and Path(source).name == "config.yaml":
+    if source is not None and Path(source).name == CONFIG_FILE:
         return read_run_settings(Path(source))
     return read_settings(source)
 

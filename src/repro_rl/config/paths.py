@@ -13,6 +13,7 @@ from typing import Any
 from repro_rl.config.recipe_files import read_settings
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json_if_any
+from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE
 
 BASE = "paths_from"  # in manifest.json
 # Settings that are always paths, and those that may name something else, such as a model of the hub.
@@ -31,15 +32,15 @@ def read_run_settings(path: Path) -> dict[str, Any]:
 
 def read_run_section(run: Path, name: str) -> dict[str, Any]:
     """One section of the settings of a run folder; empty where it has none. Raises ConfigError."""
-    section = read_run_settings(run / "config.yaml").get(name) or {}
+    section = read_run_settings(run / CONFIG_FILE).get(name) or {}
     if not isinstance(section, dict):
-        raise ConfigError(f"{run / 'config.yaml'}: {name} must be a section (a mapping), not {section!r}.")
+        raise ConfigError(f"{run / CONFIG_FILE}: {name} must be a section (a mapping), not {section!r}.")
     return section
 
 
 def base_of(run: Path) -> Path:
     """The folder that relative paths of a run folder start from: the current one where that is not known."""
-    base = read_json_if_any(run / "manifest.json").get(BASE)
+    base = read_json_if_any(run / MANIFEST_FILE).get(BASE)
     folder = Path(os.path.normpath(run.absolute() / base)) if isinstance(base, str) else None
     return folder if folder is not None and folder.is_dir() else Path.cwd()
 

@@ -96,11 +96,11 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     """P_1..P_T by the named annotator of single episodes, anchored by the outcome.
 
     Raises DataError when an annotator gives another number of values than there are steps, or a value that is
-    no whole number within 0..100. Raises TypeError for an annotator that labels batches.
+    no whole number within 0..100. Raises ConfigError for an annotator that labels batches.
     """
     annotator = ANNOTATORS.get(name)
     if isinstance(annotator, BatchAnnotator):
-        raise TypeError(f"annotator {name!r} labels batches; use annotate_all")
+        raise ConfigError(f"The annotator {name!r} labels all episodes at once; call annotate_all.")
     with named_failure(f"The annotator {name!r}"):
         labels = annotator(trajectory, rng)
     return anchored(trajectory, labels, name)

@@ -1,9 +1,9 @@
 """Names of files and folders that several parts of the package look into."""
 
 # A run folder.
-CONFIG = "config.yaml"  # the resolved settings
-MANIFEST = "manifest.json"  # versions, panels, hardware, what it was made from
-METRICS = "metrics.jsonl"  # one row an iteration
+CONFIG_FILE = "config.yaml"  # the resolved settings
+MANIFEST_FILE = "manifest.json"  # versions, panels, hardware, what it was made from
+METRICS_FILE = "metrics.jsonl"  # one row an iteration
 EVALUATIONS = "eval"  # folder of results, <name>.json
 TRAJECTORIES = "trajectories"  # folder of recorded episodes
 CHECKPOINTS = "checkpoints"  # folder of <iteration>/

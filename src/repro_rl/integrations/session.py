@@ -69,7 +69,7 @@ class EpisodeSession:
         if form not in FORMS:
             raise ConfigError(f"form is {form!r}{did_you_mean(str(form), FORMS)}")
         if limit is not None and limit < 1:
-            raise ConfigError(f"limit is {limit}; an episode has at least one step.")
+            raise ConfigError(f"limit is {limit}; an episode has at least one step: use 1 or more, or None.")
         self.limit = limit  # of steps, beside the environment's own
         self.env, self.split, self.form, self.lists_actions = env, split, form, admissible
         self.last: StepResult | None = None  # of the episode under way, or over; None before a reset

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.files import check_record, parse_object, read_bytes
+from repro_rl.files.names import CHECKPOINTS
 from repro_rl.files.records import Count, Text
 
 STATE_FILE = "state.json"  # of a checkpoint; a folder without it is not one
@@ -120,7 +121,7 @@ def check_files(folder: Path, *, only: str | None = None, but: str | None = None
 def _damaged(folder: Path, what: str) -> CheckpointError:
     advice = (
         f"Delete {folder} to use an older checkpoint"
-        if folder.parent.name == "checkpoints"
+        if folder.parent.name == CHECKPOINTS
         else f"Copy {folder} again, or delete it and repeat the command that made it"
     )
     return CheckpointError(

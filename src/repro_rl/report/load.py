@@ -15,14 +15,23 @@ from typing import Any, TypeGuard
 
 from repro_rl.errors import DataError, counted
 from repro_rl.files import json_lines, read_json, read_rows, read_yaml
-from repro_rl.files.names import EXPERT_FILE
+from repro_rl.files.names import (
+    CONFIG_FILE,
+    EVALUATIONS,
+    EXPERT_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    RECORDS,
+    TRAJECTORIES,
+)
 from repro_rl.run.evaluations import evaluation_files, evaluation_order, read_evaluation
 from repro_rl.run.folder import PATH_SETTINGS, flatten
+from repro_rl.study.numerals import numbered
 
 Json = dict[str, Any]
 
 # One of them is in the folder of every run that began.
-RUN = ("config.yaml", "metrics.jsonl", "eval", "trajectories")
+RUN = (CONFIG_FILE, METRICS_FILE, EVALUATIONS, TRAJECTORIES)
 # Most of a trajectory file, and never on the page.
 PROMPT_FIELDS = ("prompt", "anchor", "brief")
 
@@ -71,11 +80,8 @@ def read_runs(paths: list[Path]) -> list[Run]:
     for run in runs:
         if labels.count(run.label) > 1:
             run.label = f"{run.label} · {run.path.resolve().name}"
-    seen: dict[str, int] = {}
-    for run in runs:  # same method, seed and folder name: number them
-        seen[run.label] = seen.get(run.label, 0) + 1
-        if seen[run.label] > 1:
-            run.label = f"{run.label} ({seen[run.label]})"
+    for run, label in zip(runs, numbered([run.label for run in runs]), strict=True):
+        run.label = label
     return runs
 
 
@@ -86,13 +92,13 @@ def read_run(path: Path) -> Run:
     if (path / EXPERT_FILE).exists() and not any((path / name).exists() for name in RUN):
         raise DataError("It holds demonstrations; give the folder of a warmup or a training.", file=path)
     notes: list[str] = []
-    config = _read_config(path / "config.yaml", notes)
-    manifest = _read_manifest(path / "manifest.json", notes)
+    config = _read_config(path / CONFIG_FILE, notes)
+    manifest = _read_manifest(path / MANIFEST_FILE, notes)
     method = _name(manifest.get("method")) or _name(config.get("method")) or "unknown method"
     seed = _seed(config.get("seed")) or _seed(manifest.get("seeds")) or _seed(manifest.get("seed")) or "?"
-    metrics = _read_metrics(path / "metrics.jsonl", notes)
+    metrics = _read_metrics(path / METRICS_FILE, notes)
     evaluations = _read_evaluations(path, notes)
-    files = _find_trajectory_files(path / "trajectories", notes)
+    files = _find_trajectory_files(path / TRAJECTORIES, notes)
     return Run(
         path, method, seed, f"{method} · seed {seed}", config, manifest, metrics, evaluations, files, notes
     )
@@ -180,8 +186,8 @@ def file_title(stem: str) -> str:
 
 def _find_trajectory_files(folder: Path, notes: list[str]) -> dict[str, Path]:
     files = {}
-    for file in sorted(folder.glob("*.jsonl.gz")):
-        stem = file.name.removesuffix(".jsonl.gz")
+    for file in sorted(folder.glob(f"*{RECORDS}")):
+        stem = file.name.removesuffix(RECORDS)
         files[file_title(stem)] = file
     if not files:
         notes.append("trajectories/ holds no file: nothing to browse.")

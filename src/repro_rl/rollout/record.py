@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.files import check_record, json_lines, write_bytes
+from repro_rl.files.names import RECORDS, TRAJECTORIES
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.types import Completion, Status, Trajectory
 
@@ -109,17 +110,17 @@ def write_trajectories(path: str | Path, trajectories: Iterable[Trajectory], ite
 
 def training_file(run: Path, iteration: int) -> Path:
     """Where a run keeps the training episodes of an iteration."""
-    return run / "trajectories" / f"iteration-{iteration:05d}.jsonl.gz"
+    return run / TRAJECTORIES / f"iteration-{iteration:05d}{RECORDS}"
 
 
 def training_files(run: Path) -> list[Path]:
     """The files of recorded training episodes in a run's folder, in the order of the iterations."""
-    return sorted((run / "trajectories").glob("iteration-*.jsonl.gz"))
+    return sorted((run / TRAJECTORIES).glob(f"iteration-*{RECORDS}"))
 
 
 def episodes_file(run: Path, name: str) -> Path:
     """Where a run keeps the episodes of the evaluation ``name``."""
-    return run / "trajectories" / f"eval-{name}.jsonl.gz"
+    return run / TRAJECTORIES / f"eval-{name}{RECORDS}"
 
 
 def read_trajectories(path: str | Path) -> Iterator[dict[str, Any]]:

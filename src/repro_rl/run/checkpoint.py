@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from repro_rl.dist.sharding import like_parameter, whole_tensor
 from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.files import remove_folder, sweep_temporaries, write_folder, write_json
+from repro_rl.files.names import CHECKPOINTS
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums, sealed
 from repro_rl.policy.pretrained import is_finite
@@ -112,14 +113,18 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     whole = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if state and max(state) >= len(parameters):
-        raise CheckpointError(f"{path} holds {max(state) + 1} parameters, the model has {len(parameters)}.")
+        raise CheckpointError(
+            f"{path} holds {max(state) + 1} parameters, the model has {len(parameters)}; it belongs to "
+            f"another model. Continue the run with its own, or delete {folder} to use an older checkpoint."
+        )
     for index, entries in state.items():
         for key, tensor in entries.items():
             # Of 8-bit moments the block scales have shapes of their own.
             if key.startswith("exp_avg") and tensor.shape != parameters[index].shape:
                 raise CheckpointError(
                     f"{path}: {key} of parameter {index} has shape {tuple(tensor.shape)}, the model's is "
-                    f"{tuple(parameters[index].shape)}; it belongs to another model."
+                    f"{tuple(parameters[index].shape)}; it belongs to another model. Continue the run with "
+                    f"its own model, or delete {folder} to use an older checkpoint."
                 )
             entries[key] = like_parameter(tensor, parameters[index])
     whole["state"] = state
@@ -136,7 +141,7 @@ class Checkpoint(NamedTuple):
 
 def latest(run: Path) -> Checkpoint | None:
     """The newest complete checkpoint of a run folder; None when there is none. Sweeps half-written ones."""
-    sweep_temporaries(run / "checkpoints")
+    sweep_temporaries(run / CHECKPOINTS)
     folders = checkpoint_folders(run)
     if not folders:
         return None

@@ -33,6 +33,14 @@ from repro_rl.files import (
     write_json,
     write_text,
 )
+from repro_rl.files.names import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    EVALUATIONS,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    TRAJECTORIES,
+)
 from repro_rl.interrupts import deferred
 from repro_rl.run.folder_kind import KIND, Kind, check_kind
 from repro_rl.text.prompts import templates_digest
@@ -41,13 +49,13 @@ UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damag
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
 INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 # What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
-WORK = ("metrics.jsonl", "checkpoints", "model", "eval", "trajectories", "data")
+WORK = (METRICS_FILE, CHECKPOINTS, "model", EVALUATIONS, TRAJECTORIES, "data")
 PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
 Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
 VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
 OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
 TEMPLATES = "templates"  # in manifest.json: the digest of a user's prompt templates
-PARTS = ("checkpoints", "eval", "trajectories", "data")  # folders in which files are replaced
+PARTS = (CHECKPOINTS, EVALUATIONS, TRAJECTORIES, "data")  # folders in which files are replaced
 
 
 def manifest(config: RunConfig, kind: Kind, **more: Any) -> dict[str, Any]:
@@ -120,9 +128,9 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
     than ``kind``.
     """
     check_kind(folder, kind)
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.exists():
-        if any(_is_filled(folder / name) for name in ("metrics.jsonl", "checkpoints")):
+        if any(_is_filled(folder / name) for name in (METRICS_FILE, CHECKPOINTS)):
             raise ConfigError(
                 f"{folder} holds what a run has done, but not its settings ({path.name} is missing); put "
                 "them back to continue it, or use another folder."
@@ -138,7 +146,7 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
         )
-    before = read_json_if_any(folder / "manifest.json").get(TEMPLATES)
+    before = read_json_if_any(folder / MANIFEST_FILE).get(TEMPLATES)
     if before is not None and before != templates_digest(config.prompt.template_dir):
         raise ConfigError(
             f"{folder} was made with other prompts: the templates in {config.prompt.template_dir} were "
@@ -174,20 +182,20 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
     """Write the settings, and remove what killed commands left half-written and failed starts left behind."""
     for part in (folder, *(folder / name for name in PARTS)):
         sweep_temporaries(part)
-    if not continues and (folder / "config.yaml").exists():
-        (folder / "manifest.json").unlink(missing_ok=True)
+    if not continues and (folder / CONFIG_FILE).exists():
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
         if (folder / INITIAL).is_dir():
             remove_folder(folder / INITIAL)
     settings = config
     if continues:  # the folder's paths keep their meaning
         kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
         settings = RunConfig.model_validate(kept)
-    write_text(folder / "config.yaml", signed_config(dump_config(settings)))
+    write_text(folder / CONFIG_FILE, signed_config(dump_config(settings)))
 
 
 def settings_beside(folder: Path, config: RunConfig) -> dict[str, Any]:
     """The dotted settings of ``config`` that are not those in ``folder``'s config.yaml; none without one."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.exists():
         return {}
     return {name: now for name, _, now in _changed(flatten(read_run_settings(path)), config, ())}
@@ -245,7 +253,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, keep_until: int):
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS_FILE
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
             found = read_rows(self.path)
@@ -279,7 +287,7 @@ class MetricsLog:
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Write manifest.json once; a continued run keeps the first one and appends to its "continued" list."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     if old := read_json_if_any(path):
         again = check_record(list[dict[str, Any]], old.get("continued", []), file=path)
         old["continued"] = [*again, {k: content[k] for k in OF_EACH_START if k in content}]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json_if_any
-from repro_rl.files.names import DEMOS_FILE
+from repro_rl.files.names import CONFIG_FILE, DEMOS_FILE, MANIFEST_FILE
 
 Kind = Literal["training", "warmup", "verl", "pilot", "evaluation", "demonstrations", "study", "demo"]
 
@@ -39,16 +39,16 @@ def kind_of(folder: Path) -> Kind | None:
             return kind
     if demo_runs(folder):
         return "demo"
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         return None
-    manifest = read_json_if_any(folder / "manifest.json")
+    manifest = read_json_if_any(folder / MANIFEST_FILE)
     return next((kind for kind in NAMES if kind == manifest.get(KIND)), None)
 
 
 def demo_runs(folder: Path) -> list[Path]:
     """The training runs of a folder that 'repro-rl demo' made, its own first; [] for any other folder."""
     first = folder / "train"
-    if not ((folder / "demos" / DEMOS_FILE).is_file() and (first / "config.yaml").is_file()):
+    if not ((folder / "demos" / DEMOS_FILE).is_file() and (first / CONFIG_FILE).is_file()):
         return []
     return [first, *sorted(file.parent for file in folder.glob("train-*/config.yaml"))]
 

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from repro_rl.errors import ConfigError
 from repro_rl.files import check_record
+from repro_rl.files.names import MANIFEST_FILE
 from repro_rl.files.records import Text
 from repro_rl.run.model_paths import read_manifest
 
@@ -51,7 +52,7 @@ def check_same_panels(run: Path, panels: Mapping[str, Mapping[str, Any]]) -> Non
 
     Only for panels whose settings bind on a continuation: then a digest differs where the data do.
     """
-    path = run / "manifest.json"
+    path = run / MANIFEST_FILE
     before = check_record(_Panels, read_manifest(run), file=path).get("panels", {})
     for name, panel in panels.items():
         if name in before and before[name]["digest"] != panel["digest"]:

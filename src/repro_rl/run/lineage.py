@@ -10,6 +10,7 @@ from repro_rl.config import PromptSection, RunConfig, TrainSection, WarmupSectio
 from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.checksums import fingerprint
+from repro_rl.run.inputs import DEMOS
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
 
 
@@ -154,7 +155,7 @@ def demos_of(train: TrainSection) -> Path:
             break
         visited.add(run.resolve())
         section = read_run_section(run, "train")
-        made_from = read_manifest(run).get("demos")
+        made_from = read_manifest(run).get(DEMOS)
         demos = resolved(run, made_from) if isinstance(made_from, str) else section.get("demos")
         init = section.get("init")
     if demos is not None:

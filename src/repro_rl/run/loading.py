@@ -10,6 +10,7 @@ from typing import Any
 from repro_rl.config import RunConfig, load_run_config
 from repro_rl.errors import CheckpointError
 from repro_rl.files import whole_rows
+from repro_rl.files.names import CONFIG_FILE, METRICS_FILE, RECORDS, TRAJECTORIES
 from repro_rl.rollout.record import read_trajectories
 from repro_rl.run.evaluations import evaluation_files, read_evaluation
 from repro_rl.run.model_paths import find_model, read_manifest
@@ -28,7 +29,7 @@ class LoadedRun:
 
         Raises DataError naming any other line that is no row.
         """
-        return whole_rows(self.folder / "metrics.jsonl")
+        return whole_rows(self.folder / METRICS_FILE)
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """The results of its evaluations by name.
@@ -39,11 +40,11 @@ class LoadedRun:
 
     def trajectory_files(self) -> list[Path]:
         """Recorded episodes: ``iteration-*`` of training, ``eval-*`` of evaluations."""
-        return sorted((self.folder / "trajectories").glob("*.jsonl.gz"))
+        return sorted((self.folder / TRAJECTORIES).glob(f"*{RECORDS}"))
 
     def trajectories(self, name: str) -> Iterator[dict[str, Any]]:
         """The records of one of these files, by its name without ``.jsonl.gz``. Raises DataError."""
-        return read_trajectories(self.folder / "trajectories" / f"{name}.jsonl.gz")
+        return read_trajectories(self.folder / TRAJECTORIES / f"{name}{RECORDS}")
 
     def model(self, which: str = "last") -> Path:
         """The model folder of a checkpoint, see ``find_model``. Raises CheckpointError."""
@@ -65,7 +66,7 @@ def load_run(folder: str | Path, *, trust: bool = False) -> LoadedRun:
 def check_is_run_folder(folder: str | Path) -> None:
     """Raises CheckpointError where a folder is no run folder."""
     path = Path(folder)
-    if not (path / "config.yaml").is_file():
+    if not (path / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"{path} is not a run folder: config.yaml is missing. A model alone needs settings as well: "
             "--config RECIPE, where a command has it."

@@ -11,6 +11,7 @@ from repro_rl.config import is_api
 from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import CheckpointError
 from repro_rl.files import check_record, read_json_if_any
+from repro_rl.files.names import CHECKPOINTS, CONFIG_FILE, MANIFEST_FILE
 from repro_rl.files.records import Text
 from repro_rl.policy.checksums import STATE_FILE, SUMS, fingerprint, read_sealed
 from repro_rl.policy.gguf import is_gguf
@@ -37,13 +38,13 @@ class _Manifest(TypedDict, total=False):
 
 def checkpoint_folder(run: Path, iteration: int) -> Path:
     """Where a run keeps the checkpoint of an iteration, of a warmup: of an update."""
-    return run / "checkpoints" / f"{iteration:05d}"
+    return run / CHECKPOINTS / f"{iteration:05d}"
 
 
 def checkpoint_folders(run: Path) -> dict[int, Path]:
     """Complete checkpoints of a run by iteration, ascending. Half-written ones have another name."""
     complete: dict[int, Path] = {}
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     if folder.exists():
         for path in folder.iterdir():
             if path.name.isdigit() and (path / STATE_FILE).exists():
@@ -87,7 +88,7 @@ def recorded_start(run: Path) -> tuple[Path, str] | None:
 
     None for the manifest of an older version. Raises DataError for one that is broken.
     """
-    manifest = check_record(_Manifest, read_manifest(run), file=run / "manifest.json")
+    manifest = check_record(_Manifest, read_manifest(run), file=run / MANIFEST_FILE)
     entry = manifest.get("start")
     return None if entry is None else (resolved(run, entry["model"]), entry["fingerprint"])
 
@@ -134,7 +135,7 @@ def find_model(path: str | Path, which: str = "last") -> Path:
 
 
 def _warm_start_of(run: Path) -> Path:
-    settings = run / "config.yaml"
+    settings = run / CONFIG_FILE
     init = read_run_section(settings.parent, "train").get("init") if settings.exists() else None
     if not init or not (Path(init).exists() or is_hub_name(init)):
         raise CheckpointError(f"{run} does not know its warm start ({init}); give the model folder itself.")
@@ -194,11 +195,11 @@ def run_of(model: str | Path) -> Path | None:
     candidates = [path]
     if path.name in ("model", INITIAL):
         candidates.append(path.parent)
-    if path.parent.name == "checkpoints":
+    if path.parent.name == CHECKPOINTS:
         candidates.append(path.parent.parent)
-    return next((folder for folder in candidates if (folder / "config.yaml").is_file()), None)
+    return next((folder for folder in candidates if (folder / CONFIG_FILE).is_file()), None)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """manifest.json of a run folder; empty where there is none. Raises DataError for a broken one."""
-    return read_json_if_any(folder / "manifest.json")
+    return read_json_if_any(folder / MANIFEST_FILE)

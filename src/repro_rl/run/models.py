@@ -38,7 +38,10 @@ def load_policy(
     exact, or when a file of a folder made here is damaged (see ``checksums``).
     """
     if is_api(path):
-        raise ConfigError(f"{path}: an API model has no weights here; it can act, but not be trained.")
+        raise ConfigError(
+            f"{path}: an API model has no weights here; it can act, but not be "
+            "trained. Give a model folder or a hub name as policy.model or train.init."
+        )
     policy = TransformersPolicy.load(path, section, training=training)
     if not tried and not policy.uses_packed:  # whose architectures are known, and tested
         check_exact(policy, path)

@@ -46,7 +46,10 @@ def eval_panel(section: EvalSection, panel: PanelOf) -> TaskPanel:
                 f"({there.label()}) has {what}. Use the env.settings and data that the file was made with."
             )
     if wanted.env != there.env:
-        raise TaskError(f"eval.panel: {section.panel} is of {wanted.env}, not of {there.env}.")
+        raise TaskError(
+            f"eval.panel: {section.panel} is of {wanted.env}, not of {there.env}; set env.name, or give a "
+            "panel of this environment."
+        )
     return wanted
 
 

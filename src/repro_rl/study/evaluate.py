@@ -17,6 +17,7 @@ from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
 from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json, write_text
+from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, TRAJECTORIES
 from repro_rl.policy.base import Policy
 from repro_rl.policy.checksums import fingerprint
 from repro_rl.policy.http import HttpPolicy, KeptAnswers
@@ -118,7 +119,7 @@ def evaluate(
                 if hooks.on_finished is not None:
                     hooks.on_finished(evaluation_file(out, name))
                 return done
-            unfinished = UnfinishedEvaluation(out / "trajectories", name, key, setup.ranks.rank)
+            unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, key, setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model)))
         if isinstance(policy, HttpPolicy):
@@ -179,9 +180,9 @@ def _sampled(result: dict[str, Any]) -> str:
 @contextmanager
 def _writing(out: Path, name: str) -> Iterator[None]:
     """Only one process makes the evaluation ``name`` in ``out``; others may train there meanwhile."""
-    with only_writer(out / "eval" / f".{name}{LOCK_FILE}", "evaluation"):
-        sweep_temporaries(out / "eval", of=f"{name}.json")
-        sweep_temporaries(out / "trajectories", of=episodes_file(out, name).name)
+    with only_writer(out / EVALUATIONS / f".{name}{LOCK_FILE}", "evaluation"):
+        sweep_temporaries(out / EVALUATIONS, of=f"{name}.json")
+        sweep_temporaries(out / TRAJECTORIES, of=episodes_file(out, name).name)
         yield
 
 
@@ -189,7 +190,7 @@ def _kept_answers(request: EvalRequest, unfinished: UnfinishedEvaluation | None)
     """What this evaluation had used of a server when it was interrupted; None where nothing is written."""
     if request.out is None or unfinished is None:
         return None
-    path = Path(request.out) / "trajectories" / f"eval-{request.name}.answers-unfinished.jsonl"
+    path = Path(request.out) / TRAJECTORIES / f"eval-{request.name}.answers-unfinished.jsonl"
     return KeptAnswers(path, unfinished.key)
 
 
@@ -340,7 +341,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
 
 def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) -> None:
     """The run folder of a model behind an API or on the hub, which nothing else makes."""
-    if (out / "config.yaml").exists():
+    if (out / CONFIG_FILE).exists():
         return
     config = setup.config
     content = manifest(
@@ -352,7 +353,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     )
     write_manifest(out, content)
     # last: its presence tells that the folder is ready
-    write_text(out / "config.yaml", signed_config(dump_config(config)))
+    write_text(out / CONFIG_FILE, signed_config(dump_config(config)))
 
 
 def _usage(section: ApiSection, policy: HttpPolicy) -> dict[str, Any]:

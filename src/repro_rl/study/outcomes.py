@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from repro_rl.errors import DataError
 from repro_rl.files import check_record, whole_rows
+from repro_rl.files.names import METRICS_FILE
 from repro_rl.files.records import Finite, Share
 from repro_rl.rollout.record import episodes_file, numbered_records
 from repro_rl.run.evaluations import differing_condition, evaluation_file, read_evaluation
@@ -85,7 +86,7 @@ def _check_wins(result: Result, episodes: Path, won: float) -> None:
 
 def read_curve(folder: Path, arm: str, seed: int) -> Curve:
     """The validations of a run; empty when it logged none. A half-written last line is left out."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     rows = {row["iteration"]: row for row in whole_rows(path)}
     ordered = [rows[key] for key in sorted(rows)]
     for row in ordered:

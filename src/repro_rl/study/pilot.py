@@ -164,10 +164,16 @@ def check_demos(folder: Path, env: EnvSection) -> None:
     if settings is None:
         return  # made elsewhere; load_demos checks the rest
     if "env" not in settings:
-        raise DataError("no settings of demonstrations ('env' is missing).", file=folder / DEMOS_FILE)
+        raise DataError(
+            "no settings of demonstrations ('env' is missing); make them again with 'repro-rl demos'.",
+            file=folder / DEMOS_FILE,
+        )
     made_for = settings["env"]
     if made_for != env.model_dump(mode="json"):
-        raise ConfigError(f"{folder} holds demonstrations of {made_for}, not of {env.model_dump()}.")
+        raise ConfigError(
+            f"{folder} holds demonstrations of {made_for}, not of {env.model_dump(mode='json')}; make others "
+            "with 'repro-rl demos', or use the env settings that these were made with."
+        )
 
 
 def finished(out: Path, condition: Condition, api: bool) -> dict[str, Any] | None:

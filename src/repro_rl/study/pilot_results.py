@@ -50,7 +50,10 @@ class PilotRuns:
             if (result := read_result(folder(self.out, seed), item.name, item.name, seed))
         ]
         if not results:
-            raise DataError(f"No condition was played in {self.out}.")
+            raise DataError(
+                f"No condition was played in {self.out}; repeat 'repro-rl pilot' with it as --out, or see "
+                "why its evaluations failed."
+            )
         for seed in self.seeds:
             check_panel([r for r in results if r.seed == seed])
         check_panel([replace(r, data={**r.data, "seed": None}) for r in results])

@@ -11,8 +11,10 @@ from typing import Any
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.errors import DataError
 from repro_rl.files import read_json_if_any, read_yaml
+from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE, RECORDS, TRAJECTORIES
 from repro_rl.rollout.record import episodes_file, or_nan, read_trajectories, training_files
 from repro_rl.run.evaluations import evaluation_file, evaluation_order, read_evaluation
+from repro_rl.study.numerals import numbered
 from repro_rl.study.series import SERIES, EpisodeProgress
 
 TRAINING = "training"
@@ -71,15 +73,15 @@ def find_episode_sets(
     named evaluation that no run has, and when nothing is found.
     """
     sets: list[EpisodeSet] = []
-    labels: dict[str, int] = {}
     for path in paths:
         if not path.exists():
             raise DataError("no such run folder or trajectory file.", file=path)
+    names = [path.name.removesuffix(RECORDS) if path.is_file() else path.resolve().name for path in paths]
+    for path, run in zip(paths, numbered(names), strict=True):
         if path.is_file():
-            run = _unique(path.name.removesuffix(".jsonl.gz"), labels)
             sets.append(EpisodeSet(run, "file", [path], RunSettings("–", "–")))
         else:
-            sets += _sets_of_run(path, _unique(path.resolve().name, labels), evals, training=training)
+            sets += _sets_of_run(path, run, evals, training=training)
     for name in evals:
         if not any(item.name == f"eval {name}" for item in sets):
             raise DataError(
@@ -93,7 +95,7 @@ def find_episode_sets(
 
 
 def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) -> list[EpisodeSet]:
-    folder, config = path / "trajectories", path / "config.yaml"
+    folder, config = path / TRAJECTORIES, path / CONFIG_FILE
     data = read_yaml(config, dict[str, Any]) if config.exists() else None
     settings, environment = _run_settings(data), _environment(data or {})
     sets = [
@@ -185,7 +187,7 @@ def _evaluated_panel(run: Path, name: str) -> str:
 
 def _training_panel(run: Path) -> str:
     """The panel that a run trained on; "" where its manifest is missing or names none."""
-    file = run / "manifest.json"
+    file = run / MANIFEST_FILE
     try:
         panels = read_json_if_any(file).get("panels")
     except DataError:
@@ -226,11 +228,6 @@ def _run_settings(data: Mapping[str, Any] | None) -> RunSettings:
 def _evaluations(folder: Path) -> list[str]:
     """The evaluations of a run: the start first, best and last at the end."""
     names = [
-        file.name.removeprefix("eval-").removesuffix(".jsonl.gz") for file in folder.glob("eval-*.jsonl.gz")
+        file.name.removeprefix("eval-").removesuffix(RECORDS) for file in folder.glob(f"eval-*{RECORDS}")
     ]
     return sorted(names, key=lambda name: (evaluation_order(name), name))
-
-
-def _unique(label: str, labels: dict[str, int]) -> str:
-    labels[label] = labels.get(label, 0) + 1
-    return label if labels[label] == 1 else f"{label} ({labels[label]})"

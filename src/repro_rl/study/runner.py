@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from repro_rl.errors import DataError
 from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
+from repro_rl.files.names import METRICS_FILE
 from repro_rl.files.records import Count, Finite, Text
 from repro_rl.interrupts import ChildProcess, child_environment, child_pipe, deferred, end_children
 from repro_rl.study.fork_server import can_fork, fork_server
@@ -303,7 +304,7 @@ def _tail(path: Path) -> str:
 
 def job_progress(job: Job) -> tuple[float, str]:
     """How far a running job is, 0..1, and a description; from the last line of its metrics."""
-    row = last_row(job.folder / "metrics.jsonl")
+    row = last_row(job.folder / METRICS_FILE)
     iteration = int(_finite(row.get("iteration")))
     if job.stage == "warm":
         return min(1.0, iteration / max(job.iterations, 1)), f"update {iteration}/{job.iterations}"

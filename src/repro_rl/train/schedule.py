@@ -76,7 +76,9 @@ def check_one_process(dynamic_sampling: int, scores: str, world: int) -> None:
     """
     what = "train.dynamic_sampling" if dynamic_sampling else scores
     if what and world > 1:
-        raise PreflightError(f"{what} is for one training process; {world} were started.")
+        raise PreflightError(
+            f"{what} is for one training process; {world} were started. Start one, or turn the setting off."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class WarmupRun(CheckpointedRun):
         self.data = self._data(trained, labelled)
         self.held_out = self._data(held_out, ()).actions if held_out else []
         if not self.data:
-            raise PreflightError(f"{demos} has no demonstrations.")
+            raise PreflightError(f"{demos} has no demonstrations; make them with 'repro-rl demos'.")
         if ranks.first:
             self._write_manifest({DEMOS: str(demos), DEMOS_DIGEST: digest}, episodes)
         self.model = ranks.trainable(self.policy.model)  # in training: this rank's shard, or the whole

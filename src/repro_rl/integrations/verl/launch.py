@@ -13,6 +13,7 @@ from typing import Any
 
 from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
 from repro_rl.files import check_record, read_yaml
+from repro_rl.files.names import MANIFEST_FILE
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
 from repro_rl.interrupts import run_child
@@ -34,7 +35,7 @@ def check_same_overrides(out: Path, overrides: Sequence[str]) -> None:
 
     Those that begin with ``FREE_OVERRIDES`` may differ. Manifests of older versions do not tell.
     """
-    path = out / "manifest.json"
+    path = out / MANIFEST_FILE
     before = check_record(list[str], read_manifest(out).get(VERL_OVERRIDES, list(overrides)), file=path)
     then, now = (
         sorted(text for text in texts if not text.lstrip("+~").startswith(FREE_OVERRIDES))

@@ -28,6 +28,7 @@ from repro_rl.config import (
 from repro_rl.config.recipe_files import merged, read_named, yaml_names
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import read_yaml, write_text
+from repro_rl.files.names import CHECKPOINTS
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.losses.settings import LossSection
 from repro_rl.run.folder import flatten
@@ -100,7 +101,11 @@ def checked(config: RunConfig) -> RunConfig:
     if method.judged_by_reference:
         raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
     if method.scores:
-        raise ConfigError(f"{method.scores} is not available in verl: its trainer does no second scoring.")
+        raise ConfigError(
+            f"{method.scores} is not available in verl: its trainer scores no answer a "
+            "second time. Use a method "
+            "without it."
+        )
     if train.dynamic_sampling:
         raise ConfigError("train.dynamic_sampling is not available in verl; use train.dynamic_sampling=0.")
     if train.loss != LossSection():
@@ -116,7 +121,8 @@ def checked(config: RunConfig) -> RunConfig:
         )
     if train.trackers or train.callbacks:
         raise ConfigError(
-            "train.trackers and train.callbacks are our trainer's; verl has trainer.logger of its own."
+            "train.trackers and train.callbacks are our trainer's; leave them empty, and set verl's own "
+            "trainer.logger."
         )
     config.prompt.require_window("The verl integration")
     if config.prompt.reflect_form != "free":
@@ -206,7 +212,7 @@ def _trainer(train: TrainSection, out: Path) -> dict[str, Any]:
     """How long, how often what is saved and validated, and where."""
     return {
         "experiment_name": out.name,
-        "default_local_dir": str(out / "checkpoints"),
+        "default_local_dir": str(out / CHECKPOINTS),
         "total_training_steps": train.iterations,
         "save_freq": train.save_every,
         "test_freq": train.eval_every or -1,

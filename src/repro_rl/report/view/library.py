@@ -17,11 +17,11 @@ from typing import Any
 
 from repro_rl.errors import DataError
 from repro_rl.files import Unpacked, lines_of, parse_json, parse_object
+from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE, RECORDS, TRAJECTORIES
 from repro_rl.report.load import Json, file_title, normalised, read_runs
 from repro_rl.report.view.episodes import Episode, summarise
 
 Stamp = tuple[int, int, int]  # inode, bytes and time of change; it changes with the content
-ENDING = ".jsonl.gz"
 MAX_NOTES = 5  # of a file
 DEFAULT_SIDE = 6  # rows, and columns, of a generated room, where the settings leave them out
 
@@ -157,7 +157,7 @@ class Library:
                 if not path.resolve().is_relative_to(inside):
                     self._outside.append(f"{path.name} leads out of the run {folder} and was left out.")
                     continue
-                stem = path.name.removesuffix(ENDING)
+                stem = path.name.removesuffix(RECORDS)
                 file = self._by_name.get((run, stem)) or _trajectory_file(run, stem, path)
                 if file.stamp is not None and file.stamp != _stamp(path):
                     file.stamp = None
@@ -216,10 +216,10 @@ def json_lines(path: Path, notes: Notes) -> Iterator[tuple[int, int, int, Any]]:
 
 def _paths(folder: Path) -> list[Path]:
     """The run's trajectory files; where it has none, those beside them, as ``repro-rl demos`` writes."""
-    inside = sorted((folder / "trajectories").glob(f"*{ENDING}"))
+    inside = sorted((folder / TRAJECTORIES).glob(f"*{RECORDS}"))
     return [
         path
-        for path in inside or sorted(folder.glob(f"*{ENDING}"))
+        for path in inside or sorted(folder.glob(f"*{RECORDS}"))
         if not path.name.startswith(".")  # half-written ones
     ]
 
@@ -241,7 +241,7 @@ def _stamp(path: Path) -> Stamp | None:
 def _check(run: Path) -> None:
     if not run.is_dir():
         raise DataError("No such run folder; give the folder that holds trajectories/.", file=run)
-    if _paths(run) or any((run / name).exists() for name in ("trajectories", "manifest.json", "config.yaml")):
+    if _paths(run) or any((run / name).exists() for name in (TRAJECTORIES, MANIFEST_FILE, CONFIG_FILE)):
         return
     below = sorted(str(folder.parent) for folder in run.glob("*/trajectories"))
     hint = f"did you mean {' or '.join(below)}?" if below else "give the folder that holds trajectories/."
