@@ -96,9 +96,9 @@ def test_tasks_in_two_splits_are_found_by_their_contents():
     found = check_panels(load_config(None, [*settings, "eval.validation_tasks=15"]), panel, set(Use))
     assert found == [
         "5 of the 15 tasks of eval.validation_split 'validation' are also in train.split 'rest': checkpoints "
-        "are chosen on what they were trained on.",
+        "are chosen on the tasks that they were trained on.",
         "5 of the 15 tasks of eval.validation_split 'validation' are also in demos.split 'rest': checkpoints "
-        "are chosen on what the model was shown.",
+        "are chosen on tasks whose solutions the model was shown.",
     ]
     more = check_panels(
         load_config(None, [*settings, "eval.split=dev", "eval.tasks=3", "eval.validation_split=test"]),

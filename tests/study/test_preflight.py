@@ -83,7 +83,7 @@ def test_the_evaluation_of_the_study_is_what_is_checked():
     found = check_study(study(evaluation=evaluation))
     assert len(found) == 2
     assert any("at eval.temperature=0 all rollouts of a task are the same" in line for line in found)
-    assert any("eval.validation_split and eval.split are both 'validation'" in line for line in found)
+    assert any("eval.split and eval.validation_split are both 'validation'" in line for line in found)
     with pytest.raises(ConfigError, match=r"eval\.tasks is 9"):
         check_study(study(evaluation={"tasks": 9}))
 

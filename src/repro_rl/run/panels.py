@@ -10,6 +10,22 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.panel_file import read_panel
 from repro_rl.errors import ConfigError, DataError, TaskError, counted
 
+# Two splits that should have no task in common, and what it means where they do.
+OVERLAPS = (
+    ("eval.split", "train.split", "success on tasks of the training is no success on new ones"),
+    ("eval.split", "demos.split", "the model was shown how these tasks are solved"),
+    (
+        "eval.split",
+        "eval.validation_split",
+        "the best checkpoint is chosen on the tasks that it is evaluated on, which flatters it",
+    ),
+    ("eval.validation_split", "train.split", "checkpoints are chosen on the tasks that they were trained on"),
+    (
+        "eval.validation_split",
+        "demos.split",
+        "checkpoints are chosen on tasks whose solutions the model was shown",
+    ),
+)
 PanelOf = Callable[[str], TaskPanel]  # ``TextEnv.panel``
 
 
@@ -129,16 +145,9 @@ def overlaps(panels: dict[str, TaskPanel]) -> list[str]:
     Splits of one name are left to ``eval_contradictions``. Tasks are the same where their contents are.
     """
     found = []
-    effects = {
-        ("eval.split", "train.split"): "success on tasks of the training is no success on new ones",
-        ("eval.split", "demos.split"): "the model was shown how they are solved",
-        ("eval.split", "eval.validation_split"): "the best checkpoint is chosen on them, which flatters it",
-        ("eval.validation_split", "train.split"): "checkpoints are chosen on what they were trained on",
-        ("eval.validation_split", "demos.split"): "checkpoints are chosen on what the model was shown",
-    }
     if "eval.panel" in panels:
         panels = {"eval.split": panels["eval.panel"], **panels}
-    for (one, other), effect in effects.items():
+    for one, other, effect in OVERLAPS:
         if one not in panels or other not in panels:
             continue
         a, b = panels[one], panels[other]
@@ -156,37 +165,12 @@ def overlaps(panels: dict[str, TaskPanel]) -> list[str]:
 
 def eval_contradictions(config: RunConfig) -> list[str]:
     """What the settings of evaluations say that cannot be meant, each as a sentence. Looks at no task."""
-    section, train, warmup, demos = config.eval, config.train, config.warmup, config.demos
-    split = None if section.panel is not None else section.split  # a file decides by its tasks
+    section, warmup = config.eval, config.warmup
     checks = (
         (
             section.rollouts > 1 and section.temperature == 0,
             f"eval.rollouts is {section.rollouts}, but at eval.temperature=0 all rollouts of a task are the "
             "same: set eval.rollouts=1, or a temperature",
-        ),
-        (
-            split == train.split,
-            f"eval.split and train.split are both {split!r}: success on tasks of the training is no "
-            "success on new ones",
-        ),
-        (
-            split == demos.split and split != train.split,
-            f"eval.split and demos.split are both {split!r}: the model was shown how these tasks are solved",
-        ),
-        (
-            section.validation_split == split,
-            f"eval.validation_split and eval.split are both {split!r}: the best checkpoint is chosen "
-            "on the tasks that it is evaluated on, which flatters it",
-        ),
-        (
-            section.validation_split == train.split,
-            f"eval.validation_split and train.split are both {train.split!r}: checkpoints are chosen on the "
-            "tasks that they were trained on",
-        ),
-        (
-            section.validation_split == demos.split != train.split,
-            f"eval.validation_split and demos.split are both {demos.split!r}: checkpoints are chosen on "
-            "tasks whose solutions the model was shown",
         ),
         (
             warmup.target_success is not None
@@ -195,7 +179,23 @@ def eval_contradictions(config: RunConfig) -> list[str]:
             f"checked (warmup.check_every={warmup.check_every}, forward_from={warmup.forward_from})",
         ),
     )
-    return [f"{text}." for wrong, text in checks if wrong]
+    return [*(f"{text}." for wrong, text in checks if wrong), *_same_splits(config)]
+
+
+def _same_splits(config: RunConfig) -> list[str]:
+    """A sentence for each pair of OVERLAPS that has one split; demonstrations of the training's add none."""
+    splits = {
+        # A panel's file decides by its tasks.
+        "eval.split": None if config.eval.panel is not None else config.eval.split,
+        "eval.validation_split": config.eval.validation_split,
+        "train.split": config.train.split,
+        "demos.split": config.demos.split if config.demos.split != config.train.split else None,
+    }
+    return [
+        f"{one} and {other} are both {splits[one]!r}: {effect}."
+        for one, other, effect in OVERLAPS
+        if splits[one] is not None and splits[one] == splits[other]
+    ]
 
 
 def next_check(begin: int, every: int) -> int:
