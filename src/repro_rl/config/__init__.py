@@ -14,7 +14,7 @@ from repro_rl.config.loading import (
 )
 from repro_rl.config.method import MethodSection
 from repro_rl.config.methods import METHODS, register_method
-from repro_rl.config.recipe_files import read_section, read_settings, recipe_names
+from repro_rl.config.recipe_files import read_settings, recipe_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.sections import (
     BETAS,
@@ -67,7 +67,6 @@ __all__ = [
     "load_config",
     "load_run_config",
     "parse_config",
-    "read_section",
     "read_settings",
     "recipe_names",
     "register_method",

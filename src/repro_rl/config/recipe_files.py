@@ -63,14 +63,6 @@ def with_bases(
     raise ConfigError(f"base: {' -> '.join([*(above for above, _ in layers), name])} is circular.")
 
 
-def read_section(file: str | Path, name: str) -> dict[str, Any]:
-    """One section of the settings in a file, as written; empty where it has none. Raises ConfigError."""
-    section = read_settings(file).get(name) or {}
-    if not isinstance(section, dict):
-        raise ConfigError(f"{file}: {name} must be a section (a mapping), not {section!r}.")
-    return section
-
-
 def _as_typed(data: dict[str, Any], texts: dict[str, Any], env: Any) -> dict[str, Any]:
     """The values of a file with text settings as they were typed; ``env``: the environment below it."""
     section = data.get("env")

@@ -25,7 +25,6 @@ from repro_rl.files.names import (
     TRAJECTORIES,
 )
 from repro_rl.run.evaluations import evaluation_files, evaluation_order, read_evaluation
-from repro_rl.run.folder import PATH_SETTINGS, flatten
 from repro_rl.study.numerals import numbered
 
 Json = dict[str, Any]
@@ -56,6 +55,11 @@ class Run:
     @property
     def conditions(self) -> Conditions:
         """All settings but the seed and paths: runs that share them are seeds of one arm."""
+        from repro_rl.run.folder import (  # loads all settings, which the viewer needs not
+            PATH_SETTINGS,
+            flatten,
+        )
+
         settings = flatten(self.config)
         free = ("seed", *PATH_SETTINGS)
         return tuple((key, str(value)) for key, value in sorted(settings.items()) if key not in free)

@@ -190,7 +190,12 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
     if continues:  # the folder's paths keep their meaning
         kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
         settings = RunConfig.model_validate(kept)
-    write_text(folder / CONFIG_FILE, signed_config(dump_config(settings)))
+    write_config(folder, settings)
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write a run folder's settings, signed as this account's (see ``config.trust``)."""
+    write_text(folder / CONFIG_FILE, signed_config(dump_config(config)))
 
 
 def settings_beside(folder: Path, config: RunConfig) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import ApiSection, RunConfig, dump_config, is_api
-from repro_rl.config.trust import signed_config
+from repro_rl.config import ApiSection, RunConfig, is_api
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
-from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json, write_text
+from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json
 from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, TRAJECTORIES
 from repro_rl.policy.base import Policy
 from repro_rl.policy.checksums import fingerprint
@@ -28,7 +27,7 @@ from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import causes, failures, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
-from repro_rl.run.folder import manifest, settings_beside, write_manifest
+from repro_rl.run.folder import manifest, settings_beside, write_config, write_manifest
 from repro_rl.run.lineage import check_context
 from repro_rl.run.preflight import unknown_words
 from repro_rl.run.setup import Setup, set_up
@@ -353,7 +352,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
     )
     write_manifest(out, content)
     # last: its presence tells that the folder is ready
-    write_text(out / CONFIG_FILE, signed_config(dump_config(config)))
+    write_config(out, config)
 
 
 def _usage(section: ApiSection, policy: HttpPolicy) -> dict[str, Any]:
