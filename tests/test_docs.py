@@ -135,9 +135,9 @@ def test_the_example_names_are_found_by_entry_point(my_rl, tmp_path, monkeypatch
     groups = {registry.group: registry for registry in REGISTRIES}
     assert set(announced["entry-points"]) == set(groups)
     for group, points in announced["entry-points"].items():
-        fresh: Registry[Any] = Registry("example", group=group)
+        fresh: Registry[Any] = Registry("example", group=group, record=groups[group].record)
         for name in points:
-            assert fresh.get(name) is groups[group].get(name), "entry point and decorator must agree"
+            assert fresh.get(name) == groups[group].get(name), "entry point and decorator must agree"
 
 
 def test_the_example_settings_are_valid(my_rl):
