@@ -66,7 +66,7 @@ def test_the_objective_is_the_same_over_a_tree(kind, form, entropy):
         (terms.total + imitation_loss(model, batch)).backward()
         results.append((terms, [p.grad.clone() for p in model.parameters()]))
     (tree, ours), (plain, theirs) = results
-    for name in ("policy", "kl", "entropy", "clipped", "mismatch", "tokens"):
+    for name in ("policy_loss", "kl", "entropy", "clipped", "mismatch", "tokens"):
         assert getattr(tree, name) == pytest.approx(getattr(plain, name), rel=1e-4), name
     assert (plain.kl != 0) == (form != "none")
     for one, other in zip(ours, theirs, strict=True):
