@@ -1,8 +1,9 @@
 """Studies of the same arms on different seeds as one: ``python docs/data/pooled.py FILE.json FILE.json``.
 
 Prints success by arm over all seeds, the best first, and ``repro`` (``--first ARM``) minus each arm, paired
-by seed. A difference has its mean, 95 % t-interval, seeds on which it is ahead, exact sign-flip p, and the
-same corrected for the arms compared (Holm). ``--picture FILE.svg`` draws them.
+by seed. Arms that lack a seed are left out; ``--missing`` lists them alone, with the seeds that they have. A
+difference has its mean, 95 % t-interval and the seeds on which it leads. It also has the exact sign-flip p,
+and the same corrected for the arms compared (Holm). ``--picture FILE.svg`` draws them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from repro_rl.study.stats import mean_interval
 
 
 def by_seed(files: list[str]) -> tuple[dict[str, dict[int, float]], set[str]]:
-    """{arm: {seed: success}} of the arms that every file has, and the names of those that were trained.
+    """{arm: {seed: success}} of the arms in any file, and the names of those that were trained.
 
     Raises ValueError: a seed is there twice, or the files tell of different panels.
     """
@@ -35,13 +36,12 @@ def by_seed(files: list[str]) -> tuple[dict[str, dict[int, float]], set[str]]:
     if len(panels) > 1:
         raise ValueError(f"different panels: {', '.join(sorted(panels))}")
     pooled: dict[str, dict[int, float]] = {}
-    for name in found[0]:
-        if all(name in arms for arms in found):
-            pooled[name] = {}
-            for arms in found:
-                if pooled[name].keys() & arms[name].keys():
-                    raise ValueError(f"{name}: a seed is in two files")
-                pooled[name] |= arms[name]
+    for arms in found:
+        for name, values in arms.items():
+            known = pooled.setdefault(name, {})
+            if known.keys() & values.keys():
+                raise ValueError(f"{name}: a seed is in two files")
+            known |= values
     return pooled, trained
 
 
@@ -91,14 +91,29 @@ def table(rows: list[Ranked], first: str, trained: set[str]) -> str:
     return "\n".join(lines)
 
 
+def short_table(arms: dict[str, dict[int, float]]) -> str:
+    """Arms by their mean over the seeds that they have, the best first."""
+    means = {name: sum(values.values()) / len(values) for name, values in arms.items()}
+    lines = ["| success | seeds | mean |", "|---|---|---|"]
+    for name in sorted(means, key=lambda name: -means[name]):
+        seeds = ", ".join(map(str, sorted(arms[name])))
+        lines.append(f"| `{name}` | {seeds} | {short(means[name])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="+")
     parser.add_argument("--first", default=FIRST)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--missing", action="store_true")
     given = parser.parse_args()
     arms, trained = by_seed(given.files)
-    rows = ranked_arms(arms, given.first)
+    whole = {name: values for name, values in arms.items() if values.keys() >= arms[given.first].keys()}
+    if given.missing:
+        print(short_table({name: values for name, values in arms.items() if name not in whole}))
+        return
+    rows = ranked_arms(whole, given.first)
     print(table(rows, given.first, trained))
     if given.picture:
         from repro_rl.report.canvas import ranking
