@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from repro_rl import errors
@@ -19,6 +22,17 @@ def test_every_error_is_ours_and_one_of_the_standard_library() -> None:
         assert issubclass(kind, ReproError)
         builtin = [base for base in kind.__mro__ if base.__module__ == "builtins"]
         assert kind is ReproError or builtin[0] is not Exception, kind
+
+
+def test_the_place_of_an_error_is_in_the_user_s_file(tmp_path: Path) -> None:
+    """Of a plug-in that calls this package wrongly: its own line, not ours."""
+    (tmp_path / "mine.py").write_text(
+        "from repro_rl.credit import register_credit\n\n@register_credit('mine', ignores=['nothing'])\n"
+        "def rule(inputs, settings): ...\n"
+    )
+    with pytest.raises(ReproError) as caught:
+        runpy.run_path(str(tmp_path / "mine.py"))
+    assert errors.place_of(caught.value) == " (mine.py, line 3)"
 
 
 def test_a_data_error_says_where() -> None:

@@ -184,7 +184,12 @@ def named_failure(what: str) -> Iterator[None]:
 
 
 def place_of(error: BaseException) -> str:
-    """File and line that raised an error, such as " (rules.py, line 12)"; "" where they are not known."""
+    """File and line that led to an error, such as " (rules.py, line 12)"; "" where they are not known.
+
+    Of several the last one outside this package, which is what its user can change.
+    """
     frames = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith("<")]  # not Python's own importer
+    here = Path(__file__).parent
+    own = [frame for frame in own if here not in Path(frame.filename).parents] or own
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

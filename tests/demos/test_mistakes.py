@@ -55,6 +55,13 @@ def test_a_query_is_filled_with_words_of_the_goal():
         assert set(action.removeprefix("search[").removesuffix("]").split()) <= {"a", "red", "mug"}
 
 
+def test_tags_that_are_no_free_text_stand():
+    call = '<tool_call>{"name": "look"}</tool_call>'
+    mistakes = Mistakes(np.random.default_rng(0), 0.999999)
+    drawn = {mistakes.executed("x", {"admissible": [call], "goal": "a red mug"}) for _ in range(30)}
+    assert drawn <= {call, "x"}
+
+
 def test_every_state_has_the_experts_answer(households):
     task = households.panel("train").ids[0]
     trajectory = demonstrate(households, task, "reader", 0.5, seed=3)

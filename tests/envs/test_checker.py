@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from repro_rl.envs.checker import check_env
@@ -54,7 +55,7 @@ class Changed(SokobanEnv):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("task_id", "x"), ("goal", ""), ("admissible", ("up",)), ("anchor", []), ("valid", 1), ("won", None),
+        ("task_id", "x"), ("goal", ""), ("admissible", "up"), ("anchor", []), ("valid", 1), ("won", None),
         ("score", 2.0), ("progress", "half"), ("progress", float("nan")), ("brief", 3), ("anchor", ...),
         ("progress", ...),
     ],
@@ -66,10 +67,11 @@ def test_wrong_info(key, value):
     assert named in failing(env)["info"]
 
 
-def test_unknown_progress_is_tolerated():
+def test_what_rollouts_accept_is_accepted():
     env = Changed()
-    env.changes = {"progress": None}
-    assert failing(env) == {}
+    for changes in ({"progress": None}, {"score": np.float32(0.5), "admissible": ("up", "down")}):
+        env.changes = changes
+        assert failing(env) == {}
 
 
 def test_every_contract_violation_is_reported():

@@ -65,6 +65,8 @@ def test_what_keeps_the_contract_passes() -> None:
                 ("won", None),
                 ("score", float("inf")),
                 ("score", "1"),
+                ("score", -1.0),
+                ("progress", 50),
                 ("progress", float("nan")),
                 ("progress", "half"),
             )

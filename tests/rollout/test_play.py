@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from repro_rl.errors import ConfigError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, build_tiny
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, play, trajectory_record
 from repro_rl.rollout.context import ContextLimits, WindowContext
@@ -85,6 +86,11 @@ def test_play_makes_a_group_of_each_task(context):
     assert records(groups) == [
         trajectory_record(t, 0) for t in context.play(whole, actor, None, PlayOptions("s"))
     ]
+
+
+def test_one_text_is_no_list_of_tasks(context):
+    with pytest.raises(ConfigError, match=r"tasks is the text 'a/test/1'; give a list"):
+        play(context, "a/test/1", None)
 
 
 def test_play_reflects_with_a_judge(context):

@@ -22,6 +22,7 @@ from repro_rl.train import (
 )
 from repro_rl.train.batch import TreeInputs
 from repro_rl.train.loss import imitation_terms
+from repro_rl.train.sft import untaught
 from repro_rl.types import Reflection, TokenKind, no_completion
 
 
@@ -92,6 +93,10 @@ def test_unlabelled_episodes_teach_only_to_act(warm):
 def test_draws_are_half_of_won_and_half_of_lost_episodes():
     rng = np.random.default_rng(0)
     data = ImitationData(actions=["a"], won=["w"], lost=["l"])
+    assert untaught(data, reflects=True) == []
+    assert "no reflection is taught" in " ".join(untaught(ImitationData(actions=["a"]), reflects=True))
+    assert untaught(ImitationData(actions=["a"]), reflects=False) == []
+    assert "no action is taught" in " ".join(untaught(ImitationData(won=["w"]), reflects=True))
     assert data.draw(2, 4, rng) == (["a", "a"], ["w", "w", "l", "l"])
     # of an odd count chance decides: a count of 1 has both kinds in time
     for count in (1, 5):

@@ -20,7 +20,8 @@ from repro_rl.registry import Registry
 from repro_rl.settings import Section
 
 S = TypeVar("S", bound=Section)
-PLACEHOLDER = re.compile(r"<[^<>]*>")  # free text in an admissible action, as in search[<your query>]
+# Free text in an admissible action, as in search[<your query>]. Other tags, such as <tool_call>, stand.
+PLACEHOLDER = re.compile(r"<your [^<>]*>")
 
 
 def filled(action: str, text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, filled, has_tasks
-from repro_rl.envs.contract import checked_reset, checked_step, overdue
+from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_number, overdue
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import EnvError, TaskError, place_of
 
@@ -88,12 +88,12 @@ def _info_problem(info: Any, task: str) -> str | None:
         ("goal", isinstance(info.get("goal"), str) and bool(info["goal"].strip()), "a sentence"),
         (
             "admissible",
-            isinstance(admissible, list) and all(isinstance(a, str) for a in admissible),
+            isinstance(admissible, list | tuple) and all(isinstance(a, str) for a in admissible),
             "a list of str",
         ),
         ("anchor", "anchor" in info and isinstance(info["anchor"], Hashable), "hashable"),
-        ("valid", isinstance(info.get("valid"), bool), "bool"),
-        ("won", isinstance(info.get("won"), bool), "bool"),
+        ("valid", is_bool(info.get("valid")), "bool"),
+        ("won", is_bool(info.get("won")), "bool"),
         ("score", _within(info.get("score")), "a number within 0..1"),
         ("progress", progress is None or _within(progress), "None or a number within 0..1"),
         ("brief", isinstance(info.get("brief", ""), str), "str"),
@@ -106,7 +106,7 @@ def _info_problem(info: Any, task: str) -> str | None:
 
 
 def _within(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    return is_number(value) and not is_bool(value) and 0 <= value <= 1
 
 
 class _Run:
@@ -140,12 +140,8 @@ class _Run:
         step = self.env.step(_pick(info["admissible"], 0))
         _require(isinstance(step, tuple) and len(step) == 5, "step must return 5 values")
         _require(isinstance(step[0], str), f"the observation of step is {type(step[0]).__name__}, not str")
-        _require(
-            isinstance(step[1], (int, float)) and math.isfinite(step[1]), f"reward {step[1]!r} is no number"
-        )
-        _require(
-            isinstance(step[2], bool) and isinstance(step[3], bool), "terminated, truncated must be bool"
-        )
+        _require(is_number(step[1]), f"reward {step[1]!r} is no number")
+        _require(is_bool(step[2]) and is_bool(step[3]), "terminated, truncated must be bool")
         return f"max_steps {self.env.max_steps}"
 
     def info(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from repro_rl.errors import EnvError, counted, unencodable
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
+FRACTION = "a number within 0 and 1 (a fraction, not percent)"
 ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
@@ -36,10 +37,10 @@ def checked_step(returned: Any) -> StepResult:
         )
     observation, reward, terminated, truncated, info = returned
     _check_observation("step", observation)
-    if not _is_number(reward):
+    if not is_number(reward):
         raise EnvError(f"step() returned the reward {reward!r}; it must be a finite number.")
     for name, value in (("terminated", terminated), ("truncated", truncated)):
-        if not _is_bool(value):
+        if not is_bool(value):
             raise EnvError(f"step() returned {name}={value!r}; it must be True or False.")
     _check_info("step", info)
     return observation, reward, bool(terminated), bool(truncated), info
@@ -95,21 +96,27 @@ def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
         ("goal", isinstance(info["goal"], str), "text"),
         ("admissible", texts and all(isinstance(item, str) for item in admissible), "a list of texts"),
         ("anchor", _is_hashable(info["anchor"]), "hashable"),
-        ("valid", _is_bool(info["valid"]), "True or False"),
-        ("won", _is_bool(info["won"]), "True or False"),
-        ("score", _is_number(info["score"]), "a finite number"),
-        ("progress", info["progress"] is None or _is_number(info["progress"]), "a finite number or None"),
+        ("valid", is_bool(info["valid"]), "True or False"),
+        ("won", is_bool(info["won"]), "True or False"),
+        ("score", _is_fraction(info["score"]), FRACTION),
+        ("progress", info["progress"] is None or _is_fraction(info["progress"]), f"{FRACTION}, or None"),
     ):
         if not good:
             return name, needed
     return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, Python's or numpy's, and finite."""
     return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
-def _is_bool(value: Any) -> bool:
+def is_bool(value: Any) -> bool:
+    """Whether a value is a bool, Python's or numpy's."""
     return type(value).__name__ in ("bool", "bool_")  # Python's, and numpy's under its names
 
 

@@ -25,8 +25,11 @@ def play(
     """Play each task ``group_size`` times and, with a judge, reflect on every episode.
 
     ``stream`` names the randomness: the same stream, tasks and weights give the same episodes. Rollouts are
-    numbered through, so a task may occur twice. Raises ConfigError for a group_size below 1.
+    numbered through, so a task may occur twice. Raises ConfigError for a group_size below 1, and for one text
+    in the place of a list of tasks.
     """
+    if isinstance(tasks, str):
+        raise ConfigError(f"tasks is the text {tasks!r}; give a list of task ids, such as [{tasks!r}].")
     if group_size < 1:
         raise ConfigError(f"group_size is {group_size}; each task is played at least once.")
     requests = [

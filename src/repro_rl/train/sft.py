@@ -139,6 +139,8 @@ class WarmupRun(CheckpointedRun):
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations; make them with 'repro-rl demos'.")
         if ranks.first:
+            for line in untaught(self.data, config.method.reflect):
+                warnings.warn(f"{demos}: {line}", stacklevel=2)
             self._write_manifest({DEMOS: str(demos), DEMOS_DIGEST: digest}, episodes)
         self.model = ranks.trainable(self.policy.model)  # in training: this rank's shard, or the whole
         self.optimizer = build_optimizer(
@@ -370,6 +372,19 @@ class WarmupRun(CheckpointedRun):
             text=self.policy.text.describe(),
         )
         write_manifest(self.out, content)
+
+
+def untaught(data: ImitationData, reflects: bool) -> list[str]:
+    """What these demonstrations cannot teach, as sentences; ``reflects``: the method has a judge."""
+    lines = []
+    if not data.actions:
+        lines.append("no episode to imitate, so no action is taught; give demos.expert more.")
+    if reflects and not (data.won or data.lost or data.on_acted):
+        lines.append(
+            "no episode with a label, so no reflection is taught and the judge knows nothing. Label them "
+            "anew with 'repro-rl demos'; at an API raise api.annotate_tokens where answers were cut off."
+        )
+    return lines
 
 
 def zero_counts(loss: str, samples: Sequence[Sample]) -> dict[str, float]:

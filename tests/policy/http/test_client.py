@@ -289,6 +289,7 @@ def test_what_the_key_of_an_answer_depends_on(make_client):
     ("more", "message"),
     [
         ({"base_url": ""}, r"api\.base_url is ''.*http://localhost:8000/v1"),
+        ({"base_url": "http://x/v1/chat/completions"}, "leave out /chat/completions, which is added"),
         ({"base_url": "localhost:8000"}, r"api\.base_url"),
         ({"model": ""}, r"api\.model is empty"),
         ({"key_env": "TEST_NO_SUCH_KEY"}, r"variable TEST_NO_SUCH_KEY \(api\.key_env\) is not set"),

@@ -128,13 +128,14 @@ def test_errors_inside_a_200():
     [
         (
             b"<!DOCTYPE html><title>llama.cpp</title>",
-            "a web page: llama.cpp; is api.base_url right",
+            "a web page: llama.cpp: api.base_url may be wrong",
             "unreadable",
         ),
         (b'{"choices": [{"message": {"content": "a', "not JSON", "cut"),
         (b"", "not JSON", "cut"),
         (b"OK", "not JSON", "unreadable"),
-        (b'{"object": "list", "data": []}', "not the shape", "unreadable"),
+        (b'{"object": "list", "data": []}', "not the shape .*'choices' is missing", "unreadable"),
+        (b'{"choices": []}', "not the shape .*'choices' is empty", "unreadable"),
     ],
 )
 def test_what_is_no_chat_completion_says_what_it_is(data, words, cause):

@@ -68,6 +68,10 @@ class ChatClient:
                 f"api.base_url is {settings.base_url!r}; give what stands before /chat/completions, "
                 "such as http://localhost:8000/v1."
             )
+        if settings.base_url.rstrip("/").endswith("/chat/completions"):
+            raise ConfigError(
+                f"api.base_url is {settings.base_url!r}; leave out /chat/completions, which is added to it."
+            )
         if not settings.model:
             raise ConfigError("api.model is empty; name the model as the server calls it.")
         self._key = read_key(settings.key_env, "api.key_env")

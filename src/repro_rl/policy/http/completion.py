@@ -98,7 +98,7 @@ def _content(data: bytes) -> dict[str, Any]:
 def _no_json(data: bytes, error: Exception) -> PassingError:
     text = data.decode(errors="replace").strip("\ufeff \r\n\t")
     if looks_like_page(text):
-        return PassingError(f"the answer is {page_text(text)}; is api.base_url right?", cause="unreadable")
+        return PassingError(f"the answer is {page_text(text)}: api.base_url may be wrong", cause="unreadable")
     cause = "cut" if text.startswith("{") or not text else "unreadable"
     return PassingError(f"the answer is not JSON ({error}): {one_line(text, QUOTED)!r}", cause=cause)
 
@@ -111,7 +111,10 @@ def _no_choices(content: dict[str, Any]) -> Exception:
     body = error_of({name: value for name, value in content.items() if name != "choices"})
     if body.messages:
         return refusal(200, body)
-    return _shapeless(KeyError("choices"))
+    found = "is empty" if "choices" in content else "is missing"
+    return PassingError(
+        f"the answer has not the shape of a chat completion ('choices' {found})", cause="unreadable"
+    )
 
 
 def _shapeless(error: Exception) -> PassingError:
