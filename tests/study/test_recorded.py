@@ -8,6 +8,7 @@ import yaml
 from repro_rl.cli.entry import main  # noqa: F401  adds the commands
 from repro_rl.errors import DataError
 from repro_rl.files import write_json
+from repro_rl.report.load import read_runs
 from repro_rl.study.recorded import (
     clusters,
     find_episode_sets,
@@ -48,6 +49,17 @@ def test_the_tasks_of_a_set_are_those_of_its_files(tmp_path):
     (run / "manifest.json").write_text("[]")
     panels = {item.name: item.panel for item in find_episode_sets([run])}
     assert panels == {"eval warm-start": "def", "eval last": environment, "training": environment}
+
+
+def test_models_that_were_not_trained_here_go_by_their_own_name(tmp_path):
+    """Two of them are no two seeds of the method that their settings name."""
+    runs = [make_run(tmp_path / name) for name in "ab"]
+    for run in runs:
+        write_json(
+            run / "manifest.json", {"kind": "evaluation", "agent": f"api:{run.name}", "method": "repro"}
+        )
+    assert {item.settings.method for item in find_episode_sets(runs)} == {"api:a", "api:b"}
+    assert [run.method for run in read_runs(runs)] == ["api:a", "api:b"]
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

@@ -25,6 +25,7 @@ from repro_rl.files.names import (
     TRAJECTORIES,
 )
 from repro_rl.run.evaluations import evaluation_files, evaluation_order, read_evaluation
+from repro_rl.run.folder_kind import evaluated_agent
 from repro_rl.study.numerals import numbered
 
 Json = dict[str, Any]
@@ -98,7 +99,12 @@ def read_run(path: Path) -> Run:
     notes: list[str] = []
     config = _read_config(path / CONFIG_FILE, notes)
     manifest = _read_manifest(path / MANIFEST_FILE, notes)
-    method = _name(manifest.get("method")) or _name(config.get("method")) or "unknown method"
+    method = (
+        evaluated_agent(manifest)
+        or _name(manifest.get("method"))
+        or _name(config.get("method"))
+        or "unknown method"
+    )
     seed = _seed(config.get("seed")) or _seed(manifest.get("seeds")) or _seed(manifest.get("seed")) or "?"
     metrics = _read_metrics(path / METRICS_FILE, notes)
     evaluations = _read_evaluations(path, notes)

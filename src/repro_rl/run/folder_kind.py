@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from repro_rl.errors import ConfigError
 from repro_rl.files import read_json_if_any
@@ -43,6 +44,14 @@ def kind_of(folder: Path) -> Kind | None:
         return None
     manifest = read_json_if_any(folder / MANIFEST_FILE)
     return next((kind for kind in NAMES if kind == manifest.get(KIND)), None)
+
+
+def evaluated_agent(manifest: Mapping[str, Any]) -> str | None:
+    """The model that a folder evaluates and nobody trained here; None for a ``manifest`` of another kind.
+
+    Such a folder's settings name a method that the model has nothing to do with.
+    """
+    return str(manifest["agent"]) if manifest.get(KIND) == "evaluation" and manifest.get("agent") else None
 
 
 def demo_runs(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from repro_rl.files import read_json_if_any, read_yaml
 from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE, RECORDS, TRAJECTORIES
 from repro_rl.rollout.record import episodes_file, or_nan, read_trajectories, training_files
 from repro_rl.run.evaluations import evaluation_file, evaluation_order, read_evaluation
+from repro_rl.run.folder_kind import evaluated_agent
 from repro_rl.study.numerals import numbered
 from repro_rl.study.series import SERIES, EpisodeProgress
 
@@ -98,6 +99,7 @@ def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) 
     folder, config = path / TRAJECTORIES, path / CONFIG_FILE
     data = read_yaml(config, dict[str, Any]) if config.exists() else None
     settings, environment = _run_settings(data), _environment(data or {})
+    settings = replace(settings, method=evaluated_agent(_manifest(path)) or settings.method)
     sets = [
         EpisodeSet(run, f"eval {name}", [file], settings, _evaluated_panel(path, name) or environment)
         for name in evals or _evaluations(folder)
@@ -185,13 +187,17 @@ def _evaluated_panel(run: Path, name: str) -> str:
     return str(result.get("panel") or result.get("digest") or "")
 
 
+def _manifest(run: Path) -> dict[str, Any]:
+    """manifest.json; empty where it is missing or broken, as the episodes are what is analysed."""
+    try:
+        return read_json_if_any(run / MANIFEST_FILE)
+    except DataError:
+        return {}
+
+
 def _training_panel(run: Path) -> str:
     """The panel that a run trained on; "" where its manifest is missing or names none."""
-    file = run / MANIFEST_FILE
-    try:
-        panels = read_json_if_any(file).get("panels")
-    except DataError:
-        return ""
+    panels = _manifest(run).get("panels")
     panel = panels.get("train") if isinstance(panels, dict) else None
     return str(panel.get("label") or "") if isinstance(panel, dict) else ""
 
