@@ -39,7 +39,7 @@ def test_the_own_trainer_has_every_feature() -> None:
         ("verl", "multi-turn chat", "needs prompt.context=window"),
         ("verl", "trackers", "trainer.logger"),
         ("verl", "low-rank adapters", "actor_rollout_ref.model.lora_rank"),
-        ("verl", "hindsight log-probs", "no second scoring"),
+        ("verl", "hindsight log-probs", "scores no answer a second time"),
     ],
 )
 def test_what_is_refused_is_refused_in_the_engines_own_words(engine: str, feature: str, reason: str) -> None:

@@ -39,8 +39,9 @@ def test_short_names_are_the_papers():
 
 def result(name, types):
     return {
-        "name": name, "panel": "alfworld/test/3@0123", "temperature": 0.4, "success": 0.5, "low": 0.2,
-        "high": 0.8, "length": 9.0, "progress": {"retrospective": {}}, "by_type": types, "episodes": 3,
+        "name": name, "digest": "0123", "panel": "alfworld/test/3@0123", "temperature": 0.4,
+        "success": 0.5, "low": 0.2, "high": 0.8, "length": 9.0,
+        "progress": {"retrospective": {}}, "by_type": types, "episodes": 3,
     }  # fmt: skip
 
 
