@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import TextEnv, filled, has_tasks
-from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_number, overdue
+from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_fraction, is_number, overdue
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import EnvError, TaskError, place_of
 
@@ -106,7 +106,7 @@ def _info_problem(info: Any, task: str) -> str | None:
 
 
 def _within(value: Any) -> bool:
-    return is_number(value) and not is_bool(value) and 0 <= value <= 1
+    return is_fraction(value) and not is_bool(value)
 
 
 class _Run:

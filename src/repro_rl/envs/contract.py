@@ -98,15 +98,16 @@ def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
         ("anchor", _is_hashable(info["anchor"]), "hashable"),
         ("valid", is_bool(info["valid"]), "True or False"),
         ("won", is_bool(info["won"]), "True or False"),
-        ("score", _is_fraction(info["score"]), FRACTION),
-        ("progress", info["progress"] is None or _is_fraction(info["progress"]), f"{FRACTION}, or None"),
+        ("score", is_fraction(info["score"]), FRACTION),
+        ("progress", info["progress"] is None or is_fraction(info["progress"]), f"{FRACTION}, or None"),
     ):
         if not good:
             return name, needed
     return None
 
 
-def _is_fraction(value: Any) -> bool:
+def is_fraction(value: Any) -> bool:
+    """Whether a value is a number within 0 and 1."""
     return is_number(value) and 0 <= value <= 1
 
 

@@ -99,7 +99,8 @@ def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) 
     folder, config = path / TRAJECTORIES, path / CONFIG_FILE
     data = read_yaml(config, dict[str, Any]) if config.exists() else None
     settings, environment = _run_settings(data), _environment(data or {})
-    settings = replace(settings, method=evaluated_agent(_manifest(path)) or settings.method)
+    manifest = _manifest(path)
+    settings = replace(settings, method=evaluated_agent(manifest) or settings.method)
     sets = [
         EpisodeSet(run, f"eval {name}", [file], settings, _evaluated_panel(path, name) or environment)
         for name in evals or _evaluations(folder)
@@ -107,7 +108,7 @@ def _sets_of_run(path: Path, run: str, evals: Sequence[str], *, training: bool) 
     ]
     files = training_files(path) if training else []
     if files:
-        panel = _training_panel(path) or environment
+        panel = _training_panel(manifest) or environment
         sets.append(EpisodeSet(run, TRAINING, files, settings, panel))
     return sets
 
@@ -195,9 +196,9 @@ def _manifest(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _training_panel(run: Path) -> str:
-    """The panel that a run trained on; "" where its manifest is missing or names none."""
-    panels = _manifest(run).get("panels")
+def _training_panel(manifest: Mapping[str, Any]) -> str:
+    """The panel that a run trained on; "" where its manifest is empty or names none."""
+    panels = manifest.get("panels")
     panel = panels.get("train") if isinstance(panels, dict) else None
     return str(panel.get("label") or "") if isinstance(panel, dict) else ""
 

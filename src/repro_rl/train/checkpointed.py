@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.rollout import Context
 from repro_rl.run.callbacks import Callbacks
 from repro_rl.run.checkpoint import optimizer_tensors, prune, save_checkpoint
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.setup import Setup
+from repro_rl.train.state import RLState, WarmupState
 
 
 class CheckpointedRun(ABC):
@@ -24,7 +25,9 @@ class CheckpointedRun(ABC):
     setup: Setup
     out: Path  # the run folder
     policy: TransformersPolicy
+    context: Context
     callbacks: Callbacks
+    state: RLState | WarmupState  # what checkpoints hold beside weights and optimizer
     optimizer: torch.optim.Optimizer  # of the weights in training
     updating: bool  # the weights are between two updates, and belong to none
 
@@ -32,10 +35,6 @@ class CheckpointedRun(ABC):
     @abstractmethod
     def finished(self) -> int:
         """How many iterations (RL) or updates (warmup) are finished: the checkpoint's number."""
-
-    @abstractmethod
-    def state_json(self) -> dict[str, Any]:
-        """What a checkpoint holds beside weights and optimizer, as JSON."""
 
     @abstractmethod
     def kept(self) -> tuple[int, int | None]:
@@ -67,7 +66,8 @@ class CheckpointedRun(ABC):
             ranks.monitor.before_end = self.save_unsaved
 
     def _write(self, optimizer: dict[str, torch.Tensor]) -> None:
-        save_checkpoint(checkpoint_folder(self.out, self.finished), self.policy, optimizer, self.state_json())
+        folder, state = checkpoint_folder(self.out, self.finished), self.state.as_json(self.context.name)
+        save_checkpoint(folder, self.policy, optimizer, state)
         prune(self.out, *self.kept())
 
 

@@ -49,6 +49,8 @@ class RLRun(CheckpointedRun):
     Started on several ranks (see ``dist``), each has one of these and makes the same calls.
     """
 
+    state: RLState
+
     def __init__(
         self,
         setup: Setup,
@@ -230,10 +232,6 @@ class RLRun(CheckpointedRun):
     def finished(self) -> int:
         """How many iterations are finished."""
         return self.state.iteration
-
-    def state_json(self) -> dict[str, Any]:
-        """What a checkpoint holds beside weights and optimizer."""
-        return self.state.as_json(self.context.name)
 
     def kept(self) -> tuple[int, int | None]:
         """The newest ``train.keep`` checkpoints, and the one of the best validation."""

@@ -104,6 +104,8 @@ def run_warmup(
 class WarmupRun(CheckpointedRun):
     """One warmup: what ``run_warmup`` drives. It begins where its folder ends, as an RL run does."""
 
+    state: WarmupState
+
     def __init__(self, setup: Setup, demos: Path, out: Path, callbacks: Sequence[Callback] = ()):
         """Load demonstrations and model; continue from the newest checkpoint in ``out``.
 
@@ -333,10 +335,6 @@ class WarmupRun(CheckpointedRun):
     def finished(self) -> int:
         """How many updates are finished."""
         return self.state.update
-
-    def state_json(self) -> dict[str, Any]:
-        """What a checkpoint holds beside weights and optimizer."""
-        return self.state.as_json(self.context.name)
 
     def kept(self) -> tuple[int, int | None]:
         """The newest checkpoint alone: a warmup only goes on."""

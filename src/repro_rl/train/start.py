@@ -9,6 +9,7 @@ from typing import Any
 
 from repro_rl.envs import TaskPanel
 from repro_rl.errors import PreflightError
+from repro_rl.files.names import CONFIG_FILE
 from repro_rl.run.checkpoint import Checkpoint, latest
 from repro_rl.run.folder import check_run
 from repro_rl.run.folder_kind import check_kind
@@ -65,7 +66,7 @@ def find_start(setup: Setup, out: Path) -> Start:
     check_context(config.prompt, warm_start)
     check_share(config.train.groups, ranks.world)
     # Files in a folder without settings are not of a run: they are left alone until it is opened.
-    return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / "config.yaml").exists() else None))
+    return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / CONFIG_FILE).exists() else None))
 
 
 def open_training(setup: Setup, out: Path) -> OpenedRun:
