@@ -89,6 +89,8 @@ EXTRAS = {  # importable package: (extra that installs it, what it is for)
         ("train", "training, and models that run here"),
     ),
     "matplotlib": ("plots", "figures"),
+    "peft": ("lora", "policy.lora and adapter folders"),
+    "gguf": ("gguf", "models in GGUF files"),
     **dict.fromkeys(("openenv", "fastapi", "uvicorn"), ("openenv", "environments as OpenEnv servers")),
     "verifiers": ("verifiers", "environments as tasksets of verifiers"),
     "skyrl_gym": ("skyrl", "the environments in SkyRL-Gym"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from repro_rl.files.signature import MARK, has_signature, is_signed, settings_root, signature, signed
+from repro_rl.files.signature import MARK, has_signature, is_signed, signature, signed
 
 
 @pytest.fixture
@@ -66,13 +66,6 @@ def test_without_a_place_for_the_key_nothing_is_signed(
     assert signed("x\n") == "x\n"
     assert signature("x") is None
     assert not has_signature("x", None)
-
-
-def test_the_platforms_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REPRO_RL_HOME", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert settings_root() == tmp_path / "repro-rl"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text())

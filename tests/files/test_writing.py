@@ -10,7 +10,6 @@ import pytest
 
 from repro_rl.errors import DataError
 from repro_rl.files import (
-    cache_root,
     naming,
     read_json,
     read_json_if_any,
@@ -84,19 +83,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     sweep_temporaries(tmp_path)
     assert names(tmp_path) == ["kept.tmp"]
     sweep_temporaries(tmp_path / "none")
-
-
-def test_the_folder_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPRO_RL_CACHE", str(tmp_path / "mine"))
-    assert cache_root() == tmp_path / "mine"
-    assert not cache_root().exists()
-    monkeypatch.delenv("REPRO_RL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert cache_root() == tmp_path / "repro-rl"
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    monkeypatch.setattr("sys.platform", "win32")
-    assert cache_root() == tmp_path / "local" / "repro-rl"
 
 
 @pytest.mark.parametrize(

@@ -79,13 +79,9 @@ def study_command(source: str | None, methods: Sequence[str], overrides: Sequenc
     Of ``overrides`` it has those that say which environment is meant: ``plugins`` and ``env``.
     """
     from repro_rl.config.recipe_files import DEFAULT_RECIPE
+    from repro_rl.config.values import name_in
 
-    keys = [word.partition("=")[0].strip() for word in overrides]
-    kept = [
-        word
-        for word, key in zip(overrides, keys, strict=True)
-        if key in ("plugins", "env") or key.startswith("env.")
-    ]
+    kept = [word for word in overrides if name_in(word).partition(".")[0] in ("plugins", "env")]
     recipe = [] if source in (None, DEFAULT_RECIPE) else ["-c", str(source)]
     words = [*recipe, *(word for name in methods for word in ("-m", name)), "--seeds", "0-4", *kept]
     return (

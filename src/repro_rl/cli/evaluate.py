@@ -48,6 +48,7 @@ def eval_command(
 ) -> None:
     """Evaluate a checkpoint on a fixed, hashed panel, with intervals."""
     from repro_rl.cli.api import api_model, api_run, usage_notes
+    from repro_rl.config.values import name_in
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
     from repro_rl.run.alarms import evaluation_alarms
@@ -56,7 +57,7 @@ def eval_command(
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
-    given = {str(word).partition("=")[0].strip() for word in overrides or []}
+    given = set(map(name_in, overrides or []))
     if config.eval.panel is not None and (extra := sorted(given & {"eval.split", "eval.tasks"})):
         raise ConfigError(
             f"{' and '.join(extra)} beside eval.panel={config.eval.panel}: the tasks are those of the file. "

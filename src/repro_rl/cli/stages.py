@@ -216,10 +216,11 @@ def train(
 
 def check_start(overrides: Sequence[str], init: str | None, config: RunConfig) -> None:
     """One command must not name two models to start from. Raises ConfigError; see ``lineage.check_base``."""
+    from repro_rl.config.values import name_in
     from repro_rl.run.lineage import check_base
     from repro_rl.run.model_paths import run_of
 
-    named = {word.partition("=")[0].strip() for word in overrides}
+    named = set(map(name_in, overrides))
     if init is not None and "train.init" in named and config.train.init != init:
         raise ConfigError(
             f"--init {init} and train.init={config.train.init} name two models to start from; give one."

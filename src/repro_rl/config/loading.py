@@ -16,7 +16,7 @@ from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
-from repro_rl.config.values import parse_text, section_of, type_of
+from repro_rl.config.values import name_in, parse_text, section_of, type_of
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean, place_of
 from repro_rl.files.names import CONFIG_FILE
 from repro_rl.losses.settings import LossSection
@@ -132,7 +132,7 @@ def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Seq
     for override in (*defaults, *overrides):
         _apply_override(data, override)
     for default in defaults:  # again, where a whole section has replaced it
-        name = default.partition("=")[0] if isinstance(default, str) else default[0]
+        name = name_in(default) if isinstance(default, str) else default[0]
         if _is_missing(data, name.split(".")):
             _apply_override(data, default)
 

@@ -338,6 +338,10 @@ class TrainSection(Section):
     )
     peer_timeout: float = Field(1800.0, gt=0, description="longest wait for another process, in seconds")
 
+    def records(self, iteration: int) -> bool:
+        """Whether the episodes of an iteration are written down: the first one's, and every n-th one's."""
+        return self.record_every > 0 and (iteration % self.record_every == 0 or iteration == 1)
+
     @model_validator(mode="after")
     def _clip_counts(self) -> TrainSection:
         own = self.loss.clip_low is not None and self.loss.clip_high is not None

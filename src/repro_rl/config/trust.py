@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from repro_rl.config.recipe_files import env_name
 from repro_rl.config.run import RunConfig
-from repro_rl.config.values import env_schema
+from repro_rl.config.values import env_schema, name_in
 from repro_rl.errors import DataError
 from repro_rl.files import read_text
 from repro_rl.files.limits import MAX_YAML
@@ -109,7 +109,7 @@ def risky_overrides(overrides: Sequence[str], env: object = None) -> list[str]:
 
     ``env``: the environment's name, where it is known.
     """
-    return [text for text in overrides if _is_risky_name(text.partition("=")[0].strip(), env)]
+    return [text for text in overrides if _is_risky_name(name_in(text), env)]
 
 
 def _is_risky_name(name: str, env: object) -> bool:

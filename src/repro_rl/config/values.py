@@ -81,6 +81,11 @@ def type_of(root: type[BaseModel], keys: Sequence[str], env: object = None) -> A
     return annotation
 
 
+def name_in(override: str) -> str:
+    """The dotted name in ``section.key=value``."""
+    return override.partition("=")[0].strip()
+
+
 def env_values(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE texts as keyword arguments of ``repro_rl.make(name)``. Raises ConfigError."""
     schema = env_schema(name) or _EnvSettings

@@ -1,7 +1,7 @@
 """Reading and writing files: every file of the package goes through these functions."""
 
-from repro_rl.files.cache import cache_root
 from repro_rl.files.json_data import (
+    finite,
     kind_of,
     parse_json,
     parse_object,
@@ -12,6 +12,7 @@ from repro_rl.files.lines import Line, Rows, Unpacked, json_lines, lines_of, rea
 from repro_rl.files.locks import LOCK_FILE, only_maker, only_writer
 from repro_rl.files.reading import decode, read_bytes, read_text
 from repro_rl.files.records import check_record
+from repro_rl.files.roots import cache_root
 from repro_rl.files.unfinished import UnfinishedRows, key_of, rows_of
 from repro_rl.files.writing import (
     append_line,
@@ -38,6 +39,7 @@ __all__ = [
     "cache_root",
     "check_record",
     "decode",
+    "finite",
     "json_lines",
     "key_of",
     "kind_of",

@@ -6,10 +6,11 @@ A name that an object has twice is an error: which value counts, the RFC leaves 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from repro_rl.errors import DataError
 from repro_rl.files.limits import MAX_DEPTH, MAX_INTEGER, MAX_TEXT, MAX_VALUES
@@ -93,6 +94,11 @@ def kind_of(value: object) -> str:
     """What a person calls the type of a JSON value."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def finite(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number, neither NaN nor infinite; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_depth(value: Any) -> None:

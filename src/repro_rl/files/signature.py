@@ -10,25 +10,13 @@ import hashlib
 import hmac
 import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 
+from repro_rl.files.roots import settings_root
+
 KEY_BYTES = 32
 MARK = "# written here: "  # begins the last line of a signed text; a comment in YAML
-
-
-def settings_root() -> Path:
-    """$REPRO_RL_HOME, or ``repro-rl`` in the platform's folder for settings. Not created here."""
-    if chosen := os.environ.get("REPRO_RL_HOME"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or "~/AppData/Roaming"
-    elif sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "repro-rl"
 
 
 def signed(text: str) -> str:

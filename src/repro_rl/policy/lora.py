@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
-from repro_rl.errors import CheckpointError, ConfigError, DataError, MissingDependencyError, install_command
+from repro_rl.errors import CheckpointError, ConfigError, DataError, require_extra
 from repro_rl.files import read_json
 from repro_rl.policy.hub import is_hub_name, reason_of
 
@@ -21,12 +21,9 @@ MATRIX = re.compile(EMBEDDINGS.pattern + r"(modules_to_save\.)?weight$")
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"policy.lora and adapter folders need peft: {install_command('lora')}"
-        ) from error
+    require_extra("peft")
+    import peft
+
     return peft
 
 
@@ -75,7 +72,7 @@ def base_advice(folder: Path) -> str:
     )
 
 
-def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> Any:
+def attach(model: Any, section: LoraSection, base: str | Path, seed: int) -> Any:
     """``model`` with a new adapter, which changes nothing yet. Only the adapter's weights (float32) train.
 
     ``base`` is written into its checkpoints. Raises ConfigError for targets that the model lacks.
@@ -85,10 +82,10 @@ def attach(model: Any, settings: LoraSection, base: str | Path, seed: int) -> An
     peft = _peft()
     folder = Path(base).expanduser()
     config = peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=2 * settings.rank if settings.alpha is None else settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.targets,
+        r=section.rank,
+        lora_alpha=2 * section.rank if section.alpha is None else section.alpha,
+        lora_dropout=section.dropout,
+        target_modules=section.targets,
         task_type="CAUSAL_LM",
     )
     try:

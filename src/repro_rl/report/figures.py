@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from repro_rl.errors import counted
+from repro_rl.files import finite
 from repro_rl.report.lines import DASHES, LOST, PALETTE, WON, Axes, Line, band
-from repro_rl.report.load import Conditions, Json, Run, finite
+from repro_rl.report.load import Conditions, Json, Run
 from repro_rl.report.metrics import ELSEWHERE, HEALTH, OTHER, REWARD, Metric
 from repro_rl.report.plots import Figure, draw
 from repro_rl.report.text_table import series_title

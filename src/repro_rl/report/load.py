@@ -6,15 +6,14 @@ exception is a half-written last line of ``metrics.jsonl``, which a run in progr
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from repro_rl.errors import DataError, counted
-from repro_rl.files import json_lines, read_json, read_rows, read_yaml
+from repro_rl.files import finite, json_lines, read_json, read_rows, read_yaml
 from repro_rl.files.names import (
     CONFIG_FILE,
     EVALUATIONS,
@@ -69,11 +68,6 @@ class Run:
         """The finite values of one metric against ``x``; two lists of the same length."""
         points = [(row[x], row[key]) for row in self.metrics if finite(row.get(x)) and finite(row.get(key))]
         return [float(a) for a, _ in points], [float(b) for _, b in points]
-
-
-def finite(value: object) -> TypeGuard[float]:
-    """A number that is neither nan nor infinite; no bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_runs(paths: list[Path]) -> list[Run]:

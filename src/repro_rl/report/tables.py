@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro_rl.errors import counted
-from repro_rl.report.load import Json, Run, finite
+from repro_rl.files import finite
+from repro_rl.report.load import Json, Run
 from repro_rl.report.metrics import QUALITY
 from repro_rl.run.evaluations import ENDS, STARTS
 from repro_rl.study.numerals import fixed

@@ -25,18 +25,18 @@ def _completion_fields(completion: Completion) -> dict[str, Any]:
     }
 
 
-def finite(value: float) -> float | None:
+def or_null(value: float) -> float | None:
     """JSON has no NaN and no infinity: null, so that the rest of the episode can be read."""
     return value if math.isfinite(value) else None
 
 
 def or_nan(value: float | None) -> float:
-    """What ``finite`` has written; NaN for null."""
+    """What ``or_null`` has written; NaN for null."""
     return math.nan if value is None else float(value)
 
 
 def _terms(terms: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: finite(value) for name, value in terms.items()}
+    return {name: or_null(value) for name, value in terms.items()}
 
 
 def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
                 "env_reward": step.env_reward,
                 "truth": step.truth,
                 "terms": _terms(step.terms),
-                "advantage": finite(step.advantage),
-                "entropy": finite(step.completion.entropy),
+                "advantage": or_null(step.advantage),
+                "entropy": or_null(step.completion.entropy),
                 **({} if step.advice is None else {"advice": asdict(step.advice)}),
             }
             for step in trajectory.steps
@@ -89,7 +89,7 @@ def trajectory_record(trajectory: Trajectory, iteration: int) -> dict[str, Any]:
             "values": None if reflection.values is None else list(reflection.values),
             "defects": list(reflection.defects),
             "terms": _terms(reflection.terms),
-            "advantage": finite(reflection.advantage),
+            "advantage": or_null(reflection.advantage),
         },
     }
 

@@ -20,7 +20,7 @@ from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_co
 from repro_rl.config.loading import readable
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.sections import READ_BY_WARMUP
-from repro_rl.config.values import parse_text
+from repro_rl.config.values import name_in, parse_text
 from repro_rl.credit.interplay import reads_setting
 from repro_rl.credit.rules import SHARED
 from repro_rl.credit.sources import reads_reflections
@@ -246,7 +246,7 @@ def check_settings(study: Study) -> None:
         ("sweep.set", study.sweep.set if study.sweep else []),
     ):
         for setting in settings:
-            key = setting.partition("=")[0].strip()
+            key = name_in(setting)
             if key in SET_BY_STUDY:
                 raise ConfigError(
                     f"{where}: {key!r} is set by the study; use seeds, method and init of an arm."

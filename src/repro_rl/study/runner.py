@@ -6,7 +6,6 @@ log. A finished job leaves a record and is not run again as long as its commands
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import subprocess
@@ -22,7 +21,15 @@ from typing import IO, Any
 from typing_extensions import TypedDict
 
 from repro_rl.errors import DataError
-from repro_rl.files import LOCK_FILE, check_record, only_writer, parse_object, read_json_if_any, write_json
+from repro_rl.files import (
+    LOCK_FILE,
+    check_record,
+    finite,
+    only_writer,
+    parse_object,
+    read_json_if_any,
+    write_json,
+)
 from repro_rl.files.names import METRICS_FILE
 from repro_rl.files.records import Count, Finite, Text
 from repro_rl.interrupts import ChildProcess, child_environment, child_pipe, deferred, end_children
@@ -305,12 +312,12 @@ def _tail(path: Path) -> str:
 def job_progress(job: Job) -> tuple[float, str]:
     """How far a running job is, 0..1, and a description; from the last line of its metrics."""
     row = last_row(job.folder / METRICS_FILE)
-    iteration = int(_finite(row.get("iteration")))
+    iteration = int(_number(row.get("iteration")))
     if job.stage == "warm":
         return min(1.0, iteration / max(job.iterations, 1)), f"update {iteration}/{job.iterations}"
     if not job.iterations:
         return 0.5, "evaluating"
-    steps = _finite(row.get("env_steps"))
+    steps = _number(row.get("env_steps"))
     share = max(iteration / job.iterations, steps / job.env_steps if job.env_steps else 0.0)
     text = f"iteration {iteration}, {steps / 1000:.0f}k steps"
     if isinstance(row.get("rollout/success"), float):
@@ -318,9 +325,9 @@ def job_progress(job: Job) -> tuple[float, str]:
     return min(1.0, share), text if share < 1 else "evaluating"
 
 
-def _finite(value: Any) -> float:
+def _number(value: Any) -> float:
     """A number of a row; 0 for anything else."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return float(value) if finite(value) else 0.0
 
 
 def last_row(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repro_rl.errors import DataError
+from repro_rl.files import finite
 from repro_rl.study.stats import average_ranks
 
 Record = Mapping[str, Any]
@@ -139,9 +140,7 @@ def _complete(one: Series, other: Series) -> list[tuple[float, float]]:
 
 
 def _fraction(value: Any, scale: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) / scale if math.isfinite(value) else None
+    return float(value) / scale if finite(value) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -19,7 +19,7 @@ from repro_rl.files import UnfinishedRows, check_record, key_of, rows_of
 from repro_rl.files.records import Finite, Flag, Text
 from repro_rl.policy.checksums import fingerprint
 from repro_rl.policy.http.identity import server_identity
-from repro_rl.rollout.record import finite, or_nan, trajectory_record
+from repro_rl.rollout.record import or_nan, or_null, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.run.lineage import judge_fingerprint
@@ -135,7 +135,7 @@ def kept(trajectory: Trajectory) -> dict[str, Any]:
         "shortened": [step.shortened for step in trajectory.steps],
         "reflection": None
         if reflection is None
-        else {"shortened": reflection.shortened, "entropy": finite(reflection.completion.entropy)},
+        else {"shortened": reflection.shortened, "entropy": or_null(reflection.completion.entropy)},
     }
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.config import TrackingSection
+from repro_rl.config.tracking import TrackerName
 from repro_rl.errors import DataError, MissingDependencyError
 from repro_rl.run.callbacks import Callbacks, RunInfo
 from repro_rl.run.trackers import check_callbacks
-from repro_rl.run.trackers.base import PACKAGES, Table
+from repro_rl.run.trackers.base import Table
 from repro_rl.run.trackers.feed import LONGEST_PAUSE, TrackerCallback, episode_table, numbers, run_name
 
 
@@ -206,12 +208,11 @@ def test_tables_go_with_their_rows(tmp_path):
     assert none.tables == {}
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", get_args(TrackerName))
 def test_a_tracker_that_is_not_installed_is_named_with_its_extra(name, monkeypatch):
     from repro_rl.config import load_config
-    from repro_rl.run import trackers
 
     train = load_config(None, [f"train.trackers=[{name}]"]).train
-    monkeypatch.setattr(trackers, "find_spec", lambda package: None if package == name else object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None if package == name else object())
     with pytest.raises(MissingDependencyError, match=rf"{name} is not installed.*'\.\[{name}\]'"):
         check_callbacks(train)

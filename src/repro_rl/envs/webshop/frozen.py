@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from repro_rl.envs.webshop.data.products import Product
 from repro_rl.envs.webshop.goals import Goal, Products, drawn_price, price_key
 from repro_rl.errors import DataError, TaskError
-from repro_rl.files import json_lines
+from repro_rl.files import finite, json_lines
 
 
 class FrozenGoals:
@@ -49,10 +48,6 @@ def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def read_prices(path: Path) -> dict[str, float]:
     """A frozen price list: JSON lines with ``asin`` and ``price``. Raises DataError."""
     prices: dict[str, float] = {}
@@ -60,7 +55,7 @@ def read_prices(path: Path) -> dict[str, float]:
         where = f"line {number}"
         if not isinstance(record.get("asin"), str):
             raise DataError("must be text", file=path, record=where, field="asin")
-        if not _is_number(record.get("price")) or record["price"] < 0:
+        if not finite(record.get("price")) or record["price"] < 0:
             raise DataError("must be a finite number, 0 or more", file=path, record=where, field="price")
         prices[record["asin"]] = float(record["price"])
     return prices
@@ -107,9 +102,9 @@ def _goal(line: _Line, catalogue: Products, position: int) -> Goal:
     if not _is_text_list(record.get("attributes")) or not record["attributes"]:
         raise line.error("attributes", "must be a list of texts, at least one")
     cap, weight = record.get("price_upper"), record.get("weight", 1.0)
-    if not _is_number(cap) or cap <= 0:
+    if not finite(cap) or cap <= 0:
         raise line.error("price_upper", "must be a number above 0")
-    if not _is_number(weight) or weight < 0:
+    if not finite(weight) or weight < 0:
         raise line.error("weight", "must be a number, 0 or more")
     named, options = _goal_options(line)
     return Goal(

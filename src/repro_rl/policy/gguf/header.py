@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import DataError, MissingDependencyError, install_command
+from repro_rl.errors import DataError, require_extra
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -62,12 +62,9 @@ class GgufHeader:
 
 def gguf_package() -> Any:
     """The ``gguf`` package. Raises MissingDependencyError where it is not installed."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"GGUF models need the gguf package: {install_command('gguf')}"
-        ) from error
+    require_extra("gguf")
+    import gguf
+
     return gguf
 
 

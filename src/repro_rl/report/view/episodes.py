@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from repro_rl.report.load import Json, finite
+from repro_rl.files import finite
+from repro_rl.report.load import Json
 from repro_rl.report.pick import clean
 from repro_rl.study.series import Series, series_of
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, TrainSection
 from repro_rl.dist.ranks import Ranks
-from repro_rl.errors import missing_extra
+from repro_rl.errors import require_extra
 from repro_rl.run.callbacks import Callback, Callbacks, RunInfo, load_callbacks
-from repro_rl.run.trackers.base import PACKAGES, Tracker
+from repro_rl.run.trackers.base import Tracker
 from repro_rl.run.trackers.feed import TrackerCallback
 
 
@@ -28,9 +27,7 @@ def check_callbacks(train: TrainSection) -> list[tuple[str, Callback]]:
     """
     trackers: list[tuple[str, Callback]] = []
     for name in dict.fromkeys(train.trackers):
-        for package in PACKAGES[name]:
-            if find_spec(package) is None:
-                raise missing_extra(ModuleNotFoundError(f"No module named {package!r}", name=package))
+        require_extra(name)  # a tracker, its package and its extra have one name
         trackers.append((name, TrackerCallback(name, train.tracking, open_tracker)))
     return [*trackers, *load_callbacks(train.callbacks)]
 

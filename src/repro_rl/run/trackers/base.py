@@ -7,14 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-# Tracker -> packages that it imports, checked before a run starts. Each has an extra of the same name.
-PACKAGES = {
-    "tensorboard": ("torch", "tensorboard"),
-    "wandb": ("wandb",),
-    "mlflow": ("mlflow",),
-    "trackio": ("trackio",),
-}
-
 
 @dataclass(slots=True, frozen=True)
 class TrackedRun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from repro_rl.config import TrackingSection
 from repro_rl.errors import counted
-from repro_rl.files import check_record, read_json_if_any, write_json
+from repro_rl.files import check_record, finite, read_json_if_any, write_json
 from repro_rl.run.callbacks import Callback, Row, RunInfo
 from repro_rl.run.folder import flatten
 from repro_rl.run.trackers.base import Table, TrackedRun, Tracker
@@ -137,11 +136,7 @@ def run_name(folder: Path) -> str:
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of a row that are numbers, by their names; booleans and what is not finite are left out."""
-    return {
-        name: float(value)
-        for name, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    return {name: float(value) for name, value in row.items() if finite(value)}
 
 
 def episode_table(episodes: Sequence[Row], count: int) -> Table:
