@@ -47,7 +47,7 @@ def warm_up(job: Job, journal: Journal, stage: str, deadline: Deadline, work: Pa
     journal.result(stage, "demos", {"seconds": time.perf_counter() - begin, **count(work / "demos")})
     run = WarmupRun(setup, work / "demos", work / "warm")
     rows: list[dict[str, Any]] = journal.content["stages"][stage]["rows"].get("updates", [])
-    rows = rows[: run.update]
+    rows = rows[: run.iteration]
     last = time.perf_counter()
 
     def on_row(row: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def warm_up(job: Job, journal: Journal, stage: str, deadline: Deadline, work: Pa
     try:
         run.train(on_row)
     except OutOfTime:
-        journal.result(stage, "cut_short_after", run.update)
+        journal.result(stage, "cut_short_after", run.iteration)
     begin = time.perf_counter()
     run.write_model()
     journal.result(stage, "save_seconds", time.perf_counter() - begin)

@@ -37,7 +37,7 @@ def test_one_bad_update_is_skipped_and_the_next_ones_are_applied(warm, tmp_path)
     """As a micro-batch whose loss overflows: the weights stay, and so does the optimizer."""
     run = WarmupRun(set_up(load_config(None, [*warm.settings, *SHORT])), warm.demos, tmp_path / "w")
     assert run.data
-    run.state.update = 1
+    run.state.iteration = 1
     first = run._step()
     assert first["warmup/skipped"] == 0
     before, parameter = weights_of(run.policy.model), run.policy.model.model.norm.weight

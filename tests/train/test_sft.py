@@ -18,7 +18,7 @@ def test_the_learning_rate_warms_up_and_falls_to_its_end() -> None:
     section = load_config(None, ["warmup={updates: 10, lr_warmup: 4, lr: 0.1, lr_end: 0.5}"]).warmup
     run: Any = SimpleNamespace(setup=SimpleNamespace(config=SimpleNamespace(warmup=section)))
     rates = []
-    for run.update in (1, 4, 10):
+    for run.iteration in (1, 4, 10):
         rates.append(sft.WarmupRun.learning_rate(run))
     assert rates == pytest.approx([0.025 * 0.95, 0.1 * 0.8, 0.05])
 

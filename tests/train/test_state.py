@@ -36,7 +36,7 @@ def test_a_warmup_reads_and_writes_the_same_record(more: dict[str, Any]) -> None
     saved = WARMUP | more
     state = WarmupState.from_json(7, saved)
     assert list(state.as_json("chat").items()) == list(saved.items())
-    assert (state.update, state.stopped, state.skipped) == (7, True, more.get("skipped", 0))
+    assert (state.iteration, state.stopped, state.skipped) == (7, True, more.get("skipped", 0))
 
 
 def test_a_new_run_has_done_nothing() -> None:

@@ -6,15 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.base import Sampler
 from repro_rl.rollout import Context
 from repro_rl.run.callbacks import Callbacks
 from repro_rl.run.checkpoint import optimizer_tensors, prune, save_checkpoint
+from repro_rl.run.folder import manifest, write_manifest
+from repro_rl.run.folder_kind import Kind
 from repro_rl.run.model_paths import checkpoint_folder
+from repro_rl.run.models import parameter_count
 from repro_rl.run.setup import Setup
 from repro_rl.train.state import RLState, WarmupState
 
@@ -24,21 +29,38 @@ class CheckpointedRun(ABC):
 
     setup: Setup
     out: Path  # the run folder
-    policy: TransformersPolicy
+    policy: TransformersPolicy  # in training
+    sampler: Sampler  # what plays with its weights
     context: Context
     callbacks: Callbacks
     state: RLState | WarmupState  # what checkpoints hold beside weights and optimizer
     optimizer: torch.optim.Optimizer  # of the weights in training
-    updating: bool  # the weights are between two updates, and belong to none
+    updating = False  # True: the weights are between two updates, and belong to none
 
     @property
-    @abstractmethod
-    def finished(self) -> int:
-        """How many iterations (RL) or updates (warmup) are finished: the checkpoint's number."""
+    def iteration(self) -> int:
+        """The last iteration (RL) or update (warmup): finished, unless ``updating``."""
+        return self.state.iteration
 
     @abstractmethod
     def kept(self) -> tuple[int, int | None]:
         """How many of the newest checkpoints are kept, and the number of the best one, if any."""
+
+    def _write_manifest(self, kind: Kind, panels: dict[str, dict[str, Any]], more: dict[str, Any]) -> None:
+        """What the run is. ``panels``: their entries, by what they are for; ``more``: of this stage alone."""
+        setup = self.setup
+        content = manifest(
+            setup.config,
+            kind,
+            processes=setup.ranks.world,
+            panels=panels,
+            environment=setup.pool.first.describe(),
+            **more,
+            sampler=self.sampler.describe(),
+            parameters=parameter_count(self.policy.model),
+            text=self.policy.text.describe(),
+        )
+        write_manifest(self.out, content)
 
     def save(self) -> None:
         """Write a checkpoint of what is finished. Every rank calls it, and the first one writes."""
@@ -55,8 +77,8 @@ class CheckpointedRun(ABC):
         Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
         where it cannot: its weights are split, or in the middle of an update.
         """
-        saved = checkpoint_folder(self.out, self.finished).exists()
-        if self.finished and not self.updating and not saved and self.setup.ranks.saves_alone:
+        saved = checkpoint_folder(self.out, self.iteration).exists()
+        if self.iteration and not self.updating and not saved and self.setup.ranks.saves_alone:
             self._write(optimizer_tensors(self.optimizer))
 
     def save_unsaved_when_terminated(self) -> None:
@@ -66,7 +88,7 @@ class CheckpointedRun(ABC):
             ranks.monitor.before_end = self.save_unsaved
 
     def _write(self, optimizer: dict[str, torch.Tensor]) -> None:
-        folder, state = checkpoint_folder(self.out, self.finished), self.state.as_json(self.context.name)
+        folder, state = checkpoint_folder(self.out, self.iteration), self.state.as_json(self.context.name)
         save_checkpoint(folder, self.policy, optimizer, state)
         prune(self.out, *self.kept())
 

@@ -13,7 +13,6 @@ from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import counted
 from repro_rl.interrupts import deferred
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.base import Sampler
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
 from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
@@ -22,11 +21,10 @@ from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.callbacks import Callback
 from repro_rl.run.checkpoint import Checkpoint, load_optimizer
-from repro_rl.run.folder import MetricsLog, begin_run, manifest, write_manifest
+from repro_rl.run.folder import MetricsLog, begin_run
 from repro_rl.run.host_memory import return_freed_memory
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos
 from repro_rl.run.model_paths import START, start_entry
-from repro_rl.run.models import parameter_count
 from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import Setup
 from repro_rl.run.trackers import run_callbacks, run_info
@@ -79,7 +77,7 @@ class RLRun(CheckpointedRun):
         rehearsed = ranks.on_first(lambda: rehearsed_from(config.method, config.train))
         if opened.continues and rehearsed is not None:
             ranks.on_first(lambda: check_same_demos(self.out, *rehearsed))
-        self.sampler: Sampler = setup.sampler(self.policy)
+        self.sampler = setup.sampler(self.policy)
         with ExitStack() as stack:  # a server or its engine does not outlive a run that cannot begin
             stack.callback(self.sampler.close)
             frozen = reference.model if config.train.kl.active else None
@@ -91,7 +89,6 @@ class RLRun(CheckpointedRun):
             self.actor = Actor(self.sampler, setup.prompts, setup.action_sampling(config.train.temperature))
             self.judge_policy = reference.judge_policy  # None: the sampler, whose weights are in training
             self.reflections = ReflectionSampling.of_run(setup)
-            self.updating = False  # the weights are between two iterations, and belong to none
             self.state = self._restored(start.checkpoint)
             self.alarms = Alarms(config.alarms, self.state.streaks)
             self._begin(opened, {} if rehearsed is None else {DEMOS_DIGEST: rehearsed[1]})
@@ -114,7 +111,7 @@ class RLRun(CheckpointedRun):
         played = self.setup.ranks.spread(
             self.owners(iteration),
             lambda groups: self._play(tasks, groups, iteration),
-            prompts=self._records(iteration),
+            prompts=config.train.records(iteration),
         )
         groups = [Group(task, trajectories) for task, trajectories in zip(tasks, played, strict=True)]
         self.dropped = []
@@ -163,7 +160,7 @@ class RLRun(CheckpointedRun):
             self.notify(
                 f"iteration {iteration}: {counted(broken.total(), 'episode')} broke off: {common(broken)}"
             )
-        if self._records(iteration) and self.setup.ranks.first:
+        if self.setup.config.train.records(iteration) and self.setup.ranks.first:
             write_trajectories(training_file(self.out, iteration), trajectories, iteration)
             self.callbacks.episodes(
                 iteration, lambda: [trajectory_record(trajectory, iteration) for trajectory in trajectories]
@@ -214,11 +211,6 @@ class RLRun(CheckpointedRun):
         self.callbacks.evaluation(self.iteration, row)
 
     @property
-    def iteration(self) -> int:
-        """The last iteration that is finished."""
-        return self.state.iteration
-
-    @property
     def env_steps(self) -> int:
         """Environment steps played in training so far."""
         return self.state.env_steps
@@ -227,11 +219,6 @@ class RLRun(CheckpointedRun):
     def best(self) -> tuple[float, int] | None:
         """The best validation success and its iteration; None before a validation."""
         return self.state.best
-
-    @property
-    def finished(self) -> int:
-        """How many iterations are finished."""
-        return self.state.iteration
 
     def kept(self) -> tuple[int, int | None]:
         """The newest ``train.keep`` checkpoints, and the one of the best validation."""
@@ -286,11 +273,6 @@ class RLRun(CheckpointedRun):
         return_freed_memory()
         return metrics
 
-    def _records(self, iteration: int) -> bool:
-        """Whether the episodes of an iteration are written down."""
-        every = self.setup.config.train.record_every
-        return every > 0 and (iteration % every == 0 or iteration == 1)
-
     # Building -------------------------------------------------------------------------------------
 
     def _check(self) -> None:
@@ -319,21 +301,7 @@ class RLRun(CheckpointedRun):
         logged = self.state.iteration - (self.state.row is not None)
         self.log = MetricsLog(self.out, logged) if ranks.first else None
         if self.log is not None:
-            self._write_manifest({START: start_entry(opened.start.warm_start), **made_from})
+            start = start_entry(opened.start.warm_start)
+            self._write_manifest("training", self.panels, {START: start, **made_from})
             self.callbacks.start(run_info("train", self.out, config, opened.continues, self.log.rows))
         self.save_unsaved_when_terminated()
-
-    def _write_manifest(self, made_from: dict[str, Any]) -> None:
-        setup = self.setup
-        content = manifest(
-            setup.config,
-            "training",
-            processes=setup.ranks.world,
-            panels=self.panels,
-            environment=setup.pool.first.describe(),
-            **made_from,
-            sampler=self.sampler.describe(),
-            parameters=parameter_count(self.policy.model),
-            text=self.policy.text.describe(),
-        )
-        write_manifest(self.out, content)

@@ -32,14 +32,11 @@ from repro_rl.run.folder import (
     MetricsLog,
     begin_run,
     check_run,
-    manifest,
-    write_manifest,
     writing_run,
 )
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder
-from repro_rl.run.models import parameter_count
 from repro_rl.run.panels import check_panels, warmup_validates
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.trackers import run_callbacks, run_info
@@ -133,7 +130,7 @@ class WarmupRun(CheckpointedRun):
         check_context(config.prompt, start)
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
-        self.policy = setup.load_trained(path, resumed=checkpoint is not None)
+        self.policy = self.sampler = setup.load_trained(path, resumed=checkpoint is not None)
         self.context = setup.context(self.policy.text)
         trained, held_out = hold_out(experts, config.warmup.held_out)
         self.data = self._data(trained, labelled)
@@ -143,7 +140,8 @@ class WarmupRun(CheckpointedRun):
         if ranks.first:
             for line in untaught(self.data, config.method.reflect):
                 warnings.warn(f"{demos}: {line}", stacklevel=2)
-            self._write_manifest({DEMOS: str(demos), DEMOS_DIGEST: digest}, episodes)
+            made_from = {DEMOS: str(demos), DEMOS_DIGEST: digest}
+            self._write_manifest("warmup", setup.validation_manifest(), made_from | self._taught(episodes))
         self.model = ranks.trainable(self.policy.model)  # in training: this rank's shard, or the whole
         self.optimizer = build_optimizer(
             config.train.optimizer,
@@ -153,12 +151,11 @@ class WarmupRun(CheckpointedRun):
             weight_decay=config.warmup.weight_decay,
         )
         self.state = WarmupState()
-        self.updating = False  # the weights are between two updates, and belong to none
         if checkpoint:
             self.state = WarmupState.from_json(checkpoint.iteration, checkpoint.state)
             load_optimizer(checkpoint.folder, self.optimizer)
-        self.resumed_at = self.update
-        self.log = MetricsLog(out, self.update - (self.state.row is not None)) if ranks.first else None
+        self.resumed_at = self.iteration
+        self.log = MetricsLog(out, self.iteration - (self.state.row is not None)) if ranks.first else None
         rows = self.log.rows if self.log is not None else []
         if self.log is not None:
             self.callbacks.start(run_info("warmup", out, config, resumed, rows))
@@ -169,10 +166,10 @@ class WarmupRun(CheckpointedRun):
         """All updates that are left, or until the validation success reaches its target."""
         if self.state.row is not None:  # the last command was interrupted before the end of its update
             self._finish(self.state.row, on_row)
-        while self.update < self.setup.config.warmup.updates and not self.state.stopped:
+        while self.iteration < self.setup.config.warmup.updates and not self.state.stopped:
             with deferred():
                 self.updating = True
-                self.state.update += 1
+                self.state.iteration += 1
                 self.state.row = self._step()
                 self.updating = False
             self._finish(self.state.row, on_row)
@@ -185,17 +182,21 @@ class WarmupRun(CheckpointedRun):
         section, ranks = self.setup.config.warmup, self.setup.ranks
         if self.state.skipped == 1:
             warnings.warn(
-                f"Update {self.update}: the loss or its gradient was NaN or infinite; it is not applied. "
+                f"Update {self.iteration}: the loss or its gradient was NaN or infinite; it is not applied. "
                 f"{MAX_SKIPPED} such updates in a row stop the warmup.",
                 stacklevel=2,
             )
-        acting = self.update > section.forward_from
-        if section.target_success is not None and acting and self.update % section.check_every == 0:
+        acting = self.iteration > section.forward_from
+        if section.target_success is not None and acting and self.iteration % section.check_every == 0:
             row["eval/success"] = self._validate()
-            self.callbacks.evaluation(self.update, row)
+            self.callbacks.evaluation(self.iteration, row)
             self.successes.append(row["eval/success"])
             self.state.stopped = row["eval/success"] >= section.target_success
-        due = self.update % section.save_every == 0 or self.update == section.updates or self.state.stopped
+        due = (
+            self.iteration % section.save_every == 0
+            or self.iteration == section.updates
+            or self.state.stopped
+        )
         if due:
             row |= self._measure()
         with deferred():
@@ -209,14 +210,14 @@ class WarmupRun(CheckpointedRun):
         self.callbacks.row(row)
         self._check_skipped()
         if due and not self.state.skipped:
-            self.callbacks.checkpoint(self.update, checkpoint_folder(self.out, self.update))
+            self.callbacks.checkpoint(self.iteration, checkpoint_folder(self.out, self.iteration))
 
     def write_model(self) -> Path:
         """The finished model, an adapter added to its weights, in ``out/model``."""
         folder = self.out / "model"
 
         def write() -> None:
-            if self.update > self.resumed_at or not (folder / "config.json").exists():
+            if self.iteration > self.resumed_at or not (folder / "config.json").exists():
                 save_warm_start(folder, self.policy)
 
         self.setup.ranks.on_first(write)
@@ -225,8 +226,8 @@ class WarmupRun(CheckpointedRun):
     def learning_rate(self) -> float:
         """Linear warm-up, then linear decay to ``lr_end`` of it at the last update."""
         section = self.setup.config.warmup
-        decay = 1 - (1 - section.lr_end) * self.update / section.updates
-        return section.lr * min(1.0, self.update / max(section.lr_warmup, 1)) * decay
+        decay = 1 - (1 - section.lr_end) * self.iteration / section.updates
+        return section.lr * min(1.0, self.iteration / max(section.lr_warmup, 1)) * decay
 
     def _step(self) -> dict[str, Any]:
         """One update. Returns its row of metrics."""
@@ -235,13 +236,13 @@ class WarmupRun(CheckpointedRun):
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.setup.seed_dropout("warmup", self.update, *ranks.stream_names)
-        actions = section.forward_batch if self.update > section.forward_from else 0
-        rng = np.random.default_rng(name_key(config.seed, "warmup", self.update))
+        self.setup.seed_dropout("warmup", self.iteration, *ranks.stream_names)
+        actions = section.forward_batch if self.iteration > section.forward_from else 0
+        rng = np.random.default_rng(name_key(config.seed, "warmup", self.iteration))
         acting, reflecting = self.data.draw(actions, section.reflect_batch, rng)
         metrics = self._imitate(acting, reflecting)
         return {
-            "iteration": self.update,
+            "iteration": self.iteration,
             "warmup/lr": rate,
             **{f"warmup/{name}": value for name, value in metrics.items()},
         }
@@ -258,7 +259,7 @@ class WarmupRun(CheckpointedRun):
         policy.decoders.free_for_update()  # of the last validation
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        rows = self._rows(acting, collation, self.update)
+        rows = self._rows(acting, collation, self.iteration)
         sums |= zero_counts("forward_loss", rows) | zero_counts("reflect_loss", reflecting)
         # Reflections on what acts here share its beginnings: one token tree computes them once.
         together = config.warmup.reflect_on_acted and collation.as_tree
@@ -299,8 +300,8 @@ class WarmupRun(CheckpointedRun):
         summed = ranks.sums(dict(sums))
         if not math.isfinite(summed["forward_loss"]):
             raise TrainingStopped(
-                f"Warmup stopped at update {self.update}: the loss on held-out episodes is NaN or infinite. "
-                f"Lower warmup.lr or warmup.grad_clip; the checkpoint before is in {self.out}."
+                f"Warmup stopped at update {self.iteration}: the loss on held-out episodes is NaN or "
+                f"infinite. Lower warmup.lr or warmup.grad_clip; the checkpoint before is in {self.out}."
             )
         measured = {"loss": summed["forward_loss"], **accuracies(summed)}
         names = {name: f"held_out_{name}" for name in measured}
@@ -314,27 +315,17 @@ class WarmupRun(CheckpointedRun):
 
     def _check_skipped(self) -> None:
         """Raises TrainingStopped when nothing finite comes any more, or the last update was skipped."""
-        last = self.update == self.setup.config.warmup.updates
+        last = self.iteration == self.setup.config.warmup.updates
         if self.state.skipped >= MAX_SKIPPED or (self.state.skipped and last):
             raise TrainingStopped(
-                f"Warmup stopped at update {self.update}: the loss or its gradient was NaN or infinite in "
+                f"Warmup stopped at update {self.iteration}: the loss or its gradient was NaN or infinite in "
                 f"the last {self.state.skipped} updates, which were not applied. No warm start is written. "
                 f"Lower warmup.lr or warmup.grad_clip, and use another folder than {self.out}."
             )
 
     def _validate(self) -> float:
         prompts = self.setup.prompts_with("progress" in self.setup.config.warmup.forward_modes)
-        return validation_success(self.setup, self.context, self.policy, prompts)
-
-    @property
-    def update(self) -> int:
-        """The update under way, or the last one."""
-        return self.state.update
-
-    @property
-    def finished(self) -> int:
-        """How many updates are finished."""
-        return self.state.update
+        return validation_success(self.setup, self.context, self.sampler, prompts)
 
     def kept(self) -> tuple[int, int | None]:
         """The newest checkpoint alone: a warmup only goes on."""
@@ -353,23 +344,14 @@ class WarmupRun(CheckpointedRun):
         )
         return imitation_data(self.context, self.policy.text, modes, experts, labelled)
 
-    def _write_manifest(self, made_from: dict[str, str], episodes: Sequence[Trajectory]) -> None:
-        setup, data = self.setup, self.data
-        content = manifest(
-            setup.config,
-            "warmup",
-            processes=setup.ranks.world,
-            panels=setup.validation_manifest(),
-            environment=setup.pool.first.describe(),
-            **made_from,
-            rows={"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
-            held_out=len(self.held_out),
-            sampler=self.policy.describe(),
-            unlabelled=sum(not is_labelled(t) for t in episodes),
-            parameters=parameter_count(self.policy.model),
-            text=self.policy.text.describe(),
-        )
-        write_manifest(self.out, content)
+    def _taught(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
+        """What there is to imitate, for the manifest."""
+        data = self.data
+        return {
+            "rows": {"forward": len(data.actions), "won": len(data.won), "lost": len(data.lost)},
+            "held_out": len(self.held_out),
+            "unlabelled": sum(not is_labelled(t) for t in episodes),
+        }
 
 
 def untaught(data: ImitationData, reflects: bool) -> list[str]:

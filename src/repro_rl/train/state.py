@@ -11,7 +11,7 @@ from typing import Any
 class RLState:
     """How far an RL run is."""
 
-    iteration: int = 0  # the last one that is finished
+    iteration: int = 0  # the last one that is finished: the checkpoint's number
     env_steps: int = 0  # played in training
     seconds: float = 0.0  # that the iterations took
     best: tuple[float, int] | None = None  # validation success and its iteration
@@ -52,15 +52,15 @@ class RLState:
 class WarmupState:
     """How far a warmup is."""
 
-    update: int = 0  # the last one that is finished, or the one under way
+    iteration: int = 0  # the last update that is finished, or the one under way: the checkpoint's number
     stopped: bool = False  # a validation reached ``warmup.target_success``
     row: dict[str, Any] | None = None  # of the last update, while it is not in the log yet
     skipped: int = 0  # updates in a row whose loss or gradient was not finite
 
     @classmethod
-    def from_json(cls, update: int, saved: Mapping[str, Any]) -> WarmupState:
-        """As ``as_json`` gave it, in the checkpoint of this ``update``."""
-        return cls(update, bool(saved["stopped"]), saved.get("row"), int(saved.get("skipped", 0)))
+    def from_json(cls, iteration: int, saved: Mapping[str, Any]) -> WarmupState:
+        """As ``as_json`` gave it, in the checkpoint of this ``iteration``."""
+        return cls(iteration, bool(saved["stopped"]), saved.get("row"), int(saved.get("skipped", 0)))
 
     def as_json(self, context: str) -> dict[str, Any]:
         """For a checkpoint; ``context``: see ``RLState.as_json``."""
