@@ -170,19 +170,20 @@ def test_the_frozen_judge_is_what_the_run_began_with(tmp_path, monkeypatch):
     run, warm = tmp_path / "run", model_folder(tmp_path / "warm", b"one")
     model = empty_checkpoint(run, 3)
     config = load_config(None, ["method=repro", "method.judge=reference", f"train.init={warm}"])
-    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": str(warm)}}))
-    before = judge_fingerprint(config, model)
-    assert judge_of(config, model) == warm
+    init = config.reference_judge
+    assert init == str(warm)
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"init": init}}))
+    before = judge_fingerprint(init, model)
+    assert judge_of(init, model) == warm
     assert before == start_entry(warm)["fingerprint"] != ""
     model_folder(warm, b"two")
-    assert judge_fingerprint(config, model) not in ("", before)
+    assert judge_fingerprint(init, model) not in ("", before)
     (run / "manifest.json").write_text(json.dumps({"start": {"model": "warm", "fingerprint": before}}))
-    assert judge_fingerprint(config, model) == before  # its results stay valid
+    assert judge_fingerprint(init, model) == before  # its results stay valid
     with pytest.raises(CheckpointError, match="has other weights now"):
-        judge_of(config, model)
+        judge_of(init, model)
     other = config.model_copy(update={"method": load_config(None, ["method=repro"]).method})
-    assert judge_of(other, model) is None
-    assert judge_fingerprint(other, model) == ""
+    assert other.reference_judge is None
 
 
 def test_an_evaluation_by_a_judge_with_other_weights_is_another_one(tmp_path):

@@ -65,8 +65,8 @@ def test_names_are_looked_up_at_once():
     with pytest.raises(
         ConfigError, match=r"env\.name: Unknown environment 'sokobann'; did you mean 'sokoban'"
     ):
-        check_names(load_config(None, ["env.name=sokobann"]))
+        check_names("sokobann", "oracle")
     with pytest.raises(ConfigError, match=r"demos\.annotator: Unknown annotator 'orakle'.*'oracle'"):
-        check_names(load_config(None, ["demos.annotator=orakle"]))
+        check_names("sokoban", "orakle")
     with pytest.raises(UnknownNameError, match="sokobann"):
         set_up(load_config(None, ["env.name=sokobann"]))

@@ -45,7 +45,7 @@ def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: 
     from repro_rl.run.preflight import check_names
 
     config = load_config(source, overrides, defaults)
-    check_names(config)
+    check_names(config.env.name, config.demos.annotator)
     return config
 
 
@@ -66,13 +66,10 @@ def read_run_config(
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of recipes or files, and settings SECTION.KEY=VALUE. A YAML file may have = in its name."""
-    settings = [word for word in words if "=" in word and not (is_yaml(word) and Path(word).is_file())]
+    from repro_rl.config.recipe_files import is_yaml_file
+
+    settings = [word for word in words if "=" in word and not (is_yaml_file(word) and Path(word).is_file())]
     return [word for word in words if word not in settings], settings
-
-
-def is_yaml(word: str) -> bool:
-    """Whether a word ends like the name of a YAML file."""
-    return Path(word).suffix in (".yaml", ".yml")
 
 
 def env_settings(name: str | None, overrides: Sequence[str]) -> dict[str, Any]:

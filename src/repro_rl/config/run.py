@@ -45,6 +45,11 @@ class RunConfig(Section):
         method = self.method
         return self.train.kl.active or method.judged_by_reference or method.scores_reference
 
+    @property
+    def reference_judge(self) -> str | None:
+        """What ``train.init`` names, where its frozen weights judge; None: the policy judges itself."""
+        return self.train.init if self.method.judged_by_reference else None
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         method = self.method

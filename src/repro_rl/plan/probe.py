@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from repro_rl.config import RunConfig
+from repro_rl.config import RunConfig, TrainSection
 from repro_rl.errors import PreflightError
 from repro_rl.plan.estimate import Estimate, RunOutline, estimate_from_iteration, estimate_from_parts
 from repro_rl.plan.iteration_time import time_by_rates
@@ -66,13 +66,13 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     """
     settings = config.model_dump(mode="json")
     settings["train"]["init"] = config.train.init or config.policy.model
-    if config.method.rehearses and not _demonstrations_exist(config):
+    if config.method.rehearses and not _demonstrations_exist(config.train):
         settings["method"]["rehearsal"] = 0
     return settings
 
 
-def _demonstrations_exist(config: RunConfig) -> bool:
+def _demonstrations_exist(train: TrainSection) -> bool:
     try:
-        return demos_of(config.train).exists()
+        return demos_of(train).exists()
     except PreflightError:
         return False

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, RunConfig, TrainSection, WarmupSection, is_api
+from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api
 from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.checksums import fingerprint
@@ -79,15 +79,12 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
 
 
-def judge_of(config: RunConfig, model: str | Path) -> Path | None:
-    """The frozen judge of episodes of ``model``; None: the policy is its own judge.
+def judge_of(init: str, model: str | Path) -> Path:
+    """The frozen judge of episodes of ``model``, where ``train.init`` is ``init``.
 
     For the model of a run it is what that run began with. Raises CheckpointError where that is not there any
     more.
     """
-    init = config.train.init
-    if not config.method.judged_by_reference or init is None:
-        return None
     run, found = _run_begun_with(init, model), start_model(init)
     return found if run is None else kept_start(run, found)
 
@@ -98,20 +95,16 @@ def _run_begun_with(init: str, model: str | Path) -> Path | None:
     return run if run is not None and read_run_section(run, "train").get("init") == init else None
 
 
-def judge_fingerprint(config: RunConfig, model: str | Path) -> str:
-    """Tells the weights of frozen judges apart; "" without one, and for one of the hub or that is gone."""
-    init = config.train.init
-    if not config.method.judged_by_reference or init is None:
-        return ""
+def judge_fingerprint(init: str, model: str | Path) -> str:
+    """Tells the weights of frozen judges (see ``judge_of``) apart; "" for one of the hub or that is gone."""
     run = _run_begun_with(init, model)
     began_with = None if run is None else recorded_start(run)
     if began_with is not None:
         return began_with[1]  # no other weights may judge, see ``judge_of``
     try:
-        judge = judge_of(config, model)
+        return fingerprint(judge_of(init, model))
     except CheckpointError:  # a result that is there needs no judge any more
         return ""
-    return "" if judge is None else fingerprint(judge)
 
 
 def check_base(model: str, init: str) -> None:

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, RunConfig
+from repro_rl.config import PromptSection
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
@@ -96,12 +96,9 @@ def check_thinking(prompt: PromptSection, template: ChatTemplate) -> None:
         )
 
 
-def check_names(config: RunConfig) -> None:
+def check_names(env: str, annotator: str) -> None:
     """Names that only a later stage would look up. Raises ConfigError, with the nearest name."""
-    for setting, registry, name in (
-        ("env.name", ENVS, config.env.name),
-        ("demos.annotator", ANNOTATORS, config.demos.annotator),
-    ):
+    for setting, registry, name in (("env.name", ENVS, env), ("demos.annotator", ANNOTATORS, annotator)):
         try:
             registry.get(name)
         except UnknownNameError as error:

@@ -41,7 +41,7 @@ from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
 
 if TYPE_CHECKING:
-    from repro_rl.policy import TransformersPolicy
+    from repro_rl.policy import TextCodec, TransformersPolicy
     from repro_rl.run.models import Reference
 
 
@@ -145,6 +145,21 @@ class Setup:
                     words.update(text.split())
         return words
 
+    def codec(self, model: str | Path) -> TextCodec:
+        """Tokenizer and chat template of a model folder or hub name, without its weights.
+
+        Raises what ``load_text`` raises.
+        """
+        from repro_rl.policy.text import load_text
+
+        policy = self.config.policy
+        return load_text(
+            model,
+            chat=policy.chat,
+            thinking=policy.thinking,
+            trust_remote_code=policy.trust_remote_code,
+        )
+
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
         """The policy that is to be trained, see ``models.load_trained``.
 
@@ -204,12 +219,11 @@ class Setup:
         Raises what ``judge_of`` raises.
         """
         config = self.config
-        path = judge_of(config, model)
-        if path is None:
+        if config.reference_judge is None:
             return None
         from repro_rl.run.models import load_policy
 
-        judge = load_policy(config.policy, path)
+        judge = load_policy(config.policy, judge_of(config.reference_judge, model))
         check_model_text(config.prompt, judge.text)
         return judge
 

@@ -107,7 +107,7 @@ def evaluate(
         panel, unfinished = setup.eval_panel(), None
         if request.out is not None:
             out, name = Path(request.out), request.name
-            now = {**_settings_of(setup, panel), **_model_of(config, model, out)}
+            now = {**_settings_of(setup, panel), **_model_of(config.api.base_url, model, out)}
             setup.ranks.on_first(lambda: _check_free(out, name, now))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
@@ -149,10 +149,13 @@ def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
             )
 
 
-def _model_of(config: RunConfig, model: Path, out: Path) -> dict[str, str]:
-    """Which model a result is of; empty for a checkpoint of the run ``out``, which goes on training."""
+def _model_of(base_url: str, model: Path, out: Path) -> dict[str, str]:
+    """Which model a result is of; empty for a checkpoint of the run ``out``, which goes on training.
+
+    ``base_url``: of the server of an API model.
+    """
     if is_api(model):
-        return {"checkpoint": str(model), "base_url": config.api.base_url}
+        return {"checkpoint": str(model), "base_url": base_url}
     if is_hub_name(model):
         return {"checkpoint": str(model)}
     return {} if model.absolute().is_relative_to(out.absolute()) else {"weights": fingerprint(model)}

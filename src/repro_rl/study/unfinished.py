@@ -51,16 +51,15 @@ def evaluation_key(
 
     ``digest``: of the panel; ``shown``: the demonstrations in prompts.
     """
-    frozen = judge_fingerprint(config, model) if judge else ""  # its path alone may lead to other weights
+    init = config.reference_judge
+    # Its path alone may lead to other weights.
+    frozen = judge_fingerprint(init, model) if judge and init is not None else ""
     templates = templates_digest(config.prompt.template_dir)  # their path alone may lead to other prompts
     settings = {
         "model": fingerprint(model) or str(model),
         "server": server_identity(config.api, config.prompt.reflect_form) if is_api(model) else None,
         "panel": digest,
-        "judge": [
-            *(judge, config.train.init if config.method.judged_by_reference else None),
-            *([frozen] if frozen else ()),
-        ],
+        "judge": [judge, init, *([frozen] if frozen else ())],
         "shown": None
         if shown is None
         else [shown.labels, shown.count, shown.seed, [trajectory_record(t, 0) for t in shown.experts]],

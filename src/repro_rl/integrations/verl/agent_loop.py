@@ -35,7 +35,6 @@ from repro_rl.integrations.verl.session import (
     without_prompt_ids,
 )
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.text import load_text
 from repro_rl.run.setup import Setup, build_pool, set_up
 from repro_rl.types import Ids, Trajectory
 
@@ -48,13 +47,7 @@ class WorkerState:
 
     def __init__(self, section: dict[str, Any], model: str):
         self.setup = set_up(our_settings(section)[0], ALONE)
-        policy = self.setup.config.policy
-        self.text = load_text(
-            model,
-            chat=policy.chat,
-            thinking=policy.thinking,
-            trust_remote_code=policy.trust_remote_code,
-        )
+        self.text = self.setup.codec(model)
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="episode")
         self._free: list[Setup] = []
         self._lock = threading.Lock()

@@ -19,7 +19,6 @@ from repro_rl.errors import TrainingStopped
 from repro_rl.integrations.verl.credit import BatchCredit, SampleKey, Session
 from repro_rl.integrations.verl.data import AGENT, FIELD, check_rows
 from repro_rl.integrations.verl.recipe import SECTION, our_settings
-from repro_rl.policy.text import load_text
 from repro_rl.rollout import write_trajectories
 from repro_rl.rollout.record import training_file
 from repro_rl.rollout.samples import SampleFormat
@@ -50,14 +49,8 @@ class ReproTrainer(PPOTrainerSync):
         assert isinstance(section, dict)
         self.ours, self.out = our_settings({str(k): v for k, v in section.items()})
         self.setup = set_up(self.ours, ALONE)
-        policy, method = self.ours.policy, self.ours.method
-        model = str(config.actor_rollout_ref.model.path)
-        text = load_text(
-            model,
-            chat=policy.chat,
-            thinking=policy.thinking,
-            trust_remote_code=policy.trust_remote_code,
-        )
+        method = self.ours.method
+        text = self.setup.codec(str(config.actor_rollout_ref.model.path))
         check_model_text(self.ours.prompt, text)
         self.credit = BatchCredit(
             method,
@@ -119,8 +112,7 @@ class ReproTrainer(PPOTrainerSync):
         batch = tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
         metrics.update(credited.metrics)
         metrics["samples/padding"] = float(sum(tag.get("is_padding", False) for tag in batch.tags))
-        every = self.ours.train.record_every
-        if every and (self.global_steps % every == 0 or self.global_steps == 1):
+        if self.ours.train.records(self.global_steps):
             played = [t for group in credited.groups for t in group.trajectories]
             write_trajectories(training_file(self.out, self.global_steps), played, self.global_steps)
         return batch
