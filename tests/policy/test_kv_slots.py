@@ -79,7 +79,7 @@ def test_two_conversations_share_a_slot_only_if_they_are_equal(steps, random):
 def write(cache: SlotCache, slots: list[int], columns: list[list[int]], values: torch.Tensor) -> torch.Tensor:
     """Write states [R, 1, Q, 1] through the first layer; returns the keys that the pass sees."""
     now = cache.now
-    now.slots, now.columns = torch.tensor(slots), torch.tensor(columns)
+    now.rows, now.columns = torch.tensor(slots), torch.tensor(columns)
     now.first = slots[0] if slots == list(range(slots[0], slots[0] + len(slots))) else None
     now.width = int(now.columns.max()) + 1
     keys, seen = cache.layers[0].update(values, -values)
@@ -90,16 +90,16 @@ def write(cache: SlotCache, slots: list[int], columns: list[list[int]], values: 
 def test_the_cache_grows_and_keeps_what_it_holds():
     cache = SlotCache(layers=2)
     cache.reserve(2, 4)
-    assert cache.now.allocated == (2, 128)
+    assert cache.shape == (2, 128)
     write(cache, [0, 1], [[0, 1], [2, 3]], torch.tensor([[[[1.0], [2.0]]], [[[3.0], [4.0]]]]))
     cache.reserve(2, 129)
-    assert cache.now.allocated == (2, 256)
+    assert cache.shape == (2, 256)
     cache.reserve(3, 1)
-    assert cache.now.allocated == (4, 256)  # doubled
+    assert cache.shape == (4, 256)  # doubled
     cache.reserve(500, 1)
-    assert cache.now.allocated == (500, 256)
+    assert cache.shape == (500, 256)
     cache.reserve(501, 1)
-    assert cache.now.allocated == (564, 256)  # not doubled for ever
+    assert cache.shape == (564, 256)  # not doubled for ever
     seen = write(cache, [1], [[4]], torch.tensor([[[[5.0]]]]))
     assert seen.tolist() == [[0, 0, 3, 4, 5]]
     cache.copy([(1, 7), (0, 3)], width=4, device=torch.device("cpu"))

@@ -8,7 +8,7 @@ allocated once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,25 @@ from repro_rl.types import Ids
 MASK_CELLS = 1 << 26  # most rows x queries x keys of one pass: the attention mask is this large
 MIN_PREFIX = 16  # a shorter common prefix costs more to copy than to compute
 IDLE_SHARE = 0.2  # of a buffer's rows; more of them are worth the copy that removes them
+
+
+def passes(blocks: Mapping[int, Ids], longest: int, most_tokens: int) -> Iterator[list[int]]:
+    """The rows of ``blocks`` in parts that fit into one forward pass, those with the shortest blocks first.
+
+    ``longest``: columns that a query may see; ``most_tokens``: of a pass, padding included, where a part has
+    more than one row.
+    """
+    rows = sorted(blocks, key=lambda row: (len(blocks[row]), row))
+    start = 0
+    while start < len(rows):
+        stop = start + 1
+        while stop < len(rows):
+            queries = (stop + 1 - start) * len(blocks[rows[stop]])
+            if queries > most_tokens or queries * longest > MASK_CELLS:
+                break
+            stop += 1
+        yield rows[start:stop]
+        start = stop
 
 
 class PromptDecoder(Decoder, Protocol):

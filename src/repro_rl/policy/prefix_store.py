@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repro_rl.policy.kv_slots import enlarged, grown_columns
+from repro_rl.policy.kv_slots import grown_columns
 from repro_rl.policy.packed import KV, TreeKV
+from repro_rl.policy.row_cache import enlarged
 from repro_rl.policy.tree import TokenTree
 
 MIN_PREFIX = 64  # tokens; a shorter beginning is copied

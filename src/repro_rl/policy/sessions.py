@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 
 from repro_rl.policy import packed
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.decoders import MASK_CELLS, MIN_PREFIX, common_prefix
+from repro_rl.policy.decoders import MIN_PREFIX, common_prefix, passes
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.mode import evaluating
 from repro_rl.policy.sampling import BatchSampling, sample_rows
 from repro_rl.policy.slot_decoder import SlotDecoder
 from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import Conversations
+from repro_rl.policy.token_policy import CachedConversations
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -46,11 +47,11 @@ class LocalPolicy(Protocol):
     def precision(self) -> AbstractContextManager[Any]: ...
 
 
-class CachedSession(Conversations):
+class CachedSession(CachedConversations):
     """Conversations of a policy whose model ``keeps_cache``. See ChatSession.
 
-    A turn runs its own tokens and the answer's. Conversations that are equal so far share a slot of the
-    cache; in grouped rollouts many are. First turns that begin alike share the pass over their common part.
+    Conversations that are equal so far share a slot of the cache; in grouped rollouts many are. First turns
+    that begin alike share the pass over their common part.
     """
 
     def __init__(self, policy: LocalPolicy):
@@ -60,17 +61,6 @@ class CachedSession(Conversations):
         self._cache = SlotCache(policy.model.config.num_hidden_layers)
 
     @torch.no_grad()
-    def answer(
-        self,
-        rows: Sequence[int],
-        texts: Sequence[str],
-        keys: Keys,
-        settings: SamplingSettings,
-        forms: Sequence[GuidedText] | None = None,
-    ) -> list[Completion]:
-        """See ChatSession."""
-        return self.answer_fitting(self._answer, rows, texts, keys, settings, forms)
-
     def _answer(
         self,
         rows: Sequence[int],
@@ -89,10 +79,7 @@ class CachedSession(Conversations):
             branch = np.array([order[self.slots.slot(row)] for row in rows])
             batch = BatchSampling(settings, policy.text.answer_tokens, policy.name, plan)
             sampled = sample_rows(decoder, logits, branch, keys, batch)
-        completions = [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
-        for row, turn, completion in zip(rows, turns, completions, strict=True):
-            self.conversation(row).add(turn, completion.token_ids)
-        return completions
+        return [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
 
     def close(self, row: int) -> None:
         """See ChatSession. The slot is free when nobody else is in it."""
@@ -155,23 +142,13 @@ class _CachedSlots(SlotDecoder):
         # Padding lies behind a slot's end, where the next pass writes: at most one longest block more. So
         # every slot has a column behind its end, for the tokens of idle rows.
         self.cache.reserve(len(self.slots), longest + max(map(len, blocks)))
-        order = sorted(range(len(slots)), key=lambda i: (len(blocks[i]), slots[i]))
-        parts: list[torch.Tensor] = []
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < len(order):
-                queries = (stop + 1 - start) * len(blocks[order[stop]])
-                if queries > self.policy.max_batch_tokens or queries * longest > MASK_CELLS:
-                    break
-                stop += 1
-            parts.append(self._forward({slots[i]: blocks[i] for i in order[start:stop]}))
-            start = stop
+        appended = dict(zip(slots, blocks, strict=True))
+        parts = list(passes(appended, longest, self.policy.max_batch_tokens))
+        logits = torch.cat([self._forward({slot: appended[slot] for slot in part}) for part in parts])
         for slot, length, block in zip(slots, lengths, blocks, strict=True):
             self.slots.lengths[slot] = length + len(block)
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[back.to(self.device)]
+        place = {slot: index for index, slot in enumerate(chain.from_iterable(parts))}
+        return logits[torch.tensor([place[slot] for slot in slots], device=self.device)]
 
     def _forward(self, blocks: dict[int, Ids]) -> torch.Tensor:
         """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its slot."""
@@ -181,7 +158,7 @@ class _CachedSlots(SlotDecoder):
         rows = None  # of the pass whose logits are needed, where some are idle or in another order
         if now.first is not None and slots != list(blocks):
             rows = torch.tensor(list(blocks), device=self.device) - now.first
-        now.slots = torch.tensor(slots, device=self.device)
+        now.rows = torch.tensor(slots, device=self.device)
         now.columns = torch.as_tensor(columns, device=self.device)
         now.width = int(columns.max()) + 1
         mask = self._mask()
@@ -193,7 +170,7 @@ class _CachedSlots(SlotDecoder):
             input_ids=tokens,
             attention_mask=mask,
             position_ids=now.columns,
-            past_key_values=self.cache.cache,
+            past_key_values=self.cache.tensors,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]

@@ -28,7 +28,7 @@ from repro_rl.policy.decode_step import (
     build_runner,
     grouped_attention,
 )
-from repro_rl.policy.decoders import MASK_CELLS, MIN_PREFIX, common_prefix
+from repro_rl.policy.decoders import MIN_PREFIX, common_prefix, passes
 from repro_rl.policy.sampling import SampledRow
 from repro_rl.policy.static_cache import StaticCache, row_bucket, width_bucket
 from repro_rl.random_streams import uniforms
@@ -176,17 +176,8 @@ class StaticDecoder:
 
         The rows of a part are in order: where none is missing between them, the cache is not copied.
         """
-        rows = sorted(blocks, key=lambda row: (len(blocks[row]), row))
-        start = 0
-        while start < len(rows):
-            stop = start + 1
-            while stop < len(rows):
-                queries = (stop + 1 - start) * len(blocks[rows[stop]])
-                if queries > self.settings.pass_tokens or queries * longest > MASK_CELLS:
-                    break
-                stop += 1
-            yield sorted(rows[start:stop])
-            start = stop
+        for rows in passes(blocks, longest, self.settings.pass_tokens):
+            yield sorted(rows)
 
     def _read(self, rows: list[int], blocks: Mapping[int, Ids]) -> torch.Tensor:
         """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its row."""

@@ -20,7 +20,7 @@ from repro_rl.policy.sampling import BatchSampling, DecodeBatch, SampledRow, che
 from repro_rl.policy.static_cache import fitting_rows, row_bucket
 from repro_rl.policy.static_decoder import StaticDecoder, StaticSettings
 from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import Conversations
+from repro_rl.policy.token_policy import CachedConversations
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -171,7 +171,7 @@ class _RowSteps:
         return self.decoder.append({self.rows[row[b]]: block for b, block in enumerate(blocks)})
 
 
-class StaticSession(Conversations):
+class StaticSession(CachedConversations):
     """Conversations that keep their rows of a static cache between turns. See ChatSession.
 
     All rows that answer in a turn are decoded together. First turns that begin alike share the pass over
@@ -186,17 +186,6 @@ class StaticSession(Conversations):
         self._rows: dict[int, int] = {}  # conversation -> its row of the cache
 
     @torch.no_grad()
-    def answer(
-        self,
-        rows: Sequence[int],
-        texts: Sequence[str],
-        keys: Keys,
-        settings: SamplingSettings,
-        forms: Sequence[GuidedText] | None = None,
-    ) -> list[Completion]:
-        """See ChatSession."""
-        return self.answer_fitting(self._answer, rows, texts, keys, settings, forms)
-
     def _answer(
         self,
         rows: Sequence[int],
@@ -215,10 +204,7 @@ class StaticSession(Conversations):
             lines = [self._rows[name] for name in rows]
             batch = BatchSampling(settings, self.text.answer_tokens, self.name(), plan)
             sampled = sample_static(decoder, lines, logits, keys, batch)
-        completions = [row.completion(turn, self.text) for row, turn in zip(sampled, turns, strict=True)]
-        for name, turn, completion in zip(rows, turns, completions, strict=True):
-            self.conversation(name).add(turn, completion.token_ids)
-        return completions
+        return [row.completion(turn, self.text) for row, turn in zip(sampled, turns, strict=True)]
 
     def most_rows(self, longest: int) -> int:
         """See Conversations: as many as the memory for one batch holds."""

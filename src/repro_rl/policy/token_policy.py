@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
@@ -56,12 +56,6 @@ def over_positions(codec: TextCodec, prompt: Ids, used: int, settings: SamplingS
     return replace(no_completion(), prompt_ids=prompt, finished=False, error=error)
 
 
-# Answers to the turns [N] of these conversations, as ChatSession.answer gives them for texts.
-Answer = Callable[
-    [Sequence[int], Sequence[Ids], Keys, SamplingSettings, Sequence[GuidedText] | None], list[Completion]
-]
-
-
 class Conversations:
     """The ids of several conversations, each named by an integer: what every session keeps."""
 
@@ -83,19 +77,22 @@ class Conversations:
         """See ChatSession."""
         return None
 
-    def answer_fitting(
+    def close(self, row: int) -> None:
+        self._conversations.pop(row, None)
+
+
+class CachedConversations(Conversations, ABC):
+    """Conversations whose KV cache is kept between turns: a turn runs its own tokens and the answer's."""
+
+    def answer(
         self,
-        answer: Answer,
         rows: Sequence[int],
         texts: Sequence[str],
         keys: Keys,
         settings: SamplingSettings,
-        forms: Sequence[GuidedText] | None,
+        forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        """What ``answer`` gives for the turns that fit into the model's positions, and errors for the others.
-
-        A turn without an answer is not part of its conversation.
-        """
+        """See ChatSession. A turn that does not fit the model's positions gets an error, and is left out."""
         turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
         out = [
             over_positions(self.text, turn, self.used(row) + len(turn), settings)
@@ -104,15 +101,24 @@ class Conversations:
         fitting = [i for i, refused in enumerate(out) if refused is None]
         if fitting:
             asked = None if forms is None else [forms[i] for i in fitting]
-            answered = answer(
+            answered = self._answer(
                 [rows[i] for i in fitting], [turns[i] for i in fitting], keys[fitting], settings, asked
             )
             for i, completion in zip(fitting, answered, strict=True):
+                self.conversation(rows[i]).add(turns[i], completion.token_ids)
                 out[i] = completion
         return [completion for completion in out if completion is not None]
 
-    def close(self, row: int) -> None:
-        self._conversations.pop(row, None)
+    @abstractmethod
+    def _answer(
+        self,
+        rows: Sequence[int],
+        turns: Sequence[Ids],
+        keys: Keys,
+        settings: SamplingSettings,
+        forms: Sequence[GuidedText] | None,
+    ) -> list[Completion]:
+        """Answers to these turns [N], which fit; they are not part of their conversations yet."""
 
 
 class TokenSession(Conversations):
