@@ -83,7 +83,7 @@ def annotate_by_api(trajectories: Sequence[Trajectory], context: AnnotationConte
     if context.config is None:
         raise ConfigError(NEEDS_API)
     client = ChatClient(context.config.api)
-    section, prompts = client.settings, annotation_prompts(context.config.prompt)
+    section, prompts = client.section, annotation_prompts(context.config.prompt)
     texts = [reflection_prompt(t, prompts, context.instructions) for t in trajectories]
     conversations: dict[int, Messages] = {index: (("user", text),) for index, text in enumerate(texts)}
     done: dict[int, Reflection] = {}

@@ -153,7 +153,7 @@ def attention_choices(model_class: Any) -> list[str]:
     return [name for name in ATTENTION if supported[name]]
 
 
-def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: torch.dtype) -> Any:
+def load_model(path: str | Path, config: Any, section: PolicySection, dtype: torch.dtype) -> Any:
     """The model of a folder or hub name in evaluation mode on the CPU, its own dropout off.
 
     ``config``: from ``load_model_config``, its dropout off already. Raises CheckpointError for weights that
@@ -161,7 +161,7 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
     """
     from transformers import AutoModelForCausalLM
 
-    attention = None if settings.attention == "auto" else settings.attention
+    attention = None if section.attention == "auto" else section.attention
     _check_attention(path, config, attention)
     with named_load("a causal LM", path), _own_report():
         try:
@@ -170,7 +170,7 @@ def load_model(path: str | Path, config: Any, settings: PolicySection, dtype: to
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
-                trust_remote_code=settings.trust_remote_code,
+                trust_remote_code=section.trust_remote_code,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # check_weights names them
             )

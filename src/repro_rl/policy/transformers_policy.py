@@ -106,32 +106,32 @@ class TransformersPolicy(TokenPolicy):
 
     @classmethod
     def load(
-        cls, path: str | Path, settings: PolicySection | None = None, *, training: bool = False
+        cls, path: str | Path, section: PolicySection | None = None, *, training: bool = False
     ) -> TransformersPolicy:
         """Load a Hugging Face folder or hub name, or an adapter's folder with the model it belongs on.
 
-        ``settings``: None takes the defaults; its ``model`` and ``backend`` play no part. ``training``: the
-        weights will be trained, or an adapter beside them if ``settings.lora.rank`` is not 0 (see
+        ``section``: None takes the defaults; its ``model`` and ``backend`` play no part. ``training``: the
+        weights will be trained, or an adapter beside them if ``section.lora.rank`` is not 0 (see
         ``choose_precision``). The model's own dropout is off in both cases. Raises CheckpointError when it
         cannot be loaded, or a file of a folder made here is damaged (see ``checksums``). Raises ConfigError
         for settings that it cannot take.
         """
-        settings = settings or PolicySection()
+        section = section or PolicySection()
         hide_progress_bars()
         source = find_source(path)
         for folder in (*source.adapters, Path(source.model)):
             check_files(folder, but=OPTIMIZER_FILE)
-        device = resolve_device(settings.device)
+        device = resolve_device(section.device)
         prepare_gpu(device)
-        trust = settings.trust_remote_code
+        trust = section.trust_remote_code
         with source.explained():
             config = load_model_config(source.model, trust_remote_code=trust)
             precision = choose_precision(
-                settings.dtype, device, training, settings.lora.rank > 0, width_of(config)
+                section.dtype, device, training, section.lora.rank > 0, width_of(config)
             )
             tokenizer = load_tokenizer(source.tokenizer, trust_remote_code=trust)
             dropout = turn_off(config.get_text_config())
-            model = load_model(source.model, config, settings, precision.weights)
+            model = load_model(source.model, config, section, precision.weights)
         generation_config = model.generation_config
         for index, folder in enumerate(reversed(source.adapters)):
             if index:
@@ -140,17 +140,17 @@ class TransformersPolicy(TokenPolicy):
             check_finite(model, folder)
         check_embeddings(model, tokenizer, source.tokenizer, source.adapters)
         text = codec_of(
-            tokenizer, model.config, generation_config, chat=settings.chat, thinking=settings.thinking
+            tokenizer, model.config, generation_config, chat=section.chat, thinking=section.thinking
         )
         return cls(
             model.to(device),
             text,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=section.max_batch_tokens,
             mixed=precision.autocast,
-            packed=settings.packed,
+            packed=section.packed,
             origin=Origin(str(path), precision.reason, dropout),
-            static_cache=settings.static_cache,
-            max_cache_tokens=settings.max_cache_tokens,
+            static_cache=section.static_cache,
+            max_cache_tokens=section.max_cache_tokens,
         )
 
     @property
@@ -325,9 +325,9 @@ class TransformersPolicy(TokenPolicy):
         """Whether an adapter is trained beside the weights."""
         return lora.has_adapter(self.model)
 
-    def adapt(self, settings: LoraSection, base: str | Path, seed: int) -> None:
+    def adapt(self, section: LoraSection, base: str | Path, seed: int) -> None:
         """Freeze the weights (of ``base``) and put a new adapter beside them."""
-        self.model = lora.attach(self.model, settings, base, seed)
+        self.model = lora.attach(self.model, section, base, seed)
 
     def merge(self) -> None:
         """Add an adapter, if there is one, to the weights for good."""

@@ -180,12 +180,12 @@ def test_streams_that_are_asked_for(server, make_client):
 
 def test_answers_of_earlier_versions_are_found_and_named(server, make_client, tmp_path):
     client = make_client()
-    key, old_key = answer_keys(client.settings, ask("a"))
+    key, old_key = answer_keys(client.section, ask("a"))
     assert key != old_key
     record = json.dumps({"text": "kept", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 2})
     empty = json.dumps({"text": "", "finish": "tool_calls", "prompt_tokens": 1, "completion_tokens": 2})
     with sqlite3.connect(client.store.path) as db:
-        for name, text in ((old_key, record), (answer_keys(client.settings, ask("b"))[1], empty)):
+        for name, text in ((old_key, record), (answer_keys(client.section, ask("b"))[1], empty)):
             db.execute("INSERT INTO answers VALUES (?, 'm', ?, '2026-01-01')", (name, text))
     kept, called = client.ask([ask("a"), ask("b")])
     assert kept == Answer("kept", "stop", 1, 2)

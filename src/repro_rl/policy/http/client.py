@@ -55,34 +55,34 @@ class _Batch:
 
 
 class ChatClient:
-    """A client of ``settings.base_url``. Thread-safe; close it, or use it in a ``with`` statement.
+    """A client of ``section.base_url``. Thread-safe; close it, or use it in a ``with`` statement.
 
     The API key is read from the environment here, is sent in a header and written nowhere. It is cut out of
     everything that a server says. Raises ConfigError when address, model or key are missing.
     ``wait(seconds, stop)``: how to wait between repetitions (tests replace it).
     """
 
-    def __init__(self, settings: ApiSection, *, wait: Wait = lambda seconds, stop: stop.wait(seconds)):
-        if urlsplit(settings.base_url).scheme not in ("http", "https"):
+    def __init__(self, section: ApiSection, *, wait: Wait = lambda seconds, stop: stop.wait(seconds)):
+        if urlsplit(section.base_url).scheme not in ("http", "https"):
             raise ConfigError(
-                f"api.base_url is {settings.base_url!r}; give what stands before /chat/completions, "
+                f"api.base_url is {section.base_url!r}; give what stands before /chat/completions, "
                 "such as http://localhost:8000/v1."
             )
-        if settings.base_url.rstrip("/").endswith("/chat/completions"):
+        if section.base_url.rstrip("/").endswith("/chat/completions"):
             raise ConfigError(
-                f"api.base_url is {settings.base_url!r}; leave out /chat/completions, which is added to it."
+                f"api.base_url is {section.base_url!r}; leave out /chat/completions, which is added to it."
             )
-        if not settings.model:
+        if not section.model:
             raise ConfigError("api.model is empty; name the model as the server calls it.")
-        self._key = read_key(settings.key_env, "api.key_env")
-        self.settings, self._wait = settings, wait
-        self.url = f"{settings.base_url}/chat/completions"
-        self.store = AnswerStore(settings.cache or cache_root() / "api")
-        self.spending = Spending(settings.budget, settings.prices, self.store.path)
-        self._http = open_client(self._key, settings.timeout, settings.concurrency)
-        self.failures = FailureTracker(settings, self.url)
+        self._key = read_key(section.key_env, "api.key_env")
+        self.section, self._wait = section, wait
+        self.url = f"{section.base_url}/chat/completions"
+        self.store = AnswerStore(section.cache or cache_root() / "api")
+        self.spending = Spending(section.budget, section.prices, self.store.path)
+        self._http = open_client(self._key, section.timeout, section.concurrency)
+        self.failures = FailureTracker(section, self.url)
         self._began = self.failures.counts  # when the part under way began
-        self._stream, self._stream_options = bool(settings.stream), True
+        self._stream, self._stream_options = bool(section.stream), True
 
     def __enter__(self) -> ChatClient:
         return self
@@ -113,7 +113,7 @@ class ChatClient:
 
     def key(self, question: Question) -> str:
         """The key that the answer is stored by: sha256 (hex) over all that decides it."""
-        return answer_keys(self.settings, question)[0]
+        return answer_keys(self.section, question)[0]
 
     def ask(
         self, questions: Sequence[Question], on_done: Callable[[int], None] | None = None
@@ -125,7 +125,7 @@ class ChatClient:
         or cannot be reached, or ``give_up`` calls in a row failed for good. Raises BudgetError when the
         budget is used up.
         """
-        keys = [answer_keys(self.settings, question) for question in questions]
+        keys = [answer_keys(self.section, question) for question in questions]
         rows: dict[str, list[int]] = {}
         for row, (key, _) in enumerate(keys):
             rows.setdefault(key, []).append(row)
@@ -146,7 +146,7 @@ class ChatClient:
             self.failures.record(answer, new=False)
         if missing:
             batch = _Batch()
-            with ThreadPoolExecutor(min(self.settings.concurrency, len(missing))) as pool:
+            with ThreadPoolExecutor(min(self.section.concurrency, len(missing))) as pool:
                 futures = {
                     pool.submit(self._settle, keys[rows[key][0]], questions[rows[key][0]], batch): key
                     for key in missing
@@ -183,7 +183,7 @@ class ChatClient:
                 new = answer is None
                 if answer is None:
                     answer = self._without_key(self._call(question, stop))
-                    self.store.put(key, self.settings.model, answer)
+                    self.store.put(key, self.section.model, answer)
                     self.spending.add(key, answer, new=True)
                 result = answer
         except (PassingError, RefusedPrompt) as error:
@@ -202,36 +202,36 @@ class ChatClient:
 
     def _call(self, question: Question, stop: threading.Event) -> Answer:
         """One answer, repeated after errors that may pass, and as a stream where the server wants that."""
-        settings, attempt = self.settings, 0
+        section, attempt = self.section, 0
         while True:
             if stop.is_set():
                 raise _Stopped
             body = self._body(question)
             self.spending.begin_call()
             try:
-                answer, streamed = exchange(self._http, self.url, body, settings.timeout)
+                answer, streamed = exchange(self._http, self.url, body, section.timeout)
                 self.failures.reached = True
-                self._stream |= streamed and settings.stream is None
+                self._stream |= streamed and section.stream is None
                 return answer
             except RefusedAll as error:
                 if not self._adapt(error, body):
                     raise self._refused(error) from None
             except PassingError as error:
                 self.failures.reached |= error.reached
-                if error.after is not None and error.after > settings.max_wait:
+                if error.after is not None and error.after > section.max_wait:
                     raise ApiError(
                         f"{self.url} asks to wait {error.after:.0f} s, api.max_wait is "
-                        f"{settings.max_wait:g} s ({self._key.hide(error)}). What was answered is kept; "
+                        f"{section.max_wait:g} s ({self._key.hide(error)}). What was answered is kept; "
                         f"repeat the command later, or raise api.max_wait."
                     ) from None
                 if attempt >= self.failures.retries:
                     raise
-                self._wait(pause(attempt, settings.backoff, settings.max_wait, error.after), stop)
+                self._wait(pause(attempt, section.backoff, section.max_wait, error.after), stop)
                 attempt += 1
 
     def _body(self, question: Question) -> dict[str, Any]:
         """The JSON that is sent now."""
-        body = request_body(self.settings, question)
+        body = request_body(self.section, question)
         if self._stream:
             body.setdefault("stream", True)
         if body.get("stream") and self._stream_options:
@@ -240,10 +240,10 @@ class ChatClient:
 
     def _adapt(self, error: RefusedAll, body: dict[str, Any]) -> bool:
         """Whether the next request will be one that a server with this error may take."""
-        if isinstance(error, NeedsStream) and not body.get("stream") and self.settings.stream is None:
+        if isinstance(error, NeedsStream) and not body.get("stream") and self.section.stream is None:
             self._stream = True
             return True
-        own = STREAM_OPTIONS in body and STREAM_OPTIONS not in self.settings.extra
+        own = STREAM_OPTIONS in body and STREAM_OPTIONS not in self.section.extra
         if own and STREAM_OPTIONS in str(error):
             self._stream_options = False
             return True
@@ -255,7 +255,7 @@ class ChatClient:
         if not error.certain and self.failures.answers:
             return _Doubtful(str(error))
         return ApiError(
-            f"{self.url} refuses to answer as {self.settings.model!r}: {self._key.hide(error)}. "
+            f"{self.url} refuses to answer as {self.section.model!r}: {self._key.hide(error)}. "
             f"Check api.base_url, api.model, api.extra and the key ({self._key_source()}). "
             f"What was answered is kept; repeat the command to go on."
         )
@@ -264,5 +264,5 @@ class ChatClient:
         return replace(answer, text=self._key.hide(answer.text), reason=self._key.hide(answer.reason))
 
     def _key_source(self) -> str:
-        name = self.settings.key_env
+        name = self.section.key_env
         return f"in the environment variable {name}" if name else "none is sent; api.key_env is not set"

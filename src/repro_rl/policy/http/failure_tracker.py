@@ -42,8 +42,8 @@ class QuestionCounts:
 class FailureTracker:
     """Counts every result and says when it is enough. Thread-safe."""
 
-    def __init__(self, settings: ApiSection, url: str):
-        self.settings, self.url = settings, url
+    def __init__(self, section: ApiSection, url: str):
+        self.section, self.url = section, url
         self.reached = False  # there is a server at that address
         self._answered, self._lost = 0, Counter[str]()
         self._last = ""  # the reason of the last loss
@@ -63,8 +63,8 @@ class FailureTracker:
     @property
     def retries(self) -> int:
         """Repetitions of a call: ``api.retries``, fewer until there was a connection (see ``record``)."""
-        wrong = self.settings.give_up and not self.reached
-        return min(self.settings.retries, UNREACHED) if wrong else self.settings.retries
+        wrong = self.section.give_up and not self.reached
+        return min(self.section.retries, UNREACHED) if wrong else self.section.retries
 
     def record(self, result: Answer | Failure, new: bool = True) -> ApiError | None:
         """Count a result; the error that ends the command, when it is enough.
@@ -89,7 +89,7 @@ class FailureTracker:
                 return None
             self._row[kind] += 1
             row = self._row[kind]
-        limit = self.settings.give_up
+        limit = self.section.give_up
         self.reached |= kind != "unanswered"
         if not limit:
             return None
@@ -112,7 +112,7 @@ class FailureTracker:
         advice = ADVICE.get(common[0][0], "") if common else ""
         asked = counted(lost.total(), "question")
         return ApiError(
-            f"{self.url} gave no text as {self.settings.model!r} to any of {asked}: "
+            f"{self.url} gave no text as {self.section.model!r} to any of {asked}: "
             f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
         )
 
@@ -126,7 +126,7 @@ class FailureTracker:
     def _gone(self, row: int, reason: str) -> ApiError:
         return ApiError(
             f"{self.url} left {counted(row, 'question')} in a row without an answer, each after "
-            f"{counted(self.settings.retries, 'repetition')}; the last: {_clause(reason)}. What was answered "
+            f"{counted(self.section.retries, 'repetition')}; the last: {_clause(reason)}. What was answered "
             "is kept; repeat the command when the server is back (api.give_up sets how many it takes)."
         )
 

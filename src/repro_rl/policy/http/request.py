@@ -60,36 +60,36 @@ def form_fields(form: GuidedText, how: str) -> dict[str, Any]:
     )
 
 
-def request_body(settings: ApiSection, question: Question) -> dict[str, Any]:
+def request_body(section: ApiSection, question: Question) -> dict[str, Any]:
     """The JSON of a request, without streaming unless ``api.extra`` asks for it."""
     body: dict[str, Any] = {
-        "model": settings.model,
+        "model": section.model,
         "messages": [{"role": role, "content": content} for role, content in question.messages],
         "temperature": question.temperature,
-        settings.limit_field: question.max_tokens + settings.reasoning_tokens,
+        section.limit_field: question.max_tokens + section.reasoning_tokens,
     }
     if question.top_p != 1.0:
         body["top_p"] = question.top_p
-    if settings.send_seed:
+    if section.send_seed:
         body["seed"] = question.sample % (1 << 31)  # servers want a small positive integer
     if question.form is not None:
-        body |= form_fields(question.form, settings.guided)
-    body |= settings.extra
+        body |= form_fields(question.form, section.guided)
+    body |= section.extra
     return {name: value for name, value in body.items() if value is not None}
 
 
-def answer_keys(settings: ApiSection, question: Question) -> tuple[str, str]:
+def answer_keys(section: ApiSection, question: Question) -> tuple[str, str]:
     """Two keys, each a sha256 (hex), over all that decides the answer; the second one is of earlier versions.
 
     Those left out the address, so that their answers could be of another server with such a model.
     """
-    body = request_body(settings, question)
-    greedy = body.get("temperature") == 0 and not settings.send_seed
+    body = request_body(section, question)
+    greedy = body.get("temperature") == 0 and not section.send_seed
     # Greedy samples of one prompt are one answer: asking again would only cost.
     sample = 0 if greedy else question.sample
     sent = {name: value for name, value in body.items() if name not in STREAMING}
     return (
-        _digest({"address": settings.base_url, "body": sent, "sample": sample}),
+        _digest({"address": section.base_url, "body": sent, "sample": sample}),
         _digest({"body": body, "sample": sample}),
     )
 

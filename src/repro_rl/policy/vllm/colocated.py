@@ -23,11 +23,11 @@ class ColocatedSampler(TokenPolicy):
     ``longest``: tokens of the longest prompt and completion together.
     """
 
-    def __init__(self, trainer: TransformersPolicy, settings: VllmSection, longest: int):
+    def __init__(self, trainer: TransformersPolicy, section: VllmSection, longest: int):
         self.trainer, self.text = trainer, trainer.text
-        self.settings, self.longest = settings, longest
+        self.section, self.longest = section, longest
         self.asleep = False
-        self.engine = engine_for(trainer, settings, longest)
+        self.engine = engine_for(trainer, section, longest)
         self.weights_changed()
 
     def generate_ids(
@@ -87,7 +87,7 @@ class ColocatedSampler(TokenPolicy):
 
     def before_update(self) -> None:
         """With ``sleep``, vLLM's weights move to the host's memory and its cache is given up."""
-        if self.settings.sleep and not self.asleep:
+        if self.section.sleep and not self.asleep:
             self.engine.llm.sleep(level=1)
             self.asleep = True
 
@@ -97,7 +97,7 @@ class ColocatedSampler(TokenPolicy):
         Cached prefixes belong to the old weights and are dropped.
         """
         self.trainer.weights_changed()
-        self.engine = engine_for(self.trainer, self.settings, self.longest)
+        self.engine = engine_for(self.trainer, self.section, self.longest)
         llm = self.engine.llm
         if self.asleep:
             llm.wake_up()

@@ -34,8 +34,8 @@ class Engine:
 _current: Engine | None = None
 
 
-def engine_for(trainer: TransformersPolicy, settings: VllmSection, longest: int) -> Engine:
-    """The running engine when it fits ``trainer``'s model and ``settings``, else a new one in its place.
+def engine_for(trainer: TransformersPolicy, section: VllmSection, longest: int) -> Engine:
+    """The running engine when it fits ``trainer``'s model and ``section``, else a new one in its place.
 
     ``longest``: tokens of the longest prompt and completion together. The engine starts with weights of no
     meaning: its owner loads the trainer's, so nothing is read from disk and adapters need no special case.
@@ -47,29 +47,29 @@ def engine_for(trainer: TransformersPolicy, settings: VllmSection, longest: int)
     config = trainer.model.config
     check_head(config)
     cpu = on_cpu()
-    if settings.sleep and cpu:
+    if section.sleep and cpu:
         raise ConfigError("policy.vllm.sleep frees GPU memory; this vLLM runs on CPU. Set it to false.")
     if trainer.device.type == "cuda" and trainer.device.index not in (None, 0):
         raise ConfigError(
             f"policy.device is {trainer.device}: vLLM takes the first visible GPU. Use policy.device=cuda, "
             f"and CUDA_VISIBLE_DEVICES={trainer.device.index}."
         )
-    dtype = settings.dtype if settings.dtype != "auto" else sampling_dtype(trainer)
-    length = settings.max_model_len or longest
+    dtype = section.dtype if section.dtype != "auto" else sampling_dtype(trainer)
+    length = section.max_model_len or longest
     options: dict[str, Any] = {
         "dtype": dtype,
         "max_model_len": length,
-        "max_num_seqs": settings.max_sequences,
-        "enforce_eager": cpu if settings.eager is None else settings.eager,
-        "gpu_memory_utilization": settings.gpu_memory,
-        "enable_sleep_mode": settings.sleep,
+        "max_num_seqs": section.max_sequences,
+        "enforce_eager": cpu if section.eager is None else section.eager,
+        "gpu_memory_utilization": section.gpu_memory,
+        "enable_sleep_mode": section.sleep,
     }
     if cpu:
         # A prompt cut into chunks needs its seeded generator turned back, which vLLM cannot do on CPU (it
         # ends with "CPU Generator does not use offset"). So prompts are computed whole.
         options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(CPU_BATCH_TOKENS, length)}
-    if settings.cache_gb or cpu:
-        options["kv_cache_memory_bytes"] = int((settings.cache_gb or CPU_CACHE_GB) * (1 << 30))
+    if section.cache_gb or cpu:
+        options["kv_cache_memory_bytes"] = int((section.cache_gb or CPU_CACHE_GB) * (1 << 30))
     key = f"{config.to_json_string(use_diff=False)} {options}"
     if _current is not None and _current.key == key:
         return _current

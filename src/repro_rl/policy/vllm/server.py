@@ -48,7 +48,7 @@ LOGPROBS_MODE = "processed_logprobs"  # at the temperature, as our own sampler's
 
 
 class ServerSampler(TokenPolicy):
-    """Samples from the vLLM server at ``settings.server.url`` with the weights of ``trainer``. See Sampler.
+    """Samples from the vLLM server at ``section.server.url`` with the weights of ``trainer``. See Sampler.
 
     Raises ConfigError when the server was started without what is needed, ApiError when it cannot be reached
     or is another program.
@@ -58,12 +58,12 @@ class ServerSampler(TokenPolicy):
     def __init__(
         self,
         trainer: TransformersPolicy,
-        settings: VllmSection,
+        section: VllmSection,
         *,
         wait: Callable[[float], object] = time.sleep,
     ):
         self.trainer, self.text = trainer, trainer.text
-        self.server, self._wait = settings.server, wait
+        self.server, self._wait = section.server, wait
         self._key = read_key(self.server.key_env, "policy.vllm.server.key_env")
         self._http = open_client(self._key, self.server.timeout, self.server.concurrency)
         self._temporary = (
