@@ -11,12 +11,12 @@ from repro_rl.credit.gagpo import gagpo_advantages
 from repro_rl.credit.gate import judge_agreement
 from repro_rl.credit.gigpo import gigpo_advantages
 from repro_rl.credit.graphgpo import graphgpo_advantages
+from repro_rl.credit.group_sources import graph_progress, graph_values
 from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hcapo import hcapo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import without_effect
-from repro_rl.credit.judges import graph_progress, graph_values
 from repro_rl.credit.maxrl import maxrl_advantages
 from repro_rl.credit.mt_grpo import mt_grpo_advantages
 from repro_rl.credit.pace import pace_advantages

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from repro_rl.credit.judges import graph_progress, has_win
+from repro_rl.credit.group_sources import graph_progress, has_win
 from repro_rl.credit.pool import judged_series
 from repro_rl.credit.settings import RewardSettings
 from repro_rl.types import Group
@@ -16,7 +16,7 @@ def judge_agreement(groups: Sequence[Group], settings: RewardSettings) -> float 
     """Pearson correlation of the judge's gains with the state graph's, over the iteration; needs no truth.
 
     Read are the steps of completed trajectories with a valid reflection, in groups that hold a win. There the
-    graph of the rollouts (``credit.judges.graph_progress``) says how much nearer to success each step came.
+    graph of the rollouts (``graph_progress``) says how much nearer to success each step came.
     Counted are gains ``P_t - P_(t-1)``, not values, because gains are what is paid. None where no step is
     counted, or where one of both never changes.
     """
