@@ -15,6 +15,7 @@ import numpy as np
 
 import repro_rl
 from repro_rl.errors import DataError
+from repro_rl.rollout.record import or_null
 from repro_rl.run.folder import git_revision
 from repro_rl.study.definition import Arm, Study
 from repro_rl.study.jobs import evaluation_names
@@ -182,8 +183,8 @@ def summary(by_seed: dict[int, float]) -> dict[str, Any]:
     resampled = bootstrap_interval(values)
     return {
         "by_seed": {str(seed): value for seed, value in by_seed.items()},
-        "mean": _finite(spread.mean),
-        "iqm": _finite(interquartile_mean(values)),
+        "mean": or_null(spread.mean),
+        "iqm": or_null(interquartile_mean(values)),
         "best": max(values, default=None),
         "worst": min(values, default=None),
         "t": _ends(spread),
@@ -208,24 +209,36 @@ def _family(reference: str, study: Study, results: Sequence[Result], metric: str
 def _difference(
     reference: str, other: str, both: dict[int, tuple[Result, Result]], metric: str
 ) -> dict[str, Any]:
-    by_seed = {str(seed): float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
-    values = list(by_seed.values())
-    spread = mean_interval(values)
+    row = paired_difference({"reference": reference, "other": other}, both, metric)
+    values = list(row["by_seed"].values())
     table = task_differences(list(both.values()), metric)
     tasks = None if table is None else crossed_bootstrap(table)
     return {
-        "metric": metric,
-        "reference": reference,
-        "other": other,
-        "seeds": list(both),
-        "by_seed": by_seed,
-        "mean": _finite(spread.mean),
-        "t": _ends(spread),
+        **row,
         "p": sign_flip_p(values) if len(values) > 1 else None,
         "p_smallest": smallest_p(len(values)),
         "p_holm": None,
         "tasks": None if table is None else int(table.shape[1]),
         "crossed": None if tasks is None else _ends(tasks),
+    }
+
+
+def paired_difference(
+    names: dict[str, str], both: dict[int, tuple[Result, Result]], metric: str
+) -> dict[str, Any]:
+    """What every row on a difference holds: the first of two arms or conditions minus the second, by seed.
+
+    ``names``: of the two, by their fields. ``both``: their results, by seed.
+    """
+    by_seed = {str(seed): float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
+    spread = mean_interval(list(by_seed.values()))
+    return {
+        "metric": metric,
+        **names,
+        "seeds": list(both),
+        "by_seed": by_seed,
+        "mean": or_null(spread.mean),
+        "t": _ends(spread),
     }
 
 
@@ -297,10 +310,6 @@ def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     data = [value for value in values if value is not None]
     return math.fsum(data) / len(data) if data else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _ends(interval: Interval) -> list[float] | None:

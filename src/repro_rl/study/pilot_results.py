@@ -18,6 +18,7 @@ from repro_rl.rollout.record import episodes_file, read_trajectories
 from repro_rl.study.comparison import (
     compared_metrics,
     missing_note,
+    paired_difference,
     paired_results,
     provenance,
     summary,
@@ -162,15 +163,9 @@ def _difference(
     both = paired_results(results, one, other, seeds, metric)
     if not both:
         return None
-    by_seed = {seed: float(a.data[metric]) - float(b.data[metric]) for seed, (a, b) in both.items()}
     table = task_differences(list(both.values()), metric)
-    total = summary(by_seed)
     return {
-        "metric": metric,
-        "one": one,
-        "other": other,
-        "seeds": list(both),
-        **{key: total[key] for key in ("by_seed", "mean", "t")},
+        **paired_difference({"one": one, "other": other}, both, metric),
         "tasks": None if table is None else spread(table),
     }
 
