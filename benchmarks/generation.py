@@ -51,7 +51,7 @@ def once(batches: list[list[Ids]]) -> list[list[Ids]]:
 def hub(policy: TransformersPolicy, prompts: list[Ids], settings: SamplingSettings) -> torch.Tensor:
     """``model.generate`` on the left-padded batch: new tokens [B, N]."""
     width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), policy.text.pad_id)
+    ids = torch.full((len(prompts), width), policy.codec.pad_id)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
@@ -65,7 +65,7 @@ def hub(policy: TransformersPolicy, prompts: list[Ids], settings: SamplingSettin
             temperature=settings.temperature or None,
             top_k=None,
             top_p=None,
-            pad_token_id=policy.text.pad_id,
+            pad_token_id=policy.codec.pad_id,
         )
     return out[:, width:]
 
@@ -106,9 +106,9 @@ def plain(policy: TransformersPolicy, ids: Ids) -> torch.Tensor:
 
 def untrained(like: TransformersPolicy, folder: Path, size: TinySection) -> TransformersPolicy:
     """An untrained model over the same words."""
-    words = like.text.tokenizer.get_vocab()
+    words = like.codec.tokenizer.get_vocab()
     policy = TransformersPolicy.load(build_tiny(folder, words, size), PolicySection(device="cpu"))
-    assert policy.text.tokenizer.get_vocab() == words
+    assert policy.codec.tokenizer.get_vocab() == words
     return policy
 
 

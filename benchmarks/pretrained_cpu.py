@@ -138,7 +138,7 @@ def load(folder: Path, dtype: str) -> TransformersPolicy:
     """A policy that never stops early, so that both sides sample as many tokens."""
     policy = TransformersPolicy.load(folder, PolicySection(device="cpu", dtype=dtype))
     assert policy.uses_wide
-    policy.text.answer_tokens = replace(policy.text.answer_tokens, stop=frozenset())
+    policy.codec.answer_tokens = replace(policy.codec.answer_tokens, stop=frozenset())
     policy.model.generation_config.eos_token_id = None
     return policy
 
@@ -285,7 +285,7 @@ def update(policy: TransformersPolicy, samples: Sequence[Sample]) -> dict[str, f
     model = policy.model.train()
     times, parts, totals = [], [], []
     for as_tree in (True, False):
-        collation = Collation(policy.text.pad_id, policy.device, as_tree=as_tree)
+        collation = Collation(policy.codec.pad_id, policy.device, as_tree=as_tree)
         scale = {TokenKind.ACT: 1.0}
         parts.append([collation.collate(part, scale) for part in collation.split(rows, MICRO_TOKENS)])
     for batches in parts:

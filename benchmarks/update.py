@@ -82,7 +82,7 @@ def main() -> None:
         run = RLRun(set_up(config), folder / "run")
         groups = run.rollout(1)
         run.credit(groups, 1)
-        how = SampleFormat(run.setup.prompts.fmt, run.policy.text.decode, config.method.advantage_on)
+        how = SampleFormat(run.setup.prompts.fmt, run.policy.codec.decode, config.method.advantage_on)
         samples = run.context.samples(groups, how)
         updater = run.updater
 

@@ -32,8 +32,8 @@ class Agent:
     def __init__(self, setup: rr.Setup, model: str | Path, *, training: bool = True):
         self.setup, self.config = setup, setup.config
         self.policy = rr.TransformersPolicy.load(model, self.config.policy, training=training)
-        self.text = self.policy.text
-        self.context = setup.context(self.text)
+        self.codec = self.policy.codec
+        self.context = setup.context(self.codec)
         self.collation = rr.Collation.of(self.policy)
 
     def actor(self, temperature: float, prompts: rr.PromptBuilder | None = None) -> rr.Actor:
@@ -123,7 +123,7 @@ def update(
     """The policy loss with KL over the groups, labelled reflections rehearsed beside it."""
     config, model = agent.config, agent.policy.model
     train, method = config.train, config.method
-    how = rr.SampleFormat(agent.setup.prompts.fmt, agent.text.decode, method.advantage_on)
+    how = rr.SampleFormat(agent.setup.prompts.fmt, agent.codec.decode, method.advantage_on)
     samples = agent.context.samples(groups, how)
     settings = rr.LossSettings(train.clip, train.kl, train.entropy_coef, train.temperature, train.loss)
     lr = train.lr * min(1, iteration / train.lr_warmup)
@@ -172,7 +172,7 @@ def main() -> None:
             demonstrations=config.prompt.demonstrations,
             seed=config.seed,
         )
-        data = rr.imitation_data(agent.context, agent.text, modes, experts, labelled)
+        data = rr.imitation_data(agent.context, agent.codec, modes, experts, labelled)
         warm_up(agent, data)
         agent.policy.save(Path(folder) / "warm")
         reference = Agent(setup, Path(folder) / "warm", training=False).policy.model.requires_grad_(False)

@@ -235,7 +235,7 @@ def test_a_small_run_learns(warm, tmp_path):
 
     def success(policy: TransformersPolicy) -> float:
         actor = Actor(policy, setup.prompts, setup.action_sampling(1.0))
-        context = setup.context(policy.text)
+        context = setup.context(policy.codec)
         return success_rate(context.play(requests, actor, None, PlayOptions(("panel", 1))))
 
     before = success(load_policy(config.policy, model))

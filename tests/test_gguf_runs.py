@@ -57,7 +57,7 @@ def test_the_command_writes_a_folder_of_its_own(file, tmp_path, capsys, monkeypa
     assert "tied to the embedding" in text
     assert f"policy.model={tmp_path / 'model'}" in text
     assert not (tmp_path / "cache").exists()
-    assert load_cpu(tmp_path / "model").text.chat
+    assert load_cpu(tmp_path / "model").codec.chat
     file.write_bytes(file.read_bytes()[:5000])
     code, text = run_command(capsys, monkeypatch, "data", "gguf", file, tmp_path / "other")
     assert code == 2

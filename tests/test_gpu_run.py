@@ -173,7 +173,7 @@ def test_a_random_model_samples_from_its_whole_vocabulary(modules):
     answers = policy.generate_ids(prompts(4, 8, "whole"), keys(4), SamplingSettings(40, temperature=5))
     drawn = {token for answer in answers for token in answer.token_ids}
     assert max(drawn) >= FIRST_WORD + WORDS
-    assert policy.text.answer_tokens.unused == ()
+    assert policy.codec.answer_tokens.unused == ()
 
 
 @pytest.mark.parametrize(("seconds", "result"), [(19, "no time"), (60, {"success": 0.5, "seconds": 0})])

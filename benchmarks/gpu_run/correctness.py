@@ -50,7 +50,7 @@ def pretrained(job: Job, journal: Journal, stage: str) -> None:
         settings = PolicySection(model=job.model, device=job.device)
         policy = TransformersPolicy.load(job.model, settings, training=training)
         text = [f"Name {n} things that one can find in a kitchen, and where." for n in range(2, 2 + ROWS)]
-        encoded = [policy.text.encode(each) for each in text]
+        encoded = [policy.codec.encode(each) for each in text]
         name = "in training" if training else "to evaluate"
         journal.result(stage, f"pretrained, {name}", compare(policy, encoded))
         if not training:
@@ -104,7 +104,7 @@ def decoders(policy: TransformersPolicy) -> dict[str, Any]:
     for decoder in policy.decoders._idle:
         decoder.runner = EagerSteps()
     eager = policy.generate_ids(encoded, keys(ROWS, "decoders"), settings)
-    plain = TransformersPolicy(policy.model, policy.text, mixed=policy.mixed, packed=False)
+    plain = TransformersPolicy(policy.model, policy.codec, mixed=policy.mixed, packed=False)
     dynamic = plain.generate_ids(encoded, keys(ROWS, "decoders"), settings)
     policy.decoders.clear()
     return out | {

@@ -54,7 +54,7 @@ def measure(shape: Shape, job: Job, journal: Journal, stage: str, deadline: Dead
     policy = random_policy(shape, device, torch.bfloat16)
     figure("window, transformers generate", generate, policy, device, sizes)
     plain = TransformersPolicy(
-        policy.model, policy.text, max_batch_tokens=policy.max_batch_tokens, packed=False
+        policy.model, policy.codec, max_batch_tokens=policy.max_batch_tokens, packed=False
     )
     fewer = replace(sizes, rows=sizes.dynamic_rows)
     figure("window, dynamic cache", rollout, plain, device, fewer, 1)
@@ -213,7 +213,7 @@ def generate(policy: TransformersPolicy, device: str, sizes: SpeedSizes) -> dict
     def call(tokens: int) -> Callable[[], Any]:
         return lambda: policy.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=None, top_p=None,
-            max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=policy.text.pad_id,
+            max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=policy.codec.pad_id,
         )  # fmt: skip
 
     seconds(device, call(2))
@@ -238,7 +238,7 @@ def update(shape: Shape, device: str, sizes: SpeedSizes, limits: tuple[float, fl
             "gradient_checkpointing": False, "lr": 1e-6,
         }
     )  # fmt: skip
-    trained = TrainedModel(policy.model, None, policy.text.pad_id, policy.precision, packed=False)
+    trained = TrainedModel(policy.model, None, policy.codec.pad_id, policy.precision, packed=False)
     updater = Updater(trained, train, 1.0)
     samples = conversations(sizes)
 

@@ -44,7 +44,7 @@ from .policy import (
     build_tiny as build_tiny,
 )
 from .policy.http import ChatClient as ChatClient, HttpPolicy as HttpPolicy
-from .policy.text import TextCodec as TextCodec, load_text as load_text
+from .policy.text import TextCodec as TextCodec, load_codec as load_codec
 from .rollout import (
     Actor as Actor,
     EnvPool as EnvPool,

@@ -8,7 +8,7 @@ from repro_rl import make
 from repro_rl.config import PolicySection
 from repro_rl.errors import CheckpointError
 from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, count_tokens, find_codec, quantiles, share_over
-from repro_rl.policy import TransformersPolicy, load_text
+from repro_rl.policy import TransformersPolicy, load_codec
 from repro_rl.text import PromptBuilder, TextFormat
 from support.gguf_files import byte_level_keys, random_model, write_gguf
 
@@ -67,7 +67,7 @@ def test_a_gguf_files_tokenizer_needs_no_conversion(tmp_path, monkeypatch):
     codec, _ = find_codec(None, (None, str(file)), "auto", False)
     assert codec is not None
     assert not (tmp_path / "cache").exists()
-    assert codec.encode("go to drawer 1") == load_text(file).encode("go to drawer 1")
+    assert codec.encode("go to drawer 1") == load_codec(file).encode("go to drawer 1")
     assert codec.turn_size("You see", first=True) == len(codec.encode("You see"))
 
 
@@ -75,7 +75,7 @@ def test_a_models_tokenizer_counts_as_the_policy_does(tiny_folder):
     policy = TransformersPolicy.load(tiny_folder, PolicySection(device="cpu"))
     codec, _ = find_codec(tiny_folder, (), "auto", False)
     assert codec is not None
-    assert codec.encode("left right a b") == tuple(policy.text.encode("left right a b"))
+    assert codec.encode("left right a b") == tuple(policy.codec.encode("left right a b"))
     assert len(codec.plain_ids("left right a b")) == 4
 
 

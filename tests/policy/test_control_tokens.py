@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import ConfigError
-from repro_rl.policy import TextCodec, load_text
+from repro_rl.policy import TextCodec, load_codec
 from repro_rl.policy.control_tokens import TextEncoder, TextPiece, begin_ids, control_tokens, plain_ids
 from repro_rl.policy.text import Conversation
 from support.chat_families import FAMILIES, family_tokenizer, tokenizer_of
@@ -50,7 +50,7 @@ def test_control_tokens_by_hand():
 
 
 def test_the_unknown_token_is_none_unless_it_has_other_duties(tiny_folder):
-    assert set(load_text(tiny_folder).encoder.control) == {"<eos>"}  # nor the pad token among words
+    assert set(load_codec(tiny_folder).encoder.control) == {"<eos>"}  # nor the pad token among words
     gpt2 = tokenizer_of("bytes", ["<|endoftext|>"], eos="<|endoftext|>")
     gpt2.unk_token = "<|endoftext|>"
     assert set(control_tokens(gpt2)) == {"<|endoftext|>"}
@@ -137,7 +137,7 @@ def test_the_thought_of_a_target_is_the_models_own_and_its_action_is_not():
 
 def test_words_that_are_control_tokens_of_the_vocabulary(tiny_folder):
     """A word-level vocabulary holds its control tokens as words."""
-    text = load_text(tiny_folder)
+    text = load_codec(tiny_folder)
     assert plain_ids(text.tokenizer, "left <eos> up")[1] == 1
     ids = text.encode("left <eos> up")
     assert 1 not in ids

@@ -51,8 +51,9 @@ def test_finished_rows_leave(tiny_folder):
     sizes.clear()
     weight = policy.model.model.embed_tokens.weight
     with torch.no_grad():
-        weight[policy.text.encode("a")[0]] = torch.linspace(-1, 1, weight.shape[1])
-        probe = policy.model.model(input_ids=torch.tensor([policy.text.encode("a")])).last_hidden_state[0, -1]
+        ids = policy.codec.encode("a")
+        weight[ids[0]] = torch.linspace(-1, 1, weight.shape[1])
+        probe = policy.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
         weight[1] = 100 * probe
         sizes.clear()
     done = policy.generate(["a"] * 9, keys_of(9), SamplingSettings(5))
@@ -66,7 +67,7 @@ def test_new_weights_make_the_prefix_cache_stale(tiny_folder):
     settings = SamplingSettings(5, temperature=0)
     before = policy.generate(LONG, keys_of(len(LONG)), settings)
     assert policy.prefix.cache is not None
-    assert policy.prefix.ids[:20] == policy.text.encode(PREFIX)
+    assert policy.prefix.ids[:20] == policy.codec.encode(PREFIX)
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.05 * torch.sin(torch.arange(parameter.numel()).view_as(parameter).float()))

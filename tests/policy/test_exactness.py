@@ -40,7 +40,7 @@ def policy_of(name, words, **options):
 
 
 def prompts_of(policy):
-    return [policy.text.encode(text) for text in exactness.probe_texts(policy.text)]
+    return [policy.codec.encode(text) for text in exactness.probe_texts(policy.codec)]
 
 
 def test_prompts_are_unequal_and_begin_alike(words):
@@ -52,8 +52,8 @@ def test_prompts_are_unequal_and_begin_alike(words):
 
 def test_prompts_of_a_word_level_tokenizer_have_its_words(tiny_folder):
     policy = load_cpu(tiny_folder)
-    texts = exactness.probe_texts(policy.text)
-    assert [policy.text.unknown_words(text) for text in texts] == [[]] * 4
+    texts = exactness.probe_texts(policy.codec)
+    assert [policy.codec.unknown_words(text) for text in texts] == [[]] * 4
     assert len(set(texts)) == 4
 
 
@@ -80,7 +80,7 @@ def test_padding_behind_the_prefix_betrays_itself(name, words, monkeypatch):
 def test_masks_of_our_own_betray_themselves(name, words):
     """Conversations whose cache is kept, forced on models that count the tokens of a 2-D mask."""
     policy = policy_of(name, words)
-    texts = exactness.probe_texts(policy.text)
+    texts = exactness.probe_texts(policy.codec)
     assert exactness.chat_deviation(policy, texts, 2).largest <= 1e-5
     with pytest.raises((ValueError, RuntimeError)):
         CachedSession(policy).answer([0, 1], texts[:2], keys_of(2), SamplingSettings(2))

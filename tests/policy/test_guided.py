@@ -130,7 +130,7 @@ def check(
         parsed = parse_reflection(completion.text, fmt, len(form))
         assert parsed.values is not None
         assert set(parsed.values) <= set(form.values)
-        ids, allowed = token_guide(policy.text, form).encode(parsed.values)
+        ids, allowed = token_guide(policy.codec, form).encode(parsed.values)
         assert (ids, allowed) == (completion.token_ids, completion.allowed)
         assert completion.sampled == sum(len(choices) > 1 for choices in allowed) < completion.tokens
         check_logprobs(policy, completion, completion.prompt_ids)

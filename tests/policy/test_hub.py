@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from repro_rl.errors import CheckpointError
-from repro_rl.policy import hub, load_text
+from repro_rl.policy import hub, load_codec
 from repro_rl.policy.hub import check_model_path, files_of, is_hub_name
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
@@ -54,7 +54,7 @@ def test_what_is_a_hub_name(here, name, expected):
 def test_a_mistyped_path_is_an_error_that_asks_nobody(here, name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("socket.socket.connect", None)  # whoever connects fails with a TypeError
-    for load in (check_model_path, load_cpu, load_text):
+    for load in (check_model_path, load_cpu, load_codec):
         with pytest.raises(CheckpointError, match=f"No model folder at {name}") as caught:
             load(name)
         assert ("Did you mean runs/warm?" in str(caught.value)) == name.endswith("wram")
@@ -135,9 +135,9 @@ def test_a_hub_that_is_away_is_asked_once_and_the_cache_serves(tiny_folder, tmp_
     model = save_foreign(tmp_path / "model", tiny_folder, "llama", **LLAMA_LIKE)
     cached(tmp_path / "hub" / "hub", "some/model", model)
     code = (
-        "from repro_rl.policy import TransformersPolicy, load_text\n"
+        "from repro_rl.policy import TransformersPolicy, load_codec\n"
         "for name in ('some/model', 'some/other'):\n"
-        "    try: print(type(TransformersPolicy.load(name).model).__name__, load_text(name).positions)\n"
+        "    try: print(type(TransformersPolicy.load(name).model).__name__, load_codec(name).positions)\n"
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
     hub = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub"), "NO_PROXY": "*"}

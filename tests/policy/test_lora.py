@@ -12,7 +12,7 @@ import torch
 
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
-from repro_rl.policy import SamplingSettings, TransformersPolicy, load_text
+from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
 from repro_rl.policy.lora import AdapterOff, has_adapter, is_adapter, merged
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from support.models import equal_weights, keys_of, load_cpu, weights_of
@@ -92,7 +92,7 @@ def test_with_the_adapter_off_the_model_is_its_base(adapted, tiny_folder):
 def test_the_reference_generates_as_the_base_does(adapted, tiny_folder, chat):
     """The cached prefix of one never reaches the other."""
     base, reference = load_cpu(tiny_folder, packed=False), AdapterOffPolicy(adapted)
-    assert reference.text is adapted.text
+    assert reference.codec is adapted.codec
     keys, settings = keys_of(len(LONG)), SamplingSettings(6)
 
     def completions(policy):
@@ -123,7 +123,7 @@ def test_a_saved_adapter_comes_with_its_base(adapted, tiny_folder, tmp_path):
     assert not any(p.requires_grad for p in again.model.parameters())
     trained = load_cpu(tmp_path / "adapter", training=True)
     assert all(p.requires_grad == ("lora_" in name) for name, p in trained.model.named_parameters())
-    text = load_text(tmp_path / "adapter")
+    text = load_codec(tmp_path / "adapter")
     assert (text.positions, text.eos_ids) == (256, {1})
 
 

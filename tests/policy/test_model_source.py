@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError
-from repro_rl.policy import load_text
+from repro_rl.policy import load_codec
 from repro_rl.policy.lora import base_of
 from repro_rl.policy.model_source import find_source
 from support.foreign_models import LLAMA_LIKE, change_json, save_foreign
@@ -82,7 +82,7 @@ def test_where_a_base_is_looked_for(base, adapter, value, monkeypatch):
 def test_an_unclear_base_is_an_error_that_says_what_to_write(adapter, value, monkeypatch):
     monkeypatch.chdir(adapter.parent.parent)
     name_base(adapter, value)
-    for load in (find_source, load_cpu, load_text):
+    for load in (find_source, load_cpu, load_codec):
         with pytest.raises(CheckpointError) as caught:
             load(adapter)
         for part in (str(adapter), "base_model_name_or_path", "adapter_config.json: write there the folder"):
@@ -133,20 +133,20 @@ NEW = ("<act>", "</act>", "<plan>")
     ids=["resized", "modules_to_save", "trainable_token_indices"],
 )
 def test_an_adapters_own_tokens_are_used(base, tmp_path, settings):
-    assert len(load_text(base).tokenizer) == 55
+    assert len(load_codec(base).tokenizer) == 55
     adapter = foreign_adapter(tmp_path / "wide", base, NEW, **settings)
     state = torch.random.get_rng_state()
     policy = load_cpu(adapter)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert policy.text.vocabulary_size == len(policy.text.tokenizer) == 58
-    tokenizers = (policy.text.tokenizer, load_text(adapter).tokenizer)
+    assert policy.codec.vocabulary_size == len(policy.codec.tokenizer) == 58
+    tokenizers = (policy.codec.tokenizer, load_codec(adapter).tokenizer)
     assert [tokenizer.convert_tokens_to_ids("<plan>") for tokenizer in tokenizers] == [57, 57]
     assert torch.allclose(logits(policy.model, 57), torch.load(adapter / "logits.pt"), atol=1e-5)
     policy.merge()
     assert torch.allclose(logits(policy.model, 57), torch.load(adapter / "logits.pt"), atol=1e-5)
     policy.save(tmp_path / "merged")
     again = load_cpu(tmp_path / "merged")
-    assert again.text.tokenizer.convert_tokens_to_ids("<plan>") == 57
+    assert again.codec.tokenizer.convert_tokens_to_ids("<plan>") == 57
     assert torch.allclose(logits(again.model, 57), torch.load(adapter / "logits.pt"), atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_tokens_without_embeddings_are_refused(base, tmp_path):
 
 def test_without_a_tokenizer_of_its_own_an_adapter_has_its_bases(base, adapter):
     assert find_source(adapter).tokenizer == str(base)
-    assert load_cpu(adapter).text.encode("a b") == load_text(base).encode("a b")
+    assert load_cpu(adapter).codec.encode("a b") == load_codec(base).encode("a b")
 
 
 # Weights --------------------------------------------------------------------------------------

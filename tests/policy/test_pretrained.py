@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError, ConfigError
-from repro_rl.policy import SamplingSettings, load_text
+from repro_rl.policy import SamplingSettings, load_codec
 from repro_rl.policy.hub import reason_of
 from support.foreign_models import (
     BERT_LIKE,
@@ -236,7 +236,7 @@ def test_no_quantisation_is_no_quantisation(llama):
 )
 def test_positions_bound_prompts_however_they_are_named(tiny_folder, tmp_path, kind, settings):
     policy = load_cpu(save_foreign(tmp_path / kind, tiny_folder, kind, **settings))
-    assert policy.text.positions == load_text(tmp_path / kind).positions == 64
+    assert policy.codec.positions == load_codec(tmp_path / kind).positions == 64
     one, two = policy.generate(["a " * 60, "a " * 61], keys_of(2), SamplingSettings(4))
     assert one.error is None
     assert (
@@ -351,7 +351,7 @@ def own_code(llama, tmp_path, monkeypatch) -> tuple[Path, Path]:
 
 def test_code_of_a_model_runs_only_where_a_setting_says_so(own_code):
     folder, mark = own_code
-    for load in (load_cpu, load_text):
+    for load in (load_cpu, load_codec):
         with pytest.raises(
             CheckpointError, match=r"code of its own.*policy\.trust_remote_code=true"
         ) as caught:
@@ -361,7 +361,7 @@ def test_code_of_a_model_runs_only_where_a_setting_says_so(own_code):
     policy = load_cpu(folder, trust_remote_code=True)
     assert mark.exists()
     assert type(policy.model).__name__ == "OwnModel"
-    assert load_text(folder, trust_remote_code=True).eos_ids == policy.text.eos_ids
+    assert load_codec(folder, trust_remote_code=True).eos_ids == policy.codec.eos_ids
 
 
 def test_code_of_a_tokenizer_is_code_too(llama, tmp_path):

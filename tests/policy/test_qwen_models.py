@@ -36,10 +36,10 @@ def models(tmp_path_factory) -> dict[str, Path]:
 def test_either_control_token_ends_a_turn(models):
     for folder in models.values():
         policy = load_cpu(folder)
-        assert policy.text.eos_ids == {261, 263}  # <|endoftext|>, <|im_end|>
-        assert policy.text.pad_id == 261
-        assert policy.text.encode_target("the")[-2:] == (259, 263)
-        assert policy.text.decode((259, 263)) == policy.text.decode((259, 261)) == "the"
+        assert policy.codec.eos_ids == {261, 263}  # <|endoftext|>, <|im_end|>
+        assert policy.codec.pad_id == 261
+        assert policy.codec.encode_target("the")[-2:] == (259, 263)
+        assert policy.codec.decode((259, 263)) == policy.codec.decode((259, 261)) == "the"
 
 
 def test_thinking_is_switched_by_the_prompt(models):
@@ -47,9 +47,9 @@ def test_thinking_is_switched_by_the_prompt(models):
     off = load_cpu(models["qwen3"], thinking=False)
     on = load_cpu(models["qwen3"], thinking=True)
     think, shut, newline = 285, 286, ord("\n")
-    assert off.text.encode("the")[-6:] == (think, newline, newline, shut, newline, newline)
-    assert off.text.encode("the")[:-6] == on.text.encode("the")
-    assert think not in on.text.encode("the")
+    assert off.codec.encode("the")[-6:] == (think, newline, newline, shut, newline, newline)
+    assert off.codec.encode("the")[:-6] == on.codec.encode("the")
+    assert think not in on.codec.encode("the")
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_thinking_is_switched_by_the_prompt(models):
 def test_answers_with_and_without_thoughts_are_read(models, thinking, answer, think, defects):
     policy = load_cpu(models["qwen3"], thinking=thinking)
     fmt = TextFormat("full", progress=True, think=think)
-    ids_ = policy.text.encode_target(answer.format("<progress>40</progress><action>push up</action>"))
-    parsed = parse_action(policy.text.decode(ids_), fmt)
+    ids_ = policy.codec.encode_target(answer.format("<progress>40</progress><action>push up</action>"))
+    parsed = parse_action(policy.codec.decode(ids_), fmt)
     assert (parsed.action, parsed.online, parsed.defects) == ("push up", 40, defects)
-    ids_ = policy.text.encode_target(answer.format("<progress>\nstep 1: 20\nstep 2: 100\n</progress>"))
-    reflected = parse_reflection(policy.text.decode(ids_), fmt, 2)
+    ids_ = policy.codec.encode_target(answer.format("<progress>\nstep 1: 20\nstep 2: 100\n</progress>"))
+    reflected = parse_reflection(policy.codec.decode(ids_), fmt, 2)
     assert reflected.values == (None if defects else (20, 100))
 
 
 def test_a_padded_models_answers_hold_tokens_only(models):
     """Its log-probs are still those of the whole output layer, as the trainer's."""
     policy = load_cpu(models["qwen2.5"])
-    known = set(policy.text.tokenizer.get_vocab().values())
-    assert (policy.text.vocabulary_size, len(known)) == (320, len(policy.text.tokenizer))
-    prompt = policy.text.encode("the")
+    known = set(policy.codec.tokenizer.get_vocab().values())
+    assert (policy.codec.vocabulary_size, len(known)) == (320, len(policy.codec.tokenizer))
+    prompt = policy.codec.encode("the")
     for chat in (False, True):
         if chat:
             session = policy.open_chat()

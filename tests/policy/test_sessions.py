@@ -239,8 +239,8 @@ def test_any_order_of_turns_gives_the_same_answers(policy, seed):
 def test_sizes_are_those_of_the_codec(policy):
     session = policy.open_chat()
     assert session.used(3) == 0
-    assert session.size("a b c", first=True) == len(policy.text.encode("a b c")) == 3
-    assert session.size("a b c") == len(policy.text.next_turn("a b c")) == 4
+    assert session.size("a b c", first=True) == len(policy.codec.encode("a b c")) == 3
+    assert session.size("a b c") == len(policy.codec.next_turn("a b c")) == 4
     session.answer([3], ["a b c"], keys_of(1), ANSWER)
     assert session.used(3) > 3
     session.close(3)
@@ -256,7 +256,7 @@ def test_a_turn_without_an_answer_is_not_part_of_its_conversation(policy):
                 completion.error = "too long" if len(ids) > 30 else None
             return done
 
-    session = TokenSession(Refuses(policy.model, policy.text))
+    session = TokenSession(Refuses(policy.model, policy.codec))
     (first,) = session.answer([0], ["a b"], keys_of(1), ANSWER)
     used = session.used(0)
     assert used == len(first.prompt_ids) + len(first.token_ids)
@@ -287,7 +287,7 @@ def test_conversations_of_both_families(family, thinking):
         many = converse(policy.open_chat(), tasks=1, copies=2, sampling=sampling, turns=long_turn, ends=False)
         for played in many:
             check_log_probs(policy, played, atol=5e-6)
-            conversation = Conversation(policy.text)
+            conversation = Conversation(policy.codec)
             for text, c in zip(played.texts, played.completions, strict=True):
                 assert c.prompt_ids == conversation.turn(text)
                 conversation.add(c.prompt_ids, c.token_ids)

@@ -59,7 +59,7 @@ def family_model(family: str, vocabulary: int) -> Any:
 
 def both(folder: Any, family: str = "qwen3", **more: Any) -> tuple[TransformersPolicy, TransformersPolicy]:
     """A policy with a static cache, and one that decodes step by step from Python, on the same weights."""
-    text = load_cpu(folder).text
+    text = load_cpu(folder).codec
     model = family_model(family, text.vocabulary_size)
     codec = TextCodec(
         text.tokenizer, eos_ids=[1, 5, 9], positions=1024
@@ -147,7 +147,7 @@ def test_answers_that_outgrow_every_buffer(tiny_folder):
     same(*(p.generate(["a"], keys_of(1), SamplingSettings(3)) for p in (static, plain)))
     settings = SamplingSettings(140, temperature=1.3)
     for policy in (static, plain):
-        stop_only_at(policy.text, 1)
+        stop_only_at(policy.codec, 1)
     static.decoders.clear()
     prompts = [f"a x{i} " + "b c " * (i % 9) for i in range(9)]
     ours, theirs = (p.generate(prompts, keys_of(9, "long"), settings) for p in (static, plain))
@@ -164,13 +164,13 @@ def test_answers_that_outgrow_every_buffer(tiny_folder):
 )
 def test_ids_without_a_token_are_never_drawn(tiny_folder, settings):
     static, plain = both(tiny_folder)
-    tokens = static.text.answer_tokens
+    tokens = static.codec.answer_tokens
     free = plain.generate(LONG, keys_of(len(LONG)), settings)
     holes = tuple(sorted({c.token_ids[1] for c in free if len(c.token_ids) > 2} - tokens.stop))[:3]
     assert holes
     allowed = replace(tokens, limit=tokens.limit - 4, holes=tuple(h for h in holes if h < tokens.limit - 4))
     for policy in (static, plain):
-        policy.text.answer_tokens = allowed
+        policy.codec.answer_tokens = allowed
     ours, theirs = (p.generate(LONG, keys_of(len(LONG)), settings) for p in (static, plain))
     same(ours, theirs)
     assert [c.token_ids for c in ours] != [c.token_ids for c in free]
@@ -190,7 +190,7 @@ def test_weights_that_are_not_finite_are_an_error(tiny_folder):
 def test_small_passes_and_small_batches_change_nothing(tiny_folder):
     static, plain = both(tiny_folder)
     narrow = TransformersPolicy(
-        static.model, static.text, static_cache="on", max_batch_tokens=48, max_cache_tokens=2100
+        static.model, static.codec, static_cache="on", max_batch_tokens=48, max_cache_tokens=2100
     )
     widths = []
     static.model.register_forward_pre_hook(
@@ -275,7 +275,7 @@ def test_under_autocast_linear_weights_are_cast_once(tiny_folder):
     static, plain = both(tiny_folder, "qwen2", mixed=True)
     casts = []
     with static.precision():
-        ids = torch.tensor([static.text.encode(LONG[0])])
+        ids = torch.tensor([static.codec.encode(LONG[0])])
         expected = static.model(input_ids=ids).logits
         decoder = static.decoders.acquire(static.model)
         assert decoder.casts is not None
@@ -416,7 +416,7 @@ def test_graphs_give_what_steps_from_python_give(tiny_folder, mixed):
     static, _ = both(tiny_folder, mixed=mixed)
     static.model.to("cuda")
     settings = SamplingSettings(60, temperature=2)
-    stop_only_at(static.text, 1)
+    stop_only_at(static.codec, 1)
     graphed = static.generate(LONG, keys_of(len(LONG)), settings)
     decoder = static.decoders._idle[0]
     assert isinstance(decoder.runner, GraphedSteps)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import CheckpointError, ConfigError
-from repro_rl.policy import TextCodec, load_text
+from repro_rl.policy import TextCodec, load_codec
 from repro_rl.policy.control_tokens import plain_ids
 from repro_rl.policy.qwen_tokenizer import build_tokenizer
 from repro_rl.policy.text import Conversation, answer_tokens, codec_of, model_eos_ids
@@ -31,7 +31,7 @@ TEXTS = st.text(alphabet=st.sampled_from("ab the\n<|_>é1."), max_size=12)
 
 
 def test_encode_decode_and_targets(tiny_folder):
-    text = load_text(tiny_folder)
+    text = load_codec(tiny_folder)
     ids = text.encode("left a b")
     assert text.decode(ids) == "left a b"
     assert text.encode("left a b") is ids  # cached
@@ -43,7 +43,7 @@ def test_encode_decode_and_targets(tiny_folder):
 
 
 def test_special_tokens_that_were_sampled_show(tiny_folder):
-    text = load_text(tiny_folder)
+    text = load_codec(tiny_folder)
     up = text.encode("up")[0]
     assert text.decode((0, up, 2)) == "<pad> up <unk>"
     assert text.decode((1, up, 1)) == "<eos> up"
@@ -51,7 +51,7 @@ def test_special_tokens_that_were_sampled_show(tiny_folder):
 
 
 def test_unknown_words_are_named(tiny_folder):
-    text = load_text(tiny_folder)
+    text = load_codec(tiny_folder)
     assert text.unknown_words("left push up wall") == ["push", "wall"]
     assert text.unknown_words("left up") == []
     assert CODECS["qwen3"].unknown_words("anything ☃") == []  # has no unknown token
@@ -63,7 +63,7 @@ def test_caches_are_emptied_when_they_are_full(tiny_folder, monkeypatch):
     monkeypatch.setattr(module, "MAX_PROMPT_TOKENS", 3)
     monkeypatch.setattr(module, "MAX_TURN_TOKENS", 3)
     monkeypatch.setattr(module, "MAX_DECODED", 1)
-    text = load_text(tiny_folder)
+    text = load_codec(tiny_folder)
     first = text.encode("a b c d")
     assert text.encode("a b c d") is first
     text.encode("a")
@@ -196,7 +196,7 @@ def chat_folder(tiny_folder, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("load", [lambda *a, **k: load_cpu(*a, **k).text, load_text])
+@pytest.mark.parametrize("load", [lambda *a, **k: load_cpu(*a, **k).codec, load_codec])
 def test_chat_template_and_thinking_switch(chat_folder, load):
     def rendered(**more):
         text = load(chat_folder, **more)
@@ -211,10 +211,10 @@ def test_chat_template_and_thinking_switch(chat_folder, load):
 
 
 def test_chat_on_without_a_template(tiny_folder):
-    for load in (load_cpu, load_text):
+    for load in (load_cpu, load_codec):
         with pytest.raises(ConfigError, match="no chat template"):
             load(tiny_folder, chat="on")
-    assert load_text(tiny_folder, chat="auto").chat is False
+    assert load_codec(tiny_folder, chat="auto").chat is False
 
 
 # Conversations ------------------------------------------------------------------------------------
@@ -302,22 +302,22 @@ def test_a_codec_needs_no_weights(tiny_folder, tmp_path):
     folder = tmp_path / "no-weights"
     shutil.copytree(tiny_folder, folder)
     (folder / "model.safetensors").unlink()
-    text, whole = load_text(folder), load_cpu(tiny_folder).text
+    text, whole = load_codec(folder), load_cpu(tiny_folder).codec
     for name in ("chat", "thinking", "eos_ids", "pad_id", "positions", "vocabulary_size", "end_id"):
         assert getattr(text, name) == getattr(whole, name)
     assert text.positions == 256
     assert text.encode("left a") == whole.encode("left a")
     (folder / "generation_config.json").unlink()
-    assert load_text(folder).eos_ids == {1}
+    assert load_codec(folder).eos_ids == {1}
 
 
 def test_a_folder_with_a_tokenizer_alone_has_no_limits(tmp_path):
     small_tokenizer("qwen3").save_pretrained(tmp_path / "tokenizer")
-    text = load_text(tmp_path / "tokenizer", thinking=True, local_only=True)
+    text = load_codec(tmp_path / "tokenizer", thinking=True, local_only=True)
     assert (text.positions, text.vocabulary_size) == (None, len(small_tokenizer("qwen3")))
     assert text.encode("the") == CODECS["qwen3 thinking"].encode("the")
     text.save(tmp_path / "again")
-    assert load_text(tmp_path / "again").encode("the") == CODECS["qwen3"].encode("the")
+    assert load_codec(tmp_path / "again").encode("the") == CODECS["qwen3"].encode("the")
 
 
 def test_nothing_to_load_is_named(tiny_folder, tmp_path):
@@ -325,11 +325,11 @@ def test_nothing_to_load_is_named(tiny_folder, tmp_path):
         with pytest.raises(
             CheckpointError, match=rf"(No model folder at|Cannot load a causal LM from) {name}"
         ):
-            load_text(name)
+            load_codec(name)
     shutil.copytree(tiny_folder, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text("{broken")
     with pytest.raises(CheckpointError, match="Cannot load a tokenizer from"):
-        load_text(tmp_path / "broken")
+        load_codec(tmp_path / "broken")
 
 
 def test_importing_policies_loads_neither_torch_nor_transformers():

@@ -34,7 +34,7 @@ def test_greedy_is_what_generate_says(policy, prompts):
     out = policy.generate(prompts, keys_of(len(prompts)), SamplingSettings(6, temperature=0))
     assert policy.generate([], keys_of(0), SamplingSettings(6)) == []
     for prompt, completion in zip(prompts, out, strict=True):
-        ids = torch.tensor([policy.text.encode(prompt)])
+        ids = torch.tensor([policy.codec.encode(prompt)])
         with torch.no_grad():
             whole = policy.model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :].tolist()
         stop = whole.index(1) + 1 if 1 in whole else 6
@@ -53,7 +53,7 @@ def test_logprobs_and_entropy_are_those_of_the_training_forward(policy, prompts,
     out = policy.generate(prompts, keys_of(len(prompts)), SamplingSettings(8, temperature=temperature))
     assert len({c.token_ids for c in out}) > 1
     for prompt, completion in zip(prompts, out, strict=True):
-        assert completion.prompt_ids == policy.text.encode(prompt)
+        assert completion.prompt_ids == policy.codec.encode(prompt)
         assert completion.logprobs.dtype == np.float32
         assert len(completion.logprobs) == len(completion.token_ids)
         logp = forward_logprobs(policy, (*completion.prompt_ids, *completion.token_ids), temperature)
@@ -86,7 +86,7 @@ def test_a_row_does_not_depend_on_the_rest_of_its_batch(policy, tiny_folder):
 def test_sampled_frequencies_are_the_softmax(policy, temperature):
     count = 4000
     out = policy.generate(["c d"] * count, keys_of(count), SamplingSettings(2, temperature=temperature))
-    probs = np.exp(forward_logprobs(policy, policy.text.encode("c d"), temperature)[-1].astype(np.float64))
+    probs = np.exp(forward_logprobs(policy, policy.codec.encode("c d"), temperature)[-1].astype(np.float64))
     seen = np.bincount([c.token_ids[0] for c in out], minlength=len(probs))
     common = probs * count >= 5
     observed = np.append(seen[common], seen[~common].sum())
@@ -97,7 +97,7 @@ def test_sampled_frequencies_are_the_softmax(policy, temperature):
     # the second token too, given the most frequent first one
     first = int(np.argmax(np.where(np.arange(len(probs)) == 1, 0, seen)))
     after = np.exp(
-        forward_logprobs(policy, (*policy.text.encode("c d"), first), temperature)[-1].astype(np.float64)
+        forward_logprobs(policy, (*policy.codec.encode("c d"), first), temperature)[-1].astype(np.float64)
     )
     second = np.bincount([c.token_ids[1] for c in out if c.token_ids[0] == first], minlength=len(after))
     top = int(after.argmax())
@@ -139,9 +139,9 @@ def test_save_and_load_round_trip(tiny_folder, tmp_path):
         policy.model.state_dict().items(), again.model.state_dict().items(), strict=True
     ):
         assert torch.equal(one, two), name
-    assert again.text.encode("left a") == policy.text.encode("left a")
-    assert again.text.eos_ids == {1}
-    assert again.text.pad_id == 0
+    assert again.codec.encode("left a") == policy.codec.encode("left a")
+    assert again.codec.eos_ids == {1}
+    assert again.codec.pad_id == 0
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/tmp/no/such/folder", "runs/warm/model"])
@@ -262,6 +262,6 @@ def test_logits_that_are_not_finite_are_an_error_that_names_the_model(tiny_folde
 
 def test_top_p_is_respected_when_sampling(policy):
     out = policy.generate(["c d"] * 400, keys_of(400), SamplingSettings(1, top_p=0.5))
-    probs = torch.tensor(np.exp(forward_logprobs(policy, policy.text.encode("c d"))[-1:]))
+    probs = torch.tensor(np.exp(forward_logprobs(policy, policy.codec.encode("c d"))[-1:]))
     allowed = set(torch.nonzero(top_p_filter(probs, 0.5)[0]).flatten().tolist())
     assert {c.token_ids[0] for c in out} == allowed

@@ -56,8 +56,8 @@ def test_reflect_on_rubbish_cut_off_and_too_long(pool):
     assert won.reflection.values is None
     assert won.reflection.defects == ("cut_off",)
     policy = ScriptedPolicy(lambda prompt, key: values_text(prompt.count(" t")))
-    limit = len(policy.text.encode(won.reflection.prompt))
-    assert limit < len(policy.text.encode(lost.reflection.prompt))
+    limit = len(policy.codec.encode(won.reflection.prompt))
+    assert limit < len(policy.codec.encode(lost.reflection.prompt))
     reflect([won, lost], Actor(policy, COMPACT, SAMPLING), instructions="", stream=0, max_prompt_tokens=limit)
     assert won.reflection.values is not None
     assert lost.reflection.values is None

@@ -25,7 +25,7 @@ def test_initial_model_is_built_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             setup.initial_model((), tmp_path / "initial")
     folder = setup.initial_model((), tmp_path / "initial")
-    text = models.load_policy(config.policy, folder).text
+    text = models.load_policy(config.policy, folder).codec
     for word in ("left", "p50", "t15", "reflect", *setup.pool.first.vocabulary()):
         assert text.decode(text.encode(word)) == word
     stamp = (folder / "model.safetensors").stat().st_mtime_ns

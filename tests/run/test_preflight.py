@@ -45,7 +45,7 @@ def test_checkpoints_that_are_there_need_no_more_room(tmp_path, monkeypatch):
 def test_a_model_of_other_words_is_named(warm, tiny_folder):
     setup = set_up(load_config(None, warm.settings))
     for folder, fits in ((warm.model, True), (tiny_folder, False)):
-        text = load_policy(setup.config.policy, folder).text
+        text = load_policy(setup.config.policy, folder).codec
         context, task = setup.context(text), setup.panel("train").ids[0]
         if fits:
             check_prompt(context, setup.prompts, text, task)
@@ -56,7 +56,7 @@ def test_a_model_of_other_words_is_named(warm, tiny_folder):
 
 def test_a_first_prompt_must_fit(warm):
     setup = set_up(load_config(None, [*warm.settings, "prompt.max_prompt_tokens=5"]))
-    text = load_policy(setup.config.policy, warm.model).text
+    text = load_policy(setup.config.policy, warm.model).codec
     with pytest.raises(PreflightError, match=r"prompt\.max_prompt_tokens"):
         check_prompt(setup.context(text), setup.prompts, text, setup.panel("train").ids[0])
 

@@ -17,7 +17,7 @@ def test_validation_is_a_share_of_the_panel_and_the_same_again(warm):
     config = load_config(None, [*warm.settings, "eval.validation_temperature=1"])
     setup = set_up(config)
     policy = TransformersPolicy.load(warm.model, config.policy)
-    context = setup.context(policy.text)
+    context = setup.context(policy.codec)
     first, again = (validation_success(setup, context, policy, setup.prompts) for _ in range(2))
     assert first == again
     assert first * 8 == round(first * 8)

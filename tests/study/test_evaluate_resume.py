@@ -166,7 +166,7 @@ def test_an_episode_keeps_all_that_an_evaluation_counts(warm: Any) -> None:
     actor = Actor(policy, setup.prompts, setup.action_sampling(1.0))
     requests = panel_requests(setup.panel("test", 4).ids, 1)
     judge = Judge(setup.reflection_sampling(1.0))
-    played = setup.context(policy.text).play(requests, actor, judge, PlayOptions("x"))
+    played = setup.context(policy.codec).play(requests, actor, judge, PlayOptions("x"))
     played[0].steps[0].shortened = "history"
     again = [restored(json.loads(json.dumps(kept(trajectory)))) for trajectory in played]
     assert [trajectory_record(t, 3) for t in again] == [trajectory_record(t, 3) for t in played]

@@ -88,7 +88,7 @@ def check_sampling(sampler: Any, policy: TransformersPolicy) -> None:
     for done in whole:
         np.testing.assert_allclose(done.logprobs, rescored(policy, done, 0.7), atol=1e-4)
         assert done.entropy == pytest.approx(-float(done.logprobs.mean()))
-        assert done.finished == (done.token_ids[-1] in policy.text.eos_ids)
+        assert done.finished == (done.token_ids[-1] in policy.codec.eos_ids)
     narrow = sampler.generate(["a b"] * 40, keys_of(40, "narrow"), SamplingSettings(1, top_p=1e-6))
     greedy = policy.generate(["a b"], keys_of(1), SamplingSettings(1, temperature=0))[0]
     assert {d.token_ids for d in narrow} == {greedy.token_ids}  # top_p leaves only the most likely token

@@ -47,7 +47,7 @@ class ScriptedPolicy:
 
     def __init__(self, answer: Answer | str, text: WordText | LetterText | None = None):
         self.answer: Answer = (lambda prompt, key: answer) if isinstance(answer, str) else answer
-        self.text = text or WordText()
+        self.codec = text or WordText()
         self.calls: list[list[str]] = []
 
     def generate(
@@ -61,7 +61,7 @@ class ScriptedPolicy:
         self.calls.append(list(prompts))
         answers = [self.answer(prompt, int(key)) for prompt, key in zip(prompts, keys, strict=True)]
         return [
-            scripted_completion(self.text.encode(prompt), tuple(range(len(answer.split()))), answer)
+            scripted_completion(self.codec.encode(prompt), tuple(range(len(answer.split()))), answer)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
 
@@ -80,7 +80,7 @@ class ScriptedSession:
         return self.open_rows.get(row, 0)
 
     def size(self, text: str, *, first: bool = False) -> int:
-        return len(self.policy.text.encode(text))
+        return len(self.policy.codec.encode(text))
 
     def most_rows(self, longest: int) -> int | None:
         return None
@@ -106,7 +106,7 @@ class ScriptedTokens(TokenPolicy):
     """A TokenPolicy over whole words, whose answer is a function of the decoded prompt and the key."""
 
     def __init__(self, words: set[str], answer: Answer):
-        self.text, self.answer = word_codec(words), answer
+        self.codec, self.answer = word_codec(words), answer
 
     def generate_ids(
         self,
@@ -116,10 +116,10 @@ class ScriptedTokens(TokenPolicy):
         forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
         answers = [
-            self.answer(self.text.decode(ids), int(key)) for ids, key in zip(encoded, keys, strict=True)
+            self.answer(self.codec.decode(ids), int(key)) for ids, key in zip(encoded, keys, strict=True)
         ]
         return [
-            scripted_completion(ids, self.text.encode_target(answer)[: settings.max_new_tokens], answer)
+            scripted_completion(ids, self.codec.encode_target(answer)[: settings.max_new_tokens], answer)
             for ids, answer in zip(encoded, answers, strict=True)
         ]
 

@@ -26,7 +26,7 @@ class ServerSeeds(TokenPolicy):
     """A policy with the 63-bit seeds that generation servers take, in place of our 64-bit keys."""
 
     def __init__(self, policy: TokenPolicy):
-        self.policy, self.text = policy, policy.text
+        self.policy, self.codec = policy, policy.codec
 
     def generate_ids(
         self,

@@ -8,7 +8,7 @@ from repro_rl.config import RunConfig, load_config
 from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.text import load_text
+from repro_rl.policy.text import load_codec
 from repro_rl.rollout import Actor, Judge, play
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import task_schedule
@@ -35,7 +35,7 @@ def server(policy: TransformersPolicy, model) -> ServerPolicy:
         [done] = policy.generate_ids([ids], np.array([seed], dtype=np.uint64), settings)
         return Answer(done.token_ids, [float(p) for p in done.logprobs], {"global_steps": 7})
 
-    return ServerPolicy(load_text(model), ask)
+    return ServerPolicy(load_codec(model), ask)
 
 
 def schedule(setup: Setup) -> list[str]:
@@ -63,4 +63,4 @@ def own_groups(setup: Setup, policy: TransformersPolicy) -> list[Group]:
     actor = Actor(ServerSeeds(policy), setup.prompts, setup.action_sampling(1.0))
     judge = Judge(setup.reflection_sampling(1.0)) if setup.config.method.reflect else None
     stream = ("train", setup.config.seed, ITERATION)
-    return play(setup.context(policy.text), schedule(setup), actor, judge, group_size=SIZE, stream=stream)
+    return play(setup.context(policy.codec), schedule(setup), actor, judge, group_size=SIZE, stream=stream)

@@ -75,7 +75,7 @@ def supervised(setup: Setup, out: Path, variables: dict[str, str]) -> None:
     rows = sft_rows(setup, out / "demos")
     write_parquet(out / "sft.parquet", rows)
     policy = load_policy(section, out / "warm" / "initial")
-    policy.text.tokenizer.chat_template = CHAT_TEMPLATE
+    policy.codec.tokenizer.chat_template = CHAT_TEMPLATE
     policy.save(out / "untrained")
     settings = {
         "data.train_files": out / "sft.parquet",
@@ -152,7 +152,7 @@ def check(setup: Setup, run: Path, warm: Path) -> None:
     name = f"val-core/{setup.validation_panel().label()}/acc/mean@1"
     reported = rows[-1][name]
     policy = ServerSeeds(load_policy(setup.config.policy, model))
-    own = validation_success(setup, setup.context(policy.text), policy, setup.prompts)
+    own = validation_success(setup, setup.context(policy.codec), policy, setup.prompts)
     assert abs(reported - own) < 1e-9, f"validation: verl says {reported}, its checkpoint played here {own}"
     print(f"{name} {reported:.3f}, the same when its checkpoint plays here; weights moved by {moved:.2g}")
 
@@ -168,7 +168,7 @@ def check_first_iteration(setup: Setup, run: Path, warm: Path) -> None:
     sampling = ReflectionSampling.of_run(setup)
     judge = Judge(lambda trajectory: sampling.of(1, trajectory)) if method.reflect else None
     options = PlayOptions(("train", config.seed, 1))
-    own = setup.context(policy.text).play(requests, actor, judge, options)
+    own = setup.context(policy.codec).play(requests, actor, judge, options)
     groups = [Group(task, own[g * size : (g + 1) * size]) for g, task in enumerate(tasks)]
     assign_credit(groups, method)
     if method.reflect:

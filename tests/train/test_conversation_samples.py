@@ -77,7 +77,7 @@ def test_on_a_gpu_only_trained_tokens_reach_the_output_layer(policy, monkeypatch
     )
     chosen = padded_logits(policy.model, replace(inputs, ids=on_gpu))
     assert given == [on_gpu]
-    assert chosen.shape == expected.shape == (5, policy.text.vocabulary_size)
+    assert chosen.shape == expected.shape == (5, policy.codec.vocabulary_size)
     assert torch.allclose(chosen, expected, atol=1e-5)
 
 
@@ -88,7 +88,7 @@ def completion(turn: tuple[int, ...], *answer: int) -> Completion:
 def test_log_probs_of_acting_are_those_of_the_training_pass(pool, policy):
     """Completions with a KV cache kept between turns, against one pass over the whole conversation."""
     groups = play_groups(pool, policy)
-    how = SampleFormat(COMPACT.fmt, policy.text.decode, "all")
+    how = SampleFormat(COMPACT.fmt, policy.codec.decode, "all")
     trajectories = [t for g in groups for t in g.trajectories]
     samples = ChatContext(pool, LIMITS).samples(groups, how)
     for trajectory, sample in zip(trajectories, samples, strict=True):
@@ -121,7 +121,7 @@ def test_one_sample_a_conversation_changes_neither_credit_nor_loss(pool, policy,
         for t in group.trajectories:
             for step in t.steps:
                 step.progress_advantage = 0.5  # an untrained policy reports no progress
-    how = SampleFormat(COMPACT.fmt, policy.text.decode, advantage_on)
+    how = SampleFormat(COMPACT.fmt, policy.codec.decode, advantage_on)
     conversations = ChatContext(pool, LIMITS).samples(groups, how)
     assert len(conversations) == 4
     stepwise = WindowContext(pool, LIMITS).samples([with_whole_prompts(g) for g in groups], how)

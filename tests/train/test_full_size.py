@@ -55,4 +55,4 @@ def test_both_stages_at_full_size(tmp_path):
         assert row["rollout/truncated_prompts"] == 0
     folder = tmp_path / "run" / "checkpoints" / "00002"
     policy = load_cpu(folder)
-    assert policy.text.encode("Hi")[-3:] == (151_644, 77_091, 198)
+    assert policy.codec.encode("Hi")[-3:] == (151_644, 77_091, 198)

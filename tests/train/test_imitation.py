@@ -29,7 +29,7 @@ from repro_rl.types import Reflection, TokenKind, no_completion
 def encoded(config, model, experts, labelled):
     """The data of a warmup with these settings, and the tokenizer they were encoded with."""
     setup = set_up(config)
-    text = load_policy(config.policy, model).text
+    text = load_policy(config.policy, model).codec
     modes = PromptModes(
         config.warmup.forward_modes,
         act=setup.prompts_with(progress=False),
@@ -44,7 +44,7 @@ def encoded(config, model, experts, labelled):
 def chat_context(warm, *more):
     """A chat context, and the tokenizer of its model."""
     config = load_config(None, [*warm.settings, *CHAT, *more])
-    text = load_policy(config.policy, warm.model).text
+    text = load_policy(config.policy, warm.model).codec
     return set_up(config).context(text), text
 
 

@@ -47,7 +47,7 @@ def test_only_the_adapter_is_trained(adapted, warm):
 def test_the_reference_is_the_warm_start(adapted, warm):
     """With the adapter off the model computes what the warm start computes, bit for bit; KL starts at 0."""
     run = adapted["run"]
-    ids = torch.tensor([run.policy.text.encode("progress")[:1] * 5])
+    ids = torch.tensor([run.policy.codec.encode("progress")[:1] * 5])
     base = load_cpu(warm.model).model
     with torch.no_grad():
         reference = run.updater.trained.reference(input_ids=ids).logits
@@ -94,7 +94,7 @@ def test_merging_gives_an_ordinary_model(adapted, tmp_path, capsys, monkeypatch)
     assert status == 0
     whole = load_cpu(tmp_path / "whole")
     assert not whole.adapted
-    ids = torch.tensor([whole.text.encode("progress")[:1] * 5])
+    ids = torch.tensor([whole.codec.encode("progress")[:1] * 5])
     with torch.no_grad():
         trained = adapted["run"].policy.model(input_ids=ids).logits
         assert torch.allclose(whole.model(input_ids=ids).logits, trained, atol=1e-5)
@@ -105,7 +105,7 @@ def test_training_on_from_an_adapter_starts_a_new_one_on_its_merged_weights(adap
     start = find_model(adapted["out"])
     config = load_config(None, [*adapted["settings"], f"train.init={start}", "train.iterations=1"])
     run = run_training(config, tmp_path / "next")
-    ids = torch.tensor([run.policy.text.encode("progress")[:1] * 5])
+    ids = torch.tensor([run.policy.codec.encode("progress")[:1] * 5])
     with torch.no_grad():
         trained = adapted["run"].policy.model(input_ids=ids).logits
         assert torch.allclose(run.updater.trained.reference(input_ids=ids).logits, trained, atol=1e-5)
@@ -121,7 +121,7 @@ def test_a_warmup_with_an_adapter_writes_a_whole_model(warm, tmp_path):
     checkpoint = load_cpu(tmp_path / "w" / "checkpoints" / "00004")
     assert checkpoint.adapted
     whole = load_cpu(model)
-    ids = torch.tensor([whole.text.encode("progress")[:1] * 5])
+    ids = torch.tensor([whole.codec.encode("progress")[:1] * 5])
     with torch.no_grad():
         left, right = whole.model(input_ids=ids).logits, checkpoint.model(input_ids=ids).logits
     assert torch.allclose(left, right, atol=1e-5)

@@ -26,7 +26,7 @@ def settings(warm, *more):
 
 
 def collation_of(policy):
-    return Collation(policy.text.pad_id, policy.device)
+    return Collation(policy.codec.pad_id, policy.device)
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def rehearsal(warm):
     setup = set_up(config)
     policy = load_policy(config.policy, warm.model, training=True)
     episodes = [t for part in load_demos(warm.demos) for t in part]
-    context = setup.context(policy.text)
+    context = setup.context(policy.codec)
     rehearsal = Rehearsal(
-        episodes, context, setup.prompts, policy.text, count=5, coef=0.5, micro_tokens=4096, seed=config.seed
+        episodes, context, setup.prompts, policy.codec, count=5, coef=0.5, micro_tokens=4096, seed=config.seed
     )
     return rehearsal, policy
 
@@ -46,7 +46,7 @@ def rehearsal(warm):
 def targets(policy, batch):
     """The trained part of each row, as text."""
     rows = range(len(batch.inputs.ids))
-    return [policy.text.decode(tuple(batch.targets.token[batch.inputs.row == r].tolist())) for r in rows]
+    return [policy.codec.decode(tuple(batch.targets.token[batch.inputs.row == r].tolist())) for r in rows]
 
 
 def test_a_method_rehearses_only_when_it_says_so(warm, tmp_path):

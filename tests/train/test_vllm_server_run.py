@@ -63,6 +63,6 @@ def test_a_run_survives_the_loss_of_its_server(warm, warm_server, tmp_path, monk
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
     policy = set_up(config).agent(tmp_path / "whole" / "checkpoints" / "00003")
     assert isinstance(policy, ServerSampler)
-    assert set_up(config).context(policy.text).limits.prompt == 256 - config.prompt.action_tokens
+    assert set_up(config).context(policy.codec).limits.prompt == 256 - config.prompt.action_tokens
     with suppress(AttributeError):
         policy.close()

@@ -115,7 +115,7 @@ def watch_agent(
         request = RolloutRequest(pick_task(setup.pool.first, split or section.split, task), 0)
         with closing(setup.agent(model)) as policy:
             actor = Actor(policy, setup.prompts, setup.action_sampling(section.temperature))
-            context = setup.context(policy.text)
+            context = setup.context(policy.codec)
             (trajectory,) = context.play([request], actor, judge, PlayOptions(("play", section.seed)))
     show_table(_step_table(trajectory))
     if trajectory.error is not None:

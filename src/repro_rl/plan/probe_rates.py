@@ -49,7 +49,7 @@ def measure_rates(
     run's micro-batches. A GPU is measured with batches of that order: for one short row it is idle most of
     the time.
     """
-    positions = policy.text.positions or MOST_CONTEXT + SPARE
+    positions = policy.codec.positions or MOST_CONTEXT + SPARE
     context = max(1, min(int(context), MOST_CONTEXT, positions - SPARE))
     gpu = policy.device.type == "cuda"
     trained_rows = max(1, min(micro_tokens, GPU_TRAINED) // WIDTH) if gpu else 1
@@ -113,7 +113,7 @@ def _decode_seconds(policy: TransformersPolicy, vocabulary: int, rows: int, cont
     """
     rng = np.random.default_rng(rows)
     texts = [
-        policy.text.decode(tuple(map(int, ids))) for ids in rng.integers(vocabulary, size=(rows, context))
+        policy.codec.decode(tuple(map(int, ids))) for ids in rng.integers(vocabulary, size=(rows, context))
     ]
     turns = [" ".join(texts[0].split()[:TURN_WORDS])] * rows
 

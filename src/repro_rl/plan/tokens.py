@@ -16,7 +16,7 @@ from repro_rl.demos.collect import play
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.policy.gguf import is_gguf, text_of
-from repro_rl.policy.text import ChatSwitch, codec_of, load_text
+from repro_rl.policy.text import ChatSwitch, codec_of, load_codec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.reflection import reflection_prompt
@@ -64,11 +64,11 @@ def find_codec(
     """The codec of ``given``, else of the first of ``models`` that has one here; None where none has.
 
     With it a sentence for each model before that one whose tokenizer is here and cannot be used. Nothing is
-    downloaded, and no GGUF file converted. Raises what ``load_text`` raises for ``given``, and DataError for
+    downloaded, and no GGUF file converted. Raises what ``load_codec`` raises for ``given``, and DataError for
     a GGUF file that is damaged or not supported.
     """
     if given is not None:
-        return load_text(given, chat=chat, thinking=thinking, local_only=True), []
+        return load_codec(given, chat=chat, thinking=thinking, local_only=True), []
     unusable: list[str] = []
     for model in models:
         if model is None or model == "tiny":
@@ -76,7 +76,7 @@ def find_codec(
         if is_gguf(model) and Path(model).is_file():
             return codec_of(*text_of(model), chat=chat, thinking=thinking), unusable
         try:
-            return load_text(model, chat=chat, thinking=thinking, local_only=True), unusable
+            return load_codec(model, chat=chat, thinking=thinking, local_only=True), unusable
         except Exception as error:  # each of the libraries raises its own
             # A hub name that was not downloaded has no tokenizer here, which is no fault.
             if Path(model).exists() or isinstance(error, ConfigError | DataError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from repro_rl.policy.base import ChatSession, Policy, PromptText, Sampler, SamplingSettings
-from repro_rl.policy.text import TextCodec, load_text
+from repro_rl.policy.text import TextCodec, load_codec
 from repro_rl.policy.token_policy import TokenPolicy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = [
     "TokenPolicy",
     "TransformersPolicy",
     "build_tiny",
-    "load_text",
+    "load_codec",
 ]
 
 _LAZY = {"transformers_policy": ["TransformersPolicy"], "tiny": ["build_tiny"]}

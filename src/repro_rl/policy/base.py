@@ -104,7 +104,7 @@ class Policy(Protocol):
     """A language model that completes prompts."""
 
     @property
-    def text(self) -> PromptText:
+    def codec(self) -> PromptText:
         """How long texts are for this model."""
         ...
 

@@ -39,7 +39,7 @@ class ExactPolicy(Protocol):
     """What the measurements need of a policy whose model is in this process."""
 
     model: Any
-    text: TextCodec
+    codec: TextCodec
     mixed: bool  # forward passes run under bfloat16 autocast
 
     @property
@@ -149,7 +149,7 @@ def check_exact(policy: ExactPolicy, name: object) -> None:
             f"checkpoint would be another model. Set rescale_every from {config.rescale_every} to 0 in its "
             "config.json: only float16 needs it."
         )
-    prompts = [policy.text.plain_ids(text) for text in probe_texts(policy.text)[:2]]
+    prompts = [policy.codec.plain_ids(text) for text in probe_texts(policy.codec)[:2]]
     limit = REFUSED_HALF if is_half(policy) else REFUSED
     architecture = type(base_model(policy.model)).__name__
     measured = window_deviation(policy, prompts, 3)

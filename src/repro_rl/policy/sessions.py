@@ -31,7 +31,7 @@ class LocalPolicy(Protocol):
     """What a session with a KV cache needs of a policy whose model is in this process."""
 
     model: Any
-    text: TextCodec
+    codec: TextCodec
     mixed: bool  # forward passes run under bfloat16 autocast
     max_batch_tokens: int  # cells (rows x width) of one pass
 
@@ -55,7 +55,7 @@ class CachedSession(CachedConversations):
     """
 
     def __init__(self, policy: LocalPolicy):
-        super().__init__(policy.text)
+        super().__init__(policy.codec)
         self.policy = policy
         self.slots = SlotTable()
         self._cache = SlotCache(policy.model.config.num_hidden_layers)
@@ -70,16 +70,16 @@ class CachedSession(CachedConversations):
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
         policy = self.policy
-        plan = guided_plan(policy.text, forms, settings)
+        plan = guided_plan(policy.codec, forms, settings)
         decoder = self._decoder(rows)
         with evaluating(policy.model), policy.precision():
             blocks = self._read_turns(decoder, rows, turns if plan is None else plan.begin(turns))
             logits = decoder.append(list(blocks), list(blocks.values()))
             order = {slot: index for index, slot in enumerate(blocks)}
             branch = np.array([order[self.slots.slot(row)] for row in rows])
-            batch = BatchSampling(settings, policy.text.answer_tokens, policy.name, plan)
+            batch = BatchSampling(settings, policy.codec.answer_tokens, policy.name, plan)
             sampled = sample_rows(decoder, logits, branch, keys, batch)
-        return [row.completion(turn, policy.text) for row, turn in zip(sampled, turns, strict=True)]
+        return [row.completion(turn, policy.codec) for row, turn in zip(sampled, turns, strict=True)]
 
     def close(self, row: int) -> None:
         """See ChatSession. The slot is free when nobody else is in it."""
@@ -181,7 +181,7 @@ class _CachedSlots(SlotDecoder):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and columns [R, Q] of a pass. Padding is written behind the end of its slot."""
         size = max(map(len, blocks.values()))
-        ids = np.full((len(slots), size), self.policy.text.pad_id, dtype=np.int64)
+        ids = np.full((len(slots), size), self.policy.codec.pad_id, dtype=np.int64)
         columns = np.empty((len(slots), size), dtype=np.int64)
         for row, slot in enumerate(slots):
             block, length = blocks.get(slot, ()), self.slots.lengths[slot]

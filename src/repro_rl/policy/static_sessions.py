@@ -54,7 +54,7 @@ def use_static(switch: StaticSwitch, model: Any) -> bool:
 class StaticDecoders:
     """The decoders of one policy. A decoder has one user at a time, and is kept for the next."""
 
-    text: TextCodec
+    codec: TextCodec
     mixed: bool  # forward passes run under bfloat16 autocast
     pass_tokens: int  # cells of one pass over prompts
     cache_tokens: int  # of one batch's KV cache
@@ -77,7 +77,7 @@ class StaticDecoders:
         if self._idle:
             return self._idle.pop()
         settings = StaticSettings(
-            self.text.answer_tokens, self.text.pad_id, self.mixed, self.pass_tokens, self._shape
+            self.codec.answer_tokens, self.codec.pad_id, self.mixed, self.pass_tokens, self._shape
         )
         return StaticDecoder(model, settings, self._casts)
 
@@ -180,7 +180,7 @@ class StaticSession(CachedConversations):
 
     def __init__(self, model: Any, decoders: StaticDecoders, name: Callable[[], str]):
         """``name``: what the weights are, for messages."""
-        super().__init__(decoders.text)
+        super().__init__(decoders.codec)
         self.model, self.decoders, self.name = model, decoders, name
         self._decoder: StaticDecoder | None = None
         self._rows: dict[int, int] = {}  # conversation -> its row of the cache
@@ -194,7 +194,7 @@ class StaticSession(CachedConversations):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
-        plan = guided_plan(self.text, forms, settings)
+        plan = guided_plan(self.codec, forms, settings)
         if self._decoder is None:
             self._decoder = self.decoders.acquire(self.model)
         decoder = self._decoder
@@ -202,9 +202,9 @@ class StaticSession(CachedConversations):
             self._close_gaps(decoder)
             logits = self._read(decoder, rows, turns if plan is None else plan.begin(turns))
             lines = [self._rows[name] for name in rows]
-            batch = BatchSampling(settings, self.text.answer_tokens, self.name(), plan)
+            batch = BatchSampling(settings, self.codec.answer_tokens, self.name(), plan)
             sampled = sample_static(decoder, lines, logits, keys, batch)
-        return [row.completion(turn, self.text) for row, turn in zip(sampled, turns, strict=True)]
+        return [row.completion(turn, self.codec) for row, turn in zip(sampled, turns, strict=True)]
 
     def most_rows(self, longest: int) -> int:
         """See Conversations: as many as the memory for one batch holds."""

@@ -271,7 +271,7 @@ class Conversation:
     (decision D36). Otherwise no conversation could be trained on as it was sampled, nor its KV cache be kept.
     """
 
-    text: TextCodec
+    codec: TextCodec
     ids: list[int] = field(default_factory=list)
     _last: int | None = None  # last token of the newest answer; None before the first one
 
@@ -281,7 +281,7 @@ class Conversation:
         An answer that ended with the end-of-turn token has brought it along. Behind one that was cut off, or
         that ended with another end token, it is part of the turn (and so never trained on).
         """
-        return self.text.turn_ids(text, self._last)
+        return self.codec.turn_ids(text, self._last)
 
     def add(self, turn: Ids, answer: Ids) -> None:
         """Append a user turn and the answer to it (ids as sampled)."""
@@ -290,7 +290,7 @@ class Conversation:
         self._last = answer[-1] if answer else -1
 
 
-def load_text(
+def load_codec(
     path: str | Path,
     *,
     chat: ChatSwitch = "auto",

@@ -13,9 +13,9 @@ from repro_rl.types import Completion, Ids, no_completion
 
 
 class TokenPolicy(ABC):
-    """A token-in-token-out policy. ``text`` encodes and decodes for it."""
+    """A token-in-token-out policy. ``codec`` encodes and decodes for it."""
 
-    text: TextCodec
+    codec: TextCodec
 
     @abstractmethod
     def generate_ids(
@@ -34,7 +34,7 @@ class TokenPolicy(ABC):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        return self.generate_ids([self.text.encode(prompt) for prompt in prompts], keys, settings, forms)
+        return self.generate_ids([self.codec.encode(prompt) for prompt in prompts], keys, settings, forms)
 
     def open_chat(self) -> ChatSession:
         """Conversations that give the policy all ids again at every turn."""
@@ -60,18 +60,18 @@ class Conversations:
     """The ids of several conversations, each named by an integer: what every session keeps."""
 
     def __init__(self, codec: TextCodec):
-        self.text = codec
+        self.codec = codec
         self._conversations: dict[int, Conversation] = {}
 
     def conversation(self, row: int) -> Conversation:
         """The conversation named ``row``, a new one where there is none."""
-        return self._conversations.setdefault(row, Conversation(self.text))
+        return self._conversations.setdefault(row, Conversation(self.codec))
 
     def used(self, row: int) -> int:
         return len(self.conversation(row).ids)
 
     def size(self, text: str, *, first: bool = False) -> int:
-        return self.text.turn_size(text, first=first)
+        return self.codec.turn_size(text, first=first)
 
     def most_rows(self, longest: int) -> int | None:
         """See ChatSession."""
@@ -95,7 +95,7 @@ class CachedConversations(Conversations, ABC):
         """See ChatSession. A turn that does not fit the model's positions gets an error, and is left out."""
         turns = [self.conversation(row).turn(text) for row, text in zip(rows, texts, strict=True)]
         out = [
-            over_positions(self.text, turn, self.used(row) + len(turn), settings)
+            over_positions(self.codec, turn, self.used(row) + len(turn), settings)
             for row, turn in zip(rows, turns, strict=True)
         ]
         fitting = [i for i, refused in enumerate(out) if refused is None]
@@ -128,7 +128,7 @@ class TokenSession(Conversations):
     """
 
     def __init__(self, policy: TokenPolicy):
-        super().__init__(policy.text)
+        super().__init__(policy.codec)
         self.policy = policy
 
     def answer(

@@ -97,7 +97,7 @@ class TransformersPolicy(TokenPolicy):
         static_cache: StaticSwitch = "off",
         max_cache_tokens: int = DEFAULTS.max_cache_tokens,
     ):
-        self.model, self.text = model, codec
+        self.model, self.codec = model, codec
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
         self.origin = origin or Origin()
         self.static_cache: StaticSwitch = static_cache
@@ -139,12 +139,12 @@ class TransformersPolicy(TokenPolicy):
             model = lora.load_onto(model, folder, training)
             check_finite(model, folder)
         check_embeddings(model, tokenizer, source.tokenizer, source.adapters)
-        text = codec_of(
+        codec = codec_of(
             tokenizer, model.config, generation_config, chat=section.chat, thinking=section.thinking
         )
         return cls(
             model.to(device),
-            text,
+            codec,
             max_batch_tokens=section.max_batch_tokens,
             mixed=precision.autocast,
             packed=section.packed,
@@ -202,7 +202,7 @@ class TransformersPolicy(TokenPolicy):
         Over a static cache these bound a pass over prompts; all rows that fit into memory decode together.
         Raises NonFiniteError when the model's logits are NaN or infinite.
         """
-        out = [over_positions(self.text, ids, len(ids), settings) for ids in encoded]
+        out = [over_positions(self.codec, ids, len(ids), settings) for ids in encoded]
         fitting = [row for row, completion in enumerate(out) if completion is None]
         generate = self._generate_static if self.uses_static else self._generate_batch
         for part in self._batches([encoded[row] for row in fitting], settings.max_new_tokens):
@@ -255,15 +255,15 @@ class TransformersPolicy(TokenPolicy):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
-        plan = guided_plan(self.text, forms, settings)
+        plan = guided_plan(self.codec, forms, settings)
         begun = prompts if plan is None else plan.begin(prompts)
         distinct: dict[Ids, int] = {}
         branch = np.array([distinct.setdefault(ids, len(distinct)) for ids in begun])
         decoder = self._decoder()
         logits = decoder.prefill(list(distinct), settings.max_new_tokens)
-        batch = BatchSampling(settings, self.text.answer_tokens, self.name, plan)
+        batch = BatchSampling(settings, self.codec.answer_tokens, self.name, plan)
         sampled = sample_rows(decoder, logits, branch, keys, batch)
-        return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+        return [row.completion(ids, self.codec) for row, ids in zip(sampled, prompts, strict=True)]
 
     def _decoder(self) -> PromptDecoder:
         if self.uses_wide:
@@ -282,15 +282,15 @@ class TransformersPolicy(TokenPolicy):
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None,
     ) -> list[Completion]:
-        plan = guided_plan(self.text, forms, settings)
+        plan = guided_plan(self.codec, forms, settings)
         decoder = self.decoders.acquire(self.model)
         rows = range(len(prompts))
         begun = prompts if plan is None else plan.begin(prompts)
         logits = decoder.begin(dict(zip(rows, begun, strict=True)))
-        batch = BatchSampling(settings, self.text.answer_tokens, self.name, plan)
+        batch = BatchSampling(settings, self.codec.answer_tokens, self.name, plan)
         sampled = sample_static(decoder, rows, logits, keys, batch)
         self.decoders.release(decoder)
-        return [row.completion(ids, self.text) for row, ids in zip(sampled, prompts, strict=True)]
+        return [row.completion(ids, self.codec) for row, ids in zip(sampled, prompts, strict=True)]
 
     # As its own sampler ---------------------------------------------------------------------------
 
@@ -342,13 +342,13 @@ class TransformersPolicy(TokenPolicy):
             lora.save_adapter(self.model, folder)
         else:
             self._save_whole(self.model, folder)
-        self.text.save(folder)
+        self.codec.save(folder)
 
     def save_merged(self, folder: Path) -> None:
         """Write model and tokenizer as an ordinary folder, the adapter (if any) added to the weights."""
         hide_progress_bars()
         self._save_whole(lora.merged(self.model) if self.adapted else self.model, folder)
-        self.text.save(folder)
+        self.codec.save(folder)
 
     def _save_whole(self, model: Any, folder: Path) -> None:
         """Write a model whose config.json names the dropout that the original one names."""
@@ -362,7 +362,7 @@ class AdapterOffPolicy(TokenPolicy):
     """``policy`` with its adapter off: the frozen reference, as a policy that generates."""
 
     def __init__(self, policy: TransformersPolicy):
-        self.policy, self.text = policy, policy.text
+        self.policy, self.codec = policy, policy.codec
 
     def generate_ids(
         self,

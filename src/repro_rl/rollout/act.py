@@ -178,9 +178,9 @@ def run_episodes(
     episodes, trajectories = begin_episodes(pool, requests, options)
 
     def fit(row: int, t: int) -> FittedPrompt | None:
-        episode, text = episodes[row], actor.policy.text
+        episode, codec = episodes[row], actor.policy.codec
         inputs, demonstrations = episode.inputs(), episode.demonstrations
-        prompt = fitting_prompt(text, actor.prompts, max_prompt_tokens, demonstrations, inputs)
+        prompt = fitting_prompt(codec, actor.prompts, max_prompt_tokens, demonstrations, inputs)
         if prompt is None:
             episode.trajectory.fail(f"prompt of step {t} is longer than {max_prompt_tokens} tokens")
         return prompt

@@ -129,7 +129,7 @@ def reflect(
     for trajectory in trajectories:
         if not trajectory.steps:
             continue
-        fitted = fitting_reflection(trajectory, policy.text, prompts, instructions, max_prompt_tokens)
+        fitted = fitting_reflection(trajectory, policy.codec, prompts, instructions, max_prompt_tokens)
         if fitted is None:
             text = reflection_prompt(trajectory, prompts, instructions)
             empty = Completion((), (), np.zeros(0, np.float32), "", False)

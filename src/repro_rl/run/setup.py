@@ -148,12 +148,12 @@ class Setup:
     def codec(self, model: str | Path) -> TextCodec:
         """Tokenizer and chat template of a model folder or hub name, without its weights.
 
-        Raises what ``load_text`` raises.
+        Raises what ``load_codec`` raises.
         """
-        from repro_rl.policy.text import load_text
+        from repro_rl.policy.text import load_codec
 
         policy = self.config.policy
-        return load_text(
+        return load_codec(
             model,
             chat=policy.chat,
             thinking=policy.thinking,
@@ -175,7 +175,7 @@ class Setup:
             seed=config.seed,
             gradient_checkpointing=config.train.gradient_checkpointing,
         )
-        check_model_text(config.prompt, policy.text)
+        check_model_text(config.prompt, policy.codec)
         return policy
 
     def reference(self, policy: TransformersPolicy, warm_start: str | Path) -> Reference:
@@ -195,7 +195,7 @@ class Setup:
         """What samples with the weights of ``policy``, see ``models.build_sampler``. The caller closes it."""
         from repro_rl.run.models import build_sampler
 
-        longest = self.context(policy.text).longest_sequence()
+        longest = self.context(policy.codec).longest_sequence()
         return build_sampler(self.config.policy, policy, longest)
 
     def agent(self, path: Path) -> Sampler | HttpPolicy:
@@ -210,7 +210,7 @@ class Setup:
         from repro_rl.run.models import load_policy
 
         policy = load_policy(config.policy, path)
-        check_model_text(config.prompt, policy.text)
+        check_model_text(config.prompt, policy.codec)
         return self.sampler(policy)
 
     def frozen_judge(self, model: str | Path) -> Policy | None:
@@ -224,7 +224,7 @@ class Setup:
         from repro_rl.run.models import load_policy
 
         judge = load_policy(config.policy, judge_of(config.reference_judge, model))
-        check_model_text(config.prompt, judge.text)
+        check_model_text(config.prompt, judge.codec)
         return judge
 
     def seed_dropout(self, *names: object) -> None:

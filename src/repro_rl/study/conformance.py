@@ -100,7 +100,7 @@ class _Checks:
     def __init__(self, policy: TransformersPolicy, config: RunConfig):
         self.policy, self.config = policy, config
         self.tolerance = TOLERANCE_HALF if is_half(policy) else TOLERANCE
-        self.texts = probe_texts(policy.text)
+        self.texts = probe_texts(policy.codec)
         self.window: Deviation | None = None
         self.chat: Deviation | None = None
 
@@ -164,23 +164,23 @@ class _Checks:
 
     def prompts(self) -> str:
         """The tokenizer knows the words of prompts; the template's thinking switch and the format agree."""
-        text = self.policy.text
+        codec = self.policy.codec
         with closing(set_up(self.config)) as setup:
-            check_model_text(self.config.prompt, text)
+            check_model_text(self.config.prompt, codec)
             task = setup.pool.first.panel(self.config.train.split).ids[0]
-            check_prompt(setup.context(text), setup.prompts, text, task)
-        if text.template is None:
+            check_prompt(setup.context(codec), setup.prompts, codec, task)
+        if codec.template is None:
             return "the tokenizer knows the words of the first prompt; there is no chat template"
         return "the tokenizer knows the words of the first prompt, and its chat template suits the format"
 
     def checkpoint(self, folder: Path) -> str:
         """Saved and loaded, the trained weights give the same log-probs."""
-        policy, ids = self.policy, self.policy.text.encode(self.texts[0])
+        policy, ids = self.policy, self.policy.codec.encode(self.texts[0])
         before = logprobs_of(policy, ids)
         policy.save(folder)
         loaded = TransformersPolicy.load(folder, self.config.policy, training=True)
         found = float(np.abs(before - logprobs_of(loaded, ids)).mean())
-        if loaded.text.encode(self.texts[0]) != ids:
+        if loaded.codec.encode(self.texts[0]) != ids:
             raise _ConformanceError("the saved tokenizer encodes a prompt differently; report the tokenizer")
         if not found <= self.tolerance:
             raise _ConformanceError(
@@ -198,11 +198,11 @@ class _Checks:
 
     def _rows(self) -> list[Row]:
         """Prompts of unequal length with answers of their own, each with the log-probs of a plain pass."""
-        answer = self.policy.text.encode_target(" ".join(self.texts[-1].split()[:3]))
+        answer = self.policy.codec.encode_target(" ".join(self.texts[-1].split()[:3]))
         return [self._row(prompt, answer) for prompt in self._prompts()]
 
     def _prompts(self) -> list[Ids]:
-        return [self.policy.text.encode(text) for text in self.texts]
+        return [self.policy.codec.encode(text) for text in self.texts]
 
     def _row(self, prompt: Ids, answer: Ids) -> Row:
         ids = np.array((*prompt, *answer), dtype=np.int64)

@@ -222,9 +222,9 @@ class _EvaluationRun:
         if foreign and out is not None and setup.ranks.first:
             _open_foreign_run(setup, out, self.model, self.panel)
         begin = time.perf_counter()
-        if isinstance(self.policy.text, TextCodec):
+        if isinstance(self.policy.codec, TextCodec):
             problem = unknown_words(
-                setup.context(self.policy.text), setup.prompts, self.policy.text, self.panel.ids[0]
+                setup.context(self.policy.codec), setup.prompts, self.policy.codec, self.panel.ids[0]
             )
             if problem is not None and setup.ranks.first:
                 warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
@@ -247,7 +247,7 @@ class _EvaluationRun:
             "seconds": round(time.perf_counter() - begin, 2),
         }
         if request.demonstrations is not None:
-            once = setup.context(self.policy.text).shows_once()
+            once = setup.context(self.policy.codec).shows_once()
             result["demonstrations"] = request.demonstrations.count_steps(
                 trajectories, setup.prompts, shown_once=once
             )
@@ -265,7 +265,7 @@ class _EvaluationRun:
         """
         setup, request, hooks = self.setup, self.request, self.hooks
         section = setup.config.eval
-        context = setup.context(self.policy.text)
+        context = setup.context(self.policy.codec)
         frozen = setup.frozen_judge(self.model) if request.judge else None
         actor = Actor(self.policy, setup.prompts, setup.action_sampling(section.temperature))
         judge = Judge(setup.reflection_sampling(section.temperature), frozen) if request.judge else None

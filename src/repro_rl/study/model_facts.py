@@ -18,14 +18,14 @@ SHORT, LONG = 4, 8  # tokens of the two passes that the size of the KV cache is 
 
 def model_facts(policy: TransformersPolicy, optimizer: str) -> dict[str, str]:
     """Name -> what will be used, for a policy that was loaded for training with ``optimizer``."""
-    text, model = policy.text, policy.model
+    codec, model = policy.codec, policy.model
     return {
         "model": _architecture(model),
-        "stop tokens": _tokens(text, sorted(text.eos_ids)),
-        "prompts begin with": _beginning(text),
-        "chat template": _template(text),
-        "an answer ends with": _tokens(text, [text.end_id]),
-        "positions": f"{text.positions:,}" if text.positions else "not limited by the model",
+        "stop tokens": _tokens(codec, sorted(codec.eos_ids)),
+        "prompts begin with": _beginning(codec),
+        "chat template": _template(codec),
+        "an answer ends with": _tokens(codec, [codec.end_id]),
+        "positions": f"{codec.positions:,}" if codec.positions else "not limited by the model",
         "attention": _attention(policy),
         "sampling": _sampling(policy),
         "chat context": _chat(policy),
@@ -56,7 +56,7 @@ def free_bytes(device: torch.device) -> int | None:
 def cache_bytes(policy: TransformersPolicy) -> tuple[int, int] | None:
     """Bytes of a KV cache: of a token, and of what does not grow; None for a model without a cache."""
     name = capabilities_of(policy.model).cache_argument
-    ids = policy.text.plain_ids("a b c d e f g h") or (0,)
+    ids = policy.codec.plain_ids("a b c d e f g h") or (0,)
     if not name:
         return None
     short, long = (_measured_cache(policy, name, (ids * LONG)[:size]) for size in (SHORT, LONG))

@@ -224,7 +224,7 @@ class Collation:
     def of(cls, policy: TransformersPolicy, model: Any = None) -> Collation:
         """For passes of ``policy.model``, or of ``model`` in its place: trees where the packed engine can."""
         as_tree = use_packed(policy.packed_allowed, policy.model if model is None else model)
-        return cls(policy.text.pad_id, policy.device, as_tree)
+        return cls(policy.codec.pad_id, policy.device, as_tree)
 
     def split(self, rows: Sequence[Row], max_cells: int) -> list[list[Row]]:
         """Micro-batches of at most ``max_cells`` cells or nodes."""

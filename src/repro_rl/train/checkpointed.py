@@ -58,7 +58,7 @@ class CheckpointedRun(ABC):
             **more,
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),
-            text=self.policy.text.describe(),
+            text=self.policy.codec.describe(),
         )
         write_manifest(self.out, content)
 

@@ -28,7 +28,7 @@ def build_rehearsal(setup: Setup, context: Context, policy: TransformersPolicy) 
         [*experts, *labelled],
         context,
         setup.prompts,
-        policy.text,
+        policy.codec,
         count=config.method.rehearsal,
         coef=config.method.rehearsal_coef,
         micro_tokens=config.train.micro_tokens,
@@ -56,7 +56,7 @@ def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, ref
     config = setup.config
     if not config.method.scores:
         return None
-    limits, positions = context.limits, policy.text.positions
+    limits, positions = context.limits, policy.codec.positions
     longest = limits.prompt + limits.reflect_prompt
     return Scorer(
         policy,
@@ -83,7 +83,7 @@ def build_updater(
             "one process."
         )
     trained = TrainedModel(
-        ranks.trainable(policy.model), reference, policy.text.pad_id, policy.precision, policy.packed_allowed
+        ranks.trainable(policy.model), reference, policy.codec.pad_id, policy.precision, policy.packed_allowed
     )
     method = config.method
     return Updater(

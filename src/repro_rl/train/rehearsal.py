@@ -34,7 +34,7 @@ class Rehearsal:
     episodes: Sequence[Trajectory]
     context: Context
     prompts: PromptBuilder
-    text: TextCodec
+    codec: TextCodec
     count: int  # reflections an optimizer step, ``method.rehearsal``
     coef: float  # weight of their loss, ``method.rehearsal_coef``
     micro_tokens: int
@@ -57,8 +57,8 @@ class Rehearsal:
         rng = np.random.default_rng(name_key(self.seed, "rehearsal", iteration, step))
         drawn = draw_halves(self.won, self.lost, self.count, rng)
         samples = [
-            self.context.reflection_demo(episode, self.prompts, self.text, self.seed, iteration, step, number)
-            for number, episode in enumerate(drawn)
+            self.context.reflection_demo(episode, self.prompts, self.codec, self.seed, iteration, step, n)
+            for n, episode in enumerate(drawn)
         ]
         coefs = {TokenKind.REFLECT: self.coef}
         return imitation_batches(samples, coefs, collation, self.micro_tokens, self.ranks)

@@ -70,7 +70,7 @@ class RLRun(CheckpointedRun):
         opened = open_training(setup, self.out)
         start, self.tasks, self.panels = opened.start, opened.tasks, opened.panels
         self.policy = setup.load_trained(start.model, resumed=start.checkpoint is not None)
-        self.context = setup.context(self.policy.text)
+        self.context = setup.context(self.policy.codec)
         self._check()
         reference = setup.reference(self.policy, start.warm_start)
         rehearsal = build_rehearsal(setup, self.context, self.policy)
@@ -261,7 +261,7 @@ class RLRun(CheckpointedRun):
         """Train on the credited groups. Returns the update's metrics."""
         config, ranks = self.setup.config, self.setup.ranks
         sample_format = SampleFormat(
-            self.setup.prompts.fmt, self.policy.text.decode, config.method.advantage_on
+            self.setup.prompts.fmt, self.policy.codec.decode, config.method.advantage_on
         )
         samples = self.context.samples(ranks.own_groups(groups, self.owners(iteration)), sample_format)
         self.setup.seed_dropout(iteration, *ranks.stream_names)
@@ -277,9 +277,8 @@ class RLRun(CheckpointedRun):
 
     def _check(self) -> None:
         """What would certainly fail later. Raises PreflightError."""
-        setup, text = self.setup, self.policy.text
-        config = setup.config
-        check_prompt(self.context, setup.prompts, text, self.tasks.ids[0])
+        setup, config = self.setup, self.setup.config
+        check_prompt(self.context, setup.prompts, self.policy.codec, self.tasks.ids[0])
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
         check_one_process(config.train.dynamic_sampling, config.method.scores, setup.ranks.world)

@@ -63,7 +63,7 @@ class Scorer:
         """
         requests: list[tuple[Ids, Completion]] = []
         count = 0
-        codec: TextCodec = self.policy.text
+        codec: TextCodec = self.policy.codec
         for trajectory in trajectories:
             text = "" if won_only and not trajectory.won else privileged_text(trajectory, what, self.prompts)
             for step in trajectory.steps:

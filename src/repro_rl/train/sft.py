@@ -131,7 +131,7 @@ class WarmupRun(CheckpointedRun):
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
         self.policy = self.sampler = setup.load_trained(path, resumed=checkpoint is not None)
-        self.context = setup.context(self.policy.text)
+        self.context = setup.context(self.policy.codec)
         trained, held_out = hold_out(experts, config.warmup.held_out)
         self.data = self._data(trained, labelled)
         self.held_out = self._data(held_out, ()).actions if held_out else []
@@ -342,7 +342,7 @@ class WarmupRun(CheckpointedRun):
             seed=config.seed,
             reflect_on_acted=chat and config.warmup.reflect_on_acted,
         )
-        return imitation_data(self.context, self.policy.text, modes, experts, labelled)
+        return imitation_data(self.context, self.policy.codec, modes, experts, labelled)
 
     def _taught(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
         """What there is to imitate, for the manifest."""

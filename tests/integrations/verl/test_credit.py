@@ -51,7 +51,7 @@ def played(warm, policy):
 
 
 def sample_format(setup: Setup, policy: TransformersPolicy) -> SampleFormat:
-    return SampleFormat(setup.prompts.fmt, policy.text.decode, setup.config.method.advantage_on)
+    return SampleFormat(setup.prompts.fmt, policy.codec.decode, setup.config.method.advantage_on)
 
 
 def batch_credit(setup: Setup, policy: TransformersPolicy) -> BatchCredit:
@@ -59,7 +59,7 @@ def batch_credit(setup: Setup, policy: TransformersPolicy) -> BatchCredit:
         setup.config.method,
         setup.reflection_choice(),
         setup.config.train.group_size,
-        setup.context(policy.text),
+        setup.context(policy.codec),
         sample_format(setup, policy),
     )
 
@@ -82,7 +82,7 @@ def test_credit_and_samples_are_those_of_our_own_loop(warm, policy, played, name
     chosen = [setup.reflection_choice().chosen(ITERATION, g, SIZE) for g in range(GROUPS)]
     if method.reflect:
         reflection_advantages(groups, chosen)
-    expected = setup.context(policy.text).samples(groups, sample_format(setup, policy))
+    expected = setup.context(policy.codec).samples(groups, sample_format(setup, policy))
     # What verl's rows hold: the samples of every session in turn.
     rows = [
         (kind, completion, credited.advantages[uid(g), k, index])
@@ -111,7 +111,7 @@ def test_the_mean_over_all_tokens_is_the_weighted_sum_of_the_means_of_each_kind(
     """verl's token mean of what is linear in the advantage, against that of our own update."""
     setup = setup_of(warm, "method.reflect_coef=0.3", "method.reflect_share=0.5")
     credited = batch_credit(setup, policy).credit(stripped(played(setup)), ITERATION)
-    samples = setup.context(policy.text).samples(credited.groups, sample_format(setup, policy))
+    samples = setup.context(policy.codec).samples(credited.groups, sample_format(setup, policy))
     acting, judged = (
         np.concatenate([s.advantage[s.trained] for s in samples if (s.kind == kind).any()]).mean()
         for kind in (TokenKind.ACT, TokenKind.REFLECT)

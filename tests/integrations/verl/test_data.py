@@ -13,7 +13,7 @@ from repro_rl.demos import load_demos
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
 from repro_rl.integrations.verl.data import check_rows, sft_rows, task_rows, write_parquet
 from repro_rl.integrations.verl.launch import run_verl
-from repro_rl.policy.text import load_text
+from repro_rl.policy.text import load_codec
 from repro_rl.rollout import EnvPool
 from repro_rl.run.setup import set_up
 from repro_rl.train import PromptModes, imitation_data, task_schedule
@@ -51,7 +51,7 @@ def test_supervised_rows_are_the_warmup(warm):
     setup = set_up(load_config(None, warm.settings))
     rows = sft_rows(setup, warm.demos)
     experts, labelled = load_demos(warm.demos)
-    text = load_text(warm.model)
+    text = load_codec(warm.model)
     modes = PromptModes(
         setup.config.warmup.forward_modes,
         act=setup.prompts_with(progress=False),

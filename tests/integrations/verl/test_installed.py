@@ -16,7 +16,7 @@ from repro_rl.config import load_config
 from repro_rl.integrations.verl.data import sft_rows, task_rows, write_parquet
 from repro_rl.integrations.verl.launch import launch_command, prepare_run
 from repro_rl.integrations.verl.recipe import hardware_names, load_verl_recipe, our_settings, verl_recipes
-from repro_rl.policy.text import load_text
+from repro_rl.policy.text import load_codec
 from repro_rl.run.setup import set_up
 from support.verl_cases import CHAT_TEMPLATE, CPU_RECIPE
 
@@ -76,7 +76,7 @@ def test_verls_dataset_reads_the_task_files(warm, tmp_path):
     rows, _ = task_rows(set_up(load_config(None, [*warm.settings, *sizes])))
     write_parquet(tmp_path / "train.parquet", rows)
     settings = OmegaConf.create({"filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
-    tokenizer = load_text(warm.model).tokenizer
+    tokenizer = load_codec(warm.model).tokenizer
     dataset = RLHFDataset(str(tmp_path / "train.parquet"), tokenizer, settings)
     assert [dataset[i]["task"] for i in range(8)] == [row["task"] for row in rows]
     assert dataset[3]["index"] == 3
@@ -88,7 +88,7 @@ def test_verls_supervised_dataset_trains_on_the_target_alone(warm, tmp_path):
 
     rows = sft_rows(set_up(load_config(None, warm.settings)), warm.demos)
     write_parquet(tmp_path / "sft.parquet", rows)
-    text = load_text(warm.model)
+    text = load_codec(warm.model)
     text.tokenizer.chat_template = CHAT_TEMPLATE
     dataset = MultiTurnSFTDataset(
         str(tmp_path / "sft.parquet"),

@@ -8,7 +8,7 @@ import pytest
 from repro_rl.errors import ConfigError
 from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session, session_samples
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.text import load_text
+from repro_rl.policy.text import load_codec
 from repro_rl.rollout import Actor, PlayOptions
 from repro_rl.run.validation import panel_requests
 from support.verl_cases import ServerSeeds
@@ -48,7 +48,7 @@ def test_a_session_is_the_episode_that_our_own_loop_plays(warm, policy):
 
 def test_a_server_that_gives_nothing_ends_the_episode(warm):
     setup = setup_of(warm)
-    silent = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((), []))
+    silent = ServerPolicy(load_codec(warm.model), lambda ids, settings, seed: Answer((), []))
     trajectory = play_session(setup, silent, Task("train", setup.panel("train").ids[0], 1, 0, 0))
     assert trajectory.failed
     assert "no tokens" in trajectory.error
@@ -61,11 +61,11 @@ def test_a_server_that_gives_nothing_ends_the_episode(warm):
 )
 def test_an_answer_without_its_log_probs_is_no_sample(warm, logprobs, words):
     setup = setup_of(warm)
-    odd = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), logprobs))
+    odd = ServerPolicy(load_codec(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), logprobs))
     trajectory = play_session(setup, odd, Task("train", setup.panel("train").ids[0], 1, 0, 0))
     assert words in trajectory.error
     assert session_samples(trajectory, True) == []
-    silent = ServerPolicy(load_text(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), None))
+    silent = ServerPolicy(load_codec(warm.model), lambda ids, settings, seed: Answer((1, 2, 3), None))
     with pytest.raises(ConfigError, match="calculate_log_probs at true"):
         play_session(setup, silent, Task("train", setup.panel("train").ids[0], 1, 0, 0))
 
@@ -75,7 +75,7 @@ def test_validation_sessions_are_those_of_our_own_validation(warm, policy):
     section, panel = setup.config.eval, setup.validation_panel()
     actor = Actor(ServerSeeds(policy), setup.prompts, setup.action_sampling(section.validation_temperature))
     options = PlayOptions(("panel", section.seed))
-    own = setup.context(policy.text).play(panel_requests(panel.ids, 1), actor, None, options)
+    own = setup.context(policy.codec).play(panel_requests(panel.ids, 1), actor, None, options)
     for position, (task, expected) in enumerate(zip(panel, own, strict=True)):
         session = play_session(setup, server(policy, warm.model), Task("validation", task, 0, position, 0))
         assert [s.action for s in session.steps] == [s.action for s in expected.steps]

@@ -13,7 +13,7 @@ import torch
 
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, DataError
-from repro_rl.policy import SamplingSettings, TransformersPolicy, load_text
+from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
 from repro_rl.policy.gguf import cache, cached_folder, is_converted, is_gguf, model_folder, text_of
 from repro_rl.policy.lora import base_of
 from repro_rl.run.model_paths import find_model, is_hub_name, start_model
@@ -106,9 +106,9 @@ def test_everything_takes_a_file_for_a_model(file):
     ids = torch.tensor([[4, 9, 200, 17]])
     with torch.no_grad():
         assert torch.equal(policy.model(input_ids=ids).logits, plain.model(input_ids=ids).logits)
-    text = load_text(file)
-    assert text.encode("go to drawer 1") == policy.text.encode("go to drawer 1")
-    assert text.eos_ids == policy.text.eos_ids
+    text = load_codec(file)
+    assert text.encode("go to drawer 1") == policy.codec.encode("go to drawer 1")
+    assert text.eos_ids == policy.codec.eos_ids
     assert text.positions == 256
     assert find_model(file) == file == start_model(str(file))
     assert not is_hub_name("models/small.gguf")

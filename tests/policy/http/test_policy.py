@@ -23,6 +23,6 @@ def test_policy_completions(server, make_client):
     assert (cut.prompt_ids, cut.token_ids, len(cut.logprobs)) == ((), (), 0)
     assert (bad.text, bad.finished, bad.error, bad.tokens) == ("", False, "status 500: no", 0)
     assert (none.text, none.finished, none.error) == ("", True, None)
-    assert policy.text.encode("anything") == ()
-    assert policy.text.positions is None
+    assert policy.codec.encode("anything") == ()
+    assert policy.codec.positions is None
     assert isinstance(policy.open_chat(), MessageSession)

@@ -61,7 +61,7 @@ def test_a_large_vocabulary_untied_is_followed_too(folder, tmp_path):
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 0.3)
     model.save_pretrained(tmp_path)
-    load_cpu(folder).text.save(tmp_path)
+    load_cpu(folder).codec.save(tmp_path)
     policy = load_cpu(tmp_path)
     assert policy.model.lm_head.weight is not policy.model.model.embed_tokens.weight
     sampler = ColocatedSampler(policy, SMALL_CACHE, LENGTH)

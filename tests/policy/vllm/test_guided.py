@@ -37,7 +37,7 @@ def test_every_sampled_token_is_a_request_that_names_what_it_may_be(make, server
 
 def test_another_token_than_was_allowed_is_not_taken(make, server, policy):
     sampler = make()
-    (other,) = policy.text.plain_ids("up")
+    (other,) = policy.codec.plain_ids("up")
 
     def spoil(path, body, number):
         if path != "/v1/completions":
@@ -60,7 +60,7 @@ def test_prompts_that_leave_too_few_tokens_are_data(make, server):
     )
     [refused] = sampler.generate(["a b"], keys_of(1), SETTINGS, FORMS[:1])
     assert "maximum context length" in refused.error
-    assert refused.prompt_ids == sampler.text.encode("a b")
+    assert refused.prompt_ids == sampler.codec.encode("a b")
 
 
 def test_conversations_are_guided_too(make, policy):

@@ -15,7 +15,7 @@ from support.vllm_server import GREEDY
 
 
 def test_an_answer_is_read_by_hand(policy):
-    text = policy.text
+    text = policy.codec
     eos = min(text.eos_ids)
     choice = {"token_ids": [5, eos], "logprobs": {"token_logprobs": [-0.5, -1.5]}, "finish_reason": "stop"}
     done = read_completion(json.dumps({"choices": [choice]}).encode(), text, (3, 4))

@@ -57,10 +57,10 @@ def test_what_is_sent(make, server, policy):
     key = (1 << 64) - 1
     sampler.generate(["a b"], np.array([key], dtype=np.uint64), SamplingSettings(5, 0.7, top_p=0.9))
     [body] = [body for body in server.bodies if "prompt" in body]
-    assert body["prompt"] == list(policy.text.encode("a b"))
+    assert body["prompt"] == list(policy.codec.encode("a b"))
     assert (body["max_tokens"], body["temperature"], body["top_p"]) == (5, 0.7, 0.9)
     assert body["seed"] == (1 << 63) - 1  # the largest that the server takes
-    assert body["stop_token_ids"] == sorted(policy.text.eos_ids)
+    assert body["stop_token_ids"] == sorted(policy.codec.eos_ids)
     # A server takes what is left out from the model's generation_config.json.
     neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
     assert neutral.items() <= body.items()
@@ -86,8 +86,8 @@ def test_prompts_that_do_not_fit_are_data(make, server):
 
 def test_a_server_that_names_no_limit_has_the_models(make, server, policy, monkeypatch):
     server.limit = None
-    assert make().limit == policy.text.positions
-    monkeypatch.setattr(policy.text, "positions", None)
+    assert make().limit == policy.codec.positions
+    monkeypatch.setattr(policy.codec, "positions", None)
     with pytest.raises(ConfigError, match="does not say its max_model_len"):
         make()
 
@@ -129,7 +129,7 @@ def test_a_request_that_fails_once_is_repeated_alone(name, make, server, policy)
     slow = name == "hanging"  # on a busy machine other requests may run out of time too
     sampler = make(**({"timeout": 2.0, "retries": 30} if slow else {}))
     server.forget()
-    first = list(policy.text.encode(PROMPTS[2]))
+    first = list(policy.codec.encode(PROMPTS[2]))
 
     def fail(path, body, number):
         if path == "/v1/completions" and number == 1 and body["prompt"] == first:

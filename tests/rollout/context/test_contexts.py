@@ -110,7 +110,7 @@ def test_each_reflection_is_sampled_as_its_judge_says(context, policy):
             lengths.append(settings.max_new_tokens)
             return super().generate_ids(encoded, keys, settings)
 
-    words = set(policy.text.tokenizer.get_vocab())
+    words = set(policy.codec.tokenizer.get_vocab())
     recording = Recording(words - {"<pad>", "<eos>", "<unk>"}, answer)
     judge = Judge(lambda t: SamplingSettings(30 + t.rollout % 2, 0.0))
     tasks = context.pool.first.panel("train").ids[:1]
@@ -126,7 +126,7 @@ def test_samples_hold_what_was_sampled(context, policy, played):
                 step.advantage = 1.0 + index
             t.reflection.advantage = -1.0
     played[0].trajectories[0].reflection.trained = False
-    samples = context.samples(played, SampleFormat(COMPACT.fmt, policy.text.decode, "all"))
+    samples = context.samples(played, SampleFormat(COMPACT.fmt, policy.codec.decode, "all"))
     assert {s.group for s in samples} == {0, 1}
     for s in samples:
         assert len(s.ids) == len(s.kind) == len(s.advantage) == len(s.logprob)
@@ -151,7 +151,7 @@ def test_samples_hold_what_was_sampled(context, policy, played):
 
 @pytest.mark.parametrize("prompts", [COMPACT, ACT_ONLY], ids=["progress", "action"])
 def test_action_demos_train_the_answers(context, policy, expert, prompts):
-    text = policy.text
+    text = policy.codec
     samples = context.action_demos(expert, prompts, text)
     trained = [i for s in samples for i in s.ids[s.kind == TokenKind.ACT].tolist()]
     assert trained == [
@@ -166,17 +166,17 @@ def test_action_demos_train_the_answers(context, policy, expert, prompts):
 
 def test_demonstrations_stand_in_the_first_prompt_and_in_others_by_mode(context, policy, expert):
     shown = "left left"
-    samples = context.action_demos(expert, COMPACT, policy.text, [shown, ""])
-    texts = [policy.text.decode(tuple(s.ids.tolist())) for s in samples]
+    samples = context.action_demos(expert, COMPACT, policy.codec, [shown, ""])
+    texts = [policy.codec.decode(tuple(s.ids.tolist())) for s in samples]
     assert all(text.startswith(shown) for text in texts)
-    bare = context.action_demos(expert, COMPACT, policy.text)
+    bare = context.action_demos(expert, COMPACT, policy.codec)
     added = sum(len(s.ids) for s in samples) - sum(len(s.ids) for s in bare)
     assert added == 2 * (1 if context.shows_once() else expert.length)
     assert context.shows_once() is (context.name == "chat")
 
 
 def test_reflection_demos_train_the_labels_alone(context, policy, expert):
-    text = policy.text
+    text = policy.codec
     sample = context.reflection_demo(expert, COMPACT, text, 7, 0)
     target = text.encode_target(COMPACT.reflection_target(expert.reflection.values))
     assert sample.ids[-len(target) :].tolist() == list(target)
@@ -196,24 +196,24 @@ def test_demonstrations_over_their_limits_are_errors(context, policy, expert):
         return make_context(context.name, context.pool, replace(LIMITS, **limits))
 
     with pytest.raises(PreflightError, match=r"prompt.action_tokens is 2, but a demonstration needs 3"):
-        limited(action=2).action_demos(expert, COMPACT, policy.text)
+        limited(action=2).action_demos(expert, COMPACT, policy.codec)
     with pytest.raises(PreflightError, match=r"raise prompt.max_prompt_tokens"):
-        limited(prompt=4).action_demos(expert, COMPACT, policy.text)
+        limited(prompt=4).action_demos(expert, COMPACT, policy.codec)
     with pytest.raises(PreflightError, match=r"prompt.reflect_new_tokens is 5, but a demonstration needs"):
-        limited(reflection=5).reflection_demo(expert, COMPACT, policy.text)
+        limited(reflection=5).reflection_demo(expert, COMPACT, policy.codec)
     # chat: all turns fit but the last, which would leave too few tokens for the reflection
-    too_few = LIMITS.reflection + sum(len(s.ids) for s in context.action_demos(expert, COMPACT, policy.text))
+    too_few = LIMITS.reflection + sum(len(s.ids) for s in context.action_demos(expert, COMPACT, policy.codec))
     with pytest.raises(PreflightError, match=r"raise prompt.max_(reflect|chat)_tokens"):
-        limited(reflect_prompt=4, conversation=too_few).reflection_demo(expert, COMPACT, policy.text)
+        limited(reflect_prompt=4, conversation=too_few).reflection_demo(expert, COMPACT, policy.codec)
 
 
 def test_the_first_prompt_is_the_one_that_is_played(context, policy, played):
     for group in played:
-        first = context.first_prompt(COMPACT, policy.text, group.task_id)
+        first = context.first_prompt(COMPACT, policy.codec, group.task_id)
         assert {t.steps[0].prompt for t in group.trajectories} == {first}
     short = make_context(context.name, context.pool, replace(LIMITS, prompt=4))
     with pytest.raises(PreflightError, match=r"first (prompt|turn) of .* has \d+ tokens"):
-        short.first_prompt(COMPACT, policy.text, played[0].task_id)
+        short.first_prompt(COMPACT, policy.codec, played[0].task_id)
 
 
 def test_metrics_of_the_mode(context, played):
@@ -230,7 +230,7 @@ def test_metrics_of_the_mode(context, played):
 
 
 def test_the_longest_sequence_bounds_every_sample(context, policy, played):
-    samples = context.samples(played, SampleFormat(COMPACT.fmt, policy.text.decode, "all"))
+    samples = context.samples(played, SampleFormat(COMPACT.fmt, policy.codec.decode, "all"))
     assert max(len(s.ids) for s in samples) <= context.longest_sequence()
     assert context.longest_sequence() == (1000 if context.name == "chat" else 440)
 

@@ -47,7 +47,7 @@ class WorkerState:
 
     def __init__(self, section: dict[str, Any], model: str):
         self.setup = set_up(our_settings(section)[0], ALONE)
-        self.text = self.setup.codec(model)
+        self.codec = self.setup.codec(model)
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="episode")
         self._free: list[Setup] = []
         self._lock = threading.Lock()
@@ -114,7 +114,7 @@ class ReproAgentLoop(AgentLoopBase):
         def ask(ids: Ids, settings: SamplingSettings, seed: int) -> Answer:
             return asyncio.run_coroutine_threadsafe(generate(ids, settings, seed), loop).result()
 
-        policy = ServerPolicy(state.text, ask)
+        policy = ServerPolicy(state.codec, ask)
         task = Task(
             stage=str(kwargs["stage"]),
             task_id=str(kwargs["task"]),
@@ -136,7 +136,7 @@ class ReproAgentLoop(AgentLoopBase):
         """A seed of its own and every token that ends a text, where the server takes them."""
         if self.rollout_config.name not in SEEDED:
             return {}
-        return {"seed": seed, "stop_token_ids": sorted(self.state.text.eos_ids)}
+        return {"seed": seed, "stop_token_ids": sorted(self.state.codec.eos_ids)}
 
     def _outputs(
         self, task: Task, trajectory: Trajectory, policy: ServerPolicy, global_steps: int
@@ -162,7 +162,7 @@ class ReproAgentLoop(AgentLoopBase):
             logprobs = [float(value) for value in completion.logprobs]
             outputs.append(output(completion.prompt_ids, completion.token_ids, logprobs, fields))
         if not outputs:  # nothing was sampled; verl would take the session for one that never was
-            end = (min(self.state.text.eos_ids),)
+            end = (min(self.state.codec.eos_ids),)
             versions = {"min_global_steps": global_steps, "max_global_steps": global_steps}
             outputs.append(output(end, end, [0.0], {**versions, FIELD: {"kind": "empty"}}))
         last = outputs[-1]

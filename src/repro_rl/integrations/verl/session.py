@@ -44,8 +44,8 @@ class ServerPolicy(TokenPolicy):
     ``extras`` keeps the server's notes by ``id`` of the completion, for as long as this object lives.
     """
 
-    def __init__(self, text: TextCodec, ask: Ask):
-        self.text, self.ask = text, ask
+    def __init__(self, codec: TextCodec, ask: Ask):
+        self.codec, self.ask = codec, ask
         self.extras: dict[int, dict[str, Any]] = {}
         self._completions: list[Completion] = []  # keeps them alive, so that no id is used twice
 
@@ -82,8 +82,8 @@ class ServerPolicy(TokenPolicy):
             prompt_ids=prompt,
             token_ids=ids,
             logprobs=logprobs[: len(ids)],
-            text=self.text.decode(ids),
-            finished=bool(ids) and ids[-1] in self.text.eos_ids,
+            text=self.codec.decode(ids),
+            finished=bool(ids) and ids[-1] in self.codec.eos_ids,
             error=problem,
         )
         self._completions.append(completion)
@@ -137,7 +137,7 @@ def play_session(setup: Setup, policy: ServerPolicy, task: Task) -> Trajectory:
         request = RolloutRequest(task.task_id, task.session)
         actor = Actor(policy, setup.prompts, setup.action_sampling(config.eval.validation_temperature))
         judge = None
-    (trajectory,) = setup.context(policy.text).play([request], actor, judge, PlayOptions(stream))
+    (trajectory,) = setup.context(policy.codec).play([request], actor, judge, PlayOptions(stream))
     return trajectory
 
 

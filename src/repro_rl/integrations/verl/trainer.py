@@ -50,14 +50,14 @@ class ReproTrainer(PPOTrainerSync):
         self.ours, self.out = our_settings({str(k): v for k, v in section.items()})
         self.setup = set_up(self.ours, ALONE)
         method = self.ours.method
-        text = self.setup.codec(str(config.actor_rollout_ref.model.path))
-        check_model_text(self.ours.prompt, text)
+        codec = self.setup.codec(str(config.actor_rollout_ref.model.path))
+        check_model_text(self.ours.prompt, codec)
         self.credit = BatchCredit(
             method,
             self.setup.reflection_choice(),
             self.ours.train.group_size,
-            self.setup.context(text),
-            SampleFormat(self.setup.prompts.fmt, text.decode, method.advantage_on),
+            self.setup.context(codec),
+            SampleFormat(self.setup.prompts.fmt, codec.decode, method.advantage_on),
         )
         self._log: MetricsLog | None = None
         self._begin = time.perf_counter()

@@ -37,7 +37,7 @@ class HttpPolicy:
     """
 
     def __init__(self, client: ChatClient):
-        self.client, self.text = client, ServerText()
+        self.client, self.codec = client, ServerText()
 
     def generate(
         self,

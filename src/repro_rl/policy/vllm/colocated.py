@@ -24,7 +24,7 @@ class ColocatedSampler(TokenPolicy):
     """
 
     def __init__(self, trainer: TransformersPolicy, section: VllmSection, longest: int):
-        self.trainer, self.text = trainer, trainer.text
+        self.trainer, self.codec = trainer, trainer.codec
         self.section, self.longest = section, longest
         self.asleep = False
         self.engine = engine_for(trainer, section, longest)
@@ -43,7 +43,7 @@ class ColocatedSampler(TokenPolicy):
         if forms is None:
             return self._sample(encoded, keys, settings)
         limit = self.engine.max_model_len
-        return guided_completions(self.text, encoded, keys, settings, forms, limit, self._sample)
+        return guided_completions(self.codec, encoded, keys, settings, forms, limit, self._sample)
 
     def _sample(
         self,
@@ -64,7 +64,7 @@ class ColocatedSampler(TokenPolicy):
                 **sampling_fields(
                     fitting(encoded[row], settings, limit),
                     int(keys[row]),
-                    self.text.answer_tokens,
+                    self.codec.answer_tokens,
                     choices[row],
                 ),
                 detokenize=False,
@@ -82,7 +82,7 @@ class ColocatedSampler(TokenPolicy):
             [sampled] = answer.outputs
             ids = list(sampled.token_ids)
             logprobs = [position[i].logprob for position, i in zip(sampled.logprobs, ids, strict=True)]
-            out[row] = completion_of(self.text, encoded[row], ids, logprobs, choices[row])
+            out[row] = completion_of(self.codec, encoded[row], ids, logprobs, choices[row])
         return out
 
     def before_update(self) -> None:

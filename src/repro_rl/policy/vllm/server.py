@@ -62,7 +62,7 @@ class ServerSampler(TokenPolicy):
         *,
         wait: Callable[[float], object] = time.sleep,
     ):
-        self.trainer, self.text = trainer, trainer.text
+        self.trainer, self.codec = trainer, trainer.codec
         self.server, self._wait = section.server, wait
         self._key = read_key(self.server.key_env, "policy.vllm.server.key_env")
         self._http = open_client(self._key, self.server.timeout, self.server.concurrency)
@@ -94,7 +94,7 @@ class ServerSampler(TokenPolicy):
             if forms is None:
                 done = self._round(encoded, keys, settings)
             else:
-                done = guided_completions(self.text, encoded, keys, settings, forms, self.limit, self._round)
+                done = guided_completions(self.codec, encoded, keys, settings, forms, self.limit, self._round)
             if self._served_weights_version() == self._weights_version:
                 return done
             self._send()
@@ -158,7 +158,7 @@ class ServerSampler(TokenPolicy):
         path = "/v1/models"
         served = self._ask_for(path, ("data", 0), dict)
         name = str(self._part(served, ("id",), str, path))
-        limit = self.text.positions
+        limit = self.codec.positions
         if served.get("max_model_len"):
             limit = int(self._part(served, ("max_model_len",), int, path))
         if limit is None:
@@ -242,7 +242,7 @@ class ServerSampler(TokenPolicy):
         body = {
             "model": self.model,
             "prompt": list(prompt),
-            **sampling_fields(fitting(prompt, settings, self.limit), key, self.text.answer_tokens, allowed),
+            **sampling_fields(fitting(prompt, settings, self.limit), key, self.codec.answer_tokens, allowed),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,  # in place of texts, which have no names without a tokenizer
             "skip_special_tokens": False,
@@ -252,7 +252,7 @@ class ServerSampler(TokenPolicy):
             completion: Completion = self._request(
                 "/v1/completions",
                 body,
-                lambda data: read_completion(data, self.text, prompt, allowed),
+                lambda data: read_completion(data, self.codec, prompt, allowed),
                 stop,
             )
             return completion

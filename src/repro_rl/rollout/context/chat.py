@@ -62,7 +62,7 @@ class ChatContext(Context):
         at_once = max(1, self.limits.cache // self.limits.conversation)
         count = min(options.max_live or MAX_LIVE, at_once)
         if judge is not None:
-            self.check_guided(actor.prompts, actor.policy.text)
+            self.check_guided(actor.prompts, actor.policy.codec)
         trajectories: list[Trajectory] = []
         while len(trajectories) < len(requests):
             session = actor.policy.open_chat()
@@ -112,7 +112,7 @@ class ChatContext(Context):
     def _demos(self, prompts: PromptBuilder, codec: TextCodec) -> ChatDemos:
         """One builder for each prompt format: it remembers the sizes of turns."""
         demos = self._builders.get(id(prompts))
-        if demos is None or demos.prompts is not prompts or demos.text is not codec:
+        if demos is None or demos.prompts is not prompts or demos.codec is not codec:
             demos = self._builders[id(prompts)] = ChatDemos(self.pool.first, codec, prompts, self.limits)
         return demos
 

@@ -30,7 +30,7 @@ class ChatDemos:
     """Builds the samples of one prompt format. ``env`` is played again for its admissible actions."""
 
     def __init__(self, env: TextEnv, codec: TextCodec, prompts: PromptBuilder, limits: ContextLimits):
-        self.env, self.text, self.prompts, self.limits = env, codec, prompts, limits
+        self.env, self.codec, self.prompts, self.limits = env, codec, prompts, limits
         self.budget = TurnBudget(TurnPrompts(prompts), codec.turn_size, limits)
 
     def actions(self, trajectory: Trajectory, demonstrations: Sequence[str]) -> Sample:
@@ -40,10 +40,10 @@ class ChatDemos:
         """
         parts: list[Piece] = []
         branches: list[Branch] = []
-        conversation = Conversation(self.text)
+        conversation = Conversation(self.codec)
         for step, turn in self._turns(conversation, trajectory, list(demonstrations)):
-            pieces = executed_answer(step, self.prompts, self.text)
-            other = branch_answer(step, self.prompts, self.text)
+            pieces = executed_answer(step, self.prompts, self.codec)
+            other = branch_answer(step, self.prompts, self.codec)
             for answer in (pieces, other):
                 check_length("prompt.action_tokens", self.limits.action, len(ids_of(answer)))
             if other:
@@ -60,7 +60,7 @@ class ChatDemos:
         """
         values = labels_of(trajectory)
         online = self._random_progress(trajectory, *names)
-        conversation = Conversation(self.text)
+        conversation = Conversation(self.codec)
         answers = 0
         for step, turn in self._turns(conversation, trajectory, [""]):
             conversation.add(turn, self._answer(step, online[step.t - 1]))
@@ -73,7 +73,7 @@ class ChatDemos:
             )
         question, _ = self.budget.fit_question(trajectory, len(conversation.ids))
         context = (*conversation.ids, *conversation.turn(question))
-        return reflection_sample(context, values, self.prompts, self.text, self.limits.reflection)
+        return reflection_sample(context, values, self.prompts, self.codec, self.limits.reflection)
 
     def _random_progress(self, trajectory: Trajectory, *names: object) -> list[int]:
         """Online progress [T], uniform over the numbers that targets may hold."""
@@ -84,8 +84,8 @@ class ChatDemos:
     def _answer(self, step: Step, progress: int) -> Ids:
         """An answer as context: the action with this progress, or nothing where no action was parsed."""
         if not step.action.strip():
-            return self.text.encode_target("")
-        return self.text.encode_target(self.prompts.action_target(progress, step.action))
+            return self.codec.encode_target("")
+        return self.codec.encode_target(self.prompts.action_target(progress, step.action))
 
     def _turns(
         self, conversation: Conversation, trajectory: Trajectory, demonstrations: list[str]

@@ -35,7 +35,7 @@ class WindowContext(Context):
         trajectories: list[Trajectory] = []
         live = options.max_live or MAX_LIVE
         if judge is not None:
-            self.check_guided(actor.prompts, (judge.policy or actor.policy).text)
+            self.check_guided(actor.prompts, (judge.policy or actor.policy).codec)
         for start in range(0, len(requests), live):
             chunk = requests[start : start + live]
             trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
