@@ -52,10 +52,12 @@ def own_registries() -> Iterator[None]:
     from repro_rl.credit import CREDIT, SOURCES
     from repro_rl.demos import ANNOTATORS
     from repro_rl.envs.base import ENVS
+    from repro_rl.losses.named import LOSS_NAMES
     from repro_rl.run.callbacks import CALLBACKS
 
+    registries = (ENVS, CREDIT, SOURCES, LOSS_NAMES, METHODS, METHOD_LOSSES, ANNOTATORS, CALLBACKS)
     with ExitStack() as stack:
-        for registry in (ENVS, CREDIT, SOURCES, METHODS, METHOD_LOSSES, ANNOTATORS, CALLBACKS):
+        for registry in registries:
             stack.enter_context(registry.isolated())
         yield
 

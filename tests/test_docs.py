@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import os
 import re
 import subprocess
@@ -28,7 +29,8 @@ from repro_rl.demos import ANNOTATORS, CollectHooks, collect_demos, load_demos, 
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.checker import check_env
 from repro_rl.files import write_json
-from repro_rl.losses.settings import Aggregation, LossName
+from repro_rl.losses.functions import check_loss
+from repro_rl.losses.named import LOSS_NAMES, PUBLISHED, Aggregation
 from repro_rl.registry import Registry
 from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.record_schema import StepRecord
@@ -39,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "repro_rl"
 EXTENDING, METRICS, METHOD = (ROOT / "docs" / f"{name}.md" for name in ("extending", "metrics", "method"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-REGISTRIES: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, ANNOTATORS, METHODS]
+REGISTRIES: list[Registry[Any]] = [ENVS, CREDIT, SOURCES, LOSS_NAMES, ANNOTATORS, METHODS]
 SHIPPED_METHODS = METHODS.names()  # before the examples add theirs
 
 
@@ -170,6 +172,19 @@ def test_the_example_credit_rule_by_hand(my_rl):
     assert rows == [[0.0, 4.0], [-4.0]]  # returns to go 4, 8 and 0; their mean is 4
 
 
+def test_the_example_loss_by_hand(my_rl):
+    """Ratios 2 and 1: the first is bounded by 1.2; the negative advantage counts by a third."""
+    check_loss(parse_config({"train": {"loss": {"name": "gentle"}}}).train.loss)
+    got = repro_rl.losses.evaluate(
+        "gentle",
+        {"negative": 1 / 3},
+        log_prob=[[math.log(2.0) - 3.0, -3.0]],
+        old_log_prob=[[-3.0, -3.0]],
+        advantages=[[1.0, -3.0]],
+    )
+    assert got["gradient"] == [[pytest.approx(-1.2 / 2), pytest.approx(1.0 / 2)]]
+
+
 def test_the_example_template_renders(tmp_path):
     (tmp_path / "forward.jinja").write_text(blocks(EXTENDING, "jinja")[0])
     prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), template_dir=tmp_path)
@@ -225,6 +240,7 @@ def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     data["method"] = {"name": "repro-to-go"}
     data["demos"] |= {"expert": 3, "winning": 6, "failing": 6, "annotator": "accepted"}
     data["train"] = {"iterations": 1, "groups": 2, "group_size": 2, "minibatches": 1}
+    data["train"]["loss"] = {"name": "gentle", "settings": {"negative": 0.7}}
     data["train"]["init"] = str(folder / "warmup" / "model")
     data["eval"] = {"tasks": 4, "validation_tasks": 4}
     config = parse_config(data)
@@ -436,5 +452,5 @@ def test_every_credit_rule_and_loss_has_its_place_on_the_page(my_rl):
     text = CREDIT_PAGE.read_text()
     rules = [name for name in CREDIT.names() if CREDIT.get(name).shipped]
     assert [name for name in rules if f"`{name}`" not in text and name != "mt_grpo_multi"] == []
-    assert [name for name in get_args(LossName) if f"| `{name}` |" not in text] == []
+    assert [name for name in PUBLISHED if f"| `{name}` |" not in text] == []
     assert [name for name in get_args(Aggregation) if f"`{name}`" not in text] == []

@@ -37,6 +37,7 @@ from .errors import (
     ReproError as ReproError,
     TaskError as TaskError,
 )
+from .losses.named import register_loss as register_loss
 from .policy import (
     Policy as Policy,
     SamplingSettings as SamplingSettings,

@@ -52,9 +52,10 @@ class Registry(Generic[T]):
         if name not in self._items:
             self._read_entry_points()
         if name not in self._items:
+            begun = sorted(known for known in self._items if name and known.startswith(name))[:2]
             raise UnknownNameError(
-                f"Unknown {self.kind} {name!r}{did_you_mean(name, self._items)}. One of your own is known "
-                "after its module is imported: plugins=[MODULE]."
+                f"Unknown {self.kind} {name!r}{did_you_mean(name, self._items, begun)}. One of your own is "
+                "known after its module is imported: plugins=[MODULE]."
             )
         return self._items[name]
 

@@ -87,9 +87,14 @@ def _credit_rules() -> tuple[Row, list[Row]]:
 
 
 def _losses() -> tuple[Row, list[Row]]:
-    from repro_rl.losses.settings import PUBLISHED
+    from repro_rl.losses.named import LOSS_NAMES
 
-    return ("loss", "what it does"), [(name, loss.about) for name, loss in PUBLISHED.items()]
+    rows: list[Row] = []
+    for name in LOSS_NAMES:
+        loss = LOSS_NAMES.get(name)
+        settings = (f"{key}={'none' if value is None else value}" for key, value in loss.settings.items())
+        rows.append((name, loss.about or first_sentence(loss.function), " ".join(settings)))
+    return ("loss", "what it does", "settings"), rows
 
 
 def _progress_sources() -> tuple[Row, list[Row]]:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
 from repro_rl.errors import ConfigError
+from repro_rl.losses.named import PUBLISHED
 from repro_rl.losses.settings import KlEstimator, LossSection
 from repro_rl.settings import Section, Switch
 
@@ -352,6 +353,8 @@ class TrainSection(Section):
                 "clip_high, and leave train.clip out"
             )
         return self
+            if self.loss.name not in PUBLISHED:
+                raise ValueError(f"train.clip is {self.clip}, but {bounds} does not read it; leave it out")
 
 
 # Settings of ``train`` that the warmup reads as well.

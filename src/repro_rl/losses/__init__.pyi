@@ -7,10 +7,12 @@ from .distill import (
     signed_distillation as signed_distillation,
 )
 from .dppo import dppo_kl_loss as dppo_kl_loss, dppo_tv_loss as dppo_tv_loss
-from .entry import LOSSES as LOSSES, evaluate as evaluate
+from .entry import evaluate as evaluate
+from .functions import LOSSES as LOSSES
 from .gspo import gspo_loss as gspo_loss
 from .kl import kl_estimate as kl_estimate
+from .named import LOSS_NAMES as LOSS_NAMES, PolicyLoss as PolicyLoss, register_loss as register_loss
 from .ppo_clip import ppo_clip_loss as ppo_clip_loss
 from .sapo import sapo_loss as sapo_loss
 from .settings import DistillSection as DistillSection, LossSection as LossSection
-from .tokens import LossTokens as LossTokens
+from .tokens import LossTokens as LossTokens, row_means as row_means

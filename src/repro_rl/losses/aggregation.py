@@ -7,7 +7,7 @@ from typing import Any, get_args
 import torch
 
 from repro_rl.errors import ConfigError, did_you_mean
-from repro_rl.losses.settings import Aggregation
+from repro_rl.losses.named import Aggregation
 
 MODES: tuple[Aggregation, ...] = get_args(Aggregation)
 EPSILON = 1e-8  # added to the tokens of a row

@@ -11,27 +11,16 @@ import torch
 
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.losses.aggregation import MODES, aggregate
-from repro_rl.losses.cispo import CISPO
 from repro_rl.losses.distill import gated_distillation, signed_distillation
-from repro_rl.losses.dppo import DPPO_KL, DPPO_TV
-from repro_rl.losses.gspo import GSPO
+from repro_rl.losses.functions import functions_of
 from repro_rl.losses.kl import FORMS, kl_estimate
-from repro_rl.losses.ppo_clip import PPO_CLIP
-from repro_rl.losses.sapo import SAPO
-from repro_rl.losses.settings import PUBLISHED, DistillSection, LossSection, SignedForm
-from repro_rl.losses.tokens import Loss, LossTokens
+from repro_rl.losses.named import LOSS_NAMES
+from repro_rl.losses.settings import OWN, DistillSection, LossSection, SignedForm
+from repro_rl.losses.tokens import LossTokens
 from repro_rl.settings import S, checked
 
 Rows = Sequence[Sequence[float]]
 
-LOSSES: dict[str, Loss] = {
-    "ppo_clip": PPO_CLIP,
-    "cispo": CISPO,
-    "gspo": GSPO,
-    "sapo": SAPO,
-    "dppo_tv": DPPO_TV,
-    "dppo_kl": DPPO_KL,
-}
 SIGNED: tuple[SignedForm, ...] = get_args(SignedForm)  # forms of opid
 
 
@@ -105,7 +94,7 @@ class _Case:
 
     def result(self, losses: torch.Tensor, at: torch.Tensor, row: torch.Tensor) -> dict[str, Any]:
         """The aggregated loss and its gradient by ``at`` [T]."""
-        published = PUBLISHED.get(self.name)  # of a policy loss
+        published = None if self.name in OTHERS else LOSS_NAMES.get(self.name)
         mode = self.setting("aggregation", "token-mean" if published is None else published.aggregation)
         scale = self.setting("scale", None)
         if scale is not None and mode != "seq-mean-token-sum-norm":
@@ -122,27 +111,30 @@ class _Case:
 def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
     """A policy loss on given log-probs. Returns "loss" and "gradient" (by ``log_prob``), and further figures.
 
-    ``name``: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl, gated_distillation, opid, loss_aggregation or
-    kl_estimators. Inputs are ragged rows of tokens, lists of lists: log_prob, old_log_prob, advantages,
-    teacher_log_prob, ref_log_prob, token_losses; ``rows_used``: one bool a row. Losses are minimised. A
-    setting that is missing is as in the loss's source (``losses.settings.PUBLISHED``); a missing aggregation
-    is token-mean, of gspo and sapo seq-mean-token-mean.
+    ``name``: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl, a registered one, gated_distillation, opid,
+    loss_aggregation or kl_estimators. Inputs are ragged rows of tokens, lists of lists: log_prob,
+    old_log_prob, advantages, teacher_log_prob, ref_log_prob, token_losses; ``rows_used``: one bool a row.
+    Losses are minimised. A setting that is missing is as in the loss's source (``losses.named.PUBLISHED``); a
+    missing aggregation is token-mean, of gspo and sapo seq-mean-token-mean. The further settings of a
+    registered loss are given by their names.
 
     loss_aggregation returns one loss a mode; kl_estimators "value" and "gradient" of each form.
     Raises UnknownNameError for an unknown loss, ConfigError for unknown, missing or wrong inputs and
     settings.
     """
-    functions = {**dict.fromkeys(LOSSES, _policy), **OTHERS}
+    functions = {**dict.fromkeys(LOSS_NAMES, _policy), **OTHERS}
     if name not in functions:
         raise UnknownNameError(f"Unknown loss {name!r}{did_you_mean(name, functions)}")
     return functions[name](_Case(name, inputs, settings or {}))
 
 
 def _policy(case: _Case) -> dict[str, Any]:
-    how = case.section(LossSection, name=case.name)
+    further = {name for name in LOSS_NAMES.get(case.name).settings if name not in OWN}
+    given = {name: case.settings.pop(name) for name in further & set(case.settings)}
+    how = case.section(LossSection, name=case.name, settings=given)
     log_prob = case.flat("log_prob", gradient=True)
     tokens = LossTokens(log_prob, case.flat("old_log_prob"), case.flat("advantages"), case.row)
-    return case.result(LOSSES[case.name].loss(tokens, **how.values()), log_prob, tokens.row)
+    return case.result(functions_of(case.name).loss(tokens, **how.values()), log_prob, tokens.row)
 
 
 def _used(case: _Case) -> torch.Tensor:

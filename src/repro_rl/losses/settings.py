@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from repro_rl.errors import UnknownNameError, did_you_mean
+from repro_rl.losses.named import LOSS_NAMES, Aggregation
 from repro_rl.settings import Section
-
-LossName = Literal["ppo_clip", "cispo", "gspo", "sapo", "dppo_tv", "dppo_kl"]
-Aggregation = Literal[
-    "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm", "token-sum"
-]
 
 KlEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]  # of the KL divergence, on the sampled token
 SignedForm = Literal["delta", "importance"]  # of self-distillation
 
 
-@dataclass(slots=True, frozen=True)
-class Published:
-    """What the source of a loss says of it."""
-
-    about: str  # one line, for `repro-rl list losses`
-    settings: Mapping[str, float | None]  # that it reads, with its source's values; others must be None
-    aggregation: Aggregation = "token-mean"  # of its source, where that needs no constant
-
-
-PUBLISHED: dict[str, Published] = {
-    "ppo_clip": Published(
-        "PPO's clipped ratio of each token (arXiv 1707.06347), with clip-higher and dual clip",
-        {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
-    ),
-    "cispo": Published(
-        "the clipped ratio only weighs the gradient, so no token loses its own (arXiv 2506.13585)",
-        {"clip_low": 10.0, "clip_high": 0.2},
-    ),
-    "gspo": Published(
-        "one ratio an answer, clipped as a whole (arXiv 2507.18071)",
-        {"clip_low": 3e-4, "clip_high": 4e-4},
-        "seq-mean-token-mean",
-    ),
-    "sapo": Published(
-        "a soft gate in place of the clip (arXiv 2511.20347)",
-        {"tau_pos": 1.0, "tau_neg": 1.05},
-        "seq-mean-token-mean",
-    ),
-    "dppo_tv": Published(
-        "tokens are masked by the total variation between the policies (arXiv 2602.04879)",
-        {"clip_low": 0.15, "clip_high": 0.15, "ratio_cap": 20.0},
-    ),
-    "dppo_kl": Published(
-        "tokens are masked by the KL divergence between the policies (arXiv 2602.04879)",
-        {"clip_low": 0.05, "clip_high": 0.05, "ratio_cap": 20.0},
-    ),
-}
 GATE_BETA = 5.0  # of gated self-distillation
 OWN = ("clip_low", "clip_high", "dual_clip", "ratio_cap", "tau_pos", "tau_neg")
 
@@ -63,7 +21,11 @@ OWN = ("clip_low", "clip_high", "dual_clip", "ratio_cap", "tau_pos", "tau_neg")
 class LossSection(Section):
     """The policy loss of a sampled token, and how token losses become one number."""
 
-    name: LossName = Field("ppo_clip", description="the loss, see docs/credit.md")
+    name: str = Field(
+        "ppo_clip",
+        description="the loss: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl or a registered name, see "
+        "docs/credit.md",
+    )
     clip_low: float | None = Field(
         None, ge=0, description="lower bound is 1 - this; None: as published (ppo_clip: train.clip)"
     )
@@ -84,15 +46,34 @@ class LossSection(Section):
     scale: float | None = Field(
         None, gt=0, description="divisor of seq-mean-token-sum-norm, a constant; None: prompt.action_tokens"
     )
+    settings: dict[str, Any] = Field({}, description="of a registered loss: its further keyword arguments")
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, value: str) -> str:
+        try:
+            LOSS_NAMES.get(value)
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> LossSection:
-        reads = PUBLISHED[self.name].settings
+        reads = LOSS_NAMES.get(self.name).settings
         for field in OWN:
             if getattr(self, field) is not None and field not in reads:
-                users = ", ".join(name for name, loss in PUBLISHED.items() if field in loss.settings)
+                users = ", ".join(name for name in LOSS_NAMES if field in LOSS_NAMES.get(name).settings)
                 raise ValueError(
                     f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
+                )
+        further = [field for field in reads if field not in OWN]
+        for field in self.settings:
+            if field in OWN:
+                raise ValueError(f"train.loss.settings: {field} is given as train.loss.{field}")
+            if field not in further:
+                raise ValueError(
+                    f"train.loss.settings: the loss {self.name!r} has no setting {field!r}"
+                    f"{did_you_mean(field, further)}"
                 )
         if self.aggregation != "seq-mean-token-sum-norm" and self.scale is not None:
             raise ValueError(f"scale has no effect with aggregation {self.aggregation!r}; set it to null")
@@ -100,12 +81,13 @@ class LossSection(Section):
             raise ValueError(f"clip_low is {self.clip_low}, but a ratio is never below 0; give at most 1")
         return self
 
-    def values(self, clip: float | None = None) -> dict[str, float | None]:
+    def values(self, clip: float | None = None) -> dict[str, Any]:
         """What the loss reads, as given or else as published; ``clip``: the bounds of ppo_clip left open."""
-        values = dict(PUBLISHED[self.name].settings)
+        values = dict(LOSS_NAMES.get(self.name).settings)
         if clip is not None and self.name == "ppo_clip":
             values |= {"clip_low": clip, "clip_high": clip}
-        return values | {field: given for field in values if (given := getattr(self, field)) is not None}
+        bounds = {field: getattr(self, field) for field in OWN if field in values}
+        return values | {field: given for field, given in bounds.items() if given is not None} | self.settings
 
 
 class DistillSection(Section):

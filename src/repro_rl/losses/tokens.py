@@ -28,7 +28,7 @@ class LossTokens:
 
 @dataclass(slots=True, frozen=True)
 class Loss:
-    """A policy loss. Both functions take ``LossTokens`` and, by name, what ``settings.PUBLISHED`` lists."""
+    """A policy loss. Both functions take ``LossTokens`` and, by name, the settings of its ``PolicyLoss``."""
 
     loss: Callable[..., torch.Tensor]  # [T], of each token; linear in advantages of one sign
     clipped: Callable[..., torch.Tensor]  # [T] bool, tokens that a bound holds; by the sign of the advantage

@@ -11,6 +11,7 @@ import torch
 
 from repro_rl.config import KlSection
 from repro_rl.errors import ConfigError
+from repro_rl.losses.functions import check_loss
 from repro_rl.losses.kl import FORMS, kl_estimate
 from repro_rl.losses.settings import DistillSection, LossSection
 from repro_rl.settings import require
@@ -33,10 +34,11 @@ class LossSettings:
     distill: DistillSection = field(default_factory=DistillSection)  # self-distillation
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a value outside its range."""
+        """Raises ConfigError for a value outside its range, and as ``check_loss`` does."""
         require(0 < self.clip < math.inf, "clip", self.clip, "above 0, and finite")
         require(math.isfinite(self.entropy_coef), "entropy_coef", self.entropy_coef, "finite")
         require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, and finite")
+        check_loss(self.loss)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from repro_rl.losses import LOSSES, LossTokens, gated_distillation, signed_distillation
+from repro_rl.losses import LossTokens, gated_distillation, signed_distillation
+from repro_rl.losses.functions import functions_of
 from repro_rl.losses.settings import DistillSection, LossSection
 from repro_rl.train.batch import Targets
 
@@ -18,7 +19,7 @@ def policy_gain(
     it is taken once for the sum of the positive ones and once for that of the negative ones. That is exactly
     what all copies give (decision D55). Of ppo_clip, ``clip`` is the bound that ``loss`` leaves open.
     """
-    function, how = LOSSES[loss.name], loss.values(clip)
+    function, how = functions_of(loss.name), loss.values(clip)
 
     def tokens(advantages: torch.Tensor) -> LossTokens:
         return LossTokens(chosen, targets.logprob, advantages, targets.row)
