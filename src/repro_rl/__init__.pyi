@@ -105,6 +105,7 @@ from .types import (
     Step as Step,
     TokenKind as TokenKind,
     Trajectory as Trajectory,
+    no_completion as no_completion,
 )
 
 __version__: str

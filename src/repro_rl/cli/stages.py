@@ -114,13 +114,17 @@ def _demos_key(
     env: EnvSection, section: DemosSection, seed: int, annotator: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What decides the demonstrations; ``annotator``: the settings of a batch annotator."""
-    # Folders made before there was this setting are those of its default.
-    unset = set() if section.recorded else {"recorded"}
+    from repro_rl.demos.own import episodes_digests
+
+    # Folders made before there were these settings are those of their defaults.
+    unset = {name for name in ("recorded", "episodes") if not getattr(section, name)}
     key: dict[str, Any] = {
         "env": env.model_dump(mode="json"),
         "demos": section.model_dump(mode="json", exclude=unset),
         "seed": seed,
     }
+    if section.episodes:
+        key["demos"]["episodes"] = episodes_digests(section.episodes)
     return key if annotator is None else {**key, "annotator": annotator}
 
 

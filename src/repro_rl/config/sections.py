@@ -194,6 +194,11 @@ class DemosSection(Section):
     recorded: tuple[str, ...] = Field(
         (), description="folders of runs whose recorded training episodes are labelled too, for the same use"
     )
+    episodes: tuple[str, ...] = Field(
+        (),
+        description="files of episodes of your own (docs/demonstrations.md): won ones are imitated, all are "
+        "labelled",
+    )
     noise: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0),
         min_length=1,
@@ -348,13 +353,13 @@ class TrainSection(Section):
         own = self.loss.clip_low is not None and self.loss.clip_high is not None
         if self.clip != type(self).model_fields["clip"].default and (own or self.loss.name != "ppo_clip"):
             bounds = f"train.loss.name {self.loss.name!r}" if self.loss.name != "ppo_clip" else "train.loss"
+            if self.loss.name not in PUBLISHED:
+                raise ValueError(f"train.clip is {self.clip}, but {bounds} does not read it; leave it out")
             raise ValueError(
                 f"train.clip is {self.clip}, but {bounds} has bounds of its own: set train.loss.clip_low and "
                 "clip_high, and leave train.clip out"
             )
         return self
-            if self.loss.name not in PUBLISHED:
-                raise ValueError(f"train.clip is {self.clip}, but {bounds} does not read it; leave it out")
 
 
 # Settings of ``train`` that the warmup reads as well.

@@ -106,6 +106,12 @@ def annotate(trajectory: Trajectory, name: str, rng: np.random.Generator) -> tup
     return anchored(trajectory, labels, name)
 
 
+def is_percent(value: Any) -> bool:
+    """Whether a label is a whole number within 0..100."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
+    return bool(number and 0 <= value <= 100)
+
+
 def anchored(trajectory: Trajectory, labels: Sequence[int], name: str) -> tuple[int, ...]:
     """``labels`` with their end as the outcome demands.
 
@@ -118,8 +124,7 @@ def anchored(trajectory: Trajectory, labels: Sequence[int], name: str) -> tuple[
             record=trajectory.task_id,
         )
     for t, value in enumerate(values, 1):
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value // 1
-        if not (number and 0 <= value <= 100):
+        if not is_percent(value):
             raise DataError(
                 f"annotator {name!r} gave {value!r}; progress is a whole number of percent, 0 to 100",
                 record=trajectory.task_id,
@@ -143,7 +148,7 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
     if not isinstance(annotator, BatchAnnotator):
         for trajectory in trajectories:
             values = annotate(trajectory, name, context.rng)
-            _store(trajectory, Reflection("", no_completion(), values, ()), name)
+            store_labels(trajectory, Reflection("", no_completion(), values, ()), name)
         return
     with named_failure(f"The annotator {name!r}"):
         reflections = annotator.label(trajectories, context)
@@ -160,7 +165,7 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
             values = anchored(trajectory, reflection.values, name)
             corrected += values != tuple(reflection.values)
             reflection.values = values
-        _store(trajectory, reflection, name)
+        store_labels(trajectory, reflection, name)
     defects = Counter(name for r in reflections if r.values is None for name in r.defects)
     context.notes |= {
         "episodes": len(reflections),
@@ -170,7 +175,8 @@ def annotate_all(trajectories: Sequence[Trajectory], name: str, context: Annotat
     }
 
 
-def _store(trajectory: Trajectory, reflection: Reflection, name: str) -> None:
+def store_labels(trajectory: Trajectory, reflection: Reflection, name: str) -> None:
+    """Give an episode its reflection, by the annotator ``name``, and each step the label of its answer."""
     trajectory.reflection = reflection
     before = 0
     for index, step in enumerate(trajectory.steps):

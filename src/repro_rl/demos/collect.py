@@ -15,6 +15,7 @@ from repro_rl.config import DemosSection, RunConfig
 from repro_rl.demos.annotation import AnnotationContext, BatchAnnotator
 from repro_rl.demos.annotators import ANNOTATORS, annotate_all
 from repro_rl.demos.mistakes import demonstrate, fill_placeholder, play_with_mistakes
+from repro_rl.demos.own import own_episodes
 from repro_rl.demos.recorded import recorded_episodes
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
@@ -76,11 +77,12 @@ def collect_demos(
 
     To the labelled ones come the training episodes of the runs ``recorded``. Those to imitate: ``expert``
     solved ones, with the shares ``slips`` of executed mistakes, and ``wandering`` ones full of them
-    (``demos.mistakes``). Their steps hold the expert's answers. Tasks are drawn without replacement until
+    (``demos.mistakes``). Their steps hold the expert's answers. The files ``episodes`` add to both, see
+    ``own_episodes``; those of them with labels keep these. Tasks are drawn without replacement until
     they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
     batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators such as "http".
     Raises DataError when there are no tasks, the expert fails, or too few attempts of the noisy one win or
-    fail as asked. Raises also what ``recorded_episodes`` does.
+    fail as asked. Raises also what ``recorded_episodes`` and ``own_episodes`` do.
     """
     if not task_ids:
         raise DataError("There are no tasks to demonstrate: task_ids is empty.")
@@ -89,20 +91,22 @@ def collect_demos(
     if isinstance(annotator, BatchAnnotator):
         annotator.check(config)
     recorded = recorded_episodes(demos.recorded, task_ids)
+    imitated, others = own_episodes(env, demos.episodes, task_ids)
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]
     collection = _Collection(env, demos, order, seed, rng, hooks)
     collection.resume()
     try:
-        experts = [*collection.experts(), *collection.wandering()]
-        labelled = [*collection.noisy(), *recorded]
+        experts = [*collection.experts(), *collection.wandering(), *imitated]
+        labelled = [*collection.noisy(), *recorded, *others]
         collection.warn_of_broken()
     finally:
         collection.close()
+    to_label = [trajectory for trajectory in (*experts, *labelled) if trajectory.reflection is None]
     if hooks.on_to_label is not None and isinstance(annotator, BatchAnnotator):
-        hooks.on_to_label(len(experts) + len(labelled))
+        hooks.on_to_label(len(to_label))
     context = AnnotationContext(env.instructions, rng, config, hooks.on_label, hooks.notes)
-    annotate_all((*experts, *labelled), demos.annotator, context)
+    annotate_all(to_label, demos.annotator, context)
     return experts, labelled
 
 

@@ -84,9 +84,10 @@ def add_step(trajectory: Trajectory, decision: Decision, result: StepResult) -> 
     return bool(terminated or truncated)
 
 
-def play_actions(env: TextEnv, task_id: str, choose: Callable[[dict[str, Any]], str]) -> Trajectory:
+def play_actions(env: TextEnv, task_id: str, choose: Callable[[dict[str, Any]], str | None]) -> Trajectory:
     """A whole episode of an agent without a language model: ``choose`` maps ``info`` to the next action.
 
+    None ends the episode where it is, ``Status.RUNNING``.
     An environment that fails or does not end, fails the episode. Raises what concerns all of them: an unknown
     task, or broken data.
     """
@@ -100,7 +101,10 @@ def play_actions(env: TextEnv, task_id: str, choose: Callable[[dict[str, Any]], 
     nothing, ended = no_completion(), False
     while not ended:
         try:
-            decision = Decision(observation, info["anchor"], choose(info), nothing)
+            action = choose(info)
+            if action is None:
+                break
+            decision = Decision(observation, info["anchor"], action, nothing)
             result = checked_step(env.step(decision.action))
         except Exception as error:
             if concerns_all(error):
