@@ -295,6 +295,21 @@ def test_doctor_takes_the_settings_of_one_environment(
     assert "name exactly one" in text
 
 
+def test_doctor_says_what_is_probably_not_meant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro_rl.cli.doctor import environments_work
+
+    monkeypatch.setenv("COLUMNS", "1000")
+    settings = {"style": "words", "generated": [100, 1], "reward": "score"}
+    words = ("style=words", "generated=[100, 1]", "reward=score")
+    code, text = run(capsys, monkeypatch, "doctor", "webshop", *words)
+    assert code == 0, text
+    assert "! rewards a win pays 1" in " ".join(text.replace("│", " ").split())
+    assert environments_work(["webshop"], settings, short=True)
+    assert "Careful: webshop, rewards: a win pays 1, an episode" in capsys.readouterr().out
+
+
 def test_playing_a_shop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = run(capsys, monkeypatch, "play", "webshop", "generated=[100, 1]", "--expert")
     assert code == 0, text

@@ -20,12 +20,12 @@ def failing(env, **kwargs) -> dict[str, str]:
 def test_sokoban_passes(style):
     checks = check_env(SokobanEnv(style=style), factory=lambda: SokobanEnv(style=style))
     assert [check.name for check in checks if not check.ok] == []
-    assert len(checks) == 10
+    assert len(checks) == 14
     assert all(check.detail for check in checks)
 
 
 def test_without_a_factory_one_check_less():
-    assert len(check_env(SokobanEnv(boxes=2), "validation", 3)) == 9
+    assert len(check_env(SokobanEnv(boxes=2), "validation", 3)) == 13
 
 
 def test_another_instance_that_differs():
@@ -69,9 +69,102 @@ def test_wrong_info(key, value):
 
 def test_what_rollouts_accept_is_accepted():
     env = Changed()
-    for changes in ({"progress": None}, {"score": np.float32(0.5), "admissible": ("up", "down")}):
+    for changes in ({"progress": None}, {"score": np.float32(0.5)}):
         env.changes = changes
         assert failing(env) == {}
+
+    class Tuples(SokobanEnv):
+        def _info(self, valid, brief):
+            info = super()._info(valid, brief)
+            return {**info, "admissible": tuple(info["admissible"])}
+
+    assert failing(Tuples()) == {}
+
+
+def doubts(env) -> dict[str, str]:
+    return {check.name: check.detail for check in check_env(env) if check.doubt}
+
+
+def test_listed_actions_are_played():
+    env = Changed()
+    env.changes = {"admissible": ["up", "north"]}
+    assert "info['admissible'] lists 'north', and step gives valid=False" in failing(env)["admissible"]
+    env.changes = {"admissible": ["<your direction>"]}  # free text may be refused
+    assert "admissible" not in failing(env)
+
+    class Raising(Changed):
+        changes = {"admissible": ["north"]}  # noqa: RUF012
+
+        def step(self, action):
+            if action == "north":
+                raise KeyError(action)
+            return super().step(action)
+
+    assert (
+        "action 'north' raised KeyError: 'north' (test_checker.py, line " in failing(Raising())["admissible"]
+    )
+    env.changes = {"admissible": []}
+    assert "admissible" not in failing(env)
+    assert "always empty" in doubts(env)["admissible"]
+
+
+class Paying(SokobanEnv):
+    """Pays ``win`` for a win and ``end`` where an episode is truncated."""
+
+    win, end = 10.0, 0.0
+
+    def step(self, action):
+        observation, _, won, truncated, info = super().step(action)
+        return observation, self.win * won + self.end * truncated, won, truncated, info
+
+
+@pytest.mark.parametrize(
+    ("win", "end", "ok", "words"),
+    [
+        (0.0, 0.0, False, "a win pays 0, an episode of empty actions 0: rewards must tell them apart"),
+        (10.0, 10.0, False, "a win pays 10, an episode of empty actions 10"),
+        (0.0, -1.0, True, "a win pays 0, an episode of empty actions -1; the other reward terms"),
+        (1.0, 0.0, True, "sized for 10 a win"),
+    ],
+)
+def test_a_win_pays_as_the_recipes_expect(win, end, ok, words):
+    env = Paying()
+    env.win, env.end = win, end
+    assert words in (doubts(env) if ok else failing(env))["rewards"]
+    assert ("rewards" in failing(env)) != ok
+
+
+def test_state_keys_that_tell_nothing_apart_or_everything():
+    env = Changed()
+    for key, words in ((None, "always None: all states of a task count as one"), (0, "5 anchors for ")):
+        env.changes = {"anchor": key}
+        found = doubts(env)
+        assert list(found) == ["anchors"]
+        assert words in found["anchors"]
+        assert "method.anchor_key=observation" in found["anchors"]
+
+    class Counting(SokobanEnv):
+        def _info(self, valid, brief):
+            return {**super()._info(valid, brief), "anchor": self._steps}
+
+    assert "changes with every step" in doubts(Counting())["anchors"]
+    assert doubts(SokobanEnv()) == {}
+
+
+def test_words_outside_the_vocabulary():
+    class Terse(SokobanEnv):
+        def vocabulary(self):
+            return [word for word in super().vocabulary() if word not in ("up", "left")]
+
+    detail = doubts(Terse())["words"]
+    assert "lacks 2 words, such as " in detail
+    assert "'up' (info['admissible'])" in detail
+
+    class Silent(SokobanEnv):
+        def vocabulary(self):
+            return ()
+
+    assert doubts(Silent()) == {}
 
 
 def test_every_contract_violation_is_reported():
@@ -142,7 +235,7 @@ def test_never_raises():
             raise RuntimeError("no panel today")
 
     checks = check_env(Hopeless(), factory=lambda: 1 / 0)
-    assert len(checks) == 10
+    assert len(checks) == 14
     assert not any(check.ok for check in checks)
     assert all(
         "no panel today" in c.detail or "ZeroDivision" in c.detail

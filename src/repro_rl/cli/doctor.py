@@ -14,6 +14,7 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import env_settings, read_config, take_plugins
 from repro_rl.cli.show import console, new_table, say, show_table
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError, ReproError, install_command
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ def environments_work(
         good = good and passed
         if short and passed:
             console.print(_mark(True), f"{name}: {len(checks)} checks, an expert plan wins")
+            for check in checks:
+                if check.doubt:
+                    say(careful(f"{name}, {check.name}: {check.detail}"))
         else:
             about = env.describe()
             show_table(_check_table(f"{name}: {about}" if about else name, checks))
@@ -149,9 +153,13 @@ def environments_work(
 
 
 def _check_table(title: str, checks: Sequence[Check]) -> Table:
-    rows: list[list[str | Text]] = [[_mark(check.ok), check.name, check.detail] for check in checks]
+    rows: list[list[str | Text]] = [
+        [_mark(check.ok, check.doubt), check.name, check.detail] for check in checks
+    ]
     return new_table(title, ("", "check", "result"), rows, left=3)
 
 
-def _mark(good: bool) -> Text:
+def _mark(good: bool, doubt: bool = False) -> Text:
+    if doubt:
+        return Text("!", "yellow")
     return Text("✓", "green") if good else Text("✗", "red")

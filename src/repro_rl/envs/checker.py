@@ -8,8 +8,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from repro_rl.envs import meaning
 from repro_rl.envs.base import TextEnv, filled, has_tasks
 from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_fraction, is_number, overdue
+from repro_rl.envs.meaning import ContractError, Doubt, Seen
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import EnvError, TaskError, place_of
 
@@ -24,10 +26,7 @@ class Check:
     name: str
     ok: bool
     detail: str
-
-
-class _ContractError(Exception):
-    """The environment breaks the contract; the message becomes the detail of the check."""
+    doubt: bool = False  # ok, and what ``detail`` says is probably not meant
 
 
 def check_env(
@@ -44,14 +43,17 @@ def check_env(
         ("reset and step", run.shapes),
         ("info", run.info),
         ("deterministic", run.deterministic),
+        *([("fresh instance", run.fresh_instance)] if factory is not None else []),
+        ("admissible", run.admissible),
         ("bad actions", run.bad_actions),
         ("unknown names", run.unknown_names),
         ("expert wins", run.expert_wins),
+        ("rewards", run.rewards),
         ("progress", run.progress),
+        ("anchors", run.anchors),
+        ("words", run.words),
         ("truncation", run.truncation),
     ]
-    if factory is not None:
-        checks.insert(4, ("fresh instance", run.fresh_instance))
     return [_guarded(name, check) for name, check in checks]
 
 
@@ -66,7 +68,9 @@ def first_split(env: TextEnv) -> str:
 def _guarded(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
-    except (_ContractError, EnvError) as error:
+    except Doubt as doubt:
+        return Check(name, True, str(doubt), doubt=True)
+    except (ContractError, EnvError) as error:
         return Check(name, False, str(error))
     except Exception as error:  # the environment under test may raise anything
         return Check(name, False, f"raised {type(error).__name__}: {error}{place_of(error)}")
@@ -74,7 +78,7 @@ def _guarded(name: str, check: Callable[[], str]) -> Check:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise _ContractError(message)
+        raise ContractError(message)
 
 
 def _info_problem(info: Any, task: str) -> str | None:
@@ -110,12 +114,14 @@ def _within(value: Any) -> bool:
 
 
 class _Run:
-    """The checks of one call. Each method returns its detail, or raises _ContractError or what the
+    """The checks of one call. Each method returns its detail, or raises ContractError or what the
     environment raises."""
 
     def __init__(self, env: TextEnv, split: str, tasks: int, factory: Callable[[], TextEnv] | None) -> None:
         self.env, self.split, self.count, self.factory = env, split, tasks, factory
         self._ids: tuple[str, ...] | None = None
+        self._experts: dict[str, list[Seen]] = {}  # task -> the expert's episode; empty: no plan
+        self._idling: list[Seen] = []
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -147,10 +153,10 @@ class _Run:
     def info(self) -> str:
         count = 0
         for task in self.ids:
-            for number, (_, _, info) in enumerate(self._walk(self.env, task)):
-                problem = _info_problem(info, task)
+            for number, seen in enumerate(self._walk(self.env, task)):
+                problem = _info_problem(seen.info, task)
                 _require(problem is None, f"task {task}, step {number}: {problem}")
-                _require(number > 0 or info["valid"], f"task {task}: valid must be True after reset")
+                _require(number > 0 or seen.info["valid"], f"task {task}: valid must be True after reset")
                 count += 1
         return f"{count} info dicts of {len(self.ids)} tasks"
 
@@ -170,24 +176,31 @@ class _Run:
         for task in self.ids:
             first, second = self._walk(self.env, task), self._walk(other, task)
             for number, (one, two) in enumerate(zip(first, second, strict=False)):
-                for label, a, b in zip(("observation", "outcome", "info"), one, two, strict=True):
-                    _require(a == b, f"task {task}, step {number}: same actions, another {label}")
+                for label in ("observation", "outcome", "info"):
+                    alike = getattr(one, label) == getattr(two, label)
+                    _require(alike, f"task {task}, step {number}: same actions, another {label}")
             _require(len(first) == len(second), f"task {task}: same actions, episodes of different length")
             steps += len(first) - 1
         return f"{steps} steps of {len(self.ids)} tasks alike"
 
+    def admissible(self) -> str:
+        start, walks = _reset(self.env, self.ids[0]), (self._walk(self.env, task) for task in self.ids)
+        return meaning.listed_actions(start, self._first_step, walks)
+
     def bad_actions(self) -> str:
         for action in BAD_ACTIONS:
-            label = repr(action if len(action) < 30 else action[:10] + "...")
-            self.env.reset(options={"task": self.ids[0]})
-            try:
-                returned = self.env.step(action)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}{place_of(error)}"
-                raise _ContractError(f"action {label} raised {reason}") from error
-            *_, info = checked_step(returned)
-            _require(info["valid"] is False, f"action {label} gives valid={info['valid']!r}, not False")
+            _require(not self._first_step(action), f"action {_shown(action)} gives valid=True, not False")
         return f"{len(BAD_ACTIONS)} bad actions give valid=False"
+
+    def _first_step(self, action: str) -> bool:
+        """Whether the action is valid in the first state of the first task."""
+        self.env.reset(options={"task": self.ids[0]})
+        try:
+            returned = self.env.step(action)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}{place_of(error)}"
+            raise ContractError(f"action {_shown(action)} raised {reason}") from error
+        return bool(checked_step(returned)[4]["valid"])
 
     def unknown_names(self) -> str:
         for label, call in (
@@ -199,83 +212,112 @@ class _Run:
             except TaskError:
                 continue
             except Exception as error:
-                raise _ContractError(f"{label} raises {type(error).__name__}, not TaskError") from error
-            raise _ContractError(f"{label} is accepted; it must raise TaskError")
+                raise ContractError(f"{label} raises {type(error).__name__}, not TaskError") from error
+            raise ContractError(f"{label} is accepted; it must raise TaskError")
         return "TaskError for an unknown split and an unknown task"
 
     def expert_wins(self) -> str:
         lengths, without_plan = [], 0
         for task in self.ids:
             trace = self._expert(task)
-            if trace is None:
+            steps = len(trace) - 1
+            if not trace:
                 without_plan += 1
                 continue
-            progress, won = trace
-            _require(
-                won, f"task {task}: the expert's plan ends after {len(progress) - 1} steps without a win"
-            )
-            lengths.append(len(progress) - 1)
+            won = trace[-1].info["won"]
+            _require(won, f"task {task}: the expert's plan ends after {steps} steps without a win")
+            lengths.append(steps)
         _require(bool(lengths), f"expert() has no plan for any of {len(self.ids)} tasks")
         without = f", no plan for {without_plan}" if without_plan else ""
         return f"{len(lengths)} of {len(self.ids)} won in {min(lengths)} to {max(lengths)} steps{without}"
+
+    def rewards(self) -> str:
+        traces = [self._expert(task) for task in self.ids]
+        return meaning.payment([trace for trace in traces if trace and trace[-1].info["won"]], self._idle())
 
     def progress(self) -> str:
         tasks = 0  # with known progress
         for task in self.ids:
             trace = self._expert(task)
-            values = [value for value in trace[0] if value is not None] if trace else []
-            for before, after in itertools.pairwise(values):
+            known = [seen.info["progress"] for seen in trace if seen.info["progress"] is not None]
+            for before, after in itertools.pairwise(known):
                 _require(
                     after >= before - 1e-9,
                     f"task {task}: progress falls from {before:.3f} to {after:.3f} on the expert's path",
                 )
-            if trace and trace[1] and trace[0][-1] is not None:
-                _require(
-                    abs(trace[0][-1] - 1) < 1e-9, f"task {task}: progress {trace[0][-1]} when won, not 1"
-                )
-            tasks += bool(values)
+            last = trace[-1].info if trace else {}
+            if last.get("won") and last["progress"] is not None:
+                reached = last["progress"]
+                _require(abs(reached - 1) < 1e-9, f"task {task}: progress {reached} when won, not 1")
+            tasks += bool(known)
+        if not tasks:
+            return "not known: methods and annotators that need it (oracle) cannot be used"
         return f"known for {tasks} of {len(self.ids)} tasks, rising to 1 on the expert's path"
+
+    def anchors(self) -> str:
+        return meaning.state_keys(
+            [[self._walk(self.env, task), self._expert(task)] for task in self.ids], self._idle()
+        )
+
+    def words(self) -> str:
+        episodes = (
+            episode for task in self.ids for episode in (self._walk(self.env, task), self._expert(task))
+        )
+        return meaning.known_words(self.env.vocabulary(), itertools.chain(episodes, [self._idle()]))
 
     def truncation(self) -> str:
         limit = self.env.max_steps
         _require(limit > 0, f"max_steps is {limit}; it must be the step limit")
-        self.env.reset(options={"task": self.ids[0]})
-        for step in range(1, limit + 1):
-            _, _, terminated, truncated, _ = checked_step(self.env.step(""))
+        for step, seen in enumerate(self._idle()[1:], start=1):
+            _, terminated, truncated = seen.outcome
             _require(not terminated, f"step {step} of empty actions ends the episode as terminated")
             _require(truncated == (step == limit), f"truncated={truncated} at step {step}, limit {limit}")
         return f"at step {limit}"
 
-    def _walk(self, env: TextEnv, task: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-        """Reset and up to _STEPS admissible steps, as (observation, (reward, terminated, truncated),
-        info)."""
-        observation, info = checked_reset(env.reset(options={"task": task}))
-        trace: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [(observation, (), dict(info))]
+    def _walk(self, env: TextEnv, task: str) -> list[Seen]:
+        """Reset and up to _STEPS admissible steps."""
+        trace = [_reset(env, task)]
         for number in range(_STEPS):
-            action = _pick(info["admissible"], number)
-            observation, reward, terminated, truncated, info = checked_step(env.step(action))
-            trace.append((observation, (reward, terminated, truncated), dict(info)))
-            if terminated or truncated:
+            trace.append(_step(env, _pick(trace[-1].info["admissible"], number)))
+            if trace[-1].ended:
                 break
         return trace
 
-    def _expert(self, task: str) -> tuple[list[float | None], bool] | None:
-        """Progress of every state on the expert's path (start included) and whether it won; None = no
-        plan."""
-        _, info = checked_reset(self.env.reset(options={"task": task}))
-        action = self.env.expert()
-        if action is None:
-            return None
-        values = [info["progress"]]
-        while action is not None:
-            _, _, terminated, truncated, info = checked_step(self.env.step(action))
-            values.append(info["progress"])
-            if terminated or truncated:
-                break
-            late = overdue(self.env.max_steps, len(values) - 1)
-            _require(late is None, f"task {task}, played by the expert: {late}")
+    def _expert(self, task: str) -> list[Seen]:
+        """The expert's episode; empty where it has no plan."""
+        if task not in self._experts:
+            trace = [_reset(self.env, task)]
             action = self.env.expert()
-        return values, info["won"]
+            while action is not None and not trace[-1].ended:
+                late = overdue(self.env.max_steps, len(trace) - 1)
+                _require(late is None, f"task {task}, played by the expert: {late}")
+                trace.append(_step(self.env, action))
+                action = None if trace[-1].ended else self.env.expert()
+            self._experts[task] = trace if len(trace) > 1 else []
+        return self._experts[task]
+
+    def _idle(self) -> list[Seen]:
+        """An episode of empty actions in the first task."""
+        if not self._idling:
+            trace = [_reset(self.env, self.ids[0])]
+            while len(trace) <= self.env.max_steps and not trace[-1].ended:
+                trace.append(_step(self.env, ""))
+            self._idling = trace
+        return self._idling
+
+
+def _reset(env: TextEnv, task: str) -> Seen:
+    observation, info = checked_reset(env.reset(options={"task": task}))
+    return Seen(observation, (), dict(info))
+
+
+def _step(env: TextEnv, action: str) -> Seen:
+    observation, reward, terminated, truncated, info = checked_step(env.step(action))
+    return Seen(observation, (reward, terminated, truncated), dict(info), action)
+
+
+def _shown(action: str) -> str:
+    return repr(action if len(action) < 30 else action[:10] + "...")
 
 
 def _pick(admissible: list[str], number: int) -> str:
