@@ -9,7 +9,7 @@ from repro_rl import make
 from repro_rl.config import DemosSection
 from repro_rl.demos import CollectHooks, collect_demos
 from repro_rl.demos.collect import play, summary
-from repro_rl.errors import DataError, UnknownNameError
+from repro_rl.errors import ConfigError, DataError, UnknownNameError
 from repro_rl.files import UnfinishedRows, key_of
 from repro_rl.types import Status
 from support.demos import collect, records
@@ -75,6 +75,43 @@ def test_what_cannot_be_played(env):
         collect(env, annotator="oracel")
     with pytest.raises(DataError, match="There are no tasks to demonstrate"):
         collect_demos(env, [], DemosSection(), seed=0)
+
+
+def test_an_environment_that_lists_no_action_is_named(env):
+    """Nothing to draw mistakes from: not the noise is to be changed."""
+
+    class Unlisted(type(env)):
+        def _info(self, valid, brief):
+            return {**super()._info(valid, brief), "admissible": []}
+
+    unlisted = Unlisted(train_rooms=2, validation_rooms=1, test_rooms=1, solution=(2, 3))
+    one = {"expert": 0, "winning": 0, "failing": 1, "agent": "reader", "noise": (0.2,)}
+    with pytest.raises(DataError, match=r"0 winning and 1 failing .*info\['admissible'\] of the environment"):
+        collect(unlisted, **one)
+
+
+def test_the_oracle_needs_an_environment_that_tells_progress(env):
+    class Unknown(type(env)):
+        steps = 0
+        known_after = None
+
+        def step(self, action):
+            self.steps += 1
+            return super().step(action)
+
+        def _progress(self):
+            return None if self.known_after is None or self._steps < self.known_after else super()._progress()
+
+    unknown = Unknown(train_rooms=4, validation_rooms=1, test_rooms=1, solution=(2, 3))
+    with pytest.raises(
+        ConfigError, match=r"demos.annotator is 'oracle', .* environment 'sokoban' gives none"
+    ):
+        collect(unknown)
+    assert unknown.steps == 4, "one step of each task, and no episode"
+    experts, _ = collect(unknown, annotator="linear", expert=1, winning=0, failing=0)
+    assert len(experts) == 1
+    unknown.known_after = 1  # unknown at the reset alone: what is read is the progress after steps
+    collect(unknown, expert=1, winning=0, failing=0)
 
 
 def test_an_expert_that_fails_is_named(env):

@@ -8,10 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from repro_rl import register_env
 from repro_rl.config import load_config
+from repro_rl.envs.base import ENVS
+from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.run.models import load_policy
-from repro_rl.run.preflight import check_disk, check_names, check_prompt
+from repro_rl.run.panels import Use
+from repro_rl.run.preflight import check_disk, check_names, check_prompt, check_truth
 from repro_rl.run.setup import set_up
 from support.checkpoints import empty_checkpoint
 
@@ -70,3 +74,43 @@ def test_names_are_looked_up_at_once():
         check_names("sokoban", "orakle")
     with pytest.raises(UnknownNameError, match="sokobann"):
         set_up(load_config(None, ["env.name=sokobann"]))
+
+
+@pytest.fixture
+def unknowing():
+    """The name of an environment that tells no progress."""
+    with ENVS.isolated():
+
+        @register_env("unknowing")
+        class Unknowing(SokobanEnv):
+            name = "unknowing"
+
+            def _progress(self):
+                return None
+
+        yield "unknowing"
+
+
+@pytest.mark.parametrize(
+    ("settings", "use", "said"),
+    [
+        (["method=oracle"], Use.TRAIN, r"method.shaping is 'oracle' \(method oracle\)"),
+        (["method=oracle-act"], Use.TRAIN, r"method.shaping is 'oracle' \(method oracle-act\)"),
+        (["method=repro", "method.alignment=oracle"], Use.TRAIN, "method.alignment is 'oracle'"),
+        (["method=g2po", "method.value_source=oracle"], Use.TRAIN, "method.value_source is 'oracle'"),
+        (["method=gigpo"], Use.DEMOS, "demos.annotator is 'oracle'"),
+        (["method=gigpo", "demos.annotator=linear"], Use.DEMOS, ""),
+        (["method=gigpo"], Use.TRAIN, ""),
+        (["method=oracle"], Use.EVAL, ""),
+    ],
+)
+def test_what_needs_true_progress_must_find_some(unknowing, settings, use, said):
+    rooms = "env.settings={train_rooms: 3, validation_rooms: 1, test_rooms: 1, solution: [2, 3]}"
+    for name in (unknowing, "sokoban"):
+        config = load_config(None, [f"env.name={name}", rooms, *settings])
+        setup = set_up(config)
+        if said and name == unknowing:
+            with pytest.raises(ConfigError, match=f"{said}.*'unknowing' gives none: info"):
+                check_truth(config, setup.pool.first, {use})
+        else:
+            check_truth(config, setup.pool.first, {use})

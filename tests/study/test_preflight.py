@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from repro_rl import register_env
+from repro_rl.envs.base import ENVS
+from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.errors import ConfigError
 from repro_rl.study.definition import load_study, study_of
 from repro_rl.study.jobs import final_jobs
@@ -51,6 +54,24 @@ def test_unequal_budgets_are_remarked_on():
 def test_the_arm_that_would_fail_is_named(settings, words):
     with pytest.raises(ConfigError, match=rf"(?s)^Arm 'wrong': .*{words}"):
         check_study(study("repro", arm("wrong", *settings)))
+
+
+def test_true_progress_that_an_environment_does_not_tell():
+    with ENVS.isolated():
+
+        @register_env("unknowing")
+        class Unknowing(SokobanEnv):
+            name = "unknowing"
+
+            def _progress(self):
+                return None
+
+        changes = {"set": ["env.name=unknowing", *SMALL, "demos.annotator=linear"]}
+        assert check_study(study("gigpo", "linear-act", **changes)) == []
+        with pytest.raises(ConfigError, match=r"^Arm 'oracle-act': method.shaping is 'oracle'.*'unknowing'"):
+            check_study(study("gigpo", "oracle-act", **changes))
+        with pytest.raises(ConfigError, match=r"^Arm 'gigpo': demos.annotator is 'oracle'"):
+            check_study(study("gigpo", set=changes["set"][:-1]))
 
 
 def test_what_one_job_alone_needs_is_asked_of_that_job():
@@ -155,6 +176,19 @@ def test_plugins_are_read_wherever_a_study_names_them(plugin, where):
     Path("study.yaml").write_text(yaml.safe_dump(data))
     found = load_study("study.yaml")
     assert [item.method for item in found.methods] == ["mine-21"]
+
+
+def test_plugins_of_one_arm_cost_it_the_shared_warm_start(plugin):
+    def warm_starts(found):
+        return {job.name for job in final_jobs(found, Path("out"), {}) if job.stage == "warm"}
+
+    alone = study("gigpo", {"name": "x", "method": "mine-21", "set": [plugin]}, seeds=[0])
+    (line,) = check_study(alone)
+    assert line.startswith("x: plugins of an arm may change its environment")
+    assert warm_starts(alone) == {"warm-seed0", "warm-x-seed0"}
+    together = study("gigpo", {"name": "x", "method": "mine-21"}, set=[plugin, *SMALL], seeds=[0])
+    assert check_study(together) == []
+    assert warm_starts(together) == {"warm-seed0"}
 
 
 def test_a_study_is_read_again_with_its_plugins(plugin):

@@ -53,7 +53,7 @@ def demo(
         raise ConfigError(f"Methods {', '.join(methods)}: one is named twice; name each once.")
     check_kind(out, "demo")
     configs = [read_config(source, overrides, ("method.name", name)) for name in methods]
-    held_out = _check(configs[0])
+    held_out = _check(configs)
     folder = make_demos(configs[0], out / "demos")
     model = run_warmup_stage(configs[0], folder, out / "warmup")
     runs: list[Path] = []
@@ -89,16 +89,18 @@ def study_command(source: str | None, methods: Sequence[str], overrides: Sequenc
     )
 
 
-def _check(config: RunConfig) -> bool:
-    """What would stop a later stage stops the command now. Raises ReproError.
+def _check(configs: Sequence[RunConfig]) -> bool:
+    """What would stop a later stage stops the command now. ``configs``: of the methods. Raises ReproError.
 
     Returns whether the tasks of the evaluation are of another split than those that are trained on.
     """
     from repro_rl.policy.precision import resolve_device
     from repro_rl.run.panels import Use, check_panels, eval_panel
+    from repro_rl.run.preflight import check_truth
     from repro_rl.run.setup import build_pool
     from repro_rl.run.trackers import check_callbacks
 
+    config = configs[0]
     if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
         raise ReproError(
             f"Environment {config.env.name!r} fails its check; run 'repro-rl doctor {config.env.name}'."
@@ -106,6 +108,8 @@ def _check(config: RunConfig) -> bool:
     resolve_device(config.policy.device)  # and not when the demonstrations are there
     with closing(build_pool(config.env)) as pool:
         check_panels(config, pool.first.panel, set(Use))  # the training says what cannot be meant
+        for of_method in configs:
+            check_truth(of_method, pool.first, set(Use))
         check_callbacks(config.train)
         split = eval_panel(config.eval, pool.first.panel).split
     return split not in (config.train.split, config.demos.split)

@@ -19,6 +19,7 @@ from repro_rl.demos.own import own_episodes
 from repro_rl.demos.recorded import recorded_episodes
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.envs.base import TextEnv
+from repro_rl.envs.contract import check_progress, checked_reset
 from repro_rl.errors import DataError, counted
 from repro_rl.files import UnfinishedRows, check_record
 from repro_rl.files.records import Count
@@ -81,8 +82,9 @@ def collect_demos(
     ``own_episodes``; those of them with labels keep these. Tasks are drawn without replacement until
     they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
     batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators such as "http".
-    Raises DataError when there are no tasks, the expert fails, or too few attempts of the noisy one win or
-    fail as asked. Raises also what ``recorded_episodes`` and ``own_episodes`` do.
+    Raises ConfigError for the annotator "oracle" where the environment tells no progress. Raises DataError
+    when there are no tasks, the expert fails, or too few attempts of the noisy one win or fail as asked.
+    Raises also what ``recorded_episodes`` and ``own_episodes`` do.
     """
     if not task_ids:
         raise DataError("There are no tasks to demonstrate: task_ids is empty.")
@@ -90,6 +92,8 @@ def collect_demos(
     annotator = ANNOTATORS.get(demos.annotator)  # an unknown name must fail before anything is played
     if isinstance(annotator, BatchAnnotator):
         annotator.check(config)
+    if demos.annotator == "oracle":
+        check_progress(env, task_ids, "demos.annotator is 'oracle'")
     recorded = recorded_episodes(demos.recorded, task_ids)
     imitated, others = own_episodes(env, demos.episodes, task_ids)
     rng = np.random.default_rng(name_key(seed, "demos"))
@@ -212,11 +216,7 @@ class _Collection:
         while any(missing.values()):
             attempts = self.attempts
             if attempts > 50 * (demos.winning + demos.failing) + 1000:
-                broken = f"; {self.broken.total()} broke off: {common(self.broken)}" if self.broken else ""
-                raise DataError(
-                    f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
-                    f"{attempts} tries; change demos.noise, demos.winning or demos.failing{broken}"
-                )
+                raise self._too_few(missing)
             noise = float(demos.noise[attempts % len(demos.noise)])
             task_id = order[(first + attempts) % len(order)]
             if demos.agent == "planner":
@@ -261,6 +261,21 @@ class _Collection:
                 f"{counted(self.broken.total(), 'episode')} broke off, left out: {common(self.broken)}.",
                 stacklevel=3,
             )
+
+    def _too_few(self, missing: dict[bool, int]) -> DataError:
+        """The error where attempts do not end as asked; ``missing``: winning (True) and failing ones."""
+        change = "change demos.noise, demos.winning or demos.failing"
+        start = checked_reset(self.env.reset(options={"task": self.order[0]}))[1]
+        if missing[False] and not start["admissible"]:
+            change = (
+                "info['admissible'] of the environment is empty, so there are hardly any mistakes to draw: "
+                "list the possible actions there, or set demos.failing=0"
+            )
+        broken = f"; {self.broken.total()} broke off: {common(self.broken)}" if self.broken else ""
+        return DataError(
+            f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
+            f"{self.attempts} tries; {change}{broken}"
+        )
 
     def _failure(self, solved: int, unsolved: Sequence[Trajectory]) -> DataError:
         """The error of an expert that fails, with what may be changed."""

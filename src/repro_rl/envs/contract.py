@@ -11,10 +11,12 @@ import numbers
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from repro_rl.errors import EnvError, counted, unencodable
+from repro_rl.envs.base import TextEnv
+from repro_rl.errors import ConfigError, EnvError, counted, unencodable
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
 FRACTION = "a number within 0 and 1 (a fraction, not percent)"
+PROBED = 5  # tasks that are looked at for true progress
 ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
 
@@ -51,6 +53,30 @@ def overdue(max_steps: int, t: int) -> str | None:
     if t < ENDLESS * max_steps:
         return None
     return f"it did not end within {counted(t, 'step')}; max_steps is {max_steps}"
+
+
+def check_progress(env: TextEnv, task_ids: Sequence[str], setting: str) -> None:
+    """Raise ConfigError where the environment tells no progress in the first tasks, and ``setting`` needs it.
+
+    Each is looked at after its reset and one step. A task that fails tells nothing, and raises nothing here.
+    """
+    silent = 0
+    for task in task_ids[:PROBED]:
+        try:
+            info = checked_reset(env.reset(options={"task": task}))[1]
+            if info["progress"] is None:
+                info = checked_step(env.step(env.expert() or ""))[4]
+        except Exception:  # the environment may raise anything
+            continue
+        if info["progress"] is not None:
+            return
+        silent += 1
+    if silent:
+        raise ConfigError(
+            f"{setting}, which needs the true progress, but the environment {env.name!r} gives none: "
+            f"info['progress'] is None in {counted(silent, 'task')} of its split. Give it there, or choose "
+            "another source of progress."
+        )
 
 
 def _check_observation(method: str, observation: Any) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import PromptSection
 from repro_rl.demos.annotators import ANNOTATORS
-from repro_rl.envs.base import ENVS
+from repro_rl.envs.base import ENVS, TextEnv
+from repro_rl.envs.contract import check_progress
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.model_paths import checkpoint_folders
+from repro_rl.run.panels import Use
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
@@ -103,6 +106,21 @@ def check_names(env: str, annotator: str) -> None:
             registry.get(name)
         except UnknownNameError as error:
             raise ConfigError(f"{setting}: {error}") from error
+
+
+def check_truth(config: RunConfig, env: TextEnv, now: Collection[Use]) -> None:
+    """What reads the true progress must find some; ``now``: what the command plays tasks for.
+
+    Raises ConfigError naming the environment and the setting, and TaskError for an unknown split.
+    """
+    method = config.method
+    if Use.TRAIN in now:
+        for name in ("shaping", "alignment", "value_source"):
+            if getattr(method, name) == "oracle":
+                tasks = env.panel(config.train.split).ids
+                check_progress(env, tasks, f"method.{name} is 'oracle' (method {method.name})")
+    if Use.DEMOS in now and config.demos.annotator == "oracle":
+        check_progress(env, env.panel(config.demos.split).ids, "demos.annotator is 'oracle'")
 
 
 def check_disk(out: Path, model: Any, checkpoints: int) -> None:

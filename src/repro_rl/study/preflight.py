@@ -12,6 +12,7 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel, validates, warmup_validates
+from repro_rl.run.preflight import check_truth
 from repro_rl.run.setup import build_pool
 from repro_rl.run.trackers import check_callbacks
 from repro_rl.study.definition import Arm, Evaluation, Study, run_config
@@ -33,7 +34,9 @@ def check_study(study: Study) -> list[str]:
             try:
                 for config in _configs(study, item):
                     env, panel = environment(config)
-                    found |= dict.fromkeys(check_panels(config, panel, _uses(item, config)))
+                    uses = _uses(item, config)
+                    found |= dict.fromkeys(check_panels(config, panel, uses))
+                    check_truth(config, env, uses)
                     played.append(_played(config.eval, panel, env.max_steps))
                 check_callbacks(config.train)
                 _check_checkpoints(study.evaluation, item, config.train)
@@ -41,7 +44,7 @@ def check_study(study: Study) -> list[str]:
                 raise ConfigError(f"Arm {item.name!r}: {error}") from error
             first = first or (item.name, played)
             _check_comparable(first, (item.name, played))
-    return [*_unequal_budgets(study), *found]
+    return [*_unequal_budgets(study), *_own_by_plugins(study), *found]
 
 
 def _unequal_budgets(study: Study) -> list[str]:
@@ -53,6 +56,23 @@ def _unequal_budgets(study: Study) -> list[str]:
     return [
         "Every run has train.iterations iterations, but not equally many environment steps: a method whose "
         "episodes are longer plays more. Give --env-steps (in a study file env_steps) for equal steps."
+    ]
+
+
+def _own_by_plugins(study: Study) -> list[str]:
+    """A sentence where arms make warm starts of their own for nothing but the modules that they import."""
+    names = [
+        item.name
+        for item in study.methods
+        if item.init == "warm"
+        and (own := item.own_warm_start())
+        and all(setting.startswith("plugins") for setting in own)
+    ]
+    if not names or len(study.methods) < 2:
+        return []
+    return [
+        f"{', '.join(names)}: plugins of an arm may change its environment or demonstrations, so it has warm "
+        "starts of its own. Put plugins into the study's set, and all arms share one a seed."
     ]
 
 

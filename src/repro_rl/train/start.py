@@ -17,6 +17,7 @@ from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import kept_start, start_model
 from repro_rl.run.panels import Use, check_panels, validates
+from repro_rl.run.preflight import check_truth
 from repro_rl.run.setup import Setup
 from repro_rl.train.schedule import check_share, check_tasks
 
@@ -73,7 +74,8 @@ def open_training(setup: Setup, out: Path) -> OpenedRun:
     """Check what can be checked without a model. Writes nothing.
 
     Warns of what an evaluation of the run would lack. Raises what ``find_start`` does, ConfigError when
-    ``out`` is of other settings or tasks, and PreflightError for a panel without tasks.
+    ``out`` is of other settings or tasks, and PreflightError for a panel without tasks. Raises ConfigError
+    also where true progress is needed and not there.
     """
     config, ranks = setup.config, setup.ranks
     ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
@@ -81,6 +83,7 @@ def open_training(setup: Setup, out: Path) -> OpenedRun:
     for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config.train)}):
         if ranks.first:
             warnings.warn(line, stacklevel=3)  # of who makes the run
+    check_truth(config, setup.pool.first, {Use.TRAIN})
     continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
     tasks = setup.panel(config.train.split)
     check_tasks(tasks.ids, config.train.split)

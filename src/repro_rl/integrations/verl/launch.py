@@ -22,6 +22,8 @@ from repro_rl.policy.gguf import model_folder
 from repro_rl.run.folder import VERL_OVERRIDES, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model
+from repro_rl.run.panels import Use
+from repro_rl.run.preflight import check_truth
 from repro_rl.run.setup import set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
@@ -53,6 +55,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
 
     ``overrides``: those of ``launch_command``, which the manifest keeps. Raises PreflightError without a
     model to start from, and ConfigError when ``out`` holds a run of other settings, overrides or tasks.
+    Raises ConfigError also where true progress is needed and not there.
     Raises CheckpointError when the model that it began with is gone.
     """
     config = recipe.config
@@ -70,6 +73,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     with closing(set_up(config)) as setup:
+        check_truth(config, setup.pool.first, {Use.TRAIN})
         panels = {
             "train": setup.panel(config.train.split).manifest(),
             "validation": setup.validation_panel().manifest(),
