@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from repro_rl.config import METHODS, MethodSection, load_config, register_method
 from repro_rl.config.recipe_files import merged
-from repro_rl.credit import CreditSettings, RewardSettings
+from repro_rl.credit import CREDIT, CreditSettings, RewardSettings, register_credit
 from repro_rl.errors import ConfigError
 from repro_rl.settings import Section
 
@@ -69,6 +69,32 @@ def test_every_method_is_valid_and_sets_fields_of_the_section() -> None:
 def test_contradictions(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, overrides)
+
+
+def test_a_rule_of_ones_own_gets_what_it_demands() -> None:
+    """What no run of these settings has is refused where the settings are read, not after an iteration."""
+
+    def rule(rewards, groups, anchors, settings, episode_returns, *, scores):  # type: ignore[no-untyped-def]
+        return rewards
+
+    def judged(rewards, groups, anchors, settings, episode_returns, *, judged, scores=()):  # type: ignore[no-untyped-def]
+        return rewards
+
+    def turns(rewards, groups, anchors, settings, episode_returns, *, turn_rewards):  # type: ignore[no-untyped-def]
+        return rewards
+
+    with CREDIT.isolated():
+        for name, function in (("by-score", rule), ("by-judge", judged), ("by-turn", turns)):
+            register_credit(name)(function)
+        for name, message in (
+            ("by-score", "'by-score' needs the input 'scores'; a run has it with method.outcome=score"),
+            ("by-judge", "needs the input 'judged'; a run has it with method.value_source=SOURCE"),
+            ("by-turn", "needs the input 'turn_rewards'; the records of a run do not hold it"),
+        ):
+            with pytest.raises(ConfigError, match=message):
+                load_config(None, ["method=gigpo", f"method.credit={name}"])
+        load_config(None, ["method=gigpo", "method.credit=by-score", "method.outcome=score"])
+        load_config(None, ["method=gigpo", "method.credit=by-judge", "method.value_source=linear"])
 
 
 @pytest.mark.parametrize(

@@ -41,5 +41,18 @@ def test_equal_keys_get_equal_numbers() -> None:
 def test_what_cannot_be_used_is_named() -> None:
     with pytest.raises(ConfigError, match="returns: value 2 is -inf"):
         finite_array("returns", [0.0, 1.0, float("-inf")])
+    for values, message in (
+        (["1", "2"], "returns: every value must be a number .*'1' is text"),
+        ("12", "'1' is text"),
+        ([1.0, b"2"], "b'2' is text"),
+        ([[1.0], [2.0]], "returns: every value must be a number; got lists of 1"),
+        (np.zeros((2, 3)), "got lists of 3"),
+        ([1.0, [2.0]], "returns: every value must be a number"),
+        ([{}], "returns: every value must be a number"),
+        (1.0, "returns: every value must be a number"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            finite_array("returns", values)  # type: ignore[arg-type]
+    assert finite_array("wins", [True, np.float32(0.5), 2]).tolist() == [1.0, 0.5, 2.0]
     with pytest.raises(ConfigError, match="anchor is 'clop'; did you mean 'clip'"):
         check_choice("anchor", "clop", ("none", "clip", "outcome"))

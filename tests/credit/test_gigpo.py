@@ -61,7 +61,12 @@ def test_gigpo_groups_states_within_a_task_and_takes_given_returns() -> None:
 def test_gigpo_trajectory_without_steps_is_no_part_of_the_baseline() -> None:
     for baseline in ("steps", "trajectories"):
         assert gigpo_advantages(
-            [[2.0], [], [4.0]], "aaa", [["x"], [], ["y"]], gamma=1.0, omega=1.0, episode_baseline=baseline
+            [[2.0], [], [4.0]],
+            ["a"] * 3,
+            [["x"], [], ["y"]],
+            gamma=1.0,
+            omega=1.0,
+            episode_baseline=baseline,
         ) == [[-1.0], [], [1.0]]
     assert gigpo_advantages([], [], [], gamma=1.0, omega=1.0) == []
     assert gigpo_advantages([[]], ["a"], [[]], gamma=1.0, omega=1.0) == [[]]
@@ -80,6 +85,14 @@ def test_gigpo_rejects_what_it_cannot_use() -> None:
         ("trajectory 0 has 1 rewards and 2 anchors", {"anchors": (("x", "y"),)}),
         ("but 3 in episode_returns", {"episode_returns": [1.0, 2.0, 3.0]}),
         ("gamma is 2", {"gamma": 2.0}),
+        ("gamma is '0.5'; it must lie between 0 and 1", {"gamma": "0.5"}),
+        ("omega is '1'; it must be a finite number", {"omega": "1"}),
+        ("rewards: every value must be a number .*'1' is text", {"rewards": (("1",),)}),
+        ("rewards is '5.0'; it must be a list", {"rewards": 5.0}),
+        ("rewards of trajectory 0 is '1.0'; it must be a list", {"rewards": (1.0,)}),
+        ("anchors of trajectory 0 is 'x'; it must be a list", {"anchors": ("x",)}),
+        ("groups is 'a'; it must be a list", {"groups": "a"}),
+        ("episode_returns: every value must be a number; got lists of 1", {"episode_returns": [[1.0]]}),
         ("omega is inf", {"omega": float("inf")}),
         ("rewards: value 0 is nan", {"rewards": ((float("nan"),),)}),
         ("anchors must be hashable", {"anchors": (([1],),)}),

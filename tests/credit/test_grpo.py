@@ -21,6 +21,10 @@ def test_grpo_by_hand() -> None:
 
 
 def test_grpo_rejects_what_it_cannot_use() -> None:
+    with pytest.raises(ConfigError, match=r"grpo_advantages: groups is 'ab'; it must be a list"):
+        grpo_advantages([1.0, 2.0], "ab")
+    with pytest.raises(ConfigError, match="'1' is text"):
+        grpo_advantages(["1", "2"], ["a", "a"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="2 returns and 1 group names"):
         grpo_advantages([1.0, 2.0], ["a"])
     with pytest.raises(ConfigError, match="value 1 is nan"):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from repro_rl.credit import CreditInputs, CreditSettings, advantages, register_credit
+from repro_rl.credit import CreditInputs, CreditSettings, advantages, reads, register_credit
+from repro_rl.credit.rules import demands
 from repro_rl.credit.tfidf import tfidf
 from repro_rl.errors import ConfigError, UnknownNameError
 
@@ -248,6 +249,17 @@ def test_judged_values_take_the_place_of_outcomes() -> None:
         ("mt_grpo", {}, {"groups": ["t"], "outcome_rewards": [0.0], "turn_rewards": [[0.0, math.nan]]}, ConfigError, "turn_rewards: value 1 is nan"),  # noqa: E501
         ("g2po", {}, {**LINE, "judged": [None, [0.0, 0.1, math.nan, 1.0]]}, ConfigError, "judged: value 2 is nan"),  # noqa: E501
         ("progress_advantage", {"beta": math.nan}, {"log_prob": [[-1.0]], "ref_log_prob": [[-1.0]]}, ConfigError, "beta: value 0 is nan"),  # noqa: E501
+        ("maxrl", {}, {**LINE, "won": ["1", "0"]}, ConfigError, "won: every value must be a number .*'1' is text"),  # noqa: E501
+        ("gigpo", {}, {**LINE, "valid": [["no"] * 3, [True] * 3]}, ConfigError, "valid: .*'no' is text"),
+        ("gigpo", {}, {**LINE, "rewards": [1.0, 2.0]}, ConfigError, "gigpo: rewards of trajectory 0 is '1.0'; it must be a list"),  # noqa: E501
+        ("pace", {}, {**LINE, "actions": ["abc", "abc"]}, ConfigError, "pace: actions of trajectory 0 is 'abc'; it must be a list"),  # noqa: E501
+        ("grpo", {}, {"groups": ["t"], "lengths": ["2"], "episode_returns": [1.0]}, ConfigError, "lengths: .*'2' is text"),  # noqa: E501
+        ("grpo", {}, {"groups": ["t"], "lengths": [2], "episode_returns": [[1.0]]}, ConfigError, "episode_returns: .*got lists of 1"),  # noqa: E501
+        ("hcapo", {}, {"groups": ["t"], "episode_returns": [1.0], "hindsight_log_prob": [[["-1"]]]}, ConfigError, "holds '-1', which is no log-prob"),  # noqa: E501
+        ("progress_advantage", {"beta": "2"}, {"log_prob": [[-1.0]], "ref_log_prob": [[-1.0]]}, ConfigError, "beta: .*'2' is text"),  # noqa: E501
+        ("progress_advantage", {}, {"log_prob": [-1.0], "ref_log_prob": [-1.0]}, ConfigError, "log_prob of step 1 is '-1.0'; it must be a list"),  # noqa: E501
+        ("dapo_extras", {"max_length": 3, "buffer": 1, "factor": "1"}, {"lengths": [1], "groups": ["t"], "episode_returns": [1.0]}, ConfigError, "dapo_extras: factor: .*'1' is text"),  # noqa: E501
+        ("dapo_extras", {"max_length": 3, "buffer": 1, "factor": 1}, {"lengths": [1], "groups": ["t"], "episode_returns": ["1"]}, ConfigError, "returns: .*'1' is text"),  # noqa: E501
         ("hcapo", {"alpha": 0.5}, LINE, ConfigError, "hcapo: the setting 'alpha' has no effect"),
         ("maxrl", {"history": 7}, LINE, ConfigError, "maxrl: the setting 'history' has no effect"),
         ("dr_grpo", {"shaping": "graph"}, LINE, ConfigError, "dr_grpo: the setting 'shaping' has no effect"),
@@ -273,6 +285,28 @@ def test_a_rule_asks_for_what_it_reads() -> None:
     assert advantages("shy", None, **LINE)["advantages"] == [[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]]
     got = advantages("whole", {"gamma": 0.25}, **LINE)
     assert got == {"advantages": [0.25, 0.0], "seen": LINE["actions"]}
+
+    @register_credit("modest")
+    def modest(  # type: ignore[no-untyped-def]
+        rewards, groups, anchors, settings, episode_returns, weight=2.0, *, won=None, scores=(), bonus=0.5
+    ):
+        known = [0.0] * len(rewards) if won is None else won
+        return [[weight * w + bonus + len(scores)] * len(row) for w, row in zip(known, rewards, strict=True)]
+
+    rewards = {"groups": ["t", "t"], "rewards": [[0.0], [0.0, 1.0]]}
+    assert advantages("modest", None, **rewards)["advantages"] == [[0.5], [0.5, 0.5]]
+    told = advantages("modest", None, **rewards, won=[True, False], scores=[0.5, 0.5])
+    assert told["advantages"] == [[4.5], [2.5, 2.5]]
+    assert (reads("modest"), demands("modest")) == (("won", "scores"), ())
+    assert (reads("shy"), demands("shy")) == (("won", "reached"), ("won", "reached"))
+
+    @register_credit("lone")
+    def lone(
+        inputs: CreditInputs, settings: CreditSettings, weight: float = 3.0, *, bonus: float = 1.0
+    ) -> Any:
+        return {"advantages": [weight + bonus] * len(inputs.groups)}
+
+    assert advantages("lone", None, groups=["t"])["advantages"] == [4.0]
     with pytest.raises(ConfigError, match="'curious' asks for an unknown input 'wins'"):
         register_credit("curious")(lambda rewards, groups, anchors, settings, episode_returns, *, wins: [])
     with pytest.raises(ConfigError, match=r"must take \(inputs, settings\), or .*it takes a, b, c"):

@@ -62,7 +62,7 @@ def test_dapo_s_penalty_and_its_groups_by_hand() -> None:
     lengths = (4, 6, 8, 9)
     assert [overlong_penalty(n, 8, 4, 1.0) for n in lengths] == pytest.approx([0.0, -0.5, -1.0, -1.0])
     assert [overlong_penalty(n, 8, 0, 0.5) for n in (8, 9)] == pytest.approx([0.0, -0.5])
-    assert kept_groups("aabbc", [0.0, 1.0, 2.0, 2.0, 5.0]) == {"a": True, "b": False, "c": True}
+    assert kept_groups(list("aabbc"), [0.0, 1.0, 2.0, 2.0, 5.0]) == {"a": True, "b": False, "c": True}
 
 
 def test_a_source_that_miscounts_the_steps_is_named() -> None:

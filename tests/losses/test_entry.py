@@ -6,9 +6,17 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 from repro_rl.errors import ConfigError, UnknownNameError
-from repro_rl.losses import evaluate
+from repro_rl.losses import (
+    LossTokens,
+    aggregate,
+    evaluate,
+    gated_distillation,
+    kl_estimate,
+    signed_distillation,
+)
 
 UP, DOWN = math.log(2.0), math.log(0.5)  # log-ratios: r = 2 and r = 0.5
 
@@ -131,6 +139,14 @@ ONE: dict[str, Any] = {"log_prob": [[-1.0]], "old_log_prob": [[-1.0]], "advantag
         ("ppo_clip", {}, {"log_prob": [[float("nan")]]}, "log_prob holds a number that is not finite"),
         ("ppo_clip", {}, {"log_prob": [-1.0]}, "log_prob must be a list of rows"),
         ("ppo_clip", {}, {"advantages": [["much"]]}, "advantages must be rows of numbers"),
+        ("ppo_clip", {}, {"advantages": [["1"]]}, "advantages must be rows of numbers: there is text"),
+        ("ppo_clip", {}, {"advantages": ["1"]}, "advantages must be rows of numbers: there is text"),
+        (
+            "ppo_clip",
+            {"aggregation": "seq-mean-token-sum-norm", "scale": "2"},
+            {},
+            "scale is '2'; it must be a number of tokens above 0",
+        ),
     ],
 )
 def test_wrong_settings_and_numbers_are_named(
@@ -163,3 +179,26 @@ def test_self_distillation_is_checked_as_well() -> None:
         evaluate("gated_distillation", {"scale": 2.0}, **teacher)
     with pytest.raises(ConfigError, match="rows_used has 1 entries for 2 rows"):
         evaluate("gated_distillation", {}, **teacher, rows_used=[True])
+
+
+def test_tensors_of_unequal_shapes_are_refused() -> None:
+    """torch would spread [2, 1] over [2], and every token would get every advantage."""
+    one, wide = torch.zeros(2), torch.zeros(2, 1)
+    rows = torch.zeros(2, dtype=torch.int64)
+    for call in (
+        lambda: LossTokens(one, one, wide, rows),
+        lambda: kl_estimate("k1", one, wide),
+        lambda: gated_distillation(one, wide),
+        lambda: signed_distillation(one, one, wide),
+        lambda: aggregate(wide, rows, "token-mean"),
+    ):
+        with pytest.raises(ConfigError, match=r"must have one shape, a value for each token: .*\(2, 1\)"):
+            call()
+    with pytest.raises(ConfigError, match=r"log_prob has the shape \(2, 1\); give one row of tokens"):
+        LossTokens(wide, wide, wide, wide.long())
+
+
+def test_text_is_no_choice_of_rows() -> None:
+    rows = {"log_prob": [[-1.0], [-1.0]], "teacher_log_prob": [[-1.0], [-1.0]]}
+    with pytest.raises(ConfigError, match="rows_used must hold True or False for each row"):
+        evaluate("gated_distillation", None, **rows, rows_used=["False", "True"])

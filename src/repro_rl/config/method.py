@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from repro_rl.credit import CREDIT, CreditSettings, reads, without_effect
+from repro_rl.credit import CREDIT, CreditSettings, reads, without_effect, without_inputs
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
@@ -128,6 +128,6 @@ class MethodSection(CreditSettings):
             raise ValueError("method.hindsight 'reflection' needs method.reflect true")
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
-        if idle := list(without_effect(self)):
-            raise ValueError("; ".join(idle))
+        if wrong := [*without_inputs(self), *without_effect(self)]:
+            raise ValueError("; ".join(wrong))
         return self

@@ -16,7 +16,7 @@ from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hcapo import hcapo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.interplay import without_effect
+from repro_rl.credit.interplay import without_effect, without_inputs
 from repro_rl.credit.maxrl import maxrl_advantages
 from repro_rl.credit.mt_grpo import mt_grpo_advantages
 from repro_rl.credit.pace import pace_advantages
@@ -75,4 +75,5 @@ __all__ = [
     "reinforce_pp_baseline_advantages",
     "rloo_advantages",
     "without_effect",
+    "without_inputs",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,33 +25,64 @@ def check_choice(label: str, value: object, choices: Iterable[str]) -> None:
 
 
 def finite_array(label: str, values: Iterable[float]) -> Floats:
-    """[N] float64. Raises ConfigError when a value is no number, NaN or infinite."""
+    """[N] float64. Raises ConfigError when a value is no number (text, a list), NaN or infinite."""
     try:
-        array = np.asarray(list(values), dtype=np.float64)
+        given = list(values)
+        text = next((value for value in given if isinstance(value, str | bytes)), None)
+        if text is not None:  # numpy would read it as a number
+            raise TypeError(f"{text!r:.40} is text")
+        array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{label}: every value must be a number ({error}).") from error
+    if array.ndim != 1:
+        raise ConfigError(f"{label}: every value must be a number; got lists of {array.shape[1]} in it.")
     if not np.isfinite(array).all():
         index = int(np.flatnonzero(~np.isfinite(array))[0])
         raise ConfigError(f"{label}: value {index} is {array[index]}; every value must be a finite number.")
     return array
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number, and no text of one."""
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError):
+        return False
+
+
+def check_discount(gamma: float) -> None:
+    """Raise ConfigError unless ``gamma`` is a number within 0 and 1."""
+    if not (is_finite(gamma) and 0.0 <= gamma <= 1.0):
+        raise ConfigError(f"gamma is {gamma!r}; it must lie between 0 and 1.")
+
+
+def length_of(label: str, values: Any) -> int:
+    """The entries of a list. Raises ConfigError for text, and for what has no entries."""
+    try:
+        if isinstance(values, str | bytes):
+            raise TypeError
+        return len(values)
+    except TypeError:
+        raise ConfigError(f"{label} is {str(values)[:40]!r}; it must be a list.") from None
+
+
 def check_pairs(name: str, returns: Sequence[float], groups: Sequence[Hashable]) -> None:
     """Raise ConfigError unless every trajectory has a return and a group."""
-    if len(returns) != len(groups):
+    counts = length_of(f"{name}: returns", returns), length_of(f"{name}: groups", groups)
+    if counts[0] != counts[1]:
         raise ConfigError(
-            f"{name} got {len(returns)} returns and {len(groups)} group names; "
-            "give one of each per trajectory."
+            f"{name} got {counts[0]} returns and {counts[1]} group names; give one of each per trajectory."
         )
 
 
 def check_steps(name: str, rewards: Sequence[Sequence[float]], anchors: Sequence[Sequence[Hashable]]) -> None:
     """Raise ConfigError unless every step of these N trajectories has a reward and an anchor."""
     for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
-        if len(row) != len(keys):
+        steps = length_of(f"{name}: rewards of trajectory {n}", row)
+        states = length_of(f"{name}: anchors of trajectory {n}", keys)
+        if steps != states:
             raise ConfigError(
-                f"{name}: trajectory {n} has {len(row)} rewards and {len(keys)} anchors; "
-                "give one of each per step."
+                f"{name}: trajectory {n} has {steps} rewards and {states} anchors; give one of each per step."
             )
 
 

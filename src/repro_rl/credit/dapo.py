@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from repro_rl.credit.baseline import check_pairs, finite_array
+
 
 def overlong_penalty(length: int, max_length: int, buffer: int, factor: float) -> float:
     """``-min(max(length - (max_length - buffer), 0), buffer) / buffer * factor``: 0 down to -factor.
@@ -23,7 +25,12 @@ def mixed(outcomes: Sequence[float]) -> bool:
 
 
 def kept_groups(groups: Sequence[Hashable], returns: Sequence[float]) -> dict[Hashable, bool]:
-    """For each task whether its group is kept, from groups and returns [N]."""
+    """For each task whether its group is kept, from groups and returns [N].
+
+    Raises ConfigError for unequal lengths and a return that is no finite number.
+    """
+    check_pairs("kept_groups", returns, groups)
+    finite_array("returns", returns)
     of: dict[Hashable, list[float]] = {}
     for group, value in zip(groups, returns, strict=True):
         of.setdefault(group, []).append(value)

@@ -75,7 +75,6 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
 
 def _progress_advantage(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     beta = settings.pop("beta", 1.0)
-    finite_array("progress_advantage: beta", [beta])
     how = checked(ProgressAdvantageSettings, "progress_advantage", settings)
     given = _named("progress_advantage", inputs, ("log_prob", "ref_log_prob"))
     return progress_advantages(
@@ -86,6 +85,8 @@ def _progress_advantage(settings: dict[str, Any], inputs: dict[str, Any]) -> dic
 def _dapo_extras(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     given = _named("dapo_extras", inputs, ("lengths", "groups", "episode_returns"))
     how = _named("dapo_extras", settings, ("max_length", "buffer", "factor"))
+    for name, values in (("lengths", given["lengths"]), *((name, [value]) for name, value in how.items())):
+        finite_array(f"dapo_extras: {name}", values)
     return {
         "overlong_penalty": [overlong_penalty(length, **how) for length in given["lengths"]],
         "kept_groups": kept_groups(given["groups"], given["episode_returns"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -11,8 +10,11 @@ from repro_rl.credit.baseline import (
     EpisodeBaseline,
     Normalize,
     check_choice,
+    check_discount,
     check_steps,
     finite_array,
+    is_finite,
+    length_of,
     normalise,
     number_keys,
     returns_to_go,
@@ -50,13 +52,12 @@ def gigpo_advantages(
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))
     check_choice("episode_baseline", episode_baseline, ("steps", "trajectories"))
-    if not (math.isfinite(gamma) and 0.0 <= gamma <= 1.0):
-        raise ConfigError(f"gamma is {gamma}; it must lie between 0 and 1.")
-    if not math.isfinite(omega):
-        raise ConfigError(f"omega is {omega}; it must be a finite number.")
-    count = len(rewards)
+    check_discount(gamma)
+    if not is_finite(omega):
+        raise ConfigError(f"omega is {omega!r}; it must be a finite number.")
+    count = length_of("gigpo_advantages: rewards", rewards)
     for label, other in (("groups", groups), ("anchors", anchors), ("episode_returns", episode_returns)):
-        if other is not None and len(other) != count:
+        if other is not None and length_of(f"gigpo_advantages: {label}", other) != count:
             raise ConfigError(
                 f"gigpo_advantages got {count} trajectories in rewards but {len(other)} in {label}; "
                 "give one entry per trajectory."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,11 @@ from repro_rl.credit.baseline import (
     Floats,
     Normalize,
     check_choice,
+    check_discount,
     check_steps,
     finite_array,
+    is_finite,
+    length_of,
     number_keys,
     returns_to_go,
 )
@@ -50,12 +54,17 @@ def hgpo_advantages(
     Raises ConfigError for inconsistent lengths, non-finite numbers, unhashable keys or unknown options.
     """
     check_choice("normalize", normalize, ("mean", "mean_std"))
-    if history < 0:
-        raise ConfigError(f"hgpo_advantages: history is {history}; give 0 or more past states.")
-    if not len(rewards) == len(groups) == len(anchors):
+    check_discount(gamma)
+    if not isinstance(history, Integral) or history < 0:
+        raise ConfigError(f"hgpo_advantages: history is {history!r}; give 0 or more past states.")
+    if not is_finite(level_power):
+        raise ConfigError(f"hgpo_advantages: level_power is {level_power!r}; it must be a finite number.")
+    given = (("rewards", rewards), ("groups", groups), ("anchors", anchors))
+    counts = [length_of(f"hgpo_advantages: {name}", values) for name, values in given]
+    if len(set(counts)) > 1:
         raise ConfigError(
-            f"hgpo_advantages got {len(rewards)} entries in rewards, {len(groups)} in groups and "
-            f"{len(anchors)} in anchors; give one entry per trajectory."
+            f"hgpo_advantages got {counts[0]} entries in rewards, {counts[1]} in groups and {counts[2]} in "
+            "anchors; give one entry per trajectory."
         )
     check_steps("hgpo_advantages", rewards, anchors)
     finite_array("rewards", (value for row in rewards for value in row))

@@ -15,6 +15,7 @@ from repro_rl.credit.baseline import (
     Floats,
     Normalize,
     finite_array,
+    length_of,
     normalise,
     number_keys,
     returns_to_go,
@@ -25,10 +26,14 @@ Indices = NDArray[np.intp]
 PER_STEP = (
     *("rewards", "anchors", "reached", "actions", "valid", "texts", "token_counts", "hindsight_log_prob"),
 )
-NUMBERS = (
-    *("rewards", "episode_returns", "scores", "outcome_rewards", "turn_rewards", "judged"),
-    "token_counts",
-)
+NUMBERS = ("episode_returns", "scores", "outcome_rewards", "won", "lengths")  # one a trajectory
+ROWS_OF_NUMBERS = ("rewards", "valid", "token_counts", "judged")
+# Inputs that a run has only by a setting, and what says so; "": a run's records never hold them.
+BY_SETTING = {
+    "scores": "method.outcome=score",
+    "judged": "method.value_source=SOURCE",
+    **dict.fromkeys(("outcome_rewards", "turn_rewards", "first_step_after_tool"), ""),
+}
 LENGTHS_FROM = ("rewards", "anchors", "actions", "valid", "texts", "token_counts", "hindsight_log_prob")
 
 
@@ -61,17 +66,19 @@ class CreditInputs:
     details: bool = False  # also compute figures that only explain the advantages
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for lengths that do not agree and for numbers that are not finite."""
-        count = len(self.groups)
+        """Raises ConfigError for lengths that do not agree and for what is no list or no finite number."""
+        count = length_of(f"{self.rule}: groups", self.groups)
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None or field.name in ("rule", "details"):
                 continue
-            if len(value) != count:
+            entries = length_of(f"{self.rule}: {field.name}", value)
+            if entries != count:
                 raise ConfigError(
-                    f"{self.rule}: {field.name} has {len(value)} entries and groups {count}; give one a "
+                    f"{self.rule}: {field.name} has {entries} entries and groups {count}; give one a "
                     "trajectory."
                 )
+        self._check_numbers()
         if self.lengths is None:
             self.lengths = self._found_lengths()
         if self.reached is None and self.anchors is not None and self.final_anchors is not None:
@@ -81,23 +88,37 @@ class CreditInputs:
             ]
         for name in PER_STEP:
             rows = getattr(self, name)
-            for n, row in enumerate(rows or ()):
-                if self.lengths is not None and len(row) != self.lengths[n]:
+            for n in range(0 if rows is None else count):
+                steps = self._steps(name, n)
+                if self.lengths is not None and steps != self.lengths[n]:
                     raise ConfigError(
-                        f"{self.rule}: trajectory {n} has {len(row)} {name} and {self.lengths[n]} steps; "
+                        f"{self.rule}: trajectory {n} has {steps} {name} and {self.lengths[n]} steps; "
                         "give one a step."
                     )
+
+    def _check_numbers(self) -> None:
         for name in NUMBERS:
-            finite_array(name, _numbers(getattr(self, name)))
+            if getattr(self, name) is not None:
+                finite_array(name, getattr(self, name))
+        for name in ROWS_OF_NUMBERS:
+            rows = getattr(self, name)
+            if rows is not None:
+                known = [n for n, row in enumerate(rows) if not (name == "judged" and row is None)]
+                finite_array(name, (value for n in known if self._steps(name, n) for value in rows[n]))
+        finite_array("turn_rewards", _numbers(self.turn_rewards))
         for value in _numbers(self.hindsight_log_prob):
-            if not value < math.inf:  # minus infinity is the log of probability 0
-                raise ConfigError(f"{self.rule}: hindsight_log_prob holds {value}, which is no log-prob.")
+            if isinstance(value, str) or not value < math.inf:  # minus infinity is the log of probability 0
+                raise ConfigError(f"{self.rule}: hindsight_log_prob holds {value!r}, which is no log-prob.")
+
+    def _steps(self, name: str, n: int) -> int:
+        """Entries of the row of trajectory ``n``. Raises ConfigError where it is no list."""
+        return length_of(f"{self.rule}: {name} of trajectory {n}", getattr(self, name)[n])
 
     def _found_lengths(self) -> list[int] | None:
         for name in LENGTHS_FROM:
             rows = getattr(self, name)
             if rows is not None:
-                return [len(row) for row in rows]
+                return [self._steps(name, n) for n in range(len(rows))]
         turns = self.turn_rewards
         if turns is not None and all(isinstance(row, list | tuple) for row in turns):
             return [len(row) for row in turns]
@@ -107,7 +128,9 @@ class CreditInputs:
         """The input of that name. Raises ConfigError where it is not known."""
         value = getattr(self, name)
         if value is None:
-            raise ConfigError(f"The credit rule {self.rule!r} needs the input {name!r}, which was not given.")
+            raise ConfigError(
+                f"The credit rule {self.rule!r} needs the input {name!r}, which was not given{in_runs(name)}."
+            )
         return value
 
     # Arrays over all steps [R] or trajectories [N] ------------------------------------------------
@@ -170,6 +193,14 @@ class CreditInputs:
         """[R] as N lists of T_n."""
         flat, ends = values.tolist(), np.cumsum(self.sizes).tolist()
         return [flat[end - size : end] for end, size in zip(ends, self.sizes.tolist(), strict=True)]
+
+
+def in_runs(name: str) -> str:
+    """What a sentence on a missing input says of runs, which have it by a setting or not at all; else ""."""
+    if name not in BY_SETTING:
+        return ""
+    setting = BY_SETTING[name]
+    return f"; a run has it with {setting}" if setting else "; the records of a run do not hold it"
 
 
 def _numbers(values: Any) -> Iterator[float]:

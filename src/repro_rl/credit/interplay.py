@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart
+from repro_rl.credit.inputs import BY_SETTING, in_runs
+from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart, demands
 from repro_rl.credit.settings import CreditSettings, RewardSettings
 from repro_rl.credit.sources import SOURCES
 
@@ -75,6 +76,17 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
                     f"method.{name} has no effect where nothing asks for the progress {source!r}; leave it "
                     "out"
                 )
+
+
+def without_inputs(settings: CreditSettings) -> Iterator[str]:
+    """A sentence for each input that the rule demands and that a run of these settings does not have."""
+    known = {"scores": settings.outcome == "score", "judged": settings.value_source != "outcome"}
+    for name in demands(settings.credit):
+        if name in BY_SETTING and not known.get(name, False):
+            yield (
+                f"the credit rule {settings.credit!r} needs the input {name!r}{in_runs(name)} (or give its "
+                "parameter a default)"
+            )
 
 
 def reads_setting(credit: str, name: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from repro_rl.credit.baseline import finite_array
+from repro_rl.credit.baseline import check_choice, finite_array, length_of
 from repro_rl.errors import ConfigError
 
 TokenReduction = Literal["mean", "sum", "last", "min", "max"]
@@ -46,8 +46,14 @@ def progress_advantages(
     Source: the public code, agreed with on 20 cases. Decided here: as a source of progress, P_t is the
     running sum, so the gain of a step is its advantage.
     Returns "step_advantages" [T] and "trajectory_score" (None without a step). Raises ConfigError where the
-    two have other numbers of steps or tokens, and for what is no finite number.
+    two have other numbers of steps or tokens, for what is no finite number, and for an unknown reduction.
     """
+    check_choice("tokens", tokens, get_args(TokenReduction))
+    check_choice("steps", steps, get_args(StepReduction))
+    finite_array("progress_advantage: beta", [beta])
+    for name, rows in (("log_prob", log_prob), ("ref_log_prob", ref_log_prob)):
+        for t in range(length_of(f"progress_advantage: {name}", rows)):
+            length_of(f"progress_advantage: {name} of step {t + 1}", rows[t])
     if len(log_prob) != len(ref_log_prob):
         raise ConfigError(
             f"progress_advantage: {len(log_prob)} steps of the policy and {len(ref_log_prob)} of the "

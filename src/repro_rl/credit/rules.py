@@ -71,9 +71,12 @@ def register_credit(
     - ``(rewards, groups, anchors, settings, episode_returns)``. It asks for further inputs by keyword-only
       parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
 
+    A keyword-only parameter with a default keeps it where the input is not known. Parameters with a default
+    that are no input are the rule's own.
+
     It returns one advantage a step, N lists of T_n. Or it returns a mapping that has them as "advantages",
-    which may also be one a trajectory, [N]. Raises ConfigError when the name is taken, for a parameter that
-    is no input, or for a setting in ``ignores`` that is not shared.
+    which may also be one a trajectory, [N]. Raises ConfigError when the name is taken, and for a setting in
+    ``ignores`` that is not shared. Raises it also for a parameter without a default that is no input.
     """
     for unknown in [setting for setting in ignores if setting not in SHARED]:
         raise ConfigError(
@@ -92,19 +95,29 @@ def register_credit(
 
 
 def reads(name: str) -> tuple[str, ...]:
-    """The inputs that a rule announces: ``needs``, or its keyword-only parameters."""
+    """The inputs that a rule announces: ``needs``, or its keyword-only parameters, with a default or not."""
     rule = CREDIT.get(name)
     return (*rule.needs, *(asked_for(name, rule.function) or ()))
 
 
-def asked_for(name: str, rule: Callable[..., Any]) -> tuple[str, ...] | None:
+def demands(name: str) -> tuple[str, ...]:
+    """The inputs without which a rule cannot be called: its keyword-only parameters without a default."""
+    further = asked_for(name, CREDIT.get(name).function) or {}
+    return tuple(item for item, demanded in further.items() if demanded)
+
+
+def asked_for(name: str, rule: Callable[..., Any]) -> dict[str, bool] | None:
     """The inputs that a rule names as keyword-only parameters; None: it reads a ``CreditInputs``.
 
-    Raises ConfigError for a rule of neither form, and for an input that there is not.
+    Each with whether it has no default, so that the rule cannot be called without it. Raises ConfigError for
+    a rule of neither form, and for an input that there is not.
     """
     parameters = inspect.signature(rule).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    further = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    if len(positional) != len(CLASSIC):
+        positional = [p for p in positional if p.default is p.empty]  # others are the rule's own
+    keywords = {p.name: p.default is p.empty for p in parameters if p.kind is p.KEYWORD_ONLY}
+    further = {item: demanded for item, demanded in keywords.items() if demanded or item in INPUTS}
     for unknown in [item for item in further if item not in INPUTS]:
         raise ConfigError(
             f"The credit rule {name!r} asks for an unknown input {unknown!r}{did_you_mean(unknown, INPUTS)}"
@@ -135,7 +148,11 @@ def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict
         if further is None:
             answer = rule(inputs, settings)
         else:
-            more = {item: inputs.need(item) for item in further}
+            more = {
+                item: inputs.need(item)
+                for item, demanded in further.items()
+                if demanded or getattr(inputs, item) is not None
+            }
             rewards, anchors = inputs.need("rewards"), inputs.anchors
             if anchors is None:
                 anchors = [[None] * len(row) for row in rewards]

@@ -8,6 +8,7 @@ import torch
 
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.losses.named import Aggregation
+from repro_rl.losses.tokens import check_shapes
 
 MODES: tuple[Aggregation, ...] = get_args(Aggregation)
 EPSILON = 1e-8  # added to the tokens of a row
@@ -44,7 +45,11 @@ def token_weight(mode: str, *, tokens: float, rows: float, scale: float | None =
 
 
 def aggregate(losses: torch.Tensor, row: torch.Tensor, mode: str, scale: float | None = None) -> torch.Tensor:
-    """One number from token losses [T] and the row of each [T]; 0 without tokens."""
+    """One number from token losses [T] and the row of each [T]; 0 without tokens.
+
+    Raises ConfigError for unequal shapes, and what ``token_weight`` raises.
+    """
+    check_shapes(losses=losses, row=row)
     count = torch.bincount(row) if row.numel() else row
     rows = int((count > 0).sum())
     weight = token_weight(mode, tokens=losses.numel(), rows=rows, scale=scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from repro_rl.losses.settings import GATE_BETA
-from repro_rl.losses.tokens import MAX_LOG_RATIO
+from repro_rl.losses.tokens import MAX_LOG_RATIO, check_shapes
 
 
 def gated_distillation(
@@ -18,8 +18,9 @@ def gated_distillation(
     is -g: it only ever raises a sampled token, most where the teacher agrees more than the student. So on a
     lost episode it also raises bad actions that the teacher finds likely.
     Source: SDAR's code, agreed with on 20 cases. Published: gate_beta 5, weight 0.01 beside the policy loss,
-    token-mean.
+    token-mean. Raises ConfigError for tensors of unequal shapes.
     """
+    check_shapes(log_prob=log_prob, teacher_log_prob=teacher_log_prob)
     gap = teacher_log_prob - log_prob
     gate = torch.sigmoid(gate_beta * gap).detach()
     return gate * gap, gate
@@ -37,8 +38,9 @@ def signed_distillation(
 
     ``w = log pi_T - log pi_old``. ``clip`` bounds w ("delta"), or its product with the ratio ("importance"):
     a token beyond it then has no gradient. It is signed: tokens that the teacher finds less likely are
-    lowered. Source: OPID's code, agreed with on 20 cases.
+    lowered. Source: OPID's code, agreed with on 20 cases. Raises ConfigError for tensors of unequal shapes.
     """
+    check_shapes(log_prob=log_prob, old_log_prob=old_log_prob, teacher_log_prob=teacher_log_prob)
     w = (teacher_log_prob - old_log_prob).detach()
     if weight == "delta":
         return -(w if clip is None else w.clamp(-clip, clip)) * log_prob

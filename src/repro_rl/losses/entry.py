@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -44,7 +45,10 @@ class _Case:
             raise ConfigError(f"{self.name}: the rows of {name} have other lengths than those before.")
         self.lengths = lengths
         try:
-            values = [float(value) for row in rows for value in row]
+            given = [value for row in rows for value in row]
+            if any(isinstance(value, str | bytes) for value in (*rows, *given)):
+                raise TypeError("there is text in them")
+            values = [float(value) for value in given]
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.name}: {name} must be rows of numbers: {error}.") from error
         if not all(map(math.isfinite, values)):
@@ -86,6 +90,11 @@ class _Case:
                 raise ConfigError(f"{self.name}: the setting {name!r} has no effect on a call's numbers.")
         return self.section(DistillSection, form=form)
 
+    def check_scale(self, scale: Any) -> None:
+        """Raises ConfigError for a ``scale`` that is given and no number above 0."""
+        if scale is not None and not (isinstance(scale, Real) and 0 < float(scale) < math.inf):
+            raise ConfigError(f"{self.name}: scale is {scale!r}; it must be a number of tokens above 0.")
+
     def done(self) -> None:
         """Raises ConfigError for inputs and settings that nothing has read."""
         for kind, left in (("input", self.inputs), ("setting", self.settings)):
@@ -97,6 +106,7 @@ class _Case:
         published = None if self.name in OTHERS else LOSS_NAMES.get(self.name)
         mode = self.setting("aggregation", "token-mean" if published is None else published.aggregation)
         scale = self.setting("scale", None)
+        self.check_scale(scale)
         if scale is not None and mode != "seq-mean-token-sum-norm":
             raise ConfigError(f"{self.name}: scale has no effect with aggregation {mode!r}.")
         loss = aggregate(losses, row, mode, scale)
@@ -141,6 +151,8 @@ def _used(case: _Case) -> torch.Tensor:
     """[T] bool, tokens of rows that count."""
     count = len(case.lengths or [])
     rows = case.inputs.pop("rows_used", [True] * count)
+    if isinstance(rows, str) or any(isinstance(value, str) for value in rows):
+        raise ConfigError(f"{case.name}: rows_used must hold True or False for each row, not text.")
     if len(rows) != count:
         raise ConfigError(f"{case.name}: rows_used has {len(rows)} entries for {count} rows.")
     return torch.tensor([bool(value) for value in rows], dtype=torch.bool)[case.row]
@@ -174,6 +186,7 @@ def _opid(case: _Case) -> dict[str, Any]:
 
 def _aggregation(case: _Case) -> dict[str, Any]:
     losses, scale = case.flat("token_losses"), case.setting("scale", None)
+    case.check_scale(scale)
     case.done()
     modes = [mode for mode in MODES if scale is not None or mode != "seq-mean-token-sum-norm"]
     return {mode: float(aggregate(losses, case.row, mode, scale)) for mode in modes}

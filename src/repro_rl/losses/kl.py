@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 
 from repro_rl.losses.settings import KlEstimator
+from repro_rl.losses.tokens import check_shapes
 
 FORMS: tuple[KlEstimator, ...] = get_args(KlEstimator)
 MAX_LOG, MAX_VALUE = 20.0, 10.0  # k3: bounds of the log-ratio and of the value
@@ -21,7 +22,9 @@ def kl_estimate(
     beyond. Below, its gradient is that of the forward KL. With "k1+" and "k3+" the value is that of k1 or k3,
     and the gradient that of k2. On-policy that is the unbiased gradient of the reverse KL. ``clamp`` bounds x
     in every form; None: only k3, by 20 (decision D54). Source: verl's code, agreed with on 20 cases.
+    Raises ConfigError for tensors of unequal shapes.
     """
+    check_shapes(log_prob=log_prob, ref_log_prob=ref_log_prob)
     if form.endswith("+"):
         two = kl_estimate("k2", log_prob, ref_log_prob, clamp=clamp)
         return two - two.detach() + kl_estimate(form[:-1], log_prob, ref_log_prob, clamp=clamp).detach()

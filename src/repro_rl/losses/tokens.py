@@ -7,17 +7,29 @@ from dataclasses import dataclass
 
 import torch
 
+from repro_rl.errors import ConfigError
+
 MAX_LOG_RATIO = 20.0  # log-ratios are clamped here before they become ratios (verl)
 
 
 @dataclass(slots=True)
 class LossTokens:
-    """T sampled tokens of several rows. Everything is [T]."""
+    """T sampled tokens of several rows. Everything is [T]. Raises ConfigError for other shapes."""
 
     log_prob: torch.Tensor  # of the policy in training; carries the gradient
     old_log_prob: torch.Tensor  # of the policy that sampled
     advantages: torch.Tensor
     row: torch.Tensor  # int64: the sequence of each token
+
+    def __post_init__(self) -> None:
+        if self.log_prob.dim() != 1:
+            raise ConfigError(f"log_prob has the shape {tuple(self.log_prob.shape)}; give one row of tokens.")
+        check_shapes(
+            log_prob=self.log_prob,
+            old_log_prob=self.old_log_prob,
+            advantages=self.advantages,
+            row=self.row,
+        )
 
     @property
     def ratio(self) -> torch.Tensor:
@@ -32,6 +44,13 @@ class Loss:
 
     loss: Callable[..., torch.Tensor]  # [T], of each token; linear in advantages of one sign
     clipped: Callable[..., torch.Tensor]  # [T] bool, tokens that a bound holds; by the sign of the advantage
+
+
+def check_shapes(**tensors: torch.Tensor) -> None:
+    """Raise ConfigError unless all have one shape: torch would spread one over the other."""
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ConfigError(f"These must have one shape, a value for each token: {shapes}.")
 
 
 def row_means(values: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
