@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
+from matplotlib.image import imread
+
+from repro_rl.report.canvas import small_multiples
 from repro_rl.report.comparison import MOST_LINES, ranked_arms, ranking, shown_together, together
-from repro_rl.report.lines import Ranked, Spread
+from repro_rl.report.lines import PALETTE, Ranked, Spread, band
 
 
 def study(count):
@@ -67,3 +73,18 @@ def test_the_ranking_has_every_arm_with_a_result_and_its_difference_to_the_first
     assert files["svg"].startswith(b"<?xml")
     assert files["png"].startswith(b"\x89PNG")
     assert ranking({"evaluations": [{"metrics": ["success"], "arms": arms[:1], "differences": []}]}) == {}
+
+
+def test_one_validation_is_a_point_with_a_bar():
+    """A line and a band of one point have no extent: the axes were empty."""
+
+    def coloured(rows):
+        one = band("arm", [1000.0], np.array(rows), PALETTE[1])
+        other = band("other", [1000.0, 9000.0], np.array([[0.2, 0.8]]), PALETTE[0])
+        image = imread(io.BytesIO(small_multiples([one, other], other, "title")["png"]))[..., :3]
+        red, green, blue = (int(PALETTE[1][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return int((np.abs(image - [red, green, blue]).max(axis=-1) < 0.1).sum())
+
+    point = coloured([[0.4]])
+    assert point > 10
+    assert coloured([[0.3], [0.4], [0.5]]) > 1.5 * point, "three seeds: its interval too"

@@ -117,12 +117,11 @@ def _files(canvas: Canvas) -> dict[str, bytes]:
 
 def _small_plot(plot: Any, line: Line, reference: Line) -> None:
     if len(reference.x) and line.label != reference.label:
-        steps = np.array(reference.x) / 1000
-        plot.plot(steps, reference.y, color="#777777", linewidth=1, linestyle="--")
-    x = np.array(line.x) / 1000
-    plot.plot(x, line.y, color=line.color, linewidth=1.6)
-    if line.low is not None and line.high is not None:
-        plot.fill_between(x, line.low, line.high, color=line.color, alpha=0.18, linewidth=0)
+        steps, look = np.array(reference.x) / 1000, {"color": "#777777", "linewidth": 1, "linestyle": "--"}
+        plot.plot(steps, reference.y, marker=_marker(reference), markersize=3.5, **look)
+    x = (np.array(line.x) / 1000).tolist()
+    plot.plot(x, line.y, color=line.color, linewidth=1.6, marker=_marker(line), markersize=3.5)
+    _fill(plot, x, line, alpha=0.18)
     # A $ in a name must not begin a formula.
     plot.set_title(line.label, fontsize=9, parse_math=False)
     plot.grid(alpha=0.25)
@@ -160,10 +159,23 @@ def _plot(plot: Any, line: Line) -> None:
             linestyle=dash, linewidth=1,
         )  # fmt: skip
         return
-    marker = "o" if len(line.y) <= 3 else None
-    plot.plot(line.x, line.y, color=line.color, linestyle=dash, marker=marker, markersize=3.5)
-    if line.low is not None and line.high is not None:
-        plot.fill_between(line.x, line.low, line.high, color=line.color, alpha=0.16, linewidth=0)
+    plot.plot(line.x, line.y, color=line.color, linestyle=dash, marker=_marker(line), markersize=3.5)
+    _fill(plot, line.x, line, alpha=0.16)
+
+
+def _marker(line: Line) -> str | None:
+    """Points of a line of few: one alone would not be seen."""
+    return "o" if len(line.y) <= 3 else None
+
+
+def _fill(plot: Any, x: Sequence[float], line: Line, alpha: float) -> None:
+    """The band of a line, where it has one; of a single point a bar, as a band has no width there."""
+    if line.low is None or line.high is None:
+        return
+    if len(x) == 1:
+        plot.vlines(x, line.low, line.high, color=line.color, linewidth=1)
+    else:
+        plot.fill_between(x, line.low, line.high, color=line.color, alpha=alpha, linewidth=0)
 
 
 def _svg(canvas: Any, description: str) -> Markup:
