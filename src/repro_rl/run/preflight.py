@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection
+from repro_rl.config import PromptSection, RunConfig
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS, TextEnv
 from repro_rl.envs.contract import check_progress
