@@ -24,7 +24,7 @@ def policy(tiny_folder) -> TransformersPolicy:
 def test_freed_decoders_give_their_memory_back_at_once(policy):
     """No reference leads back to a cache: memory would stay until the next collection."""
     policy.generate(LONG, keys_of(len(LONG)), SamplingSettings(4))
-    layer = policy.decoders._idle[0]._cache._layers[0]
+    layer = policy.decoders._idle[0]._cache.layers[0]
     assert layer.keys is not None
     stored = weakref.ref(layer.keys)
     del layer
@@ -101,7 +101,7 @@ def test_a_new_decoder_begins_with_the_largest_shape_so_far(policy):
     third = decoders.acquire(policy.model)
     assert third.shape == (8, 128)
     third.begin({0: (3, 4)})
-    assert third._cache._layers[0].keys.shape[0] == 8
+    assert third._cache.layers[0].keys.shape[0] == 8
     decoders.release(third)
     decoders.clear()
     assert decoders.acquire(policy.model).shape == (0, 0)
