@@ -2,7 +2,13 @@
 
 from repro_rl.rollout.samples import SampleFormat, make_sample
 from repro_rl.train.batch import Batch, Collation, Row, merge, single_row, trained_tokens
-from repro_rl.train.imitation import ImitationData, PromptModes, imitation_batches, imitation_data
+from repro_rl.train.imitation import (
+    ImitationData,
+    PromptModes,
+    hold_out,
+    imitation_batches,
+    imitation_data,
+)
 from repro_rl.train.loop import run_training
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
 from repro_rl.train.optimizers import build_optimizer
@@ -26,6 +32,7 @@ __all__ = [
     "Updater",
     "WarmupRun",
     "build_optimizer",
+    "hold_out",
     "imitation_batches",
     "imitation_data",
     "imitation_loss",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from repro_rl.config import load_config
-from repro_rl.demos import load_demos
+from repro_rl import make
+from repro_rl.config import DemosSection, load_config
+from repro_rl.demos import collect_demos, load_demos, save_demos
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
-from repro_rl.integrations.verl.data import check_rows, sft_rows, task_rows, write_parquet
+from repro_rl.integrations.verl.data import Row, check_rows, sft_rows, task_rows, write_parquet
 from repro_rl.integrations.verl.launch import run_verl
 from repro_rl.policy.text import load_codec
 from repro_rl.rollout import EnvPool
-from repro_rl.run.setup import set_up
-from repro_rl.train import PromptModes, imitation_data, task_schedule
+from repro_rl.run.setup import Setup, set_up
+from repro_rl.train import ImitationData, PromptModes, hold_out, imitation_data, task_schedule
 from support.verl_sessions import GROUPS, setup_of
 
 
@@ -46,11 +48,10 @@ def test_rows_of_other_tasks_are_refused(warm):
         check_rows(other, train[0], validation[0])
 
 
-def test_supervised_rows_are_the_warmup(warm):
-    """The texts, encoded, are token for token what our own warmup trains on."""
-    setup = set_up(load_config(None, warm.settings))
-    rows = sft_rows(setup, warm.demos)
-    experts, labelled = load_demos(warm.demos)
+def own_warmup(setup: Setup, warm, demos: Path) -> ImitationData:
+    """What our own warmup would train on."""
+    experts, labelled = load_demos(demos)
+    trained, _ = hold_out(experts, setup.config.warmup.held_out)
     text = load_codec(warm.model)
     modes = PromptModes(
         setup.config.warmup.forward_modes,
@@ -59,16 +60,56 @@ def test_supervised_rows_are_the_warmup(warm):
         demonstrations=setup.config.prompt.demonstrations,
         seed=setup.config.seed,
     )
-    data = imitation_data(setup.context(text), text, modes, experts, labelled)
+    return imitation_data(setup.context(text), text, modes, trained, labelled)
+
+
+def assert_same_tokens(rows: list[Row], data: ImitationData, warm) -> None:
+    """The texts, encoded, are token for token what our own warmup trains on."""
+    text = load_codec(warm.model)
     own = Counter(tuple(sample.ids.tolist()) for sample in (*data.actions, *data.won, *data.lost))
     encoded = Counter(
         (*text.encode(user["content"]), *text.encode_target(assistant["content"]))
         for user, assistant in (row["messages"] for row in rows)
     )
     assert encoded == own
-    assert [m["role"] for m in rows[0]["messages"]] == ["user", "assistant"]
     kinds = Counter(row["kind"] for row in rows)
     assert kinds == {"forward": len(data.actions), "reflect": len(data.won) + len(data.lost)}
+
+
+def test_supervised_rows_are_the_warmup(warm):
+    setup = set_up(load_config(None, warm.settings))
+    rows = sft_rows(setup, warm.demos)
+    assert_same_tokens(rows, own_warmup(setup, warm, warm.demos), warm)
+    assert [m["role"] for m in rows[0]["messages"]] == ["user", "assistant"]
+
+
+def test_supervised_rows_train_no_mistake(warm, tmp_path):
+    """The expert's answer stands where a mistake was executed; a dead end has no row."""
+    config = load_config(None, warm.settings)
+    env = make("sokoban", **config.env.settings)
+    section = DemosSection(
+        agent="planner", expert=4, slips=(0.2,), wandering=3, winning=1, failing=1, noise=(0.7,)
+    )
+    save_demos(tmp_path, *collect_demos(env, env.panel("train").ids, section, seed=0))
+    steps = [step for trajectory in load_demos(tmp_path)[0] for step in trajectory.steps]
+    dead_ends = [step for step in steps if step.advice is not None and not step.advice.action]
+    assert dead_ends
+    assert any(step.mistake for step in steps if step not in dead_ends)
+    setup = set_up(config)
+    rows = sft_rows(setup, tmp_path)
+    assert_same_tokens(rows, own_warmup(setup, warm, tmp_path), warm)
+    assert sum(row["kind"] == "forward" for row in rows) == 2 * (len(steps) - len(dead_ends))
+
+
+def test_supervised_rows_leave_out_what_the_warmup_holds_out(warm):
+    setup = set_up(load_config(None, [*warm.settings, "warmup.held_out=2"]))
+    rows = sft_rows(setup, warm.demos)
+    assert_same_tokens(rows, own_warmup(setup, warm, warm.demos), warm)
+    experts, labelled = load_demos(warm.demos)
+    held = {trajectory.task_id for trajectory in hold_out(experts, 2)[1]}
+    assert held
+    assert not held & {row["task"] for row in rows if row["kind"] == "forward"}
+    assert sum(row["kind"] == "reflect" for row in rows) == len(experts) + len(labelled) - 2
 
 
 def test_supervised_rows_do_not_show_demonstrations(warm):

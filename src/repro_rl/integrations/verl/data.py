@@ -14,11 +14,12 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
 from repro_rl.files import replacing
 from repro_rl.rollout.context.base import replayed
+from repro_rl.rollout.context.targets import expert_text
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.reflection import reflection_prompt
 from repro_rl.run.setup import Setup
 from repro_rl.text.prompts import PromptBuilder
-from repro_rl.train import task_schedule
+from repro_rl.train import hold_out, task_schedule
 from repro_rl.types import Trajectory
 
 AGENT = "repro_rl"  # the agent loop's name in verl
@@ -87,11 +88,15 @@ def check_rows(setup: Setup, train: Row, validation: Row) -> list[str]:
 def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     """One row a step, in each of ``warmup.forward_modes``, and one a labelled reflection, as chat messages.
 
-    verl's supervised trainer trains on every assistant turn, so every row has one. Prompts are not cut to a
-    token limit here (that needs the tokenizer): set verl's ``data.max_length``. Raises DataError for missing
-    demonstrations and ConfigError for prompts that show demonstrations, which belong to the pilot study.
+    Targets are those of our own warmup. Where a mistake was executed, the expert's answer is imitated; a dead
+    end has no row. Episodes of ``warmup.held_out`` are left out. The supervised trainer of verl trains on
+    every assistant turn, so every row has one. Prompts are not cut to a token limit here (that needs the
+    tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations and ConfigError
+    for prompts that show demonstrations, which belong to the pilot study. Raises PreflightError where
+    ``warmup.held_out`` leaves no episode to train on.
     """
     experts, labelled = load_demos(demos)
+    experts, _ = hold_out(experts, setup.config.warmup.held_out)
     env, thinking = setup.pool.first, setup.config.policy.thinking
     rows: list[Row] = []
     for mode in setup.config.warmup.forward_modes:
@@ -112,9 +117,11 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
 
 
 def _action_texts(trajectory: Trajectory, prompts: PromptBuilder, env: TextEnv) -> Iterator[tuple[str, str]]:
-    """(prompt, target) of every step, the demonstration played again for what was admissible."""
+    """(prompt, target) of every step that has one, the episode played again for what was admissible."""
     for inputs, step in replayed(env, trajectory):
-        yield prompts.act(inputs), prompts.action_target(step.online, step.action)
+        target = expert_text(step, prompts)
+        if target is not None:
+            yield prompts.act(inputs), target
 
 
 def _sft_row(kind: str, trajectory: Trajectory, prompt: str, target: str, thinking: bool) -> Row:

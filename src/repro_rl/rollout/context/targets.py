@@ -20,14 +20,18 @@ from repro_rl.types import AnswerPart, Ids, Piece, Step, TokenKind
 UNTRAINED = TokenKind.CONTEXT
 
 
-def expert_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> list[Piece]:
-    """The expert's answer in the state of ``step``, all of it trained; empty where it had none."""
+def expert_text(step: Step, prompts: PromptBuilder) -> str | None:
+    """The expert's answer in the state of ``step``; None in a dead end, in which it had none."""
     advice = step.advice
     if advice is None:
-        return answer_pieces(prompts.action_target(step.online, step.action), prompts.fmt, codec)
-    if not advice.action:
-        return []
-    return answer_pieces(prompts.action_target(advice.online, advice.action), prompts.fmt, codec)
+        return prompts.action_target(step.online, step.action)
+    return prompts.action_target(advice.online, advice.action) if advice.action else None
+
+
+def expert_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> list[Piece]:
+    """The expert's answer in the state of ``step``, all of it trained; empty where it had none."""
+    answer = expert_text(step, prompts)
+    return [] if answer is None else answer_pieces(answer, prompts.fmt, codec)
 
 
 def executed_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> list[Piece]:
