@@ -11,6 +11,7 @@ from repro_rl.train.imitation import (
 )
 from repro_rl.train.loop import run_training
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
+from repro_rl.train.mismatch import IMPORTANCE_CAP
 from repro_rl.train.optimizers import build_optimizer
 from repro_rl.train.rl import RLRun
 from repro_rl.train.schedule import ReflectionSampling, minibatch_order, task_schedule
@@ -18,6 +19,7 @@ from repro_rl.train.sft import WarmupRun, run_warmup
 from repro_rl.train.update import TrainedModel, Updater
 
 __all__ = [
+    "IMPORTANCE_CAP",
     "Batch",
     "Collation",
     "ImitationData",

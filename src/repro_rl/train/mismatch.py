@@ -10,7 +10,8 @@ update,
   taken to the trainer's own log-prob, so that its clip measures the update alone. Without a cap, PPO's ratio
   is taken to the sampler's log-prob, so its clip bounds both.
 
-C = 2 with vLLM is decision D56 (and verl's default); samples of the trained model itself need none.
+C = 2 with vLLM is decision D56; samples of the trained model itself need none. The same
+correction of verl, off by default there, has a threshold of 2.
 
 Source: Ionides 2008. For samplers of RL: Yao et al. 2025, "Your efficient RL framework secretly brings you
 off-policy RL training".
@@ -29,7 +30,7 @@ from repro_rl.losses.tokens import MAX_LOG_RATIO
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import target_logits, target_logprobs
 
-DEFAULT_CAP = 2.0  # of "auto"
+IMPORTANCE_CAP = 2.0  # of "auto"
 
 
 @dataclass(slots=True)
@@ -145,5 +146,5 @@ def build_correction(cap: float | str, backend: str) -> Correction | None:
     if cap == "off":
         return None if backend == "transformers" else Correction(None)
     if cap == "auto":
-        return None if backend == "transformers" else Correction(DEFAULT_CAP)
+        return None if backend == "transformers" else Correction(IMPORTANCE_CAP)
     return Correction(float(cap))

@@ -53,6 +53,8 @@ def test_verl_accepts_what_the_recipes_become(tmp_path, name, hardware):
     assert our_settings(OmegaConf.to_container(config.repro_rl))[0] == recipe.config
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     assert actor.clip_ratio_c == 1e6
+    assert config.algorithm.rollout_correction.rollout_is == "token"
+    assert config.algorithm.rollout_correction.rollout_is_threshold == 2.0
     assert tuple(actor.optim.betas) == recipe.config.train.betas
     assert actor.optim.clip_grad == recipe.config.train.grad_clip
     assert config.actor_rollout_ref.rollout.n == recipe.config.train.group_size

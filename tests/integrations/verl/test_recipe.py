@@ -60,6 +60,24 @@ def test_the_reference_settings_reach_verl():
         assert actor["ppo_max_token_len_per_gpu"] >= longest
 
 
+@pytest.mark.parametrize(
+    ("cap", "correction"),
+    [
+        ("auto", {"rollout_is": "token", "rollout_is_threshold": 2.0}),
+        ("3", {"rollout_is": "token", "rollout_is_threshold": 3.0}),
+        ("off", {"rollout_is": None}),
+    ],
+)
+def test_importance_weights_of_samples_reach_verl(cap, correction):
+    """min(p_trainer / p_sampler, cap) on each token's advantage, as with our vLLM backend."""
+    config = load_verl_recipe("sokoban-qwen3-4b", [f"train.importance_cap={cap}"]).config
+    assert verl_settings(config, "m", Path("o"))["algorithm"] == {
+        "adv_estimator": "grpo",
+        "use_kl_in_reward": False,
+        "rollout_correction": correction,
+    }
+
+
 def test_a_method_without_reflections_reserves_no_tokens_for_them():
     with_judge = verl_settings(load_verl_recipe("sokoban-qwen3-4b").config, "m", Path("o"))["data"]
     without = verl_settings(load_verl_recipe("sokoban-qwen3-4b", ["method=gigpo"]).config, "m", Path("o"))[

@@ -32,6 +32,7 @@ from repro_rl.files.names import CHECKPOINTS
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.losses.settings import LossSection
 from repro_rl.run.folder import flatten
+from repro_rl.train import IMPORTANCE_CAP
 
 _FOLDER = files("repro_rl").joinpath("recipes", "verl")
 KEYS = ("recipe", "settings", "verl")  # of a verl recipe
@@ -165,6 +166,7 @@ def verl_settings(config: RunConfig, model: str, out: Path) -> dict[str, Any]:
             "actor": actor,
             "rollout": _rollout(train, config.eval.validation_temperature),
         },
+        "algorithm": {"rollout_correction": _correction(train.importance_cap)},
         "trainer": _trainer(train, out),
         "ray_kwargs": {"ray_init": {"runtime_env": {"env_vars": {"VERL_USE_EXTERNAL_MODULES": PLUGIN}}}},
         SECTION: yaml.safe_load(dump_config(config)) | {"out": str(out)},
@@ -206,6 +208,17 @@ def _rollout(train: TrainSection, validation_temperature: float) -> dict[str, An
         "agent": {"default_agent_loop": AGENT},
         "val_kwargs": {"do_sample": validation_temperature > 0, "temperature": validation_temperature},
     }
+
+
+def _correction(cap: float | str) -> dict[str, Any]:
+    """Truncated importance weights of tokens, trainer over sampler; verl's sampler is always another program.
+
+    With or without, verl's ratio is taken to the trainer's own log-prob. Source:
+    ``compute_rollout_correction_weights`` of verl 0.9.1.
+    """
+    if cap == "off":
+        return {"rollout_is": None}
+    return {"rollout_is": "token", "rollout_is_threshold": IMPORTANCE_CAP if cap == "auto" else float(cap)}
 
 
 def _trainer(train: TrainSection, out: Path) -> dict[str, Any]:
