@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from repro_rl.config import dump_config, parse_config, recipe_names
+from repro_rl.config import KlSection, TrainSection, dump_config, parse_config, recipe_names
 from repro_rl.config.recipe_files import merged
 from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.integrations.verl.launch import check_same_overrides, prepare_run
@@ -21,6 +22,8 @@ from repro_rl.integrations.verl.recipe import (
     write_verl_config,
 )
 from support.verl_cases import CPU_RECIPE
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("hardware", hardware_names())
@@ -76,6 +79,72 @@ def test_importance_weights_of_samples_reach_verl(cap, correction):
         "use_kl_in_reward": False,
         "rollout_correction": correction,
     }
+
+
+REFUSED = {
+    "env_steps": "1000",
+    "loss": "{name: sapo}",
+    "dynamic_sampling": "1",
+    "kl.clamp": "5.0",
+    "optimizer": "adamw8bit",
+    "trackers": "[tensorboard]",
+    "callbacks": "[package.module:Class]",
+}
+MAPPED = {
+    "iterations": "7",
+    "groups": "8",
+    "group_size": "4",
+    "temperature": ".9",
+    "lr": "2e-6",
+    "lr_warmup": "3",
+    "betas": "[.8, .9]",
+    "weight_decay": ".1",
+    "epochs": "2",
+    "minibatches": "4",
+    "micro_tokens": "50000",
+    "clip": ".3",
+    "importance_cap": "3.0",
+    "kl.form": "k2",
+    "kl.coef": ".02",
+    "entropy_coef": ".01",
+    "grad_clip": ".5",
+    "save_every": "3",
+    "keep": "4",
+    "eval_every": "2",
+}
+READ_BY_OUR_CODE = {"init", "split", "record_every"}
+NOT_USED = {
+    "gradient_checkpointing": "true",
+    "peer_timeout": "60.0",
+    "demos": "somewhere",
+    "tracking": "{project: other}",
+    "callback_errors": "stop",
+}
+
+
+def test_every_setting_of_training_is_mapped_refused_or_named_as_unused():
+    """No setting is dropped in silence."""
+    names = {name for name in TrainSection.model_fields if name != "kl"}
+    names |= {f"kl.{name}" for name in KlSection.model_fields}
+    assert names == {*REFUSED, *MAPPED, *READ_BY_OUR_CODE, *NOT_USED}
+    base = verls_own()
+    for name, value in MAPPED.items():
+        assert verls_own(f"train.{name}={value}") != base, name
+    for name, value in NOT_USED.items():
+        assert verls_own(f"train.{name}={value}") == base, name
+    for name, value in REFUSED.items():
+        with pytest.raises(ConfigError, match=rf"train\.{name}"):
+            verls_own(f"train.{name}={value}")
+    page = (ROOT / "docs" / "verl.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if "not used." in line]
+    for name in NOT_USED:
+        assert f"`train.{name}`" in row
+
+
+def verls_own(*overrides: str) -> dict[str, Any]:
+    """verl's settings of a recipe, without our own section."""
+    settings = verl_settings(load_verl_recipe("sokoban-qwen3-4b", overrides).config, "m", Path("o"))
+    return {name: value for name, value in settings.items() if name != "repro_rl"}
 
 
 def test_a_method_without_reflections_reserves_no_tokens_for_them():

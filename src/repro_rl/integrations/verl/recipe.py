@@ -97,6 +97,16 @@ def checked(config: RunConfig) -> RunConfig:
         raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
     if train.kl.form not in (*KL, "none"):
         raise ConfigError(f"train.kl.form {train.kl.form!r} is our trainer's; in verl use {', '.join(KL)}.")
+    if train.kl.clamp != type(train.kl).model_fields["clamp"].default:
+        raise ConfigError(
+            f"train.kl.clamp is {train.kl.clamp}, but verl bounds the log-ratio of k3 at 20 and no other; "
+            "leave train.kl.clamp out."
+        )
+    if train.optimizer != "adamw":
+        raise ConfigError(
+            f"train.optimizer {train.optimizer!r} is our trainer's; use train.optimizer=adamw, and in verl "
+            "its own actor_rollout_ref.actor.optim.optimizer and optimizer_impl."
+        )
     if method.rehearses:
         raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
     if method.judged_by_reference:
