@@ -54,6 +54,19 @@ def test_composite_rewards_by_hand() -> None:
     assert all(row["shaping"] == 0.0 and row["alignment"] == 0.0 for row in rows)
 
 
+def test_a_missing_estimate_earns_nothing() -> None:
+    """Estimates 90, none, none, 60: as gains .9, 0, 0, -.3; raw .9, 0, 0, .6."""
+    trajectory = episode([step(1, online=90), step(2), step(3), step(4, online=60)])
+    for form, expected in (("gain", [0.9, 0.0, 0.0, -0.3]), ("raw", [0.9, 0.0, 0.0, 0.6])):
+        settings = RewardSettings(shaping="online", shaping_form=form, beta=1.0)
+        rows = composite_rewards(trajectory, settings)
+        assert [row["shaping"] for row in rows] == pytest.approx(expected)
+    # Other sources have a value at every step, reported or not.
+    judged = episode([step(1), step(2)], values=(20, 50))
+    rows = composite_rewards(judged, RewardSettings(shaping="retrospective", shaping_form="raw"))
+    assert [row["shaping"] for row in rows] == pytest.approx([0.2, 0.5])
+
+
 @pytest.mark.parametrize(
     ("won", "score", "values", "expected"),
     [

@@ -24,7 +24,8 @@ def composite_rewards(
 
     - env: the environment's reward
     - shaping: ``beta * (P_t - P_(t-1))``, or with ``shaping_form="raw"`` ``beta * P_t``; 0 without a progress
-      series
+      series. In the raw form of "online" a missing q_t earns 0: its series repeats the last estimate, which
+      is paid already (decision D14)
     - alignment: ``-alpha * |q_t - P_t|``, with ``align_to="before"`` against ``P_(t-1)`` (decision D2). A
       missing q_t costs alpha when the prompt asked for one (``settings.progress``; decision D12). 0 without a
       progress series
@@ -47,8 +48,7 @@ def composite_rewards(
         terms = dict.fromkeys(TERMS, 0.0)
         terms["env"] = float(step.env_reward)
         if gains is not None:
-            before = gains[index] if settings.shaping_form == "gain" else 0.0
-            terms["shaping"] = settings.beta * (gains[index + 1] - before)
+            terms["shaping"] = settings.beta * _earned(gains, index, step.online is None, settings)
         if aligned is not None:
             target = aligned[index + 1 if settings.align_to == "after" else index]
             if step.online is not None:
@@ -68,6 +68,13 @@ def composite_rewards(
             )
         rows.append(terms)
     return rows
+
+
+def _earned(series: list[float], index: int, silent: bool, settings: RewardSettings) -> float:
+    """What step ``index`` (from 0) earns of P_0..P_T, before beta; ``silent``: it reported no progress."""
+    if settings.shaping_form == "gain":
+        return series[index + 1] - series[index]
+    return 0.0 if silent and settings.shaping == "online" else series[index + 1]
 
 
 def _series(
