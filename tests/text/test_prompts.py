@@ -180,6 +180,7 @@ def test_full_reflect() -> None:
     assert "the attempt failed, with a score of 0.25" in lost
     assert "all below 100." in lost
     assert "score" not in reflect_prompt(PromptBuilder(FULL), won=False, score=0.0)
+    assert won.count("Fit the values in between to the length of the attempt") == 1
     assert "First reason inside <think> and </think>. Then give\none line" in reflect_prompt(
         PromptBuilder(THINK)
     )

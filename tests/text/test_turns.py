@@ -62,6 +62,7 @@ def test_the_full_question_gives_the_outcome() -> None:
     assert won.startswith("After step 3:\nview\nend\n")
     assert "it succeeded." in won
     assert "the 3 values, step 1 to step 3; the last is 100." in won
+    assert won.count("Fit the values in between to the length of the attempt") == 1
     lost = turns.reflect(goal="goal", observation="", length=2, won=False, score=0.25)
     assert "After step" not in lost
     assert "it failed, with a score of 0.25" in lost
