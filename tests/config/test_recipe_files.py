@@ -41,6 +41,7 @@ def test_a_row_holds_the_reference_settings(row):
     assert (train.lr, train.clip) == (1e-6, 0.2)
     assert (train.kl.form, train.kl.coef) == ("k3", 0.01)
     assert (method.gamma, method.omega, method.invalid_penalty) == (0.95, 1.0, 0.1)
+    assert method.anchor_key == "observation"  # anchor states as published
     assert (prompt.style, prompt.history) == ("full", 2)
     assert (prompt.max_prompt_tokens, prompt.action_tokens) == (2048, 512)
     assert config.eval.temperature == 0.4
