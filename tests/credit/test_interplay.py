@@ -19,6 +19,15 @@ def test_a_rule_of_ones_own_may_read_any_setting() -> None:
         load_config("sokoban-tiny", ["method=repro", "method.credit=own", "method.graphgpo.episode_weight=2"])
 
 
+def test_a_methods_own_boundary_term_stands_without_estimates() -> None:
+    """The method sets it, or the settings of a run repeat it: that is no mistake of the user's."""
+    for settings in (["method=repro-act"], ["method=repro-act", "method.boundary_coef=0.1"]):
+        assert load_config("sokoban-tiny", settings).method.boundary_coef == 0.1
+    assert (
+        load_config("sokoban-tiny", ["method=repro-act", "method.boundary_coef=0"]).method.boundary_coef == 0
+    )
+
+
 BATCH: dict[str, Any] = {
     "groups": ["t", "t", "t"],
     "anchors": [["A", "B"], ["A", "B"], ["A", "B"]],
@@ -101,6 +110,13 @@ def test_a_sweep_leaves_out_shared_settings_that_a_rule_ignores(method: str, idl
     (arm,) = study.methods
     assert {key.removeprefix("method.") for key in unused_knobs(study, arm) & set(knobs)} == idle
     assert len(grid(study, arm)) == 2 ** (4 - len(idle))
+
+
+def test_a_sweep_leaves_out_the_boundary_term_without_estimates() -> None:
+    knobs = {"method.boundary_coef": [0.1, 0.3]}
+    sweep = {"seeds": [9], "env_steps": 100, "knobs": knobs}
+    study = load_study(None, methods=["repro", "repro-act"], seeds=[0], sweep=sweep)
+    assert [len(grid(study, arm)) for arm in study.methods] == [2, 1]
 
 
 def test_a_sweep_leaves_out_settings_of_another_rule() -> None:

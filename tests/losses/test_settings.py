@@ -71,6 +71,14 @@ from repro_rl.train.loss import KL_FORMS
         ),
         (["method=grpo", "method.history=3"], "history has no effect .*'grpo', only with hgpo"),
         (["method=repro", "method.hindsight=reflection"], "hindsight has no effect .* only with hcapo"),
+        (
+            ["method=gigpo", "method.boundary_coef=0.1"],
+            r"boundary_coef has no effect .*method\.progress false",
+        ),
+        (
+            ["method=repro-act", "method.boundary_coef=0.2"],
+            "boundary_coef has no effect .*no online estimate",
+        ),
         (["method=gigpo", "method.value_gamma=0.5"], "value_gamma has no effect .*'graph_value'"),
         (["train.loss.scale=5"], "scale has no effect with aggregation 'token-mean'"),
         (

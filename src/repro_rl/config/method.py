@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from repro_rl.config.methods import METHODS
 from repro_rl.credit import CREDIT, CreditSettings, reads, without_effect, without_inputs
 from repro_rl.credit.sources import reads_reflections
 from repro_rl.errors import did_you_mean
@@ -128,6 +129,7 @@ class MethodSection(CreditSettings):
             raise ValueError("method.hindsight 'reflection' needs method.reflect true")
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
-        if wrong := [*without_inputs(self), *without_effect(self)]:
+        preset = METHODS.get(self.name) if self.name in METHODS.names() else {}
+        if wrong := [*without_inputs(self), *without_effect(self, preset)]:
             raise ValueError("; ".join(wrong))
         return self

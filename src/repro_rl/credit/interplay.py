@@ -8,8 +8,9 @@ own is taken to read everything, but for shared settings that the rule says it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from repro_rl.credit.inputs import BY_SETTING, in_runs
 from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart, demands
@@ -51,8 +52,11 @@ class Payment:
     parts: tuple[RewardPart, ...]  # what it is a part of
 
 
-def without_effect(settings: CreditSettings) -> Iterator[str]:
-    """A sentence for each setting that is turned on and changes nothing, with what to do."""
+def without_effect(settings: CreditSettings, preset: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each setting that is turned on and changes nothing, with what to do.
+
+    ``preset``: what the method itself sets. Its ``boundary_coef`` may stand where no estimates are asked for.
+    """
     paid_by = CREDIT.get(settings.credit).paid_by
     for payment in _payments(settings):
         if not set(payment.parts) & set(paid_by):
@@ -68,6 +72,12 @@ def without_effect(settings: CreditSettings) -> Iterator[str]:
                 f"method.{name} has no effect with the credit rule {settings.credit!r}, only with "
                 f"{', '.join(readers)}; leave it out"
             )
+    kept = preset.get("boundary_coef", type(settings).model_fields["boundary_coef"].default)
+    if not settings.progress and settings.boundary_coef not in (0, kept):
+        yield (
+            "method.boundary_coef has no effect with method.progress false: there is no online estimate; "
+            "leave it out"
+        )
     asked = {settings.shaping, settings.alignment, settings.value_source} - {"none", "outcome"}
     if all(_shipped(SOURCES.get(source)) for source in asked):
         for name, source in READ_BY_SOURCE.items():

@@ -296,6 +296,7 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
     judged = reads_reflections(method.shaping) or reads_reflections(method.alignment)
     idle = {
         "method.advantage_on": not method.progress,
+        "method.boundary_coef": not method.progress,
         "method.beta": method.shaping == "none",
         "method.alpha": method.alignment == "none",
         "method.align_to": method.alignment == "none",
