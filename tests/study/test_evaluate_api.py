@@ -104,6 +104,15 @@ def test_compact_prompts_are_refused(settings):
         evaluate(load_config("sokoban-tiny", settings), Path("api:m"), EvalRequest("m"))
 
 
+def test_guided_reflections_that_no_server_is_asked_for_are_refused_before_an_episode(server, settings):
+    guided = load_config("sokoban-qwen3", [*settings, "prompt.reflect_form=guided", "prompt.think=off"])
+    with pytest.raises(ConfigError, match=r"api\.guided is 'off'.*or prompt\.reflect_form=free"):
+        evaluate(guided, Path("api:m"), EvalRequest("m"))
+    assert server.calls == 0
+    result = evaluate(guided, Path("api:m"), EvalRequest("m", judge=False))  # acting needs no form
+    assert (result["episodes"], result["errors"]) == (4, 0)
+
+
 def test_what_was_lost_is_in_the_result_and_on_the_screen(server, settings, tmp_path):
     """Prompts of a second step are too long; reflections hold only reasoning."""
 

@@ -50,6 +50,7 @@ def usage_notes(result: dict[str, Any]) -> list[str]:
 def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | None]:
     """The model ``agent`` for a whole command, which has one budget; None where it is behind no API.
 
+    It acts, and is not asked for reflections.
     Says at the end, also after an error, what the command has used. Raises ConfigError as ``api_policy``.
     """
     from repro_rl.cli.show import say
@@ -59,7 +60,7 @@ def api_agent(config: RunConfig, agent: Path | None) -> Iterator[HttpPolicy | No
     if agent is None or api_model(agent) is None:
         yield None
         return
-    with closing(api_policy(config.api, config.prompt, agent)) as policy:
+    with closing(api_policy(config.api, config.prompt, agent, reflects=False)) as policy:
         try:
             yield policy
         finally:

@@ -198,15 +198,17 @@ class Setup:
         longest = self.context(policy.codec).longest_sequence()
         return build_sampler(self.config.policy, policy, longest)
 
-    def agent(self, path: Path) -> Sampler | HttpPolicy:
+    def agent(self, path: Path, *, reflects: bool = True) -> Sampler | HttpPolicy:
         """A policy to play with: a model folder or hub name, or ``api:MODEL``. The caller closes it.
 
+        ``reflects``: its episodes are judged, by itself unless there is a frozen judge.
         Raises CheckpointError when it cannot be loaded, PreflightError when its chat template cannot serve
-        the prompts, and what ``sampler`` raises.
+        the prompts, and what ``api_policy`` and ``sampler`` raise.
         """
         config = self.config
         if is_api(path):
-            return api_policy(config.api, config.prompt, path)
+            own_judge = reflects and judge_of(config, path) is None
+            return api_policy(config.api, config.prompt, path, reflects=own_judge)
         from repro_rl.run.models import load_policy
 
         policy = load_policy(config.policy, path)

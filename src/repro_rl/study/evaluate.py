@@ -120,7 +120,7 @@ def evaluate(
                 return done
             unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, key, setup.ranks.rank)
         if policy is None:
-            policy = stack.enter_context(closing(setup.agent(model)))
+            policy = stack.enter_context(closing(setup.agent(model, reflects=request.judge)))
         if isinstance(policy, HttpPolicy):
             stack.enter_context(policy.client.part(_kept_answers(request, unfinished)))
         return _EvaluationRun(setup, model, policy, panel, request, hooks, unfinished).result()

@@ -13,6 +13,11 @@ from repro_rl.policy.http.refusals import RefusedPrompt
 from repro_rl.text.guided import GuidedText
 
 STREAMING = ("stream", "stream_options")  # how an answer comes; they change nothing in it
+UNGUIDED = (
+    "prompt.reflect_form is 'guided', but api.guided is 'off': only some servers can hold an answer to a "
+    "form. Set api.guided to it (json_schema, structured_outputs, guided_regex or grammar), "
+    "or prompt.reflect_form=free."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,7 @@ def form_fields(form: GuidedText, how: str) -> dict[str, Any]:
             return {"guided_regex": form.regex()}
         case "grammar":
             return {"grammar": form.grammar()}
-    raise ConfigError(
-        "prompt.reflect_form is 'guided', but api.guided is 'off': only some servers can hold an answer to a "
-        "form. Set api.guided to it (json_schema, structured_outputs, guided_regex or grammar), "
-        "or prompt.reflect_form=free."
-    )
+    raise ConfigError(UNGUIDED)
 
 
 def request_body(section: ApiSection, question: Question) -> dict[str, Any]:
