@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import closing
 
 import pytest
 
 from repro_rl.config import dump_config, load_config
 from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.run.lineage import check_context, demos_of, taught_context, taught_modes
+from repro_rl.run.lineage import check_context, demos_of, taught_context, taught_modes, untaught_prompts
+from repro_rl.run.setup import set_up
+from repro_rl.train.start import open_training
+
+PROGRESS_ALONE = ["warmup.forward_modes=[progress]"]
 
 
 def settings(warm, *more):
@@ -47,6 +53,23 @@ def test_the_modes_that_a_model_was_taught(warm, tmp_path):
     for other in (tmp_path, "api:someone", "Qwen/Qwen3-0.6B"):
         assert taught_context(other) is None
         assert taught_modes(other) is None
+
+
+def test_training_says_that_its_prompts_were_not_taught(warm, tmp_path):
+    """A warmup that taught prompts with progress only, as those of the paper's recipes do."""
+    run = tmp_path / "warm"
+    shutil.copytree(warm.run, run)
+    (run / "config.yaml").write_text(dump_config(load_config(None, warm.settings + PROGRESS_ALONE)))
+    words = r"Method gigpo has prompts that ask for the action alone\..*forward_modes=progress\).*-m meta"
+    with (
+        closing(set_up(settings(warm, f"train.init={run / 'model'}", "method=gigpo"))) as setup,
+        pytest.warns(UserWarning, match=words),
+    ):
+        open_training(setup, tmp_path / "gigpo")
+    for method in ("meta", "repro"):
+        assert untaught_prompts(settings(warm, f"method={method}").method, run / "model") is None
+    assert untaught_prompts(settings(warm, "method=gigpo").method, warm.model) is None
+    assert untaught_prompts(settings(warm, "method=gigpo").method, "Qwen/Qwen3-0.6B") is None
 
 
 def test_a_model_is_used_in_the_context_mode_it_was_trained_in(warm, tmp_path):

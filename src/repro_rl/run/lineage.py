@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, TrainSection, WarmupSection, is_api
+from repro_rl.config import MethodSection, PromptSection, TrainSection, WarmupSection, is_api
 from repro_rl.config.paths import read_run_section, resolved
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.checksums import fingerprint
@@ -77,6 +77,25 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
             f"prompt.context={taught}, or run a warmup with the other."
         )
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
+
+
+def untaught_prompts(method: MethodSection, model: str | Path) -> str | None:
+    """A sentence where the warmup behind ``model`` did not teach the prompts that this method acts with.
+
+    None where it did, and for a model that no run here made. Raises as ``taught_modes``.
+    """
+    taught = taught_modes(model)
+    mode = "progress" if method.progress else "action"
+    if taught is None or mode in taught:
+        return None
+    asked = "for progress" if method.progress else "for the action alone"
+    other = "repro-act" if method.progress else "meta"
+    return (
+        f"Method {method.name} has prompts that ask {asked}. The warmup behind {model} taught others "
+        f"(warmup.forward_modes={','.join(sorted(taught))}), so it reads them untaught and may begin lower "
+        "than with other methods. Run a warmup with warmup.forward_modes=[action,progress], or take a "
+        f"method whose prompts were taught, such as -m {other}."
+    )
 
 
 def judge_of(init: str, model: str | Path) -> Path:

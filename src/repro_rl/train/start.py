@@ -14,7 +14,7 @@ from repro_rl.run.checkpoint import Checkpoint, latest
 from repro_rl.run.folder import check_run
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.inputs import check_same_panels
-from repro_rl.run.lineage import check_context
+from repro_rl.run.lineage import check_context, untaught_prompts
 from repro_rl.run.model_paths import kept_start, start_model
 from repro_rl.run.panels import Use, check_panels, validates
 from repro_rl.run.preflight import check_truth
@@ -73,15 +73,20 @@ def find_start(setup: Setup, out: Path) -> Start:
 def open_training(setup: Setup, out: Path) -> OpenedRun:
     """Check what can be checked without a model. Writes nothing.
 
-    Warns of what an evaluation of the run would lack. Raises what ``find_start`` does, ConfigError when
-    ``out`` is of other settings or tasks, and PreflightError for a panel without tasks. Raises ConfigError
-    also where true progress is needed and not there.
+    Warns of prompts that the warm start was not taught, and of what an evaluation of the run would lack.
+    Raises what ``find_start`` does, ConfigError when ``out`` is of other settings or tasks, and
+    PreflightError for a panel without tasks. Raises ConfigError also where true progress is needed and
+    not there.
     """
     config, ranks = setup.config, setup.ranks
     ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
     start = find_start(setup, out)
-    for line in check_panels(config, setup.pool.first.panel, {Use.TRAIN, *validates(config.train)}):
-        if ranks.first:
+    uses = {Use.TRAIN, *validates(config.train)}
+    for line in (
+        untaught_prompts(config.method, start.warm_start),
+        *check_panels(config, setup.pool.first.panel, uses),
+    ):
+        if line is not None and ranks.first:
             warnings.warn(line, stacklevel=3)  # of who makes the run
     check_truth(config, setup.pool.first, {Use.TRAIN})
     continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
