@@ -29,6 +29,13 @@ def test_whether_completions_may_hold_a_thought(style: str, think: str, thinks: 
     assert PromptSection(style=style, think=think).thinks is thinks  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [3, 7, 40])
+def test_progress_is_written_in_multiples_of_a_divisor_of_100(value: int) -> None:
+    assert PromptSection(resolution=20).resolution == 20
+    with pytest.raises(ValidationError, match="give a divisor of 100 up to 50"):
+        PromptSection(resolution=value)
+
+
 def test_whether_the_kl_term_compares_anything() -> None:
     assert KlSection().active
     assert not KlSection(form="none").active

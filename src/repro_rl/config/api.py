@@ -18,7 +18,7 @@ def is_api(model: object) -> bool:
 
 
 class ApiBudget(Section):
-    """Limits of one command. Cached answers count too; None is no limit."""
+    """Limits of one command. Cached answers count too; null is no limit."""
 
     calls: int | None = Field(None, ge=0, description="requests")
     tokens: int | None = Field(None, ge=0, description="prompt and completion tokens together")

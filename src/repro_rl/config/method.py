@@ -32,7 +32,7 @@ class MethodSection(CreditSettings):
     judge_temperature: float | None = Field(
         None,
         ge=0,
-        description="of the reflections in RL that are not trained on; None: train.temperature",
+        description="of the reflections in RL that are not trained on; null: train.temperature",
     )
     rehearsal: int = Field(
         0, ge=0, description="labelled reflections of the demonstrations that every mini-batch also imitates"

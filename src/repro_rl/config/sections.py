@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
@@ -41,7 +41,7 @@ class LoraSection(Section):
     """Low-rank adapters (needs ``repro-rl[lora]``): rank 0 trains all weights."""
 
     rank: int = Field(0, ge=0, description="rank of the adapters; 0: none, all weights are trained")
-    alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; None: 2 * rank")
+    alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; null: 2 * rank")
     targets: str | list[str] = Field(
         "all-linear", description="names of the layers that get adapters, or all-linear"
     )
@@ -134,7 +134,10 @@ class PromptSection(Section):
     )
     demonstrations: int = Field(2, ge=1, description="number in a prompt that has demonstrations")
     resolution: int = Field(
-        10, ge=1, le=50, description="progress written in multiples of this (compact style)"
+        10,
+        ge=1,
+        le=50,
+        description="progress written in multiples of this, a divisor of 100 (compact style)",
     )
     reflect_form: Literal["free", "guided"] = Field(
         "free",
@@ -153,6 +156,13 @@ class PromptSection(Section):
     )
     action_tokens: int = Field(4, gt=0, description="longest completion that acts, in tokens")
     reflect_new_tokens: int = Field(48, gt=0, description="longest reflection, in tokens")
+
+    @field_validator("resolution")
+    @classmethod
+    def _divides(cls, value: int) -> int:
+        if 100 % value:
+            raise ValueError("give a divisor of 100 up to 50, such as 1 or 10")
+        return value
 
     @property
     def thinks(self) -> bool:

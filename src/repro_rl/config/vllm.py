@@ -52,8 +52,8 @@ class VllmSection(Section):
     max_sequences: int = Field(256, gt=0, description="concurrent completions")
     gpu_memory: float = Field(0.4, gt=0, lt=1, description="share of the GPU's memory for weights and cache")
     cache_gb: float | None = Field(
-        None, gt=0, description="size of the key-value cache; None: what gpu_memory leaves, on CPU 1"
+        None, gt=0, description="size of the key-value cache; null: what gpu_memory leaves, on CPU 1"
     )
-    eager: bool | None = Field(None, description="no CUDA graphs, no compilation; None: on CPU only")
+    eager: bool | None = Field(None, description="no CUDA graphs, no compilation; null: on CPU only")
     sleep: bool = Field(False, description="free the sampler's GPU memory during the update")
     server: VllmServerSection = VllmServerSection()

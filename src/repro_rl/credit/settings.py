@@ -68,7 +68,7 @@ class ProxmoSettings(Section):
     modulate: bool = Field(True, description="weigh the episode part by the task's success")
     alpha: Positive = Field(4.0, description="exponent of the weight")
     target_range: Weight = Field(0.05, description="how far the weight may move from 1")
-    beta: Weight | None = Field(None, description="factor of the weight; None: from target_range")
+    beta: Weight | None = Field(None, description="factor of the weight; null: from target_range")
     max_features: int = Field(1024, gt=0, description="most words that texts are compared by")
     fit: Literal["batch", "task"] = Field("batch", description="the texts that words are weighed over")
 

@@ -27,24 +27,24 @@ class LossSection(Section):
         "docs/credit.md",
     )
     clip_low: float | None = Field(
-        None, ge=0, description="lower bound is 1 - this; None: as published (ppo_clip: train.clip)"
+        None, ge=0, description="lower bound is 1 - this; null: as published (ppo_clip: train.clip)"
     )
     clip_high: float | None = Field(
-        None, ge=0, description="upper bound is 1 + this; None: as published (ppo_clip: train.clip)"
+        None, ge=0, description="upper bound is 1 + this; null: as published (ppo_clip: train.clip)"
     )
     dual_clip: float | None = Field(
-        None, gt=1, description="ppo_clip: most that a negative advantage counts, as a ratio; None: no bound"
+        None, gt=1, description="ppo_clip: most that a negative advantage counts, as a ratio; null: no bound"
     )
-    ratio_cap: float | None = Field(None, gt=0, description="dppo: largest ratio; None: 20")
-    tau_pos: float | None = Field(None, gt=0, description="sapo: temperature of positive advantages; None: 1")
-    tau_neg: float | None = Field(None, gt=0, description="sapo: of the others; None: 1.05")
+    ratio_cap: float | None = Field(None, gt=0, description="dppo: largest ratio; null: 20")
+    tau_pos: float | None = Field(None, gt=0, description="sapo: temperature of positive advantages; null: 1")
+    tau_neg: float | None = Field(None, gt=0, description="sapo: of the others; null: 1.05")
     aggregation: Aggregation = Field(
         "token-mean",
         description="how token losses are averaged; seq is a row: with window prompts a step, in a chat an "
         "episode",
     )
     scale: float | None = Field(
-        None, gt=0, description="divisor of seq-mean-token-sum-norm, a constant; None: prompt.action_tokens"
+        None, gt=0, description="divisor of seq-mean-token-sum-norm, a constant; null: prompt.action_tokens"
     )
     settings: dict[str, Any] = Field({}, description="of a registered loss: its further keyword arguments")
 
@@ -99,8 +99,8 @@ class DistillSection(Section):
         description="gated: raises tokens only (SDAR, SEED). delta, importance: signed (OPID), so it may "
         "lower them",
     )
-    gate_beta: float | None = Field(None, gt=0, description="gated: slope of the gate; None: 5")
-    clip: float | None = Field(None, gt=0, description="signed: bound of a token's weight; None: no bound")
+    gate_beta: float | None = Field(None, gt=0, description="gated: slope of the gate; null: 5")
+    clip: float | None = Field(None, gt=0, description="signed: bound of a token's weight; null: no bound")
     text: Literal["reflection", "values"] = Field(
         "reflection",
         description="what the teacher's prompt also holds: the reflection as written, or its values P_1..P_T",
