@@ -48,7 +48,8 @@ def doctor(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="check this model: a folder or a hub name")
+        str | None,
+        typer.Option("--model", "-m", help="check this model: a folder, a GGUF file or a hub name"),
     ] = None,
     source: Annotated[
         str | None,

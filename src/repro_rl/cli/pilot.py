@@ -57,8 +57,8 @@ def pilot(
     model: Annotated[
         str | None,
         typer.Option(
-            help="run folder, Hugging Face folder or hub name, or api:MODEL  \\[default: policy.model; a "
-            "tiny one is warmed up first, once a seed]"
+            help="run folder, Hugging Face folder, GGUF file, hub name or api:MODEL  \\[default: "
+            "policy.model; a tiny one is warmed up first, once a seed]"
         ),
     ] = None,
     checkpoint: Annotated[

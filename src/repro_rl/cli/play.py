@@ -41,7 +41,9 @@ def play(
     expert: Annotated[bool, typer.Option("--expert", help="watch the expert")] = False,
     agent: Annotated[
         str | None,
-        typer.Option(help="watch an agent: a run folder, or with --config a model folder or hub name"),
+        typer.Option(
+            help="watch an agent: a run folder, or with --config a model folder, GGUF file or hub name"
+        ),
     ] = None,
     source: Annotated[
         str | None,

@@ -203,7 +203,8 @@ def train(
         str | None,
         typer.Option(
             "--init",
-            help="the model that training starts from: runs/warmup/model, a model folder or a hub name. It "
+            help="the model that training starts from: runs/warmup/model, a model folder, a GGUF file "
+            "or a hub name. It "
             "decides; policy.model only says what a warmup starts from",
         ),
     ] = None,
