@@ -132,9 +132,26 @@ tables; `repro-rl settings train` prints one section, `repro-rl settings train.l
 page is made by `repro-rl settings --markdown`.
 
 A setting is written `train.lr=1e-3` on the command line, and under its section in a YAML file.
-Recipes replace defaults, a method sets those of `method` that are not given, and what you write
-wins. Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE` in `play` and
-`doctor`."""
+Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE` in `play` and
+`doctor`. No value is written `null`.
+
+**How settings combine.** The later one wins:
+
+1. the defaults below;
+2. the file that a file names as its `base` (a recipe, or a file beside it), then the file. They are
+   merged key by key. `-c RECIPE` is such a file; without `-c` it is the recipe `sokoban-tiny`;
+3. `section.key=value` on the command line, from left to right.
+
+A method then sets those fields of `method` and `train.loss` that neither the files nor the command
+line give.
+
+Three things surprise:
+
+- `section={key: value}` on the command line replaces the whole section. Keys that it does not name
+  go back to the defaults below, not to the recipe's. So `-c sokoban-tiny 'demos={expert: 8}'` loses
+  the recipe's `demos.agent`, `slips` and `wandering`; `demos.expert=8` keeps them.
+- A file without `base` starts from the defaults below, not from a recipe.
+- Another `env.name` than the one below it drops all `env` settings of the layers below."""
 
 
 def _cell(text: str) -> str:
