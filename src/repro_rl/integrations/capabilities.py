@@ -113,6 +113,10 @@ Which engine can do what? The table is made from the code: the settings of each 
 the checks of each engine (`python -m repro_rl.integrations.capabilities`). The word "yes" means
 that they are accepted; a number leads to the engine's own refusal below.
 
+Each "yes" is for one feature alone. Some pairs are refused. With chat: a frozen judge, hcapo,
+progress from the reference's log-probs, self-distillation. With several processes: the last three,
+and dynamic sampling. No engine takes a model from elsewhere as the judge of RL.
+
 - **own trainer**: `policy.backend=transformers`, the model samples and trains itself.
 - **vLLM sampler**, **vLLM server**: the own trainer, sampling with vLLM ([vllm.md](vllm.md)).
 - **API model**: `repro-rl eval api:MODEL` ([api.md](api.md)); it acts and reflects, nothing trains.
