@@ -207,7 +207,7 @@ class Setup:
         """
         config = self.config
         if is_api(path):
-            own_judge = reflects and judge_of(config, path) is None
+            own_judge = reflects and config.reference_judge is None
             return api_policy(config.api, config.prompt, path, reflects=own_judge)
         from repro_rl.run.models import load_policy
 
