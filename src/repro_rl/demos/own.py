@@ -29,9 +29,7 @@ class OwnEpisode(TypedDict):
 
     task: Text  # id of the task
     actions: list[Text]  # [T], as the environment takes them; "" where the agent gave none
-    progress: NotRequired[
-        list[Any] | None
-    ]  # [T], after each action, 0..100; else ``demos.annotator`` says it
+    progress: NotRequired[list[Any] | None]  # [T], after each action, 0..100; else ``demos.annotator``'s
     observations: NotRequired[list[Text]]  # [T], before each action; compared
     won: NotRequired[Flag]  # compared
     imitate: NotRequired[Flag]  # whether its actions are taught; else those of won episodes are
