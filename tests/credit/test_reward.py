@@ -67,6 +67,12 @@ def test_a_missing_estimate_earns_nothing() -> None:
     assert [row["shaping"] for row in rows] == pytest.approx([0.2, 0.5])
 
 
+def test_a_goal_that_is_reported_too_early_costs_also_in_a_success() -> None:
+    trajectory = episode([step(1, online=100), step(2), step(3, online=100)], won=True, score=1.0)
+    rows = composite_rewards(trajectory, RewardSettings(boundary_coef=0.3))
+    assert [row["boundary"] for row in rows] == [-0.3, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("won", "score", "values", "expected"),
     [

@@ -148,15 +148,15 @@ def updater(seed=0, reference=None, **train):
     return Updater(TrainedModel(Toy(seed), reference, pad_id=0), section, 1.0)
 
 
-def on_policy(model, groups=4, seed=0):
-    """Six samples a group, with the log-probs of ``model``."""
+def on_policy(model, groups=4, seed=0, temperature=1.0):
+    """Six samples a group, with the log-probs of ``model`` at ``temperature``."""
     rng = np.random.default_rng(seed)
     samples = []
     for group in range(groups):
         for _ in range(6):
             ids = rng.integers(1, 4, 5)
             with torch.no_grad():
-                logp = logp_of(model, ids)
+                logp = logp_of(model, ids, temperature)
             old = [float(logp[i - 1, ids[i]]) for i in range(2, 5)]
             samples.append(sample_of(ids, 2, rng.normal(), old, TokenKind(rng.integers(1, 3)), group))
     return samples

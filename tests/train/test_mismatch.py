@@ -148,3 +148,11 @@ def test_transformers_alone_logs_no_comparison():
     row = updater().update(on_policy(Toy(0)), groups=4, iteration=1, seed=0)
     assert "update/mismatch_max" not in row
     assert row["update/mismatch"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_update_compares_at_the_temperature_of_the_samples():
+    up = updater(temperature=0.7)
+    up.correction = Correction(2.0)
+    row = up.update(on_policy(Toy(0), temperature=0.7), groups=4, iteration=1, seed=0)
+    assert row["update/importance_mean"] == pytest.approx(1, abs=1e-6)
+    assert row["update/mismatch_max"] == pytest.approx(0, abs=1e-6)

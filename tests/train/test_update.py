@@ -13,11 +13,11 @@ from repro_rl.config import AlarmSection, KlSection, TrainSection
 from repro_rl.errors import PreflightError
 from repro_rl.run.alarms import Alarms
 from repro_rl.run.checkpoint import optimizer_tensors
-from repro_rl.train.batch import merge
+from repro_rl.train.batch import Collation, merge
 from repro_rl.train.schedule import minibatch_order
 from repro_rl.train.update import TrainedModel, Updater, check_kl
 from repro_rl.types import TokenKind
-from support.toy import SCALES, Toy, gradient, on_policy, reference_loss, updater
+from support.toy import SCALES, Toy, gradient, on_policy, reference_loss, sample_of, updater
 
 
 def test_check_kl():
@@ -48,6 +48,44 @@ def test_first_update_is_plain_policy_gradient():
     big = expected.abs() > 1e-5
     assert torch.allclose(moved[big], -0.1 * expected[big].sign(), atol=1e-3)
     assert torch.equal(moved[expected == 0], torch.zeros_like(moved[expected == 0]))
+
+
+def test_every_setting_reaches_the_loss_and_the_optimizer():
+    options = {"clip": 0.3, "entropy_coef": 0.02, "temperature": 0.7, "minibatches": 1, "grad_clip": 1e9}
+    up = updater(**options, betas=(0.8, 0.95), weight_decay=0.1)
+    assert (up.loss.clip, up.loss.entropy_coef, up.loss.temperature) == (0.3, 0.02, 0.7)
+    [group] = up.optimizer.param_groups
+    assert (group["betas"], group["weight_decay"]) == ((0.8, 0.95), 0.1)
+
+    samples = on_policy(up.trained.model, temperature=0.7)
+    for sample in samples[::2]:  # ratios of 1.25 and 0.75: clipped at 0.2, not at 0.3
+        sample.logprob[sample.trained] -= np.log(1.25)
+    for sample in samples[1::2]:
+        sample.logprob[sample.trained] -= np.log(0.75)
+    model = Toy()
+    counts = {kind: sum(int((s.kind == kind).sum()) for s in samples) for kind in SCALES}
+    scales = {kind: 1 / count for kind, count in counts.items()}
+    loss = reference_loss(model, samples, scales, clip=0.3, entropy_coef=0.02, temperature=0.7)
+    expected = gradient(model, loss)
+    row = up.update(samples, groups=4, iteration=1, seed=0)
+    assert row["update/clip_fraction"] == 0
+    assert row["update/mismatch"] == pytest.approx((np.log(1.25) - np.log(0.75)) / 2, abs=1e-6)
+    assert row["update/grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-6)
+
+
+def test_a_reflection_weighs_its_coefficient():
+    """Mean over the tokens of a kind: 2 * 2 of acting weigh 1/4 each, 3 of reflecting 0.3/3."""
+    samples = [
+        sample_of([1, 2, 3], 1, 1.0, -1.0),
+        sample_of([2, 2, 3], 1, 1.0, -1.0),
+        sample_of([3, 1, 2, 3], 1, 1.0, -1.0, TokenKind.REFLECT),
+    ]
+    section = TrainSection(groups=1, minibatches=1, kl=KlSection(form="none"))
+    up = Updater(TrainedModel(Toy(), None, pad_id=0), section, 0.3)
+    [batch] = up._batches(merge(samples), Collation(0, torch.device("cpu")))
+    scales = batch.targets.scale
+    assert scales[batch.targets.of_kind(TokenKind.ACT)].tolist() == pytest.approx([0.25] * 4)
+    assert scales[batch.targets.of_kind(TokenKind.REFLECT)].tolist() == pytest.approx([0.1] * 3)
 
 
 def test_update_improves_what_it_optimises_and_is_determined():

@@ -275,3 +275,20 @@ def test_weights_go_through_the_folder_that_is_named(make, server, tmp_path):
     make(weights=str(folder))
     [body] = [body for body in server.bodies if "method" in body]
     assert Path(body["kwargs"]["folder"]).parent == folder
+
+
+def test_cached_prefixes_are_dropped_before_the_weights_count_as_new(make, server):
+    asked: list[str] = []
+    server.fail = lambda path, body, number: asked.append(path)
+    sampler = make()
+    sampler.weights_changed()
+    sent = [path for path in asked if path not in ("/v1/models", "/version") and "server_info" not in path]
+    assert sent == ["/collective_rpc", "/reset_prefix_cache", "/update_weight_version"] * 2
+    assert server.loads == 2
+
+
+def test_a_server_that_keeps_its_cached_prefixes_is_an_error(make, server):
+    server.fail = lambda path, body, number: answer(success=False) if path == "/reset_prefix_cache" else None
+    with pytest.raises(ApiError, match=rf"{server.url} did not drop its prefix cache.*server of its own"):
+        make()
+    assert server.version == "default"
