@@ -260,6 +260,29 @@ def test_doctor_passes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert "expert wins" in text
 
 
+def test_doctor_fails_where_one_environment_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro_rl.envs import SokobanEnv, register_env
+
+    class Good(SokobanEnv):
+        def __init__(self) -> None:
+            super().__init__(train_rooms=2, validation_rooms=2, test_rooms=2, solution=[2, 5], max_steps=6)
+
+    class Bad(Good):
+        def expert(self) -> str:
+            return "wait"
+
+    register_env("good")(Good)
+    register_env("bad")(Bad)
+    for names in (("bad", "good"), ("good", "bad")):
+        code, text = run(capsys, monkeypatch, "doctor", *names)
+        assert code == 1, text
+        assert text.count("✗") == 1
+    code, text = run(capsys, monkeypatch, "doctor", "good")
+    assert (code, text.count("✗")) == (0, 0)
+
+
 def test_a_plugin_module_is_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,3 +95,38 @@ def test_waiting_has_an_end(tmp_path):
     assert (code, other) == (2, 0), message
     assert "waits 0:20:34\n" in message
     assert "did not come to the same point within train.peer_timeout=1234 seconds" in message
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """What a monitor did at its end, in this process: whom it called, and its exit status."""
+    done = []
+    monkeypatch.setattr("repro_rl.dist.failures.os._exit", done.append)
+    monkeypatch.setattr(RankMonitor, "find_failed_rank", lambda self: None)
+    return done
+
+
+def test_what_is_to_be_done_at_the_end_is_done_once(ended, capsys):
+    monitor = RankMonitor(1, 1.0)
+    monitor.before_end = lambda: ended.append("saved")
+    monitor._terminated(15, None)
+    monitor._terminated(15, None)  # it is ending already
+    assert ended == ["saved", 143]
+    assert "process 1: The launcher ended this process (SIGTERM)." in capsys.readouterr().err
+
+    def fails():
+        raise OSError("disk full")
+
+    other = RankMonitor(0, 1.0)
+    other.before_end = fails
+    other._terminated(15, None)
+    assert ended == ["saved", 143, 143]
+
+
+def test_an_end_waits_for_what_is_being_written(ended):
+    monitor = RankMonitor(0, 1.0)
+    monitor.before_end = lambda: ended.append("saved")
+    with monitor.defer_termination():
+        monitor._terminated(15, None)
+        ended.append("written")
+    assert ended == ["written", "saved", 143]

@@ -26,6 +26,43 @@ def test_full_training_by_hand():
     assert bytes_of("train.optimizer=adamw8bit", gpu=True)["optimizer"] == 2 * size
 
 
+def test_logits_by_hand():
+    """Float32: log-probs, probabilities, both their gradients and that of the logits; a vocabulary of 100."""
+    logits = small_work(KL).update_batch_logits
+    assert bytes_of(KL, gpu=False)["logits"] == logits * 100 * 20
+    exact = "train.kl={form: exact, coef: 0.01}"
+    assert bytes_of(exact, gpu=False)["logits"] == logits * 100 * 28
+    assert bytes_of(exact, "policy.lora.rank=2", gpu=False)["logits"] == logits * 100 * 20
+
+
+@pytest.mark.parametrize(("gpu", "size"), [(False, 4), (True, 2)])
+def test_generation_by_hand(gpu, size):
+    parts, work = bytes_of(gpu=gpu), small_work()
+    # Keys and values of 2 layers with one head of 4.
+    assert parts["KV cache"] == work.decode_batch_cells * 2 * 2 * 4 * size
+    # 4 results of width 8, 3 of 16, 2 of the queries' 8; then 4 float32 values a vocabulary entry.
+    prefill = work.prefill_batch_cells * (4 * 8 + 3 * 16 + 2 * 8) * size
+    assert parts["generation"] == prefill + work.decode_rows * 100 * 16
+
+
+def test_activations_by_hand():
+    cells = small_work().update_batch_cells
+    layer = SHAPE.activation_bytes(4, False)
+    kept = 2 * 8 * 4  # of 2 layers the hidden state, float32; one layer at a time is computed again
+    assert bytes_of("train.gradient_checkpointing=true", gpu=False)["activations"] == cells * (kept + layer)
+    layer += 4 * 7 * 2  # behind each of 7 maps the adapter's rank 2
+    assert bytes_of("policy.lora.rank=2", gpu=False)["activations"] == cells * 2 * layer
+    # In bfloat16 every adapter copies its input to float32: 5 hidden states, the queries, the feed-forward.
+    layer = SHAPE.activation_bytes(2, False) + 4 * 7 * 2 + 4 * (5 * 8 + 8 + 16)
+    assert bytes_of("policy.lora.rank=2", gpu=True)["activations"] == cells * 2 * layer
+
+
+def test_autocast_copies_by_hand():
+    """Bfloat16 copies of 2 layers of 576 weights."""
+    assert bytes_of(gpu=True)["autocast copies"] == 2 * 2 * 576
+    assert bytes_of("policy.lora.rank=2", gpu=True)["autocast copies"] == 0
+
+
 def test_an_adapter_needs_little_and_no_second_copy():
     parts = bytes_of(KL, "policy.lora.rank=2", gpu=True)
     adapter = SHAPE.adapter_parameters(2, "all-linear")

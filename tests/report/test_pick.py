@@ -21,3 +21,18 @@ def test_choice_is_informative():
     assert chosen == choose_records(records, 12, random.Random(0))
     assert len(chosen) == 12
     assert {record["won"] for record in chosen} == {True, False}
+
+
+def record(won, online, retrospective):
+    return {"won": won, "steps": [{"online": online}], "reflection": {"values": [retrospective]}}
+
+
+def test_a_few_episodes_have_the_loss_believed_done_and_the_largest_gap():
+    believed, apart = record(False, 90, 80), record(True, 0, 100)
+    others = [record(won, 50, 50) for won in (True, False) * 3]
+    records = [*others[:3], believed, *others[3:], apart]
+    for seed in range(20):
+        chosen = choose_records(records, 4, random.Random(seed))
+        assert len(chosen) == 4
+        assert believed in chosen
+        assert apart in chosen

@@ -136,3 +136,19 @@ def test_one_seed_is_said_to_give_no_interval(tmp_path):
     assert headline(data) == [
         "repro: success 0.750 over 1 seed. No difference has an interval, for which two seeds are needed."
     ]
+
+
+def test_holm_corrects_over_the_arms_that_train(tmp_path):
+    study = load_study(None, methods=["repro", "gigpo", "grpo", "warmup-only"], seeds=[0, 1, 2])
+    # Differences of repro: .1 .2 .4 (p 2/8), -.1 .2 .4 (p 4/8), .1 .1 .1 (p 2/8).
+    for arm, values in (
+        ("repro", (0.5, 0.6, 0.8)),
+        ("gigpo", (0.4, 0.4, 0.4)),
+        ("grpo", (0.6, 0.4, 0.4)),
+        ("warmup-only", (0.4, 0.5, 0.7)),
+    ):
+        for seed, success in enumerate(values):
+            write_result(tmp_path, arm, seed, (1, 0), success=success)
+    (block,) = comparison_data(study, tmp_path)["evaluations"]
+    pairs = {p["other"]: (p["p"], p["p_holm"]) for p in block["differences"] if p["metric"] == "success"}
+    assert pairs == {"gigpo": (0.25, 0.5), "grpo": (0.5, 0.5), "warmup-only": (0.25, None)}
