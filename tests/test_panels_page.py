@@ -13,6 +13,8 @@ import pytest
 import repro_rl
 from repro_rl.study.stats import wilson
 from support.command import run_command
+from support.webshop_data import record
+from support.webshop_shop import hand_made
 
 TEXT = (Path(__file__).parents[1] / "docs" / "panels.md").read_text()
 ROWS = {
@@ -84,6 +86,16 @@ def test_show_and_export(tmp_path, capsys, monkeypatch):
     status, out = run_command(capsys, monkeypatch, "panel", "show", "alfworld", "test", "games=10")
     assert status == 0
     assert "pick_and_place_simple" in out
+
+    # a file for others names no path of this machine
+    folder = tmp_path / "catalogue"
+    hand_made(folder, [record("M000000001")])
+    file_of_shop = tmp_path / "shop.json"
+    command = ("panel", "export", "webshop", "all", f"data={folder}", "style=words", "-o", str(file_of_shop))
+    status, out = run_command(capsys, monkeypatch, *command)
+    assert status == 0, out
+    assert json.loads(file_of_shop.read_text())["settings"] == {"data": "catalogue", "style": "words"}
+    assert str(tmp_path) not in file_of_shop.read_text()
 
     # the digest by the page's recipe, without the package
     head, *tasks = map(json.loads, file.read_text().splitlines())

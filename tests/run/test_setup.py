@@ -70,6 +70,14 @@ def test_prompts_are_those_of_the_method(method, progress):
         assert setup.prompts_with(asked).fmt.progress is asked
 
 
+@pytest.mark.parametrize(
+    ("value", "listed", "tagged"), [("off", False, False), ("on", True, False), ("tagged", True, True)]
+)
+def test_actions_are_listed_as_the_settings_say(value, listed, tagged):
+    prompts = setup_of("prompt.style=full", f"prompt.admissible={value}").prompts
+    assert (prompts.shows_admissible, prompts.tagged) == (listed, tagged)
+
+
 def test_panels_are_the_fixed_tasks_of_a_split():
     setup = setup_of("eval.validation_tasks=5")
     assert len(setup.panel("train")) == 16

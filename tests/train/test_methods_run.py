@@ -77,7 +77,7 @@ def test_the_end_of_the_episode_changes_how_likely_its_actions_were(warm, tmp_pa
 
 def test_a_scored_answer_without_more_in_its_prompt_is_what_was_sampled(warm, tmp_path) -> None:
     """The reference before the first update is the policy: the same log-probs, so no progress at all."""
-    run, row = one_step(warm, tmp_path, "method=progress-advantage")
+    run, row = one_step(warm, tmp_path, "method=progress-advantage", "train.temperature=0.7")
     assert row["reward/shaping"] == pytest.approx(0.0, abs=1e-4)
     groups = run.rollout(2)
     run.credit(groups, 2)

@@ -89,3 +89,18 @@ def test_a_run_that_begins_has_an_open_sampler(warm, tmp_path, monkeypatch):
     assert told == []  # as warmups do: what is probably not meant is a warning of Python's
     assert run.sampler is sampler
     assert closed == []
+
+
+def test_the_first_of_the_best_validations_is_kept(warm, tmp_path, monkeypatch):
+    config = load_config(
+        None, [*warm.settings, *RUN, "eval.tasks=8", "train.keep=1", f"train.init={warm.model}"]
+    )
+    run = RLRun(set_up(config), tmp_path / "run")
+    for iteration, success, best in ((2, 0.4, 2), (4, 0.5, 4), (6, 0.5, 4), (8, 0.4, 4)):
+        monkeypatch.setattr(rl, "validation_success", lambda *args, share=success: share)
+        run.state.iteration = iteration
+        row = {}
+        run.validate(row)
+        assert row == {"eval/success": success, "eval/tasks": 8}
+        assert run.kept() == (1, best)
+    assert run.best == (0.5, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.policy.static_sessions import StaticDecoders
+from repro_rl.run.setup import set_up
 from repro_rl.train import run_warmup, sft
 
 
@@ -65,3 +67,10 @@ def test_what_a_validation_left_on_a_gpu_is_freed_before_an_update(warm, tmp_pat
     ]
     run_warmup(load_config(None, [*warm.settings, *more]), warm.demos, tmp_path / "warmup")
     assert len(freed) == 2
+
+
+def test_the_optimizer_has_the_settings_of_the_warmup(warm, tmp_path):
+    more = ["warmup.weight_decay=0.1", "warmup.lr=0.03", "train.weight_decay=0.2"]
+    with closing(set_up(load_config(None, [*warm.settings, *more]))) as setup:
+        run = sft.WarmupRun(setup, warm.demos, tmp_path / "warmup")
+    assert {(group["weight_decay"], group["lr"]) for group in run.optimizer.param_groups} == {(0.1, 0.03)}

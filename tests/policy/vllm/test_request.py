@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from repro_rl.policy.base import AnswerTokens
+from repro_rl.policy.base import AnswerTokens, SamplingSettings
 from repro_rl.policy.http.exchange import PassingError
-from repro_rl.policy.vllm.request import completion_of, sampling_fields
+from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields
 from repro_rl.policy.vllm.server import read_completion
 from repro_rl.random_streams import name_key
 from support.vllm_server import GREEDY
@@ -36,6 +36,35 @@ def test_seeds_differ_and_fit_in_63_bits():
     seeds = {sampling_fields(GREEDY, key, allowed)["seed"] for key in keys}
     assert len(seeds) == 1000
     assert max(seeds) < 1 << 63
+
+
+def test_the_fields_of_a_request_by_hand():
+    tokens = AnswerTokens(frozenset({4, 1}), limit=7, size=9, holes=(2,))
+    fields = sampling_fields(SamplingSettings(5, 0.7, top_p=0.9), 7, tokens)
+    assert fields == {
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "top_k": 0,
+        "min_p": 0.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": 3,
+        "logprobs": 0,
+        "stop_token_ids": [1, 4],
+        "ignore_eos": True,
+        "logit_bias": {2: -100.0, 7: -100.0, 8: -100.0},
+    }
+    del fields["logit_bias"]  # of a guided token, only the allowed ids can be sampled
+    allowed = sampling_fields(SamplingSettings(5, 0.7, top_p=0.9), 7, tokens, (3, 5))
+    assert allowed == fields | {"allowed_token_ids": [3, 5]}
+
+
+def test_an_answer_has_the_room_that_the_prompt_leaves():
+    settings = SamplingSettings(5, 0.7, top_p=0.9)
+    assert fitting((3,) * 7, settings, 12) is settings
+    assert fitting((3,) * 8, settings, 12) == SamplingSettings(4, 0.7, top_p=0.9)
 
 
 def test_ids_without_a_token_get_the_lowest_bias():

@@ -57,14 +57,27 @@ def test_what_is_sent(make, server, policy):
     key = (1 << 64) - 1
     sampler.generate(["a b"], np.array([key], dtype=np.uint64), SamplingSettings(5, 0.7, top_p=0.9))
     [body] = [body for body in server.bodies if "prompt" in body]
-    assert body["prompt"] == list(policy.codec.encode("a b"))
-    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (5, 0.7, 0.9)
-    assert body["seed"] == (1 << 63) - 1  # the largest that the server takes
-    assert body["stop_token_ids"] == sorted(policy.codec.eos_ids)
-    # A server takes what is left out from the model's generation_config.json.
-    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
-    assert neutral.items() <= body.items()
-    assert body["return_token_ids"] is True
+    assert body == {
+        "model": "served",
+        "prompt": list(policy.codec.encode("a b")),
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        # A server takes what is left out from the model's generation_config.json.
+        "top_k": 0,
+        "min_p": 0.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": (1 << 63) - 1,  # the largest that the server takes
+        "logprobs": 0,
+        "stop_token_ids": sorted(policy.codec.eos_ids),
+        "ignore_eos": True,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+        "skip_special_tokens": False,
+        "add_special_tokens": False,
+    }
 
 
 def test_prompts_that_do_not_fit_are_data(make, server):
