@@ -180,7 +180,7 @@ def test_what_stays_unreadable_or_unanswered_is_kept_unlabelled(server, settings
         ],
     )
     setup = set_up(small)
-    text = load_policy(small.policy, setup.initial_model((*experts, *labelled), tmp_path / "tiny")).text
+    text = load_policy(small.policy, setup.initial_model((*experts, *labelled), tmp_path / "tiny")).codec
     act, progress = setup.prompts_with(progress=False), setup.prompts_with(progress=True)
     modes = PromptModes(small.warmup.forward_modes, act, progress, demonstrations=2, seed=0)
     data = imitation_data(setup.context(text), text, modes, experts, labelled)

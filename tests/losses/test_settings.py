@@ -132,7 +132,7 @@ def test_every_loss_takes_what_is_published_of_it() -> None:
 
 def test_what_settings_say_of_a_missing_number_is_what_is_published() -> None:
     told = {
-        name: field.description.rpartition("None: ")[2]
+        name: field.description.rpartition("null: ")[2]
         for section in (LossSection, DistillSection)
         for name, field in section.model_fields.items()
         if field.description is not None

@@ -25,12 +25,12 @@ def policy(warm) -> Any:
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     page: dict[str, Any] = {}
     exec(compile(code, "own-model.md", "exec"), page)
-    return page["AnyToken"](rr.load_text(warm.model))
+    return page["AnyToken"](rr.load_codec(warm.model))
 
 
 def play(policy: Any, *settings: str) -> list[rr.Trajectory]:
     setup = rr.set_up(rr.load_config(None, [*SMALL, *settings]))
-    context = setup.context(policy.text)
+    context = setup.context(policy.codec)
     actor = rr.Actor(policy, setup.prompts, setup.action_sampling(1.0))
     judge = rr.Judge(setup.reflection_sampling(1.0))
     tasks = setup.panel("train").ids[:2]
@@ -52,7 +52,7 @@ def test_it_plays_and_reflects_and_does_so_again(policy, context: str) -> None:
         ):
             assert (a.token_ids, a.text) == (b.token_ids, b.text)
     completion = first[0].steps[0].completion
-    assert completion.finished == (completion.token_ids[-1] in policy.text.eos_ids)
+    assert completion.finished == (completion.token_ids[-1] in policy.codec.eos_ids)
     assert completion.logprobs == pytest.approx(-math.log(len(policy.ids)))
     assert completion.entropy == pytest.approx(math.log(len(policy.ids)))
     sample = make_sample([TrainedPart(completion, 1.0, rr.TokenKind.ACT)], 0)
@@ -62,7 +62,7 @@ def test_it_plays_and_reflects_and_does_so_again(policy, context: str) -> None:
 def test_a_row_does_not_depend_on_its_batch_and_what_cannot_be_done_is_said(policy) -> None:
     settings = rr.SamplingSettings(max_new_tokens=5)
     keys = np.array([3, 4], np.uint64)
-    prompts = [policy.text.encode("left"), policy.text.encode("right act")]
+    prompts = [policy.codec.encode("left"), policy.codec.encode("right act")]
     both = policy.generate_ids(prompts, keys, settings)
     alone = policy.generate_ids(prompts[1:], keys[1:], settings)
     assert both[1].token_ids == alone[0].token_ids != both[0].token_ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from repro_rl.config import load_config
 from repro_rl.errors import CallbackError, MissingDependencyError
 from repro_rl.policy.checksums import SUMS
-from repro_rl.run import trackers
 from repro_rl.run.callbacks import Callback
 from repro_rl.train import run_training, run_warmup
 
@@ -140,7 +140,7 @@ def test_a_warmup_tells_the_same(warm, tmp_path):
 
 @pytest.mark.parametrize("stage", ["warmup", "train"])
 def test_a_tracker_that_is_missing_is_named_before_anything_is_spent(stage, warm, tmp_path, monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
     config = settings(warm, "train.trackers=[wandb]")
     folder = tmp_path / "run"
     starts = {
