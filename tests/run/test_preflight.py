@@ -8,16 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from repro_rl import register_env
 from repro_rl.config import load_config
-from repro_rl.envs.base import ENVS
-from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.run.models import load_policy
 from repro_rl.run.panels import Use
 from repro_rl.run.preflight import check_disk, check_names, check_prompt, check_truth
 from repro_rl.run.setup import set_up
 from support.checkpoints import empty_checkpoint
+from support.sokoban import without_progress
 
 
 def test_a_disk_must_hold_the_checkpoints_that_are_kept(tmp_path, monkeypatch):
@@ -78,17 +76,8 @@ def test_names_are_looked_up_at_once():
 
 @pytest.fixture
 def unknowing():
-    """The name of an environment that tells no progress."""
-    with ENVS.isolated():
-
-        @register_env("unknowing")
-        class Unknowing(SokobanEnv):
-            name = "unknowing"
-
-            def _progress(self):
-                return None
-
-        yield "unknowing"
+    with without_progress() as name:
+        yield name
 
 
 @pytest.mark.parametrize(

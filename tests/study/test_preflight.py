@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro_rl import register_env
-from repro_rl.envs.base import ENVS
-from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.errors import ConfigError
 from repro_rl.study.definition import load_study, study_of
 from repro_rl.study.jobs import final_jobs
 from repro_rl.study.preflight import check_study
 from support.command import run_command
+from support.sokoban import without_progress
 
 ROOMS = "env.settings={train_rooms: 4, validation_rooms: 4, test_rooms: 4, solution: [2, 4], max_steps: 4}"
 SMALL = [ROOMS, "train.groups=4", "train.minibatches=1", "eval.tasks=4", "eval.validation_tasks=4"]
@@ -57,16 +55,8 @@ def test_the_arm_that_would_fail_is_named(settings, words):
 
 
 def test_true_progress_that_an_environment_does_not_tell():
-    with ENVS.isolated():
-
-        @register_env("unknowing")
-        class Unknowing(SokobanEnv):
-            name = "unknowing"
-
-            def _progress(self):
-                return None
-
-        changes = {"set": ["env.name=unknowing", *SMALL, "demos.annotator=linear"]}
+    with without_progress() as name:
+        changes = {"set": [f"env.name={name}", *SMALL, "demos.annotator=linear"]}
         assert check_study(study("gigpo", "linear-act", **changes)) == []
         with pytest.raises(ConfigError, match=r"^Arm 'oracle-act': method.shaping is 'oracle'.*'unknowing'"):
             check_study(study("gigpo", "oracle-act", **changes))
