@@ -6,11 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from repro_rl.config.method import MethodSection
+from repro_rl.config.methods import METHODS
 from repro_rl.credit import CreditSettings, RewardSettings, assign_credit, judge_agreement
 from repro_rl.credit.gate import gate
-from repro_rl.credit.sources import group_series, reads_reflections
+from repro_rl.credit.sources import group_series, reads_lost_only, reads_reflections
+from repro_rl.losses.settings import DistillSection
 from repro_rl.types import Group
-from support.credit_cases import judged_walk
+from support.credit_cases import advantages, judged_walk
 
 WON = judged_walk(list("ABCD"), [20, 50, 90], won=True)  # the anchor makes 90 100
 LOST = judged_walk(list("ABAX"), [10, 0, 30])
@@ -61,6 +63,32 @@ def test_the_graph_where_somebody_won_else_the_judge() -> None:
     assert group_series(same, "graph_or_judged", pooled) == [[0.0, pytest.approx(0.3)]] * 2
 
 
+def test_state_values_where_somebody_won_else_the_judge() -> None:
+    mixed = group_series(MIXED, "graph_value_or_judged", SETTINGS)
+    assert mixed == group_series(MIXED, "graph_value", SETTINGS)
+    assert mixed != group_series(MIXED, "graph", SETTINGS)
+    assert group_series(NOBODY, "graph_value_or_judged", SETTINGS) == [[0.0, 0.4], [0.0, 0.2]]
+
+
+def test_the_judge_alone_where_nobody_won() -> None:
+    assert group_series(MIXED, "judged_where_lost", SETTINGS) == [None, None]
+    assert group_series(NOBODY, "judged_where_lost", SETTINGS) == [[0.0, 0.4], [0.0, 0.2]]
+    broken = Group("broken", [LOST, judged_walk(list("AB"), [40], won=True, error="lost")])
+    assert group_series(broken, "judged_where_lost", SETTINGS)[0] == [0.0, 0.1, 0.0, 0.3]  # no win is known
+
+
+def test_g2po_takes_judged_values_only_where_the_outcomes_tell_nothing() -> None:
+    def steps(source: str, group: Group) -> list[float]:
+        assign_credit([group], CreditSettings(credit="g2po", value_source=source, normalize="mean"))
+        return advantages([group])
+
+    assert steps("judged_where_lost", MIXED) == steps("outcome", MIXED)
+    assert steps("judged_where_lost", MIXED) != steps("retrospective", MIXED)
+    assert steps("judged_where_lost", NOBODY) == steps("retrospective", NOBODY)
+    # Judged gains of 4 and 2 (success_value 10), less their mean; both leave A, so b counts twice.
+    assert steps("judged_where_lost", NOBODY) == pytest.approx([2.0, -2.0])
+
+
 def test_settings_that_need_a_reflection_or_the_judge() -> None:
     assert reads_reflections("graph_or_judged")
     assert reads_reflections("retrospective")
@@ -69,3 +97,30 @@ def test_settings_that_need_a_reflection_or_the_judge() -> None:
         MethodSection(reflect=False, shaping="graph_or_judged", progress=False)
     with pytest.raises(ValidationError, match=r"needs method\.shaping 'retrospective'"):
         MethodSection(reflect=True, shaping="graph", judge_gate="graph")
+
+
+@pytest.mark.parametrize(
+    ("name", "lost_only"),
+    [
+        *(("repro", False), ("repro-act-gated-fixed-judge", False), ("gigpo", False)),
+        *(("repro-act-graph", False), ("repro-act-graph-fixed-judge", True)),  # the first trains reflections
+        *(("repro-act-value-fixed-judge", True), ("g2po-judged-where-lost-fixed-judge", True)),
+        *(("g2po-judged-where-lost", False), ("g2po-judged", False)),
+    ],
+)
+def test_a_frozen_judge_is_asked_where_its_answer_is_used(name: str, lost_only: bool) -> None:
+    if name == "repro-act-gated-fixed-judge":
+        method = MethodSection(name="repro-act", progress=False, judge="reference", judge_gate="graph",
+                               shaping="retrospective")  # fmt: skip
+    else:
+        method = MethodSection(name=name, **METHODS.get(name))
+    assert method.judges_lost_only is lost_only
+    if lost_only:
+        assert not method.model_copy(update={"distill": DistillSection(coef=0.1)}).judges_lost_only
+        assert not method.model_copy(update={"shaping": "retrospective"}).judges_lost_only
+
+
+def test_which_sources_read_lost_tasks_only() -> None:
+    names = ("graph_or_judged", "graph_value_or_judged", "judged_where_lost", "none", "outcome", "graph")
+    assert all(map(reads_lost_only, names))
+    assert not reads_lost_only("retrospective")

@@ -24,7 +24,8 @@ RULES = (
     *("proxmo", "mt-grpo", "hcapo", "gigpo-observation"),
 )
 SOURCES = ("graph-shaping", "value-shaping", "progress-advantage", "l2-raw")
-JUDGED = ("graphgpo-judged", "g2po-judged", "gagpo-judged")
+JUDGED = ("graphgpo-judged", "g2po-judged", "gagpo-judged", "g2po-judged-where-lost", "repro-act-value")
+FROZEN = ("repro-act-value-fixed-judge", "g2po-judged-where-lost-fixed-judge")
 LOSSES = (
     ("train.loss.name=ppo_clip", "train.loss.clip_high=0.28", "train.loss.dual_clip=3"),
     ("train.loss.name=cispo",),
@@ -47,7 +48,7 @@ def one_step(warm, folder, *more: str) -> tuple[RLRun, dict[str, float]]:
     return run, row
 
 
-@pytest.mark.parametrize("method", [*RULES, *SOURCES, *JUDGED])
+@pytest.mark.parametrize("method", [*RULES, *SOURCES, *JUDGED, *FROZEN])
 def test_a_method_trains(warm, tmp_path, method: str) -> None:
     one_step(warm, tmp_path, f"method={method}")
 

@@ -69,6 +69,23 @@ def test_it_continues_bit_for_bit(warm, tmp_path):
     assert all(left[name].equal(right[name]) for name in left)
 
 
+def test_it_is_not_asked_where_a_rollout_won(warm, tmp_path, monkeypatch):
+    """The reflections that are left out would not have been read: the weights are the same, bit for bit."""
+    how = ("method=repro-act-graph-fixed-judge", "train.groups=6", "train.group_size=4", "train.iterations=2")
+    config = settings(warm, *how)
+    run = RLRun(set_up(config), tmp_path / "groups")
+    groups = run.rollout(1)
+    reflected = [{t.reflection is not None for t in g.trajectories} for g in groups]
+    assert reflected == [{not any(t.won for t in g.trajectories)} for g in groups]
+    assert {True, False} == set.union(*reflected)
+    run.sampler.close()
+    sparing = run_training(config, tmp_path / "sparing")
+    monkeypatch.setattr("repro_rl.config.method.MethodSection.judges_lost_only", False)
+    asking = run_training(config, tmp_path / "asking")
+    left, right = sparing.policy.model.state_dict(), asking.policy.model.state_dict()
+    assert all(left[name].equal(right[name]) for name in left)
+
+
 def test_an_evaluation_asks_the_same_judge(warm, tmp_path):
     """Its retrospective progress is that of the judge who trained the policy, and it says so."""
     run_training(settings(warm, "train.iterations=2"), tmp_path / "run")

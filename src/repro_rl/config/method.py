@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from repro_rl.config.methods import METHODS
 from repro_rl.credit import CREDIT, CreditSettings, reads, without_effect, without_inputs
-from repro_rl.credit.sources import reads_reflections
+from repro_rl.credit.sources import reads_lost_only, reads_reflections
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
 
@@ -84,6 +84,18 @@ class MethodSection(CreditSettings):
     def trains_reflections(self) -> bool:
         """Whether reflections are training samples."""
         return self.learns_to_judge and self.reflect_coef > 0
+
+    @property
+    def judges_lost_only(self) -> bool:
+        """Whether reflections are read of tasks that no rollout won alone; then no others are written."""
+        told = self.scores_hindsight and self.hindsight == "reflection"
+        sources = (self.shaping, self.alignment, self.value_source)
+        return (
+            self.reflect
+            and not (self.trains_reflections or self.distills or told)
+            and any(map(reads_reflections, sources))
+            and all(map(reads_lost_only, sources))
+        )
 
     @property
     def trained_share(self) -> float:

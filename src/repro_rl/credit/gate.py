@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from repro_rl.credit.group_sources import graph_progress, has_win
+from repro_rl.credit.group_sources import graph_progress
 from repro_rl.credit.pool import judged_series
 from repro_rl.credit.settings import RewardSettings
+from repro_rl.credit.sources import has_win
 from repro_rl.types import Group
 
 
@@ -23,7 +24,7 @@ def judge_agreement(groups: Sequence[Group], settings: RewardSettings) -> float 
     judged: list[float] = []
     known: list[float] = []
     for group in groups:
-        if not has_win(group):
+        if not has_win(group.trajectories):
             continue
         for own, graph in zip(judged_series(group, settings), graph_progress(group, settings), strict=True):
             if own is not None and graph is not None:

@@ -11,7 +11,7 @@ from repro_rl.credit.parts import distances, following, means, steps_left
 from repro_rl.credit.pool import judged_series
 from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.settings import RewardSettings
-from repro_rl.credit.sources import GroupSource, Series, register_progress
+from repro_rl.credit.sources import GroupSource, Series, has_win, register_progress
 from repro_rl.credit.states import graph_inputs
 from repro_rl.errors import ConfigError
 from repro_rl.types import Group
@@ -35,18 +35,28 @@ def graph_values(group: Group, settings: RewardSettings) -> list[Series]:
     return _of_completed(group, settings, _by_value)
 
 
-def has_win(group: Group) -> bool:
-    """Whether a completed rollout of the task won: only then does its state graph know a way to success."""
-    return any(t.won and not t.failed for t in group.trajectories)
-
-
 def graph_or_judged(group: Group, settings: RewardSettings) -> list[Series]:
     """The state graph's progress where a rollout of the task won, else the retrospective one, [T] each.
 
     The graph knows nothing of a task that nobody won, and there the judge is all that tells losses apart.
     """
-    if has_win(group):
-        return graph_progress(group, settings)
+    return graph_progress(group, settings) if has_win(group.trajectories) else _judged(group, settings)
+
+
+def graph_value_or_judged(group: Group, settings: RewardSettings) -> list[Series]:
+    """``graph_values`` where a rollout of the task won, else the retrospective progress, [T] each."""
+    return graph_values(group, settings) if has_win(group.trajectories) else _judged(group, settings)
+
+
+def judged_where_lost(group: Group, settings: RewardSettings) -> list[Series]:
+    """The retrospective progress of a task that nobody won, [T] each; None in a task with a win.
+
+    As ``method.value_source`` it leaves tasks with a win to the outcomes.
+    """
+    return [None] * len(group.trajectories) if has_win(group.trajectories) else _judged(group, settings)
+
+
+def _judged(group: Group, settings: RewardSettings) -> list[Series]:
     return [None if values is None else values[1:] for values in judged_series(group, settings)]
 
 
@@ -108,6 +118,8 @@ def progress_advantage(group: Group, settings: RewardSettings) -> list[Series]:
 
 
 register_progress("graph")(GroupSource(graph_progress))
-register_progress("graph_or_judged")(GroupSource(graph_or_judged, judged=True))
+register_progress("graph_or_judged")(GroupSource(graph_or_judged, judged=True, lost_only=True))
 register_progress("graph_value")(GroupSource(graph_values))
+register_progress("graph_value_or_judged")(GroupSource(graph_value_or_judged, judged=True, lost_only=True))
+register_progress("judged_where_lost")(GroupSource(judged_where_lost, judged=True, lost_only=True))
 register_progress("progress_advantage")(GroupSource(progress_advantage, bounded=False))

@@ -125,7 +125,8 @@ class RewardSettings(Section):
     shaping: str = Field(
         "none",
         description="source of the progress whose gains are rewarded: none, retrospective, online, oracle, "
-        "linear, graph, graph_value, graph_or_judged, progress_advantage or a registered name",
+        "linear, graph, graph_value, graph_or_judged, graph_value_or_judged, judged_where_lost, "
+        "progress_advantage or a registered name",
     )
     beta: Weight = Field(1.0, description="weight of the progress gain, in reward units")
     shaping_form: Literal["gain", "raw"] = Field(
@@ -134,7 +135,8 @@ class RewardSettings(Section):
     alignment: str = Field(
         "none",
         description="source of the progress that online estimates are compared with: none, retrospective, "
-        "oracle, linear, graph, graph_value, graph_or_judged or a registered name",
+        "oracle, linear, graph, graph_value, graph_or_judged, graph_value_or_judged, judged_where_lost or a "
+        "registered name",
     )
     alpha: Weight = Field(0.5, description="weight of |online - judged|, in reward units")
     align_to: Literal["after", "before"] = Field(

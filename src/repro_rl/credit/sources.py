@@ -7,7 +7,7 @@ A package adds its own with ``@register_progress``, or as an entry point. The na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -33,6 +33,7 @@ class GroupSource:
     series: Callable[[Group, Any], Sequence[Series]]
     bounded: bool = True  # False: any finite number; then it can be rewarded, but not compared with estimates
     judged: bool = False  # True: it reads the reflections, so the run has to write them
+    lost_only: bool = False  # True: it reads those of tasks that no rollout won, and no others
 
 
 ProgressSource = TrajectorySource | GroupSource
@@ -62,6 +63,19 @@ def reads_reflections(name: str) -> bool:
         return False
     source = SOURCES.get(name)
     return name == "retrospective" or (isinstance(source, GroupSource) and source.judged)
+
+
+def reads_lost_only(name: str) -> bool:
+    """Whether the source reads no reflection of a task that a rollout won."""
+    if not reads_reflections(name):
+        return True
+    source = SOURCES.get(name)
+    return isinstance(source, GroupSource) and source.lost_only
+
+
+def has_win(trajectories: Iterable[Trajectory]) -> bool:
+    """Whether a completed rollout won: only then do the outcomes of its task tell states apart."""
+    return any(t.won and not t.failed for t in trajectories)
 
 
 @register_progress("retrospective")

@@ -26,6 +26,8 @@ class Judge:
 
     sampling: SamplingSettings | Callable[[Trajectory], SamplingSettings]
     policy: Policy | None = None  # None: the policy that acted
+    # Which of the finished episodes are judged, where they can be told before; None: all.
+    chosen: Callable[[Sequence[Trajectory]], Sequence[Trajectory]] | None = None
 
     def by_sampling(self, trajectories: Sequence[Trajectory]) -> dict[SamplingSettings, list[int]]:
         """Indices of the trajectories whose reflections are sampled alike."""

@@ -252,7 +252,11 @@ class RLRun(CheckpointedRun):
         requests = [RolloutRequest(tasks[g], (first + g) * size + k) for g in groups for k in range(size)]
         judge = None
         if config.method.reflect:
-            judge = Judge(lambda trajectory: self.reflections.of(iteration, trajectory), self.judge_policy)
+            judge = Judge(
+                lambda trajectory: self.reflections.of(iteration, trajectory),
+                self.judge_policy,
+                self.reflections.without_win if config.method.judges_lost_only else None,
+            )
         options = PlayOptions(stream=("train", config.seed, iteration), max_live=len(requests))
         trajectories = self.context.play(requests, self.actor, judge, options)
         return [trajectories[i * size : (i + 1) * size] for i in range(len(groups))]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repro_rl.credit import ReflectionChoice
+from repro_rl.credit.sources import has_win
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.random_streams import name_key
@@ -114,3 +115,10 @@ class ReflectionSampling:
         """For the reflection on a trajectory whose rollout is numbered through the iteration."""
         group, number = divmod(trajectory.rollout, self.group_size)
         return self.settings(iteration, group, number)
+
+    def without_win(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """The trajectories of groups that no completed rollout won; all rollouts of a group must be given."""
+        groups: dict[int, list[Trajectory]] = {}
+        for trajectory in trajectories:
+            groups.setdefault(trajectory.rollout // self.group_size, []).append(trajectory)
+        return [t for group in groups.values() if not has_win(group) for t in group]

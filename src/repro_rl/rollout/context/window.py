@@ -40,7 +40,8 @@ class WindowContext(Context):
             chunk = requests[start : start + live]
             trajectories += run_episodes(self.pool, chunk, actor, options, self.limits.prompt)
         if judge is not None:
-            self.reflect_on(trajectories, actor, judge, options)
+            judged = trajectories if judge.chosen is None else judge.chosen(trajectories)
+            self.reflect_on(judged, actor, judge, options)
         return trajectories
 
     def reflect_on(
