@@ -37,6 +37,7 @@ def _colors() -> tuple[str, ...]:
     return read_yaml(Path(__file__).with_name("colors.yaml"), tuple[str, ...])
 
 
+@lru_cache(maxsize=65_536)
 def normal_color(value: str) -> str:
     """The first colour word that occurs in ``value``, else ``value`` itself."""
     for color in _colors():

@@ -38,6 +38,7 @@ ATTRIBUTES, OPTIONS = 4, 3  # slots of each kind in the vocabulary; a goal's fur
 GROUPS, VALUES, PAGES = 3, 8, 6
 _NAMES = {"next": NEXT.lower(), "prev": PREVIOUS.lower(), "back": BACK.lower(), "buy": BUY.lower()}
 _SHORT_NAMES = {full: name for name, full in _NAMES.items()}
+_UNNAMED: dict[str, str | None] = {"reviews": None, "attributes": None}  # sub-pages that the style leaves out
 _SLOTS = (
     "$kind",
     *(f"$a{i}" for i in range(1, ATTRIBUTES + 1)),
@@ -81,6 +82,7 @@ class Words:
         self._slots |= {f"$o{i}": value for i, value in enumerate(goal.options[:OPTIONS], 1)}
         self._titles: dict[int, tuple[int, frozenset[int], int]] = {}  # product -> the result of _title
         self._opened: set[int] = set()
+        self._values: dict[int, dict[str, str | None]] = {}  # product -> short names of its options
 
     # Actions
 
@@ -119,26 +121,35 @@ class Words:
         verb, name = parse(action)
         if verb != "click":
             return action
+        short = self._page_names().get(name, _SHORT_NAMES.get(name, name))
+        return None if short is None else click(short)
+
+    def _page_names(self) -> dict[str, str | None]:
+        """Short names of what this page has of its own: its rows or values; None for what has no name."""
         if self._session.kind == "results":
-            rows = [self._asin(number) for number in self._session.page_products()]
-            if name in rows:
-                return click(f"r{rows.index(name) + 1}")
-        elif self._session.kind == "item" and name in self._shop.item(self._session.product).group_of:
-            groups = self._shop.item(self._session.product).product.options.values()
-            for g, values in enumerate(itertools.islice(groups, GROUPS), 1):
-                if name in values[:VALUES]:
-                    return click(f"g{g}v{values.index(name) + 1}")
-            return None
-        if name in ("reviews", "attributes"):
-            return None
-        return click(_SHORT_NAMES.get(name, name))
+            rows = enumerate(self._session.page_products(), 1)
+            # Of two rows of one product the first counts.
+            return _UNNAMED | {self._asin(number): f"r{row}" for row, number in reversed(list(rows))}
+        if self._session.kind != "item":
+            return _UNNAMED
+        names = self._values.get(self._session.product)
+        if names is None:
+            item = self._shop.item(self._session.product)
+            names = _UNNAMED | dict.fromkeys(item.group_of)
+            for g, values in enumerate(itertools.islice(item.product.options.values(), GROUPS), 1):
+                for v, value in enumerate(values[:VALUES], 1):
+                    if value in item.group_of and names[value] is None:
+                        names[value] = f"g{g}v{v}"
+            self._values[self._session.product] = names
+        return names
 
     def admissible(self) -> list[str]:
         """Short names of the actions that are possible here; on the search page a few slot queries."""
         if self._session.kind == "search":
             return [f"search[ {query} ]" for query in self.queries()]
-        names = [click(name) for name in self._session.clickables()]
-        return [short for name in names if (short := self.short_name(name)) is not None]
+        own = self._page_names()
+        names = (own.get(name, _SHORT_NAMES.get(name, name)) for name in self._session.clickables())
+        return [click(name) for name in names if name is not None]
 
     def queries(self) -> list[str]:
         """Slot queries in the expert's order of preference: attributes and kind, kind, all, each piece."""
