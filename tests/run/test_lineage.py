@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,24 @@ PROGRESS_ALONE = ["warmup.forward_modes=[progress]"]
 
 def settings(warm, *more):
     return load_config(None, [*warm.settings, f"train.init={warm.model}", *more])
+
+
+def test_the_demonstrations_of_a_renamed_study_are_found(warm, tmp_path):
+    """Found by their content: other demonstrations under the name are left alone."""
+    run = tmp_path / "renamed" / "warmup"
+    shutil.copytree(warm.run, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["demos"] = "original/demos"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    train = settings(warm, f"train.init={run / 'model'}").train
+    assert demos_of(train) == Path("original/demos")  # and what reads it says that it is missing
+    other = tmp_path / "renamed" / "demos"
+    shutil.copytree(warm.demos, other)
+    assert demos_of(train) == other
+    (other / "expert.jsonl.gz").write_bytes(gzip.compress(b"other\n"))
+    assert demos_of(train) == Path("original/demos")
+    (other / "expert.jsonl.gz").write_bytes(b"damaged")
+    assert demos_of(train) == Path("original/demos")
 
 
 def test_the_demonstrations_come_from_the_warm_start(warm, tmp_path):

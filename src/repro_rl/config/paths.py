@@ -7,6 +7,7 @@ any directory, and can be moved together with what it was made from.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ def rebased(settings: dict[str, Any], base: Path, now: Path) -> dict[str, Any]:
 def resolved(run: Path, path: str) -> Path:
     """A path that a run folder keeps, as this process must open it."""
     return Path(_moved(path, base_of(run), Path.cwd()))
+
+
+def after_renaming(run: Path, path: str) -> Iterator[Path]:
+    """Where a path that a run folder keeps may lie now, if a folder above both was renamed; nearest first.
+
+    ``runs/old/demos`` of the run ``runs/new/warmup`` is perhaps ``runs/new/demos``. The caller must check the
+    content: something else may have that name.
+    """
+    parts = Path(path).parts
+    for folder in run.absolute().parents:
+        for first in range(1, len(parts)):
+            found = folder.joinpath(*parts[first:])
+            if found.exists():
+                yield found
 
 
 def _changed(value: Any, key: str, base: Path, now: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ def demos_digest(folder: Path) -> str:
         with gzip.open(folder / name, "rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+def has_digest(folder: Path, digest: str | None) -> bool:
+    """Whether ``folder`` holds demonstrations with this digest; False where they cannot be read."""
+    try:
+        return demos_digest(folder) == digest
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def made_with(folder: Path) -> dict[str, Any] | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import MethodSection, PromptSection, TrainSection, WarmupSection, is_api
-from repro_rl.config.paths import read_run_section, resolved
+from repro_rl.config.paths import after_renaming, read_run_section, resolved
+from repro_rl.demos.store import has_digest
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.checksums import fingerprint
-from repro_rl.run.inputs import DEMOS
+from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
 
 
@@ -152,6 +153,15 @@ def _same_model(one: str, other: str) -> bool:
     return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
 
 
+def _kept_demos(run: Path, manifest: dict[str, Any]) -> Path:
+    """The demonstrations that the manifest names. After a renaming: those with the digest that it holds."""
+    named = resolved(run, manifest[DEMOS])
+    if named.exists():
+        return named
+    same = (p for p in after_renaming(run, manifest[DEMOS]) if has_digest(p, manifest.get(DEMOS_DIGEST)))
+    return next(same, named)
+
+
 def demos_of(train: TrainSection) -> Path:
     """The demonstrations to rehearse from: ``train.demos``, else those that the warm start was made from.
 
@@ -167,8 +177,9 @@ def demos_of(train: TrainSection) -> Path:
             break
         visited.add(run.resolve())
         section = read_run_section(run, "train")
-        made_from = read_manifest(run).get(DEMOS)
-        demos = resolved(run, made_from) if isinstance(made_from, str) else section.get("demos")
+        manifest = read_manifest(run)
+        made_from = manifest.get(DEMOS)
+        demos = _kept_demos(run, manifest) if isinstance(made_from, str) else section.get("demos")
         init = section.get("init")
     if demos is not None:
         return Path(demos)
