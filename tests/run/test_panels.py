@@ -12,13 +12,13 @@ from repro_rl import make
 from repro_rl.config import load_config, recipe_names
 from repro_rl.envs import TaskPanel
 from repro_rl.envs.panel_file import read_panel, write_panel
-from repro_rl.errors import DataError, TaskError
+from repro_rl.errors import DataError, PreflightError, TaskError
 from repro_rl.run.panels import (
     Use,
     check_panels,
     eval_contradictions,
     eval_panel,
-    validates,
+    training_uses,
     warmup_validates,
 )
 from repro_rl.run.setup import set_up
@@ -73,10 +73,20 @@ def test_an_unknown_split_is_named_with_its_setting(setting, use):
 
 def test_a_run_that_never_validates_needs_no_validation_panel():
     never = load_config(None, [*FEW, "train.eval_every=0", "warmup.target_success=null"])
-    assert validates(never.train) == warmup_validates(never.warmup) == frozenset()
-    assert check_panels(never, panels(train=6, test=5), {Use.TRAIN, *validates(never.train)}) == []
+    assert training_uses(never.train) == {Use.TRAIN}
+    assert warmup_validates(never.warmup) == frozenset()
+    assert check_panels(never, panels(train=6, test=5), training_uses(never.train)) == []
     always = load_config(None, [*FEW, "train.eval_every=1", "warmup.target_success=0.5"])
-    assert validates(always.train) == warmup_validates(always.warmup) == {Use.VALIDATION}
+    assert training_uses(always.train) == {Use.TRAIN, Use.VALIDATION}
+    assert warmup_validates(always.warmup) == {Use.VALIDATION}
+
+
+@pytest.mark.parametrize(("use", "setting"), [(Use.TRAIN, "train.split"), (Use.DEMOS, "demos.split")])
+def test_a_split_without_tasks_is_named(use, setting):
+    config = load_config(None, FEW)
+    words = rf"toy/train\[0\].* \({re.escape(setting)}=train\) has no tasks.*env\.settings\.splits"
+    with pytest.raises(PreflightError, match=words):
+        check_panels(config, panels(train=0, validation=4, test=5), {use})
 
 
 def test_tasks_in_two_splits_are_found_by_their_contents():

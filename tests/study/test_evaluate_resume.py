@@ -77,7 +77,7 @@ def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
 ) -> None:
     config = settings(warm, *more)
     if more:  # the warm start was taught the other mode; here only the episodes are compared
-        monkeypatch.setattr("repro_rl.study.evaluate.check_context", lambda *args: None)
+        monkeypatch.setattr("repro_rl.run.preflight.check_context", lambda *args: None)
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "whole", judge=judge))
     for number in numbers:
         with monkeypatch.context() as patch:

@@ -64,6 +64,29 @@ def test_true_progress_that_an_environment_does_not_tell():
             check_study(study("gigpo", set=changes["set"][:-1]))
 
 
+def test_prompts_that_no_warm_start_is_taught():
+    """Found before the first job: each training says so in its log alone."""
+    taught = [*SMALL, "warmup.forward_modes=[progress]"]
+    start = {"name": "start", "method": "gigpo", "train": False}
+    (line,) = check_study(study("repro", "gigpo", start, set=taught))
+    assert line.startswith(
+        "Method gigpo has prompts that ask for the action alone. The study's warmup teaches"
+    )
+    assert "(warmup.forward_modes=progress), so the model reads them untaught" in line
+    own = {"name": "own", "method": "gigpo", "set": ["warmup.forward_modes=[action]"]}
+    bare = {"name": "bare", "method": "gigpo", "init": "untrained"}
+    assert check_study(study("repro", own, bare, set=taught)) == []
+
+
+def test_a_model_that_is_given_is_asked_what_it_was_taught(warm):
+    def given(*settings):
+        return study("repro", {**arm("given", *settings), "init": str(warm.model)})
+
+    assert check_study(given()) == []
+    with pytest.raises(ConfigError, match=r"^Arm 'given': .* was trained with prompt\.context=window"):
+        check_study(given("prompt.context=chat"))
+
+
 def test_what_one_job_alone_needs_is_asked_of_that_job():
     """An arm that never validates may have no validation panel; one that is not trained no training panel."""
     never = arm("never", "train.eval_every=0", "warmup.target_success=null", "eval.validation_split=nowhere")

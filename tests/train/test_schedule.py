@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from repro_rl.credit import ReflectionChoice
-from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.errors import ConfigError
 from repro_rl.policy.base import SamplingSettings
 from repro_rl.train.schedule import (
     ReflectionSampling,
     check_share,
-    check_tasks,
     group_owners,
     minibatch_order,
     task_schedule,
@@ -51,12 +50,6 @@ def test_fewer_groups_than_processes_are_refused():
     check_share(2, 2)
     with pytest.raises(ConfigError, match=r"train\.groups is 2, but 3 processes"):
         check_share(2, 3)
-
-
-def test_an_empty_panel_is_named():
-    check_tasks(["a"], "train")
-    with pytest.raises(PreflightError, match=r"train\.split=mine\) has no tasks.*env\.settings\.splits"):
-        check_tasks([], "mine")
 
 
 def test_trained_reflections_are_sampled_as_the_policy_acts_and_the_rest_apart():

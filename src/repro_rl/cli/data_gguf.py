@@ -52,20 +52,25 @@ def convert_once(*models: str | Path | None) -> None:
         _behind_bar(partial(model_folder, model))
 
 
-def convert_checked(config: RunConfig, model: str | None, uses: Collection[Use]) -> None:
-    """``convert_once`` for a command that plays tasks for ``uses``: panels that it lacks are found before.
+def convert_checked(
+    config: RunConfig, model: str | None, uses: Collection[Use], *, trains: bool = False
+) -> None:
+    """``convert_once`` for a command that plays tasks for ``uses``: what it lacks is found before.
 
-    Raises what ``check_panels`` and ``convert_once`` raise. The command itself says what ``check_panels``
-    returns.
+    ``trains``: it needs its callbacks too. Raises what ``preflight``, ``check_callbacks`` and
+    ``convert_once`` raise. The command itself says what ``preflight`` returns.
     """
     from repro_rl.policy.gguf import is_gguf
 
     if model is not None and is_gguf(model):
-        from repro_rl.run.panels import check_panels
+        from repro_rl.run.preflight import preflight
         from repro_rl.run.setup import build_pool
+        from repro_rl.run.trackers import check_callbacks
 
         with closing(build_pool(config.env)) as pool:
-            check_panels(config, pool.first.panel, uses)
+            preflight(config, pool.first, uses)
+        if trains:
+            check_callbacks(config.train)
         convert_once(model)
 
 

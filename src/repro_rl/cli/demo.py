@@ -95,8 +95,8 @@ def _check(configs: Sequence[RunConfig]) -> bool:
     Returns whether the tasks of the evaluation are of another split than those that are trained on.
     """
     from repro_rl.policy.precision import resolve_device
-    from repro_rl.run.panels import Use, check_panels, eval_panel
-    from repro_rl.run.preflight import check_truth
+    from repro_rl.run.panels import Use, eval_panel
+    from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import build_pool
     from repro_rl.run.trackers import check_callbacks
 
@@ -107,9 +107,8 @@ def _check(configs: Sequence[RunConfig]) -> bool:
         )
     resolve_device(config.policy.device)  # and not when the demonstrations are there
     with closing(build_pool(config.env)) as pool:
-        check_panels(config, pool.first.panel, set(Use))  # the training says what cannot be meant
         for of_method in configs:
-            check_truth(of_method, pool.first, set(Use))
+            preflight(of_method, pool.first, set(Use))  # the training says what cannot be meant
         check_callbacks(config.train)
         split = eval_panel(config.eval, pool.first.panel).split
     return split not in (config.train.split, config.demos.split)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from repro_rl.cli import complete
 from repro_rl.cli.app import app
-from repro_rl.cli.data_gguf import convert_once
+from repro_rl.cli.data_gguf import convert_checked, convert_once
 from repro_rl.cli.options import Overrides, read_run_config
 from repro_rl.cli.show import bar, say, show_evals
 from repro_rl.cli.terminal import careful
@@ -52,8 +51,7 @@ def eval_command(
     from repro_rl.policy.gguf import is_gguf
     from repro_rl.policy.hub import is_hub_name
     from repro_rl.run.alarms import evaluation_alarms
-    from repro_rl.run.panels import eval_contradictions, eval_panel
-    from repro_rl.run.setup import build_pool
+    from repro_rl.run.panels import Use
 
     model = api_model(Path(path))
     config = read_run_config(path, source, overrides, *([("api.model", model)] if model else []))
@@ -69,11 +67,7 @@ def eval_command(
         out = out or api_run(path, "hub")
     elif is_gguf(path):
         out, name = out or Path("runs") / Path(path).stem, name or Path(path).stem
-    for line in eval_contradictions(config):
-        say(careful(line))
-    if is_gguf(path):  # before it is converted; what is not converted is loaded or paid for after this check
-        with closing(build_pool(config.env)) as pool:
-            eval_panel(config.eval, pool.first.panel)
+    convert_checked(config, str(path), {Use.EVAL})  # what is not converted is loaded or paid for afterwards
     result = run_eval_stage(config, path, checkpoint, out or Path(path), name=name, judge=judge, again=again)
     show_evals([result])
     for line in evaluation_alarms(result):

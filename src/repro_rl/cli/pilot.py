@@ -79,9 +79,10 @@ def pilot(
     """The paper's pilot study: base, meta, and demonstrations with no, random or retrospective progress."""
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
-    from repro_rl.run.panels import Use, check_panels, warmup_validates
-    from repro_rl.run.preflight import check_truth
+    from repro_rl.run.panels import Use, warmup_validates
+    from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import build_pool
+    from repro_rl.run.trackers import check_callbacks
     from repro_rl.study.pilot import find_conditions, seed_config
     from repro_rl.study.pilot_results import PilotRuns, pilot_data
 
@@ -95,8 +96,9 @@ def pilot(
         *(warmup_validates(base.warmup) if warms_up else ()),
     }
     with closing(build_pool(base.env)) as pool:
-        found = check_panels(base, pool.first.panel, uses)
-        check_truth(base, pool.first, uses)
+        found = preflight(base, pool.first, uses)
+    if warms_up:
+        check_callbacks(base.train)
     for line in found:
         say(careful(line))
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"

@@ -58,7 +58,7 @@ def plan(
     from repro_rl.plan.model_shape import model_shape
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
-    from repro_rl.run.panels import Use, validates
+    from repro_rl.run.panels import training_uses
 
     sources, settings = split_words(words or [])
     if len(sources) > 1:
@@ -75,9 +75,7 @@ def plan(
             "policy.model (random weights do: 'repro-rl data qwen-untrained'), or plan with --gpu."
         )
     if probe:
-        convert_checked(
-            config, config.train.init or config.policy.model, {Use.TRAIN, *validates(config.train)}
-        )
+        convert_checked(config, config.train.init or config.policy.model, training_uses(config.train))
     options = PlanOptions(
         probe=probe,
         tokenizer=tokenizer,

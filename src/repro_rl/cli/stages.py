@@ -14,6 +14,7 @@ from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError, PreflightError, counted
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ TRAIN_METRICS = {
 @app.command()
 def demos(overrides: Overrides = None, source: Source = None, out: Out = Path("runs/demos")) -> None:
     """Collect demonstrations: expert episodes and labelled episodes of a noisy expert."""
-    make_demos(read_config(source, overrides), out)
+    make_demos(read_config(source, overrides), out, remarks=True)
 
 
-def make_demos(config: RunConfig, out: Path) -> Path:
+def make_demos(config: RunConfig, out: Path, *, remarks: bool = False) -> Path:
     """Collect demonstrations into ``out``, unless they are there already; returns ``out``.
 
-    Episodes are kept as they are played, so a command that was stopped goes on after the last one. Raises
-    ConfigError when the folder holds demonstrations of other settings, PreflightError when another process
-    makes them.
+    ``remarks``: say what ``preflight`` remarks on; commands with further stages have said it. Episodes are
+    kept as they are played, so a command that was stopped goes on after the last one. Raises ConfigError when
+    the folder holds demonstrations of other settings, PreflightError when another process makes them, and
+    what ``preflight`` raises.
     """
     from repro_rl.demos import ANNOTATORS, BatchAnnotator
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
@@ -63,7 +65,7 @@ def make_demos(config: RunConfig, out: Path) -> Path:
         with only_writer(out / LOCK_FILE, "collection of demonstrations"):
             if not _demos_exist(out, key):  # another process may have been faster
                 sweep_temporaries(out)
-                _collect(config, out, key)
+                _collect(config, out, key, remarks)
                 return out
     elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
         # The command that made them was killed at its very end. A read-only folder stays as it is.
@@ -73,19 +75,27 @@ def make_demos(config: RunConfig, out: Path) -> Path:
     return out
 
 
-def _collect(config: RunConfig, out: Path, key: dict[str, Any]) -> None:
-    """Play and label demonstrations, and write them into ``out``; ``key``: see ``_demos_key``."""
+def _collect(config: RunConfig, out: Path, key: dict[str, Any], remarks: bool) -> None:
+    """Play and label demonstrations, and write them into ``out``.
+
+    ``key``: see ``_demos_key``; ``remarks``: see ``make_demos``.
+    """
     from repro_rl.cli.api import annotation_notes
     from repro_rl.demos import CollectHooks, collect_demos, save_demos
     from repro_rl.demos.collect import summary
     from repro_rl.files import UnfinishedRows, key_of, write_json
     from repro_rl.files.names import DEMOS_FILE
+    from repro_rl.run.panels import Use
+    from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import build_pool
 
     section = config.demos
     notes: dict[str, Any] = {}
     total = section.expert + section.wandering_episodes + section.winning + section.failing
     with closing(build_pool(config.env)) as pool:
+        for line in preflight(config, pool.first, {Use.DEMOS}):
+            if remarks:
+                say(careful(line))
         panel = pool.first.panel(section.split)
         unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
         with bar("demonstrations", total) as progress:
@@ -176,7 +186,7 @@ def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
     from repro_rl.run.panels import warmup_validates
     from repro_rl.train import run_warmup
 
-    convert_checked(config, config.policy.model, warmup_validates(config.warmup))
+    convert_checked(config, config.policy.model, warmup_validates(config.warmup), trains=True)
     with bar("warmup", config.warmup.updates) as progress:
         show = MetricsNote(progress, WARMUP_METRICS)
         model = run_warmup(config, demos_folder, out, show)
@@ -240,10 +250,10 @@ def check_start(overrides: Sequence[str], init: str | None, config: RunConfig) -
 
 def run_train_stage(config: RunConfig, out: Path) -> Path:
     """Train behind a progress bar, continuing what ``out`` holds; returns ``out``."""
-    from repro_rl.run.panels import Use, validates
+    from repro_rl.run.panels import training_uses
     from repro_rl.train import run_training
 
-    convert_checked(config, config.train.init, {Use.TRAIN, *validates(config.train)})
+    convert_checked(config, config.train.init, training_uses(config.train), trains=True)
     with bar(f"train {config.method.name}", config.train.iterations) as progress:
         run = run_training(config, out, MetricsNote(progress, TRAIN_METRICS), progress.say)
     if run.best:

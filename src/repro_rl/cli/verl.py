@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides
 from repro_rl.cli.show import say
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import counted
 
 if TYPE_CHECKING:
@@ -61,10 +63,16 @@ def data(
 ) -> None:
     """Write the task files: which task is played when, and the validation panel, with their digests."""
     from repro_rl.integrations.verl.data import write_tasks
+    from repro_rl.run.panels import Use
+    from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import set_up
 
-    for line in write_tasks(set_up(_recipe(source, overrides, method).config), out):
-        say(line)
+    config = _recipe(source, overrides, method).config
+    with closing(set_up(config)) as setup:
+        for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}):
+            say(careful(line))
+        for line in write_tasks(setup, out):
+            say(line)
 
 
 @verl_app.command("sft-data")

@@ -17,7 +17,8 @@ from repro_rl.plan.probe import probe_estimate
 from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, TokenTable, count_tokens, find_codec
 from repro_rl.plan.training_setup import training_setup
 from repro_rl.plan.workload import KnownLengths, Workload, iteration_work
-from repro_rl.run.panels import Use, check_panels, validates
+from repro_rl.run.panels import training_uses
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import set_up
 
 SPECIAL_TOKENS = 3  # of the tiny model's tokenizer
@@ -56,11 +57,12 @@ def make_plan(
 ) -> Plan:
     """Plan ``config`` for ``devices``; ``log`` gets a line for every measurement of a probe.
 
-    Raises ConfigError where the model's shape is unknown, and what ``check_panels`` raises.
+    Raises ConfigError where the model's shape is unknown, and what ``preflight`` raises.
     """
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder, closing(set_up(config)) as setup:
         env = setup.pool.first
+        checked = preflight(config, env, training_uses(config.train), model=config.train.init)
         untrained = config.policy.model == "tiny" and config.train.init is None
         if untrained:
             config = config.model_copy(deep=True)
@@ -74,7 +76,7 @@ def make_plan(
         notes += unusable
         if codec is None:
             notes.append(NO_TOKENIZER)
-        notes += check_panels(config, env.panel, {Use.TRAIN, *validates(config.train)})
+        notes += checked
         tasks = _sample(env.panel(train.split).ids, options.tasks)
         chat = config.prompt.context == "chat"
         table = count_tokens(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from repro_rl.config.paths import after_renaming, read_run_section, resolved
 from repro_rl.demos.store import has_digest
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.checksums import fingerprint
+from repro_rl.run.folder_kind import KIND, Kind
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
+
+TRAINED: tuple[Kind, ...] = ("training", "verl")  # runs whose models have learned the prompts they act with
 
 
 def section_of(model: str | Path, name: str) -> dict[str, Any] | None:
@@ -81,22 +85,46 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
 
 
 def untaught_prompts(method: MethodSection, model: str | Path) -> str | None:
-    """A sentence where the warmup behind ``model`` did not teach the prompts that this method acts with.
+    """A sentence where the runs behind ``model`` did not teach the prompts that this method acts with.
 
-    None where it did, and for a model that no run here made. Raises as ``taught_modes``.
+    None where they did, and for a model that no run here made. Raises as ``taught_modes``.
     """
     taught = taught_modes(model)
-    mode = "progress" if method.progress else "action"
-    if taught is None or mode in taught:
+    if taught is None:
+        return None
+    if _mode(method.progress) == _trained_mode(model):
+        return None
+    return untaught_by(f"The warmup behind {model} taught", taught, method)
+
+
+def untaught_by(warmup: str, taught: Collection[str], method: MethodSection) -> str | None:
+    """A sentence where the modes ``taught`` are not those of the prompts that ``method`` acts with, or None.
+
+    ``warmup``: the words for whose modes they are, such as "The warmup teaches".
+    """
+    if _mode(method.progress) in taught:
         return None
     asked = "for progress" if method.progress else "for the action alone"
     other = "repro-act" if method.progress else "meta"
     return (
-        f"Method {method.name} has prompts that ask {asked}. The warmup behind {model} taught others "
-        f"(warmup.forward_modes={','.join(sorted(taught))}), so it reads them untaught and may begin lower "
-        "than with other methods. Run a warmup with warmup.forward_modes=[action,progress], or take a "
+        f"Method {method.name} has prompts that ask {asked}. {warmup} others "
+        f"(warmup.forward_modes={','.join(sorted(taught))}), so the model reads them untaught and may begin "
+        "lower than with other methods. Run a warmup with warmup.forward_modes=[action,progress], or take a "
         f"method whose prompts were taught, such as -m {other}."
     )
+
+
+def _mode(progress: bool) -> str:
+    """The name in ``warmup.forward_modes`` of prompts that act, and ask for progress or not."""
+    return "progress" if progress else "action"
+
+
+def _trained_mode(model: str | Path) -> str | None:
+    """The mode of the prompts that a model acted with in the RL run that made it; None for any other."""
+    run = run_of(model)
+    if run is None or read_manifest(run).get(KIND) not in TRAINED:
+        return None
+    return _mode(bool(read_run_section(run, "method").get("progress")))
 
 
 def judge_of(init: str, model: str | Path) -> Path:

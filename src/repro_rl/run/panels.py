@@ -8,7 +8,7 @@ from enum import StrEnum
 from repro_rl.config import EvalSection, RunConfig, TrainSection, WarmupSection
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.panel_file import read_panel
-from repro_rl.errors import ConfigError, DataError, TaskError, counted
+from repro_rl.errors import ConfigError, DataError, PreflightError, TaskError, counted
 
 # Two splits that should have no task in common, and what it means where they do.
 OVERLAPS = (
@@ -98,15 +98,16 @@ def split_panel(panel: PanelOf, split: str, setting: str) -> TaskPanel:
 def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> list[str]:
     """The panels of a command before it spends anything; ``now``: what it plays tasks for.
 
-    Raises TaskError or DataError for a panel that is needed now and is not there, too small or not this
-    environment's. Returns, each as a sentence, what cannot be meant, and what a later evaluation would lack.
+    Raises TaskError, DataError or PreflightError for a panel that is needed now and is not there, empty, too
+    small or not this environment's. Returns, each as a sentence, what cannot be meant, and what a later
+    evaluation would lack.
     """
     found = eval_contradictions(config)
     panels: dict[str, TaskPanel] = {}  # by the setting that names them
     if Use.DEMOS in now:
-        panels["demos.split"] = split_panel(panel, config.demos.split, "demos.split")
+        panels["demos.split"] = _filled_panel(panel, config.demos.split, "demos.split")
     if Use.TRAIN in now:
-        panels["train.split"] = split_panel(panel, config.train.split, "train.split")
+        panels["train.split"] = _filled_panel(panel, config.train.split, "train.split")
         found += _few_tasks(config.train, len(panels["train.split"]))
     if Use.VALIDATION in now:
         panels["eval.validation_split"] = validation_panel(config.eval, panel)
@@ -120,9 +121,9 @@ def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> lis
     return found + overlaps(panels)
 
 
-def validates(train: TrainSection) -> frozenset[Use]:
-    """VALIDATION where an RL run of these settings validates; else nothing."""
-    return frozenset({Use.VALIDATION} if train.eval_every else ())
+def training_uses(train: TrainSection) -> frozenset[Use]:
+    """What an RL run of these settings plays tasks for: TRAIN, and VALIDATION where it validates."""
+    return frozenset({Use.TRAIN, Use.VALIDATION} if train.eval_every else {Use.TRAIN})
 
 
 def warmup_validates(warmup: WarmupSection) -> frozenset[Use]:
@@ -130,8 +131,19 @@ def warmup_validates(warmup: WarmupSection) -> frozenset[Use]:
     return frozenset({Use.VALIDATION} if warmup.target_success is not None else ())
 
 
+def _filled_panel(panel: PanelOf, split: str, setting: str) -> TaskPanel:
+    """All tasks of a split. Raises TaskError for an unknown one, PreflightError for one without tasks."""
+    found = split_panel(panel, split, setting)
+    if not len(found):
+        raise PreflightError(
+            f"The panel {found.label()} ({setting}={split}) has no tasks with these settings of the "
+            "environment; a small catalogue with env.settings.splits=position leaves none, for example."
+        )
+    return found
+
+
 def _few_tasks(train: TrainSection, there: int) -> list[str]:
-    if not 0 < there < train.groups:
+    if there >= train.groups:
         return []
     return [
         f"train.groups is {train.groups}, but the split {train.split!r} has {counted(there, 'task')}, so an "

@@ -1,4 +1,7 @@
-"""Checks before anything expensive starts, of what would certainly fail hours later."""
+"""Checks before anything expensive starts, of what would certainly fail hours later.
+
+Commands call ``preflight`` with what they are about to do; the other checks need a model or a run folder.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,36 @@ from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
+from repro_rl.run.lineage import check_context, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
-from repro_rl.run.panels import Use
+from repro_rl.run.panels import PanelOf, Use, check_panels
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
+
+
+def preflight(
+    config: RunConfig,
+    env: TextEnv,
+    now: Collection[Use],
+    *,
+    panel: PanelOf | None = None,
+    model: str | Path | None = None,
+) -> list[str]:
+    """All that can be known before a command plays a task or loads a model; ``now``: what it plays tasks for.
+
+    ``panel``: that of ``env``, where the caller keeps panels. ``model``: which acts, where it is there
+    already.
+    Raises what ``check_panels``, ``check_truth`` and ``check_context`` raise. Returns, each as a sentence,
+    what cannot be meant, what a later evaluation would lack, and prompts that the model was not taught.
+    """
+    found = check_panels(config, panel or env.panel, now)
+    check_truth(config, env, now)
+    if model is None:
+        return found
+    check_context(config.prompt, model)
+    untaught = untaught_prompts(config.method, model)
+    return found if untaught is None else [untaught, *found]
 
 
 def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> None:

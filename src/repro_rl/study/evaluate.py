@@ -28,8 +28,8 @@ from repro_rl.rollout.counts import causes, failures, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
 from repro_rl.run.folder import manifest, settings_beside, write_config, write_manifest
-from repro_rl.run.lineage import check_context
-from repro_rl.run.preflight import unknown_words
+from repro_rl.run.panels import Use
+from repro_rl.run.preflight import preflight, unknown_words
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.run.validation import panel_requests
 from repro_rl.study.progress import progress_quality
@@ -79,7 +79,8 @@ def evaluate(
 
     ``model``: a model folder or hub name, or ``api:MODEL``. A call that an API leaves without an answer fails
     its episode, which counts as not won. When no call at all got a text, that is an ApiError and there is no
-    result. ``policy``: that model, loaded already; it is left open.
+    result. ``policy``: that model, loaded already by who made the checks of ``preflight``; it is left open.
+    Without it, what those remark on is warned of.
 
     Returns a mapping whose keys docs/metrics.md explains. The main ones:
 
@@ -96,14 +97,17 @@ def evaluate(
     The same is written to ``out/eval/<name>.json``, trajectories beside it. Episodes are kept as they end, so
     that a call that was stopped goes on after them.
     The result of a local model that is there, made with the same weights and settings, is returned as it is.
-    Raises TaskError when the panel is smaller than asked, CheckpointError when the model cannot be loaded,
-    and PreflightError when another process writes this result. Where ``out`` cannot be written, it raises
-    OSError before anything is played. Raises ApiError and BudgetError.
+    Raises what ``preflight`` raises, CheckpointError when the model cannot be loaded, and PreflightError when
+    another process writes this result. Where ``out`` cannot be written, it raises OSError before anything is
+    played. Raises ApiError and BudgetError.
     """
     model, hooks = Path(model), hooks or EvalHooks()
     with ExitStack() as stack:
         setup = stack.enter_context(closing(set_up(config)))
-        check_context(config.prompt, model)
+        if policy is None:
+            for line in preflight(config, setup.pool.first, {Use.EVAL}, model=model):
+                if setup.ranks.first:
+                    warnings.warn(line, stacklevel=2)
         panel, unfinished = setup.eval_panel(), None
         if request.out is not None:
             out, name = Path(request.out), request.name

@@ -23,6 +23,7 @@ from repro_rl.policy.http.identity import server_identity
 from repro_rl.run.evaluations import evaluation_file, read_evaluation
 from repro_rl.run.folder import change_lines, differences, flatten, manifest, open_run, write_manifest
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
+from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
@@ -204,11 +205,12 @@ def play_condition(
     """Play the panel once in one condition; a finished one is not played again.
 
     Returns the result as ``evaluate`` does. Raises DataError for a broken result in ``out``, and what
-    ``evaluate`` raises.
+    ``evaluate`` and ``check_context`` raise.
     """
     done = finished(out, condition, isinstance(agent.policy, HttpPolicy))
     if done is not None:
         return done
+    check_context(config.prompt, agent.model)
     labels = mode_labels(condition.mode)
     method = config.method.model_copy(
         update={"name": f"pilot-{condition.name}", "progress": condition.mode == "progress"}

@@ -11,8 +11,9 @@ from repro_rl.config import EvalSection, RunConfig, TrainSection
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
-from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel, validates, warmup_validates
-from repro_rl.run.preflight import check_truth
+from repro_rl.run.lineage import untaught_by
+from repro_rl.run.panels import PanelOf, Use, eval_panel, training_uses, warmup_validates
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import build_pool
 from repro_rl.run.trackers import check_callbacks
 from repro_rl.study.definition import Arm, Evaluation, Study, run_config
@@ -34,10 +35,11 @@ def check_study(study: Study) -> list[str]:
             try:
                 for config in _configs(study, item):
                     env, panel = environment(config)
-                    uses = _uses(item, config)
-                    found |= dict.fromkeys(check_panels(config, panel, uses))
-                    check_truth(config, env, uses)
+                    uses, model = _uses(item, config), _given_model(item)
+                    found |= dict.fromkeys(preflight(config, env, uses, panel=panel, model=model))
                     played.append(_played(config.eval, panel, env.max_steps))
+                if (untaught := _untaught(item, config)) is not None:
+                    found[untaught] = None
                 check_callbacks(config.train)
                 _check_checkpoints(study.evaluation, item, config.train)
             except ReproError as error:
@@ -123,9 +125,21 @@ def _uses(item: Arm, config: RunConfig) -> set[Use]:
     warm = item.init == "warm" or (item.init == "untrained" and config.policy.model == "tiny")
     return {
         Use.EVAL,
-        *({Use.TRAIN, *validates(config.train)} if item.train else ()),
+        *(training_uses(config.train) if item.train else ()),
         *({Use.DEMOS, *warmup_validates(config.warmup)} if warm else ()),
     }
+
+
+def _given_model(item: Arm) -> str | None:
+    """The model that an arm starts from, where no job of the study makes it."""
+    return None if item.init in ("warm", "untrained") else item.init
+
+
+def _untaught(item: Arm, config: RunConfig) -> str | None:
+    """A sentence where the arm's warm starts will not be taught the prompts that its method acts with."""
+    if item.init != "warm":
+        return None
+    return untaught_by("The study's warmup teaches", config.warmup.forward_modes, config.method)
 
 
 def _played(section: EvalSection, panel: PanelOf, max_steps: int) -> dict[str, str]:

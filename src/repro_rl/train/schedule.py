@@ -19,15 +19,6 @@ from repro_rl.run.setup import Setup
 from repro_rl.types import Trajectory
 
 
-def check_tasks(tasks: Sequence[str], split: str) -> None:
-    """Raises PreflightError for a training panel without tasks."""
-    if not tasks:
-        raise PreflightError(
-            f"The training panel (train.split={split}) has no tasks with these settings of the environment; "
-            "a small catalogue with env.settings.splits=position leaves none, for example."
-        )
-
-
 def task_schedule(ids: Sequence[str], seed: int, iteration: int, count: int) -> list[str]:
     """The tasks of an iteration (1-based): successive slices of one shuffled pass after another.
 

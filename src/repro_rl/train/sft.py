@@ -37,7 +37,8 @@ from repro_rl.run.folder import (
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import checkpoint_folder
-from repro_rl.run.panels import check_panels, warmup_validates
+from repro_rl.run.panels import warmup_validates
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
@@ -114,7 +115,7 @@ class WarmupRun(CheckpointedRun):
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
-        for line in check_panels(config, setup.pool.first.panel, warmup_validates(config.warmup)):
+        for line in preflight(config, setup.pool.first, warmup_validates(config.warmup)):
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))

@@ -14,12 +14,11 @@ from repro_rl.run.checkpoint import Checkpoint, latest
 from repro_rl.run.folder import check_run
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.inputs import check_same_panels
-from repro_rl.run.lineage import check_context, untaught_prompts
 from repro_rl.run.model_paths import kept_start, start_model
-from repro_rl.run.panels import Use, check_panels, validates
-from repro_rl.run.preflight import check_truth
+from repro_rl.run.panels import training_uses
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import Setup
-from repro_rl.train.schedule import check_share, check_tasks
+from repro_rl.train.schedule import check_share
 
 # Settings that decide when to stop, what is kept and what is printed, but not what is computed; and those of
 # other commands.
@@ -57,14 +56,13 @@ class OpenedRun:
 def find_start(setup: Setup, out: Path) -> Start:
     """Where the run in ``out`` begins or continues.
 
-    Raises PreflightError without train.init, CheckpointError when it names no model, ConfigError for one of
-    another context mode and for more ranks than task groups.
+    Raises PreflightError without train.init, CheckpointError when it names no model, and ConfigError for more
+    ranks than task groups.
     """
     config, ranks = setup.config, setup.ranks
     if config.train.init is None:
         raise PreflightError("train.init is not set: give the warm start, e.g. --init runs/warm/model.")
     warm_start = start_model(config.train.init)
-    check_context(config.prompt, warm_start)
     check_share(config.train.groups, ranks.world)
     # Files in a folder without settings are not of a run: they are left alone until it is opened.
     return Start(warm_start, ranks.on_first(lambda: latest(out) if (out / CONFIG_FILE).exists() else None))
@@ -74,24 +72,18 @@ def open_training(setup: Setup, out: Path) -> OpenedRun:
     """Check what can be checked without a model. Writes nothing.
 
     Warns of prompts that the warm start was not taught, and of what an evaluation of the run would lack.
-    Raises what ``find_start`` does, ConfigError when ``out`` is of other settings or tasks, and
-    PreflightError for a panel without tasks. Raises ConfigError also where true progress is needed and
-    not there.
+    Raises what ``find_start`` and ``preflight`` do, and ConfigError when ``out`` is of other settings or
+    tasks.
     """
     config, ranks = setup.config, setup.ranks
     ranks.on_first(lambda: check_kind(out, "training"))  # before the checkpoints of others are looked for
     start = find_start(setup, out)
-    uses = {Use.TRAIN, *validates(config.train)}
-    for line in (
-        untaught_prompts(config.method, start.warm_start),
-        *check_panels(config, setup.pool.first.panel, uses),
-    ):
-        if line is not None and ranks.first:
+    uses = training_uses(config.train)
+    for line in preflight(config, setup.pool.first, uses, model=start.warm_start):
+        if ranks.first:
             warnings.warn(line, stacklevel=3)  # of who makes the run
-    check_truth(config, setup.pool.first, {Use.TRAIN})
     continues = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE))
     tasks = setup.panel(config.train.split)
-    check_tasks(tasks.ids, config.train.split)
     panels = {"train": tasks.manifest(), **setup.validation_manifest()}
     if continues:
         ranks.on_first(lambda: check_same_panels(out, panels))

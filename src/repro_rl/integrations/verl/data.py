@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.demos.incontext import mode_labels
-from repro_rl.demos.store import is_labelled, load_demos
+from repro_rl.demos.store import check_environment, is_labelled, load_demos
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
@@ -91,10 +91,11 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     Targets are those of our own warmup. Where a mistake was executed, the expert's answer is imitated; a dead
     end has no row. Episodes of ``warmup.held_out`` are left out. The supervised trainer of verl trains on
     every assistant turn, so every row has one. Prompts are not cut to a token limit here (that needs the
-    tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations and ConfigError
-    for prompts that show demonstrations, which belong to the pilot study. Raises PreflightError where
-    ``warmup.held_out`` leaves no episode to train on.
+    tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations, and ConfigError
+    for those of another environment, and for prompts that show demonstrations, which belong to the pilot
+    study. Raises PreflightError where ``warmup.held_out`` leaves no episode to train on.
     """
+    check_environment(demos, setup.config.env.name)
     experts, labelled = load_demos(demos)
     experts, _ = hold_out(experts, setup.config.warmup.held_out)
     env, thinking = setup.pool.first, setup.config.policy.thinking

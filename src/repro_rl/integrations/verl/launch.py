@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from repro_rl.run.folder import VERL_OVERRIDES, begin_run, check_run, manifest, 
 from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model
 from repro_rl.run.panels import Use
-from repro_rl.run.preflight import check_truth
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
@@ -55,8 +56,8 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
 
     ``overrides``: those of ``launch_command``, which the manifest keeps. Raises PreflightError without a
     model to start from, and ConfigError when ``out`` holds a run of other settings, overrides or tasks.
-    Raises ConfigError also where true progress is needed and not there.
-    Raises CheckpointError when the model that it began with is gone.
+    Raises CheckpointError when the model that it began with is gone, and what ``preflight`` raises. Warns of
+    what that returns.
     """
     config = recipe.config
     if config.train.init is None:
@@ -73,7 +74,8 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         check_files(Path(model), but=OPTIMIZER_FILE)
         model = str(Path(model).resolve())
     with closing(set_up(config)) as setup:
-        check_truth(config, setup.pool.first, {Use.TRAIN})
+        for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}, model=start):
+            warnings.warn(line, stacklevel=2)
         panels = {
             "train": setup.panel(config.train.split).manifest(),
             "validation": setup.validation_panel().manifest(),
