@@ -22,7 +22,7 @@ from repro_rl.run.model_paths import (
     start_model,
 )
 from repro_rl.run.setup import set_up
-from repro_rl.study.unfinished import evaluation_key
+from repro_rl.study.unfinished import evaluation_keys
 from repro_rl.train import RLRun
 from support.checkpoints import empty_checkpoint
 
@@ -192,7 +192,7 @@ def test_an_evaluation_by_a_judge_with_other_weights_is_another_one(tmp_path):
 
     def keys(*settings):
         config = load_config(None, ["method=repro", *settings, f"train.init={warm}"])
-        return tuple(evaluation_key(config, model, "panel", judge, None) for judge in (True, False))
+        return tuple(evaluation_keys(config, model, "panel", judge, None)[0] for judge in (True, False))
 
     found = {}
     for weights in (b"one", b"two"):

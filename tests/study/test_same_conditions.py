@@ -10,16 +10,21 @@ from typing import Any
 
 import pytest
 
+from repro_rl import __version__
 from repro_rl.cli.stages import UNFINISHED_FILE, _demos_exist, _demos_key
 from repro_rl.config import RunConfig, load_config
 from repro_rl.demos.http import annotation_settings
 from repro_rl.errors import ConfigError
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
 from repro_rl.run.folder import check_run, manifest, open_run, write_manifest
-from repro_rl.study.evaluate import EvalRequest, evaluate
+from repro_rl.run.lineage import other_templates
+from repro_rl.study.definition import load_study
+from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
+from repro_rl.study.folder import check_same, write_study
 from repro_rl.study.pilot import open_pilot
-from repro_rl.study.unfinished import evaluation_key
-from repro_rl.text.prompts import templates_digest
+from repro_rl.study.unfinished import evaluation_keys
+from repro_rl.text import digests
+from repro_rl.text.digests import templates_digest
 
 API = ["api.base_url=http://a/v1", "api.model=m", "api.key_env=X"]
 
@@ -60,8 +65,137 @@ def test_a_run_is_not_continued_with_other_templates(templates: Path, tmp_path: 
     assert check_run(run, config)
 
 
+def change_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, style: str, name: str) -> None:
+    """Another version of the package: its template ``name`` has another text."""
+    other = tmp_path / "package"
+    if not other.exists():
+        shutil.copytree(digests.TEMPLATES, other)
+    (other / style / name).write_text("Please act.")
+    monkeypatch.setattr(digests, "TEMPLATES", other)
+
+
+def begun(run: Path, config: RunConfig) -> dict[str, Any]:
+    """A run that has done something; its manifest."""
+    open_run(run, config)
+    write_manifest(run, manifest(config, "training"))
+    (run / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return content
+
+
+def test_a_run_is_not_continued_with_other_templates_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("sokoban-qwen3", [])
+    content = begun(tmp_path / "run", config)
+    change_package(monkeypatch, tmp_path, "compact", "forward.jinja")  # of another style
+    change_package(monkeypatch, tmp_path, "full", "chat_next.jinja")  # of another context mode
+    assert check_run(tmp_path / "run", config)
+    change_package(monkeypatch, tmp_path, "full", "forward.jinja")
+    words = (
+        rf"the templates of this package were changed since \(it is {__version__}, and was {__version__}\)"
+    )
+    with pytest.raises(ConfigError, match=words):
+        check_run(tmp_path / "run", config)
+    del content["package_templates"]  # as an older version wrote it
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(content))
+    assert check_run(tmp_path / "run", config)
+
+
+def test_what_a_user_replaces_may_change_in_the_package(
+    templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("sokoban-qwen3", [f"prompt.template_dir={templates}"])
+    begun(tmp_path / "run", config)
+    change_package(monkeypatch, tmp_path, "full", "forward.jinja")
+    assert check_run(tmp_path / "run", config)
+    change_package(monkeypatch, tmp_path, "full", "answer.jinja")  # which the others include
+    with pytest.raises(ConfigError, match="the templates of this package"):
+        check_run(tmp_path / "run", config)
+
+
+def test_conversations_are_continued_with_the_same_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("sokoban-qwen3", ["prompt.context=chat"])
+    begun(tmp_path / "run", config)
+    change_package(monkeypatch, tmp_path, "full", "chat_next.jinja")
+    with pytest.raises(ConfigError, match="the templates of this package"):
+        check_run(tmp_path / "run", config)
+
+
+def test_a_study_is_not_continued_with_other_templates(
+    templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New arms and seeds would stand beside runs that had other prompts."""
+    own = {"name": "own", "method": "gigpo", "set": [f"prompt.template_dir={templates}"]}
+    study = load_study(None, recipe="sokoban-qwen3", methods=["repro", own])
+    out = tmp_path / "study"
+    write_study(out, study, (), parallel=1)
+    content = json.loads((out / "study.json").read_text())
+    assert set(content["templates"]["own"]) == {"templates", "package_templates"}
+    text = (templates / "forward.jinja").read_text()
+    (templates / "forward.jinja").write_text("Please do {{ goal }}")
+    check_same(out, study)  # nothing has begun
+    begun(out / "warm" / "own-seed0" / "warmup", load_config("sokoban-qwen3", []))
+    with pytest.raises(ConfigError, match=r"the templates in .* were changed since\. Put them back"):
+        check_same(out, study)
+    (templates / "forward.jinja").write_text(text)
+    check_same(out, study)
+    change_package(monkeypatch, tmp_path, "full", "reflect.jinja")
+    with pytest.raises(
+        ConfigError, match=r"study was made with other prompts: the templates of this package"
+    ):
+        check_same(out, study)
+    del content["templates"]  # as an older version wrote it
+    (out / "study.json").write_text(json.dumps(content))
+    check_same(out, study)
+
+
+def test_a_model_is_known_to_have_read_other_prompts(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = load_config(None, warm.settings).prompt
+    assert other_templates(prompt, warm.model) is None
+    assert other_templates(prompt, "Qwen/Qwen3-0.6B") is None
+    change_package(monkeypatch, tmp_path, "compact", "forward.jinja")
+    assert f"{warm.model} was made with other prompts: the templates of this package" in str(
+        other_templates(prompt, warm.model)
+    )
+    chat = load_config(None, [*warm.settings, "prompt.context=chat"]).prompt
+    assert other_templates(chat, warm.model) is None  # that is said of the context mode
+
+
+def test_an_evaluation_is_known_by_the_templates_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, older = keys_of()
+    change_package(monkeypatch, tmp_path, "full", "forward.jinja")
+    second, same = keys_of()
+    assert second != first
+    assert same == older, "older results do not tell"
+
+
+def test_a_result_of_an_older_version_is_not_played_again(warm: Any, tmp_path: Path) -> None:
+    config = load_config(None, [*warm.settings, "eval.tasks=2"])
+    request = EvalRequest("x", out=tmp_path, judge=False)
+    first = evaluate(config, warm.model, request)
+    path = tmp_path / "eval" / "x.json"
+    panel = first["digest"]
+    key, older = evaluation_keys(config, warm.model, panel, False, None)
+    assert first["key"] == key
+    path.write_text(json.dumps({**first, "key": older}))
+    found: list[Path] = []
+    evaluate(config, warm.model, request, hooks=EvalHooks(on_finished=found.append))
+    assert found == [path]
+
+
 def key_of(*settings: str, model: str = "api:m") -> str:
-    return evaluation_key(load_config("sokoban-qwen3", [*API, *settings]), Path(model), "p", False, None)
+    return keys_of(*settings, model=model)[0]
+
+
+def keys_of(*settings: str, model: str = "api:m") -> tuple[str, str]:
+    return evaluation_keys(load_config("sokoban-qwen3", [*API, *settings]), Path(model), "p", False, None)
 
 
 def test_an_evaluation_is_known_by_its_templates_and_its_server(templates: Path) -> None:
@@ -156,6 +290,6 @@ def test_demonstrations_are_known_by_the_server_that_labelled_them(templates: Pa
     (tmp_path / UNFINISHED_FILE).write_text("")  # a command that was killed before it had written all
     assert not _demos_exist(tmp_path, made)
     old = key()
-    del old["annotator"]["base_url"]  # as an older version wrote it
+    del old["annotator"]["base_url"], old["annotator"]["package_templates"]  # as an older version wrote it
     (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": old}))
     assert _demos_exist(tmp_path, key())

@@ -146,6 +146,7 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     from repro_rl.demos.store import made_with
     from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
     from repro_rl.run.folder import change_lines, differences, flatten
+    from repro_rl.text.digests import PACKAGE
 
     if not (out / EXPERT_FILE).exists():
         return False
@@ -158,8 +159,9 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
             )
         return False
     before, now = flatten(settings), flatten(key)
-    # Demonstrations of older versions do not say which server labelled them.
-    now = {name: value for name, value in now.items() if name in before or name != "annotator.base_url"}
+    # Demonstrations of older versions do not say which server labelled them, nor with which prompts.
+    later = ("annotator.base_url", f"annotator.{PACKAGE}")
+    now = {name: value for name, value in now.items() if name in before or name not in later}
     if changes := differences(before, now):
         raise ConfigError(
             f"{out} holds demonstrations made with other settings:\n{change_lines(changes)}\n"

@@ -23,8 +23,9 @@ from repro_rl.policy.http.policy import Messages, completion_of
 from repro_rl.policy.http.request import Question
 from repro_rl.rollout.act import CUT_OFF
 from repro_rl.rollout.reflection import NO_ANSWER, read_reflection, reflection_prompt
+from repro_rl.text.digests import template_digests
 from repro_rl.text.parse import TextFormat
-from repro_rl.text.prompts import PromptBuilder, templates_digest
+from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Reflection, Trajectory
 
 NEEDS_API = "The annotator 'http' needs the settings api.base_url and api.model."
@@ -52,15 +53,13 @@ NOTES = {
 
 
 def annotation_settings(api: ApiSection, prompt: PromptSection) -> dict[str, Any]:
-    """What the labels depend on: the server, how it is asked, and templates of the user's own that ask it.
+    """What the labels depend on: the server, how it is asked, and the templates that ask it.
 
     Demonstrations made with others are not continued.
     """
-    templates = _own_templates(prompt)
-    own = {} if templates is None else {"templates": templates_digest(templates)}
     server = server_identity(api)
     asked = api.model_dump(mode="json", include=set(ANNOTATION))
-    return {**server, **own, "api": {**server["api"], **asked}}
+    return {**server, **template_digests("full", _own_templates(prompt)), "api": {**server["api"], **asked}}
 
 
 def _own_templates(prompt: PromptSection) -> Path | None:

@@ -43,7 +43,7 @@ from repro_rl.files.names import (
 )
 from repro_rl.interrupts import deferred
 from repro_rl.run.folder_kind import KIND, Kind, check_kind
-from repro_rl.text.prompts import templates_digest
+from repro_rl.run.templates import check_same_templates, prompt_digests
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
@@ -54,20 +54,18 @@ PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", 
 Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
 VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
 OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
-TEMPLATES = "templates"  # in manifest.json: the digest of a user's prompt templates
 PARTS = (CHECKPOINTS, EVALUATIONS, TRAJECTORIES, "data")  # folders in which files are replaced
 
 
 def manifest(config: RunConfig, kind: Kind, **more: Any) -> dict[str, Any]:
     """What is needed to say where a number came from. No host name, no user, no paths."""
-    templates = templates_digest(config.prompt.template_dir)
     return {
         KIND: kind,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "method": config.method.name,
         "context": config.prompt.context,
-        **({} if templates is None else {TEMPLATES: templates}),
+        **prompt_digests(config.prompt),
         "versions": versions(),
         "git": git_revision(),
         "hardware": {
@@ -124,8 +122,8 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
     Settings bind once work was done in the folder: a start that failed leaves it free for others. ``free``
     names dotted settings and sections that may differ on a continuation: they decide when to stop, or belong
     to other commands. The section ``api`` always may: no training asks a server.
-    Raises ConfigError naming the settings that differ otherwise, and for a folder that holds something else
-    than ``kind``.
+    Raises ConfigError naming the settings that differ otherwise, for prompt templates that were changed
+    since, and for a folder that holds something else than ``kind``.
     """
     check_kind(folder, kind)
     path = folder / CONFIG_FILE
@@ -146,12 +144,7 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
         )
-    before = read_json_if_any(folder / MANIFEST_FILE).get(TEMPLATES)
-    if before is not None and before != templates_digest(config.prompt.template_dir):
-        raise ConfigError(
-            f"{folder} was made with other prompts: the templates in {config.prompt.template_dir} were "
-            "changed since. Put them back to continue, or use another folder."
-        )
+    check_same_templates(folder, config.prompt, read_json_if_any(folder / MANIFEST_FILE))
     return True
 
 

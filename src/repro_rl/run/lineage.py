@@ -15,6 +15,7 @@ from repro_rl.policy.checksums import fingerprint
 from repro_rl.run.folder_kind import KIND, Kind
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
+from repro_rl.run.templates import changed_templates
 
 TRAINED: tuple[Kind, ...] = ("training", "verl")  # runs whose models have learned the prompts they act with
 
@@ -82,6 +83,21 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
             f"prompt.context={taught}, or run a warmup with the other."
         )
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
+
+
+def other_templates(prompt: PromptSection, model: str | Path) -> str | None:
+    """A sentence where the run behind ``model`` made its prompts from other templates; else None.
+
+    None as well for a model that no run here made, or one in an older version, and for another context mode
+    (see ``check_context``).
+    """
+    run = None if is_api(model) else run_of(model)
+    if run is None or taught_context(model) != prompt.context:
+        return None
+    changed = changed_templates(prompt, read_manifest(run))
+    if changed is None:
+        return None
+    return f"{model} was made with other prompts: {changed}, or make it anew."
 
 
 def untaught_prompts(method: MethodSection, model: str | Path) -> str | None:

@@ -19,7 +19,7 @@ from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.text import TextCodec
 from repro_rl.rollout.context import Context
-from repro_rl.run.lineage import check_context, untaught_prompts
+from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels
 from repro_rl.text.prompts import PromptBuilder
@@ -47,8 +47,8 @@ def preflight(
     if model is None:
         return found
     check_context(config.prompt, model)
-    untaught = untaught_prompts(config.method, model)
-    return found if untaught is None else [untaught, *found]
+    remarks = (other_templates(config.prompt, model), untaught_prompts(config.method, model))
+    return [*(line for line in remarks if line is not None), *found]
 
 
 def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> None:

@@ -35,7 +35,7 @@ from repro_rl.run.validation import panel_requests
 from repro_rl.study.progress import progress_quality
 from repro_rl.study.stats import wilson
 from repro_rl.study.task_types import success_by_type
-from repro_rl.study.unfinished import UnfinishedEvaluation, evaluation_key
+from repro_rl.study.unfinished import UnfinishedEvaluation, evaluation_keys
 from repro_rl.types import Trajectory
 
 MAX_CAUSES = 20  # of broken episodes, that a result names
@@ -115,14 +115,14 @@ def evaluate(
             setup.ranks.on_first(lambda: _check_free(out, name, now))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
-            key = evaluation_key(config, model, panel.digest, request.judge, request.demonstrations)
+            keys = evaluation_keys(config, model, panel.digest, request.judge, request.demonstrations)
             look = not (request.again or is_api(model))
-            done = setup.ranks.on_first(lambda: _finished(out, name, key) if look else None)
+            done = setup.ranks.on_first(lambda: _finished(out, name, keys) if look else None)
             if done is not None:
                 if hooks.on_finished is not None:
                     hooks.on_finished(evaluation_file(out, name))
                 return done
-            unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, key, setup.ranks.rank)
+            unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, keys[0], setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model, reflects=request.judge)))
         if isinstance(policy, HttpPolicy):
@@ -165,13 +165,13 @@ def _model_of(base_url: str, model: Path, out: Path) -> dict[str, str]:
     return {} if model.absolute().is_relative_to(out.absolute()) else {"weights": fingerprint(model)}
 
 
-def _finished(out: Path, name: str, key: str) -> dict[str, Any] | None:
-    """The result ``name`` in ``out``, if ``key`` tells that it is of the same weights and settings."""
+def _finished(out: Path, name: str, keys: tuple[str, str]) -> dict[str, Any] | None:
+    """The result ``name`` in ``out``, if a key (``evaluation_keys``) tells that it is of the same weights."""
     path = evaluation_file(out, name)
     if not (path.exists() and episodes_file(out, name).exists()):
         return None
     result = read_evaluation(path)
-    return result if result.get("key") == key else None
+    return result if result.get("key") in keys else None
 
 
 def _sampled(result: dict[str, Any]) -> str:

@@ -30,12 +30,14 @@ from repro_rl.run.folder import (
     versions,
 )
 from repro_rl.run.folder_kind import check_kind
-from repro_rl.study.definition import AFTER_WARMUP, Study
+from repro_rl.run.templates import check_same_templates, prompt_digests
+from repro_rl.study.definition import AFTER_WARMUP, Study, run_config
 from repro_rl.study.jobs import Job
 from repro_rl.study.runner import command_line, portable, read_record
 
 FILE = "study.json"
 RECIPE = "recipe"  # key of what the recipe's file held, dotted
+TEMPLATES = "templates"  # key of the digests of every arm's prompt templates
 OF_EVALUATIONS = ("api.", *(f"eval.{name}" for name in ("split", "tasks", "rollouts", "temperature")))
 SIGNATURE = "written_here"  # key of this account's hash of the study in it
 
@@ -61,6 +63,7 @@ class _StudyFile(TypedDict):
     study: _Settings
     jobs: NotRequired[dict[Text, dict[str, Any]]]
     recipe: NotRequired[dict[Text, Any]]
+    templates: NotRequired[dict[Text, dict[str, Text]]]
     continued: NotRequired[list[dict[str, Any]]]
 
 
@@ -89,14 +92,15 @@ def go_to_base(out: Path) -> Path:
 def check_same(out: Path, study: Study) -> None:
     """A folder holds one study: arms, seeds and budget may be added to, nothing else may change.
 
-    The content of the recipe's file counts as well. Raises ConfigError naming what differs. Another
-    evaluation is made beside the old one.
+    The contents of the recipe's file and of prompt templates count as well. Raises ConfigError naming what
+    differs. Another evaluation is made beside the old one.
     """
     check_kind(out, "study")
     old = read_study(out)
     if old is None:
         return
     _check_recipe(out, study, old.get(RECIPE))
+    _check_templates(out, study, old)
     if not has_work(out):
         return
     then, now = old["study"], study.model_dump(mode="json")
@@ -120,13 +124,30 @@ def check_same(out: Path, study: Study) -> None:
         )
 
 
+def _check_templates(out: Path, study: Study, old: dict[str, Any]) -> None:
+    """Raises ConfigError where an arm's prompts are made from others than when ``old`` was written.
+
+    Studies of older versions do not tell.
+    """
+    if not (has_work(out) or _has_warm_start(out)):
+        return
+    before = old.get(TEMPLATES, {})
+    for item in study.methods:
+        then = before.get(item.name, {})
+        check_same_templates(out, run_config(study, item).prompt, {"versions": old.get("versions"), **then})
+
+
+def _has_warm_start(out: Path) -> bool:
+    return any(map(run_has_work, out.glob("warm/*/warmup")))
+
+
 def _check_recipe(out: Path, study: Study, before: dict[str, Any] | None) -> None:
     """Raises ConfigError where the recipe has other settings than ``before``, as far as a run has used them.
 
     Studies of older versions do not tell.
     """
     begun = has_work(out)
-    if before is None or not (begun or any(map(run_has_work, out.glob("warm/*/warmup")))):
+    if before is None or not (begun or _has_warm_start(out)):
         return
     changed = [
         change
@@ -220,6 +241,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": settings,
             RECIPE: _recipe_settings(study),
+            TEMPLATES: {item.name: prompt_digests(run_config(study, item).prompt) for item in study.methods},
             SIGNATURE: signature(_canonical(settings)),
             "panels": panels(out),
             "jobs": recorded,

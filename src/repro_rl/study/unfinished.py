@@ -23,7 +23,8 @@ from repro_rl.rollout.record import or_nan, or_null, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
 from repro_rl.run.lineage import judge_fingerprint
-from repro_rl.text.prompts import templates_digest
+from repro_rl.run.templates import prompt_digests
+from repro_rl.text.digests import OWN, PACKAGE
 from repro_rl.types import Completion, Trajectory, no_completion
 
 Episode = tuple[str, int]  # task id and number of the rollout
@@ -44,17 +45,18 @@ class _Kept(TypedDict):
     reflection: _KeptReflection | None
 
 
-def evaluation_key(
+def evaluation_keys(
     config: RunConfig, model: Path, digest: str, judge: bool, shown: InContextDemos | None
-) -> str:
+) -> tuple[str, str]:
     """The key of what decides the episodes: those of anything else are not continued.
 
-    ``digest``: of the panel; ``shown``: the demonstrations in prompts.
+    ``digest``: of the panel; ``shown``: the demonstrations in prompts. The second key is the one of results
+    of older versions, which does not tell the package's own templates apart.
     """
     init = config.reference_judge
     # Its path alone may lead to other weights.
     frozen = judge_fingerprint(init, model) if judge and init is not None else ""
-    templates = templates_digest(config.prompt.template_dir)  # their path alone may lead to other prompts
+    templates = prompt_digests(config.prompt)  # settings alone, and their paths, may lead to other prompts
     settings = {
         "model": fingerprint(model) or str(model),
         "server": server_identity(config.api, config.prompt.reflect_form) if is_api(model) else None,
@@ -63,14 +65,15 @@ def evaluation_key(
         "shown": None
         if shown is None
         else [shown.labels, shown.count, shown.seed, [trajectory_record(t, 0) for t in shown.experts]],
-        **({} if templates is None else {"templates": templates}),
+        **({OWN: templates[OWN]} if OWN in templates else {}),
         **config.model_dump(mode="json", include={"seed", "env", "policy", "prompt", "method", "eval"}),
     }
-    return key_of(settings)
+    older = key_of(settings)
+    return key_of([older, templates[PACKAGE]]), older
 
 
 class UnfinishedEvaluation:
-    """Episodes of the evaluation ``name`` in a run's ``trajectories``; ``key``: see ``evaluation_key``."""
+    """Episodes of the evaluation ``name`` in a run's ``trajectories``; ``key``: see ``evaluation_keys``."""
 
     def __init__(self, trajectories: Path, name: str, key: str, rank: int):
         self._folder, self._prefix = trajectories, f"eval-{name}.unfinished-"
@@ -78,7 +81,7 @@ class UnfinishedEvaluation:
 
     @property
     def key(self) -> str:
-        """What decides its episodes; see ``evaluation_key``."""
+        """What decides its episodes; see ``evaluation_keys``."""
         return self._own.key
 
     def begin(self) -> dict[Episode, Trajectory]:

@@ -15,7 +15,6 @@ Their variables, of which an unknown one is an error:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,24 +81,6 @@ class DemoEpisode:
     goal: str  # the task in words
     first_observation: str
     steps: tuple[DemoStep, ...]  # [T]
-
-
-def templates_digest(folder: Path | None) -> str | None:
-    """SHA-256 of the templates in a user's folder, by name and content; None without a folder.
-
-    Raises ConfigError where one cannot be read.
-    """
-    if folder is None:
-        return None
-    digest = hashlib.sha256()
-    try:
-        for path in sorted(folder.rglob("*.jinja")):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
-            digest.update(content)
-    except OSError as error:
-        raise ConfigError(f"A template in {folder} cannot be read: {error}") from error
-    return digest.hexdigest()
 
 
 def one_line(text: str) -> str:
