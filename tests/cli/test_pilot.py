@@ -224,4 +224,5 @@ def test_demonstrations_of_another_environment_are_refused(
         capsys, monkeypatch, "--demos", str(tmp_path / "demos"), "-o", str(tmp_path / "p"), *MINI
     )
     assert code == 2
-    assert "holds demonstrations of" in printed
+    assert "holds demonstrations of another environment:" in printed
+    assert "env.name: 'webshop' there, 'sokoban' now" in printed

@@ -17,6 +17,9 @@ SETTINGS = [
     "train.init=runs/warm/model",
     "policy.model=Qwen/Qwen3-0.6B",
     "env.settings={levels: levels/a.txt, style: grid}",
+    "demos.recorded=[runs/a, /b]",
+    "demos.episodes=[own.jsonl]",
+    "train.tracking.address=sqlite:///mlflow.db",
 ]
 
 
@@ -55,6 +58,9 @@ def test_from_elsewhere_the_same_files_are_meant(
     assert config.prompt.template_dir == project / "templates"
     assert config.env.settings == {"levels": str(project / "levels" / "a.txt"), "style": "grid"}
     assert config.policy.model == "Qwen/Qwen3-0.6B"
+    assert config.demos.recorded == (str(project / "runs" / "a"), "/b")
+    assert config.demos.episodes == (str(project / "own.jsonl"),)
+    assert config.train.tracking.address == f"sqlite:///{project / 'mlflow.db'}"
     assert str(config.train.demos) == "mine"  # typed now
     assert resolved(run, "demos") == project / "demos"
     monkeypatch.chdir(tmp_path)
@@ -65,7 +71,15 @@ def test_a_project_may_be_moved(run: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "project").rename(tmp_path / "moved")
     settings = read_run_settings(tmp_path / "moved" / "runs" / "rl" / "config.yaml")
+    assert settings["demos"]["episodes"] == ["moved/own.jsonl"]
+    assert settings["train"]["tracking"]["address"] == "sqlite:///moved/mlflow.db"
     assert settings["train"]["init"] == "moved/runs/warm/model"
+
+
+@pytest.mark.parametrize("address", ["sqlite:////var/mlflow.db", "http://127.0.0.1:5000", None])
+def test_what_is_no_relative_path_of_a_database_is_left_alone(tmp_path: Path, address: str | None) -> None:
+    data = {"train": {"tracking": {"address": address}}}
+    assert rebased(data, tmp_path, tmp_path / "other") == data
 
 
 def test_recipes_and_files_of_the_user_are_left_alone(run: Path, tmp_path: Path) -> None:

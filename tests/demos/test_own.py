@@ -13,8 +13,10 @@ from repro_rl import make
 from repro_rl.cli.stages import make_demos
 from repro_rl.config import DemosSection, load_config
 from repro_rl.demos import collect_demos, load_demos
+from repro_rl.demos.own import episodes_digests
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import write_bytes
+from repro_rl.rollout.record import write_trajectories
 from repro_rl.types import Status
 
 ROOMS: dict[str, Any] = {"train_rooms": 12, "validation_rooms": 2, "test_rooms": 2, "solution": (2, 6)}
@@ -169,3 +171,49 @@ def test_the_command_makes_them_once_and_notices_another_file(env, solved, tmp_p
     written(tmp_path, solved, solved)
     with pytest.raises(ConfigError, match=r"made with other settings:\n.*demos\.episodes"):
         make_demos(config, out)
+
+
+def test_the_files_are_found_from_another_folder(env, solved, tmp_path, monkeypatch, capsys):
+    """Paths are relative to where the command was started, as ``demos.json`` says."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (project / "data").mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(project)
+    rooms = f"env.settings={{train_rooms: 12, validation_rooms: 2, test_rooms: 2, solution: {[2, 6]}}}"
+    none = ["demos={expert: 0, winning: 0, failing: 0}"]
+    recorded = project / "runs" / "a" / "trajectories"
+    write_trajectories(recorded / "iteration-00001.jsonl.gz", collected(env, written(tmp_path, solved))[0], 1)
+
+    def of(file, run):
+        return load_config(None, [rooms, *none, f"demos.episodes=[{file}]", f"demos.recorded=[{run}]"])
+
+    file = Path(written(project / "data", solved)).relative_to(project)
+    config = of(file, "runs/a")
+    make_demos(config, Path("demos"))
+    made = json.loads((project / "demos" / "demos.json").read_text())
+    assert (made["paths_from"], "episodes" in made["settings"]["demos"]) == ("..", False)
+    files = sorted((project / "demos").glob("*.gz"))
+    times = [path.stat().st_mtime_ns for path in files]
+    monkeypatch.chdir(elsewhere)
+    for same in (
+        of("../project/data/own.jsonl", "../project/runs/a"),
+        of(project / file, project / "runs/a"),
+    ):
+        make_demos(same, project / "demos")
+    assert [path.stat().st_mtime_ns for path in files] == times, "nothing was played again"
+    for missing, words in (
+        (of(file, project / "runs/a"), "data/own.jsonl"),
+        (of(project / file, "runs/a"), r"(?s)demos\.recorded: .*project/runs/a.* there, \['runs/a'\] now"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=words):
+            make_demos(missing, project / "demos")
+    (project / file).write_text(json.dumps({**solved, "imitate": False}) + "\n")
+    with pytest.raises(ConfigError, match=r"demos\.episodes_digests"):
+        make_demos(of(project / file, project / "runs/a"), project / "demos")
+    written(project / "data", solved)
+    del made["paths_from"], made["settings"]["demos"]["episodes_digests"]  # as an older version wrote it
+    made["settings"]["demos"]["episodes"] = {str(file): episodes_digests([str(project / file)])[0]}
+    (project / "demos" / "demos.json").write_text(json.dumps(made))
+    monkeypatch.chdir(project)
+    make_demos(config, Path("demos"))
+    assert [path.stat().st_mtime_ns for path in files] == times

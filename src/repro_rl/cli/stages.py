@@ -81,6 +81,7 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], remarks: bool) -
     ``key``: see ``_demos_key``; ``remarks``: see ``make_demos``.
     """
     from repro_rl.cli.api import annotation_notes
+    from repro_rl.config.paths import base_entry
     from repro_rl.demos import CollectHooks, collect_demos, save_demos
     from repro_rl.demos.collect import summary
     from repro_rl.files import UnfinishedRows, key_of, write_json
@@ -110,7 +111,7 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], remarks: bool) -
             )
     save_demos(out, experts, labelled)
     counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}
-    write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **counts})
+    write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **base_entry(out), **counts})
     unfinished.remove()
     for line in annotation_notes(notes, out / DEMOS_FILE):
         say(line)
@@ -123,7 +124,10 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], remarks: bool) -
 def _demos_key(
     env: EnvSection, section: DemosSection, seed: int, annotator: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What decides the demonstrations; ``annotator``: the settings of a batch annotator."""
+    """What decides the demonstrations; ``annotator``: the settings of a batch annotator.
+
+    The content of the files of episodes counts: they may lie elsewhere by then.
+    """
     from repro_rl.demos.own import episodes_digests
 
     # Folders made before there were these settings are those of their defaults.
@@ -134,7 +138,8 @@ def _demos_key(
         "seed": seed,
     }
     if section.episodes:
-        key["demos"]["episodes"] = episodes_digests(section.episodes)
+        key["demos"]["episodes_digests"] = episodes_digests(section.episodes)
+        del key["demos"]["episodes"]
     return key if annotator is None else {**key, "annotator": annotator}
 
 
@@ -145,7 +150,7 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
     """
     from repro_rl.demos.store import made_with
     from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
-    from repro_rl.run.folder import change_lines, differences, flatten
+    from repro_rl.run.folder import change_lines, differences, flatten, same_places
     from repro_rl.text.digests import PACKAGE
 
     if not (out / EXPERT_FILE).exists():
@@ -158,7 +163,11 @@ def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
                 "another folder with --out; 'repro-rl warmup --demos' takes them as they are."
             )
         return False
+    held = settings.get("demos")
+    if isinstance(held, dict) and isinstance(held.get("episodes"), dict):  # by file, in an older version
+        held["episodes_digests"] = list(held.pop("episodes").values())
     before, now = flatten(settings), flatten(key)
+    before = same_places(before, now)
     # Demonstrations of older versions do not say which server labelled them, nor with which prompts.
     later = ("annotator.base_url", f"annotator.{PACKAGE}")
     now = {name: value for name, value in now.items() if name in before or name not in later}

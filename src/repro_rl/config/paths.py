@@ -1,7 +1,7 @@
 """Paths in settings that a run has kept: they are relative to the folder in which its command was started.
 
-manifest.json says which one that was (``paths_from``, itself relative to the run folder). So a run works from
-any directory, and can be moved together with what it was made from.
+manifest.json says which one that was (``paths_from``, itself relative to the run folder), and demos.json does
+for demonstrations. So a run works from any directory, and can be moved together with what it was made from.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from repro_rl.files import read_json_if_any
 from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE
 
 BASE = "paths_from"  # in manifest.json
-# Settings that are always paths, and those that may name something else, such as a model of the hub.
-PATHS = ("prompt.template_dir", "train.demos", "api.cache", "policy.vllm.server.weights", "eval.panel")
+# Settings that are always paths or lists of them, and those that may name something else, such as a model of
+# the hub.
+PATHS = (
+    *("prompt.template_dir", "train.demos", "demos.recorded", "demos.episodes", "api.cache"),
+    *("policy.vllm.server.weights", "eval.panel"),
+)
 MODELS = ("policy.model", "train.init")
+DATABASE = "train.tracking.address"  # a path where it begins with SQLITE, and three slashes are not four
+SQLITE = "sqlite:///"
 ENV = "env.settings"  # a text in it is a path where something is there by this name
 
 
@@ -39,15 +45,18 @@ def read_run_section(run: Path, name: str) -> dict[str, Any]:
     return section
 
 
-def base_of(run: Path) -> Path:
-    """The folder that relative paths of a run folder start from: the current one where that is not known."""
-    base = read_json_if_any(run / MANIFEST_FILE).get(BASE)
+def base_of(run: Path, file: str = MANIFEST_FILE) -> Path:
+    """The folder that relative paths of a run folder start from: the current one where that is not known.
+
+    ``file``: which says so.
+    """
+    base = read_json_if_any(run / file).get(BASE)
     folder = Path(os.path.normpath(run.absolute() / base)) if isinstance(base, str) else None
     return folder if folder is not None and folder.is_dir() else Path.cwd()
 
 
 def base_entry(run: Path) -> dict[str, str]:
-    """What manifest.json says of the current directory; nothing where no relative path leads to it."""
+    """What the file of ``base_of`` says of the current directory; nothing without a relative path to it."""
     try:
         return {BASE: os.path.relpath(Path.cwd(), run.absolute())}
     except ValueError:  # Windows: on another disk
@@ -58,7 +67,7 @@ def rebased(settings: dict[str, Any], base: Path, now: Path) -> dict[str, Any]:
     """The nested settings, their paths relative to ``base`` written so that they are right in ``now``.
 
     What is absolute, and what is no path, stays as it is. A model's name or a setting of the environment is a
-    path where ``base`` holds something by that name.
+    path where ``base`` holds something by that name. Of a list each item is written anew.
     """
     if base == now:
         return settings
@@ -87,10 +96,14 @@ def after_renaming(run: Path, path: str) -> Iterator[Path]:
 def _changed(value: Any, key: str, base: Path, now: Path) -> Any:
     if isinstance(value, dict):
         return {name: _changed(below, f"{key}.{name}", base, now) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(item, key, base, now) for item in value]
     if not isinstance(value, str) or not value:
         return value
     if key in PATHS:
         return _moved(value, base, now)
+    if key == DATABASE and value.startswith(SQLITE):
+        return SQLITE + _moved(value.removeprefix(SQLITE), base, now)
     perhaps = (key in MODELS and value != "tiny") or key.startswith(f"{ENV}.")
     return _moved(value, base, now) if perhaps and (base / value).exists() else value
 

@@ -68,14 +68,14 @@ def own_episodes(
     return imitated, others
 
 
-def episodes_digests(files: Sequence[str]) -> dict[str, str]:
-    """Each file with a sha256 of its lines, however they are compressed. Raises DataError."""
-    digests = {}
+def episodes_digests(files: Sequence[str]) -> list[str]:
+    """Of each file a sha256 of its lines, however they are compressed. Raises DataError."""
+    digests = []
     for file in files:
         digest = hashlib.sha256()
         for line in lines_of(Path(file)):
             digest.update(line.text.rstrip() + b"\n")
-        digests[file] = digest.hexdigest()
+        digests.append(digest.hexdigest())
     return digests
 
 

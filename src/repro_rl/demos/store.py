@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.paths import base_of, rebased
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import read_json
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE, LABELLED_FILE
@@ -62,13 +63,13 @@ def has_digest(folder: Path, digest: str | None) -> bool:
 def made_with(folder: Path) -> dict[str, Any] | None:
     """The settings that the demonstrations in ``folder`` were made with; None where they were made elsewhere.
 
-    Raises DataError for a broken demos.json.
+    Their paths are those that this process must open. Raises DataError for a broken demos.json.
     """
     path = folder / DEMOS_FILE
     if not path.exists():
         return None
     settings: dict[str, Any] = read_json(path, "settings of demonstrations", {"settings": dict})["settings"]
-    return settings
+    return rebased(settings, base_of(folder, DEMOS_FILE), Path.cwd())
 
 
 def check_environment(folder: Path, name: str) -> None:

@@ -153,10 +153,25 @@ def writing_run(folder: Path) -> AbstractContextManager[int | None]:
     return only_writer(folder / LOCK_FILE, "training")
 
 
-def _same_place(old: str, new: str) -> tuple[str, str]:
-    """Two texts for a path, made equal where they lead to the same place."""
-    there = Path(old).exists() and Path(new).exists() and Path(old).samefile(new)
-    return (new, new) if there else (old, new)
+def same_places(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with the paths of ``new`` where these lead to the same places; both are dotted settings.
+
+    Paths are compared as this directory sees them.
+    """
+    return old | {
+        key: new[key]
+        for key in PATH_SETTINGS
+        if key in old and key in new and _same_place(old[key], new[key])
+    }
+
+
+def _same_place(old: Any, new: Any) -> bool:
+    """Whether two paths, or two lists of paths, lead to the same places, which are there."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(map(_same_place, old, new))
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return False
+    return Path(old).exists() and Path(new).exists() and Path(old).samefile(new)
 
 
 def has_work(folder: Path) -> bool:
@@ -205,10 +220,8 @@ def _changed(old: dict[str, Any], config: RunConfig, free: Sequence[str]) -> lis
     Paths are compared as this directory sees them: the run may have begun in another one. A setting that did
     not exist yet when it began has the default, which keeps what was done then.
     """
-    old, new = dict(old), flatten(config.model_dump(mode="json"))
-    for key in PATH_SETTINGS:
-        if isinstance(old.get(key), str) and isinstance(new.get(key), str):
-            old[key], new[key] = _same_place(old[key], new[key])
+    new = flatten(config.model_dump(mode="json"))
+    old = same_places(old, new)
     defaults = flatten(RunConfig().model_dump(mode="json"))
     old.update({key: defaults[key] for key in new if key in defaults and key not in old})
     return [

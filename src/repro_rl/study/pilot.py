@@ -21,7 +21,15 @@ from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.http.identity import server_identity
 from repro_rl.run.evaluations import evaluation_file, read_evaluation
-from repro_rl.run.folder import change_lines, differences, flatten, manifest, open_run, write_manifest
+from repro_rl.run.folder import (
+    change_lines,
+    differences,
+    flatten,
+    manifest,
+    open_run,
+    same_places,
+    write_manifest,
+)
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
 from repro_rl.run.lineage import check_context
 from repro_rl.run.model_paths import read_manifest
@@ -169,10 +177,11 @@ def check_demos(folder: Path, env: EnvSection) -> None:
             "no settings of demonstrations ('env' is missing); make them again with 'repro-rl demos'.",
             file=folder / DEMOS_FILE,
         )
-    made_for = settings["env"]
-    if made_for != env.model_dump(mode="json"):
+    now = flatten(env.model_dump(mode="json"), "env")
+    changes = differences(same_places(flatten(settings["env"], "env"), now), now)
+    if changes:
         raise ConfigError(
-            f"{folder} holds demonstrations of {made_for}, not of {env.model_dump(mode='json')}; make others "
+            f"{folder} holds demonstrations of another environment:\n{change_lines(changes)}\nMake others "
             "with 'repro-rl demos', or use the env settings that these were made with."
         )
 
