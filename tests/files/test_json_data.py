@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.errors import DataError
-from repro_rl.files import parse_json, parse_object, read_json
+from repro_rl.files import finite, parse_json, parse_object, read_json
 from repro_rl.files.limits import MAX_DEPTH, MAX_INTEGER, MAX_TEXT, MAX_VALUES
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -121,3 +122,9 @@ def test_a_name_that_is_twice_in_an_object_is_named(text: str) -> None:
 
 def test_the_same_name_in_different_objects_is_no_duplicate() -> None:
     assert parse_json('[{"a": {"a": 1}}, {"a": 2}]') == [{"a": {"a": 1}}, {"a": 2}]
+
+
+def test_a_finite_number_is_python_s_or_numpy_s() -> None:
+    assert all(map(finite, (1, -0.5, np.float32(0.5), np.int64(3))))
+    none = (True, np.True_, float("nan"), np.float64("inf"), "1", None, 1j, [1.0])
+    assert not any(map(finite, none))

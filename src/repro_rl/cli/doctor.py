@@ -20,7 +20,7 @@ from repro_rl.errors import ConfigError, ReproError, install_command
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from repro_rl.envs.checker import Check
+    from repro_rl.envs.checks import Check
 
 OPTIONAL = {
     "torch": f"training, and models that run here: {install_command('train')}",

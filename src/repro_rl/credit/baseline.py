@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.files import finite
 
 Normalize = Literal["mean", "mean_std"]
 EpisodeBaseline = Literal["steps", "trajectories"]
@@ -42,17 +42,9 @@ def finite_array(label: str, values: Iterable[float]) -> Floats:
     return array
 
 
-def is_finite(value: Any) -> bool:
-    """Whether a value is a finite number, and no text of one."""
-    try:
-        return math.isfinite(value)
-    except (TypeError, ValueError):
-        return False
-
-
 def check_discount(gamma: float) -> None:
     """Raise ConfigError unless ``gamma`` is a number within 0 and 1."""
-    if not (is_finite(gamma) and 0.0 <= gamma <= 1.0):
+    if not (finite(gamma) and 0.0 <= gamma <= 1.0):
         raise ConfigError(f"gamma is {gamma!r}; it must lie between 0 and 1.")
 
 

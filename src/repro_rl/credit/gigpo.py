@@ -13,13 +13,13 @@ from repro_rl.credit.baseline import (
     check_discount,
     check_steps,
     finite_array,
-    is_finite,
     length_of,
     normalise,
     number_keys,
     returns_to_go,
 )
 from repro_rl.errors import ConfigError
+from repro_rl.files import finite
 
 
 def gigpo_advantages(
@@ -53,7 +53,7 @@ def gigpo_advantages(
     check_choice("normalize", normalize, ("mean", "mean_std"))
     check_choice("episode_baseline", episode_baseline, ("steps", "trajectories"))
     check_discount(gamma)
-    if not is_finite(omega):
+    if not finite(omega):
         raise ConfigError(f"omega is {omega!r}; it must be a finite number.")
     count = length_of("gigpo_advantages: rewards", rewards)
     for label, other in (("groups", groups), ("anchors", anchors), ("episode_returns", episode_returns)):

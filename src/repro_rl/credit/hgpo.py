@@ -16,12 +16,12 @@ from repro_rl.credit.baseline import (
     check_discount,
     check_steps,
     finite_array,
-    is_finite,
     length_of,
     number_keys,
     returns_to_go,
 )
 from repro_rl.errors import ConfigError
+from repro_rl.files import finite
 
 TOLERANCE = 1e-9  # relative to the group's largest value; a smaller deviation is rounding and counts as 0
 
@@ -57,7 +57,7 @@ def hgpo_advantages(
     check_discount(gamma)
     if not isinstance(history, Integral) or history < 0:
         raise ConfigError(f"hgpo_advantages: history is {history!r}; give 0 or more past states.")
-    if not is_finite(level_power):
+    if not finite(level_power):
         raise ConfigError(f"hgpo_advantages: level_power is {level_power!r}; it must be a finite number.")
     given = (("rewards", rewards), ("groups", groups), ("anchors", anchors))
     counts = [length_of(f"hgpo_advantages: {name}", values) for name, values in given]

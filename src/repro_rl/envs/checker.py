@@ -5,28 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs import meaning
 from repro_rl.envs.base import TextEnv, filled, has_tasks
+from repro_rl.envs.checks import Check, FailedCheck, guarded
 from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_fraction, is_number, overdue
-from repro_rl.envs.meaning import ContractError, Doubt, Seen
+from repro_rl.envs.meaning import Seen
 from repro_rl.envs.panel import TaskPanel
-from repro_rl.errors import EnvError, TaskError, place_of
+from repro_rl.errors import TaskError, place_of
 
 BAD_ACTIONS: tuple[str, ...] = ("", "   ", "x" * 10_000, "\x00\x07\x1b[31m\r\n\t", "🧱📦🎯", "{}[]()<action>")
 _STEPS = 12  # most steps of an episode that is compared
-
-
-@dataclass(slots=True, frozen=True)
-class Check:
-    """The result of one check. ``detail``: a count when ok; else what is wrong, with task and step."""
-
-    name: str
-    ok: bool
-    detail: str
-    doubt: bool = False  # ok, and what ``detail`` says is probably not meant
 
 
 def check_env(
@@ -54,7 +44,7 @@ def check_env(
         ("words", run.words),
         ("truncation", run.truncation),
     ]
-    return [_guarded(name, check) for name, check in checks]
+    return [guarded(name, check) for name, check in checks]
 
 
 SPLITS = ("test", "validation", "train", "all")  # in the order in which one is chosen
@@ -65,20 +55,9 @@ def first_split(env: TextEnv) -> str:
     return next((split for split in SPLITS if has_tasks(env, split)), SPLITS[0])
 
 
-def _guarded(name: str, check: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, check())
-    except Doubt as doubt:
-        return Check(name, True, str(doubt), doubt=True)
-    except (ContractError, EnvError) as error:
-        return Check(name, False, str(error))
-    except Exception as error:  # the environment under test may raise anything
-        return Check(name, False, f"raised {type(error).__name__}: {error}{place_of(error)}")
-
-
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ContractError(message)
+        raise FailedCheck(message)
 
 
 def _info_problem(info: Any, task: str) -> str | None:
@@ -114,7 +93,7 @@ def _within(value: Any) -> bool:
 
 
 class _Run:
-    """The checks of one call. Each method returns its detail, or raises ContractError or what the
+    """The checks of one call. Each method returns its detail, or raises FailedCheck or what the
     environment raises."""
 
     def __init__(self, env: TextEnv, split: str, tasks: int, factory: Callable[[], TextEnv] | None) -> None:
@@ -199,7 +178,7 @@ class _Run:
             returned = self.env.step(action)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}{place_of(error)}"
-            raise ContractError(f"action {_shown(action)} raised {reason}") from error
+            raise FailedCheck(f"action {_shown(action)} raised {reason}") from error
         return bool(checked_step(returned)[4]["valid"])
 
     def unknown_names(self) -> str:
@@ -212,8 +191,8 @@ class _Run:
             except TaskError:
                 continue
             except Exception as error:
-                raise ContractError(f"{label} raises {type(error).__name__}, not TaskError") from error
-            raise ContractError(f"{label} is accepted; it must raise TaskError")
+                raise FailedCheck(f"{label} raises {type(error).__name__}, not TaskError") from error
+            raise FailedCheck(f"{label} is accepted; it must raise TaskError")
         return "TaskError for an unknown split and an unknown task"
 
     def expert_wins(self) -> str:

@@ -6,13 +6,12 @@ rewards and records of a whole batch.
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, EnvError, counted, unencodable
+from repro_rl.files import finite
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
 FRACTION = "a number within 0 and 1 (a fraction, not percent)"
@@ -138,8 +137,8 @@ def is_fraction(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, Python's or numpy's, and finite."""
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+    """Whether a value is a real number, Python's or numpy's, and finite; Python's bool is one here."""
+    return isinstance(value, bool) or finite(value)
 
 
 def is_bool(value: Any) -> bool:

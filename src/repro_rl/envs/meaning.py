@@ -11,19 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import PLACEHOLDER, filled
+from repro_rl.envs.checks import Doubt, FailedCheck
 from repro_rl.errors import counted
 
 WIN = 10.0  # what a win should pay: the reward terms of the recipes are sized for it
 NEAR = 2.0  # times WIN, and divided by it: no doubt within
 FEW = 3  # so many different observations of a task, or more, should not all be one state
-
-
-class ContractError(Exception):
-    """The environment breaks the contract; the message becomes the detail of the check."""
-
-
-class Doubt(Exception):
-    """The contract is kept, and this is probably not meant; the message becomes the detail of the check."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -48,7 +41,7 @@ def listed_actions(start: Seen, play: Callable[[str], bool], walks: Iterable[Pla
     """All actions listed in the first state, and those that the walks played, must be valid.
 
     ``play`` plays an action in ``start`` and tells whether it was valid. Free text may be refused. Raises
-    ContractError, and Doubt where no state lists an action.
+    FailedCheck, and Doubt where no state lists an action.
     """
     played, listed = 0, 0
     for action in start.info["admissible"]:
@@ -71,7 +64,7 @@ def listed_actions(start: Seen, play: Callable[[str], bool], walks: Iterable[Pla
 
 def _listed(valid: object, action: str, state: Seen) -> None:
     if not valid:
-        raise ContractError(
+        raise FailedCheck(
             f"task {state.info['task_id']}: info['admissible'] lists {action!r}, and step gives valid=False"
         )
 
@@ -79,7 +72,7 @@ def _listed(valid: object, action: str, state: Seen) -> None:
 def payment(wins: Sequence[Played], idle: Played) -> str:
     """What a win pays in all, and an episode of empty actions.
 
-    Raises ContractError unless a win pays more, and Doubt where it pays far from ``WIN``.
+    Raises FailedCheck unless a win pays more, and Doubt where it pays far from ``WIN``.
     """
     if not wins:
         return "no win was played"
@@ -87,7 +80,7 @@ def payment(wins: Sequence[Played], idle: Played) -> str:
     span = f"{paid[0]:g}" if paid[0] == paid[-1] else f"{paid[0]:g} to {paid[-1]:g}"
     said = f"a win pays {span}, an episode of empty actions {lost:g}"
     if paid[0] <= lost:
-        raise ContractError(f"{said}: rewards must tell them apart; pay {WIN:g} for a win")
+        raise FailedCheck(f"{said}: rewards must tell them apart; pay {WIN:g} for a win")
     if not WIN / NEAR <= paid[0] <= paid[-1] <= WIN * NEAR:
         raise Doubt(f"{said}; the other reward terms of the recipes are sized for {WIN:g} a win")
     return said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -97,8 +98,8 @@ def kind_of(value: object) -> str:
 
 
 def finite(value: object) -> TypeGuard[float]:
-    """Whether a JSON value is a number, neither NaN nor infinite; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number, Python's or numpy's, neither NaN nor infinite; true and false are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_depth(value: Any) -> None:

@@ -7,7 +7,6 @@ contexts. It also checks that an optimizer step learns, and that a checkpoint is
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import KlSection, RunConfig
-from repro_rl.envs.checker import Check
+from repro_rl.envs.checks import Check, FailedCheck, guarded
 from repro_rl.errors import ReproError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.exactness import (
@@ -69,29 +68,16 @@ def check_model(model: str | Path, config: RunConfig, *, prompts: bool = False) 
     facts = model_facts(policy, config.train.optimizer)
     checks = _Checks(policy, config)
     results = [
-        _guarded("window sampling", checks.window_sampling),
-        _guarded("chat sampling", checks.chat_sampling),
-        _guarded("update", checks.update),
-        _guarded("learning", checks.learning),
+        guarded("window sampling", checks.window_sampling, ReproError),
+        guarded("chat sampling", checks.chat_sampling, ReproError),
+        guarded("update", checks.update, ReproError),
+        guarded("learning", checks.learning, ReproError),
     ]
     if prompts:
-        results.append(_guarded("prompts", checks.prompts))
+        results.append(guarded("prompts", checks.prompts, ReproError))
     with tempfile.TemporaryDirectory() as written:
-        results.append(_guarded("checkpoint", lambda: checks.checkpoint(Path(written) / "model")))
+        results.append(guarded("checkpoint", lambda: checks.checkpoint(Path(written) / "model"), ReproError))
     return Conformance(str(model), facts, tuple(results), checks.window, checks.chat)
-
-
-class _ConformanceError(Exception):
-    """A check failed; the message becomes its detail."""
-
-
-def _guarded(name: str, check: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, check())
-    except (_ConformanceError, ReproError) as error:
-        return Check(name, False, str(error))
-    except Exception as error:  # a model's code may raise anything
-        return Check(name, False, f"raised {type(error).__name__}: {error}")
 
 
 class _Checks:
@@ -128,7 +114,7 @@ class _Checks:
         policy.model.eval()
         found = terms.mismatch / terms.tokens
         if not found <= self.tolerance:
-            raise _ConformanceError(
+            raise FailedCheck(
                 f"the trainer's log-probs differ from the model's by {found:.1e} on average: the sampler and "
                 "the trainer are not one distribution; report the architecture"
             )
@@ -139,7 +125,7 @@ class _Checks:
         policy, train = self.policy, self.config.train
         needed, free = training_bytes(policy, train.optimizer), free_bytes(policy.device)
         if free is not None and needed > free:
-            raise _ConformanceError(
+            raise FailedCheck(
                 f"gradients and optimizer need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; train an "
                 "adapter (policy.lora.rank=16), or use a smaller model or a larger machine"
             )
@@ -157,7 +143,7 @@ class _Checks:
             after = self._loss(batch).item()
             if after < before:
                 return f"one step at lr {rate:g} lowers the loss from {before:.4f} to {after:.4f}"
-        raise _ConformanceError(
+        raise FailedCheck(
             f"an optimizer step does not lower the loss ({before:.4f}, then {after:.4f}); weights in half "
             "precision lose small steps: set policy.dtype=float32, or train an adapter (policy.lora.rank=16)"
         )
@@ -181,9 +167,9 @@ class _Checks:
         loaded = TransformersPolicy.load(folder, self.config.policy, training=True)
         found = float(np.abs(before - logprobs_of(loaded, ids)).mean())
         if loaded.codec.encode(self.texts[0]) != ids:
-            raise _ConformanceError("the saved tokenizer encodes a prompt differently; report the tokenizer")
+            raise FailedCheck("the saved tokenizer encodes a prompt differently; report the tokenizer")
         if not found <= self.tolerance:
-            raise _ConformanceError(
+            raise FailedCheck(
                 f"saved and loaded, the model's log-probs differ by {found:.1e} on average: its checkpoints "
                 "would be another model; report the architecture to transformers"
             )
@@ -191,7 +177,7 @@ class _Checks:
 
     def _agree(self, found: Deviation) -> str:
         if not found.mean <= self.tolerance:
-            raise _ConformanceError(
+            raise FailedCheck(
                 f"sampled and computed log-probs differ by {found}; {self.tolerance:g} on average is allowed"
             )
         return f"sampled log-probs are the model's, {found}"
