@@ -7,11 +7,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from repro_rl.cli.new import Part, names_of, write_package
+from repro_rl.config import load_config
 from repro_rl.errors import ConfigError
+from repro_rl.losses import LOSS_NAMES
+from repro_rl.run.setup import set_up
+from repro_rl.train import RLRun
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -101,6 +106,37 @@ def test_a_credit_rule_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> 
     script = package / "read.py"
     script.write_text(code)
     assert run(package, "read", path=source).strip() == "to-go"
+
+
+def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    write_package(Part.loss, "half-negative", package)
+    source = package / "src"
+    listed = ("repro_rl", "list", "losses")
+    found = run(tmp_path, *listed, "plugins=[half_negative]", path=source)
+    assert "The loss of each of T sampled tokens" in found
+    assert "clip_high" in found
+    announce(package)
+    assert "The loss of each of T sampled tokens" in run(tmp_path, *listed, path=source)
+    monkeypatch.syspath_prepend(source)
+    short = ("groups=4", "group_size=3", "minibatches=2", "eval_every=0", "epochs=2", "record_every=0")
+    with LOSS_NAMES.isolated():
+        settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
+        loss = ["train.loss.name=half-negative", "train.loss.settings.negative=0.5", "method=gigpo"]
+        config = load_config(package / "half-negative.yaml")
+        assert config.train.loss.values() == {"clip_high": 0.2, "negative": 0.5}
+        row = RLRun(set_up(load_config(None, [*settings, *loss, "train.lr=0.01"])), tmp_path / "run").step()
+        assert row["update/grad_norm"] > 0
+        assert 0 <= row["update/clip_fraction"] <= 1
+    sys.modules.pop("half_negative")
+
+
+@pytest.mark.parametrize("name", ["ppo_clip", "opid"])
+def test_names_of_the_package_s_losses_are_taken(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"The policy loss '{name}' exists already"):
+        write_package(Part.loss, name, tmp_path / "package")
 
 
 @pytest.mark.parametrize(

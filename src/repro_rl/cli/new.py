@@ -1,4 +1,4 @@
-"""``repro-rl new``: a small package with an environment or a credit rule to start from."""
+"""``repro-rl new``: a small package with an environment, a credit rule or a policy loss to start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from repro_rl.cli.app import app
 from repro_rl.cli.options import take_plugins
 from repro_rl.cli.show import say
 from repro_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from repro_rl.registry import Registry
 
 TEMPLATES = Path(__file__).with_name("new_package")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
@@ -26,11 +29,12 @@ class Part(StrEnum):
 
     env = "env"
     credit_rule = "credit-rule"
+    loss = "loss"
 
 
 @app.command()
 def new(
-    part: Annotated[Part, typer.Argument(help="env or credit-rule", metavar="env|credit-rule")],
+    part: Annotated[Part, typer.Argument(help="env, credit-rule or loss", metavar="env|credit-rule|loss")],
     name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
     words: Annotated[
         list[str] | None,
@@ -76,10 +80,12 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
     from repro_rl.credit import CREDIT
     from repro_rl.envs.base import ENVS
     from repro_rl.files import write_text
+    from repro_rl.losses.named import LOSS_NAMES, RESERVED
 
     words = names_of(name)
-    registry = ENVS if part is Part.env else CREDIT
-    if name in registry.names():
+    registries: dict[Part, Registry[Any]] = {Part.env: ENVS, Part.credit_rule: CREDIT, Part.loss: LOSS_NAMES}
+    registry, taken = registries[part], RESERVED if part is Part.loss else ()
+    if name in (*registry.names(), *taken):
         raise ConfigError(f"The {registry.kind} {name!r} exists already; choose another name.")
     if importlib.util.find_spec(words["module"]) is not None:
         raise ConfigError(f"A module {words['module']!r} is installed already; choose another name.")
