@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.api_server import Server
+from support.extending_page import my_rl  # noqa: F401  (a fixture of several pages' tests)
 from support.small import SMALL, WORDS, WarmStart
 
 # Nothing here is timed: a busy machine fails no test.
