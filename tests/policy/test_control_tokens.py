@@ -54,6 +54,10 @@ def test_the_unknown_token_is_none_unless_it_has_other_duties(tiny_folder):
     gpt2 = tokenizer_of("bytes", ["<|endoftext|>"], eos="<|endoftext|>")
     gpt2.unk_token = "<|endoftext|>"
     assert set(control_tokens(gpt2)) == {"<|endoftext|>"}
+    smollm = tokenizer_of("bytes", ["<|end|>", "<|endoftext|>"], eos="<|end|>")
+    smollm.unk_token = "<|endoftext|>"  # bytes leave nothing unknown: no text is written with it
+    assert set(control_tokens(smollm)) == {"<|end|>", "<|endoftext|>"}
+    assert smollm.unk_token_id not in TextCodec(smollm).encode("a <|endoftext|> b")
 
 
 # In every tokenizer -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from repro_rl.policy import TextCodec, load_codec
 from repro_rl.policy.control_tokens import plain_ids
 from repro_rl.policy.qwen_tokenizer import build_tokenizer
 from repro_rl.policy.text import Conversation, answer_tokens, codec_of, model_eos_ids
+from support.chat_families import tokenizer_of
 from support.models import load_cpu
 from support.qwen import TURN_END, chat_text, plain, small_codec, small_ranks, small_tokenizer
 
@@ -172,6 +173,30 @@ def test_a_composite_models_limits_are_those_of_its_language_model():
     config = Gemma3Config(text_config={"vocab_size": 400, "max_position_embeddings": 77})
     text = codec_of(small_tokenizer("qwen3"), config, None)
     assert (text.vocabulary_size, text.positions) == (400, 77)
+
+
+def test_positions_end_where_longrope_changes_its_frequencies():
+    """Beyond, the log-probs of a token depend on the longest row of its pass."""
+    from transformers import LlamaConfig, Phi3Config
+
+    long = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "rope_theta": 1e4}
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 256, "pad_token_id": 0}
+    limits = {"original_max_position_embeddings": 64}
+    for config in (
+        Phi3Config(**sizes, **limits, rope_parameters=long),
+        LlamaConfig(**sizes, rope_parameters=long | limits),
+    ):
+        assert codec_of(small_tokenizer("qwen3"), config, None).positions == 64
+    assert codec_of(small_tokenizer("qwen3"), Phi3Config(**sizes), None).positions == 256
+
+
+def test_spaces_before_punctuation_stay():
+    """A tokenizer may ask for them to be removed; then the environment would get another action."""
+    tokenizer = tokenizer_of("pieces", ["<unk>", "<eos>"], eos="<eos>")
+    tokenizer.clean_up_tokenization_spaces = True
+    text = TextCodec(tokenizer)
+    said = "click[size 7 , red] do n't ."
+    assert text.decode(text.plain_ids(said)).strip() == said
 
 
 # Chat templates -----------------------------------------------------------------------------------

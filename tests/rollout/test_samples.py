@@ -38,13 +38,13 @@ LATE = TextFormat("compact", progress=True, think="off", report="after")
         (COMPACT, ("p40", "push", "up", "<eos>"), "0111"),
         (COMPACT, ("push", "up", "<eos>"), "111"),  # no progress: all of it is the action
         (COMPACT, ("p40", "p10", "left", "<eos>"), "0011"),
-        (COMPACT, ("p40", "<eos>"), "00"),  # no action: nothing gets the action's advantage
+        (COMPACT, ("p40", "<eos>"), "11"),  # no action: the whole answer is why
         (COMPACT, ("<eos>",), "1"),
         (COMPACT, ("p40", "left", "p10"), "011"),
         (LATE, ("push", "up", "p40", "<eos>"), "1100"),
         (LATE, ("push", "up", "<eos>"), "111"),
         (LATE, ("left", "p10", "p40", "<eos>"), "1000"),
-        (LATE, ("p40", "<eos>"), "00"),
+        (LATE, ("p40", "<eos>"), "11"),
         (LATE, ("p40", "left", "p10"), "110"),
     ],
 )

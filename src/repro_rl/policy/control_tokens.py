@@ -154,7 +154,10 @@ def control_tokens(tokenizer: Any, template_text: str = "") -> dict[str, int]:
     """Control tokens by their spelling, see TextEncoder."""
     special = {int(i) for i in tokenizer.all_special_ids}
     ends = {tokenizer.bos_token_id, tokenizer.eos_token_id}
-    harmless = {tokenizer.unk_token_id} - ends - {tokenizer.pad_token_id}  # GPT-2 has one token for all
+    # GPT-2 has one token for all. SmolLM2 names one that it never writes: byte-level BPE needs none.
+    harmless = (
+        {tokenizer.unk_token_id} - ends - {tokenizer.pad_token_id} if _writes_unknown(tokenizer) else set()
+    )
     if _has_words_only(tokenizer):
         # It can write its pad token in no other way, and padding structures nothing.
         harmless |= {tokenizer.pad_token_id} - ends
@@ -169,6 +172,16 @@ def control_tokens(tokenizer: Any, template_text: str = "") -> dict[str, int]:
         if token.special or number in special or marks:
             found[name] = int(number)
     return found
+
+
+def _writes_unknown(tokenizer: Any) -> bool:
+    """Whether the tokenizer writes its unknown token for text that it does not know."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return True
+    model = backend.model
+    # Unigram has the token by its number, which Python is not shown.
+    return type(model).__name__ == "Unigram" or getattr(model, "unk_token", None) is not None
 
 
 def _has_words_only(tokenizer: Any) -> bool:

@@ -158,7 +158,9 @@ class TextCodec:
             if len(self._decoded) > MAX_DECODED:
                 self._decoded.clear()
             body = list(ids[:-1] if ids and ids[-1] in self.eos_ids else ids)
-            text = str(self.tokenizer.decode(body, skip_special_tokens=False))
+            # Some tokenizers would remove spaces before punctuation: the action would be another one.
+            decode = self.tokenizer.decode
+            text = str(decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False))
             self._decoded[ids] = text
         return text
 
@@ -345,9 +347,25 @@ def codec_of(
         chat=chat,
         thinking=thinking,
         eos_ids=model_eos_ids(config, generation_config) | model_eos_ids(language),
-        positions=int(limit) if limit else None,
+        positions=_exact_positions(language, int(limit)) if limit else None,
         vocabulary=int(vocabulary) if vocabulary else None,
     )
+
+
+def _exact_positions(language: Any, limit: int) -> int:
+    """How many positions have one set of rotary frequencies, at most ``limit``.
+
+    LongRoPE (arXiv 2402.13753; Phi-3) has two sets. transformers takes the long one for a whole pass where
+    any row of it is longer than the original limit. A token's log-prob would then depend on the rows beside
+    it, and on what comes after it.
+    """
+    parameters = getattr(language, "rope_parameters", None) or getattr(language, "rope_scaling", None) or {}
+    for rope in (parameters, *(part for part in parameters.values() if isinstance(part, dict))):
+        if rope.get("rope_type", rope.get("type")) == "longrope":
+            original = rope.get("original_max_position_embeddings")
+            original = original or getattr(language, "original_max_position_embeddings", None)
+            limit = min(limit, int(original or limit))
+    return limit
 
 
 def model_eos_ids(config: Any, generation_config: Any = None) -> set[int]:

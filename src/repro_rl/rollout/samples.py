@@ -134,9 +134,15 @@ def step_advantage(step: Step, sample_format: SampleFormat) -> float | list[floa
 def split_advantage(
     completion: Completion, around: float, action: float, sample_format: SampleFormat
 ) -> list[float]:
-    """[N], one advantage a sampled token: ``action`` in the action part, ``around`` before and behind it."""
+    """[N], one advantage a sampled token: ``action`` in the action part, ``around`` before and behind it.
+
+    An answer without an action part has ``action`` throughout: all of it is why nothing was done.
+    """
     ids = completion.token_ids
-    begin, end = action_span(ids, parse_action(completion.text, sample_format.fmt), sample_format.decode)
+    parsed = parse_action(completion.text, sample_format.fmt)
+    if parsed.action_start >= len(completion.text):
+        return [action] * len(ids)
+    begin, end = action_span(ids, parsed, sample_format.decode)
     return [around] * begin + [action] * (end - begin) + [around] * (len(ids) - end)
 
 

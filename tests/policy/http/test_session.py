@@ -20,7 +20,9 @@ class RecordedClient:
         return [
             Failure("too long", refused=True)
             if "refuse" in q.messages[-1][1]
-            else Answer(f"answer {len(q.messages)}", "stop", 10, 2)
+            else Answer(
+                "" if q.messages[-1][1].endswith("silent") else f"answer {len(q.messages)}", "stop", 10, 2
+            )
             for q in questions
         ]
 
@@ -42,3 +44,16 @@ def test_every_turn_sends_all_messages():
     session.answer([0], ["d"], keys[:1], how)  # what got no answer is not part of the conversation
     assert client.questions[-1].messages == (("user", "a"), ("assistant", "answer 1"), ("user", "d"))
     assert (session.used(0), session.size("x")) == (0, 0)
+
+
+def test_a_blank_answer_leaves_no_empty_turn():
+    client = RecordedClient()
+    session = MessageSession(client)  # type: ignore[arg-type]
+    key, how = np.array([7], np.uint64), SamplingSettings(9, 0.5)
+    for text in ("a", "silent", "also silent", "b", "c"):
+        session.answer([0], [text], key, how)
+    begin = (("user", "a"), ("assistant", "answer 1"))
+    assert client.questions[2].messages == (*begin, ("user", "silent\n\nalso silent"))
+    asked = (*begin, ("user", "silent\n\nalso silent\n\nb"))
+    assert client.questions[3].messages == asked
+    assert client.questions[4].messages == (*asked, ("assistant", "answer 3"), ("user", "c"))

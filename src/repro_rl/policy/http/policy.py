@@ -85,16 +85,27 @@ class MessageSession:
         settings: SamplingSettings,
         forms: Sequence[GuidedText] | None = None,
     ) -> list[Completion]:
-        """See ChatSession. A turn without an answer is not part of its conversation."""
-        sent = [(*self._messages.get(row, ()), ("user", text)) for row, text in zip(rows, texts, strict=True)]
+        """See ChatSession. A turn that failed is not part of its conversation.
+
+        A blank answer is left out of the messages, because many servers refuse an empty one.
+        """
+        sent = [with_turn(self._messages.get(row, ()), text) for row, text in zip(rows, texts, strict=True)]
         completions = ask_all(self.client, sent, keys, settings, forms)
         for row, messages, completion in zip(rows, sent, completions, strict=True):
             if completion.error is None:
-                self._messages[row] = (*messages, ("assistant", completion.text))
+                blank = not completion.text.strip()
+                self._messages[row] = messages if blank else (*messages, ("assistant", completion.text))
         return completions
 
     def close(self, row: int) -> None:
         self._messages.pop(row, None)
+
+
+def with_turn(messages: Messages, text: str) -> Messages:
+    """The conversation with one more user turn; part of the last one, where that had no answer."""
+    if messages and messages[-1][0] == "user":
+        return (*messages[:-1], ("user", f"{messages[-1][1]}\n\n{text}"))
+    return (*messages, ("user", text))
 
 
 def ask_all(

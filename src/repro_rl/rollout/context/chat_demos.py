@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from repro_rl.envs.base import TextEnv
-from repro_rl.errors import PreflightError
+from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.text import Conversation, TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import ContextLimits, check_length, reflection_sample, replayed
@@ -82,10 +82,15 @@ class ChatDemos:
         return [int(step * k) for k in rng.integers(0, 100 // step + 1, size=len(trajectory.steps))]
 
     def _answer(self, step: Step, progress: int) -> Ids:
-        """An answer as context: the action with this progress, or nothing where no action was parsed."""
-        if not step.action.strip():
-            return self.codec.encode_target("")
-        return self.codec.encode_target(self.prompts.action_target(progress, step.action))
+        """An answer as context: the action with this progress, or nothing where it was no action.
+
+        A recorded action may be one that no answer in this format can express.
+        """
+        try:
+            text = self.prompts.action_target(progress, step.action) if step.action.strip() else ""
+        except ConfigError:
+            text = ""
+        return self.codec.encode_target(text)
 
     def _turns(
         self, conversation: Conversation, trajectory: Trajectory, demonstrations: list[str]
