@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -321,3 +322,23 @@ def test_a_key_that_a_model_repeats_is_not_kept(server, make_client, tmp_path):
     assert texts(client.ask([ask()])) == ["your key is [key]."]
     client.close()
     assert KEY.encode() not in on_disk(tmp_path)
+
+
+def test_a_client_waits_as_it_is_asked_to(server, make_client):
+    replies = [
+        error(429, "slow down", Retry_After_Ms="40500"),
+        error(429, "Rate limit reached. Please try again in 1m26.5s."),
+        error(429, "Please retry in 38.5s."),
+        Reply(429, json.dumps({"error": {"message": "x", "metadata": {"retry_after_seconds": 50}}}).encode()),
+        error(429, "Please try again in 648ms."),
+        completion("yes"),
+    ]
+    server.reply = lambda body, number: replies[number - 1]
+    client = make_client(retries=9, backoff=0.0)
+    assert texts(client.ask([ask()])) == ["yes"]
+    assert client.waits == [40.5, 86.5, 38.5, 50.0, 0.648]
+    server.reply = lambda body, number: error(429, "Please try again in 5 minutes and 1 second.")
+    with pytest.raises(
+        ApiError, match=r"asks to wait 301 s, api\.max_wait is 300 s \(status 429: Please try"
+    ):
+        client.ask([ask("other")])

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from repro_rl.policy.http import Answer
 from repro_rl.policy.http.completion import read_answer
 from repro_rl.policy.http.event_stream import events, is_stream
-from repro_rl.policy.http.refusals import PassingError, RefusedAll, RefusedPrompt
+from repro_rl.policy.transport.refusals import PassingError, RefusedAll, RefusedPrompt
 from support.api_server import completion
 
 

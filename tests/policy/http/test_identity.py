@@ -6,8 +6,8 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.demos.http import annotation_settings
-from repro_rl.policy.http.exchange import ApiKey
 from repro_rl.policy.http.identity import server_identity
+from repro_rl.policy.transport import ApiKey
 
 API = ["api.base_url=http://a/v1", "api.model=m"]
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from repro_rl.policy.base import AnswerTokens, SamplingSettings
-from repro_rl.policy.http.exchange import PassingError
+from repro_rl.policy.transport import PassingError
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields
 from repro_rl.policy.vllm.server import read_completion
 from repro_rl.random_streams import name_key

@@ -14,20 +14,22 @@ from repro_rl.config import ApiSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import cache_root
 from repro_rl.policy.http.answers import Answer, AnswerStore
-from repro_rl.policy.http.exchange import (
+from repro_rl.policy.http.completion import read_answer
+from repro_rl.policy.http.event_stream import is_stream
+from repro_rl.policy.http.failure_tracker import Failure, FailureTracker
+from repro_rl.policy.http.kept_answers import KeptAnswers
+from repro_rl.policy.http.request import Question, answer_keys, check_sendable, request_body
+from repro_rl.policy.http.spending import Spending
+from repro_rl.policy.transport import (
     PassingError,
     RefusedAll,
     RefusedPrompt,
-    exchange,
+    fetch,
     open_client,
     pause,
     read_key,
 )
-from repro_rl.policy.http.failure_tracker import Failure, FailureTracker
-from repro_rl.policy.http.kept_answers import KeptAnswers
-from repro_rl.policy.http.refusals import STREAM_OPTIONS, NeedsStream
-from repro_rl.policy.http.request import Question, answer_keys, check_sendable, request_body
-from repro_rl.policy.http.spending import Spending
+from repro_rl.policy.transport.refusals import STREAM_OPTIONS, NeedsStream
 
 __all__ = ["ChatClient", "Failure", "Question"]
 
@@ -209,9 +211,10 @@ class ChatClient:
             body = self._body(question)
             self.spending.begin_call()
             try:
-                answer, streamed = exchange(self._http, self.url, body, section.timeout)
+                data = fetch(self._http, self.url, body, section.timeout)
+                answer = read_answer(data, body)
                 self.failures.reached = True
-                self._stream |= streamed and section.stream is None
+                self._stream |= section.stream is None and is_stream(data)
                 return answer
             except RefusedAll as error:
                 if not self._adapt(error, body):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from repro_rl.policy.http.answers import Answer
-from repro_rl.policy.http.error_body import ErrorBody, error_of, looks_like_page, one_line, page_text
 from repro_rl.policy.http.event_stream import is_stream, read_lines, read_stream
-from repro_rl.policy.http.refusals import PassingError, refusal
+from repro_rl.policy.transport.error_body import ErrorBody, error_of, looks_like_page, one_line, page_text
+from repro_rl.policy.transport.refusals import PassingError, refusal
 
 MOST_TOKENS = 1 << 40  # of one answer; sums of millions of them still fit 64 bits
 QUOTED = 300  # characters of a reasoning or a tool call that a reason quotes

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from repro_rl.policy.http.refusals import PassingError
+from repro_rl.policy.transport.refusals import PassingError
 
 START = re.compile(rb"(data|event|id|retry)\s*:|:")
 DONE = "[DONE]"

@@ -9,7 +9,7 @@ from typing import Any
 
 from repro_rl.config import ApiSection
 from repro_rl.errors import ConfigError, unencodable
-from repro_rl.policy.http.refusals import RefusedPrompt
+from repro_rl.policy.transport.refusals import RefusedPrompt
 from repro_rl.text.guided import GuidedText
 
 STREAMING = ("stream", "stream_options")  # how an answer comes; they change nothing in it

@@ -24,7 +24,10 @@ from repro_rl.config import VllmSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.http.exchange import (
+from repro_rl.policy.text import TextCodec
+from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.transformers_policy import TransformersPolicy
+from repro_rl.policy.transport import (
     PassingError,
     RefusedAll,
     RefusedPrompt,
@@ -33,9 +36,6 @@ from repro_rl.policy.http.exchange import (
     pause,
     read_key,
 )
-from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_policy import TokenPolicy
-from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.guided import guided_completions
 from repro_rl.policy.vllm.parts import part_of
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long

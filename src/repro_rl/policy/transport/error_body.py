@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from repro_rl.policy.http.waits import duration
+from repro_rl.policy.transport.waits import duration
 
 LONGEST = 2_000  # characters of a server's words that are kept
 LONGEST_PAGE = 300  # of a web page

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from repro_rl.policy.http.error_body import LONGEST, read_error
-from repro_rl.policy.http.refusals import NeedsStream, PassingError, RefusedAll, RefusedPrompt, refusal
+from repro_rl.policy.transport.error_body import LONGEST, read_error
+from repro_rl.policy.transport.refusals import NeedsStream, PassingError, RefusedAll, RefusedPrompt, refusal
 from support import server_words as words
 from support.server_words_long import TOO_LONG
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from repro_rl.policy.http.error_body import ErrorBody
+from repro_rl.policy.transport.error_body import ErrorBody
 
 PASSING = {408, 409, 425, 429}  # statuses worth a repetition, with every 5xx
 

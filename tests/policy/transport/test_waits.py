@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 from hypothesis import given, strategies as st
 
-from repro_rl.errors import ApiError
-from repro_rl.policy.http.waits import asked_wait, duration, retry_after, wait_in_words
-from support.api_questions import ask, texts
-from support.api_server import Reply, completion, error
+from repro_rl.policy.transport.waits import asked_wait, duration, retry_after, wait_in_words
 
 
 def test_retry_after_in_all_its_forms():
@@ -80,23 +76,3 @@ def test_words_that_ask_for_no_wait():
 def test_any_words_are_a_wait_or_none(text):
     seconds = wait_in_words(f"try again in 1{text}")
     assert seconds is None or 0 <= seconds < float("inf")
-
-
-def test_a_client_waits_as_it_is_asked_to(server, make_client):
-    replies = [
-        error(429, "slow down", Retry_After_Ms="40500"),
-        error(429, "Rate limit reached. Please try again in 1m26.5s."),
-        error(429, "Please retry in 38.5s."),
-        Reply(429, json.dumps({"error": {"message": "x", "metadata": {"retry_after_seconds": 50}}}).encode()),
-        error(429, "Please try again in 648ms."),
-        completion("yes"),
-    ]
-    server.reply = lambda body, number: replies[number - 1]
-    client = make_client(retries=9, backoff=0.0)
-    assert texts(client.ask([ask()])) == ["yes"]
-    assert client.waits == [40.5, 86.5, 38.5, 50.0, 0.648]
-    server.reply = lambda body, number: error(429, "Please try again in 5 minutes and 1 second.")
-    with pytest.raises(
-        ApiError, match=r"asks to wait 301 s, api\.max_wait is 300 s \(status 429: Please try"
-    ):
-        client.ask([ask("other")])

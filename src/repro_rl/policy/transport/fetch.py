@@ -1,4 +1,4 @@
-"""One HTTP exchange: an answer, or one of the errors of ``refusals``."""
+"""One HTTP exchange: the bytes of an answer, or one of the errors of ``refusals``."""
 
 from __future__ import annotations
 
@@ -15,25 +15,9 @@ from typing import Any, NoReturn
 import httpx2
 
 from repro_rl.errors import ConfigError
-from repro_rl.policy.http.answers import Answer
-from repro_rl.policy.http.completion import read_answer
-from repro_rl.policy.http.error_body import one_line, read_error
-from repro_rl.policy.http.event_stream import is_stream
-from repro_rl.policy.http.refusals import PassingError, RefusedAll, RefusedPrompt, refusal
-from repro_rl.policy.http.waits import asked_wait, wait_in_words
-
-__all__ = [
-    "ApiKey",
-    "PassingError",
-    "RefusedAll",
-    "RefusedPrompt",
-    "exchange",
-    "fetch",
-    "open_client",
-    "pause",
-    "read_answer",
-    "read_key",
-]
+from repro_rl.policy.transport.error_body import one_line, read_error
+from repro_rl.policy.transport.refusals import PassingError, RefusedAll, refusal
+from repro_rl.policy.transport.waits import asked_wait, wait_in_words
 
 CONNECT = 10.0  # seconds, at most, until there is a connection
 HIDDEN = "[key]"  # stands for the key in texts of a server
@@ -86,15 +70,6 @@ def pause(attempt: int, backoff: float, longest: float, after: float | None) -> 
     Exponential, with jitter so that parallel calls do not come back as one.
     """
     return max(min(longest, backoff * 2.0**attempt) * random.uniform(0.5, 1.5), after or 0.0)
-
-
-def exchange(client: httpx2.Client, url: str, body: Mapping[str, Any], timeout: float) -> tuple[Answer, bool]:
-    """POST ``body``: the answer, a chat completion, and whether it came as an event stream.
-
-    Raises as ``fetch`` and ``read_answer`` do.
-    """
-    data = fetch(client, url, body, timeout)
-    return read_answer(data, body), is_stream(data)
 
 
 def fetch(client: httpx2.Client, url: str, body: Mapping[str, Any] | None, timeout: float) -> bytes:
