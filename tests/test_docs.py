@@ -20,7 +20,9 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).strip().replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     dead = []
@@ -55,6 +57,14 @@ def test_the_decisions_name_files_that_exist():
         r"`([\w/.-]+\.(?:py|yaml)|[\w/-]+/)`", re.sub(r"`config\.yaml`", "", DECISIONS.read_text())
     )
     assert [name for name in files if name != "src/repro_rl/" and not (SOURCE / name).exists()] == []
+
+
+def test_pages_that_the_code_names_exist():
+    """In messages, descriptions and docstrings: ``docs/NAME.md``."""
+    files = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".yaml", ".tmpl")]
+    named = {name for file in files for name in re.findall(r"docs/([\w-]+)\.md", file.read_text())}
+    assert named
+    assert sorted(name for name in named if not (ROOT / "docs" / f"{name}.md").exists()) == []
 
 
 def test_no_page_or_code_points_at_unpublished_pages():

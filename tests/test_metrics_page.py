@@ -1,4 +1,7 @@
-"""docs/metrics.md: every metric, key and file of a run on the example environment is explained."""
+"""What a run on the example environment writes is explained: every metric, key and file.
+
+Pages: metrics.md, evaluation.md, progress-quality.md, records.md, run-folder.md.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,6 @@ from repro_rl.rollout.record_schema import StepRecord
 from support.extending_page import ROOT, page_settings
 
 SOURCE = ROOT / "src" / "repro_rl"
-PAGE = ROOT / "docs" / "metrics.md"
 FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")
 LOGGING = (
     "rollout/counts.py",
@@ -81,13 +83,13 @@ def run(my_rl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {"folder": folder, "warmup": warmup, "train": train, "eval": result}
 
 
-def documented(heading: str) -> set[str]:
-    """First-column names of the tables under a heading, sub-headings included."""
-    text = PAGE.read_text()
-    match = re.search(rf"^(#+) {re.escape(heading)}.*\n", text, re.MULTILINE)
-    assert match, f"docs/metrics.md has no heading {heading!r}"
+def documented(page: str, heading: str) -> set[str]:
+    """First-column names of the tables under a heading of a page, sub-headings included."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    match = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.MULTILINE)
+    assert match, f"docs/{page}.md has no heading {heading!r}"
     rest = text[match.end() :]
-    stop = re.search(rf"^#{{2,{len(match[1])}}} ", rest, re.MULTILINE)
+    stop = re.search(rf"^#{{1,{len(match[1])}}} ", rest, re.MULTILINE)
     return set(re.findall(r"^\| `([^`]+)` \|", rest[: stop.start() if stop else None], re.MULTILINE))
 
 
@@ -109,7 +111,7 @@ def logged() -> set[str]:
 
 
 def test_every_logged_metric_is_explained_and_no_other():
-    train, warmup = documented("Training"), documented("Warmup")
+    train, warmup = documented("metrics", "Training"), documented("metrics", "Warmup")
     assert train | warmup == logged() | THE_RUN
     assert {name for name in warmup if "/" in name} == {
         name for name in logged() if name.startswith("warmup/")
@@ -117,26 +119,26 @@ def test_every_logged_metric_is_explained_and_no_other():
 
 
 def test_a_run_logs_nothing_else(run):
-    assert {name for row in run["train"] for name in row} <= documented("Training")
-    assert {name for row in run["warmup"] for name in row} == documented("Warmup")
+    assert {name for row in run["train"] for name in row} <= documented("metrics", "Training")
+    assert {name for row in run["warmup"] for name in row} == documented("metrics", "Warmup")
 
 
 def test_every_key_of_an_evaluation_is_explained_and_no_other(run):
     result = json.loads((run["folder"] / "train" / "eval" / "last.json").read_text())
     quality = {name for part in result["progress"].values() for name in part}
-    assert documented("Progress quality") == quality
-    assert documented("Evaluation") == set(result) | quality
+    assert documented("progress-quality", "Progress quality") == quality
+    assert documented("evaluation", "The result of an evaluation") == set(result)
 
 
 def test_every_key_of_a_record_is_explained_and_no_other(run):
     folder = run["folder"] / "train" / "trajectories"
     records = list(read_trajectories(folder / "iteration-00001.jsonl.gz"))
-    record, text = records[0], PAGE.read_text()
+    record, text = records[0], (ROOT / "docs" / "records.md").read_text()
     step, reflection = record["steps"][0], record["reflection"]
     in_steps = {*step, "advice"}  # which steps of demonstrations with mistakes alone have
-    assert documented("A step of a record") == in_steps == set(StepRecord.__annotations__)
-    assert documented("The reflection of a record") == set(reflection)
-    assert documented("A trajectory record") == set(record) | in_steps | set(reflection)
+    assert documented("records", "The episode") == set(record)
+    assert documented("records", "A step") == in_steps == set(StepRecord.__annotations__)
+    assert documented("records", "The reflection") == set(reflection)
     assert set(step["terms"]) == set(TERMS)
     assert set(reflection["terms"]) == set(REFLECTION_TERMS)
     assert [term for term in (*TERMS, *REFLECTION_TERMS) if f"`{term}`" not in text] == []
@@ -144,7 +146,7 @@ def test_every_key_of_a_record_is_explained_and_no_other(run):
 
 def test_every_file_of_a_run_is_explained(run):
     """Files are named as they are, or with a placeholder in angle brackets."""
-    patterns = [re.sub(r"<[^>]+>", "*", name) for name in documented("A run folder")]
+    patterns = [re.sub(r"<[^>]+>", "*", name) for name in documented("run-folder", "A run folder")]
     write_json(run["folder"] / "demos" / "demos.json", {})  # the command writes it
     for stage in ("demos", "warmup", "train"):
         root = run["folder"] / stage
@@ -154,4 +156,4 @@ def test_every_file_of_a_run_is_explained(run):
                 file.match(pattern) or any(Path(parent).match(pattern) for parent in parents)
                 for pattern in patterns
             )
-            assert explained, f"{stage}/{file} is not in docs/metrics.md"
+            assert explained, f"{stage}/{file} is not in docs/run-folder.md"

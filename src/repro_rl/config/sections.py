@@ -146,7 +146,7 @@ class PromptSection(Section):
     )
     template_dir: Path | None = Field(None, description="folder whose templates replace those of the package")
     max_prompt_tokens: int = Field(
-        2048, gt=0, description="longest prompt of a step, in tokens (docs/context.md)"
+        2048, gt=0, description="longest prompt of a step, in tokens (docs/prompt-lengths.md)"
     )
     max_reflect_tokens: int = Field(4096, gt=0, description="longest prompt of a reflection, in tokens")
     max_chat_tokens: int = Field(

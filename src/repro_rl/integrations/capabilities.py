@@ -122,9 +122,9 @@ and dynamic sampling. No engine takes a model from elsewhere as the judge of RL.
 - **API model**: `repro-rl eval api:MODEL` ([api.md](api.md)); it acts and reflects, nothing trains.
 - **verl**: `repro-rl verl train` ([verl.md](verl.md)).
 
-A repeated command continues a run to the last bit with the own trainer
-([reliability.md](reliability.md)). For the other engines nothing of the kind is claimed. With vLLM
-the arithmetic depends on what else is in a batch, and verl continues from its own checkpoints."""
+A repeated command continues a run to the last bit with the own trainer ([stopping and
+continuing](resume.md)). For the other engines nothing of the kind is claimed. With vLLM the
+arithmetic depends on what else is in a batch, and verl continues from its own checkpoints."""
 
 
 ADAPTERS_HEAD = """## Adapters

@@ -55,7 +55,7 @@ class Callback:
         """A validation is done: ``eval/success`` and, in RL, ``eval/tasks``, as in the next row."""
 
     def on_episodes(self, iteration: int, episodes: Sequence[Row]) -> None:
-        """Episodes that are recorded (``train.record_every``), as in docs/metrics.md; before their row."""
+        """Episodes that are recorded (``train.record_every``), as in docs/records.md; before their row."""
 
     def on_checkpoint(self, iteration: int, folder: Path) -> None:
         """A checkpoint was written."""

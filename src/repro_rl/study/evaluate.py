@@ -82,7 +82,7 @@ def evaluate(
     result. ``policy``: that model, loaded already by who made the checks of ``preflight``; it is left open.
     Without it, what those remark on is warned of.
 
-    Returns a mapping whose keys docs/metrics.md explains. The main ones:
+    Returns a mapping whose keys docs/evaluation.md explains. The main ones:
 
     - ``success``, ``low``, ``high``: share of episodes won, 0..1, with its Wilson interval
     - ``episodes``, ``won``: the counts; ``by_type``: success per task type, None without types
