@@ -45,7 +45,8 @@ from .policy import (
     build_tiny as build_tiny,
 )
 from .policy.http import ChatClient as ChatClient, HttpPolicy as HttpPolicy
-from .policy.text import TextCodec as TextCodec, load_codec as load_codec
+from .policy.loading.codec import load_codec as load_codec
+from .policy.text import TextCodec as TextCodec
 from .rollout import (
     Actor as Actor,
     EnvPool as EnvPool,

@@ -1,11 +1,8 @@
-"""TextCodec: prompts, turns of conversations, targets, stop tokens, and codecs without weights."""
+"""TextCodec: prompts, turns of conversations, targets and stop tokens."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -14,7 +11,7 @@ from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import TextCodec, load_codec
 from repro_rl.policy.control_tokens import plain_ids
 from repro_rl.policy.qwen_tokenizer import build_tokenizer
-from repro_rl.policy.text import Conversation, answer_tokens, codec_of, model_eos_ids
+from repro_rl.policy.text import Conversation, answer_tokens
 from support.chat_families import tokenizer_of
 from support.models import load_cpu
 from support.qwen import TURN_END, chat_text, plain, small_codec, small_ranks, small_tokenizer
@@ -100,11 +97,6 @@ def test_stop_tokens_are_the_models_and_the_tokenizers():
     assert TextCodec(tokenizer, eos_ids=[7]).eos_ids == {7, 261, TURN_END}
     assert TextCodec(tokenizer).pad_id == 261
 
-    config, generation = SimpleNamespace(eos_token_id=[3, 4]), SimpleNamespace(eos_token_id=5)
-    assert model_eos_ids(config, generation) == {3, 4, 5}
-    assert model_eos_ids(config) == {3, 4}
-    assert model_eos_ids(SimpleNamespace()) == set()
-
 
 def test_a_tokenizer_without_any_stop_token_is_refused(tiny_folder):
     from transformers import AutoTokenizer
@@ -165,29 +157,6 @@ def test_a_pad_token_that_the_model_does_not_have_is_not_used():
     assert tokenizer.pad_token_id == size
     assert text.pad_id == 261
     assert text.answer_tokens.unused == ()
-
-
-def test_a_composite_models_limits_are_those_of_its_language_model():
-    from transformers import Gemma3Config
-
-    config = Gemma3Config(text_config={"vocab_size": 400, "max_position_embeddings": 77})
-    text = codec_of(small_tokenizer("qwen3"), config, None)
-    assert (text.vocabulary_size, text.positions) == (400, 77)
-
-
-def test_positions_end_where_longrope_changes_its_frequencies():
-    """Beyond, the log-probs of a token depend on the longest row of its pass."""
-    from transformers import LlamaConfig, Phi3Config
-
-    long = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "rope_theta": 1e4}
-    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 256, "pad_token_id": 0}
-    limits = {"original_max_position_embeddings": 64}
-    for config in (
-        Phi3Config(**sizes, **limits, rope_parameters=long),
-        LlamaConfig(**sizes, rope_parameters=long | limits),
-    ):
-        assert codec_of(small_tokenizer("qwen3"), config, None).positions == 64
-    assert codec_of(small_tokenizer("qwen3"), Phi3Config(**sizes), None).positions == 256
 
 
 def test_spaces_before_punctuation_stay():
@@ -318,49 +287,3 @@ def test_a_template_without_earlier_answers_is_refused():
     tokenizer.chat_template = "{{ messages[-1].content }}"
     with pytest.raises(ConfigError, match="a conversation cannot grow"):
         TextCodec(tokenizer).next_turn("x")
-
-
-# Without weights ----------------------------------------------------------------------------------
-
-
-def test_a_codec_needs_no_weights(tiny_folder, tmp_path):
-    folder = tmp_path / "no-weights"
-    shutil.copytree(tiny_folder, folder)
-    (folder / "model.safetensors").unlink()
-    text, whole = load_codec(folder), load_cpu(tiny_folder).codec
-    for name in ("chat", "thinking", "eos_ids", "pad_id", "positions", "vocabulary_size", "end_id"):
-        assert getattr(text, name) == getattr(whole, name)
-    assert text.positions == 256
-    assert text.encode("left a") == whole.encode("left a")
-    (folder / "generation_config.json").unlink()
-    assert load_codec(folder).eos_ids == {1}
-
-
-def test_a_folder_with_a_tokenizer_alone_has_no_limits(tmp_path):
-    small_tokenizer("qwen3").save_pretrained(tmp_path / "tokenizer")
-    text = load_codec(tmp_path / "tokenizer", thinking=True, local_only=True)
-    assert (text.positions, text.vocabulary_size) == (None, len(small_tokenizer("qwen3")))
-    assert text.encode("the") == CODECS["qwen3 thinking"].encode("the")
-    text.save(tmp_path / "again")
-    assert load_codec(tmp_path / "again").encode("the") == CODECS["qwen3"].encode("the")
-
-
-def test_nothing_to_load_is_named(tiny_folder, tmp_path):
-    for name in (tmp_path / "none", "nobody/has-this"):
-        with pytest.raises(
-            CheckpointError, match=rf"(No model folder at|Cannot load a causal LM from) {name}"
-        ):
-            load_codec(name)
-    shutil.copytree(tiny_folder, tmp_path / "broken")
-    (tmp_path / "broken" / "config.json").write_text("{broken")
-    with pytest.raises(CheckpointError, match="Cannot load a tokenizer from"):
-        load_codec(tmp_path / "broken")
-
-
-def test_importing_policies_loads_neither_torch_nor_transformers():
-    code = (
-        "import sys, repro_rl.policy, repro_rl.policy.http, repro_rl.policy.http.policy; "
-        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ from repro_rl.config import RunConfig, load_config
 from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.text import load_codec
+from repro_rl.policy.loading.codec import load_codec
 from repro_rl.rollout import Actor, Judge, play
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import task_schedule

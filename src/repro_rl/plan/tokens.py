@@ -16,7 +16,8 @@ from repro_rl.demos.collect import play
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.policy.gguf import is_gguf, text_of
-from repro_rl.policy.text import ChatSwitch, codec_of, load_codec
+from repro_rl.policy.loading.codec import codec_of, load_codec
+from repro_rl.policy.text import ChatSwitch
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.reflection import reflection_prompt

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from repro_rl.policy.base import ChatSession, Policy, PromptText, Sampler, SamplingSettings
-from repro_rl.policy.text import TextCodec, load_codec
+from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
 
 if TYPE_CHECKING:
+    from repro_rl.policy.loading.codec import load_codec
     from repro_rl.policy.tiny import build_tiny
     from repro_rl.policy.transformers_policy import TransformersPolicy
 
@@ -30,5 +31,9 @@ __all__ = [
     "load_codec",
 ]
 
-_LAZY = {"transformers_policy": ["TransformersPolicy"], "tiny": ["build_tiny"]}
+_LAZY = {
+    "loading.codec": ["load_codec"],
+    "tiny": ["build_tiny"],
+    "transformers_policy": ["TransformersPolicy"],
+}
 __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs=_LAZY)

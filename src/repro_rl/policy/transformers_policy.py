@@ -33,6 +33,7 @@ from repro_rl.policy.decoders import (
 from repro_rl.policy.dropout import turn_off, with_dropout
 from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
+from repro_rl.policy.loading.codec import codec_of
 from repro_rl.policy.mode import evaluating
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
@@ -56,7 +57,7 @@ from repro_rl.policy.static_sessions import (
     sample_static,
     use_static,
 )
-from repro_rl.policy.text import TextCodec, codec_of
+from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
 from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
 from repro_rl.policy.wide_session import WideSession

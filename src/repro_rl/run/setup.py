@@ -150,7 +150,7 @@ class Setup:
 
         Raises what ``load_codec`` raises.
         """
-        from repro_rl.policy.text import load_codec
+        from repro_rl.policy.loading.codec import load_codec
 
         policy = self.config.policy
         return load_codec(

@@ -15,7 +15,7 @@ from repro_rl.demos import collect_demos, load_demos, save_demos
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
 from repro_rl.integrations.verl.data import Row, check_rows, sft_rows, task_rows, write_parquet
 from repro_rl.integrations.verl.launch import run_verl
-from repro_rl.policy.text import load_codec
+from repro_rl.policy.loading.codec import load_codec
 from repro_rl.rollout import EnvPool
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import ImitationData, PromptModes, hold_out, imitation_data, task_schedule

@@ -16,7 +16,7 @@ from repro_rl.config import load_config
 from repro_rl.integrations.verl.data import sft_rows, task_rows, write_parquet
 from repro_rl.integrations.verl.launch import launch_command, prepare_run
 from repro_rl.integrations.verl.recipe import hardware_names, load_verl_recipe, our_settings, verl_recipes
-from repro_rl.policy.text import load_codec
+from repro_rl.policy.loading.codec import load_codec
 from repro_rl.run.setup import set_up
 from support.verl_cases import CHAT_TEMPLATE, CPU_RECIPE
 

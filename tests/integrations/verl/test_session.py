@@ -8,7 +8,7 @@ import pytest
 from repro_rl.errors import ConfigError
 from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session, session_samples
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.text import load_codec
+from repro_rl.policy.loading.codec import load_codec
 from repro_rl.rollout import Actor, PlayOptions
 from repro_rl.run.validation import panel_requests
 from support.verl_cases import ServerSeeds
