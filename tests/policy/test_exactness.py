@@ -19,6 +19,7 @@ from repro_rl.policy import (
     transformers_policy,
 )
 from repro_rl.policy.capabilities import Batching, capabilities_of
+from repro_rl.policy.model.adapter import AdapterOff
 from repro_rl.policy.sessions import CachedSession
 from repro_rl.policy.text import TextCodec
 from support.architectures import FAMILIES, build, tokenizer
@@ -203,7 +204,7 @@ def test_chosen_tokens_with_an_adapter_on_and_off(words):
     model.get_output_embeddings().register_forward_hook(
         lambda layer, inputs, output: sizes.append(tuple(output.shape[:-1]))
     )
-    for one in (model, lora.AdapterOff(model)):
+    for one in (model, AdapterOff(model)):
         found.append(decoders.logits_of(one, ids, columns, row, column))
         expected = decoders.logits_at(one, ids, columns)[row, column]
         assert torch.allclose(found[-1], expected, atol=1e-6)

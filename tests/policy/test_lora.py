@@ -13,7 +13,8 @@ import torch
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
-from repro_rl.policy.lora import AdapterOff, has_adapter, is_adapter, merged
+from repro_rl.policy.lora import is_adapter, merged
+from repro_rl.policy.model.adapter import AdapterOff, has_adapter
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from support.models import equal_weights, keys_of, load_cpu, weights_of
 from support.prompts import LONG

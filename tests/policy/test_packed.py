@@ -8,6 +8,7 @@ import torch
 
 from repro_rl.config import LoraSection
 from repro_rl.policy import lora, packed, tree_attention
+from repro_rl.policy.model.adapter import AdapterOff
 from repro_rl.policy.tree import build_tree
 from support.models import FAMILIES, family, network
 
@@ -97,7 +98,7 @@ def test_an_adapter_is_part_of_the_pass(kind):
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.3)
-    off = lora.AdapterOff(model)
+    off = AdapterOff(model)
     assert packed.use_packed(True, model, off)
     ids = np.random.default_rng(0).integers(VOCABULARY, size=(6, 9))
     ids[3:, :5] = ids[:3, :5]

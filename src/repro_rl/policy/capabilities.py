@@ -16,6 +16,8 @@ from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from repro_rl.policy.model.adapter import base_model
+
 LIBRARY = "transformers."  # modules whose conventions are known
 OWN_STATE = ("recurrent_gemma",)  # models whose layers keep their state to themselves, for one batch alone
 OWN_MASKS = ("sdpa", "eager")  # implementations of attention that take a 4-D mask
@@ -46,12 +48,6 @@ class Capabilities:
     def batching_of(self, slots: int) -> Batching:
         """How a batch is laid out that needs ``slots`` of the cache a row, new tokens included."""
         return Batching.PADDED if self.window is not None and slots <= self.window else self.batching
-
-
-def base_model(model: Any) -> Any:
-    """The model of transformers inside an adapter's wrapper, or ``model`` itself."""
-    peft = sys.modules.get("peft")  # nobody can have made such a model without importing it
-    return model.get_base_model() if peft is not None and isinstance(model, peft.PeftModel) else model
 
 
 def capabilities_of(model: Any) -> Capabilities:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.capabilities import base_model, capabilities_of
+from repro_rl.policy.capabilities import capabilities_of
+from repro_rl.policy.model.adapter import base_model
 from repro_rl.policy.text import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.types import Completion, Ids

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,21 +180,6 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return (", ".join(names[:most]) or "nothing") + more
 
 
-def has_adapter(model: Any) -> bool:
-    """Whether ``model`` is one of peft's."""
-    peft = sys.modules.get("peft")  # nobody can have made such a model without importing it
-    return peft is not None and isinstance(model, peft.PeftModel)
-
-
-def adapter_active(model: Any) -> bool:
-    """Whether a forward pass of ``model`` goes through an adapter now."""
-    if not has_adapter(model):
-        return False
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return any(isinstance(m, BaseTunerLayer) and not m.disable_adapters for m in model.modules())
-
-
 def save_adapter(model: Any, folder: Path) -> None:
     """Adapter weights and configuration, in peft's own layout."""
     model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -205,18 +189,3 @@ def save_adapter(model: Any, folder: Path) -> None:
 def merged(model: Any) -> Any:
     """A float32 copy on the CPU with the adapter's change added to the weights: an ordinary model."""
     return copy.deepcopy(model).to("cpu").float().merge_and_unload()
-
-
-class AdapterOff:
-    """The model without its adapter, as a callable: the frozen reference without a second copy."""
-
-    def __init__(self, model: Any):
-        self.model = model
-
-    def __call__(self, **inputs: Any) -> Any:
-        with self.model.disable_adapter():
-            return self.model(**inputs)
-
-    def get_output_embeddings(self) -> Any:
-        """See PreTrainedModel: the layer that computes logits."""
-        return self.model.get_output_embeddings()

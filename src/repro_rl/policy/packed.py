@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from repro_rl.policy.lora import AdapterOff, has_adapter
+from repro_rl.policy.model.adapter import AdapterOff, base_model
 from repro_rl.policy.prepacked import apply_linear, reorders
 from repro_rl.policy.tree import TokenTree
 from repro_rl.policy.tree_attention import attend, causal_attention, last_layer_attention
@@ -80,9 +80,7 @@ def _plain_weights(model: Any) -> bool:
 
 def without_wrappers(model: Any) -> Any:
     """The causal LM itself, whose projections may be those of an adapter."""
-    if isinstance(model, AdapterOff):
-        model = model.model
-    return model.get_base_model() if has_adapter(model) else model
+    return base_model(model.model if isinstance(model, AdapterOff) else model)
 
 
 def has_window(config: Any) -> bool:

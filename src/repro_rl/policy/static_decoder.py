@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.policy import lora
 from repro_rl.policy.base import AnswerTokens, Keys, SamplingSettings
 from repro_rl.policy.cast_weights import CastLinears
 from repro_rl.policy.decode_step import (
@@ -29,6 +28,7 @@ from repro_rl.policy.decode_step import (
     grouped_attention,
 )
 from repro_rl.policy.decoders import MIN_PREFIX, common_prefix, passes
+from repro_rl.policy.model.adapter import adapter_active
 from repro_rl.policy.sampling import SampledRow
 from repro_rl.policy.static_cache import StaticCache, row_bucket, width_bucket
 from repro_rl.random_streams import uniforms
@@ -113,7 +113,7 @@ class StaticDecoder:
         count, longest = row_bucket(max(rows) + 1), max(self.lengths[row] for row in rows)
         self._reserve(max(longest + limit, max(self.lengths) + 1))
         self._prepare(count, rows, keys, settings)
-        path = lora.adapter_active(self.model), settings.temperature == 0, settings.top_p
+        path = adapter_active(self.model), settings.temperature == 0, settings.top_p
         with self._step_context():
             self._state.record(self._spread(logits, rows, count), settings)
             done = 1

@@ -35,6 +35,7 @@ from repro_rl.policy.guided import guided_plan
 from repro_rl.policy.hub import hide_progress_bars
 from repro_rl.policy.loading.codec import codec_of
 from repro_rl.policy.mode import evaluating
+from repro_rl.policy.model.adapter import has_adapter
 from repro_rl.policy.model_source import find_source
 from repro_rl.policy.packed import use_packed
 from repro_rl.policy.precision import choose_precision, prepare_gpu, resolve_device
@@ -324,7 +325,7 @@ class TransformersPolicy(TokenPolicy):
     @property
     def adapted(self) -> bool:
         """Whether an adapter is trained beside the weights."""
-        return lora.has_adapter(self.model)
+        return has_adapter(self.model)
 
     def adapt(self, section: LoraSection, base: str | Path, seed: int) -> None:
         """Freeze the weights (of ``base``) and put a new adapter beside them."""

@@ -16,7 +16,7 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
-from repro_rl.policy.lora import AdapterOff
+from repro_rl.policy.model.adapter import AdapterOff
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 
 
