@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl import errors
-from repro_rl.errors import DataError, ReproError, did_you_mean
+from repro_rl.errors import DataError, ReproError, did_you_mean, some
 
 
 def test_every_error_is_ours_and_one_of_the_standard_library() -> None:
@@ -52,3 +52,16 @@ def test_a_data_error_says_where() -> None:
 )
 def test_did_you_mean(name: str, known: list[str], hint: str) -> None:
     assert did_you_mean(name, known) == hint
+
+
+@pytest.mark.parametrize(
+    ("names", "most", "text"),
+    [
+        ([], 3, "nothing"),
+        (["a", "b", "c"], 3, "a, b, c"),
+        (["a", "b", "c", "d", "e"], 3, "a, b, c and 2 more"),
+        (["a", "b"], 1, "a and 1 more"),
+    ],
+)
+def test_some_of_many_names(names: list[str], most: int, text: str) -> None:
+    assert some(names, most) == text

@@ -145,6 +145,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many there are besides; "nothing" for none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
+
+
 # categories: control, format, surrogate, line and paragraph separators
 UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 

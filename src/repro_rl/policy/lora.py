@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
-from repro_rl.errors import CheckpointError, ConfigError, DataError, require_extra
+from repro_rl.errors import CheckpointError, ConfigError, DataError, require_extra, some
 from repro_rl.files import read_json
 from repro_rl.policy.hub import is_hub_name, reason_of
 
@@ -172,12 +172,6 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
     single = read_json(folder / ADAPTER_FILE, "settings of an adapter").get("trainable_token_indices")
     indices = [i for part in (single.values() if isinstance(single, dict) else [single or ()]) for i in part]
     return max([rows, *(int(index) + 1 for index in indices)])
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many there are besides; "nothing" for none."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
 
 
 def save_adapter(model: Any, folder: Path) -> None:

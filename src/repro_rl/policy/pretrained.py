@@ -18,10 +18,9 @@ from typing import Any
 import torch
 
 from repro_rl.config import PolicySection
-from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.errors import CheckpointError, ConfigError, some
 from repro_rl.policy.dropout import turn_off_modules
 from repro_rl.policy.hub import files_of, reason_of
-from repro_rl.policy.lora import some
 
 # Names of sub-configurations that only models of more than text have.
 OTHER_MEDIA = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, some
 from repro_rl.files import TABLE, read_yaml
 from repro_rl.policy.gguf.header import INSTEAD, GgufHeader
 from repro_rl.policy.gguf.tokenizer import special_id, stop_ids
@@ -245,5 +245,4 @@ def check_complete(header: GgufHeader, found: Sequence[str], expected: Sequence[
     """Raises DataError when the model needs a tensor that the file lacks."""
     missing = sorted(set(expected) - set(found))
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"it lacks the weights of {missing[0]}{more}; it is incomplete", file=header.path)
+        raise DataError(f"it lacks the weights of {some(missing, 1)}; it is incomplete", file=header.path)
