@@ -34,10 +34,11 @@ from repro_rl.config import DemosSection, RunConfig, TinySection, load_config
 from repro_rl.demos import collect_demos, save_demos
 from repro_rl.demos.collect import play
 from repro_rl.envs import TextEnv
-from repro_rl.policy import build_tiny, packed
-from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
-from repro_rl.policy.text import Conversation, TextCodec
-from repro_rl.policy.tree import TokenTree
+from repro_rl.policy import build_tiny
+from repro_rl.policy.forward import packed
+from repro_rl.policy.forward.tree import TokenTree
+from repro_rl.policy.tokens.codec import Conversation, TextCodec
+from repro_rl.policy.tokens.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.report.lines import PALETTE
 from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.context.window import first_inputs, replayed

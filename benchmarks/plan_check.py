@@ -88,7 +88,7 @@ def run_child(case: str, init: str) -> dict[str, float]:
 def model_for(case: str, folder: Path, ranks: Path | None) -> Path:
     """An untrained model: the tiny one of the recipe, or Qwen2.5-0.5B's shape with random weights."""
     if case.startswith("0.5B"):
-        from repro_rl.policy.qwen_shapes import build_untrained
+        from repro_rl.policy.loading.qwen_shapes import build_untrained
 
         assert ranks is not None, f"{case} needs --ranks"
         return build_untrained(folder, "Qwen/Qwen2.5-0.5B", ranks)

@@ -6,7 +6,7 @@ played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps. As
 prompts do not list the possible actions; ``--admissible`` lists them.
 
 - prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache. Ours with the
-  weights as they are too, beside those that oneDNN has reordered (``policy/prepacked.py``).
+  weights as they are too, beside those that oneDNN has reordered (``policy/model/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
@@ -38,11 +38,13 @@ from side_by_side import Times, versions
 
 from repro_rl import make
 from repro_rl.config import KlSection, PolicySection
-from repro_rl.policy import SamplingSettings, TransformersPolicy, packed, prepacked
-from repro_rl.policy.kv_slots import SlotTable
-from repro_rl.policy.prefix_store import PrefixStore
-from repro_rl.policy.tree import build_tree
-from repro_rl.policy.wide_decoder import WideSlots
+from repro_rl.policy import SamplingSettings, TransformersPolicy
+from repro_rl.policy.decoding.kv_slots import SlotTable
+from repro_rl.policy.decoding.wide.decoder import WideSlots
+from repro_rl.policy.decoding.wide.prefix_store import PrefixStore
+from repro_rl.policy.forward import packed
+from repro_rl.policy.forward.tree import build_tree
+from repro_rl.policy.model import prepacked
 from repro_rl.random_streams import name_key
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
 from repro_rl.text.turns import TurnPrompts

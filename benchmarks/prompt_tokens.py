@@ -18,8 +18,8 @@ from repro_rl import make
 from repro_rl.demos.collect import play
 from repro_rl.envs.base import TextEnv
 from repro_rl.plan.tokens import NOISES, count_tokens, quantiles, share_over
-from repro_rl.policy.qwen_tokenizer import build_tokenizer, read_ranks
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
+from repro_rl.policy.tokens.qwen_tokenizer import build_tokenizer, read_ranks
 from repro_rl.rollout.context.base import replayed
 from repro_rl.text import PromptBuilder, TextFormat, TurnPrompts
 

@@ -139,7 +139,7 @@ def main() -> None:
 
 def sizes(samples: list[Sample], max_nodes: int) -> tuple[int, int, int]:
     """(distinct rows, their tokens, nodes of the trees they make): all groups as one mini-batch."""
-    from repro_rl.policy.tree import build_tree
+    from repro_rl.policy.forward.tree import build_tree
 
     rows = merge(samples)
     trees = [build_tree([row.ids for row in chunk]) for chunk in split_tree(rows, max_nodes)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from repro_rl.policy.gguf import cached_folder, is_converted
-from repro_rl.policy.lora import base_of, is_adapter
+from repro_rl.policy.loading.lora import base_of, is_adapter
 from repro_rl.run.model_paths import find_model
 from support.command import run_command
 from support.gguf_files import byte_level_keys, random_model, write_gguf

@@ -292,7 +292,7 @@ def test_packed_in_parts_and_unpacked(modules, tmp_path):
     target = tmp_path / "target"
     assert (target / "model.gguf").read_bytes() == model.read_bytes()
     assert (target / "demos" / "expert.jsonl.gz").read_bytes() == b"demo"
-    for name in ("src/repro_rl/policy/static_decoder.py", "benchmarks/gpu_run/__main__.py"):
+    for name in ("src/repro_rl/policy/decoding/static/decoder.py", "benchmarks/gpu_run/__main__.py"):
         assert (target / "package" / name).read_bytes() == (ROOT / name).read_bytes()
     (folders[1] / "files" / "weights.02").write_bytes(b"broken")
     broken = unpack(folders[1])

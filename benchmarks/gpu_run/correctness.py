@@ -16,8 +16,8 @@ from random_model import keys, prompts, random_policy
 
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.policy import SamplingSettings, TransformersPolicy
-from repro_rl.policy.decode_step import EagerSteps, GraphedSteps
-from repro_rl.policy.qwen_shapes import find_shape
+from repro_rl.policy.decoding.static.step import EagerSteps, GraphedSteps
+from repro_rl.policy.loading.qwen_shapes import find_shape
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from repro_rl.types import Completion, Ids
 

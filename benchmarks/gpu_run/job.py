@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro_rl.policy.qwen_shapes import Shape, find_shape
+from repro_rl.policy.loading.qwen_shapes import Shape, find_shape
 
 HERE = Path(__file__).parent
 TOY_SHAPE: Shape = {

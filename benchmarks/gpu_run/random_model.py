@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from repro_rl.policy import TextCodec, TransformersPolicy
 from repro_rl.policy.base import AnswerTokens, Keys
-from repro_rl.policy.precision import prepare_gpu
-from repro_rl.policy.qwen_shapes import Shape, model_config
+from repro_rl.policy.loading.precision import prepare_gpu
+from repro_rl.policy.loading.qwen_shapes import Shape, model_config
 from repro_rl.random_streams import name_key
 from repro_rl.types import Ids
 

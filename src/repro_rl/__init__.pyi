@@ -46,7 +46,7 @@ from .policy import (
 )
 from .policy.http import ChatClient as ChatClient, HttpPolicy as HttpPolicy
 from .policy.loading.codec import load_codec as load_codec
-from .policy.text import TextCodec as TextCodec
+from .policy.tokens.codec import TextCodec as TextCodec
 from .rollout import (
     Actor as Actor,
     EnvPool as EnvPool,

@@ -104,7 +104,7 @@ def test_a_study_of_somebody_else(
 def test_an_adapter_may_not_name_a_module(tmp_path: Path, tiny_folder: Path) -> None:
     pytest.importorskip("peft")
     from repro_rl.errors import CheckpointError
-    from repro_rl.policy.lora import load_onto
+    from repro_rl.policy.loading.lora import load_onto
 
     content = {
         "base_model_name_or_path": str(tiny_folder),

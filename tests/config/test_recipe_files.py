@@ -9,7 +9,7 @@ import pytest
 from repro_rl import make
 from repro_rl.config import load_config, read_settings, recipe_names
 from repro_rl.errors import ConfigError
-from repro_rl.policy.qwen_shapes import find_shape
+from repro_rl.policy.loading.qwen_shapes import find_shape
 
 # The reference settings of docs/method.md: (environment, model, step limit, task groups).
 ROWS = {

@@ -15,7 +15,7 @@ from typing import Any
 from repro_rl.config import DemosSection, PolicySection, TinySection, dump_config, load_config
 from repro_rl.demos import collect_demos, load_demos, save_demos
 from repro_rl.files import write_json
-from repro_rl.policy.checksums import OWN_SUM
+from repro_rl.policy.loading.checksums import OWN_SUM
 from repro_rl.rollout import trajectory_record
 from repro_rl.rollout.record import read_trajectories, write_records
 
@@ -447,7 +447,7 @@ def _answers(root: Path) -> Any:
 
 
 def _adapter(root: Path) -> Any:
-    from repro_rl.policy.lora import base_of
+    from repro_rl.policy.loading.lora import base_of
 
     return base_of(root / "adapter")
 
@@ -459,7 +459,7 @@ def _shape(root: Path) -> Any:
 
 
 def _ranks(root: Path) -> Any:
-    from repro_rl.policy.qwen_tokenizer import read_ranks
+    from repro_rl.policy.tokens.qwen_tokenizer import read_ranks
 
     return read_ranks(root / "ranks.tiktoken", 256)
 

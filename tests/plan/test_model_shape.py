@@ -14,7 +14,7 @@ from repro_rl.config import PolicySection, load_config
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.plan.model_shape import ModelShape, model_shape, read_shape
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.qwen_shapes import Shape, model_config, shapes
+from repro_rl.policy.loading.qwen_shapes import Shape, model_config, shapes
 from support.gguf_files import byte_level_keys, random_model, write_gguf
 from support.qwen import small_shape
 

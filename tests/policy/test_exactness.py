@@ -10,18 +10,13 @@ import torch
 
 from repro_rl.config import LoraSection
 from repro_rl.errors import CheckpointError
-from repro_rl.policy import (
-    SamplingSettings,
-    TransformersPolicy,
-    decoders,
-    exactness,
-    lora,
-    transformers_policy,
-)
-from repro_rl.policy.capabilities import Batching, capabilities_of
+from repro_rl.policy import SamplingSettings, TransformersPolicy, exactness, transformers_policy
+from repro_rl.policy.decoding import prompt_decoders as decoders
+from repro_rl.policy.decoding.sessions import CachedSession
+from repro_rl.policy.loading import lora
 from repro_rl.policy.model.adapter import AdapterOff
-from repro_rl.policy.sessions import CachedSession
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.model.capabilities import Batching, capabilities_of
+from repro_rl.policy.tokens.codec import TextCodec
 from support.architectures import FAMILIES, build, tokenizer
 from support.models import keys_of, load_cpu
 

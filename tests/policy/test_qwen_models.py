@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.policy import SamplingSettings
-from repro_rl.policy.qwen_shapes import find_shape, model_config, shapes
+from repro_rl.policy.loading.qwen_shapes import find_shape, model_config, shapes
 from repro_rl.text import TextFormat
 from repro_rl.text.parse import parse_action, parse_reflection
 from support.models import forward_logprobs, keys_of, load_cpu

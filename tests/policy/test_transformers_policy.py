@@ -11,8 +11,9 @@ import torch
 from scipy.stats import chi2
 
 from repro_rl.errors import CheckpointError, NonFiniteError
-from repro_rl.policy import SamplingSettings, TokenPolicy, prefix_store, wide_decoder
-from repro_rl.policy.sampling import top_p_filter
+from repro_rl.policy import SamplingSettings, TokenPolicy
+from repro_rl.policy.decoding.sampling import top_p_filter
+from repro_rl.policy.decoding.wide import decoder as wide_decoder, prefix_store
 from support.models import forward_logprobs, keys_of, load_cpu
 from support.prompts import LONG, SHORT, load_sharp
 

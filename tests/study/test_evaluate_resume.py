@@ -15,7 +15,7 @@ from repro_rl.config import RunConfig, dump_config, load_config
 from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.sessions import CachedSession
+from repro_rl.policy.decoding.sessions import CachedSession
 from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.context import chat, window
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate

@@ -210,7 +210,7 @@ def row(family: Family, folder: Path, words: Any) -> str:
     """The family's row of the table: what ``check_model`` says of its model, written into ``folder``."""
     from repro_rl.config import load_config
     from repro_rl.errors import CheckpointError
-    from repro_rl.policy.capabilities import capabilities_of
+    from repro_rl.policy.model.capabilities import capabilities_of
     from repro_rl.study.conformance import check_model
 
     save(family, folder, words)

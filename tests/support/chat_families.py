@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from repro_rl.policy.qwen_tokenizer import qwen_facts
+from repro_rl.policy.tokens.qwen_tokenizer import qwen_facts
 
 CORPUS = [
     "push up push down push left push right <action> </action> <progress> </progress> step 1: 20 you are",

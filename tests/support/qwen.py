@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from repro_rl.policy.qwen_shapes import Shape
-from repro_rl.policy.qwen_tokenizer import build_tokenizer
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.loading.qwen_shapes import Shape
+from repro_rl.policy.tokens.codec import TextCodec
+from repro_rl.policy.tokens.qwen_tokenizer import build_tokenizer
 
 # "abc" is made of "ab" and "c"; "the" of "th" and "e"; ranks of the merges follow the 256 bytes.
 LONGER = (b"ab", b"abc", b"th", b"the", b" the")

@@ -13,8 +13,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from repro_rl.policy.base import ChatSession, SamplingSettings
-from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 

@@ -19,7 +19,7 @@ def teach_calls(folder: Path, calls: list[str], template: str, updates: int = 60
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from repro_rl.policy.qwen_tokenizer import build_tokenizer
+    from repro_rl.policy.tokens.qwen_tokenizer import build_tokenizer
 
     tokenizer: Any = build_tokenizer(small_ranks(), "qwen3")
     tokenizer.chat_template = template

@@ -13,7 +13,7 @@ import torch
 
 from repro_rl.config import load_config
 from repro_rl.errors import CallbackError, MissingDependencyError
-from repro_rl.policy.checksums import SUMS
+from repro_rl.policy.loading.checksums import SUMS
 from repro_rl.run.callbacks import Callback
 from repro_rl.train import run_training, run_warmup
 

@@ -1,7 +1,7 @@
 """Qwen2.5-0.5B's shape with random weights and the real tokenizer, through both stages, on a CPU.
 
 Not in the default suite: ``pytest -m full_size -n 0`` (needs Qwen's BPE ranks, see
-policy/test_qwen_tokenizer.py). Without bfloat16 instructions an update takes minutes.
+policy/tokens/test_qwen_tokenizer.py). Without bfloat16 instructions an update takes minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from repro_rl import make
 from repro_rl.config import load_config
 from repro_rl.demos import collect_demos, save_demos
-from repro_rl.policy.qwen_shapes import build_untrained
+from repro_rl.policy.loading.qwen_shapes import build_untrained
 from repro_rl.train import run_training, run_warmup
 from support.models import load_cpu
 from support.qwen import real_ranks

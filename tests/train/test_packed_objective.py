@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.config import KlSection
-from repro_rl.policy.tree import build_tree
+from repro_rl.policy.forward.tree import build_tree
 from repro_rl.train.batch import Collation, Row, TreeInputs, split_rows, split_tree
 from repro_rl.train.loss import LossSettings, imitation_loss, policy_loss, reference_values
 from repro_rl.types import TokenKind

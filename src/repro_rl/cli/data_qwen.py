@@ -22,7 +22,7 @@ def tokenizer(
 ) -> None:
     """Build Qwen's tokenizer from its BPE ranks, as a Hugging Face folder."""
     from repro_rl.files import only_maker
-    from repro_rl.policy.qwen_tokenizer import write_tokenizer
+    from repro_rl.policy.tokens.qwen_tokenizer import write_tokenizer
 
     with only_maker(out, "writer of a tokenizer"):
         say(f"Tokenizer of {family} in {write_tokenizer(ranks, out, family)}")
@@ -36,7 +36,7 @@ def untrained(
 ) -> None:
     """Write random weights with a Qwen checkpoint's shape and tokenizer, to rehearse a run with."""
     from repro_rl.files import only_maker
-    from repro_rl.policy.qwen_shapes import build_untrained
+    from repro_rl.policy.loading.qwen_shapes import build_untrained
 
     with only_maker(out, "writer of a model"):
         say(f"Random weights of the shape of {model} in {build_untrained(out, model, ranks, seed)}")

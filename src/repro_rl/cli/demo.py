@@ -94,7 +94,7 @@ def _check(configs: Sequence[RunConfig]) -> bool:
 
     Returns whether the tasks of the evaluation are of another split than those that are trained on.
     """
-    from repro_rl.policy.precision import resolve_device
+    from repro_rl.policy.loading.precision import resolve_device
     from repro_rl.run.panels import Use, eval_panel
     from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import build_pool

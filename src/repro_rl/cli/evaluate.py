@@ -49,7 +49,7 @@ def eval_command(
     from repro_rl.cli.api import api_model, api_run, usage_notes
     from repro_rl.config.values import name_in
     from repro_rl.policy.gguf import is_gguf
-    from repro_rl.policy.hub import is_hub_name
+    from repro_rl.policy.loading.hub import is_hub_name
     from repro_rl.run.alarms import evaluation_alarms
     from repro_rl.run.panels import Use
 

@@ -166,7 +166,7 @@ def _find_agent(model: str, checkpoint: str) -> tuple[Path, str]:
 
 def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
     """Make what one seed lacks and play its conditions; those left out with the reason, and remarks."""
-    from repro_rl.policy.checksums import fingerprint
+    from repro_rl.policy.loading.checksums import fingerprint
     from repro_rl.run.lineage import taught_modes
     from repro_rl.study.pilot import finished, open_pilot, seed_config, split_taught
     from repro_rl.study.pilot_results import folder

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.plan.workload import Workload
-from repro_rl.policy.prepacked import copies_bytes
-from repro_rl.policy.static_sessions import KEPT_SHARE
+from repro_rl.policy.decoding.static.sessions import KEPT_SHARE
+from repro_rl.policy.model.prepacked import copies_bytes
 
 # Bytes of a vocabulary entry at one trained position, all float32: log-probabilities and probabilities are
 # kept; in the backward pass their gradients and that of the logits exist together.
@@ -28,7 +28,7 @@ def memory_parts(
 ) -> dict[str, float]:
     """Bytes by part; the most that is needed at once is ``peak(parts)``.
 
-    ``packed``: update and rollout have the forward pass of ``policy.packed``.
+    ``packed``: update and rollout have the forward pass of ``policy.forward.packed``.
     """
     precision = training.precision(gpu)
     parts = _weight_parts(shape, training, gpu)

@@ -12,9 +12,9 @@ from repro_rl.config import PolicySection
 from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.files import read_json, read_yaml
 from repro_rl.policy.gguf import is_gguf, read_config
-from repro_rl.policy.hub import is_hub_name, is_path, no_such_model
-from repro_rl.policy.lora import base_of, is_adapter
-from repro_rl.policy.qwen_shapes import Shape, find_shape, shapes
+from repro_rl.policy.loading.hub import is_hub_name, is_path, no_such_model
+from repro_rl.policy.loading.lora import base_of, is_adapter
+from repro_rl.policy.loading.qwen_shapes import Shape, find_shape, shapes
 from repro_rl.run.model_paths import start_model
 
 QK_NORMS = ("qwen3", "gemma3_text")  # model types whose queries and keys are normalised

@@ -15,7 +15,7 @@ from repro_rl.plan.memory import memory_parts
 from repro_rl.plan.probe_iterations import extrapolate, measure_iteration, probe_groups
 from repro_rl.plan.probe_rates import measure_rates
 from repro_rl.plan.resources import memory_now
-from repro_rl.policy.precision import resolve_device
+from repro_rl.policy.loading.precision import resolve_device
 from repro_rl.run.lineage import demos_of
 from repro_rl.run.models import load_trained
 

@@ -17,7 +17,7 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.policy.gguf import is_gguf, text_of
 from repro_rl.policy.loading.codec import codec_of, load_codec
-from repro_rl.policy.text import ChatSwitch
+from repro_rl.policy.tokens.codec import ChatSwitch
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.reflection import reflection_prompt

@@ -47,7 +47,7 @@ class TrainingSetup:
         return shape.parameters
 
     def precision(self, gpu: bool) -> Precision:
-        """On a GPU or a CPU; as ``repro_rl.policy.choose_precision`` decides."""
+        """On a GPU or a CPU; as ``policy.loading.precision`` decides."""
         if self.dtype != "auto":
             size = 4 if self.dtype == "float32" else 2
             return Precision(size, size, size, autocast=False)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from repro_rl.policy.base import ChatSession, Policy, PromptText, Sampler, SamplingSettings
-from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.tokens.codec import TextCodec
 
 if TYPE_CHECKING:
     from repro_rl.policy.loading.codec import load_codec
-    from repro_rl.policy.tiny import build_tiny
+    from repro_rl.policy.loading.tiny import build_tiny
     from repro_rl.policy.transformers_policy import TransformersPolicy
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 
 _LAZY = {
     "loading.codec": ["load_codec"],
-    "tiny": ["build_tiny"],
+    "loading.tiny": ["build_tiny"],
     "transformers_policy": ["TransformersPolicy"],
 }
 __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs=_LAZY)

@@ -1,7 +1,7 @@
 """Are sampled log-probs those that the model computes? Measured on the model itself.
 
 Policy gradients need the log-probs of the sampled tokens. Padding, shared prefixes and KV caches must not
-change them, whatever else is in the batch. ``capabilities`` knows from code and configuration what is
+change them, whatever else is in the batch. ``model.capabilities`` knows from code and configuration what is
 exact; this module tries it out, in both contexts, on prompts of unequal length that begin alike.
 """
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.capabilities import capabilities_of
 from repro_rl.policy.model.adapter import base_model
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.model.capabilities import capabilities_of
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.types import Completion, Ids
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.text import Conversation, TextCodec
+from repro_rl.policy.tokens.codec import Conversation, TextCodec
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids, no_completion
 

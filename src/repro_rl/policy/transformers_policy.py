@@ -19,28 +19,35 @@ import torch
 
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.files import read_json, write_json
-from repro_rl.policy import lora
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
-from repro_rl.policy.capabilities import Batching, capabilities_of, keeps_cache
-from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
-from repro_rl.policy.decoders import (
+from repro_rl.policy.decoding.guided import guided_plan
+from repro_rl.policy.decoding.prompt_decoders import (
     ModelDecoder,
     PackedDecoder,
     PrefixCache,
     PromptDecoder,
     UncachedDecoder,
 )
-from repro_rl.policy.dropout import turn_off, with_dropout
-from repro_rl.policy.guided import guided_plan
-from repro_rl.policy.hub import hide_progress_bars
+from repro_rl.policy.decoding.sampling import BatchSampling, sample_rows
+from repro_rl.policy.decoding.sessions import CachedSession
+from repro_rl.policy.decoding.static.cache import bucket_cells
+from repro_rl.policy.decoding.static.sessions import (
+    StaticDecoders,
+    StaticSession,
+    StaticSwitch,
+    sample_static,
+    use_static,
+)
+from repro_rl.policy.decoding.wide.decoder import WidePromptDecoder, is_wide
+from repro_rl.policy.decoding.wide.session import WideSession
+from repro_rl.policy.forward.packed import use_packed
+from repro_rl.policy.loading import lora
+from repro_rl.policy.loading.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.loading.codec import codec_of
-from repro_rl.policy.mode import evaluating
-from repro_rl.policy.model.adapter import has_adapter
-from repro_rl.policy.model_source import find_source
-from repro_rl.policy.packed import use_packed
-from repro_rl.policy.precision import choose_precision, prepare_gpu, resolve_device
-from repro_rl.policy.prepacked import free_copies
-from repro_rl.policy.pretrained import (
+from repro_rl.policy.loading.dropout import turn_off, with_dropout
+from repro_rl.policy.loading.hub import hide_progress_bars
+from repro_rl.policy.loading.precision import choose_precision, prepare_gpu, resolve_device
+from repro_rl.policy.loading.pretrained import (
     check_embeddings,
     check_finite,
     load_model,
@@ -48,20 +55,13 @@ from repro_rl.policy.pretrained import (
     load_tokenizer,
     width_of,
 )
-from repro_rl.policy.sampling import BatchSampling, sample_rows
-from repro_rl.policy.sessions import CachedSession
-from repro_rl.policy.static_cache import bucket_cells
-from repro_rl.policy.static_sessions import (
-    StaticDecoders,
-    StaticSession,
-    StaticSwitch,
-    sample_static,
-    use_static,
-)
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.loading.source import find_source
+from repro_rl.policy.model.adapter import has_adapter
+from repro_rl.policy.model.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.model.mode import evaluating
+from repro_rl.policy.model.prepacked import free_copies
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
-from repro_rl.policy.wide_decoder import WidePromptDecoder, is_wide
-from repro_rl.policy.wide_session import WideSession
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -74,7 +74,7 @@ class Origin:
 
     name: str = "the model"  # folder or hub name
     dtype_reason: str = "given"  # why it computes in its dtype
-    dropout: dict[str, float] = field(default_factory=dict)  # see ``dropout.turn_off``
+    dropout: dict[str, float] = field(default_factory=dict)  # see ``loading.dropout.turn_off``
     changed: bool = False  # the weights were trained since
 
 
@@ -82,8 +82,8 @@ class TransformersPolicy(TokenPolicy):
     """A causal LM with its codec.
 
     ``max_batch_tokens``: cells (rows x width) of one generation batch. ``mixed``: forward passes run under
-    bfloat16 autocast. ``packed``: the forward pass of ``packed.py`` stands in for the model's own where it
-    can (see ``uses_packed``). ``static_cache``: whether decoding runs over a static KV cache (see
+    bfloat16 autocast. ``packed``: the forward pass of ``forward.packed`` stands in for the model's own
+    where it can (see ``uses_packed``). ``static_cache``: whether decoding runs over a static KV cache (see
     ``use_static``); then a decoding batch has at most ``max_cache_tokens`` cells. It is its own ``Sampler``.
     """
 
@@ -167,12 +167,12 @@ class TransformersPolicy(TokenPolicy):
 
     @property
     def uses_packed(self) -> bool:
-        """Whether the forward pass of ``packed.py`` stands in for the model's own."""
+        """Whether the forward pass of ``forward.packed`` stands in for the model's own."""
         return use_packed(self.packed_allowed, self.model)
 
     @property
     def uses_wide(self) -> bool:
-        """Whether sampling takes the packed forward pass in its form for wide models (``wide_decoder``)."""
+        """Whether sampling takes the packed forward pass in its form for wide models (``decoding.wide``)."""
         return self.uses_packed and is_wide(self.model)
 
     @property

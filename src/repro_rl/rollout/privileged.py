@@ -5,7 +5,7 @@ They are for scoring answers that were sampled without it (HCAPO, self-distillat
 
 from __future__ import annotations
 
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.fit import largest_fitting, shorten
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Ids, Step, Trajectory

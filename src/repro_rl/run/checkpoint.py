@@ -18,8 +18,8 @@ from repro_rl.errors import CheckpointError, NonFiniteError
 from repro_rl.files import remove_folder, sweep_temporaries, write_folder, write_json
 from repro_rl.files.names import CHECKPOINTS
 from repro_rl.policy import TransformersPolicy
-from repro_rl.policy.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums, sealed
-from repro_rl.policy.pretrained import is_finite
+from repro_rl.policy.loading.checksums import OPTIMIZER_FILE, STATE_FILE, SUMS, check_files, file_sums, sealed
+from repro_rl.policy.loading.pretrained import is_finite
 from repro_rl.run.model_paths import checkpoint_folders, read_state
 
 

@@ -11,7 +11,7 @@ from repro_rl.config import MethodSection, PromptSection, TrainSection, WarmupSe
 from repro_rl.config.paths import after_renaming, read_run_section, resolved
 from repro_rl.demos.store import has_digest
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
-from repro_rl.policy.checksums import fingerprint
+from repro_rl.policy.loading.checksums import fingerprint
 from repro_rl.run.folder_kind import KIND, Kind
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model

@@ -13,10 +13,10 @@ from repro_rl.errors import CheckpointError
 from repro_rl.files import check_record, read_json_if_any
 from repro_rl.files.names import CHECKPOINTS, CONFIG_FILE, MANIFEST_FILE
 from repro_rl.files.records import Text
-from repro_rl.policy.checksums import STATE_FILE, SUMS, fingerprint, read_sealed
 from repro_rl.policy.gguf import is_gguf
-from repro_rl.policy.hub import is_hub_name, no_such_model
-from repro_rl.policy.lora import is_adapter
+from repro_rl.policy.loading.checksums import STATE_FILE, SUMS, fingerprint, read_sealed
+from repro_rl.policy.loading.hub import is_hub_name, no_such_model
+from repro_rl.policy.loading.lora import is_adapter
 from repro_rl.run.folder import INITIAL
 from repro_rl.run.folder_kind import demo_runs
 

@@ -16,8 +16,8 @@ from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS, TextEnv
 from repro_rl.envs.contract import check_progress
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
-from repro_rl.policy.chat_template import TEMPLATE_DATE, ChatTemplate
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.chat_template import TEMPLATE_DATE, ChatTemplate
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders

@@ -28,7 +28,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import CheckpointError, PreflightError, TaskError
 from repro_rl.policy.base import Policy, PromptText, Sampler, SamplingSettings
 from repro_rl.policy.http import HttpPolicy
-from repro_rl.policy.model_source import find_source
+from repro_rl.policy.loading.source import find_source
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context, ContextLimits, make_context
 from repro_rl.rollout.env_pool import EnvPool

@@ -18,10 +18,10 @@ from repro_rl.errors import ConfigError
 from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json
 from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, TRAJECTORIES
 from repro_rl.policy.base import Policy
-from repro_rl.policy.checksums import fingerprint
 from repro_rl.policy.http import HttpPolicy, KeptAnswers
-from repro_rl.policy.hub import is_hub_name
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.loading.checksums import fingerprint
+from repro_rl.policy.loading.hub import is_hub_name
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import causes, failures, rollout_metrics

@@ -9,8 +9,8 @@ import torch
 from transformers import DynamicCache
 
 from repro_rl.policy import TextCodec, TransformersPolicy
-from repro_rl.policy.capabilities import capabilities_of
 from repro_rl.policy.model.adapter import base_model
+from repro_rl.policy.model.capabilities import capabilities_of
 from repro_rl.types import Ids
 
 MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # float32 numbers that the optimizer keeps for a weight

@@ -17,8 +17,8 @@ from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
 from repro_rl.files import UnfinishedRows, check_record, key_of, rows_of
 from repro_rl.files.records import Finite, Flag, Text
-from repro_rl.policy.checksums import fingerprint
 from repro_rl.policy.http.identity import server_identity
+from repro_rl.policy.loading.checksums import fingerprint
 from repro_rl.rollout.record import or_nan, or_null, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER

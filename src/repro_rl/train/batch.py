@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.policy.guided import padded_choices
-from repro_rl.policy.packed import use_packed
+from repro_rl.policy.decoding.guided import padded_choices
+from repro_rl.policy.forward.packed import use_packed
+from repro_rl.policy.forward.tree import TokenTree, build_tree
 from repro_rl.policy.transformers_policy import TransformersPolicy
-from repro_rl.policy.tree import TokenTree, build_tree
 from repro_rl.types import PART_BASE, Ids, Sample, TokenKind
 
 RowKey = tuple[bytes, bytes, tuple[tuple[int, Ids], ...], bytes]
@@ -218,7 +218,7 @@ class Collation:
 
     pad_id: int
     device: torch.device
-    as_tree: bool = False  # for the packed engine; see policy.packed
+    as_tree: bool = False  # for the packed engine; see policy.forward.packed
 
     @classmethod
     def of(cls, policy: TransformersPolicy, model: Any = None) -> Collation:

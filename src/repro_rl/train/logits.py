@@ -1,9 +1,9 @@
 """The forward pass of training: logits where a batch trains, and nowhere else.
 
-The packed engine (``policy.packed``) runs over the tree of the batch's rows. So a prompt with several sampled
-answers, or a history that prompts share, is computed and differentiated once. Any other model runs over
-padded rows. The type of ``Batch.inputs`` decides. On a CPU padded rows have logits at every column where one
-of them trains. With fewer, gradients would be summed in another order than in earlier versions.
+The packed engine (``policy.forward.packed``) runs over the tree of the batch's rows. So a prompt with several
+sampled answers, or a history that prompts share, is computed and differentiated once. Any other model runs
+over padded rows. The type of ``Batch.inputs`` decides. On a CPU padded rows have logits at every column where
+one of them trains. With fewer, gradients would be summed in another order than in earlier versions.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from repro_rl.policy import packed
-from repro_rl.policy.decoders import logits_at, logits_of
-from repro_rl.policy.guided import EXCLUDED
+from repro_rl.policy.decoding.guided import EXCLUDED
+from repro_rl.policy.decoding.prompt_decoders import logits_at, logits_of
+from repro_rl.policy.forward import packed
 from repro_rl.train.batch import Batch, Choices, PaddedInputs, TreeInputs
 
 

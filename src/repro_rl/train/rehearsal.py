@@ -15,7 +15,7 @@ import numpy as np
 from repro_rl.demos.store import is_labelled
 from repro_rl.dist.ranks import ALONE, Ranks
 from repro_rl.errors import PreflightError
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context import Context
 from repro_rl.text.prompts import PromptBuilder

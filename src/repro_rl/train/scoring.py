@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from repro_rl.config import MethodSection
-from repro_rl.policy.mode import evaluating
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.model.mode import evaluating
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.rollout.privileged import privileged_ids, privileged_text
 from repro_rl.rollout.samples import TrainedPart, make_sample

@@ -16,7 +16,7 @@ from repro_rl.dist.ranks import ALONE, Ranks
 from repro_rl.errors import PreflightError
 from repro_rl.losses.aggregation import token_weight
 from repro_rl.losses.settings import DistillSection
-from repro_rl.policy.packed import use_packed
+from repro_rl.policy.forward.packed import use_packed
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Collation, Row, Scales, merge, taught_tokens, trained_tokens
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values

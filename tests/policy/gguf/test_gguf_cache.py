@@ -15,7 +15,7 @@ from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, DataError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
 from repro_rl.policy.gguf import cache, cached_folder, is_converted, is_gguf, model_folder, text_of
-from repro_rl.policy.lora import base_of
+from repro_rl.policy.loading.lora import base_of
 from repro_rl.run.model_paths import find_model, is_hub_name, start_model
 from support.gguf_files import byte_level_keys, random_model, write_gguf
 from support.models import keys_of, load_cpu

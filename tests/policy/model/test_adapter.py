@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from repro_rl.config import LoraSection
-from repro_rl.policy.lora import attach
+from repro_rl.policy.loading.lora import attach
 from repro_rl.policy.model.adapter import AdapterOff, adapter_active, base_model, has_adapter
 from support.models import load_cpu
 

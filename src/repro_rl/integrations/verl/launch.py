@@ -18,8 +18,8 @@ from repro_rl.files.names import MANIFEST_FILE
 from repro_rl.integrations.verl.data import write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
 from repro_rl.interrupts import run_child
-from repro_rl.policy.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.gguf import model_folder
+from repro_rl.policy.loading.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.run.folder import VERL_OVERRIDES, begin_run, check_run, manifest, write_manifest
 from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from repro_rl.errors import ConfigError
 from repro_rl.policy.base import SamplingSettings
-from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest
 from repro_rl.rollout.episode import with_completions
 from repro_rl.run.setup import Setup

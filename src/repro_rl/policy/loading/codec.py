@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.policy.gguf import model_folder
-from repro_rl.policy.hub import files_of
-from repro_rl.policy.lora import is_adapter
-from repro_rl.policy.model_source import find_source
-from repro_rl.policy.text import ChatSwitch, TextCodec
+from repro_rl.policy.loading.hub import files_of
+from repro_rl.policy.loading.lora import is_adapter
+from repro_rl.policy.loading.source import find_source
+from repro_rl.policy.tokens.codec import ChatSwitch, TextCodec
 
 
 def load_codec(
@@ -32,7 +32,7 @@ def load_codec(
     """
     from transformers import GenerationConfig
 
-    from repro_rl.policy.pretrained import load_model_config, load_tokenizer
+    from repro_rl.policy.loading.pretrained import load_model_config, load_tokenizer
 
     path = model_folder(path)
     folder = Path(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from repro_rl.config import VllmSection
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.lora import merged
+from repro_rl.policy.loading.lora import merged
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.engine import engine_for

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_guide import Cursor, token_guide
+from repro_rl.policy.tokens.codec import TextCodec
+from repro_rl.policy.tokens.guide import Cursor, token_guide
 from repro_rl.policy.vllm.request import too_long
 from repro_rl.random_streams import stream_keys
 from repro_rl.text.guided import GuidedText

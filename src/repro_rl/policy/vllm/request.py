@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from repro_rl.policy.base import AnswerTokens, SamplingSettings
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.types import Completion, Ids
 
 LOWEST_BIAS = -100.0  # vLLM cuts off what is lower

@@ -24,8 +24,8 @@ from repro_rl.config import VllmSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.text import TextCodec
 from repro_rl.policy.token_policy import TokenPolicy
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.transport import (
     PassingError,

@@ -12,8 +12,8 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.envs.contract import StepResult, checked_reset, checked_step
 from repro_rl.errors import DataError, PreflightError, TaskError
 from repro_rl.policy.base import PromptText
-from repro_rl.policy.text import TextCodec
-from repro_rl.policy.token_guide import token_guide
+from repro_rl.policy.tokens.codec import TextCodec
+from repro_rl.policy.tokens.guide import token_guide
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest
 from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.rollout.episode import guarded, step_inputs

@@ -15,7 +15,7 @@ import numpy as np
 
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.base import ChatSession, Keys
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.act import (
     Actor,
     LiveEpisode,

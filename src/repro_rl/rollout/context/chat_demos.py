@@ -14,7 +14,7 @@ import numpy as np
 
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.policy.text import Conversation, TextCodec
+from repro_rl.policy.tokens.codec import Conversation, TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.rollout.context.base import ContextLimits, check_length, reflection_sample, replayed
 from repro_rl.rollout.context.targets import branch_answer, executed_answer, ids_of

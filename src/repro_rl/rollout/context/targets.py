@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.samples import action_span
 from repro_rl.text.parse import TextFormat, parse_action
 from repro_rl.text.prompts import PromptBuilder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro_rl.errors import PreflightError
-from repro_rl.policy.text import TextCodec
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.act import Actor, PlayOptions, RolloutRequest, run_episodes
 from repro_rl.rollout.context.base import (
     MAX_LIVE,

@@ -1,0 +1,1 @@
+"""Decoding over a static KV cache: all rows together, on a GPU as CUDA graphs."""
