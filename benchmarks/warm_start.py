@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repro_rl.cli.stages import make_demos
 from repro_rl.config import load_config
+from repro_rl.run.demonstrations import make_demos
 from repro_rl.train import run_warmup
 
 QUICK = [
@@ -20,4 +20,5 @@ def warm_start(recipe: str, folder: Path, quick: bool, init: Path | None = None)
         return str(init)
     print(f"making a warm start for {recipe} (--init takes one that is there)", flush=True)
     config = load_config(recipe, QUICK if quick else [])
-    return str(run_warmup(config, make_demos(config, folder / "demos"), folder / "warm"))
+    make_demos(config, folder / "demos")
+    return str(run_warmup(config, folder / "demos", folder / "warm"))

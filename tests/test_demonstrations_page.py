@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 import repro_rl
-from repro_rl.cli.stages import make_demos, run_warmup_stage
+from repro_rl.cli.stages import run_demos_stage, run_warmup_stage
 from repro_rl.config import DemosSection, load_config
 from repro_rl.demos import collect_demos, load_demos
 from repro_rl.files import whole_rows
@@ -35,7 +35,7 @@ def test_the_episodes_of_the_page_warm_a_model_up(my_rl, tmp_path, monkeypatch):
     }
     Path("errand.yaml").write_text(yaml.safe_dump(data))
     config = load_config("errand.yaml", words.replace("'", "").split())
-    make_demos(config, Path("runs/own"))
+    run_demos_stage(config, Path("runs/own"))
     model = run_warmup_stage(config, Path("runs/own"), Path("runs/own-warmup"))
     assert (model / "config.json").is_file()
     rows = whole_rows(Path("runs/own-warmup/metrics.jsonl"))

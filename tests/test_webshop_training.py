@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.cli.evaluate import run_eval_stage
-from repro_rl.cli.stages import make_demos, run_train_stage, run_warmup_stage
+from repro_rl.cli.stages import run_demos_stage, run_train_stage, run_warmup_stage
 from repro_rl.config import load_config
 from repro_rl.rollout.record import read_trajectories
 
@@ -26,7 +26,7 @@ SMALL = [
 @pytest.mark.slow
 def test_every_stage_runs_on_a_shop(tmp_path: Path) -> None:
     settings = load_config("webshop-tiny", SMALL)
-    demos = make_demos(settings, tmp_path / "demos")
+    demos = run_demos_stage(settings, tmp_path / "demos")
     experts = list(read_trajectories(demos / "expert.jsonl.gz"))
     assert len(experts) == 30
     assert all(episode["won"] and episode["score"] == 1.0 for episode in experts)

@@ -22,7 +22,7 @@ def ending(
     happens: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, str]:
     """``repro-rl demos``, in the middle of which something happens."""
-    monkeypatch.setattr(stages, "make_demos", lambda *arguments, **more: happens())
+    monkeypatch.setattr(stages, "run_demos_stage", lambda *arguments, **more: happens())
     return run_command(capsys, monkeypatch, "demos")
 
 
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_written_is_a_sentence(
 
 
 def test_a_mistake_of_ours_is_still_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "make_demos", lambda *arguments, **more: [][1])
+    monkeypatch.setattr(stages, "run_demos_stage", lambda *arguments, **more: [][1])
     monkeypatch.setattr("sys.argv", ["repro-rl", "demos"])
     with pytest.raises(IndexError):
         entry.main()
@@ -95,7 +95,7 @@ def test_output_that_cannot_be_printed_is_an_error(
 ) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    monkeypatch.setattr(stages, "make_demos", lambda *arguments, **more: print("done"))
+    monkeypatch.setattr(stages, "run_demos_stage", lambda *arguments, **more: print("done"))
     monkeypatch.setattr("sys.argv", ["repro-rl", "demos"])
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)

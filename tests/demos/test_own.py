@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from repro_rl import make
-from repro_rl.cli.stages import make_demos
+from repro_rl.cli.stages import run_demos_stage
 from repro_rl.config import DemosSection, load_config
 from repro_rl.demos import collect_demos, load_demos
 from repro_rl.demos.own import episodes_digests
@@ -166,11 +166,11 @@ def test_the_command_makes_them_once_and_notices_another_file(env, solved, tmp_p
     assert config.demos.episodes == (file,)
     out = tmp_path / "demos"
     for _ in range(2):
-        make_demos(config, out)
+        run_demos_stage(config, out)
     assert [t.task_id for t in load_demos(out)[0]] == [solved["task"]]
     written(tmp_path, solved, solved)
     with pytest.raises(ConfigError, match=r"made with other settings:\n.*demos\.episodes"):
-        make_demos(config, out)
+        run_demos_stage(config, out)
 
 
 def test_the_files_are_found_from_another_folder(env, solved, tmp_path, monkeypatch, capsys):
@@ -189,7 +189,7 @@ def test_the_files_are_found_from_another_folder(env, solved, tmp_path, monkeypa
 
     file = Path(written(project / "data", solved)).relative_to(project)
     config = of(file, "runs/a")
-    make_demos(config, Path("demos"))
+    run_demos_stage(config, Path("demos"))
     made = json.loads((project / "demos" / "demos.json").read_text())
     assert (made["paths_from"], "episodes" in made["settings"]["demos"]) == ("..", False)
     files = sorted((project / "demos").glob("*.gz"))
@@ -199,21 +199,21 @@ def test_the_files_are_found_from_another_folder(env, solved, tmp_path, monkeypa
         of("../project/data/own.jsonl", "../project/runs/a"),
         of(project / file, project / "runs/a"),
     ):
-        make_demos(same, project / "demos")
+        run_demos_stage(same, project / "demos")
     assert [path.stat().st_mtime_ns for path in files] == times, "nothing was played again"
     for missing, words in (
         (of(file, project / "runs/a"), "data/own.jsonl"),
         (of(project / file, "runs/a"), r"(?s)demos\.recorded: .*project/runs/a.* there, \['runs/a'\] now"),
     ):
         with pytest.raises((ConfigError, DataError), match=words):
-            make_demos(missing, project / "demos")
+            run_demos_stage(missing, project / "demos")
     (project / file).write_text(json.dumps({**solved, "imitate": False}) + "\n")
     with pytest.raises(ConfigError, match=r"demos\.episodes_digests"):
-        make_demos(of(project / file, project / "runs/a"), project / "demos")
+        run_demos_stage(of(project / file, project / "runs/a"), project / "demos")
     written(project / "data", solved)
     del made["paths_from"], made["settings"]["demos"]["episodes_digests"]  # as an older version wrote it
     made["settings"]["demos"]["episodes"] = {str(file): episodes_digests([str(project / file)])[0]}
     (project / "demos" / "demos.json").write_text(json.dumps(made))
     monkeypatch.chdir(project)
-    make_demos(config, Path("demos"))
+    run_demos_stage(config, Path("demos"))
     assert [path.stat().st_mtime_ns for path in files] == times

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from repro_rl.cli.stages import make_demos
+from repro_rl.cli.stages import run_demos_stage
 from repro_rl.config import load_config
 from repro_rl.envs import SokobanEnv
 from repro_rl.rollout import EnvPool, env_pool
@@ -74,7 +74,7 @@ def test_an_environment_that_fails_in_close_is_a_warning(monkeypatch: pytest.Mon
         lambda warm, config, out: run_warmup(config, warm.demos, out),
         lambda warm, config, out: evaluate(config, warm.model, EvalRequest("x")),
         lambda warm, config, out: open_pilot(config, out, "agent"),
-        lambda warm, config, out: make_demos(config, out),
+        lambda warm, config, out: run_demos_stage(config, out),
     ],
     ids=["train", "warmup", "eval", "pilot", "demos"],
 )

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from repro_rl import __version__
-from repro_rl.cli.stages import UNFINISHED_FILE, _demos_exist, _demos_key
 from repro_rl.config import RunConfig, load_config
-from repro_rl.demos.http import annotation_settings
 from repro_rl.errors import ConfigError
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
+from repro_rl.run.demonstrations import UNFINISHED_FILE, demos_exist, demos_key
 from repro_rl.run.folder import check_run, manifest, open_run, write_manifest
 from repro_rl.run.lineage import other_templates
 from repro_rl.study.definition import load_study
@@ -273,23 +272,23 @@ def test_the_name_of_an_evaluation_is_a_file_name(name: str) -> None:
 def test_demonstrations_are_known_by_the_server_that_labelled_them(templates: Path, tmp_path: Path) -> None:
     def key(*settings: str) -> dict[str, Any]:
         config = load_config("sokoban-qwen3", [*API, "demos.annotator=http", *settings])
-        return _demos_key(config.env, config.demos, 0, annotation_settings(config.api, config.prompt))
+        return demos_key(config)
 
     (tmp_path / EXPERT_FILE).write_bytes(b"")
     made = key(f"prompt.template_dir={templates}")
     (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": made}))
-    assert _demos_exist(tmp_path, made)
+    assert demos_exist(tmp_path, made)
     with pytest.raises(ConfigError, match=r"annotator\.base_url: 'http://a/v1' there, 'http://b/v1' now"):
-        _demos_exist(tmp_path, key(f"prompt.template_dir={templates}", "api.base_url=http://b/v1"))
+        demos_exist(tmp_path, key(f"prompt.template_dir={templates}", "api.base_url=http://b/v1"))
     (templates / "reflect.jinja").write_text("How far was it?")
     with pytest.raises(ConfigError, match=r"annotator\.templates"):
-        _demos_exist(tmp_path, key(f"prompt.template_dir={templates}"))
+        demos_exist(tmp_path, key(f"prompt.template_dir={templates}"))
     (tmp_path / DEMOS_FILE).unlink()  # saved by a program of the user's
     with pytest.raises(ConfigError, match=r"demonstrations that this command has not made .*--out"):
-        _demos_exist(tmp_path, made)
+        demos_exist(tmp_path, made)
     (tmp_path / UNFINISHED_FILE).write_text("")  # a command that was killed before it had written all
-    assert not _demos_exist(tmp_path, made)
+    assert not demos_exist(tmp_path, made)
     old = key()
     del old["annotator"]["base_url"], old["annotator"]["package_templates"]  # as an older version wrote it
     (tmp_path / DEMOS_FILE).write_text(json.dumps({"settings": old}))
-    assert _demos_exist(tmp_path, key())
+    assert demos_exist(tmp_path, key())

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file
 
-from repro_rl.cli.stages import make_demos, run_warmup_stage
+from repro_rl.cli.stages import run_demos_stage, run_warmup_stage
 from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.integrations.verl.data import sft_rows, write_parquet
 from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
@@ -47,7 +47,7 @@ def main() -> None:
     begin = time.perf_counter()
     config = load_verl_recipe(CPU_RECIPE).config
     setup = set_up(config)
-    warm = run_warmup_stage(config, make_demos(config, out / "demos"), out / "warm")
+    warm = run_warmup_stage(config, run_demos_stage(config, out / "demos"), out / "warm")
     print(f"warm start: {time.perf_counter() - begin:.0f} s", flush=True)
     for method in arguments.methods:
         begin = time.perf_counter()

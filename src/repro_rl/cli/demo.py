@@ -17,7 +17,7 @@ from repro_rl.cli.doctor import environments_work
 from repro_rl.cli.evaluate import run_eval_stage
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import gain_sentence, say, show_evals
-from repro_rl.cli.stages import make_demos, run_train_stage, run_warmup_stage
+from repro_rl.cli.stages import run_demos_stage, run_train_stage, run_warmup_stage
 from repro_rl.errors import ConfigError, ReproError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def demo(
     check_kind(out, "demo")
     configs = [read_config(source, overrides, ("method.name", name)) for name in methods]
     held_out = _check(configs)
-    folder = make_demos(configs[0], out / "demos")
+    folder = run_demos_stage(configs[0], out / "demos")
     model = run_warmup_stage(configs[0], folder, out / "warmup")
     runs: list[Path] = []
     results: list[list[dict[str, Any]]] = []

@@ -15,7 +15,7 @@ from repro_rl.cli.api import api_agent, api_model
 from repro_rl.cli.app import app
 from repro_rl.cli.options import Overrides, parse_seeds, read_config, read_run_config
 from repro_rl.cli.show import bar, console, say, show_table, table_without, visible
-from repro_rl.cli.stages import make_demos, run_warmup_stage
+from repro_rl.cli.stages import run_demos_stage, run_warmup_stage
 from repro_rl.cli.terminal import careful
 
 if TYPE_CHECKING:
@@ -198,8 +198,8 @@ def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path
         check_demos(run.demos, run.config.env)
         return run.demos
     if run.agent is None:
-        return make_demos(config, seed_folder / "demos")
-    made = make_demos(run.config, run.out / "demos")  # one set for all seeds: annotating may cost money
+        return run_demos_stage(config, seed_folder / "demos")
+    made = run_demos_stage(run.config, run.out / "demos")  # one set for all seeds: annotating may cost money
     if run.policy is not None:
         annotation = read_json(made / DEMOS_FILE, "settings of demonstrations").get("annotation")
         _count(run, made / DEMOS_FILE, annotation.get("usage") if isinstance(annotation, dict) else None)

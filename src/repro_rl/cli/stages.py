@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,10 @@ from repro_rl.cli.data_gguf import convert_checked
 from repro_rl.cli.options import Out, Overrides, Source, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
 from repro_rl.cli.terminal import careful
-from repro_rl.errors import ConfigError, PreflightError, counted
+from repro_rl.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    from repro_rl.config import DemosSection, EnvSection, RunConfig
-
-UNFINISHED_FILE = "unfinished.jsonl"  # there, while they are collected: the episodes so far
+    from repro_rl.config import RunConfig
 
 # Metrics beside the progress bars, and how they are called there.
 WARMUP_METRICS = {
@@ -41,142 +39,40 @@ TRAIN_METRICS = {
 @app.command()
 def demos(overrides: Overrides = None, source: Source = None, out: Out = Path("runs/demos")) -> None:
     """Collect demonstrations: expert episodes and labelled episodes of a noisy expert."""
-    make_demos(read_config(source, overrides), out, remarks=True)
+    run_demos_stage(read_config(source, overrides), out, remarks=True)
 
 
-def make_demos(config: RunConfig, out: Path, *, remarks: bool = False) -> Path:
-    """Collect demonstrations into ``out``, unless they are there already; returns ``out``.
+def run_demos_stage(config: RunConfig, out: Path, *, remarks: bool = False) -> Path:
+    """Make demonstrations behind a progress bar, see ``run.demonstrations.make_demos``; returns ``out``.
 
-    ``remarks``: say what ``preflight`` remarks on; commands with further stages have said it. Episodes are
-    kept as they are played, so a command that was stopped goes on after the last one. Raises ConfigError when
-    the folder holds demonstrations of other settings, PreflightError when another process makes them, and
-    what ``preflight`` raises.
-    """
-    from repro_rl.demos import ANNOTATORS, BatchAnnotator
-    from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
-    from repro_rl.run.folder_kind import check_kind
-
-    check_kind(out, "demonstrations")
-    section = config.demos
-    annotator = ANNOTATORS.get(section.annotator)
-    batch = annotator if isinstance(annotator, BatchAnnotator) else None
-    key = _demos_key(config.env, section, config.seed, None if batch is None else batch.settings(config))
-    if not _demos_exist(out, key):
-        with only_writer(out / LOCK_FILE, "collection of demonstrations"):
-            if not _demos_exist(out, key):  # another process may have been faster
-                sweep_temporaries(out)
-                _collect(config, out, key, remarks)
-                return out
-    elif any((out / name).exists() for name in (LOCK_FILE, UNFINISHED_FILE)):
-        # The command that made them was killed at its very end. A read-only folder stays as it is.
-        with suppress(OSError, PreflightError), only_writer(out / LOCK_FILE):
-            (out / UNFINISHED_FILE).unlink(missing_ok=True)
-    say(f"Demonstrations are in {out}.")
-    return out
-
-
-def _collect(config: RunConfig, out: Path, key: dict[str, Any], remarks: bool) -> None:
-    """Play and label demonstrations, and write them into ``out``.
-
-    ``key``: see ``_demos_key``; ``remarks``: see ``make_demos``.
+    ``remarks``: say what ``preflight`` remarks on; commands with further stages have said it.
     """
     from repro_rl.cli.api import annotation_notes
-    from repro_rl.config.paths import base_entry
-    from repro_rl.demos import CollectHooks, collect_demos, save_demos
-    from repro_rl.demos.collect import summary
-    from repro_rl.files import UnfinishedRows, key_of, write_json
+    from repro_rl.demos import CollectHooks
     from repro_rl.files.names import DEMOS_FILE
-    from repro_rl.run.panels import Use
-    from repro_rl.run.preflight import preflight
-    from repro_rl.run.setup import build_pool
+    from repro_rl.run.demonstrations import DemosHooks, make_demos
 
-    section = config.demos
-    notes: dict[str, Any] = {}
-    total = section.expert + section.wandering_episodes + section.winning + section.failing
-    with closing(build_pool(config.env)) as pool:
-        for line in preflight(config, pool.first, {Use.DEMOS}):
+    with ExitStack() as stack:
+
+        def begin(total: int) -> CollectHooks:
+            progress = stack.enter_context(bar("demonstrations", total))
+            return CollectHooks(progress.add, progress.more, progress.add)
+
+        def remark(line: str) -> None:
             if remarks:
                 say(careful(line))
-        panel = pool.first.panel(section.split)
-        unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
-        with bar("demonstrations", total) as progress:
-            hooks = CollectHooks(progress.add, progress.more, progress.add, notes, unfinished)
-            experts, labelled = collect_demos(
-                pool.first,
-                panel.ids,
-                section,
-                seed=config.seed,
-                config=config,
-                hooks=hooks,
-            )
-    save_demos(out, experts, labelled)
-    counts = {"expert": summary(experts), "labelled": summary(labelled), "annotation": notes or None}
-    write_json(out / DEMOS_FILE, {"settings": key, "panel": panel.label(), **base_entry(out), **counts})
-    unfinished.remove()
-    for line in annotation_notes(notes, out / DEMOS_FILE):
+
+        made = make_demos(config, out, DemosHooks(remark, begin))
+    if made is None:
+        say(f"Demonstrations are in {out}.")
+        return out
+    for line in annotation_notes(made.notes, out / DEMOS_FILE):
         say(line)
     say(
-        f"{counted(len(experts), 'expert episode')} and {counted(len(labelled), 'labelled one')} "
-        f"(annotator: {section.annotator}) in {out}"
+        f"{counted(made.experts, 'expert episode')} and {counted(made.labelled, 'labelled one')} "
+        f"(annotator: {config.demos.annotator}) in {out}"
     )
-
-
-def _demos_key(
-    env: EnvSection, section: DemosSection, seed: int, annotator: dict[str, Any] | None
-) -> dict[str, Any]:
-    """What decides the demonstrations; ``annotator``: the settings of a batch annotator.
-
-    The content of the files of episodes counts: they may lie elsewhere by then.
-    """
-    from repro_rl.demos.own import episodes_digests
-
-    # Folders made before there were these settings are those of their defaults.
-    unset = {name for name in ("recorded", "episodes") if not getattr(section, name)}
-    key: dict[str, Any] = {
-        "env": env.model_dump(mode="json"),
-        "demos": section.model_dump(mode="json", exclude=unset),
-        "seed": seed,
-    }
-    if section.episodes:
-        key["demos"]["episodes_digests"] = episodes_digests(section.episodes)
-        del key["demos"]["episodes"]
-    return key if annotator is None else {**key, "annotator": annotator}
-
-
-def _demos_exist(out: Path, key: dict[str, Any]) -> bool:
-    """Whether ``out`` holds complete demonstrations.
-
-    Raises ConfigError when another key made them, and when no command did: those are not replaced.
-    """
-    from repro_rl.demos.store import made_with
-    from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
-    from repro_rl.run.folder import change_lines, differences, flatten, same_places
-    from repro_rl.text.digests import PACKAGE
-
-    if not (out / EXPERT_FILE).exists():
-        return False
-    settings = made_with(out)
-    if settings is None:
-        if not (out / UNFINISHED_FILE).exists():
-            raise ConfigError(
-                f"{out} holds demonstrations that this command has not made ({DEMOS_FILE} is missing). Name "
-                "another folder with --out; 'repro-rl warmup --demos' takes them as they are."
-            )
-        return False
-    held = settings.get("demos")
-    if isinstance(held, dict) and isinstance(held.get("episodes"), dict):  # by file, in an older version
-        held["episodes_digests"] = list(held.pop("episodes").values())
-    before, now = flatten(settings), flatten(key)
-    before = same_places(before, now)
-    # Demonstrations of older versions do not say which server labelled them, nor with which prompts.
-    later = ("annotator.base_url", f"annotator.{PACKAGE}")
-    now = {name: value for name, value in now.items() if name in before or name not in later}
-    if changes := differences(before, now):
-        raise ConfigError(
-            f"{out} holds demonstrations made with other settings:\n{change_lines(changes)}\n"
-            "Name another folder with --out."
-        )
-    return True
+    return out
 
 
 @app.command()
