@@ -112,3 +112,20 @@ def test_episodes_recorded_meanwhile_appear(browser, tmp_path):
         browser.run("document.getElementById('reset').click()")
         browser.until("document.querySelectorAll('#rows tr[data-key]').length === 1")
         browser.until("document.querySelector('#detail .tracks')")
+
+
+def test_a_single_value_can_be_seen_in_the_list(browser, tmp_path):
+    """Its neighbours are missing, so no line leads to it."""
+    alone = record(online=(None, 40, None), values=(0, 50, 90), truth=(None, None, 1.0))
+    one_step = record("lab/test/1", online=(30,), values=(None,), truth=(0.5,))
+    write_records(trajectory_file(tmp_path, IT), [alone, one_step])
+    with serving(tmp_path) as server:
+        browser.open(server.url)
+        browser.until("document.querySelectorAll('.list .spark').length === 2")
+        lengths = "[...document.querySelectorAll('.list .spark')].map((svg) => Object.fromEntries("
+        lengths += "[...svg.children].map((p) => [p.classList[0], p.getTotalLength()])))"
+        first, second = browser.run(lengths)
+        assert first["of-online"] == first["of-truth"] == 4
+        assert first["of-retrospective"] > 20
+        assert set(second) == {"of-online", "of-truth"}
+        assert min(second.values()) > 20, "from 0 before the step"

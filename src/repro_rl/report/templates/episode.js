@@ -117,12 +117,15 @@ const Episode = (() => {
     return make("table", { class: "board", role: "img", "aria-label": "The board" }, body);
   }
 
-  // A series from P_0 = 0 as a path; a missing value breaks the line.
+  // A series from P_0 = 0 as a path; a missing value breaks the line. A value between two breaks is a short
+  // dash: a line needs two points, and one alone would not be seen.
   function outline(values, x, y) {
     let path = "", open = false;
-    [values.some((v) => v !== null) ? 0 : null, ...values].forEach((value, t) => {
-      if (value === null) open = false;
-      else { path += `${open ? "L" : "M"}${x(t)} ${y(value)}`; open = true; }
+    [values.some((v) => v !== null) ? 0 : null, ...values].forEach((value, t, all) => {
+      if (value === null) { open = false; return; }
+      const alone = t > 0 && !open && (all[t + 1] ?? null) === null;
+      path += alone ? `M${x(t)} ${y(value)}m-2 0h4` : `${open ? "L" : "M"}${x(t)} ${y(value)}`;
+      open = true;
     });
     return path;
   }
