@@ -11,7 +11,7 @@ import torch
 from repro_rl.config import KlSection, load_config
 from repro_rl.credit import assign_credit, reflection_advantages
 from repro_rl.policy import SamplingSettings, TransformersPolicy
-from repro_rl.policy.decoding.prompt_decoders import logits_of
+from repro_rl.policy.forward.padded import logits_of
 from repro_rl.rollout import Actor, EnvPool, Judge, play
 from repro_rl.rollout.context import ChatContext, WindowContext
 from repro_rl.rollout.episode import completions_of

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.policy.decoding.guided import padded_choices
+from repro_rl.policy.forward.choices import padded_choices
 from repro_rl.policy.forward.packed import use_packed
 from repro_rl.policy.forward.tree import TokenTree, build_tree
 from repro_rl.policy.transformers_policy import TransformersPolicy

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from repro_rl.policy.decoding.guided import EXCLUDED
-from repro_rl.policy.decoding.prompt_decoders import logits_at, logits_of
 from repro_rl.policy.forward import packed
+from repro_rl.policy.forward.choices import EXCLUDED
+from repro_rl.policy.forward.padded import logits_at, logits_of
 from repro_rl.train.batch import Batch, Choices, PaddedInputs, TreeInputs
 
 

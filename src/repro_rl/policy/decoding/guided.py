@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from repro_rl.errors import ConfigError
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoding.sampling import BlockDecoder, Decoder, Drawn, SampledRow, draw, top_p_filter
+from repro_rl.policy.forward.choices import EXCLUDED, padded_choices
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.tokens.guide import Cursor, TokenGuide, token_guide
 from repro_rl.random_streams import uniforms
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Ids
-
-EXCLUDED = -1e30  # logit of what may not be drawn: its probability is 0, and no product with it is NaN
 
 
 class GuidedPlan:
@@ -145,11 +144,3 @@ def draw_allowed(
     chosen = torch.minimum(chosen, (~excluded).sum(-1)[rows] - 1)  # rounding may reach beyond the last one
     picked = logprobs[rows, chosen]
     return ids[rows, chosen].cpu().numpy(), picked.cpu().numpy(), entropy[rows].cpu().numpy()
-
-
-def padded_choices(sets: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sets of ids as one table [N, M], and where it is only padded [N, M]."""
-    width = max(map(len, sets))
-    table = torch.tensor([[*ids, *ids[:1] * (width - len(ids))] for ids in sets])
-    size = torch.tensor([len(ids) for ids in sets])
-    return table, torch.arange(width) >= size[:, None]

@@ -1,1 +1,1 @@
-"""Forward passes that sampling and training share: over a token tree, each prefix computed once."""
+"""What sampling and training compute alike: forward passes over token trees and padded rows."""
