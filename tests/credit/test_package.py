@@ -8,7 +8,7 @@ from pathlib import Path
 
 import repro_rl.credit
 
-MAY_IMPORT = {"types", "errors", "registry", "random_streams", "settings", "credit"}
+MAY_IMPORT = {"types", "errors", "files", "registry", "random_streams", "settings", "credit"}
 LIBRARIES = {"numpy", "pydantic", *sys.stdlib_module_names}
 
 

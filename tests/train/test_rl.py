@@ -35,7 +35,7 @@ def test_an_empty_training_panel_is_named_before_anything_is_written(warm, tmp_p
     config = load_config(
         None, [*warm.settings, *RUN, f"train.init={warm.model}", f"env.name={without_training_tasks}"]
     )
-    with pytest.raises(PreflightError, match=r"training panel \(train\.split=train\) has no tasks"):
+    with pytest.raises(PreflightError, match=r"The panel .* \(train\.split=train\) has no tasks"):
         RLRun(set_up(config), tmp_path / "run")
     with pytest.raises(PreflightError, match="has no tasks"):
         run_training(config, tmp_path / "run")
