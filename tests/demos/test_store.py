@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 
 from repro_rl import make
 from repro_rl.demos import load_demos, save_demos
-from repro_rl.demos.store import check_environment, is_labelled, trajectory_from_record
-from repro_rl.errors import ConfigError, DataError
+from repro_rl.demos.store import is_labelled, trajectory_from_record
+from repro_rl.errors import DataError
 from repro_rl.rollout import trajectory_record
 from repro_rl.types import Reflection, Status, no_completion
 from support.demos import collect, records
@@ -161,18 +160,3 @@ def test_an_empty_file_is_not_a_set_without_episodes(env, tmp_path, name):
     (tmp_path / f"{name}.jsonl.gz").write_bytes(b"")
     with pytest.raises(DataError, match=rf"{name}\.jsonl\.gz: is empty: not a whole gzip file"):
         load_demos(tmp_path)
-
-
-def test_demonstrations_of_another_environment_are_refused(tmp_path: Path) -> None:
-    check_environment(tmp_path, "alfworld")  # made elsewhere
-    (tmp_path / "demos.json").write_text('{"settings": {"env": {"name": "sokoban"}}}')
-    check_environment(tmp_path, "sokoban")
-    with pytest.raises(
-        ConfigError, match="holds demonstrations of sokoban, not of alfworld; name others with"
-    ):
-        check_environment(tmp_path, "alfworld")
-    (tmp_path / "demos.json").write_text('{"settings": {}}')
-    check_environment(tmp_path, "alfworld")
-    (tmp_path / "demos.json").write_text("{")
-    with pytest.raises(DataError, match=r"demos\.json"):
-        check_environment(tmp_path, "alfworld")

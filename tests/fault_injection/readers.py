@@ -366,9 +366,9 @@ def _sweep(root: Path) -> Any:
 
 
 def _demos_settings(root: Path) -> Any:
-    from repro_rl.study.pilot import check_demos
+    from repro_rl.demos.environment import check_environment
 
-    return check_demos(root / "demos", load_config(None).env)
+    return check_environment(root / "demos", load_config(None).env)
 
 
 def _game(root: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +12,14 @@ import torch
 
 from repro_rl.config import load_config
 from repro_rl.demos import load_demos
-from repro_rl.errors import PreflightError
+from repro_rl.errors import ConfigError, PreflightError
+from repro_rl.files.names import DEMOS_FILE
 from repro_rl.run.models import load_policy
 from repro_rl.run.setup import set_up
 from repro_rl.train import Collation, RLRun
 from repro_rl.train.loss import imitation_loss
 from repro_rl.train.rehearsal import Rehearsal
+from repro_rl.train.sft import WarmupRun
 from repro_rl.types import Reflection, no_completion
 
 SMALL_RUN = ["train.iterations=2", "train.groups=4", "train.group_size=2", "train.minibatches=2"]
@@ -67,6 +71,22 @@ def test_demonstrations_without_labels_cannot_be_rehearsed(rehearsal):
         episode.reflection = Reflection("", no_completion(), None, ("no_answer",))
     with pytest.raises(PreflightError, match="needs labelled episodes"):
         replace(built)
+
+
+def test_demonstrations_of_other_settings_are_neither_warmed_up_on_nor_rehearsed(warm, tmp_path):
+    demos = shutil.copytree(warm.demos, tmp_path / "demos")
+    config = settings(warm, "method.rehearsal=5", f"train.demos={demos}")
+    made = config.env.model_dump(mode="json")
+    made["settings"]["style"] = "grid"
+    (demos / DEMOS_FILE).write_text(json.dumps({"settings": {"env": made}}))
+    for number, start in enumerate(
+        (
+            lambda out: RLRun(set_up(config), out),
+            lambda out: WarmupRun(set_up(config), demos, out),
+        )
+    ):
+        with pytest.raises(ConfigError, match=r"env\.settings\.style: 'grid' there, 'relative' now"):
+            start(tmp_path / str(number))
 
 
 def test_draws_are_a_function_of_iteration_and_step(rehearsal):

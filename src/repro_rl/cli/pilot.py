@@ -190,12 +190,12 @@ def _play_seed(run: PilotRun, seed: int) -> tuple[dict[str, str], list[str]]:
 
 def _demonstrations(run: PilotRun, config: RunConfig, seed_folder: Path) -> Path:
     """The folder of the demonstrations of one seed, whose settings are ``config``."""
+    from repro_rl.demos.environment import check_environment
     from repro_rl.files import read_json
     from repro_rl.files.names import DEMOS_FILE
-    from repro_rl.study.pilot import check_demos
 
     if run.demos is not None:
-        check_demos(run.demos, run.config.env)
+        check_environment(run.demos, run.config.env)
         return run.demos
     if run.agent is None:
         return run_demos_stage(config, seed_folder / "demos")

@@ -10,12 +10,15 @@ import re
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import parse_yaml
+
+if TYPE_CHECKING:
+    from repro_rl.envs.base import TextEnv
 
 Kind = Literal["text", "texts", "text or texts", "other"]  # of a setting
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")  # decimal, unlike YAML's 010
@@ -122,15 +125,24 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 def env_schema(name: object) -> type[BaseModel] | None:
     """The settings of an environment of that name; None where they are not known."""
+    env = _env_class(name)
+    return None if env is None else env.settings_schema
+
+
+def env_free_settings(name: object) -> frozenset[str]:
+    """``TextEnv.free_settings`` of an environment of that name; none where they are not known."""
+    env = _env_class(name)
+    return frozenset() if env is None else env.free_settings
+
+
+def _env_class(name: object) -> type[TextEnv] | None:
     from repro_rl.envs.base import ENVS, TextEnv  # the environments take a while to import
 
     try:
         factory = ENVS.get(str(name))
     except LookupError:
         return None
-    if isinstance(factory, type) and issubclass(factory, TextEnv):
-        return factory.settings_schema
-    return None
+    return factory if isinstance(factory, type) and issubclass(factory, TextEnv) else None
 
 
 class _EnvSettings(BaseModel):

@@ -81,7 +81,8 @@ def collect_demos(
     (``demos.mistakes``). Their steps hold the expert's answers. The files ``episodes`` add to both, see
     ``own_episodes``; those of them with labels keep these. Tasks are drawn without replacement until
     they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
-    batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators such as "http".
+    batch annotator leaves unlabelled is kept without them. ``config`` is for batch annotators
+    such as "http", and says under which env settings ``recorded`` must have been played.
     Raises ConfigError for the annotator "oracle" where the environment tells no progress. Raises DataError
     when there are no tasks, the expert fails, or too few attempts of the noisy one win or fail as asked.
     Raises also what ``recorded_episodes`` and ``own_episodes`` do.
@@ -94,7 +95,7 @@ def collect_demos(
         annotator.check(config)
     if demos.annotator == "oracle":
         check_progress(env, task_ids, "demos.annotator is 'oracle'")
-    recorded = recorded_episodes(demos.recorded, task_ids)
+    recorded = recorded_episodes(demos.recorded, task_ids, None if config is None else config.env)
     imitated, others = own_episodes(env, demos.episodes, task_ids)
     rng = np.random.default_rng(name_key(seed, "demos"))
     order = [task_ids[i] for i in rng.permutation(len(task_ids))]

@@ -8,22 +8,29 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from repro_rl.config import EnvSection
+from repro_rl.demos.environment import check_recorded
 from repro_rl.demos.store import read_episodes
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import training_files
 from repro_rl.types import Trajectory
 
 
-def recorded_episodes(runs: Sequence[str], task_ids: Collection[str]) -> list[Trajectory]:
+def recorded_episodes(
+    runs: Sequence[str], task_ids: Collection[str], env: EnvSection | None = None
+) -> list[Trajectory]:
     """The training episodes in the folders of ``runs``, without the judgements that they had.
 
     Episodes that broke off are left out. Raises DataError for a run without recorded episodes, and for files
     that cannot be read. It does so too for an episode of a task that is not in ``task_ids``: it may be held
-    out.
+    out. ``env``: the settings to play under, None where they are not known. Raises ConfigError for a run
+    under others, see ``check_recorded``.
     """
     episodes: list[Trajectory] = []
     allowed = frozenset(task_ids)
     for run in runs:
+        if env is not None:
+            check_recorded(Path(run), env)
         files = training_files(Path(run))
         if not files:
             raise DataError("no recorded training episodes; train with train.record_every=1", file=Path(run))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config.paths import base_of, rebased
-from repro_rl.errors import ConfigError, DataError
+from repro_rl.errors import DataError
 from repro_rl.files import read_json
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE, LABELLED_FILE
 from repro_rl.rollout.record import numbered_records, write_trajectories
@@ -70,20 +70,6 @@ def made_with(folder: Path) -> dict[str, Any] | None:
         return None
     settings: dict[str, Any] = read_json(path, "settings of demonstrations", {"settings": dict})["settings"]
     return rebased(settings, base_of(folder, DEMOS_FILE), Path.cwd())
-
-
-def check_environment(folder: Path, name: str) -> None:
-    """Raises ConfigError where ``folder`` holds demonstrations of another environment than ``name``.
-
-    And what ``made_with`` raises.
-    """
-    env = (made_with(folder) or {}).get("env")
-    made_for = env.get("name") if isinstance(env, dict) else None
-    if made_for is not None and made_for != name:
-        raise ConfigError(
-            f"{folder} holds demonstrations of {made_for}, not of {name}; name others with --demos, or "
-            "with -c the recipe that they were made with."
-        )
 
 
 def read_episodes(path: Path) -> list[Trajectory]:

@@ -55,10 +55,8 @@ class Run:
     @property
     def conditions(self) -> Conditions:
         """All settings but the seed and paths: runs that share them are seeds of one arm."""
-        from repro_rl.run.folder import (  # loads all settings, which the viewer needs not
-            PATH_SETTINGS,
-            flatten,
-        )
+        from repro_rl.config.changes import PATH_SETTINGS  # loads all settings, which the viewer needs not
+        from repro_rl.run.folder import flatten
 
         settings = flatten(self.config)
         free = ("seed", *PATH_SETTINGS)

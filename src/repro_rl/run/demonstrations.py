@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig
+from repro_rl.config.changes import change_lines, differences, same_places
 from repro_rl.config.paths import base_entry
 from repro_rl.demos import ANNOTATORS, BatchAnnotator, CollectHooks, collect_demos, save_demos
 from repro_rl.demos.collect import summary
@@ -17,7 +18,7 @@ from repro_rl.demos.store import made_with
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.files import LOCK_FILE, UnfinishedRows, key_of, only_writer, sweep_temporaries, write_json
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
-from repro_rl.run.folder import change_lines, differences, flatten, same_places
+from repro_rl.run.folder import flatten
 from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.panels import Use
 from repro_rl.run.preflight import preflight

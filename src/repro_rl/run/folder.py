@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import RunConfig, dump_config
-from repro_rl.config.paths import MODELS, PATHS, base_entry, base_of, read_run_settings, rebased
+from repro_rl.config.changes import Change, change_lines, differences, same_places
+from repro_rl.config.paths import base_entry, base_of, read_run_settings, rebased
 from repro_rl.config.trust import signed_config
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.files import (
@@ -50,8 +51,6 @@ PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gy
 INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 # What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
 WORK = (METRICS_FILE, CHECKPOINTS, "model", EVALUATIONS, TRAJECTORIES, "data")
-PATH_SETTINGS = (*PATHS, *MODELS, *(f"env.settings.{name}" for name in ("data", "levels", "goals", "prices")))
-Change = tuple[str, object, object]  # a setting, its value in the folder, its value now
 VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
 OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
 PARTS = (CHECKPOINTS, EVALUATIONS, TRAJECTORIES, "data")  # folders in which files are replaced
@@ -153,27 +152,6 @@ def writing_run(folder: Path) -> AbstractContextManager[int | None]:
     return only_writer(folder / LOCK_FILE, "training")
 
 
-def same_places(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """``old`` with the paths of ``new`` where these lead to the same places; both are dotted settings.
-
-    Paths are compared as this directory sees them.
-    """
-    return old | {
-        key: new[key]
-        for key in PATH_SETTINGS
-        if key in old and key in new and _same_place(old[key], new[key])
-    }
-
-
-def _same_place(old: Any, new: Any) -> bool:
-    """Whether two paths, or two lists of paths, lead to the same places, which are there."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return all(map(_same_place, old, new))
-    if not (isinstance(old, str) and isinstance(new, str)):
-        return False
-    return Path(old).exists() and Path(new).exists() and Path(old).samefile(new)
-
-
 def has_work(folder: Path) -> bool:
     """Whether a run has done anything in ``folder`` that its settings must explain."""
     return any(_is_filled(folder / name) for name in WORK)
@@ -229,20 +207,6 @@ def _changed(old: dict[str, Any], config: RunConfig, free: Sequence[str]) -> lis
         for change in differences(old, new)
         if not any(change[0] == f or change[0].startswith(f + ".") for f in free)
     ]
-
-
-def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Change]:
-    """What differs between two flat mappings, by name; None stands for a value that one does not have."""
-    return [
-        (name, old.get(name), new.get(name))
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-
-
-def change_lines(changes: Iterable[Change]) -> str:
-    """Settings that differ as lines of a message."""
-    return "\n".join(f"  {name}: {before!r} there, {after!r} now" for name, before, after in changes)
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
+from repro_rl.config.changes import change_lines, differences
 from repro_rl.config.paths import BASE, base_entry
 from repro_rl.config.recipe_files import is_yaml_file, read_settings
 from repro_rl.config.trust import risky_overrides
@@ -22,8 +23,6 @@ from repro_rl.files.records import Text
 from repro_rl.files.signature import has_signature, signature
 from repro_rl.run.evaluations import evaluation_files, read_evaluation
 from repro_rl.run.folder import (
-    change_lines,
-    differences,
     flatten,
     git_revision,
     has_work as run_has_work,

@@ -12,22 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import EnvSection, RunConfig, WarmupSection, is_api
+from repro_rl.config import RunConfig, WarmupSection, is_api
+from repro_rl.config.changes import change_lines, differences
 from repro_rl.demos.incontext import InContextDemos, mode_labels
-from repro_rl.demos.store import demos_digest, load_demos, made_with
-from repro_rl.errors import ConfigError, DataError, did_you_mean
-from repro_rl.files.names import DEMOS_FILE
+from repro_rl.demos.store import demos_digest, load_demos
+from repro_rl.errors import ConfigError, did_you_mean
 from repro_rl.policy.base import Policy
 from repro_rl.policy.http import HttpPolicy
 from repro_rl.policy.http.identity import server_identity
 from repro_rl.run.evaluations import evaluation_file, read_evaluation
 from repro_rl.run.folder import (
-    change_lines,
-    differences,
     flatten,
     manifest,
     open_run,
-    same_places,
     write_manifest,
 )
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
@@ -164,25 +161,6 @@ def open_pilot(
                 environment=described,
                 **made_from,
             ),
-        )
-
-
-def check_demos(folder: Path, env: EnvSection) -> None:
-    """Demonstrations must be of this environment. Raises ConfigError; DataError for a broken demos.json."""
-    settings = made_with(folder)
-    if settings is None:
-        return  # made elsewhere; load_demos checks the rest
-    if "env" not in settings:
-        raise DataError(
-            "no settings of demonstrations ('env' is missing); make them again with 'repro-rl demos'.",
-            file=folder / DEMOS_FILE,
-        )
-    now = flatten(env.model_dump(mode="json"), "env")
-    changes = differences(same_places(flatten(settings["env"], "env"), now), now)
-    if changes:
-        raise ConfigError(
-            f"{folder} holds demonstrations of another environment:\n{change_lines(changes)}\nMake others "
-            "with 'repro-rl demos', or use the env settings that these were made with."
         )
 
 

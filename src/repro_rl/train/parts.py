@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import MethodSection, TrainSection
+from repro_rl.demos.environment import check_environment
 from repro_rl.demos.store import demos_digest, load_demos
 from repro_rl.errors import PreflightError
 from repro_rl.policy import TransformersPolicy
@@ -19,11 +20,16 @@ from repro_rl.train.update import TrainedModel, Updater
 
 
 def build_rehearsal(setup: Setup, context: Context, policy: TransformersPolicy) -> Rehearsal | None:
-    """None when the method does not rehearse. Raises PreflightError or DataError when it cannot."""
+    """None when the method does not rehearse.
+
+    Raises PreflightError or DataError when it cannot, ConfigError for demonstrations of other env settings.
+    """
     config = setup.config
     if not config.method.rehearses:
         return None
-    experts, labelled = load_demos(demos_of(config.train))
+    demos = demos_of(config.train)
+    check_environment(demos, config.env)
+    experts, labelled = load_demos(demos)
     return Rehearsal(
         [*experts, *labelled],
         context,

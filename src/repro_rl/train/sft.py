@@ -19,7 +19,8 @@ import torch
 
 from repro_rl.config import BETAS, RunConfig, TrainSection
 from repro_rl.config.sections import READ_BY_WARMUP
-from repro_rl.demos.store import check_environment, demos_digest, is_labelled, load_demos
+from repro_rl.demos.environment import check_environment
+from repro_rl.demos.store import demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.interrupts import deferred
@@ -109,8 +110,8 @@ class WarmupRun(CheckpointedRun):
 
         ``demos``: the folder of demonstrations. ``callbacks``: beside those of the settings. Raises
         PreflightError without demonstrations and for too small token budgets, and DataError for broken
-        demonstrations. Raises ConfigError when ``out`` is of other settings, demonstrations or tasks, and
-        CheckpointError for a model that cannot be loaded.
+        demonstrations. Raises ConfigError for demonstrations of other env settings, and when ``out`` is of
+        other settings, demonstrations or tasks. Raises CheckpointError for a model that cannot be loaded.
         """
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
@@ -119,7 +120,7 @@ class WarmupRun(CheckpointedRun):
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))
-        check_environment(demos, config.env.name)
+        check_environment(demos, config.env)
         experts, labelled = load_demos(demos)
         episodes = (*experts, *labelled)
         digest = ranks.on_first(lambda: demos_digest(demos))

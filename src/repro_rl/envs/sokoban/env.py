@@ -42,6 +42,7 @@ class SokobanEnv(TextEnv):
     name = "sokoban"
     example_action = "up"
     settings_schema = SokobanSettings
+    free_settings = frozenset({"levels"})
     for_people = MappingProxyType({"style": "grid"})
     for_models = MappingProxyType({"style": "grid"})
     shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})

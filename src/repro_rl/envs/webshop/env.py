@@ -64,6 +64,7 @@ class WebShopEnv(TextEnv):
 
     name = "webshop"
     settings_schema = WebShopSettings
+    free_settings = frozenset({"data", "products", "attributes", "human", "goals", "prices"})
     for_people = MappingProxyType({"style": "text_rich"})
 
     def __init__(self, **settings: Any):

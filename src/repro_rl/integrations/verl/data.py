@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.demos.environment import check_environment
 from repro_rl.demos.incontext import mode_labels
-from repro_rl.demos.store import check_environment, is_labelled, load_demos
+from repro_rl.demos.store import is_labelled, load_demos
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
@@ -95,7 +96,7 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     for those of another environment, and for prompts that show demonstrations, which belong to the pilot
     study. Raises PreflightError where ``warmup.held_out`` leaves no episode to train on.
     """
-    check_environment(demos, setup.config.env.name)
+    check_environment(demos, setup.config.env)
     experts, labelled = load_demos(demos)
     experts, _ = hold_out(experts, setup.config.warmup.held_out)
     env, thinking = setup.pool.first, setup.config.policy.thinking
