@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from repro_rl.losses.settings import LossSection
 from repro_rl.train.batch import Collation, merge
-from repro_rl.train.mismatch import Correction, MismatchSums, build_correction, importance_weights
+from repro_rl.train.mismatch import (
+    Correction,
+    MismatchSums,
+    build_correction,
+    importance_weights,
+    needs_own_logprobs,
+)
 from support.toy import SCALES, Toy, on_policy, updater
 
 TRAINER = torch.tensor([[0.25, 0.5, 0.9]]).log()
@@ -156,3 +163,20 @@ def test_an_update_compares_at_the_temperature_of_the_samples():
     row = up.update(on_policy(Toy(0), temperature=0.7), groups=4, iteration=1, seed=0)
     assert row["update/importance_mean"] == pytest.approx(1, abs=1e-6)
     assert row["update/mismatch_max"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype", "needed"),
+    [
+        ({"name": "gspo"}, torch.bfloat16, True),
+        ({"name": "gspo"}, torch.float16, True),
+        ({"name": "gspo"}, torch.float32, False),
+        ({"name": "gspo", "clip_low": 0.2, "clip_high": 0.2}, torch.bfloat16, False),  # as gagpo
+        ({"name": "ppo_clip"}, torch.bfloat16, False),
+    ],
+)
+def test_narrow_bounds_of_a_row_need_the_trainers_own_logprobs(loss, dtype, needed):
+    assert needs_own_logprobs(LossSection(**loss), torch.finfo(dtype)) is needed
+    correction = build_correction("auto", "transformers", own_logprobs=needed)
+    assert correction == (Correction(2.0) if needed else None)
+    assert build_correction("off", "transformers", own_logprobs=needed) is None

@@ -332,7 +332,8 @@ class TrainSection(Section):
     importance_cap: Annotated[Annotated[float, Field(gt=0)] | Literal["auto", "off"], Switch] = Field(
         "auto",
         description="upper bound of a token's importance weight, trainer over sampler probability; auto: 2 "
-        "with a vLLM backend, off with transformers",
+        "with a vLLM backend, and with the bounds of gspo in half precision, else off; it also takes the "
+        "ratios of the loss to the trainer's own log-probs",
     )
     kl: KlSection = KlSection()
     entropy_coef: float = Field(0.0, description="weight of the entropy bonus")

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from repro_rl.losses.settings import LossSection
 from repro_rl.losses.tokens import MAX_LOG_RATIO
 from repro_rl.train.batch import Batch
 from repro_rl.train.logits import target_logits, target_logprobs
@@ -141,8 +142,23 @@ class Correction:
         return replace(batch, targets=changed)
 
 
-def build_correction(cap: float | str, backend: str) -> Correction | None:
-    """From ``train.importance_cap``. None: sampler and trainer are one model, and no cap is set."""
+def needs_own_logprobs(loss: LossSection, precision: torch.finfo) -> bool:
+    """Whether the rounding of the sampler's log-probs alone can carry a row's ratio beyond its bounds.
+
+    In half precision a row's mean log-ratio to another forward pass is noise above gspo's published 3e-4. A
+    loss with one ratio a row and wide bounds, such as gagpo's, is not touched.
+    """
+    values = loss.values()
+    return loss.name == "gspo" and min(values["clip_low"], values["clip_high"]) < precision.eps
+
+
+def build_correction(cap: float | str, backend: str, *, own_logprobs: bool = False) -> Correction | None:
+    """From ``train.importance_cap``. None: sampler and trainer are one model, and no cap is set.
+
+    ``own_logprobs``: the loss needs the trainer's in place of the sampler's, see ``needs_own_logprobs``.
+    """
+    if cap == "auto" and own_logprobs:
+        return Correction(IMPORTANCE_CAP)
     if cap == "off":
         return None if backend == "transformers" else Correction(None)
     if cap == "auto":

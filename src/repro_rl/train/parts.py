@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from repro_rl.config import MethodSection, TrainSection
 from repro_rl.demos.environment import check_environment
@@ -13,7 +16,7 @@ from repro_rl.policy import TransformersPolicy
 from repro_rl.rollout.context import Context
 from repro_rl.run.lineage import demos_of
 from repro_rl.run.setup import Setup
-from repro_rl.train.mismatch import build_correction
+from repro_rl.train.mismatch import build_correction, needs_own_logprobs
 from repro_rl.train.rehearsal import Rehearsal
 from repro_rl.train.scoring import Scorer
 from repro_rl.train.update import TrainedModel, Updater
@@ -82,8 +85,19 @@ def build_updater(
     Raises PreflightError for an importance cap on several ranks.
     """
     config, ranks = setup.config, setup.ranks
-    correction = build_correction(config.train.importance_cap, config.policy.backend)
-    if correction is not None and ranks.world > 1:
+    needed = needs_own_logprobs(config.train.loss, torch.finfo(getattr(torch, policy.describe()["dtype"])))
+    alone = ranks.world == 1
+    correction = build_correction(
+        config.train.importance_cap, config.policy.backend, own_logprobs=needed and alone
+    )
+    if needed and correction is None and ranks.first:
+        warnings.warn(
+            "In half precision the rounding of log-probs alone carries rows beyond the bounds of gspo, and "
+            "their gradient is lost. Set train.importance_cap=auto in one process, policy.dtype=float32, or "
+            "wider train.loss.clip_low and clip_high.",
+            stacklevel=2,
+        )
+    if correction is not None and not alone:
         raise PreflightError(
             "train.importance_cap compares samples in one process only; set it to auto or off, or start "
             "one process."
