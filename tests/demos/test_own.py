@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -207,11 +208,17 @@ def test_the_files_are_found_from_another_folder(env, solved, tmp_path, monkeypa
     ):
         with pytest.raises((ConfigError, DataError), match=words):
             run_demos_stage(missing, project / "demos")
+    more = recorded / "iteration-00002.jsonl.gz"  # the run has trained on
+    shutil.copy(recorded / "iteration-00001.jsonl.gz", more)
+    with pytest.raises(ConfigError, match=r"demos\.recorded_digests"):
+        run_demos_stage(of(project / file, project / "runs/a"), project / "demos")
+    more.unlink()
     (project / file).write_text(json.dumps({**solved, "imitate": False}) + "\n")
     with pytest.raises(ConfigError, match=r"demos\.episodes_digests"):
         run_demos_stage(of(project / file, project / "runs/a"), project / "demos")
     written(project / "data", solved)
-    del made["paths_from"], made["settings"]["demos"]["episodes_digests"]  # as an older version wrote it
+    del made["paths_from"], made["settings"]["demos"]["recorded_digests"]
+    del made["settings"]["demos"]["episodes_digests"]  # as an older version wrote it
     made["settings"]["demos"]["episodes"] = {str(file): episodes_digests([str(project / file)])[0]}
     (project / "demos" / "demos.json").write_text(json.dumps(made))
     monkeypatch.chdir(project)

@@ -5,6 +5,7 @@ Those of the noisy expert fail in other ways than a policy does, which repeats w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from repro_rl.config import EnvSection
 from repro_rl.demos.environment import check_recorded
 from repro_rl.demos.store import read_episodes
 from repro_rl.errors import DataError
+from repro_rl.files import lines_of
 from repro_rl.rollout.record import training_files
 from repro_rl.types import Trajectory
 
@@ -47,3 +49,18 @@ def recorded_episodes(
                 episode.reflection = None
                 episodes.append(episode)
     return episodes
+
+
+def recorded_digests(runs: Sequence[str]) -> list[str]:
+    """Of each run a sha256 of its recorded training episodes, however they are compressed.
+
+    A run that has trained on has another one. Raises DataError for a file that cannot be read.
+    """
+    digests = []
+    for run in runs:
+        digest = hashlib.sha256()
+        for file in training_files(Path(run)):
+            for line in lines_of(file):
+                digest.update(line.text.rstrip() + b"\n")
+        digests.append(digest.hexdigest())
+    return digests

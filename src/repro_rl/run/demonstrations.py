@@ -14,6 +14,7 @@ from repro_rl.config.paths import base_entry
 from repro_rl.demos import ANNOTATORS, BatchAnnotator, CollectHooks, collect_demos, save_demos
 from repro_rl.demos.collect import summary
 from repro_rl.demos.own import episodes_digests
+from repro_rl.demos.recorded import recorded_digests
 from repro_rl.demos.store import made_with
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.files import LOCK_FILE, UnfinishedRows, key_of, only_writer, sweep_temporaries, write_json
@@ -96,7 +97,8 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], hooks: DemosHook
 def demos_key(config: RunConfig) -> dict[str, Any]:
     """What decides the demonstrations.
 
-    The content of the files of episodes counts: they may lie elsewhere by then. Raises UnknownNameError for
+    The content of the files of episodes counts: they may lie elsewhere by then. Of recorded runs it does too,
+    for they may have trained on. Raises UnknownNameError for
     an annotator that does not exist, and DataError for a file that cannot be read.
     """
     section = config.demos
@@ -107,6 +109,8 @@ def demos_key(config: RunConfig) -> dict[str, Any]:
         "demos": section.model_dump(mode="json", exclude=unset),
         "seed": config.seed,
     }
+    if section.recorded:
+        key["demos"]["recorded_digests"] = recorded_digests(section.recorded)
     if section.episodes:
         key["demos"]["episodes_digests"] = episodes_digests(section.episodes)
         del key["demos"]["episodes"]
@@ -134,8 +138,8 @@ def demos_exist(out: Path, key: dict[str, Any]) -> bool:
         held["episodes_digests"] = list(held.pop("episodes").values())
     before, now = flatten(settings), flatten(key)
     before = same_places(before, now)
-    # Demonstrations of older versions do not say which server labelled them, nor with which prompts.
-    later = ("annotator.base_url", f"annotator.{PACKAGE}")
+    # Older versions do not say which server labelled them, with which prompts, nor what was recorded.
+    later = ("annotator.base_url", f"annotator.{PACKAGE}", "demos.recorded_digests")
     now = {name: value for name, value in now.items() if name in before or name not in later}
     if changes := differences(before, now):
         raise ConfigError(
