@@ -89,6 +89,14 @@ def test_demonstrations_of_other_settings_are_neither_warmed_up_on_nor_rehearsed
             start(tmp_path / str(number))
 
 
+def test_an_episode_that_does_not_fit_is_refused_before_any_update(warm, rehearsal):
+    built, policy = rehearsal
+    tight = set_up(settings(warm)).context(policy.codec)
+    tight.limits = replace(tight.limits, reflect_prompt=4)
+    with pytest.raises(PreflightError, match="more than 4 tokens"):
+        replace(built, context=tight)
+
+
 def test_draws_are_a_function_of_iteration_and_step(rehearsal):
     built, policy = rehearsal
 

@@ -28,7 +28,7 @@ from repro_rl.types import TokenKind, Trajectory
 class Rehearsal:
     """Draws labelled reflections, half of won episodes, as a pure function of seed, iteration and step.
 
-    Raises PreflightError when no episode is labelled.
+    Raises PreflightError when no episode is labelled, and when one may be longer than the limits.
     """
 
     episodes: Sequence[Trajectory]
@@ -47,6 +47,8 @@ class Rehearsal:
         labelled = [t for t in self.episodes if is_labelled(t)]
         if not labelled:
             raise PreflightError("method.rehearsal needs labelled episodes, and train.demos has none.")
+        for episode in labelled:  # not within an update
+            self.context.longest_reflection_demo(episode, self.prompts, self.codec)
         self.won, self.lost = [t for t in labelled if t.won], [t for t in labelled if not t.won]
 
     def batches(self, iteration: int, step: int, collation: Collation) -> list[Batch]:

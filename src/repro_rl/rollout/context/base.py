@@ -106,6 +106,12 @@ class Context(ABC):
         limit.
         """
 
+    def longest_reflection_demo(
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec
+    ) -> Sample:
+        """The longest that ``reflection_demo`` gives, whatever its random numbers are. Raises as it does."""
+        return self.reflection_demo(trajectory, prompts, codec)
+
     @abstractmethod
     def reflection_prompts(
         self, act: PromptBuilder, progress: PromptBuilder, modes: Sequence[str]

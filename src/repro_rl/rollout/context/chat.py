@@ -109,6 +109,12 @@ class ChatContext(Context):
         """The reflection after the episode, whose answers are context with random online progress."""
         return self._demos(prompts, codec).reflection(trajectory, *names)
 
+    def longest_reflection_demo(
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec
+    ) -> Sample:
+        """With the longest numbers in place of random ones."""
+        return self._demos(prompts, codec).longest_reflection(trajectory)
+
     def _demos(self, prompts: PromptBuilder, codec: TextCodec) -> ChatDemos:
         """One builder for each prompt format: it remembers the sizes of turns."""
         demos = self._builders.get(id(prompts))

@@ -58,8 +58,17 @@ class ChatDemos:
         ``names`` name the random numbers. Raises DataError without labels, PreflightError when the
         conversation or the reflection is too long.
         """
+        return self._reflection(trajectory, self._random_progress(trajectory, *names))
+
+    def longest_reflection(self, trajectory: Trajectory) -> Sample:
+        """As ``reflection``, with the number that has most tokens in every answer: no draw is longer."""
+        step = self.prompts.resolution
+        longest = max(range(0, 101, step), key=lambda value: len(self.codec.encode_target(str(value))))
+        return self._reflection(trajectory, [longest] * len(trajectory.steps))
+
+    def _reflection(self, trajectory: Trajectory, online: Sequence[int]) -> Sample:
+        """``reflection`` after answers that report ``online`` [T]."""
         values = labels_of(trajectory)
-        online = self._random_progress(trajectory, *names)
         conversation = Conversation(self.codec)
         answers = 0
         for step, turn in self._turns(conversation, trajectory, [""]):
