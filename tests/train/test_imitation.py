@@ -235,3 +235,20 @@ def test_demonstrations_say_what_is_too_small(warm):
         actions("prompt.action_tokens=2")
     with pytest.raises(PreflightError, match=r"reflect_new_tokens is 2, but a demonstration needs"):
         reflection("prompt.reflect_new_tokens=2")
+
+
+def test_prompts_of_held_out_episodes_show_trained_ones(warm):
+    """A single held-out episode has no other one to show; the trained ones are shown."""
+    config = load_config(None, [*warm.settings, "warmup.forward_modes=[demos-plain]"])
+    experts, _ = load_demos(warm.demos)
+    setup, text = set_up(config), load_policy(config.policy, warm.model).codec
+    prompts = setup.prompts_with(progress=False)
+    modes = PromptModes(("demos-plain",), act=prompts, progress=prompts, demonstrations=1, seed=0)
+    held_out, trained = experts[:1], experts[1:]
+    context = setup.context(text)
+    with pytest.raises(DataError, match="1 demonstrations a prompt need"):
+        imitation_data(context, text, modes, held_out, ())
+    showing = imitation_data(context, text, modes, held_out, (), trained).actions
+    acting = PromptModes(("action",), act=prompts, progress=prompts, demonstrations=1, seed=0)
+    plain = imitation_data(context, text, acting, held_out, ()).actions
+    assert all(len(one.ids) > len(other.ids) for one, other in zip(showing, plain, strict=True))

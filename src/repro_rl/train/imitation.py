@@ -73,17 +73,19 @@ def imitation_data(
     modes: PromptModes,
     experts: Sequence[Trajectory],
     labelled: Sequence[Trajectory],
+    shown: Sequence[Trajectory] | None = None,
 ) -> ImitationData:
     """Encode everything once.
 
     Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress. In
     chat mode reflections follow answers with and without progress in turn, as far as both are taught. Raises
     PreflightError when a prompt or a completion exceeds its limit, DataError for incomplete labels.
+    ``shown``: where the demonstrations in prompts come from; None: ``experts``.
     """
     data = ImitationData()
     for mode in modes.modes:
         prompts = modes.builder(mode)
-        in_context = _in_context(context, modes, experts, mode)
+        in_context = _in_context(context, modes, experts if shown is None else shown, mode)
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
             texts: Sequence[str] = [""]
             if in_context is not None:

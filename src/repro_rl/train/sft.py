@@ -136,7 +136,7 @@ class WarmupRun(CheckpointedRun):
         self.context = setup.context(self.policy.codec)
         trained, held_out = hold_out(experts, config.warmup.held_out)
         self.data = self._data(trained, labelled)
-        self.held_out = self._data(held_out, ()).actions if held_out else []
+        self.held_out = self._data(held_out, (), shown=trained).actions if held_out else []
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations; make them with 'repro-rl demos'.")
         if ranks.first:
@@ -333,7 +333,12 @@ class WarmupRun(CheckpointedRun):
         """The newest checkpoint alone: a warmup only goes on."""
         return 1, None
 
-    def _data(self, experts: Sequence[Trajectory], labelled: Sequence[Trajectory]) -> ImitationData:
+    def _data(
+        self,
+        experts: Sequence[Trajectory],
+        labelled: Sequence[Trajectory],
+        shown: Sequence[Trajectory] | None = None,
+    ) -> ImitationData:
         config = self.setup.config
         chat = config.prompt.context == "chat"
         modes = PromptModes(
@@ -344,7 +349,7 @@ class WarmupRun(CheckpointedRun):
             seed=config.seed,
             reflect_on_acted=chat and config.warmup.reflect_on_acted,
         )
-        return imitation_data(self.context, self.policy.codec, modes, experts, labelled)
+        return imitation_data(self.context, self.policy.codec, modes, experts, labelled, shown)
 
     def _taught(self, episodes: Sequence[Trajectory]) -> dict[str, Any]:
         """What there is to imitate, for the manifest."""
