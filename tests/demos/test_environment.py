@@ -47,7 +47,12 @@ def test_broken_settings_of_demonstrations_name_their_file(tmp_path: Path, conte
         ("webshop", {"style": "text"}, {"style": "compact"}, "style: 'text' there, 'compact' now"),
         ("alfworld", {"version": "0.3"}, {}, "version: '0.3' there, '0.4' now"),
         ("sokoban", {}, {"encoding": "split"}, "encoding: 'fused' there, 'split' now"),
-        ("sokoban", {"max_steps": 15}, {"max_steps": 20}, "max_steps: 15 there, 20 now"),
+        (
+            "sokoban",
+            {"max_steps": 15},
+            {"max_steps": 20, "style": "grid"},
+            "style: 'relative' there, 'grid' now",
+        ),
         ("not-registered", {"size": 3}, {}, "size: 3 there, None now"),
     ],
 )
@@ -66,12 +71,14 @@ def test_other_settings_are_refused_with_both_values(
         ("alfworld", {"data": "learn", "engine": "native"}, {"data": "learn", "engine": "textworld"}),
         ("webshop", {"data": "a"}, {"data": "b", "goals": "g.jsonl"}),
         ("sokoban", {"walls": [1, 3]}, {"walls": (1, 3), "max_steps": 15}),  # the same, and a default
+        ("sokoban", {"rows": 6, "boxes": 1}, {"rows": 8, "boxes": 2, "max_steps": 30, "seed": 4}),
+        ("alfworld", {"games": 100, "max_steps": 18}, {"data": "d", "max_steps": 12}),
         ("alfworld", {"version": 0.4}, {"version": "0.4"}),
         ("sokoban", {"style": "grid", "gone": 1}, {"style": "grid", "gone": 1}),
         ("not-registered", {"size": 3}, {"size": 3}),
     ],
 )
-def test_places_of_data_engines_and_defaults_may_differ(
+def test_tasks_engines_and_defaults_may_differ(
     tmp_path: Path, name: str, there: dict[str, Any], now: dict[str, Any]
 ) -> None:
     check_environment(made_with(tmp_path, name, **there), env(name, **now))

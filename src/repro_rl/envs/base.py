@@ -57,7 +57,8 @@ class TextEnv(gymnasium.Env[str, str]):
     instructions: str = ""  # the rules as plain text, for prompts in the full style
     example_action: str = "..."  # in the example of an answer's form, for prompts in the full style
     settings_schema: ClassVar[type[Section] | None] = None  # of its keyword arguments, where there is one
-    free_settings: ClassVar[frozenset[str]] = frozenset()  # may differ from those of demonstrations
+    free_settings: ClassVar[frozenset[str]] = frozenset()  # may differ from those of demonstrations:
+    # which tasks there are, how long they last and what they pay; not what a text looks like
     for_people: Mapping[str, Any] = MappingProxyType({})  # default settings of the ``play`` command
     for_models: Mapping[str, Any] = MappingProxyType({})  # default settings of the adapters (integrations)
     shortcuts: Mapping[str, str] = MappingProxyType({})  # typed text -> action, for the ``play`` command

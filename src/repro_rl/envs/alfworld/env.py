@@ -39,7 +39,7 @@ class AlfworldEnv(TextEnv):
     name = "alfworld"
     example_action = "look"
     settings_schema = AlfworldSettings
-    free_settings = frozenset({"data", "engine"})
+    free_settings = frozenset({"data", "engine", "games", "seed", "max_steps"})
 
     def __init__(self, **settings: Any):
         self.settings = chosen = read_settings("ALFWorld", AlfworldSettings, settings)

@@ -42,7 +42,12 @@ class SokobanEnv(TextEnv):
     name = "sokoban"
     example_action = "up"
     settings_schema = SokobanSettings
-    free_settings = frozenset({"levels"})
+    free_settings = frozenset(
+        {
+            *("rows", "cols", "boxes", "walls", "solution", "seed", "levels", "max_steps", "reward"),
+            *("train_rooms", "validation_rooms", "test_rooms"),
+        }
+    )
     for_people = MappingProxyType({"style": "grid"})
     for_models = MappingProxyType({"style": "grid"})
     shortcuts = MappingProxyType({"w": "up", "s": "down", "a": "left", "d": "right"})

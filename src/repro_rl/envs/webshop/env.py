@@ -64,7 +64,22 @@ class WebShopEnv(TextEnv):
 
     name = "webshop"
     settings_schema = WebShopSettings
-    free_settings = frozenset({"data", "products", "attributes", "human", "goals", "prices"})
+    free_settings = frozenset(
+        {
+            *(
+                "data",
+                "products",
+                "attributes",
+                "human",
+                "limit",
+                "generated",
+                "goal_type",
+                "goals",
+                "prices",
+            ),
+            *("seed", "max_goals", "splits", "max_steps", "reward"),
+        }
+    )
     for_people = MappingProxyType({"style": "text_rich"})
 
     def __init__(self, **settings: Any):
