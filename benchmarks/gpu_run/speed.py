@@ -23,7 +23,7 @@ from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.training_setup import training_setup
 from repro_rl.plan.workload import Workload
 from repro_rl.policy import SamplingSettings, TransformersPolicy
-from repro_rl.policy.decoding.static.sessions import token_bytes
+from repro_rl.policy.decoding.static.pool import token_bytes
 from repro_rl.policy.loading.qwen_shapes import Shape
 from repro_rl.train import TrainedModel, Updater
 from repro_rl.types import Completion, Sample, TokenKind

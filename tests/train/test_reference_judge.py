@@ -13,7 +13,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.integrations.verl.recipe import checked
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Policy
-from repro_rl.policy.decoding.static.sessions import KEPT_SHARE, StaticDecoders
+from repro_rl.policy.decoding.static.pool import KEPT_SHARE, StaticDecoders
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from repro_rl.rollout import Actor
 from repro_rl.rollout.record import read_trajectories

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from repro_rl.config import load_config
-from repro_rl.policy.decoding.static.sessions import StaticDecoders
+from repro_rl.policy.decoding.static.pool import StaticDecoders
 from repro_rl.run.setup import set_up
 from repro_rl.train import run_warmup, sft
 

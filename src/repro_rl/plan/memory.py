@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from repro_rl.plan.model_shape import ModelShape
 from repro_rl.plan.training_setup import TrainingSetup
 from repro_rl.plan.workload import Workload
-from repro_rl.policy.decoding.static.sessions import KEPT_SHARE
+from repro_rl.policy.decoding.static.pool import KEPT_SHARE
 from repro_rl.policy.model.prepacked import copies_bytes
 
 # Bytes of a vocabulary entry at one trained position, all float32: log-probabilities and probabilities are

@@ -30,14 +30,10 @@ from repro_rl.policy.decoding.prompt_decoders import (
 )
 from repro_rl.policy.decoding.sampling import BatchSampling, sample_rows
 from repro_rl.policy.decoding.sessions import CachedSession
+from repro_rl.policy.decoding.static.answers import sample_static
 from repro_rl.policy.decoding.static.cache import bucket_cells
-from repro_rl.policy.decoding.static.sessions import (
-    StaticDecoders,
-    StaticSession,
-    StaticSwitch,
-    sample_static,
-    use_static,
-)
+from repro_rl.policy.decoding.static.pool import StaticDecoders, StaticSwitch, use_static
+from repro_rl.policy.decoding.static.session import StaticSession
 from repro_rl.policy.decoding.wide.decoder import WidePromptDecoder, is_wide
 from repro_rl.policy.decoding.wide.session import WideSession
 from repro_rl.policy.forward.packed import use_packed

@@ -15,7 +15,8 @@ from repro_rl.errors import ConfigError, NonFiniteError
 from repro_rl.policy import SamplingSettings, TextCodec, TransformersPolicy
 from repro_rl.policy.base import ChatSession
 from repro_rl.policy.decoding.static.cache import row_bucket, width_bucket
-from repro_rl.policy.decoding.static.sessions import StaticSession, token_bytes, use_static
+from repro_rl.policy.decoding.static.pool import token_bytes, use_static
+from repro_rl.policy.decoding.static.session import StaticSession
 from repro_rl.policy.decoding.static.step import EagerSteps, GraphedSteps, grouped_sdpa
 from repro_rl.policy.token_policy import TokenSession
 from repro_rl.policy.transformers_policy import AdapterOffPolicy

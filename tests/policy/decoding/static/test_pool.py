@@ -10,7 +10,7 @@ import torch
 
 from repro_rl.policy import SamplingSettings, TransformersPolicy
 from repro_rl.policy.decoding.static.cache import bucket_cells, fitting_rows
-from repro_rl.policy.decoding.static.sessions import token_bytes
+from repro_rl.policy.decoding.static.pool import token_bytes
 from repro_rl.policy.decoding.static.step import EagerSteps
 from support.models import keys_of, load_cpu
 from support.prompts import LONG
