@@ -6,12 +6,16 @@ rows and columns are allocated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from repro_rl.types import Ids
 
 
 @dataclass(slots=True)
@@ -27,6 +31,15 @@ class RowPass:
     first: int | None = None  # the rows are first..first+R-1: what they hold is a view, not a copy
     shape: tuple[int, int] = (0, 0)  # rows and columns allocated in every layer
     dtype: torch.dtype | None = None  # of keys and values; None: as the model computes them
+
+    def mask(self, dtype: torch.dtype) -> torch.Tensor:
+        """[R, 1, Q, width] added to the scores: a query at column c sees the columns up to c of its row.
+
+        A mask of booleans would be turned into this one by every layer.
+        """
+        unseen = torch.arange(self.width, device=self.columns.device) > self.columns[:, None, :, None]
+        mask = torch.zeros(unseen.shape, dtype=dtype, device=unseen.device)
+        return mask.masked_fill_(unseen, torch.finfo(dtype).min)
 
 
 class RowLayer(CacheLayerMixin):
@@ -126,6 +139,26 @@ class RowCache:
         """Memory of all buffers."""
         stored = (tensor for layer in self.layers for tensor in (layer.keys, layer.values))
         return sum(tensor.numel() * tensor.element_size() for tensor in stored if tensor is not None)
+
+
+def left_padded(
+    rows: Sequence[int], blocks: Mapping[int, Ids], lengths: Sequence[int], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids and columns [R, Q] of a pass that appends ``blocks`` to their rows; Q is the longest block's size.
+
+    ``lengths``: tokens of every row of the cache. Padding is written behind the end of its row; a row without
+    a block appends padding alone.
+    """
+    size = max(map(len, blocks.values()))
+    ids = np.full((len(rows), size), pad_id, dtype=np.int64)
+    columns = np.empty((len(rows), size), dtype=np.int64)
+    for index, row in enumerate(rows):
+        block, length = blocks.get(row, ()), lengths[row]
+        gap, end = size - len(block), length + len(block)
+        ids[index, gap:] = block
+        columns[index, gap:] = np.arange(length, end)
+        columns[index, :gap] = np.arange(end, length + size)
+    return ids, columns
 
 
 def enlarged(old: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

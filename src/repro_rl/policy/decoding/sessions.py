@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoding.guided import guided_plan
 from repro_rl.policy.decoding.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.decoding.prompt_decoders import MIN_PREFIX, common_prefix, passes
+from repro_rl.policy.decoding.row_cache import left_padded
 from repro_rl.policy.decoding.sampling import BatchSampling, sample_rows
 from repro_rl.policy.decoding.slot_decoder import SlotDecoder
 from repro_rl.policy.forward import packed
@@ -151,17 +151,17 @@ class _CachedSlots(SlotDecoder):
         return logits[torch.tensor([place[slot] for slot in slots], device=self.device)]
 
     def _forward(self, blocks: dict[int, Ids]) -> torch.Tensor:
-        """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its slot."""
+        """One forward pass, blocks left-padded."""
         model, now = self.policy.model, self.cache.now
         slots, now.first = _pass_slots(list(blocks), single=max(map(len, blocks.values())) == 1)
-        ids, columns = self._padded(slots, blocks)
+        ids, columns = left_padded(slots, blocks, self.slots.lengths, self.policy.codec.pad_id)
         rows = None  # of the pass whose logits are needed, where some are idle or in another order
         if now.first is not None and slots != list(blocks):
             rows = torch.tensor(list(blocks), device=self.device) - now.first
         now.rows = torch.tensor(slots, device=self.device)
         now.columns = torch.as_tensor(columns, device=self.device)
         now.width = int(columns.max()) + 1
-        mask = self._mask()
+        mask = now.mask(torch.bfloat16 if self.policy.mixed else model.dtype)
         tokens = torch.as_tensor(ids, device=self.device)
         if self.uses_packed:
             rotary = packed.rotary_embedding(model, now.columns)
@@ -175,29 +175,6 @@ class _CachedSlots(SlotDecoder):
             logits_to_keep=1,
         ).logits[:, -1]
         return logits if rows is None else logits[rows]
-
-    def _padded(
-        self, slots: Sequence[int], blocks: dict[int, Ids]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and columns [R, Q] of a pass. Padding is written behind the end of its slot."""
-        size = max(map(len, blocks.values()))
-        ids = np.full((len(slots), size), self.policy.codec.pad_id, dtype=np.int64)
-        columns = np.empty((len(slots), size), dtype=np.int64)
-        for row, slot in enumerate(slots):
-            block, length = blocks.get(slot, ()), self.slots.lengths[slot]
-            gap = size - len(block)
-            ids[row, gap:] = block
-            columns[row, gap:] = np.arange(length, length + len(block))
-            columns[row, :gap] = length + len(block) + np.arange(gap)
-        return ids, columns
-
-    def _mask(self) -> torch.Tensor:
-        """[R, 1, Q, width] added to the scores: a mask of booleans would be turned into it by every layer."""
-        now = self.cache.now
-        kind = torch.bfloat16 if self.policy.mixed else self.policy.model.dtype
-        unseen = torch.arange(now.width, device=self.device) > now.columns[:, None, :, None]
-        mask = torch.zeros(unseen.shape, dtype=kind, device=self.device)
-        return mask.masked_fill_(unseen, torch.finfo(kind).min)
 
 
 def _pass_slots(slots: list[int], *, single: bool) -> tuple[list[int], int | None]:

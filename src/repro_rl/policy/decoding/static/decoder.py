@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.base import AnswerTokens, Keys, SamplingSettings
 from repro_rl.policy.decoding.prompt_decoders import MIN_PREFIX, common_prefix, passes
+from repro_rl.policy.decoding.row_cache import left_padded
 from repro_rl.policy.decoding.sampling import SampledRow
 from repro_rl.policy.decoding.static.cache import StaticCache, row_bucket, width_bucket
 from repro_rl.policy.decoding.static.step import (
@@ -180,28 +181,17 @@ class StaticDecoder:
             yield sorted(rows)
 
     def _read(self, rows: list[int], blocks: Mapping[int, Ids]) -> torch.Tensor:
-        """One forward pass, blocks left-padded. A query at column c sees the columns up to c of its row."""
-        size = max(len(blocks[row]) for row in rows)
-        ids = np.full((len(rows), size), self.settings.pad_id, dtype=np.int64)
-        columns = np.empty((len(rows), size), dtype=np.int64)
-        for index, row in enumerate(rows):
-            block, length = blocks[row], self.lengths[row]
-            end = length + len(block)
-            ids[index, size - len(block) :] = block
-            columns[index] = np.r_[np.arange(end, length + size), np.arange(length, end)]
+        """One forward pass, blocks left-padded."""
+        own = {row: blocks[row] for row in rows}
+        ids, columns = left_padded(rows, own, self.lengths, self.settings.pad_id)
         now = self._cache.now
         now.rows = torch.tensor(rows, device=self.device)
         now.columns = torch.as_tensor(columns, device=self.device)
         # What is allocated is a multiple of the step.
         now.width = -(-(int(columns.max()) + 1) // self._width_step) * self._width_step
         now.first = rows[0] if rows == list(range(rows[0], rows[0] + len(rows))) else None
-        unseen = torch.arange(now.width, device=self.device) > now.columns[:, None, :, None]
-        mask = torch.zeros(unseen.shape, dtype=self._mask_dtype, device=self.device)
-        return self._forward(
-            torch.as_tensor(ids, device=self.device),
-            mask.masked_fill_(unseen, torch.finfo(mask.dtype).min),
-            now.columns,
-        )
+        tokens = torch.as_tensor(ids, device=self.device)
+        return self._forward(tokens, now.mask(self._mask_dtype), now.columns)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(
