@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from repro_rl.config import DemosSection
 from repro_rl.demos import collect_demos
 from repro_rl.demos.collect import play
 from repro_rl.demos.mistakes import Agent, demonstrate, play_with_mistakes
-from repro_rl.envs import ENVS, SokobanEnv, register_env
+from repro_rl.envs import ENVS, SokobanEnv, TextEnv, make, register_env
 from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import ConfigError, DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
@@ -239,6 +240,25 @@ def test_an_environment_without_a_step_limit_is_refused(limit: int) -> None:
     env.step = lambda action: ("on", 0.0, False, False, INFO)  # type: ignore[method-assign]
     episode = play(env, env.panel("train").ids[0], 0.0, np.random.default_rng(0))
     assert episode.error == f"it did not end within 1 step; max_steps is {limit}"
+
+
+def test_what_is_no_environment_is_refused_where_it_is_made() -> None:
+    class Plain(gymnasium.Env[str, str]):
+        pass
+
+    class Panelless(TextEnv):
+        max_steps = 5
+
+        def expert(self) -> str | None:
+            return None
+
+    with ENVS.isolated():
+        for name, cls, lacking in (("plain", Plain, "panel, max_steps"), ("panelless", Panelless, "panel")):
+            ENVS.register(name)(cls)  # type: ignore[arg-type]
+            with pytest.raises(
+                ConfigError, match=f"'{name}': {cls.__name__} lacks {lacking}. Derive it from"
+            ):
+                make(name)
 
 
 def test_an_unknown_task_concerns_all() -> None:

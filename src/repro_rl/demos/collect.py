@@ -33,6 +33,8 @@ from repro_rl.types import Trajectory
 KINDS = ("expert", "unsolved", "wandering", "noisy")  # of episodes that are played
 STALE_SHARE = 0.4  # of the random actions: drawn from all actions that were admissible so far
 
+OWN_EPISODES = "or give episodes of your own in demos.episodes, with demos.expert, winning and failing at 0"
+
 
 @dataclass(slots=True)
 class CollectHooks:
@@ -272,6 +274,7 @@ class _Collection:
                 "info['admissible'] of the environment is empty, so there are hardly any mistakes to draw: "
                 "list the possible actions there, or set demos.failing=0"
             )
+        change += f"; {OWN_EPISODES}"
         broken = f"; {self.broken.total()} broke off: {common(self.broken)}" if self.broken else ""
         return DataError(
             f"{missing[True]} winning and {missing[False]} failing episodes could not be played in "
@@ -291,6 +294,7 @@ class _Collection:
             remedy = f"lower demos.slips, raise the environment's max_steps ({limit}), or {remedy}"
         if self.demos.agent == "reader":
             remedy += "; demos.agent=planner decides by the true state instead"
+        remedy += f"; {OWN_EPISODES}"
         firsts = [trajectory.steps[0].advice for trajectory in unsolved if trajectory.steps]
         silent = sum(advice is not None and not advice.action for advice in firsts)
         lost = f" (in {silent} it had no answer to the first observation)" if silent else ""

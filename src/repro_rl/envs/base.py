@@ -154,11 +154,20 @@ def register_env(name: str) -> Callable[[EnvFactory], EnvFactory]:
     return ENVS.register(name)
 
 
+NEEDED = ("reset", "step", "panel", "max_steps")
+
+
+def _lacks(env: Any, name: str) -> bool:
+    """Whether ``env`` has no such attribute, or only the abstract one of ``TextEnv``."""
+    found = getattr(env, name, None)
+    return found is None or getattr(found, "__isabstractmethod__", False)
+
+
 def make(name: str, **kwargs: Any) -> TextEnv:
     """Build an environment by name.
 
-    Raises UnknownNameError (with the nearest name) and ConfigError for an unknown keyword, or an environment
-    without a step limit.
+    Raises UnknownNameError (with the nearest name), and ConfigError for an unknown keyword. So it does for
+    an environment without a step limit, or without a method that every one must have.
     """
     factory = ENVS.get(name)
     parameters = inspect.signature(factory).parameters
@@ -169,6 +178,12 @@ def make(name: str, **kwargs: Any) -> TextEnv:
                     f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
                 )
     env = factory(**kwargs)
+    lacking = [name for name in NEEDED if _lacks(env, name)]
+    if lacking:
+        raise ConfigError(
+            f"Environment {name!r}: {type(env).__name__} lacks {', '.join(lacking)}. Derive it from "
+            "repro_rl.TextEnv and define them, or wrap it as docs/your-environment.md shows."
+        )
     if env.max_steps < 1:
         raise ConfigError(
             f"Environment {name!r}: max_steps of {type(env).__name__} is {env.max_steps}; it must be 1 or "

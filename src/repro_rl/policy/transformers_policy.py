@@ -328,10 +328,11 @@ class TransformersPolicy(TokenPolicy):
         self.model = lora.attach(self.model, section, base, seed)
 
     def merge(self) -> None:
-        """Add an adapter, if there is one, to the weights for good."""
+        """Add an adapter, if there is one, to the weights for good; they can be trained then."""
         if self.adapted:
             free_copies(self.model.parameters())  # peft adds to their data, which leaves no trace
             self.model = self.model.merge_and_unload().eval()
+            self.model.requires_grad_(True)  # peft had frozen what is under an adapter
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as an ordinary Hugging Face folder; of an adapted model the adapter."""

@@ -17,6 +17,8 @@ REPEATED_EVERY = 10  # iterations between two warnings of the same state, such a
 FEW_REFLECTIONS = 0.1  # share of valid ones below which the judge teaches next to nothing
 NEARLY_ALL = 0.999
 
+CUT_OFF = "completions run into the length limit; raise prompt.action_tokens to an answer with its tags"
+
 
 def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
     """What makes the figures of an evaluation meaningless, each as a sentence.
@@ -128,7 +130,7 @@ class Alarms:
                 limits.min_entropy,
                 "the policy has become deterministic; lower train.lr",
             ),
-            ("rollout/cut_off", "above", limits.max_length_ratio, "completions run into the length limit"),
+            ("rollout/cut_off", "above", limits.max_length_ratio, CUT_OFF),
             ("rollout/invalid_rate", "above", limits.max_invalid_rate, "nearly every action is refused"),
             ("update/kl", "above", limits.max_kl, "the policy has left the reference; raise train.kl.coef"),
             ("update/mismatch", "above", limits.max_mismatch, "sampler and trainer disagree on log-probs"),

@@ -16,6 +16,7 @@ from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
 from repro_rl.policy.loading.lora import is_adapter, merged
 from repro_rl.policy.model.adapter import AdapterOff, has_adapter
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
+from repro_rl.run.models import load_trained
 from support.models import equal_weights, keys_of, load_cpu, weights_of
 from support.prompts import LONG
 
@@ -142,6 +143,21 @@ def test_merging_gives_an_ordinary_model(adapted, tmp_path):
     assert torch.allclose(logits(adapted.model), expected, atol=1e-5)
     adapted.merge()  # nothing left to merge
     assert torch.allclose(logits(adapted.model), expected, atol=1e-5)
+
+
+def test_training_that_begins_with_an_adapter_trains_what_it_is_merged_into(adapted, tmp_path):
+    """Without an adapter of its own; peft leaves the weights under an adapter frozen."""
+    adapted.save(tmp_path / "adapter")
+    expected = logits(adapted.model)
+    policy = load_trained(PolicySection(device="cpu"), tmp_path / "adapter", resumed=False, seed=0)
+    assert not policy.adapted
+    assert all(p.requires_grad for p in policy.model.parameters())
+    assert torch.allclose(logits(policy.model), expected, atol=1e-5)
+    section = PolicySection(device="cpu", lora=LoraSection(rank=2))
+    policy = load_trained(section, tmp_path / "adapter", resumed=False, seed=0)
+    trained = [name for name, p in policy.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
 
 
 def test_an_adapter_on_an_adapter_loads_the_first_one_merged(adapted, tmp_path):
