@@ -53,7 +53,7 @@ def test_a_row_holds_the_reference_settings(row):
 
 @pytest.mark.parametrize("env", ["alfworld", "webshop", "sokoban"])
 def test_recipes_for_models_that_read(env):
-    """Full text, one conversation an episode, no thoughts; the larger model trains an adapter."""
+    """Full text, one conversation an episode, no thoughts; an adapter with the measured rates is trained."""
     small, large = load_config(f"{env}-135m"), load_config(f"{env}-0.5b")
     for config in (small, large):
         prompt, train = config.prompt, config.train
@@ -67,10 +67,23 @@ def test_recipes_for_models_that_read(env):
         # The longest conversation: every turn and answer at its limit would not fit, typical ones do.
         assert prompt.max_chat_tokens >= prompt.max_prompt_tokens + steps * prompt.action_tokens
         assert config.policy.max_cache_tokens // prompt.max_chat_tokens >= train.groups * train.group_size
-    assert small.policy.lora.rank == 0
+        assert train.groups * train.group_size // train.minibatches == 8  # episodes of an optimizer step
+        assert (train.lr, train.lr_warmup) == (1e-4, 1)
+    assert (small.policy.lora.rank, small.warmup.lr) == (32, 1e-3)
     assert large.policy.lora.rank == 16
     assert large.env == small.env
     assert large.prompt == small.prompt
+
+
+def test_the_warmup_of_the_recipe_has_the_learning_rates_of_the_measured_one():
+    """Which was planned for 200 updates, down to a tenth, and stopped after 80."""
+    section = load_config("alfworld-135m").warmup
+
+    def decay(end: float, updates: int) -> float:
+        return 1 - (1 - end) * 40 / updates
+
+    assert (section.updates, section.lr_warmup, section.branches) == (80, 10, 0)
+    assert decay(section.lr_end, section.updates) == pytest.approx(decay(0.1, 200))
 
 
 def test_older_names_are_the_papers_rows():

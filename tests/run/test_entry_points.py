@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -197,6 +198,32 @@ def test_a_pilot_that_warms_up_asks_for_its_trackers_first(
     status, text = run_command(capsys, monkeypatch, *command)
     assert status == 2
     assert "cannot import 'nowhere_21'" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compare", "-m", "repro", "-c", "sokoban-tiny", "policy.lora.rank=2"),
+        ("demo", "-c", "sokoban-tiny", "policy.lora.rank=2"),
+        ("pilot", "policy.lora.rank=2"),
+        ("train", "train.init=m.gguf", "policy.lora.rank=2"),
+    ],
+)
+def test_adapters_are_asked_for_before_anything_is_made(
+    tmp_path: Path, capsys: Any, monkeypatch: Any, command: tuple[str, ...]
+) -> None:
+    """Not after the demonstrations, and not after a file was converted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "peft" else find(name, *more)
+    )
+    status, text = run_command(capsys, monkeypatch, *command, "-o", tmp_path / "out")
+    assert status == 2
+    assert "peft is not installed" in text
+    assert ".[lora]" in text
     assert not (tmp_path / "out").exists()
 
 

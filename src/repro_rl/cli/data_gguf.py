@@ -57,20 +57,19 @@ def convert_checked(
 ) -> None:
     """``convert_once`` for a command that plays tasks for ``uses``: what it lacks is found before.
 
-    ``trains``: it needs its callbacks too. Raises what ``preflight``, ``check_callbacks`` and
+    ``trains``: also what ``check_installed`` asks for. Raises what ``preflight``, ``check_installed`` and
     ``convert_once`` raise. The command itself says what ``preflight`` returns.
     """
     from repro_rl.policy.gguf import is_gguf
 
     if model is not None and is_gguf(model):
-        from repro_rl.run.preflight import preflight
+        from repro_rl.run.preflight import check_installed, preflight
         from repro_rl.run.setup import build_pool
-        from repro_rl.run.trackers import check_callbacks
 
         with closing(build_pool(config.env)) as pool:
             preflight(config, pool.first, uses)
         if trains:
-            check_callbacks(config.train)
+            check_installed(config)
         convert_once(model)
 
 

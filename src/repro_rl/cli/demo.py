@@ -96,9 +96,8 @@ def _check(configs: Sequence[RunConfig]) -> bool:
     """
     from repro_rl.policy.loading.precision import resolve_device
     from repro_rl.run.panels import Use, eval_panel
-    from repro_rl.run.preflight import preflight
+    from repro_rl.run.preflight import check_installed, preflight
     from repro_rl.run.setup import build_pool
-    from repro_rl.run.trackers import check_callbacks
 
     config = configs[0]
     if not environments_work([config.env.name], config.env.settings, config.eval.split, short=True):
@@ -109,7 +108,7 @@ def _check(configs: Sequence[RunConfig]) -> bool:
     with closing(build_pool(config.env)) as pool:
         for of_method in configs:
             preflight(of_method, pool.first, set(Use))  # the training says what cannot be meant
-        check_callbacks(config.train)
+        check_installed(config)
         split = eval_panel(config.eval, pool.first.panel).split
     return split not in (config.train.split, config.demos.split)
 

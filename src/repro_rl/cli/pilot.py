@@ -80,9 +80,8 @@ def pilot(
     from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries
     from repro_rl.report.pilot import write_pilot
     from repro_rl.run.panels import Use, warmup_validates
-    from repro_rl.run.preflight import preflight
+    from repro_rl.run.preflight import check_installed, preflight
     from repro_rl.run.setup import build_pool
-    from repro_rl.run.trackers import check_callbacks
     from repro_rl.study.pilot import find_conditions, seed_config
     from repro_rl.study.pilot_results import PilotRuns, pilot_data
 
@@ -98,7 +97,7 @@ def pilot(
     with closing(build_pool(base.env)) as pool:
         found = preflight(base, pool.first, uses)
     if warms_up:
-        check_callbacks(base.train)
+        check_installed(base)
     for line in found:
         say(careful(line))
     agent, name = None, f"warm starts of {source or 'sokoban-tiny'}"

@@ -15,13 +15,14 @@ from repro_rl.config import PromptSection, RunConfig
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS, TextEnv
 from repro_rl.envs.contract import check_progress
-from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
+from repro_rl.errors import ConfigError, PreflightError, UnknownNameError, require_extra
 from repro_rl.policy.tokens.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels
+from repro_rl.run.trackers import check_callbacks
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
@@ -49,6 +50,16 @@ def preflight(
     check_context(config.prompt, model)
     remarks = (other_templates(config.prompt, model), untaught_prompts(config.method, model))
     return [*(line for line in remarks if line is not None), *found]
+
+
+def check_installed(config: RunConfig) -> None:
+    """What a later training needs beside its tasks: trackers, callbacks, the package of adapters.
+
+    Raises what ``check_callbacks`` raises, and MissingDependencyError where adapters cannot be trained.
+    """
+    check_callbacks(config.train)
+    if config.policy.lora.rank:
+        require_extra("peft")
 
 
 def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> None:

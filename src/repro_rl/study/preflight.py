@@ -13,9 +13,8 @@ from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
 from repro_rl.run.lineage import untaught_by
 from repro_rl.run.panels import PanelOf, Use, eval_panel, training_uses, warmup_validates
-from repro_rl.run.preflight import preflight
+from repro_rl.run.preflight import check_installed, preflight
 from repro_rl.run.setup import build_pool
-from repro_rl.run.trackers import check_callbacks
 from repro_rl.study.definition import Arm, Evaluation, Study, run_config
 from repro_rl.study.jobs import temperatures
 
@@ -40,7 +39,8 @@ def check_study(study: Study) -> list[str]:
                     played.append(_played(config.eval, panel, env.max_steps))
                 if (untaught := _untaught(item, config)) is not None:
                     found[untaught] = None
-                check_callbacks(config.train)
+                if item.train or item.init == "warm":
+                    check_installed(config)
                 _check_checkpoints(study.evaluation, item, config.train)
             except ReproError as error:
                 raise ConfigError(f"Arm {item.name!r}: {error}") from error
