@@ -72,7 +72,11 @@ def test_a_judge_of_free_reflections_may_be_guided(warm, tmp_path):
 
 def test_reflections_that_may_not_fit_are_refused_before_anything_is_played(warm, tmp_path):
     settings = [*warm.settings, *RUN, f"train.init={warm.run}", "prompt.reflect_form=guided"]
-    run = RLRun(set_up(load_config(None, [*settings, "prompt.reflect_new_tokens=12"])), tmp_path / "run")
+    settings.append("prompt.reflect_new_tokens=12")
+    with pytest.raises(PreflightError, match=r"prompt.reflect_new_tokens is 12, .* needs 13 tokens"):
+        RLRun(set_up(load_config(None, settings)), tmp_path / "rehearsing")
+    config = load_config(None, [*settings, "method.rehearsal=0"])
+    run = RLRun(set_up(config), tmp_path / "run")
     with pytest.raises(PreflightError, match=r"prompt.reflect_new_tokens is 12 .* up to 13 tokens"):
         run.step()
 
