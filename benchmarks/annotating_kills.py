@@ -157,7 +157,8 @@ class Annotation:
         settings = [
             rooms + "solution: [2, 5], max_steps: 6}",
             f"demos={{expert: 1, winning: {episodes // 2}, failing: {episodes - episodes // 2 - 1}, "
-            "noise: [0.5, 1.0], agent: planner, slips: [0.0], wandering: 0, annotator: linear}",
+            "labelled_mistakes: [0.5, 1.0], agent: planner, mistakes: [0.0], "
+            "wandering: 0, annotator: linear}",
             f"api={{base_url: '{url}', model: judge, concurrency: {concurrency}}}",
         ]
         self.config = load_config("sokoban-tiny", settings)

@@ -65,7 +65,7 @@ def cost_settings(mode: str, steps: int, model: Path, tasks: int, history: int) 
         f"policy={{model: {model}, device: cpu}}",
         "method={name: repro, rehearsal: 0}",
         f"train={{init: {model}, groups: {tasks}, group_size: 2, minibatches: 1, epochs: 1, "
-        "micro_tokens: 8192, kl: {form: none}, eval_every: 0, record_every: 0}",
+        "micro_tokens: 8192, kl: {form: none}, validate_every: 0, record_every: 0}",
         "eval={validation_tasks: 5}",
     ]
 
@@ -269,7 +269,7 @@ def learn_settings(mode: str, steps: int) -> list[str]:
         "reflect_batch: 16, lr: 5e-3, lr_end: 0.5, target_success: 0.3, check_every: 10}",
         "method={name: repro, gamma: 0.5, beta: 10, reflect_share: 0.125, reflect_coef: 0.1, rehearsal: 4}",
         "train={groups: 16, group_size: 8, lr: 1e-3, lr_warmup: 3, epochs: 1, minibatches: 4, "
-        f"env_steps: {steps}, iterations: 200, eval_every: 0, record_every: 0, save_every: 10}}",
+        f"env_steps: {steps}, iterations: 200, validate_every: 0, record_every: 0, save_every: 10}}",
         "eval={tasks: 64, validation_tasks: 32, rollouts: 4}",
     ]
 
@@ -293,7 +293,9 @@ def learn(out: Path, steps: int, seeds: int) -> None:
     for seed in range(seeds):
         demos = out / f"demos-{seed}"
         if not (demos / "expert.jsonl.gz").exists():
-            section = DemosSection(expert=48, winning=100, failing=200, noise=(0.5, 1.0), annotator="oracle")
+            section = DemosSection(
+                expert=48, winning=100, failing=200, labelled_mistakes=(0.5, 1.0), annotator="oracle"
+            )
             save_demos(demos, *collect_demos(env, env.panel("train").ids, section, seed=seed))
         for mode in MODES:
             settings = [*learn_settings(mode, steps), f"seed={seed}"]

@@ -92,7 +92,7 @@ def main() -> None:
         return
     from repro_rl.run.setup import set_up
 
-    quick = ["policy.device=cpu", "policy.threads=1", "train.eval_every=0", "train.record_every=0"]
+    quick = ["policy.device=cpu", "policy.threads=1", "train.validate_every=0", "train.record_every=0"]
     with tempfile.TemporaryDirectory() as folder:
         settings = [*arguments.overrides, *quick]
         setup = set_up(load_config(arguments.config, settings))

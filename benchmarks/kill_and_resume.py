@@ -60,7 +60,7 @@ RECIPE: dict[str, Any] = {
     },
     "train": {
         **{"iterations": 4, "groups": 2, "group_size": 2, "minibatches": 1, "save_every": 3},
-        **{"eval_every": 2, "record_every": 1},
+        **{"validate_every": 2, "record_every": 1},
     },
     "alarms": {"patience": 0},
     "eval": {"tasks": 6, "validation_tasks": 4},

@@ -26,7 +26,7 @@ BIG = [
         "train.groups=1",
         "train.group_size=2",
     ),
-    *("train.minibatches=1", "train.micro_tokens=1024", "train.eval_every=0", "policy.threads=1"),
+    *("train.minibatches=1", "train.micro_tokens=1024", "train.validate_every=0", "policy.threads=1"),
     *(
         "prompt.action_tokens=8",
         "prompt.reflect_new_tokens=16",

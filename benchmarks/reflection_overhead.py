@@ -120,7 +120,7 @@ def main() -> None:
         patch.object(ChatContext, "play", clock.wrap("acting", ChatContext.play)),
     ):
         folder = Path(name)
-        common = ["train.eval_every=0", "train.record_every=0"]
+        common = ["train.validate_every=0", "train.record_every=0"]
         if arguments.paper:
             model = word_model(folder / "model", think="optional")
             common += [*paper_settings(arguments.answer, arguments.reflection), f"policy.model={model}"]

@@ -49,7 +49,7 @@ def job_settings(arguments: argparse.Namespace, init: str) -> list[str]:
         "method=grpo",
         "train.kl={form: k3, coef: 0.01}",
         "train.record_every=0",
-        "train.eval_every=0",
+        "train.validate_every=0",
         "train.lr=1e-4",
         "train.lr_warmup=0",
         f"train.groups={arguments.groups}",

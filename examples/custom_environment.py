@@ -104,7 +104,7 @@ SETTINGS = [
     "eval.tasks=48",
     "eval.validation_tasks=48",
     "train.groups=32",
-    "train.eval_every=0",
+    "train.validate_every=0",
 ]
 
 

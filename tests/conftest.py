@@ -120,7 +120,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmStart:
     settings = list(SMALL)
     config = load_config(None, settings)
     env = make("sokoban", **config.env.settings)
-    section = DemosSection(expert=8, winning=16, failing=48, noise=(0.5, 1.0), **PLANNED)
+    section = DemosSection(expert=8, winning=16, failing=48, labelled_mistakes=(0.5, 1.0), **PLANNED)
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(folder / "demos", experts, labelled)
     rows: list[dict[str, Any]] = []

@@ -99,7 +99,7 @@ SMALL_RUN = [
     "train.minibatches=2",
     "train.iterations=6",
     "train.save_every=2",
-    "train.eval_every=3",
+    "train.validate_every=3",
     "train.record_every=5",
 ]
 
@@ -189,12 +189,18 @@ def test_a_killed_warmup_ends_with_the_same_weights(warm, tmp_path):
     assert metric_rows(whole) == metric_rows(broken)
     assert len(metric_rows(whole)) == 36
     rows = metric_rows(whole)
-    assert [row["iteration"] for row in rows if "eval/success" in row] == [24, 32]
+    assert [row["iteration"] for row in rows if "validation/success" in row] == [24, 32]
     assert [row["iteration"] for row in rows if "warmup/forward_loss" in row] == list(range(21, 37))
 
 
 def test_more_iterations_may_be_asked_for(warm, tmp_path):
-    settings = [*warm.settings, *SMALL_RUN, "train.eval_every=0", f"train.init={warm.run}", "eval.tasks=8"]
+    settings = [
+        *warm.settings,
+        *SMALL_RUN,
+        "train.validate_every=0",
+        f"train.init={warm.run}",
+        "eval.tasks=8",
+    ]
     first = run_training(load_config(None, [*settings, "train.iterations=2"]), tmp_path / "run")
     assert first.iteration == 2
     texts: list[str] = []
@@ -226,7 +232,7 @@ def test_a_small_run_learns(warm, tmp_path):
         "lr: 5e-3, lr_end: 1.0}",
         "method={name: gigpo, gamma: 0.5, omega: 1.0, normalize: mean, invalid_penalty: 0.1}",
         "train={groups: 16, group_size: 16, lr: 1e-3, lr_warmup: 3, epochs: 2, minibatches: 4, clip: 0.2, "
-        "kl: {form: exact, coef: 0.01}, iterations: 20, eval_every: 0, record_every: 0, save_every: 20}",
+        "kl: {form: exact, coef: 0.01}, iterations: 20, validate_every: 0, record_every: 0, save_every: 20}",
     ]
     model = run_warmup(load_config(None, settings), warm.demos, tmp_path / "warm")
     config = load_config(None, [*settings, f"train.init={model}"])
@@ -264,7 +270,7 @@ def test_every_method_runs_and_logs_its_terms_apart(warm, tmp_path, name):
         "train.group_size=4",
         "train.minibatches=2",
         "train.iterations=1",
-        "train.eval_every=0",
+        "train.validate_every=0",
         "train.save_every=1",
     ]
     config = load_config(None, settings)
@@ -342,7 +348,7 @@ def test_credit_apart_for_progress_and_action(warm, tmp_path, where, monkeypatch
         "train.groups=4",
         "train.group_size=4",
         "train.iterations=1",
-        "train.eval_every=0",
+        "train.validate_every=0",
     ]
     trained: list[Sample] = []
     update = Updater.update
@@ -373,7 +379,7 @@ def test_an_alarm_stops_the_run_and_keeps_the_checkpoint_before_it(warm, tmp_pat
         *SMALL_RUN,
         f"train.init={warm.model}",
         "train.save_every=1",
-        "train.eval_every=0",
+        "train.validate_every=0",
         "eval.tasks=8",
         "alarms.min_entropy=50",
         "alarms.patience=2",
@@ -395,7 +401,7 @@ def test_what_would_fail_later_fails_at_once(warm, tmp_path):
 
 
 def test_env_steps_end_a_run(warm, tmp_path):
-    settings = [*warm.settings, *SMALL_RUN, f"train.init={warm.model}", "train.eval_every=0"]
+    settings = [*warm.settings, *SMALL_RUN, f"train.init={warm.model}", "train.validate_every=0"]
     settings.append("train.env_steps=1")
     texts: list[str] = []
     run = run_training(load_config(None, settings), tmp_path, on_text=texts.append)

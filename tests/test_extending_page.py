@@ -188,7 +188,13 @@ def test_the_example_batch_annotator_labels_successes(my_rl):
     env = repro_rl.make("errand", rooms=4, max_steps=12)
     hooks = CollectHooks()
     section = DemosSection(
-        expert=2, winning=0, failing=2, noise=(1.0,), annotator="relative", slips=(0.0,), wandering=0
+        expert=2,
+        winning=0,
+        failing=2,
+        labelled_mistakes=(1.0,),
+        annotator="relative",
+        mistakes=(0.0,),
+        wandering=0,
     )
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0, hooks=hooks)
     for trajectory in experts:  # the failures are the longest: 12 steps

@@ -26,7 +26,7 @@ SMALL = (
     "prompt.reflect_new_tokens=120",
     "demos={expert: 3, winning: 2, failing: 2}",
     "warmup={updates: 2, forward_from: 0, forward_batch: 1, reflect_batch: 1}",
-    "train={groups: 2, group_size: 2, minibatches: 1, iterations: 1, micro_tokens: 4000, eval_every: 0}",
+    "train={groups: 2, group_size: 2, minibatches: 1, iterations: 1, micro_tokens: 4000, validate_every: 0}",
     "eval={tasks: 2, validation_tasks: 2}",
 )
 
@@ -114,7 +114,13 @@ def test_a_panel_that_is_not_there_is_found_before_the_conversion(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("base: sokoban-qwen3\n")
     source = ("recipe.yaml",) if command[0] == "plan" else ("-c", "recipe.yaml")
-    words = (*SMALL, "policy.model=small.gguf", "warmup.target_success=0.5", "train.eval_every=1", setting)
+    words = (
+        *SMALL,
+        "policy.model=small.gguf",
+        "warmup.target_success=0.5",
+        "train.validate_every=1",
+        setting,
+    )
     code, text = run_command(capsys, monkeypatch, *command, *source, *words)
     assert code == 2
     assert setting.partition("=")[0] in text

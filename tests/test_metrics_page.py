@@ -24,7 +24,7 @@ from repro_rl.rollout.record_schema import StepRecord
 from support.extending_page import ROOT, page_settings
 
 SOURCE = ROOT / "src" / "repro_rl"
-FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|eval)/[a-z_]*")
+FAMILY = re.compile(r"(rollout|reflect|reward|update|time|warmup|validation)/[a-z_]*")
 LOGGING = (
     "rollout/counts.py",
     "rollout/context/chat.py",
@@ -115,7 +115,7 @@ def test_every_logged_metric_is_explained_and_no_other():
     assert train | warmup == logged() | THE_RUN
     assert {name for name in warmup if "/" in name} == {
         name for name in logged() if name.startswith("warmup/")
-    } | {"eval/success"}
+    } | {"validation/success"}
 
 
 def test_a_run_logs_nothing_else(run):

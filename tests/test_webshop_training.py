@@ -15,7 +15,8 @@ from repro_rl.rollout.record import read_trajectories
 SMALL = [
     "env.settings={style: words, generated: [100, 1], max_steps: 10}",
     "policy={model: tiny, device: cpu, tiny: {hidden: 32, heads: 2, kv_heads: 2, ffn: 64, positions: 512}}",
-    "demos={expert: 30, winning: 30, failing: 30, noise: [0.5], agent: planner, slips: [0.0], wandering: 0}",
+    "demos={expert: 30, winning: 30, failing: 30, labelled_mistakes: [0.5], agent: planner, "
+    "mistakes: [0.0], wandering: 0}",
     "warmup={updates: 60, forward_from: 20, forward_batch: 16, reflect_batch: 8, lr: 0.01}",
     "train={iterations: 2, groups: 4, group_size: 4, epochs: 1, minibatches: 2, lr: 0.001}",
     "eval={tasks: 20, validation_tasks: 10}",

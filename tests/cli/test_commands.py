@@ -26,7 +26,7 @@ MINI = [
     "train.groups=4",
     "train.group_size=2",
     "train.minibatches=2",
-    "train.eval_every=1",
+    "train.validate_every=1",
     "eval.tasks=10",
     "eval.validation_tasks=10",
 ]

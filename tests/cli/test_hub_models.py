@@ -80,7 +80,7 @@ def test_warmup_and_train_begin_with_a_hub_model(cached, warm, capsys, monkeypat
         capsys, monkeypatch, "warmup", "-c", source, *demos, "-o", "w", f"policy.model={NAME}", *small
     )
     assert status == 0, out
-    more = ["--init", NAME, f"train.demos={warm.demos}", "train.eval_every=0"]
+    more = ["--init", NAME, f"train.demos={warm.demos}", "train.validate_every=0"]
     status, out = run(capsys, monkeypatch, "train", "-c", source, "-o", "t", *more, *small)
     assert status == 0, out
 

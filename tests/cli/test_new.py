@@ -121,7 +121,7 @@ def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
     announce(package)
     assert "The loss of each of T sampled tokens" in run(tmp_path, *listed, path=source)
     monkeypatch.syspath_prepend(source)
-    short = ("groups=4", "group_size=3", "minibatches=2", "eval_every=0", "epochs=2", "record_every=0")
+    short = ("groups=4", "group_size=3", "minibatches=2", "validate_every=0", "epochs=2", "record_every=0")
     with LOSS_NAMES.isolated():
         settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
         loss = ["train.loss.name=half-negative", "train.loss.settings.negative=0.5", "method=gigpo"]

@@ -63,7 +63,7 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
         ("train.importance_cap=never", r"\ntrain\.importance_cap: .*'auto' or 'off'"),
         ("policy.lora.targets=[{a: 3}]", r"policy\.lora\.targets=.*is not a list of texts"),
         ("train.groups.x=1", "groups is a value, not a section|train"),
-        ("demos.noise=[0.5, much]", r"^demos\.noise\.1: "),
+        ("demos.labelled_mistakes=[0.5, much]", r"^demos\.labelled_mistakes\.1: "),
         ("warmup.forward_modes=[actoin]", r"^warmup\.forward_modes\.0: .*'action', 'progress'"),
         ("api.prices.prompt=1", r"^api\.prices\.completion: Field required$"),
         ("plugins=mine", r"^plugins: .*list"),
@@ -102,7 +102,7 @@ def test_overrides() -> None:
             "env.settings={style: relative}",
             "train.lr=1e-3",
             "train.betas=[0.8, 0.95]",
-            "demos.noise=[1e-1, 0.5]",
+            "demos.labelled_mistakes=[1e-1, 0.5]",
             "method=gigpo",
             "method.gamma=0.9",
             "env.settings.boxes=2",
@@ -114,7 +114,7 @@ def test_overrides() -> None:
     )
     assert config.train.lr == 1e-3
     assert config.train.betas == (0.8, 0.95)
-    assert config.demos.noise == (0.1, 0.5)
+    assert config.demos.labelled_mistakes == (0.1, 0.5)
     assert (config.method.name, config.method.gamma, config.method.reflect) == ("gigpo", 0.9, False)
     assert config.env.settings == {"style": "relative", "boxes": 2}  # the other setting stays
     assert config.eval.temperature == 0

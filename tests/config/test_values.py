@@ -122,7 +122,7 @@ def test_kinds_of_settings() -> None:
         ("train.lr=.inf", r"^Override .train\.lr=\.inf.*only finite"),
         ("train.lr=inf", r"^train\.lr: .*finite"),
         ("warmup.lr=nan", r"^warmup\.lr: "),
-        ("demos.noise=[.nan]", r"^Override .demos\.noise=.*only finite"),
+        ("demos.labelled_mistakes=[.nan]", r"^Override .demos\.labelled_mistakes=.*only finite"),
         ("seed=-1", r"^seed: .*greater than or equal to 0"),
         ("seed=9223372036854775808", r"^seed: .*less than or equal"),
         ("eval.seed=-3", r"^eval\.seed: "),

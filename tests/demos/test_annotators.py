@@ -69,7 +69,7 @@ def test_batch_annotators_of_ones_own():
         ]
 
     env = make("sokoban", train_rooms=6, validation_rooms=1, test_rooms=1, solution=(2, 4))
-    counts = {"expert": 2, "winning": 0, "failing": 2, "noise": (1.0,)}
+    counts = {"expert": 2, "winning": 0, "failing": 2, "labelled_mistakes": (1.0,)}
     hooks = CollectHooks()
     with ANNOTATORS.isolated():
         ANNOTATORS.register("halves", BatchAnnotator(halves))

@@ -69,8 +69,8 @@ def test_each_played_episode_is_counted(env):
 
 
 def test_what_cannot_be_played(env):
-    with pytest.raises(DataError, match=r"failing episodes could not be played.*demos\.noise"):
-        collect(env, expert=0, winning=0, failing=1, noise=(0.0,))
+    with pytest.raises(DataError, match=r"failing episodes could not be played.*demos\.labelled_mistakes"):
+        collect(env, expert=0, winning=0, failing=1, labelled_mistakes=(0.0,))
     with pytest.raises(UnknownNameError, match="did you mean 'oracle'"):
         collect(env, annotator="oracel")
     with pytest.raises(DataError, match="There are no tasks to demonstrate"):
@@ -85,7 +85,7 @@ def test_an_environment_that_lists_no_action_is_named(env):
             return {**super()._info(valid, brief), "admissible": []}
 
     unlisted = Unlisted(train_rooms=2, validation_rooms=1, test_rooms=1, solution=(2, 3))
-    one = {"expert": 0, "winning": 0, "failing": 1, "agent": "reader", "noise": (0.2,)}
+    one = {"expert": 0, "winning": 0, "failing": 1, "agent": "reader", "labelled_mistakes": (0.2,)}
     with pytest.raises(DataError, match=r"0 winning and 1 failing .*info\['admissible'\] of the environment"):
         collect(unlisted, **one)
 
@@ -135,8 +135,8 @@ def test_noise_is_the_share_of_random_actions(env):
 @pytest.mark.parametrize(
     "more",
     [
-        {"noise": (0.4, 0.8)},  # episodes drawn from one generator, whose state is kept
-        {"agent": "reader", "slips": (0.0, 0.3), "wandering": 0.5, "annotator": "random"},
+        {"labelled_mistakes": (0.4, 0.8)},  # episodes drawn from one generator, whose state is kept
+        {"agent": "reader", "mistakes": (0.0, 0.3), "wandering": 0.5, "annotator": "random"},
     ],
 )
 def test_a_collection_that_was_stopped_goes_on(env, tmp_path, more):

@@ -41,8 +41,8 @@ def server(server, monkeypatch):
 def settings(server, tmp_path):
     return [
         ROOMS,
-        f"demos={{{', '.join(f'{name}: {count}' for name, count in COUNTS.items())}, noise: [0.5, 1.0], "
-        "agent: planner, slips: [0.0], wandering: 0, annotator: http}",
+        f"demos={{{', '.join(f'{name}: {count}' for name, count in COUNTS.items())}, "
+        "labelled_mistakes: [0.5, 1.0], agent: planner, mistakes: [0.0], wandering: 0, annotator: http}",
         f"api={{base_url: '{server.url}', model: judge, key_env: TEST_API_KEY, backoff: 0, retries: 1, "
         f"give_up: 0, cache: '{tmp_path / 'cache'}'}}",
     ]

@@ -22,7 +22,7 @@ def households():
 
 @pytest.fixture(scope="module")
 def demos(households):
-    section = DemosSection(expert=8, slips=(0.0, 0.4), wandering=0.25, winning=2, failing=2)
+    section = DemosSection(expert=8, mistakes=(0.0, 0.4), wandering=0.25, winning=2, failing=2)
     return collect_demos(households, households.panel("train").ids, section, seed=0)
 
 
@@ -130,7 +130,7 @@ def test_labels_of_answers_are_true_progress(demos):
 
 def test_other_annotators_know_the_executed_action_alone(households):
     """The label of an answer: that of the step or of the one before, whichever is higher."""
-    section = DemosSection(expert=4, slips=(0.4,), wandering=0, winning=0, failing=0, annotator="random")
+    section = DemosSection(expert=4, mistakes=(0.4,), wandering=0, winning=0, failing=0, annotator="random")
     experts, _ = collect_demos(households, households.panel("train").ids, section, seed=0)
     for trajectory in experts:
         before = 0
@@ -149,7 +149,7 @@ def test_records_keep_the_advice(demos, tmp_path):
 def test_prompts_show_no_episode_with_mistakes(demos):
     shown = InContextDemos(demos[0], "retrospective", count=2)
     assert all(not step.mistake for task in "ab" for t in shown.choose(task, "", "") for step in t.steps)
-    with pytest.raises(DataError, match=r"expert episodes without mistakes.*demos\.slips=\[0\.0\]"):
+    with pytest.raises(DataError, match=r"expert episodes without mistakes.*demos\.mistakes=\[0\.0\]"):
         InContextDemos(demos[0][1::2], "retrospective", count=2)
 
 
@@ -167,7 +167,7 @@ def test_experts_that_fail_name_what_to_change(households):
 
     env = Lost(games=10)
     with pytest.raises(
-        DataError, match=r"solves 0 of 11 tasks; lower demos\.slips, raise .* max_steps \(50\)"
+        DataError, match=r"solves 0 of 11 tasks; lower demos\.mistakes, raise .* max_steps \(50\)"
     ):
         collect_demos(env, env.panel("train").ids, DemosSection(expert=1), seed=0)
 

@@ -87,7 +87,7 @@ def test_a_refused_action_of_an_imitated_episode_is_not_taught(env, solved, tmp_
 
 
 def test_they_stand_behind_those_that_an_expert_plays_and_do_not_change_these(env, solved, tmp_path):
-    plain = {"expert": 2, "winning": 1, "failing": 1, "agent": "planner", "slips": (0.0,), "wandering": 0}
+    plain = {"expert": 2, "winning": 1, "failing": 1, "agent": "planner", "mistakes": (0.0,), "wandering": 0}
     alone = collected(env, **plain)
     packed = tmp_path / "own.jsonl.gz"
     write_bytes(packed, gzip.compress(json.dumps(solved).encode()))

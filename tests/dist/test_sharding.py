@@ -66,7 +66,13 @@ def test_what_cannot_be_split_is_refused(monkeypatch):
 @pytest.mark.slow
 def test_split_weights_give_what_whole_ones_give(warm, tmp_path):
     """Two processes, each with half of the trained weights, against one process; then continued."""
-    settings = [*warm.settings, *RUN, f"train.init={warm.run}", "train.iterations=2", "train.eval_every=0"]
+    settings = [
+        *warm.settings,
+        *RUN,
+        f"train.init={warm.run}",
+        "train.iterations=2",
+        "train.validate_every=0",
+    ]
     run_training(load_config(None, settings), tmp_path / "one")
     stage = {"what": "train", "settings": [*settings, "train.iterations=1"], "out": str(tmp_path / "two")}
     done = launch(

@@ -88,7 +88,7 @@ def test_two_processes_give_what_one_gives_also_when_one_was_killed(warm, tmp_pa
 
     # the warmup: the same losses, looks at the validation and weights
     assert_close_rows(one / "warmup", two / "warmup")
-    assert [row["eval/success"] for row in metric_rows(two / "warmup") if "eval/success" in row]
+    assert [row["validation/success"] for row in metric_rows(two / "warmup") if "validation/success" in row]
     assert_close_weights(one / "warmup" / "model", two / "warmup" / "model", one / "warmup" / "initial")
 
     # the evaluation: the same episodes and numbers

@@ -136,7 +136,9 @@ def test_one_episode_fails_and_no_other(how: str, error: str) -> None:
 def test_such_episodes_are_no_demonstrations(how: str) -> None:
     env = Broken(how, **SOKOBAN)
     tasks = env.panel("train").ids[:4]
-    section = DemosSection(expert=3, wandering=1.0, winning=2, failing=2, agent="planner", slips=(0.0, 0.1))
+    section = DemosSection(
+        expert=3, wandering=1.0, winning=2, failing=2, agent="planner", mistakes=(0.0, 0.1)
+    )
     with pytest.warns(UserWarning, match=r"episodes broke off, left out: .*(no such room|much|not end)"):
         experts, labelled = collect_demos(env, tasks, section, seed=0)
     assert len(labelled) == 4

@@ -77,7 +77,9 @@ def _make_run(root: Path) -> None:
 
     config = load_config(None)
     env = repro_rl.make(config.env.name, **config.env.settings)
-    section = DemosSection(expert=3, winning=3, failing=3, noise=(0.5, 1.0), agent="planner", slips=(0.0,))
+    section = DemosSection(
+        expert=3, winning=3, failing=3, labelled_mistakes=(0.5, 1.0), agent="planner", mistakes=(0.0,)
+    )
     experts, labelled = collect_demos(env, env.panel("train").ids, section, seed=0)
     save_demos(root / "demos", experts, labelled)
     key = {"env": config.env.model_dump(mode="json"), "demos": {"expert": 3}, "seed": 0}
@@ -100,7 +102,13 @@ def _make_run(root: Path) -> None:
     }
     write_json(run / "manifest.json", manifest)
     rows = [
-        {"iteration": n, "env_steps": 100 * n, "seconds": 1.5 * n, "eval/success": n / 10, "loss": 0.5 / n}
+        {
+            "iteration": n,
+            "env_steps": 100 * n,
+            "seconds": 1.5 * n,
+            "validation/success": n / 10,
+            "loss": 0.5 / n,
+        }
         for n in range(1, 7)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -92,17 +92,17 @@ def test_hours_of_a_run():
     """10 iterations of an hour, a validation of half an hour after every fifth."""
 
     def hours(*more: str) -> float:
-        config = small_config("train.iterations=10", "train.eval_every=5", *more)
+        config = small_config("train.iterations=10", "train.validate_every=5", *more)
         return RunOutline(SHAPE, small_work(), small_training(), config.train, 4).hours(3600, 1800)
 
     assert hours() == 11
-    assert hours("train.eval_every=0") == 10
+    assert hours("train.validate_every=0") == 10
     assert hours("train.env_steps=80") == 5.5  # 16 steps an iteration: 5 of them
     assert hours("train.env_steps=1600") == 11
 
 
 def test_a_validation_takes_its_share_of_the_rollout():
-    train = small_config("train.iterations=10", "train.eval_every=5").train
+    train = small_config("train.iterations=10", "train.validate_every=5").train
     run = RunOutline(SHAPE, small_work(), small_training(), train, validation_tasks=4)
     # Acting reads and writes 16 * (22.5 + 4) = 424 of 952 tokens; 8 episodes were played, 4 are.
     seconds = IterationTime(prefill=9.0, decode=0.52, update=20.0, reference=0.48)

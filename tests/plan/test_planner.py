@@ -27,7 +27,7 @@ def test_large_full_training_does_not_fit_where_an_adapter_does():
 
 
 def test_a_tiny_run_is_planned_by_running_a_part(warm):
-    settings = [*warm.settings, "train={groups: 8, group_size: 4, minibatches: 2, eval_every: 0}"]
+    settings = [*warm.settings, "train={groups: 8, group_size: 4, minibatches: 2, validate_every: 0}"]
     before = {path: path.stat().st_mtime_ns for path in Path(warm.model).iterdir()}
     config = load_config(None, [*settings, f"train.init={warm.model}"])
     plan = make_plan(config, [], PlanOptions(probe=True, tasks=4))
@@ -49,7 +49,9 @@ def test_a_probe_measures_the_adapter_that_is_trained(warm, monkeypatch):
     monkeypatch.setattr(probe, "SMALL_MODEL", 0)
     monkeypatch.setattr(probe, "measure_rates", measured)
     for more in ([], ["policy.lora.rank=2"]):
-        config = load_config(None, [*warm.settings, "train.eval_every=0", f"train.init={warm.model}", *more])
+        config = load_config(
+            None, [*warm.settings, "train.validate_every=0", f"train.init={warm.model}", *more]
+        )
         make_plan(config, [], PlanOptions(probe=True, tasks=4))
     whole, adapter = trained
     assert not any("lora" in name for name in whole)

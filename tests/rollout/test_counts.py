@@ -36,7 +36,7 @@ def test_rollout_metrics_by_hand():
             "rollout/tokens": 12 / 4,
             "rollout/entropy": 0.6 / 4,
             "rollout/errors": 1.0,
-            "rollout/truncated_prompts": 0.0,
+            "rollout/shortened_prompts": 0.0,
             "rollout/truncated_observations": 0.0,
             "rollout/online": 30.0,
         }
@@ -63,13 +63,13 @@ def test_group_metrics_by_hand():
     assert metrics == pytest.approx(
         {
             "rollout/equal_groups": 2 / 3,
-            "rollout/failed_groups": 1 / 3,
+            "rollout/lost_groups": 1 / 3,
             "reward/env": 10 / 6,
             "reward/shaping": 0.4 / 6,
             "reflect/valid": 4 / 5,
             "reflect/tokens": 20 / 5,
             "reflect/sampled_tokens": 20 / 5,
-            "reflect/truncated_prompts": 0.0,
+            "reflect/shortened_prompts": 0.0,
             "reflect/final_won": 90.0,
             "reflect/final_lost": 30.0,
         }

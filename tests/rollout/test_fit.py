@@ -139,12 +139,12 @@ def test_what_was_lost_is_logged():
         return trajectory
 
     whole = played(100_000)
-    assert rollout_metrics([whole])["rollout/truncated_prompts"] == 0
+    assert rollout_metrics([whole])["rollout/shortened_prompts"] == 0
     sizes = [len(prompt) for (prompt,) in policy.calls]
     cut = played(sizes[0] - 20)
     assert [step.shortened for step in cut.steps] == ["observation", "history", "history"]
     metrics = rollout_metrics([cut])
-    assert metrics["rollout/truncated_prompts"] == 1
+    assert metrics["rollout/shortened_prompts"] == 1
     assert metrics["rollout/truncated_observations"] == pytest.approx(1 / 3)
     longest = len(reflection_prompt(whole, FULL, pool.first.instructions))
     judge = ScriptedPolicy("<progress>\nstep 1: 10\nstep 2: 20\nstep 3: 30\n</progress>", LetterText())
@@ -156,4 +156,4 @@ def test_what_was_lost_is_logged():
         assert whole.reflection.values == (10, 20, 30)
         for step in whole.steps:
             step.terms = {}
-        assert group_metrics([Group(task, [whole])])["reflect/truncated_prompts"] == share
+        assert group_metrics([Group(task, [whole])])["reflect/shortened_prompts"] == share

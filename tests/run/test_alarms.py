@@ -90,7 +90,7 @@ def evaluated(**changes):
     result = {
         "episodes": 10,
         "errors": 0.0,
-        "failures": {},
+        "error_reasons": {},
         "api": None,
         "invalid_rate": 0.2,
         "format_rate": 0.9,
@@ -103,23 +103,23 @@ def test_evaluations_that_say_nothing():
     assert evaluated(invalid_rate=0.99, format_rate=0.01) == []
     assert "Every action was impossible" in evaluated(invalid_rate=1.0)[0]
     assert "No answer had the form" in evaluated(format_rate=0.0)[0]
-    some = evaluated(errors=3.0, failures={"lost": 2, "late": 1})
+    some = evaluated(errors=3.0, error_reasons={"lost": 2, "late": 1})
     assert some == ["3 of 10 episodes broke off and count as not won: lost (2 times), late (1 time)."]
-    assert "No episode was played to its end" in evaluated(errors=10.0, failures={"lost": 10})[1]
+    assert "No episode was played to its end" in evaluated(errors=10.0, error_reasons={"lost": 10})[1]
     lost = {"no completion at step 2: status 503": 2, "no completion at step 4: no connection": 1}
-    assert evaluated(errors=3.0, failures=lost, api={"failed": 3}) == []
-    both = evaluated(errors=4.0, failures={**lost, "KeyError at step 1: 'sink'": 1}, api={"failed": 3})
+    assert evaluated(errors=3.0, error_reasons=lost, api={"failed": 3}) == []
+    both = evaluated(errors=4.0, error_reasons={**lost, "KeyError at step 1: 'sink'": 1}, api={"failed": 3})
     assert both == ["1 of 10 episodes broke off and count as not won: KeyError at step 1: 'sink' (1 time)."]
 
 
 def test_all_broken_episodes_are_counted_where_few_reasons_are_named():
     named = {f"KeyError: room {n}": 1 for n in range(20)}
-    (line,) = evaluated(episodes=100, errors=60.0, failures=named)
+    (line,) = evaluated(episodes=100, errors=60.0, error_reasons=named)
     assert line.startswith("60 of 100 episodes broke off and count as not won: KeyError: room 0 (1 time), ")
-    (line,) = evaluated(episodes=100, errors=60.0, failures=named, api={"failed": 15}, unanswered=15)
+    (line,) = evaluated(episodes=100, errors=60.0, error_reasons=named, api={"failed": 15}, unanswered=15)
     assert line.startswith("45 of 100 episodes broke off")
     server = {f"no completion: status {n}": 2 for n in range(20)}
-    assert evaluated(episodes=100, errors=60.0, failures=server, api={"failed": 55}, unanswered=55) == [
+    assert evaluated(episodes=100, errors=60.0, error_reasons=server, api={"failed": 55}, unanswered=55) == [
         "5 of 100 episodes broke off and count as not won."
     ]
 

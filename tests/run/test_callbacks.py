@@ -25,8 +25,8 @@ class Recorder(Callback):
     def on_row(self, row):
         self.events.append(("row", row.pop("iteration")))
 
-    def on_evaluation(self, iteration, metrics):
-        self.events.append(("evaluation", iteration, metrics))
+    def on_validation(self, iteration, metrics):
+        self.events.append(("validation", iteration, metrics))
 
     def on_checkpoint(self, iteration, folder):
         self.events.append(("checkpoint", iteration, folder.name))
@@ -61,9 +61,9 @@ def module(tmp_path, monkeypatch):
 def test_every_event_reaches_every_callback_with_a_row_of_its_own():
     one, two = Recorder(), Recorder()
     calls = Callbacks([("one", one), ("two", two)])
-    row = {"iteration": 3, "eval/success": 0.5, "eval/tasks": 10, "seconds": 1.0}
+    row = {"iteration": 3, "validation/success": 0.5, "validation/tasks": 10, "seconds": 1.0}
     calls.start(INFO)
-    calls.evaluation(3, row)
+    calls.validation(3, row)
     calls.row(row)
     calls.checkpoint(3, Path("checkpoints/00003"))
     calls.end(None)
@@ -73,7 +73,7 @@ def test_every_event_reaches_every_callback_with_a_row_of_its_own():
         == two.events
         == [
             ("start", "train"),
-            ("evaluation", 3, {"eval/success": 0.5, "eval/tasks": 10}),
+            ("validation", 3, {"validation/success": 0.5, "validation/tasks": 10}),
             ("row", 3),
             ("checkpoint", 3, "00003"),
             ("end", None),
@@ -155,6 +155,16 @@ def test_callbacks_are_found_by_path_and_by_name(module):
         ("", "recordre", "Unknown callback 'recordre'.*package.module:Class"),
         ("", "my_callbacks_21:Absent", "there is no 'Absent' in my_callbacks_21"),
         ("Mine = 7", "my_callbacks_21:Mine", "is a int, not a class or function"),
+        (
+            "class Mine(Callback):\n    def on_evaluation(self, iteration, metrics): ...",
+            "my_callbacks_21:Mine",
+            "has on_evaluation, which is never called; did you mean 'on_validation'",
+        ),
+        (
+            "class Mine(Callback):\n    def on_rows(self, row): ...",
+            "my_callbacks_21:Mine",
+            "has on_rows, which is never called; did you mean 'on_row'",
+        ),
         ("class Mine: ...", "my_callbacks_21:Mine", "gives a Mine, not a repro_rl.Callback"),
         ("def Mine(): raise KeyError('x')", "my_callbacks_21:Mine", "cannot be built: KeyError: 'x'"),
         (

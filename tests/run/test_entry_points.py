@@ -93,7 +93,7 @@ TRAININGS = [opened, planned, prepared]
 def test_a_training_is_refused_wherever_it_begins(
     warm: Any, unknowing: str, tmp_path: Path, begin: Callable[..., None], change: list[str], words: str
 ) -> None:
-    settings = [*warm.settings, *LIMITS, "train.eval_every=1", *change]
+    settings = [*warm.settings, *LIMITS, "train.validate_every=1", *change]
     config = load_config(None, [*settings, f"train.init={warm.model}"])
     with pytest.raises(ReproError, match=words):
         begin(config, tmp_path / "out")
@@ -111,7 +111,7 @@ def test_prompts_that_were_not_taught_are_said_wherever_a_model_acts(
 
 
 def test_a_plan_notes_what_a_training_warns_of(warm: Any, taught_progress: Path) -> None:
-    settings = [*warm.settings, "train.eval_every=0", f"train.init={taught_progress}", "method=gigpo"]
+    settings = [*warm.settings, "train.validate_every=0", f"train.init={taught_progress}", "method=gigpo"]
     notes = make_plan(load_config(None, [*settings, "eval.tasks=99"]), [], PlanOptions(tasks=1)).notes
     assert any("reads them untaught" in note for note in notes)
     assert any("eval.tasks is 99" in note for note in notes)

@@ -21,7 +21,7 @@ from repro_rl.train.start import find_start
 
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=1"),
-    *("train.eval_every=0", "eval.validation_tasks=2"),
+    *("train.validate_every=0", "eval.validation_tasks=2"),
 ]
 WARMUP = "warmup={updates: 2, forward_batch: 2, reflect_batch: 2, forward_from: 0}"
 

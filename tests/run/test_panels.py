@@ -72,11 +72,11 @@ def test_an_unknown_split_is_named_with_its_setting(setting, use):
 
 
 def test_a_run_that_never_validates_needs_no_validation_panel():
-    never = load_config(None, [*FEW, "train.eval_every=0", "warmup.target_success=null"])
+    never = load_config(None, [*FEW, "train.validate_every=0", "warmup.target_success=null"])
     assert training_uses(never.train) == {Use.TRAIN}
     assert warmup_validates(never.warmup) == frozenset()
     assert check_panels(never, panels(train=6, test=5), training_uses(never.train)) == []
-    always = load_config(None, [*FEW, "train.eval_every=1", "warmup.target_success=0.5"])
+    always = load_config(None, [*FEW, "train.validate_every=1", "warmup.target_success=0.5"])
     assert training_uses(always.train) == {Use.TRAIN, Use.VALIDATION}
     assert warmup_validates(always.warmup) == {Use.VALIDATION}
 

@@ -34,7 +34,7 @@ SMALL = {
     "prompt": {"style": "compact", "resolution": 50, "action_tokens": 3, "reflect_new_tokens": 34},
     "demos": {"expert": 2, "winning": 2, "failing": 2},
     "warmup": {"updates": 2, "forward_from": 0, "forward_batch": 4, "reflect_batch": 4},
-    "train": {"groups": 2, "group_size": 2, "minibatches": 1, "eval_every": 1, "record_every": 0},
+    "train": {"groups": 2, "group_size": 2, "minibatches": 1, "validate_every": 1, "record_every": 0},
     "eval": {"tasks": 4, "validation_tasks": 4},
 }
 
@@ -92,7 +92,7 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
             json.loads((out / f"sweep/{arm}/lr-{lr}/seed5/metrics.jsonl").read_text().splitlines()[-1])
             for lr in ("0.001", "0.01")
         ]
-        scores = [line["eval/success"] for line in lines]
+        scores = [line["validation/success"] for line in lines]
         assert [point["score"] for point in entry["scores"]] == scores
         assert entry["chosen"]["train.lr"] == (0.001 if scores[0] >= scores[1] else 0.01)
         config = yaml.safe_load((out / f"runs/{arm}/seed0/config.yaml").read_text())

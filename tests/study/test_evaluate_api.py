@@ -66,7 +66,7 @@ def test_calls_without_an_answer_are_failed_episodes_and_repeating_mends_them(se
     config = load_config("sokoban-qwen3", [*settings, "api.concurrency=1"])
     result = evaluate(config, Path("api:m"), EvalRequest("m", out=tmp_path / "run"))
     assert result["errors"] == result["unanswered"] == 2
-    assert result["failures"] == {"no completion: status 503: no": 2}
+    assert result["error_reasons"] == {"no completion: status 503: no": 2}
     assert result["episodes"] == 4
     records = list(read_trajectories(tmp_path / "run" / "trajectories" / "eval-m.jsonl.gz"))
     broken = [record for record in records if record["error"]]

@@ -89,7 +89,9 @@ def test_a_model_that_is_given_is_asked_what_it_was_taught(warm):
 
 def test_what_one_job_alone_needs_is_asked_of_that_job():
     """An arm that never validates may have no validation panel; one that is not trained no training panel."""
-    never = arm("never", "train.eval_every=0", "warmup.target_success=null", "eval.validation_split=nowhere")
+    never = arm(
+        "never", "train.validate_every=0", "warmup.target_success=null", "eval.validation_split=nowhere"
+    )
     assert check_study(study("repro", never)) == []
     untrained = {**arm("start", "train.split=nowhere"), "train": False}
     assert check_study(study("repro", untrained)) == []
@@ -124,9 +126,9 @@ def test_the_evaluation_of_the_study_is_what_is_checked():
 
 def test_a_best_checkpoint_needs_validations():
     checkpoints = {"checkpoints": ["best", "last"]}
-    with pytest.raises(ConfigError, match=r"Arm 'blind': .*'best'.*train\.eval_every=0"):
-        check_study(study("repro", arm("blind", "train.eval_every=0"), evaluation=checkpoints))
-    untrained = {**arm("start", "train.eval_every=0"), "train": False}
+    with pytest.raises(ConfigError, match=r"Arm 'blind': .*'best'.*train\.validate_every=0"):
+        check_study(study("repro", arm("blind", "train.validate_every=0"), evaluation=checkpoints))
+    untrained = {**arm("start", "train.validate_every=0"), "train": False}
     assert check_study(study("repro", untrained, evaluation=checkpoints)) == []
 
 

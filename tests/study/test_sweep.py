@@ -22,7 +22,7 @@ def test_the_sweep_waits_for_the_whole_grid_and_then_stays(tmp_path):
 
     def finish(job: Job, successes: Sequence[float]) -> None:
         rows = [
-            {"iteration": n, "env_steps": n, "seconds": n, "eval/success": s}
+            {"iteration": n, "env_steps": n, "seconds": n, "validation/success": s}
             for n, s in enumerate(successes, 1)
         ]
         write_text(job.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -26,7 +26,7 @@ RUN = [
     *("method=repro", "method.rehearsal=6", "method.reflect_share=0.5"),
     *("train.groups=6", "train.group_size=4", "train.minibatches=2", "train.epochs=2"),
     *("train.micro_tokens=512", "train.iterations=3", "train.save_every=1", "train.keep=9"),
-    *("train.eval_every=2", "train.record_every=1", "eval.validation_tasks=5", "eval.tasks=7"),
+    *("train.validate_every=2", "train.record_every=1", "eval.validation_tasks=5", "eval.tasks=7"),
 ]
 
 

@@ -105,7 +105,7 @@ def recipe(base: Path, *more: str) -> RunConfig:
         "train.groups=4",
         "train.group_size=2",
         "train.iterations=2",
-        "train.eval_every=2",
+        "train.validate_every=2",
         "train.save_every=1",
         "eval.validation_tasks=4",
         *more,

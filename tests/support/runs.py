@@ -148,7 +148,7 @@ def write_run(folder, *, method="repro", seed=0, iterations=40, top=0.65, episod
         }  # fmt: skip
         if i % 10 == 0:
             share = max(0.0, min(1.0, success - 0.02))
-            row |= {"eval/success": share, "eval/tasks": 200}
+            row |= {"validation/success": share, "validation/tasks": 200}
         rows.append(row)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     moments = (("warm-start", 0, 0.3, 0.14), ("best", iterations, 0.55, top - 0.04))

@@ -33,7 +33,7 @@ def write_result(
 
 def write_curve(out: Path, arm: str, seed: int, points: Sequence[tuple[int, float, float]]) -> None:
     rows = [
-        {"iteration": n + 1, "env_steps": steps, "seconds": seconds, "eval/success": success}
+        {"iteration": n + 1, "env_steps": steps, "seconds": seconds, "validation/success": success}
         for n, (steps, seconds, success) in enumerate(points)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)

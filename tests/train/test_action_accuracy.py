@@ -142,7 +142,7 @@ def test_a_warmup_reports_accuracy(tmp_path, context):
         [
             *SMALL,
             f"prompt.context={context}",
-            "demos={expert: 8, slips: [0.0, 0.3], wandering: 0.25, winning: 4, failing: 4}",
+            "demos={expert: 8, mistakes: [0.0, 0.3], wandering: 0.25, winning: 4, failing: 4}",
             "warmup={updates: 30, forward_from: 2, forward_batch: 8, reflect_batch: 4, lr: 0.01, "
             "held_out: 2, save_every: 15}",
         ],

@@ -19,7 +19,7 @@ from repro_rl.train import run_training, run_warmup
 
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=2"),
-    *("train.save_every=9", "train.eval_every=2", "train.record_every=1", "eval.validation_tasks=2"),
+    *("train.save_every=9", "train.validate_every=2", "train.record_every=1", "eval.validation_tasks=2"),
 ]
 WARMUP = [
     "warmup={updates: 2, forward_batch: 2, reflect_batch: 2, forward_from: 0, save_every: 9, check_every: 2, "
@@ -49,8 +49,8 @@ class Hostile(Callback):
         self.events.append(("row", row["iteration"]))
         self._spoil(row)
 
-    def on_evaluation(self, iteration, metrics):
-        self.events.append(("evaluation", iteration, sorted(metrics)))
+    def on_validation(self, iteration, metrics):
+        self.events.append(("validation", iteration, sorted(metrics)))
         self._spoil(metrics)
 
     def on_episodes(self, iteration, episodes):
@@ -96,7 +96,7 @@ def test_a_callback_is_told_of_everything_and_changes_nothing(warm, plain, tmp_p
     assert callback.events == [
         ("start", "train", 0, False),
         *(("episodes", 1, 4), ("row", 1), ("episodes", 2, 4)),
-        ("evaluation", 2, ["eval/success", "eval/tasks"]),
+        ("validation", 2, ["validation/success", "validation/tasks"]),
         *(("row", 2), ("checkpoint", 2, True), ("end", "NoneType")),
     ]
     assert rows(out) == rows(plain)
@@ -131,7 +131,7 @@ def test_a_warmup_tells_the_same(warm, tmp_path):
     assert callback.events == [
         ("start", "warmup", 0, False),
         ("row", 1),
-        ("evaluation", 2, ["eval/success"]),
+        ("validation", 2, ["validation/success"]),
         *(("row", 2), ("checkpoint", 2, True), ("end", "NoneType")),
     ]
     plainly = run_warmup(config, warm.demos, tmp_path / "plain")

@@ -27,7 +27,7 @@ def chat_warm(warm, tmp_path_factory) -> Path:
 
 CHAT = ["prompt.context=chat"]
 RUN = ["train.groups=4", "train.group_size=4", "train.iterations=2", "train.save_every=1",
-       "train.eval_every=2", "method.rehearsal=2"]  # fmt: skip
+       "train.validate_every=2", "method.rehearsal=2"]  # fmt: skip
 
 
 def test_a_run_in_chat_mode_from_warmup_to_evaluation(warm, chat_warm, tmp_path):
@@ -41,7 +41,7 @@ def test_a_run_in_chat_mode_from_warmup_to_evaluation(warm, chat_warm, tmp_path)
         assert row["rollout/context_full"] == 0
         assert 30 < row["rollout/conversation_tokens"] < 256
         assert math.isfinite(row["update/kl"])
-    assert "eval/success" in whole.log.rows[-1]
+    assert "validation/success" in whole.log.rows[-1]
     # Killed after its first checkpoint and continued: the same weights.
     part = RLRun(set_up(load_config(None, settings)), tmp_path / "broken")
     part.log.add(part.step())

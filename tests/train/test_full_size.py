@@ -26,9 +26,9 @@ SETTINGS = [
     "test_rooms: 8}",
     "policy={device: cpu, threads: 1, dtype: bfloat16}",
     "prompt={think: off, action_tokens: 24, reflect_new_tokens: 32}",
-    "demos={expert: 2, slips: [0.0], wandering: 0, winning: 1, failing: 2, noise: [0.5]}",
+    "demos={expert: 2, mistakes: [0.0], wandering: 0, winning: 1, failing: 2, labelled_mistakes: [0.5]}",
     "warmup={updates: 2, forward_from: 0, forward_batch: 1, reflect_batch: 1, lr_warmup: 1}",
-    "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, eval_every: 0, "
+    "train={iterations: 2, groups: 1, group_size: 2, minibatches: 1, micro_tokens: 2048, validate_every: 0, "
     "kl: {form: k3}}",
     "eval={validation_tasks: 1}",
 ]
@@ -52,7 +52,7 @@ def test_both_stages_at_full_size(tmp_path):
     for row in rows:
         assert row["update/skipped"] == 0
         assert row["rollout/length"] == 2
-        assert row["rollout/truncated_prompts"] == 0
+        assert row["rollout/shortened_prompts"] == 0
     folder = tmp_path / "run" / "checkpoints" / "00002"
     policy = load_cpu(folder)
     assert policy.codec.encode("Hi")[-3:] == (151_644, 77_091, 198)

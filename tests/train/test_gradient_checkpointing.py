@@ -10,7 +10,9 @@ from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun
 from support.models import weights_of
 
-TRAIN = "train={epochs: 1, minibatches: 2, groups: 4, group_size: 4, lr: 0.01, lr_warmup: 0, eval_every: 0}"
+TRAIN = (
+    "train={epochs: 1, minibatches: 2, groups: 4, group_size: 4, lr: 0.01, lr_warmup: 0, validate_every: 0}"
+)
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(warm, tmp_path):

@@ -19,7 +19,7 @@ from support.toy_tokenizers import digit_by_digit
 
 GUIDED = ["prompt.reflect_form=guided", "prompt.reflect_new_tokens=14"]
 RUN = ["train.groups=4", "train.group_size=4", "train.iterations=2", "train.save_every=1",
-       "train.eval_every=2", "method.rehearsal=2"]  # fmt: skip
+       "train.validate_every=2", "method.rehearsal=2"]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["window", "chat"])
@@ -108,7 +108,7 @@ def test_an_instruct_model_is_trained_without_any_warmup(instruct, tmp_path, mod
         "method=repro",
         "method={judge_pool: none, judge_temperature: null, rehearsal: 0}",
         f"train={{init: '{instruct}', groups: 2, group_size: 2, iterations: 1, minibatches: 1, epochs: 1, "
-        "eval_every: 0, lr: 0.001, lr_warmup: 1}",
+        "validate_every: 0, lr: 0.001, lr_warmup: 1}",
         "alarms={}",
         "eval.validation_tasks=8",
     ]

@@ -22,7 +22,7 @@ from repro_rl.train.update import Updater
 # Only the last iteration, or the last update, is saved where nothing interrupts.
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1", "train.iterations=3"),
-    *("train.save_every=9", "train.eval_every=2", "train.record_every=1", "eval.validation_tasks=2"),
+    *("train.save_every=9", "train.validate_every=2", "train.record_every=1", "eval.validation_tasks=2"),
 ]
 WARMUP = [
     "warmup={updates: 3, forward_batch: 2, reflect_batch: 2, forward_from: 0, save_every: 9, "

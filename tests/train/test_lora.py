@@ -13,7 +13,9 @@ from repro_rl.train import run_training, run_warmup
 from support.command import run_command
 from support.models import equal_weights, load_cpu, weights_of
 
-TRAIN = "train={epochs: 1, minibatches: 2, groups: 4, group_size: 4, lr: 0.01, lr_warmup: 0, eval_every: 0}"
+TRAIN = (
+    "train={epochs: 1, minibatches: 2, groups: 4, group_size: 4, lr: 0.01, lr_warmup: 0, validate_every: 0}"
+)
 LORA = "policy.lora={rank: 4}"
 
 

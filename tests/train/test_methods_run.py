@@ -16,7 +16,13 @@ from repro_rl.train.dynamic import is_mixed
 from repro_rl.train.schedule import check_one_process
 
 SETTINGS = [
-    *("train.groups=4", "train.group_size=3", "train.minibatches=2", "train.eval_every=0", "train.epochs=2"),
+    *(
+        "train.groups=4",
+        "train.group_size=3",
+        "train.minibatches=2",
+        "train.validate_every=0",
+        "train.epochs=2",
+    ),
     *("method.rehearsal=0", "train.lr=0.01", "train.lr_warmup=0", "train.record_every=0"),
 ]
 RULES = (

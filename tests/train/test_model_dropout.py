@@ -14,7 +14,7 @@ from support.foreign_models import save_foreign
 from support.models import equal_weights, weights_of
 
 TRAIN = (
-    "train={epochs: 1, minibatches: 2, groups: 2, group_size: 3, lr: 0.001, lr_warmup: 0, eval_every: 0, "
+    "train={epochs: 1, minibatches: 2, groups: 2, group_size: 3, lr: 0.001, lr_warmup: 0, validate_every: 0, "
     "save_every: 1, keep: 9}"
 )
 ALONE = "method.rehearsal=0"  # no warmup here made the model

@@ -27,7 +27,13 @@ def my_cispo(tokens, *, clip_low=10.0, clip_high=0.2):
     return -weight * tokens.advantages * tokens.log_prob
 """
 SETTINGS = (
-    *("train.groups=4", "train.group_size=3", "train.minibatches=2", "train.eval_every=0", "train.epochs=2"),
+    *(
+        "train.groups=4",
+        "train.group_size=3",
+        "train.minibatches=2",
+        "train.validate_every=0",
+        "train.epochs=2",
+    ),
     *("method=gigpo", "train.lr=0.01", "train.lr_warmup=0", "train.record_every=0"),
 )
 

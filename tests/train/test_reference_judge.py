@@ -27,7 +27,7 @@ from repro_rl.types import Group
 CPU = PolicySection(device="cpu")
 SETTINGS = [
     *("method=repro-fixed-judge", "method.judge_temperature=0", "train.lr=0.05", "train.lr_warmup=0"),
-    *("train.groups=4", "train.group_size=2", "train.minibatches=2", "train.eval_every=0"),
+    *("train.groups=4", "train.group_size=2", "train.minibatches=2", "train.validate_every=0"),
 ]
 
 

@@ -101,6 +101,6 @@ def test_the_first_of_the_best_validations_is_kept(warm, tmp_path, monkeypatch):
         run.state.iteration = iteration
         row = {}
         run.validate(row)
-        assert row == {"eval/success": success, "eval/tasks": 8}
+        assert row == {"validation/success": success, "validation/tasks": 8}
         assert run.kept() == (1, best)
     assert run.best == (0.5, 4)

@@ -35,7 +35,7 @@ def test_training_samples_with_vllm(tmp_path):
         assert row["update/importance_ess"] == pytest.approx(1, abs=1e-4)
         assert row["update/importance_capped"] == 0
         assert row["update/grad_norm"] > 0
-    assert "eval/success" in rows[1]
+    assert "validation/success" in rows[1]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["sampler"]["backend"] == "vllm"
     # Killed after an iteration and continued: the same weights as the unbroken run.
@@ -67,7 +67,7 @@ def test_training_with_a_server_and_without_it(tmp_path, tmp_path_factory):
             if row["iteration"] == 1:
                 server.stop()
 
-        config.train.eval_every = 0
+        config.train.validate_every = 0
         with pytest.raises(ApiError, match=rf"{server.url}.*Start it again"):
             run_training(config, tmp_path / "run", on_row=lose)
         assert rows[0]["update/mismatch"] < 1e-5

@@ -30,7 +30,7 @@ def run_with(warm, url, out, *more, on_row=None):
     settings = ["policy.backend=vllm-server", f"policy.vllm.server={{url: '{url}', retries: 1, backoff: 0}}"]
     train = ["train.groups=4", "train.group_size=2", "train.iterations=3", "train.save_every=3"]
     config = load_config(
-        None, [*SMALL, *train, "train.eval_every=3", f"train.init={warm.model}", *settings, *more]
+        None, [*SMALL, *train, "train.validate_every=3", f"train.init={warm.model}", *settings, *more]
     )
     run = run_training(config, out, on_row=on_row)
     return config, run
@@ -42,7 +42,7 @@ def test_a_run_survives_the_loss_of_its_server(warm, warm_server, tmp_path, monk
     config, _ = run_with(warm, warm_server.url, tmp_path / "whole", on_row=rows.append)
     assert all(row["update/mismatch"] < 1e-5 for row in rows)
     assert all(row["update/importance_ess"] == pytest.approx(1, abs=1e-4) for row in rows)
-    assert rows[-1]["eval/tasks"] == 8
+    assert rows[-1]["validation/tasks"] == 8
     manifest = json.loads((tmp_path / "whole" / "manifest.json").read_text())
     assert manifest["sampler"]["backend"] == "vllm-server"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Columns that make a table too wide to read in a terminal.
 WIDE = {"broke off", "what the prompt asks and shows", "each seed", "95 % t", "seeds"}
 # Without a warmup, only prompts need demonstrations, and those show no mistakes.
-ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0", "demos.slips=[0.0]", "demos.wandering=0"]
+ONLY_EXPERTS = ["demos.winning=0", "demos.failing=0", "demos.mistakes=[0.0]", "demos.wandering=0"]
 
 
 @dataclass(slots=True, frozen=True)

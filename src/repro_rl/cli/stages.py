@@ -25,14 +25,14 @@ WARMUP_METRICS = {
     "warmup/forward_loss": "forward loss",
     "warmup/action_accuracy": "actions right",
     "warmup/reflect_loss": "reflection loss",
-    "eval/success": "success",
+    "validation/success": "success",
 }
 TRAIN_METRICS = {
     "rollout/success": "success",
     "rollout/entropy": "entropy",
     "update/kl": "KL",
     "reflect/valid": "reflections valid",
-    "eval/success": "validation",
+    "validation/success": "validation",
 }
 
 

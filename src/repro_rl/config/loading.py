@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from repro_rl.config.methods import METHOD_LOSSES, METHODS
 from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
+from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import name_in, parse_text, section_of, type_of
@@ -30,7 +31,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
 
     Raises ConfigError with one line a problem.
     """
-    data = dict(data)
+    data = with_current_names(dict(data))
     import_plugins(data.get("plugins", []))
     method = data.get("method", {})
     if isinstance(method, str):
@@ -155,6 +156,9 @@ def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
 def _apply_override(data: dict[str, Any], override: Override) -> None:
     """Write one override into the nested settings, in place."""
     key, value = _parsed(data, override) if isinstance(override, str) else override
+    key = current_name(key)
+    if isinstance(value, dict):  # a whole section
+        value = with_current_names({key: value})[key]
     if key == "method" and isinstance(value, str):
         key = "method.name"
     if key == "env.name" and env_name(data) != value:
@@ -178,7 +182,7 @@ def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:
     if key != key.rstrip():  # "key = value"
         text = text.strip()
     key = key.strip()
-    annotation = type_of(RunConfig, key.split("."), env_name(data))
+    annotation = type_of(RunConfig, current_name(key, warn=False).split("."), env_name(data))
     if key == "method" and not text.lstrip().startswith("{"):
         annotation = str
     try:

@@ -8,10 +8,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.renamed import with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.values import as_typed
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files import load_yaml
+from repro_rl.files.names import CONFIG_FILE
 
 SHIPPED = files("repro_rl").joinpath("recipes")
 DEFAULT_RECIPE = "sokoban-tiny"
@@ -28,7 +30,8 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, data in reversed(with_bases(str(source or DEFAULT_RECIPE), SHIPPED, recipe_names())):
         texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
-        layer = _as_typed(data, texts, env_name(settings))
+        data = with_current_names(data, warn=Path(name).name != CONFIG_FILE)  # a run keeps its own names
+        layer = _as_typed(data, with_current_names(texts, warn=False), env_name(settings))
         if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
         settings = merged(settings, layer)

@@ -149,7 +149,7 @@ Three things surprise:
 
 - `section={key: value}` on the command line replaces the whole section. Keys that it does not name
   go back to the defaults below, not to the recipe's. So `-c sokoban-tiny 'demos={expert: 8}'` loses
-  the recipe's `demos.agent`, `slips` and `wandering`; `demos.expert=8` keeps them.
+  the recipe's `demos.agent`, `mistakes` and `wandering`; `demos.expert=8` keeps them.
 - A file without `base` starts from the defaults below, not from a recipe.
 - Another `env.name` than the one below it drops all `env` settings of the layers below."""
 

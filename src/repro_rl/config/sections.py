@@ -185,7 +185,7 @@ class DemosSection(Section):
         "the true state",
     )
     expert: int = Field(40, ge=0, description="solved expert episodes")
-    slips: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+    mistakes: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         (0.0, 0.1, 0.2, 0.3),
         min_length=1,
         description="shares of executed mistakes in expert episodes, one after another; the expert's answer "
@@ -194,7 +194,7 @@ class DemosSection(Section):
     wandering: float = Field(
         0.25,
         ge=0,
-        description="for each expert episode, that many with shares of mistakes as in noise, won or not; "
+        description="for each expert episode, that many with the shares of labelled_mistakes, won or not; "
         "imitated likewise",
     )
     winning: int = Field(
@@ -209,7 +209,7 @@ class DemosSection(Section):
         description="files of episodes of your own (docs/demonstrations.md): won ones are imitated, all are "
         "labelled",
     )
-    noise: tuple[float, ...] = Field(
+    labelled_mistakes: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0),
         min_length=1,
         description="shares of mistakes (in labelled episodes of a planner: of random actions), one after "
@@ -340,7 +340,7 @@ class TrainSection(Section):
     grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     save_every: int = Field(5, gt=0, description="iterations between checkpoints")
     keep: int = Field(2, gt=0, description="newest checkpoints that are kept besides the best")
-    eval_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
+    validate_every: int = Field(5, ge=0, description="iterations between validations; 0 never")
     record_every: int = Field(1, ge=0, description="iterations between recorded rollouts; 0 never")
     trackers: list[TrackerName] = Field(
         default=[],
@@ -381,9 +381,7 @@ class AlarmSection(Section):
     """Alarms of training: crossing a limit warns, ``patience`` iterations in a row stop (0: only warn)."""
 
     min_entropy: float = Field(0.005, ge=0, description="nats a token")
-    max_length_ratio: float = Field(
-        0.95, gt=0, description="share of completions cut off at the length limit"
-    )
+    max_cut_off: float = Field(0.95, gt=0, description="share of completions cut off at the length limit")
     max_invalid_rate: float = Field(0.8, gt=0, description="share of actions that are not possible")
     max_kl: float = Field(5.0, gt=0, description="KL divergence to the reference, nats a token")
     max_mismatch: float = Field(0.1, gt=0, description="mean |log-prob difference| of sampler and trainer")

@@ -79,7 +79,7 @@ def collect_demos(
     """Episodes to imitate, and labelled ones of the noisy expert (``winning`` solved, ``failing`` unsolved).
 
     To the labelled ones come the training episodes of the runs ``recorded``. Those to imitate: ``expert``
-    solved ones, with the shares ``slips`` of executed mistakes, and ``wandering`` ones full of them
+    solved ones, with the shares ``mistakes`` of executed mistakes, and ``wandering`` ones full of them
     (``demos.mistakes``). Their steps hold the expert's answers. The files ``episodes`` add to both, see
     ``own_episodes``; those of them with labels keep these. Tasks are drawn without replacement until
     they run out. Each step's ``online`` and the trajectory's ``reflection.values`` hold the labels; what a
@@ -186,7 +186,7 @@ class _Collection:
         experts, unsolved = self.played["expert"], self.played["unsolved"]
         while len(experts) < self.demos.expert:
             task_id = self._next_task()
-            trajectory = self._expert(task_id, self.demos.slips[len(experts) % len(self.demos.slips)])
+            trajectory = self._expert(task_id, self.demos.mistakes[len(experts) % len(self.demos.mistakes)])
             # Some tasks have no solution, such as WebShop goals that nothing matches fully.
             if self._note(trajectory) or not trajectory.won:
                 self._keep("unsolved", trajectory)
@@ -200,7 +200,7 @@ class _Collection:
         """``demos.wandering_episodes`` full of mistakes, with the expert's answers; won or not."""
         demos, episodes = self.demos, self.played["wandering"]
         while len(episodes) < demos.wandering_episodes:
-            rate = float(demos.noise[len(episodes) % len(demos.noise)])
+            rate = float(demos.labelled_mistakes[len(episodes) % len(demos.labelled_mistakes)])
             task_id = self._next_task()
             seed = self._episode_seed(task_id)
             trajectory = demonstrate(self.env, task_id, demos.agent, rate, seed)
@@ -220,7 +220,7 @@ class _Collection:
             attempts = self.attempts
             if attempts > 50 * (demos.winning + demos.failing) + 1000:
                 raise self._too_few(missing)
-            noise = float(demos.noise[attempts % len(demos.noise)])
+            noise = float(demos.labelled_mistakes[attempts % len(demos.labelled_mistakes)])
             task_id = order[(first + attempts) % len(order)]
             if demos.agent == "planner":
                 trajectory = play(self.env, task_id, noise, self.rng)
@@ -234,11 +234,11 @@ class _Collection:
             self._keep("noisy", trajectory)
         return episodes
 
-    def _expert(self, task_id: str, slips: float) -> Trajectory:
+    def _expert(self, task_id: str, mistakes: float) -> Trajectory:
         demos = self.demos
-        if demos.agent == "planner" and not any(demos.slips):
+        if demos.agent == "planner" and not any(demos.mistakes):
             return play(self.env, task_id, 0.0, self.rng)
-        return demonstrate(self.env, task_id, demos.agent, slips, self._episode_seed(task_id))
+        return demonstrate(self.env, task_id, demos.agent, mistakes, self._episode_seed(task_id))
 
     def _next_task(self) -> str:
         self.tasks += 1
@@ -267,7 +267,7 @@ class _Collection:
 
     def _too_few(self, missing: dict[bool, int]) -> DataError:
         """The error where attempts do not end as asked; ``missing``: winning (True) and failing ones."""
-        change = "change demos.noise, demos.winning or demos.failing"
+        change = "change demos.labelled_mistakes, demos.winning or demos.failing"
         start = checked_reset(self.env.reset(options={"task": self.order[0]}))[1]
         if missing[False] and not start["admissible"]:
             change = (
@@ -289,9 +289,9 @@ class _Collection:
                 record=unsolved[0].task_id,
             )
         remedy = "run 'repro-rl doctor'"
-        if any(self.demos.slips):
+        if any(self.demos.mistakes):
             limit = self.env.max_steps
-            remedy = f"lower demos.slips, raise the environment's max_steps ({limit}), or {remedy}"
+            remedy = f"lower demos.mistakes, raise the environment's max_steps ({limit}), or {remedy}"
         if self.demos.agent == "reader":
             remedy += "; demos.agent=planner decides by the true state instead"
         remedy += f"; {OWN_EPISODES}"

@@ -66,7 +66,7 @@ class InContextDemos:
             raise DataError(
                 f"{self.count} demonstrations a prompt need at least {self.count + 1} solved and labelled "
                 f"expert episodes without mistakes, of different tasks; there are {len(usable)}. Raise "
-                "demos.expert, set demos.slips=[0.0], or lower prompt.demonstrations."
+                "demos.expert, set demos.mistakes=[0.0], or lower prompt.demonstrations."
             )
         self._usable = list(usable.values())
 

@@ -28,6 +28,7 @@ from repro_rl.files.limits import (
     VALUE_BYTES,
     WIDEST,
 )
+from repro_rl.files.names import OLD_METRICS
 from repro_rl.files.reading import open_regular, reason
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -204,8 +205,8 @@ class Rows:
 def read_rows(path: Path, key: str = "iteration") -> Rows:
     """The rows of a file of JSON lines; none without the file. Each needs a whole number ``key``, 0 or more.
 
-    NaN and Infinity are read: a training that diverges writes them. Raises DataError where the file itself
-    cannot be read, and where it holds more than the limits.
+    NaN and Infinity are read: a training that diverges writes them. Metrics get their present names.
+    Raises DataError where the file itself cannot be read, and where it holds more than the limits.
     """
     found = Rows()
     values = unreadable = 0
@@ -221,7 +222,7 @@ def read_rows(path: Path, key: str = "iteration") -> Rows:
             number = row.get(key)
             if not isinstance(number, int) or isinstance(number, bool) or number < 0:
                 raise DataError("a whole number, 0 or more, is missing", file=path, record=where, field=key)
-            found.rows.append(row)
+            found.rows.append({OLD_METRICS.get(name, name): value for name, value in row.items()})
         except DataError as error:
             if line.text.endswith(b"\n"):
                 found.unreadable.append((line, error))

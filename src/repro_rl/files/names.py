@@ -12,3 +12,11 @@ RECORDS = ".jsonl.gz"  # how the name of a file of records ends
 # Demonstrations: those of the expert, and those with progress labels.
 EXPERT_FILE, LABELLED_FILE = f"expert{RECORDS}", f"labelled{RECORDS}"
 DEMOS_FILE = "demos.json"  # what made them, and their counts
+
+# What metrics were called in files of version 0.1.0, and their present names.
+OLD_METRICS = {
+    **{f"eval/{name}": f"validation/{name}" for name in ("success", "tasks", "low", "high")},
+    "rollout/failed_groups": "rollout/lost_groups",
+    "rollout/truncated_prompts": "rollout/shortened_prompts",
+    "reflect/truncated_prompts": "reflect/shortened_prompts",
+}

@@ -31,7 +31,7 @@ class RunOutline:
         count = float(self.train.iterations)
         if self.train.env_steps is not None:
             count = min(count, self.train.env_steps / max(self.work.action_rows, 1.0))
-        validations = count / self.train.eval_every if self.train.eval_every else 0.0
+        validations = count / self.train.validate_every if self.train.validate_every else 0.0
         return (count * iteration + validations * validation) / 3600
 
 

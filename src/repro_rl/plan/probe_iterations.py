@@ -58,7 +58,7 @@ def measure_iteration(
 
     The model of ``train.init`` is read, never written. Raises PreflightError where the run fails.
     """
-    train = {**settings["train"], "groups": groups, "record_every": 0, "eval_every": 0}
+    train = {**settings["train"], "groups": groups, "record_every": 0, "validate_every": 0}
     with child(
         [sys.executable, "-m", "repro_rl.plan.probe_iterations"],
         stdin=subprocess.PIPE,

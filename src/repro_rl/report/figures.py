@@ -149,13 +149,19 @@ def progress_curves(records: Sequence[Json], when: str) -> list[Figure]:
 
 
 def _evaluation(style: Style, run: Run, x: str) -> Line:
-    line = style.line(run, "eval/success", x, bars=True)
-    rows = [row for row in run.metrics if finite(row.get("eval/success")) and finite(row.get(x))]
-    if rows and all(finite(row.get("eval/low")) and finite(row.get("eval/high")) for row in rows):
-        line.low = [row["eval/low"] for row in rows]
-        line.high = [row["eval/high"] for row in rows]
-    elif rows and all(finite(row.get("eval/tasks")) and 0 <= row["eval/success"] <= 1 for row in rows):
-        spans = [wilson(round(row["eval/success"] * n), n) for row in rows for n in [int(row["eval/tasks"])]]
+    line = style.line(run, "validation/success", x, bars=True)
+    rows = [row for row in run.metrics if finite(row.get("validation/success")) and finite(row.get(x))]
+    if rows and all(finite(row.get("validation/low")) and finite(row.get("validation/high")) for row in rows):
+        line.low = [row["validation/low"] for row in rows]
+        line.high = [row["validation/high"] for row in rows]
+    elif rows and all(
+        finite(row.get("validation/tasks")) and 0 <= row["validation/success"] <= 1 for row in rows
+    ):
+        spans = [
+            wilson(round(row["validation/success"] * n), n)
+            for row in rows
+            for n in [int(row["validation/tasks"])]
+        ]
         line.low, line.high = [low for low, _ in spans], [high for _, high in spans]
     return line
 

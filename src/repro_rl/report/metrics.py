@@ -41,5 +41,5 @@ FURTHER, PAIRED, REFERENCES, COLUMNS = _TABLES.further, _TABLES.paired, _TABLES.
 # Drawn elsewhere, or the axes themselves.
 ELSEWHERE = frozenset(
     {"iteration", "env_steps", "seconds", "rollout/success"}
-    | {f"eval/{name}" for name in ("success", "low", "high", "tasks")}
+    | {f"validation/{name}" for name in ("success", "low", "high", "tasks")}
 )

@@ -160,7 +160,7 @@ def headline(run: Run) -> str:
             return f"{text} (nothing to compare with yet)"
         last = _other_end(run, after)
         return f"{text} → {_success(after)}" + (f", {_success(last)}" if last is not None else "")
-    _, validation = run.series("eval/success")
+    _, validation = run.series("validation/success")
     if validation:
         return (
             f"no evaluation file yet; success on validation while training {rate(validation[0])} → "

@@ -19,7 +19,7 @@ def success_rate(trajectories: Sequence[Trajectory]) -> float:
     return float(np.mean([t.won for t in trajectories])) if trajectories else 0.0
 
 
-def failures(trajectories: Sequence[Trajectory]) -> Counter[str]:
+def error_reasons(trajectories: Sequence[Trajectory]) -> Counter[str]:
     """How many episodes broke off, by reason."""
     return Counter(str(trajectory.error) for trajectory in trajectories if trajectory.failed)
 
@@ -52,7 +52,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "rollout/invalid_rate": sum(not s.valid for s in steps) / total,
         "rollout/format_rate": sum(not s.defects for s in steps) / total,
         "rollout/cut_off": sum(not s.completion.finished for s in steps) / total,
-        "rollout/truncated_prompts": sum(bool(s.shortened) for s in steps) / total,
+        "rollout/shortened_prompts": sum(bool(s.shortened) for s in steps) / total,
         "rollout/truncated_observations": sum(s.shortened == "observation" for s in steps) / total,
         "rollout/tokens": sum(s.completion.tokens for s in steps) / total,
         "rollout/entropy": sum(s.completion.entropy for s in steps) / total,
@@ -69,7 +69,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     count = max(len(trajectories), 1)
     metrics = {
         "rollout/equal_groups": float(np.mean([len({t.won for t in g.trajectories}) == 1 for g in groups])),
-        "rollout/failed_groups": float(np.mean([not any(t.won for t in g.trajectories) for g in groups])),
+        "rollout/lost_groups": float(np.mean([not any(t.won for t in g.trajectories) for g in groups])),
     }
     names = sorted({name for t in trajectories for s in t.steps for name in s.terms})
     for name in names:
@@ -77,7 +77,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     reflections = [t.reflection for t in trajectories if t.reflection is not None]
     if reflections:
         metrics["reflect/valid"] = sum(bool(r.values) for r in reflections) / len(reflections)
-        metrics["reflect/truncated_prompts"] = float(np.mean([r.shortened for r in reflections]))
+        metrics["reflect/shortened_prompts"] = float(np.mean([r.shortened for r in reflections]))
         metrics["reflect/tokens"] = float(np.mean([r.completion.tokens for r in reflections]))
         metrics["reflect/sampled_tokens"] = float(np.mean([r.completion.sampled for r in reflections]))
     for name, won in (("final_won", True), ("final_lost", False)):

@@ -27,7 +27,7 @@ def evaluation_alarms(result: Mapping[str, Any]) -> list[str]:
     """
     episodes, broken = result["episodes"], int(result["errors"])
     alarms = []
-    reasons, count = Counter(result["failures"]), broken  # the reasons are the commonest alone
+    reasons, count = Counter(result["error_reasons"]), broken  # the reasons are the commonest alone
     if result["api"] is not None:  # what its server failed at is reported with its costs
         unanswered = {text: n for text, n in reasons.items() if text.startswith(NO_COMPLETION)}
         count -= int(result.get("unanswered", sum(unanswered.values())))
@@ -130,7 +130,7 @@ class Alarms:
                 limits.min_entropy,
                 "the policy has become deterministic; lower train.lr",
             ),
-            ("rollout/cut_off", "above", limits.max_length_ratio, CUT_OFF),
+            ("rollout/cut_off", "above", limits.max_cut_off, CUT_OFF),
             ("rollout/invalid_rate", "above", limits.max_invalid_rate, "nearly every action is refused"),
             ("update/kl", "above", limits.max_kl, "the policy has left the reference; raise train.kl.coef"),
             ("update/mismatch", "above", limits.max_mismatch, "sampler and trainer disagree on log-probs"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repro_rl.config.loading import import_named
-from repro_rl.errors import CallbackError, ConfigError, UnknownNameError
+from repro_rl.errors import CallbackError, ConfigError, UnknownNameError, did_you_mean
 from repro_rl.registry import Registry
 
 Row = dict[str, Any]  # of metrics.jsonl
@@ -51,8 +51,8 @@ class Callback:
     def on_row(self, row: Row) -> None:
         """An iteration (of a warmup: an update) is done and its row is in metrics.jsonl."""
 
-    def on_evaluation(self, iteration: int, metrics: Row) -> None:
-        """A validation is done: ``eval/success`` and, in RL, ``eval/tasks``, as in the next row."""
+    def on_validation(self, iteration: int, metrics: Row) -> None:
+        """A validation is done: ``validation/success``, in RL ``validation/tasks``, as in the next row."""
 
     def on_episodes(self, iteration: int, episodes: Sequence[Row]) -> None:
         """Episodes that are recorded (``train.record_every``), as in docs/records.md; before their row."""
@@ -99,6 +99,13 @@ def _build(name: str) -> Callback:
             f"train.callbacks: {name!r} gives a {type(callback).__name__}, not a repro_rl.Callback; give a "
             "class derived from it, or a function that returns one."
         )
+    events = [event for event in dir(Callback) if event.startswith("on_")]
+    for method in dir(callback):
+        if method.startswith("on_") and method not in events:
+            raise ConfigError(
+                f"train.callbacks: {name!r} has {method}, which is never called"
+                f"{did_you_mean(method, events)}."
+            )
     return callback
 
 
@@ -146,10 +153,10 @@ class Callbacks:
         """See ``Callback.on_row``."""
         self._call("on_row", lambda callback: callback.on_row(dict(row)))
 
-    def evaluation(self, iteration: int, row: Row) -> None:
-        """See ``Callback.on_evaluation``; ``row``: which has the metrics."""
-        metrics = {name: value for name, value in row.items() if name.startswith("eval/")}
-        self._call("on_evaluation", lambda callback: callback.on_evaluation(iteration, dict(metrics)))
+    def validation(self, iteration: int, row: Row) -> None:
+        """See ``Callback.on_validation``; ``row``: which has the metrics."""
+        metrics = {name: value for name, value in row.items() if name.startswith("validation/")}
+        self._call("on_validation", lambda callback: callback.on_validation(iteration, dict(metrics)))
 
     def episodes(self, iteration: int, records: Callable[[], list[Row]]) -> None:
         """See ``Callback.on_episodes``; ``records`` makes them anew for every callback that asks for them."""

@@ -11,6 +11,7 @@ from typing import Any
 from repro_rl.config import RunConfig
 from repro_rl.config.changes import change_lines, differences, same_places
 from repro_rl.config.paths import base_entry
+from repro_rl.config.renamed import with_current_names
 from repro_rl.demos import ANNOTATORS, BatchAnnotator, CollectHooks, collect_demos, save_demos
 from repro_rl.demos.collect import summary
 from repro_rl.demos.own import episodes_digests
@@ -136,7 +137,7 @@ def demos_exist(out: Path, key: dict[str, Any]) -> bool:
     held = settings.get("demos")
     if isinstance(held, dict) and isinstance(held.get("episodes"), dict):  # by file, in an older version
         held["episodes_digests"] = list(held.pop("episodes").values())
-    before, now = flatten(settings), flatten(key)
+    before, now = flatten(with_current_names(settings, warn=False)), flatten(key)
     before = same_places(before, now)
     # Older versions do not say which server labelled them, with which prompts, nor what was recorded.
     later = ("annotator.base_url", f"annotator.{PACKAGE}", "demos.recorded_digests")

@@ -64,6 +64,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     Raises DataError naming file and field for a broken file, and for counts that do not give its success.
     """
     data = read_json(path, "evaluation", advice=ADVICE)
+    if isinstance(data, dict) and "failures" in data:  # the name in version 0.1.0
+        data = {"error_reasons" if name == "failures" else name: value for name, value in data.items()}
     try:
         check_record(EvaluationRecord, data)
         episodes, won = data.get("episodes"), data.get("won")

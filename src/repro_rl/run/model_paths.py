@@ -158,7 +158,7 @@ def _checkpoint_of(run: Path, which: str) -> Path:
         if best in folders:
             return folders[best]
         raise CheckpointError(
-            f"{run} has no best checkpoint (was train.eval_every 0?); use --checkpoint last."
+            f"{run} has no best checkpoint (was train.validate_every 0?); use --checkpoint last."
         )
     if which.isdigit() and int(which) in folders:
         return folders[int(which)]

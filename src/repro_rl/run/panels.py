@@ -123,7 +123,7 @@ def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> lis
 
 def training_uses(train: TrainSection) -> frozenset[Use]:
     """What an RL run of these settings plays tasks for: TRAIN, and VALIDATION where it validates."""
-    return frozenset({Use.TRAIN, Use.VALIDATION} if train.eval_every else {Use.TRAIN})
+    return frozenset({Use.TRAIN, Use.VALIDATION} if train.validate_every else {Use.TRAIN})
 
 
 def warmup_validates(warmup: WarmupSection) -> frozenset[Use]:

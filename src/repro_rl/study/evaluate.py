@@ -24,7 +24,7 @@ from repro_rl.policy.loading.hub import is_hub_name
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.act import NO_COMPLETION
-from repro_rl.rollout.counts import causes, failures, rollout_metrics
+from repro_rl.rollout.counts import causes, error_reasons, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
 from repro_rl.run.folder import manifest, settings_beside, write_config, write_manifest
@@ -87,7 +87,7 @@ def evaluate(
     - ``success``, ``low``, ``high``: share of episodes won, 0..1, with its Wilson interval
     - ``episodes``, ``won``: the counts; ``by_type``: success per task type, None without types
     - ``score``, ``length``, ``invalid_rate``, ``format_rate``, ``errors``: as in the log of a training
-    - ``failures``, ``unanswered``: episodes that broke off, by cause, and those that a server ended
+    - ``error_reasons``, ``unanswered``: episodes that broke off, by cause, and those that a server ended
     - ``panel``, ``digest``: label and digest of the tasks
     - ``progress``: for each reported series what ``progress_quality`` gives against ground truth
     - ``judge``: whose weights reflected, "policy" or "reference"
@@ -327,7 +327,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
     won = sum(t.won for t in trajectories)
     low, high = wilson(won, len(trajectories))
     metrics = rollout_metrics(trajectories)
-    reasons = failures(trajectories)
+    reasons = error_reasons(trajectories)
     by_type = success_by_type(((t.task_id, t.won) for t in trajectories), setup.pool.first.task_type)
     return {
         "episodes": len(trajectories),
@@ -336,7 +336,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
         "low": low,
         "high": high,
         "by_type": by_type or None,
-        "failures": dict(causes(reasons).most_common(MAX_CAUSES)),
+        "error_reasons": dict(causes(reasons).most_common(MAX_CAUSES)),
         "unanswered": sum(count for reason, count in reasons.items() if reason.startswith(NO_COMPLETION)),
         **{
             name: metrics[f"rollout/{name}"]

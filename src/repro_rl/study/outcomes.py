@@ -21,7 +21,7 @@ METRICS = ("success", "score")
 
 
 # The fields of a row of metrics that a curve is made of.
-_Row = TypedDict("_Row", {"env_steps": Finite, "seconds": Finite, "eval/success": Share}, total=False)
+_Row = TypedDict("_Row", {"env_steps": Finite, "seconds": Finite, "validation/success": Share}, total=False)
 
 
 @dataclass(slots=True)
@@ -91,14 +91,16 @@ def read_curve(folder: Path, arm: str, seed: int) -> Curve:
     ordered = [rows[key] for key in sorted(rows)]
     for row in ordered:
         check_record(_Row, row, file=path, record=f"iteration {row['iteration']}")
-    validated = [row for row in ordered if all(k in row for k in ("eval/success", "env_steps", "seconds"))]
+    validated = [
+        row for row in ordered if all(k in row for k in ("validation/success", "env_steps", "seconds"))
+    ]
     last = ordered[-1] if ordered else {}
     return Curve(
         arm,
         seed,
         [float(row["env_steps"]) for row in validated],
         [float(row["seconds"]) for row in validated],
-        [float(row["eval/success"]) for row in validated],
+        [float(row["validation/success"]) for row in validated],
         last.get("env_steps"),
         last.get("seconds"),
         len(ordered),

@@ -154,8 +154,8 @@ def _played(section: EvalSection, panel: PanelOf, max_steps: int) -> dict[str, s
 
 
 def _check_checkpoints(section: Evaluation, item: Arm, train: TrainSection) -> None:
-    if "best" in section.checkpoints and item.train and not train.eval_every:
+    if "best" in section.checkpoints and item.train and not train.validate_every:
         raise ConfigError(
-            "evaluation.checkpoints has 'best', but with train.eval_every=0 nothing is validated, so there "
-            "is no best checkpoint; set train.eval_every, or take 'last'."
+            "evaluation.checkpoints has 'best', but with train.validate_every=0 nothing is validated, so "
+            "there is no best checkpoint; set train.validate_every, or take 'last'."
         )

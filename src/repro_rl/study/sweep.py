@@ -65,7 +65,7 @@ def choose(study: Study, out: Path) -> dict[str, dict[str, Any]]:
             ]
             if not all(curves):
                 raise DataError(
-                    f"the runs of {label(knobs)} were never validated; set train.eval_every.",
+                    f"the runs of {label(knobs)} were never validated; set train.validate_every.",
                     record=item.name,
                 )
             by_seed = [sum(values) / len(values) for values in curves]

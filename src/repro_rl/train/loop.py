@@ -62,9 +62,9 @@ def _train(run: RLRun, on_row: OnRow | None) -> None:
 def _finish(run: RLRun, row: dict[str, Any], on_row: OnRow | None) -> None:
     """The end of an iteration: validation, log, alarms, checkpoint. Raises TrainingStopped."""
     train, last = run.setup.config.train, run.done()
-    if train.eval_every and (run.iteration % train.eval_every == 0 or last):
+    if train.validate_every and (run.iteration % train.validate_every == 0 or last):
         run.validate(row)
-    due = run.iteration % train.save_every == 0 or "eval/success" in row or last
+    due = run.iteration % train.save_every == 0 or "validation/success" in row or last
     with deferred():
         warnings, reason = run.alarms.check(row)
         if run.log is not None:

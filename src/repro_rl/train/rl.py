@@ -15,7 +15,7 @@ from repro_rl.interrupts import deferred
 from repro_rl.policy import TransformersPolicy
 from repro_rl.random_streams import name_key
 from repro_rl.rollout import Actor, Judge, PlayOptions, RolloutRequest, write_trajectories
-from repro_rl.rollout.counts import common, failures, group_metrics, rollout_metrics
+from repro_rl.rollout.counts import common, error_reasons, group_metrics, rollout_metrics
 from repro_rl.rollout.record import training_file, trajectory_record
 from repro_rl.rollout.samples import SampleFormat
 from repro_rl.run.alarms import Alarms
@@ -156,7 +156,7 @@ class RLRun(CheckpointedRun):
         played = time.perf_counter()
         self.credit(groups, iteration)
         trajectories = [t for g in (*groups, *self.dropped) for t in g.trajectories]
-        if broken := failures(trajectories):
+        if broken := error_reasons(trajectories):
             self.notify(
                 f"iteration {iteration}: {counted(broken.total(), 'episode')} broke off: {common(broken)}"
             )
@@ -204,11 +204,11 @@ class RLRun(CheckpointedRun):
     def validate(self, row: dict[str, Any]) -> None:
         """Success on the validation panel; the best iteration so far is remembered."""
         success = validation_success(self.setup, self.context, self.sampler, self.setup.prompts)
-        row["eval/success"] = success
-        row["eval/tasks"] = self.setup.config.eval.validation_tasks
+        row["validation/success"] = success
+        row["validation/tasks"] = self.setup.config.eval.validation_tasks
         if self.best is None or success > self.best[0]:
             self.state.best = (success, self.iteration)
-        self.callbacks.evaluation(self.iteration, row)
+        self.callbacks.validation(self.iteration, row)
 
     @property
     def env_steps(self) -> int:

@@ -161,7 +161,9 @@ class WarmupRun(CheckpointedRun):
         rows = self.log.rows if self.log is not None else []
         if self.log is not None:
             self.callbacks.start(run_info("warmup", out, config, resumed, rows))
-        self.successes: list[float] = [row["eval/success"] for row in rows if "eval/success" in row]
+        self.successes: list[float] = [
+            row["validation/success"] for row in rows if "validation/success" in row
+        ]
         self.save_unsaved_when_terminated()
 
     def train(self, on_row: OnRow | None = None) -> None:
@@ -190,10 +192,10 @@ class WarmupRun(CheckpointedRun):
             )
         acting = self.iteration > section.forward_from
         if section.target_success is not None and acting and self.iteration % section.check_every == 0:
-            row["eval/success"] = self._validate()
-            self.callbacks.evaluation(self.iteration, row)
-            self.successes.append(row["eval/success"])
-            self.state.stopped = row["eval/success"] >= section.target_success
+            row["validation/success"] = self._validate()
+            self.callbacks.validation(self.iteration, row)
+            self.successes.append(row["validation/success"])
+            self.state.stopped = row["validation/success"] >= section.target_success
         due = (
             self.iteration % section.save_every == 0
             or self.iteration == section.updates

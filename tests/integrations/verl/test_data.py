@@ -88,7 +88,13 @@ def test_supervised_rows_train_no_mistake(warm, tmp_path):
     config = load_config(None, warm.settings)
     env = make("sokoban", **config.env.settings)
     section = DemosSection(
-        agent="planner", expert=4, slips=(0.2,), wandering=3, winning=1, failing=1, noise=(0.7,)
+        agent="planner",
+        expert=4,
+        mistakes=(0.2,),
+        wandering=3,
+        winning=1,
+        failing=1,
+        labelled_mistakes=(0.7,),
     )
     save_demos(tmp_path, *collect_demos(env, env.panel("train").ids, section, seed=0))
     steps = [step for trajectory in load_demos(tmp_path)[0] for step in trajectory.steps]

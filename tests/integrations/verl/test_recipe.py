@@ -110,7 +110,7 @@ MAPPED = {
     "grad_clip": ".5",
     "save_every": "3",
     "keep": "4",
-    "eval_every": "2",
+    "validate_every": "2",
 }
 READ_BY_OUR_CODE = {"init", "split", "record_every"}
 NOT_USED = {

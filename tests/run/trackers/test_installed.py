@@ -22,7 +22,7 @@ INSTALLED = [name for name in ("tensorboard", "wandb", "mlflow", "trackio") if f
 ROWS = 4
 RUN = [
     *("train.groups=2", "train.group_size=2", "train.minibatches=1", "train.epochs=1"),
-    *(f"train.iterations={ROWS}", "train.save_every=2", "train.eval_every=0", "train.record_every=1"),
+    *(f"train.iterations={ROWS}", "train.save_every=2", "train.validate_every=0", "train.record_every=1"),
     "train.tracking={project: checks, offline: true, episodes: 2, episodes_every: 2}",
 ]
 SOURCE = Path(__file__).parents[3]

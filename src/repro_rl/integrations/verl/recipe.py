@@ -238,7 +238,7 @@ def _trainer(train: TrainSection, out: Path) -> dict[str, Any]:
         "default_local_dir": str(out / CHECKPOINTS),
         "total_training_steps": train.iterations,
         "save_freq": train.save_every,
-        "test_freq": train.eval_every or -1,
+        "test_freq": train.validate_every or -1,
         "max_actor_ckpt_to_keep": train.keep,
         "v1": {"trainer_mode": AGENT},
     }

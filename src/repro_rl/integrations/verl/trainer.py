@@ -134,7 +134,7 @@ class ReproTrainer(PPOTrainerSync):
         row |= {ours: row[theirs] for theirs, ours in UPDATE.items() if theirs in row}
         success = [v for k, v in row.items() if k.startswith("val-core/") and "/acc/mean" in k]
         if success:
-            row |= {"eval/success": success[0], "eval/tasks": self.ours.eval.validation_tasks}
+            row |= {"validation/success": success[0], "validation/tasks": self.ours.eval.validation_tasks}
         self._log.add(row)
 
 
