@@ -5,8 +5,9 @@ SmolLM2-135M's shape and words as tokens. The texts are those of generated ALFWo
 played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps. As in the recipe alfworld-135m,
 prompts do not list the possible actions; ``--admissible`` lists them.
 
-- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache. Ours with the
-  weights as they are too, beside those that oneDNN has reordered (``policy/model/prepacked.py``).
+- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache, and for one
+  row (``decode_one``: a single stream). Ours with the weights as they are too, beside those that oneDNN has
+  reordered (``policy/model/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
@@ -191,6 +192,7 @@ def raw_speed(policy: TransformersPolicy, repetitions: int) -> dict[str, float]:
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, model.config.vocab_size, size=(8, 256)))
     tree = build_tree(list(ids.numpy()))
     slots, cache = fill_caches(model, 32, 512)
+    one_slot, one_cache = fill_caches(model, 1, 512)
     sides: dict[str, tuple[int, Callable[[], Any]]] = {
         "prefill": (ids.numel(), lambda: packed.forward(model, tree, tree.ends())),
         "prefill_transformers": (ids.numel(), lambda: model(input_ids=ids, logits_to_keep=1)),
@@ -201,11 +203,17 @@ def raw_speed(policy: TransformersPolicy, repetitions: int) -> dict[str, float]:
             32,
             lambda: model(input_ids=torch.full((32, 1), 5), past_key_values=cache, use_cache=True),
         ),
+        "decode_one": (1, lambda: one_slot.append(range(1), [(5,)])),
+        "decode_one_transformers": (
+            1,
+            lambda: model(input_ids=torch.full((1, 1), 5), past_key_values=one_cache, use_cache=True),
+        ),
     }
     times = {name: Times() for name in sides}
     for _ in range(repetitions + 1):
-        for name, (_, work) in sides.items():
-            times[name].spend(work)
+        for name, (tokens, work) in sides.items():
+            for _ in range(16 if tokens == 1 else 1):  # short, so more of them
+                times[name].spend(work)
     result = {name: speed(sides[name][0], times[name]) for name in sides}
     result["decode_over_prefill"] = result["decode"] / result["prefill"]
     result["decode_over_prefill_transformers"] = (

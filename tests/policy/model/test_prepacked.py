@@ -9,7 +9,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.policy.model import prepacked
-from repro_rl.policy.model.prepacked import LEAST_INPUTS, apply_linear, free_copies, reorders
+from repro_rl.policy.model.prepacked import (
+    FEWEST_ROWS,
+    LEAST_INPUTS,
+    apply_linear,
+    free_copies,
+    reorders,
+)
 
 KINDS = [kind for kind in (torch.float32, torch.bfloat16) if reorders(kind, LEAST_INPUTS)]
 pytestmark = pytest.mark.skipif(not KINDS, reason="this processor or this torch has no such operators")
@@ -39,7 +45,7 @@ def test_the_values_are_those_of_the_layer(
     x = torch.randn(rows, inputs).to(kind)
     with torch.no_grad():
         wanted, got = layer(x), apply_linear(layer, x)
-    assert copied(layer)
+    assert copied(layer) == (rows >= FEWEST_ROWS[kind])
     assert got.dtype == kind
     # The sums are of terms near 1 / sqrt(inputs); bfloat16 is rounded once, at the end.
     torch.testing.assert_close(got, wanted, rtol=1e-2 if kind == torch.bfloat16 else 1e-5, atol=2e-6)
@@ -61,15 +67,16 @@ def test_changed_weights_are_never_computed_with(kind: torch.dtype) -> None:
 
 
 def test_what_is_left_to_the_layer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = layer_of(256, 8, torch.float32), torch.randn(3, 256)
+    layer, x = layer_of(256, 8, torch.float32), torch.randn(4, 256)
     assert apply_linear(layer, x).requires_grad  # gradients
     assert apply_linear(torch.nn.Identity(), x) is x  # another layer
     with torch.no_grad():
         assert apply_linear(layer, x[:0]).shape == (0, 8)
+        assert torch.equal(apply_linear(layer, x[:3]), layer(x[:3]))  # three rows of float32, bit for bit
         with torch.autocast("cpu", torch.bfloat16):
             assert apply_linear(layer, x.bfloat16()).dtype == torch.bfloat16  # another dtype
         narrow = layer_of(LEAST_INPUTS - 1, 8, torch.float32)
-        apply_linear(narrow, torch.randn(3, LEAST_INPUTS - 1))
+        apply_linear(narrow, torch.randn(4, LEAST_INPUTS - 1))
         monkeypatch.setattr(prepacked, "_room", lambda: 100.0)
         torch.testing.assert_close(apply_linear(layer, x), layer(x))  # no room
     assert not copied(layer)
@@ -80,7 +87,7 @@ def test_copies_end_with_their_weights() -> None:
     layer = layer_of(256, 8, torch.float32)
     before = prepacked._copies.bytes()
     with torch.no_grad():
-        apply_linear(layer, torch.randn(3, 256))
+        apply_linear(layer, torch.randn(4, 256))
     assert prepacked._copies.bytes() == before + 256 * 8 * 4
     del layer
     gc.collect()
