@@ -5,9 +5,9 @@ SmolLM2-135M's shape and words as tokens. The texts are those of generated ALFWo
 played at random: ``--tasks`` x ``--rollouts`` episodes of ``--steps`` steps. As in the recipe alfworld-135m,
 prompts do not list the possible actions; ``--admissible`` lists them.
 
-- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache, and for one
-  row (``decode_one``: a single stream). Ours with the weights as they are too, beside those that oneDNN has
-  reordered (``policy/model/prepacked.py``).
+- prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache. The same for
+  one row (``decode_one``: a single stream). Ours with the weights as they are too, beside those that oneDNN
+  has reordered (``policy/model/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.

@@ -41,7 +41,7 @@ def test_an_old_name_in_an_override_means_the_new_setting_and_warns(override):
 def test_an_old_name_in_a_file_changes_what_its_base_says(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("base: sokoban-tiny\ndemos: {slips: [0.3]}\ntrain: {eval_every: 7}\n")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="is called") as caught:
         config = load_config(file)
     assert (config.demos.mistakes, config.train.validate_every) == ((0.3,), 7)
     assert sorted(str(warning.message) for warning in caught) == [
