@@ -70,6 +70,28 @@ def test_mistakes_in_a_base_are_named(tmp_path):
         load_study(tmp_path / "a.yaml")
 
 
+def test_arms_are_selected_with_their_settings(tmp_path):
+    study = load_study("sokoban", methods=["l2", "gigpo-95", "gigpo", "g2po"])
+    assert [(item.name, item.method, item.set) for item in study.methods] == [
+        ("l2", "l2", ["method.beta=1"]),
+        ("gigpo-95", "gigpo", ["method.gamma=0.95"]),
+        ("gigpo", "gigpo", []),
+        ("g2po", "g2po", []),  # no arm of that study, but a method
+    ]
+    assert load_study("sokoban", methods=["repro", "repro-no-shaping"]).methods[1].tuned_as == "repro"
+    with pytest.raises(ConfigError, match=r"repro-no-shaping has the settings of the arm 'repro'"):
+        load_study("sokoban", methods=["repro-no-shaping"])
+
+
+def test_references_that_are_not_selected_are_left_out():
+    study = load_study("repro-family", methods=["repro-act", "repro-act-unpooled"])
+    assert study.references == ["repro-act"]
+    assert study.methods[1].set == ["method.judge_pool=none"]
+    assert load_study("repro-family", methods=["oracle-act"]).compared_with() == ["oracle-act"]
+    with pytest.raises(ConfigError, match=r"unknown arm 'gigpo'"):
+        load_study("repro-family", methods=["oracle-act"], references=["gigpo"])
+
+
 def test_every_method_and_special_arm_goes_by_its_name():
     study = load_study(None, methods=[*METHODS.names(), *SPECIAL])
     by_name = {item.name: item for item in study.methods}
@@ -106,7 +128,7 @@ def test_the_grid_holds_only_knobs_that_matter():
         ({"references": ["gigpo"]}, ["unknown arm 'gigpo'"]),
         ({"seeds": [1, 100], "sweep": {"knobs": {"train.lr": [0.1]}}}, ["share [100]"]),
         ({"sweep": {"knobs": {"train.lr": [0.1]}, "set": ["demos.expert=1"]}}, ["sweep.set", "warm start"]),
-        ({"methods": [{"name": "x", "method": "repro", "tuned_as": "y"}]}, ["no other arm 'y'"]),
+        ({"methods": [{"name": "x", "method": "repro", "tuned_as": "y"}]}, ["of the arm 'y'"]),
     ],
 )
 def test_mistakes_in_a_study_are_named(changes, needles):

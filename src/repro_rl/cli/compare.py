@@ -56,7 +56,7 @@ def compare(
         typer.Option(
             "--method",
             "-m",
-            help="arms by name, instead of the study's; repeatable",
+            help="the study's arms with these names, or methods, alone; repeatable",
             autocompletion=complete.methods,
         ),
     ] = None,

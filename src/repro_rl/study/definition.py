@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -148,7 +149,10 @@ class Study(Section):
         for item in self.methods:
             if item.tuned_as is not None and (item.tuned_as not in names or item.tuned_as == item.name):
                 hint = did_you_mean(item.tuned_as, names)
-                raise ValueError(f"tuned_as of {item.name}: no other arm {item.tuned_as!r}{hint}")
+                raise ValueError(
+                    f"{item.name} has the settings of the arm {item.tuned_as!r} (tuned_as), which must be "
+                    f"another one of this study{hint}"
+                )
         if self.sweep is not None and set(self.sweep.seeds) & set(self.seeds):
             shared = sorted(set(self.sweep.seeds) & set(self.seeds))
             raise ValueError(
@@ -190,8 +194,28 @@ def studies() -> list[str]:
     return yaml_names(SHIPPED)
 
 
+def _selected(data: dict[str, Any], chosen: Sequence[Any]) -> dict[str, Any]:
+    """The keys of a study with the ``chosen`` arms alone.
+
+    A name means the study's own arm, with its settings. Another name is a method. References that are not
+    chosen are left out.
+    """
+    arms = data.get("methods")
+    own = {}
+    for item in arms if isinstance(arms, list) else ():
+        name = item.get("name") or item.get("method") if isinstance(item, dict) else item
+        own[str(name)] = item
+    selected = {"methods": [own.get(item, item) if isinstance(item, str) else item for item in chosen]}
+    references = data.get("references")
+    if isinstance(references, list):
+        selected["references"] = [name for name in references if name in chosen]
+    return selected
+
+
 def load_study(source: str | Path | None, **changes: Any) -> Study:
     """Read a study file, or a shipped one by name. ``changes`` replace top-level keys; ``set`` is added to.
+
+    Names in ``methods`` select the study's own arms, with their settings; others are methods.
 
     ``base: NAME`` in a file names the study whose keys it changes: a shipped one, or a file beside it. A
     ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
@@ -208,6 +232,9 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
                 layer["recipe"] = str(beside)
             data = merged(data, layer)
     added = list(changes.pop("set", []))
+    if changes.get("methods") is not None:
+        selected = _selected(data, changes.pop("methods"))
+        changes = selected | {key: value for key, value in changes.items() if value is not None}
     data.update({key: value for key, value in changes.items() if value is not None})
     if added:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
