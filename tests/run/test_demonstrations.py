@@ -41,5 +41,17 @@ def test_they_are_made_once_and_the_caller_hears_of_it(tmp_path: Path) -> None:
         make_demos(other, tmp_path / "demos")
 
 
+def test_those_of_an_older_version_are_known_by_the_old_names_of_their_settings(tmp_path: Path) -> None:
+    config = load_config(None, [ROOMS, *FEW])
+    assert make_demos(config, tmp_path) == MadeDemos(2, 2)
+    file = tmp_path / "demos.json"
+    now = file.read_text()
+    file.write_text(now.replace('"labelled_mistakes"', '"noise"').replace('"mistakes"', '"slips"'))
+    assert file.read_text() != now
+    assert make_demos(config, tmp_path) is None
+    with pytest.raises(ConfigError, match=r"demos\.mistakes: \[0\.0, .* there, \[0\.5\] now"):
+        make_demos(load_config(None, [ROOMS, *FEW, "demos.mistakes=[0.5]"]), tmp_path)
+
+
 def test_no_hooks_are_needed(tmp_path: Path) -> None:
     assert make_demos(load_config(None, [ROOMS, *FEW]), tmp_path) == MadeDemos(2, 2)

@@ -142,6 +142,9 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     assert "small.yaml was changed since out was begun:\n  train.group_size: 2 there, 4 now\nUse" in text
     Path("small.yaml").write_text(yaml.safe_dump(recipe))
     resolved.cache_clear()  # a command reads a recipe once
+    # Begun by an older version, when a setting had another name: the same recipe.
+    (out / "study.json").write_text(written.decode().replace('"train.validate_every"', '"train.eval_every"'))
+    assert (out / "study.json").read_bytes() != written
     # Without arguments it is continued; moved, its finished runs are still known.
     out.rename("moved")
     code, text = cli(capsys, monkeypatch, "-o", "moved", "--only", "final")

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from repro_rl.config.changes import change_lines, differences
 from repro_rl.config.paths import BASE, base_entry
 from repro_rl.config.recipe_files import is_yaml_file, read_settings
+from repro_rl.config.renamed import current_name
 from repro_rl.config.trust import risky_overrides
 from repro_rl.errors import ConfigError
 from repro_rl.files import check_record, read_json, read_json_if_any, sweep_temporaries, write_json
@@ -148,6 +149,7 @@ def _check_recipe(out: Path, study: Study, before: dict[str, Any] | None) -> Non
     begun = has_work(out)
     if before is None or not (begun or _has_warm_start(out)):
         return
+    before = {current_name(name, warn=False): value for name, value in before.items()}
     changed = [
         change
         for change in differences(before, _recipe_settings(study))
