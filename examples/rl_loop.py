@@ -6,7 +6,7 @@ It trains what `repro-rl demo` trains: demonstrations, Retrospection Warmup, ReP
 held-out Sokoban rooms before and after. It draws the same random numbers, so on one thread its figures are
 the demo's, to the last digit. Left out for brevity: checkpoints, resume, several ranks, alarms, dropout and
 validation during RL. Methods and losses that need more than this loop has are refused. Everything it calls
-is public; docs/library.md explains the parts.
+is public; docs/library-training.md explains the parts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/demonstrations.md: episodes of one's own warm a model up."""
+"""docs/own-episodes.md: episodes of one's own warm a model up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repro_rl.files import whole_rows
 from repro_rl.types import Status
 from support.extending_page import ROOT, blocks, page_settings
 
-PAGE = ROOT / "docs" / "demonstrations.md"
+PAGE = ROOT / "docs" / "own-episodes.md"
 
 
 def test_the_episodes_of_the_page_warm_a_model_up(my_rl, tmp_path, monkeypatch):

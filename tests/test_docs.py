@@ -10,7 +10,7 @@ from repro_rl.config import METHODS
 from support.extending_page import ROOT
 
 SOURCE = ROOT / "src" / "repro_rl"
-METHOD, DECISIONS = (ROOT / "docs" / f"{name}.md" for name in ("method", "decisions"))
+METHODS_PAGE, DECISIONS = (ROOT / "docs" / f"{name}.md" for name in ("methods", "decisions"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHIPPED_METHODS = METHODS.names()
 
@@ -42,7 +42,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("name", SHIPPED_METHODS)
 def test_every_method_is_described(name):
-    assert f"`{name}`" in METHOD.read_text()
+    assert f"`{name}`" in METHODS_PAGE.read_text()
 
 
 def test_every_decision_that_is_named_exists():

@@ -1,10 +1,11 @@
-"""docs/extending.md: its blocks are one module, whose parts do what the page says."""
+"""docs/extending.md and the pages it lists: their blocks are one module, whose parts do what they say."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -22,8 +23,20 @@ from repro_rl.envs.checker import check_env
 from repro_rl.losses.functions import check_loss
 from repro_rl.registry import Registry
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
-from repro_rl.types import Status, Step, Trajectory, no_completion
-from support.extending_page import EXTENDING, ROOT, blocks, page_settings, registries
+from repro_rl.types import Group, Status, Step, Trajectory, no_completion
+from support.extending_page import (
+    DOCS,
+    EXTENDING,
+    LEVELS,
+    MODULE_PAGES,
+    NEW_ENVIRONMENT,
+    ROOT,
+    blocks,
+    page_settings,
+    registries,
+)
+
+TEMPLATES = DOCS / "templates.md"
 
 
 def test_the_example_environment_keeps_the_contract(my_rl):
@@ -33,13 +46,12 @@ def test_the_example_environment_keeps_the_contract(my_rl):
         assert [check for check in checks if not check.ok] == []
 
 
-def test_the_page_is_a_module_that_checks_itself_only_when_it_is_run(tmp_path):
+def test_the_pages_are_a_module_that_checks_itself_only_when_it_is_run(tmp_path):
     """The blocks as the file ``my_rl.py``: the setting ``plugins`` imports it, and running it checks."""
-    (tmp_path / "my_rl.py").write_text("\n\n".join(blocks(EXTENDING, "python")))
-    (tmp_path / "errand.yaml").write_text(
-        next(text for text in blocks(EXTENDING, "yaml") if text.startswith("# errand.yaml"))
-    )
-    code = (
+    code = [text for page in MODULE_PAGES for text in blocks(page, "python")]
+    (tmp_path / "my_rl.py").write_text("\n\n".join(code))
+    (tmp_path / "errand.yaml").write_text(blocks(NEW_ENVIRONMENT, "yaml")[0])
+    command = (
         "import repro_rl; config = repro_rl.load_config('errand.yaml', "
         "['plugins=[my_rl]', 'method=repro-to-go']); "
         "print(config.method.credit, repro_rl.make('errand').name)"
@@ -58,8 +70,25 @@ def test_the_page_is_a_module_that_checks_itself_only_when_it_is_run(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert output("-c", code) == "to-go errand\n", "importing the page must print nothing"
+    assert output("-c", command) == "to-go errand\n", "importing the page must print nothing"
     assert {line[:4] for line in output("my_rl.py").splitlines()} == {"ok  "}
+
+
+def test_the_blocks_of_a_page_need_no_other_page(tmp_path):
+    """But for the check of the example environment. In a process of its own: here names are taken."""
+    files = []
+    for page in MODULE_PAGES:
+        files.append(tmp_path / f"{page.stem}.py")
+        files[-1].write_text("\n\n".join(blocks(page, "python")))
+    code = "import runpy, sys; [runpy.run_path(name) for name in sys.argv[1:]]"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, env=env)
+
+
+def test_the_pages_are_listed_in_the_order_of_the_module():
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", EXTENDING.read_text())
+    pages = [page.name for page in MODULE_PAGES]
+    assert [name for name in dict.fromkeys(listed) if name in pages] == pages
 
 
 def test_the_example_vocabulary_is_complete(my_rl):
@@ -95,8 +124,8 @@ def test_the_example_names_are_found_by_entry_point(my_rl, tmp_path, monkeypatch
 
 
 def test_the_example_settings_are_valid(my_rl):
-    for text in blocks(EXTENDING, "yaml"):
-        config = parse_config(yaml.safe_load(text))
+    for page in (NEW_ENVIRONMENT, LEVELS):
+        config = parse_config(yaml.safe_load(blocks(page, "yaml")[0]))
         if config.env.name == "errand":
             env = repro_rl.make("errand", **config.env.settings)
             assert len(env.panel(config.eval.split)) >= config.eval.tasks
@@ -115,6 +144,24 @@ def test_the_example_source_of_progress_pays_its_gains(my_rl):
     trajectory = Trajectory("task", 0, "goal", steps, won=False, score=0.0, status=Status.TRUNCATED)
     rows = composite_rewards(trajectory, RewardSettings(progress=False, shaping="valid-steps", beta=3.0))
     assert [row["shaping"] for row in rows] == pytest.approx([1.0, 0.0, 1.0, 1.0])
+
+
+def test_the_example_source_of_a_group_counts_against_the_shortest_win(my_rl):
+    from repro_rl.credit import RewardSettings
+    from repro_rl.credit.sources import group_series
+
+    def played(length: int, won: bool) -> Trajectory:
+        steps = [
+            Step(t, "o", "b", "a", "p", no_completion(), "x", None, (), True, 0.0, None)
+            for t in range(1, length + 1)
+        ]
+        status = Status.TERMINATED if won else Status.TRUNCATED
+        return Trajectory("task", 0, "goal", steps, won=won, score=float(won), status=status)
+
+    settings = RewardSettings(shaping="by-shortest")
+    group = Group("task", [played(2, True), played(3, True), played(1, False)])
+    assert group_series(group, "by-shortest", settings) == [[0, 0.5, 1], [0, 0.5, 1, 1], [0, 0.5]]
+    assert group_series(Group("task", [played(1, False)]), "by-shortest", settings) == [None]
 
 
 def test_the_example_credit_rule_by_hand(my_rl):
@@ -138,7 +185,7 @@ def test_the_example_loss_by_hand(my_rl):
 
 
 def test_the_example_template_renders(tmp_path):
-    (tmp_path / "forward.jinja").write_text(blocks(EXTENDING, "jinja")[0])
+    (tmp_path / "forward.jinja").write_text(blocks(TEMPLATES, "jinja")[0])
     prompts = PromptBuilder(TextFormat("full", progress=True, think="off"), template_dir=tmp_path)
     text = prompts.act(StepInputs("Rules.", "Goal.", "a room", ["up", "down"], 2, 9))
     assert text.splitlines()[:4] == ["Rules. Goal.", "Step 2 of 9: a room", "- up", "- down"]
@@ -153,14 +200,14 @@ def test_template_variables_are_listed():
     }
     for name, names in variables.items():
         row = next(
-            line for line in EXTENDING.read_text().splitlines() if line.startswith(f"| `{name}.jinja`")
+            line for line in TEMPLATES.read_text().splitlines() if line.startswith(f"| `{name}.jinja`")
         )
         assert [v for v in names if f"`{v}`" not in row] == []
 
 
 def test_the_example_levels_can_be_played(my_rl, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("my-levels.txt").write_text(blocks(EXTENDING, "text")[0])
+    Path("my-levels.txt").write_text(blocks(LEVELS, "text")[0])
     config = parse_config(page_settings("levels.yaml"))
     env = repro_rl.make("sokoban", **config.env.settings)
     assert len(env.panel("all")) == config.eval.tasks == 2

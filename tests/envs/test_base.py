@@ -15,7 +15,7 @@ from repro_rl.envs.webshop.settings import WebShopSettings
 from repro_rl.errors import ConfigError, UnknownNameError
 from repro_rl.settings import Section
 
-EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
+CONTRACT = Path(__file__).parents[2] / "docs" / "environment-contract.md"
 TITLES = {"alfworld": "ALFWorld", "sokoban": "Sokoban", "webshop": "WebShop"}
 
 
@@ -67,8 +67,8 @@ def test_every_setting_is_described(schema: type[Section]) -> None:
 
 
 def test_the_page_lists_every_key_of_info_and_no_other() -> None:
-    """docs/extending.md, and the environments give what it lists."""
-    listed = re.findall(r'^\| `info\["(\w+)"\]` \|', EXTENDING.read_text(encoding="utf-8"), re.MULTILINE)
+    """docs/environment-contract.md, and the environments give what it lists."""
+    listed = re.findall(r'^\| `info\["(\w+)"\]` \|', CONTRACT.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(StepInfo.__annotations__)
     for name, settings in {
         "sokoban": {},

@@ -46,7 +46,7 @@ def test_those_of_an_older_version_are_known_by_the_old_names_of_their_settings(
     assert make_demos(config, tmp_path) == MadeDemos(2, 2)
     file = tmp_path / "demos.json"
     now = file.read_text()
-    file.write_text(now.replace('"labelled_mistakes"', '"noise"').replace('"mistakes"', '"slips"'))
+    file.write_text(now.replace('"labelled_mistakes"', '"noise"').replace('"mistakes"', '"mistakes"'))
     assert file.read_text() != now
     assert make_demos(config, tmp_path) is None
     with pytest.raises(ConfigError, match=r"demos\.mistakes: \[0\.0, .* there, \[0\.5\] now"):

@@ -122,13 +122,13 @@ LISTS: dict[Kind, Callable[[], tuple[Row, list[Row]]]] = {
 USES = {
     Kind.recipes: "Use one with -c NAME; 'repro-rl plan NAME' says what it needs.",
     Kind.studies: "Run one with 'repro-rl compare NAME'.",
-    Kind.methods: "Use one with --method NAME; docs/method.md explains them.",
+    Kind.methods: "Use one with --method NAME; docs/methods.md explains them.",
     Kind.environments: "Use one with env.name=NAME, or 'repro-rl play NAME'; 'repro-rl settings NAME' lists "
     "its settings.",
     Kind.credit_rules: "Use one with method.credit=NAME; docs/credit.md explains them.",
     Kind.losses: "Use one with train.loss.name=NAME; docs/credit.md explains them.",
     Kind.progress_sources: "Use one with method.shaping=NAME; docs/credit.md explains them.",
-    Kind.annotators: "Use one with demos.annotator=NAME; docs/demonstrations.md explains them.",
+    Kind.annotators: "Use one with demos.annotator=NAME; docs/warmup.md explains them.",
 }
 
 

@@ -206,7 +206,7 @@ class DemosSection(Section):
     )
     episodes: tuple[str, ...] = Field(
         (),
-        description="files of episodes of your own (docs/demonstrations.md): won ones are imitated, all are "
+        description="files of episodes of your own (docs/own-episodes.md): won ones are imitated, all are "
         "labelled",
     )
     labelled_mistakes: tuple[float, ...] = Field(

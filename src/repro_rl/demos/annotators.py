@@ -68,7 +68,7 @@ def uniform(trajectory: Trajectory, rng: np.random.Generator) -> list[int]:
 
 
 def _http(trajectories: Sequence[Trajectory], context: AnnotationContext) -> list[Reflection]:
-    """A model behind an API reads each episode and writes its progress (docs/api.md)."""
+    """A model behind an API reads each episode and writes its progress (docs/api-annotate.md)."""
     from repro_rl.demos.http import annotate_by_api  # loads the HTTP client only when it is used
 
     return annotate_by_api(trajectories, context)

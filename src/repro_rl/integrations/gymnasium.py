@@ -39,8 +39,8 @@ class GymEnv(gymnasium.Env[str, str]):
     """A text environment with random tasks of a split, drawn by gymnasium's seed.
 
     ``reset(options={"task": id})`` or ``{"index": position}`` chooses the task, ``{"split": name}`` another
-    panel. ``info`` has the keys of ``StepInfo`` (docs/extending.md). ``render`` (mode "ansi") shows the board
-    of Sokoban, the room of ALFWorld, the page of WebShop.
+    panel. ``info`` has the keys of ``StepInfo`` (docs/environment-contract.md). ``render`` (mode "ansi")
+    shows the board of Sokoban, the room of ALFWorld, the page of WebShop.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}

@@ -43,7 +43,7 @@ STUDY_WIDE = (
 )
 SET_BY_STUDY = ("seed", "train.init", "method", "method.name")
 
-# Arms that are no method of their own, by name (ablations of docs/method.md).
+# Arms that are no method of their own, by name (ablations of docs/methods.md).
 SPECIAL: dict[str, dict[str, Any]] = {
     "warmup-only": {"method": "repro", "train": False},
     "warmup-only-act": {"method": "gigpo", "train": False},
