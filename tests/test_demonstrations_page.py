@@ -25,7 +25,7 @@ def test_the_episodes_of_the_page_warm_a_model_up(my_rl, tmp_path, monkeypatch):
     (lines,) = blocks(PAGE, "jsonl")
     Path("my-episodes.jsonl").write_text(lines)
     text = PAGE.read_text()
-    (words,) = re.findall(r"^repro-rl demos .* -o runs/own (.*)$", text, re.MULTILINE)
+    (words,) = re.findall(r"^repro-rl demos .* -o runs/own \\\n  (.*)$", text, re.MULTILINE)
     data = page_settings("errand.yaml") | {
         "policy": {
             "device": "cpu",

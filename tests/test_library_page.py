@@ -34,7 +34,7 @@ def test_an_error_is_caught_as_its_page_shows(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_error_is_listed_with_its_standard_type() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", ERRORS.read_text(), re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)`: ", ERRORS.read_text(), re.MULTILINE)
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     raised = [value for value in classes if issubclass(value, errors.ReproError) and value.__bases__[1:]]
     assert sorted(listed) == sorted((value.__name__, value.__bases__[1].__name__) for value in raised)
