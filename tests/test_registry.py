@@ -105,6 +105,18 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
             numbers.get("far")
 
 
+def test_what_is_announced_and_of_another_form_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was imported well, so the message is not about a package that is missing."""
+
+    def whole(value: object) -> int:
+        raise ConfigError("A number must be whole.")
+
+    announced(monkeypatch, Point("far", 0.5))
+    numbers: Registry[int] = Registry("number", group="numbers", record=whole)
+    with pytest.raises(ConfigError, match=r"^A number must be whole\.$"):
+        numbers.get("far")
+
+
 def test_a_decorator_without_a_name_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"Register a thing under a name, .*; not <function"):
         Registry("thing").register(lambda: 1)  # type: ignore[arg-type]

@@ -86,12 +86,13 @@ class Registry(Generic[T]):
             if point.name in self._items:
                 continue
             try:
-                announced = self._kept(point.load())
-                self._items.setdefault(point.name, announced)  # its module may have registered it
+                loaded = point.load()
             except (Exception, SystemExit) as error:  # whatever the module raises: it is not ours
                 raise MissingDependencyError(
                     f"The {self.kind} {point.name!r} ({point.value}) cannot be imported: "
                     f"{type(error).__name__}: {error}{place_of(error)}. "
                     f"Install what it needs, or uninstall the package that announces it."
                 ) from error
+            if point.name not in self._items:  # its module may have registered it
+                self._items[point.name] = self._kept(loaded)
         self._entry_points_read = True

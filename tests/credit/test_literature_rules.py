@@ -288,7 +288,7 @@ def test_a_rule_asks_for_what_it_reads() -> None:
 
     @register_credit("modest")
     def modest(  # type: ignore[no-untyped-def]
-        rewards, groups, anchors, settings, episode_returns, weight=2.0, *, won=None, scores=(), bonus=0.5
+        rewards, groups, anchors, settings, episode_returns, *, won=None, scores=(), weight=2.0, bonus=0.5
     ):
         known = [0.0] * len(rewards) if won is None else won
         return [[weight * w + bonus + len(scores)] * len(row) for w, row in zip(known, rewards, strict=True)]
@@ -302,7 +302,7 @@ def test_a_rule_asks_for_what_it_reads() -> None:
 
     @register_credit("lone")
     def lone(
-        inputs: CreditInputs, settings: CreditSettings, weight: float = 3.0, *, bonus: float = 1.0
+        inputs: CreditInputs, settings: CreditSettings, *, weight: float = 3.0, bonus: float = 1.0
     ) -> Any:
         return {"advantages": [weight + bonus] * len(inputs.groups)}
 

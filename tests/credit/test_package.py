@@ -8,7 +8,16 @@ from pathlib import Path
 
 import repro_rl.credit
 
-MAY_IMPORT = {"types", "errors", "files", "registry", "random_streams", "settings", "credit"}
+MAY_IMPORT = {
+    "types",
+    "errors",
+    "files",
+    "registry",
+    "random_streams",
+    "settings",
+    "function_settings",
+    "credit",
+}
 LIBRARIES = {"numpy", "pydantic", *sys.stdlib_module_names}
 
 

@@ -18,8 +18,8 @@ from repro_rl.credit import (
     register_credit,
     rules as rules_module,
 )
+from repro_rl.credit.call import call_rule
 from repro_rl.credit.interplay import reads_setting
-from repro_rl.credit.rules import call_rule
 from repro_rl.errors import ConfigError, UnknownNameError
 from repro_rl.registry import Registry
 from support.credit_cases import advantages, two_rollouts

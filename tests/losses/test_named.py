@@ -110,7 +110,7 @@ def narrow(tokens: Any, *, weight: float = 2.0) -> Any: ...
     [
         (
             two,
-            r"'bad' must take \(tokens, \*, SETTING=VALUE, \.\.\.\); it takes \(tokens: 'Any', more: 'Any'\)",
+            r"'bad' must take \(tokens, \*, SETTING=VALUE, \.\.\.\); it takes \(tokens: Any, more: Any\)",
         ),
         (none, r"it takes \(\)"),
         (free, "it takes .*how"),

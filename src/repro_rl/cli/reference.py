@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any
@@ -81,9 +81,10 @@ def _environments() -> tuple[Row, list[Row]]:
 
 def _credit_rules() -> tuple[Row, list[Row]]:
     from repro_rl.credit import CREDIT
+    from repro_rl.credit.rules import own_settings
 
     rules: list[Row] = [(name, first_sentence(CREDIT.get(name).function)) for name in CREDIT]
-    return ("credit rule", "advantage of a step"), rules
+    return _with_settings(("credit rule", "advantage of a step"), rules, own_settings)
 
 
 def _losses() -> tuple[Row, list[Row]]:
@@ -92,15 +93,30 @@ def _losses() -> tuple[Row, list[Row]]:
     rows: list[Row] = []
     for name in LOSS_NAMES:
         loss = LOSS_NAMES.get(name)
-        settings = (f"{key}={'none' if value is None else value}" for key, value in loss.settings.items())
-        rows.append((name, loss.about or first_sentence(loss.function), " ".join(settings)))
+        rows.append((name, loss.about or first_sentence(loss.function), _written(loss.settings)))
     return ("loss", "what it does", "settings"), rows
 
 
 def _progress_sources() -> tuple[Row, list[Row]]:
     from repro_rl.credit import SOURCES
+    from repro_rl.credit.sources import own_settings
 
-    return ("source of progress", "what it is"), _documented(SOURCES)
+    return _with_settings(("source of progress", "what it is"), _documented(SOURCES), own_settings)
+
+
+def _with_settings(
+    head: Row, rows: list[Row], settings: Callable[[str], Mapping[str, Any]]
+) -> tuple[Row, list[Row]]:
+    """A further column with what ``settings`` says of each name, where one has any."""
+    found = [_written(settings(row[0])) for row in rows]
+    if not any(found):
+        return head, rows
+    return (*head, "settings"), [(*row, text) for row, text in zip(rows, found, strict=True)]
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    """Settings with their defaults."""
+    return " ".join(f"{name}={'none' if value is None else value}" for name, value in settings.items())
 
 
 def _annotators() -> tuple[Row, list[Row]]:

@@ -39,7 +39,7 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     if isinstance(method, dict):
         name = method.get("name", "repro")
         try:
-            data["method"] = {**merged(METHODS.get(str(name)), method), "name": name}
+            data["method"] = {**_filled(METHODS.get(str(name)), method), "name": name}
         except UnknownNameError as error:
             raise ConfigError(str(error)) from error
         train = data.get("train", {})
@@ -49,6 +49,21 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(readable(error, RunConfig)) from error
+
+
+def _filled(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``given`` with the fields of a method that it leaves out.
+
+    The method's settings of a credit rule or source stay behind where ``given`` names another one.
+    """
+    named, kept = {**preset, **given}, dict(preset)
+    if named.get("credit") != preset.get("credit"):
+        kept.pop("credit_settings", None)
+    of_sources = preset.get("progress_settings")
+    if isinstance(of_sources, dict):
+        asked = [named.get(name) for name in ("shaping", "alignment", "value_source")]
+        kept["progress_settings"] = {name: own for name, own in of_sources.items() if name in asked}
+    return merged(kept, given)
 
 
 def _joined_loss(own: dict[str, Any], given: Any) -> Any:

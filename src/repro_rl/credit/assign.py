@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from repro_rl.credit.call import PerTrajectory, call_rule
 from repro_rl.credit.gate import gate, judge_agreement
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.pool import judged_series
 from repro_rl.credit.reward import composite_rewards, reflection_reward
-from repro_rl.credit.rules import CREDIT, PerTrajectory, call_rule, reads
+from repro_rl.credit.rules import CREDIT, reads
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.credit.sources import Series, group_series
 from repro_rl.credit.states import graph_inputs

@@ -8,11 +8,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from repro_rl.credit.baseline import finite_array
+from repro_rl.credit.call import call_rule
 from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import reads_from_call
 from repro_rl.credit.progress_advantage import progress_advantages
-from repro_rl.credit.rules import CREDIT, INPUTS, call_rule
+from repro_rl.credit.rules import CREDIT, INPUTS, own_settings
 from repro_rl.credit.settings import CreditSettings, ProgressAdvantageSettings
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.settings import checked
@@ -27,7 +28,8 @@ def advantages(
     """Apply a credit rule to numbers. Returns "advantages" and the rule's further figures, by name.
 
     ``rule``: a registered credit rule, or "progress_advantage" or "dapo_extras". ``settings``: a mapping of
-    the rule's own settings (those of ``method.<rule>``) and the shared ones (gamma, omega, normalize, ...).
+    the rule's own settings (those of ``method.<rule>``, or of a registered rule its keywords) and the shared
+    ones (gamma, omega, normalize, ...).
     What is missing is as in the rule's source, else our default. Or a whole ``CreditSettings``.
     ``inputs``: by the names of ``CreditInputs``; what a rule does not read may be given too.
 
@@ -55,21 +57,27 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
     field = CreditSettings.model_fields.get(rule.removesuffix("_multi"))
     section = field.annotation if field is not None else None
     own = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+    further = own_settings(rule)
     shared: dict[str, Any] = {"credit": rule, **CREDIT.get(rule).published}
     inside: dict[str, Any] = {}
+    registered: dict[str, Any] = {}
     for name, value in settings.items():
         name = RENAMED.get(rule, {}).get(name, name)
         if name in own:
             inside[name] = value
+        elif name in further:
+            registered[name] = value
         elif name in CreditSettings.model_fields:
             if not reads_from_call(rule, name):
                 raise ConfigError(f"{rule}: the setting {name!r} has no effect on a call's numbers.")
             shared[name] = value
         else:
-            known = [*own, *CreditSettings.model_fields]
+            known = [*own, *further, *CreditSettings.model_fields]
             raise ConfigError(f"{rule}: unknown setting {name!r}{did_you_mean(name, known)}")
     if inside:
         shared[rule.removesuffix("_multi")] = inside
+    if registered:
+        shared["credit_settings"] = {**shared.get("credit_settings", {}), **registered}
     return checked(CreditSettings, rule, shared)
 
 

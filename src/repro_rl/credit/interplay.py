@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.credit.inputs import BY_SETTING, in_runs
-from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart, demands
+from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart, demands, own_settings
 from repro_rl.credit.settings import CreditSettings, RewardSettings
 from repro_rl.credit.sources import SOURCES
 
@@ -79,6 +79,12 @@ def without_effect(settings: CreditSettings, preset: Mapping[str, Any]) -> Itera
             "leave it out"
         )
     asked = {settings.shaping, settings.alignment, settings.value_source} - {"none", "outcome"}
+    for source in settings.progress_settings:
+        if source not in asked:
+            yield (
+                f"method.progress_settings.{source} has no effect where nothing asks for the progress "
+                f"{source!r}; leave it out"
+            )
     if all(_shipped(SOURCES.get(source)) for source in asked):
         for name, source in READ_BY_SOURCE.items():
             if source not in asked and _given(settings, name):
@@ -100,8 +106,12 @@ def without_inputs(settings: CreditSettings) -> Iterator[str]:
 
 
 def reads_setting(credit: str, name: str) -> bool:
-    """Whether the rule ``credit`` may read the setting ``method.<name>``."""
+    """Whether the rule ``credit`` may read ``method.<name>``, such as "gamma" or "credit_settings.mine"."""
     rule = CREDIT.get(credit)
+    name, _, below = name.partition(".")
+    if name == "credit_settings":
+        own = own_settings(credit)
+        return below in own if below else bool(own)
     if name in rule.ignores:
         return False
     return credit in READ_BY.get(name, (credit,)) or not rule.shipped

@@ -85,7 +85,8 @@ def _series(
         return None
     if source in known:
         return known[source]
-    return progress_series(trajectory, source, anchor=settings.anchor)
+    own = settings.progress_settings.get(source)
+    return progress_series(trajectory, source, anchor=settings.anchor, settings=own)
 
 
 def reflection_reward(trajectory: Trajectory) -> dict[str, float]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import difflib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.settings import CreditSettings
-from repro_rl.errors import ConfigError, did_you_mean, named_failure
+from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.function_settings import check_keyword_only, keyword_settings, parameters_of
 from repro_rl.registry import Registry
 
 Rewards = Sequence[Sequence[float]]  # N trajectories of T_n step rewards
@@ -24,6 +23,7 @@ BOTH: tuple[RewardPart, ...] = ("steps", "episode")
 # Settings that recipes give for every method; a rule says which of them it does not read.
 SHARED: tuple[str, ...] = ("gamma", "omega", "normalize", "episode_baseline")
 INPUTS = tuple(f.name for f in fields(CreditInputs) if f.name not in ("rule", "details"))
+OWN = "method.credit_settings"  # where a run gives the settings of a registered rule
 CLASSIC = ("rewards", "groups", "anchors", "settings", "episode_returns")
 
 
@@ -71,12 +71,13 @@ def register_credit(
     - ``(rewards, groups, anchors, settings, episode_returns)``. It asks for further inputs by keyword-only
       parameters with the names of ``CreditInputs``, such as ``*, reached, won``.
 
-    A keyword-only parameter with a default keeps it where the input is not known. Parameters with a default
-    that are no input are the rule's own.
+    A keyword-only parameter with a default keeps it where the input is not known. In both forms, keyword-only
+    parameters with a default that are no input are the rule's own settings. A run gives them in
+    ``method.credit_settings``, and ``advantages`` by their names.
 
     It returns one advantage a step, N lists of T_n. Or it returns a mapping that has them as "advantages",
     which may also be one a trajectory, [N]. Raises ConfigError when the name is taken, and for a setting in
-    ``ignores`` that is not shared. Raises it also for a parameter without a default that is no input.
+    ``ignores`` that is not shared. Raises it also for a parameter that nothing would ever fill.
     """
     for unknown in [setting for setting in ignores if setting not in SHARED]:
         raise ConfigError(
@@ -85,7 +86,7 @@ def register_credit(
         )
 
     def add(rule: Rule) -> Rule:
-        asked_for(name, rule)
+        check_rule(name, rule)
         CREDIT.register(
             name, CreditRule(rule, dict(published or {}), tuple(needs), tuple(paid_by), tuple(ignores))
         )
@@ -106,21 +107,48 @@ def demands(name: str) -> tuple[str, ...]:
     return tuple(item for item, demanded in further.items() if demanded)
 
 
+def own_settings(name: str) -> dict[str, Any]:
+    """The settings of the rule's own, with their defaults. Raises UnknownNameError for an unknown rule."""
+    return keyword_settings(rule_owner(name), CREDIT.get(name).function, OWN, INPUTS)
+
+
+def rule_owner(name: str) -> str:
+    """What messages call a rule."""
+    return f"The credit rule {name!r}"
+
+
+def check_rule(name: str, rule: Callable[..., Any]) -> None:
+    """Raises ConfigError for a rule of neither form, and for a parameter that nothing would ever fill."""
+    owner = rule_owner(name)
+    further = asked_for(name, rule)
+    for setting, default in keyword_settings(owner, rule, OWN, INPUTS).items():
+        near = difflib.get_close_matches(setting, INPUTS, n=1, cutoff=0.8)
+        if default is None and near:
+            raise ConfigError(
+                f"{owner} has a setting {setting!r} with the default None; for the input {near[0]!r} write "
+                "that name, and for a setting choose one that is less like it."
+            )
+    parameters = parameters_of(owner, rule)
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        check_keyword_only(owner, parameters[2 if further is None else len(CLASSIC) :], OWN)
+
+
 def asked_for(name: str, rule: Callable[..., Any]) -> dict[str, bool] | None:
     """The inputs that a rule names as keyword-only parameters; None: it reads a ``CreditInputs``.
 
     Each with whether it has no default, so that the rule cannot be called without it. Raises ConfigError for
     a rule of neither form, and for an input that there is not.
     """
-    parameters = inspect.signature(rule).parameters.values()
+    parameters = parameters_of(rule_owner(name), rule)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(positional) != len(CLASSIC):
-        positional = [p for p in positional if p.default is p.empty]  # others are the rule's own
+        positional = [p for p in positional if p.default is p.empty]  # others: see check_keyword_only
     keywords = {p.name: p.default is p.empty for p in parameters if p.kind is p.KEYWORD_ONLY}
     further = {item: demanded for item, demanded in keywords.items() if demanded or item in INPUTS}
     for unknown in [item for item in further if item not in INPUTS]:
         raise ConfigError(
-            f"The credit rule {name!r} asks for an unknown input {unknown!r}{did_you_mean(unknown, INPUTS)}"
+            f"{rule_owner(name)} asks for an unknown input {unknown!r} (a setting of its own needs a "
+            f"default){did_you_mean(unknown, INPUTS)}"
         )
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return further
@@ -132,48 +160,3 @@ def asked_for(name: str, rule: Callable[..., Any]) -> dict[str, bool] | None:
             f"{', '.join(p.name for p in positional) or 'nothing'}."
         )
     return further
-
-
-def call_rule(name: str, inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
-    """What the rule called ``name`` returns, as a mapping with "advantages".
-
-    Advantages [N], which only a mapping may have, stay one a trajectory: ``per_step`` spreads them. Raises
-    UnknownNameError for an unknown rule, ConfigError for a mapping without advantages, a missing input, and
-    whatever the rule itself raises.
-    """
-    rule = CREDIT.get(name).function
-    further = asked_for(name, rule)
-    inputs.rule = name
-    with named_failure(f"The credit rule {name!r}"):
-        if further is None:
-            answer = rule(inputs, settings)
-        else:
-            more = {
-                item: inputs.need(item)
-                for item, demanded in further.items()
-                if demanded or getattr(inputs, item) is not None
-            }
-            rewards, anchors = inputs.need("rewards"), inputs.anchors
-            if anchors is None:
-                anchors = [[None] * len(row) for row in rewards]
-            answer = rule(rewards, inputs.groups, anchors, settings, inputs.episode_returns, **more)
-    if not isinstance(answer, Mapping):
-        return {"advantages": answer}
-    if "advantages" not in answer:
-        raise ConfigError(f"The credit rule {name!r} returned no 'advantages', only {', '.join(answer)}.")
-    return {**answer, "advantages": PerTrajectory.of(answer["advantages"])}
-
-
-class PerTrajectory(list[float]):
-    """Advantages [N] of a rule that gives one a trajectory."""
-
-    @classmethod
-    def of(cls, advantages: Any) -> Any:
-        """``advantages`` marked as such where it holds numbers, else as it is."""
-        if isinstance(advantages, list) and advantages and all(isinstance(v, Real) for v in advantages):
-            return cls(advantages)
-        return advantages
-
-    def per_step(self, lengths: Sequence[int]) -> list[list[float]]:
-        """N lists of T_n."""
-        return [[value] * length for value, length in zip(self, lengths, strict=True)]

@@ -6,14 +6,24 @@ passed to this package as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from repro_rl.credit.baseline import EpisodeBaseline, Normalize
 from repro_rl.credit.progress_advantage import StepReduction, TokenReduction
-from repro_rl.credit.sources import SOURCES, Anchor, alignable
-from repro_rl.errors import did_you_mean
+from repro_rl.credit.rules import CREDIT, INPUTS, OWN as RULE_SECTION, own_settings, rule_owner
+from repro_rl.credit.sources import (
+    OWN as SOURCE_SECTION,
+    SOURCES,
+    Anchor,
+    alignable,
+    function_of,
+    source_owner,
+)
+from repro_rl.errors import UnknownNameError, did_you_mean
+from repro_rl.function_settings import read_settings_of
 from repro_rl.settings import Section
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
@@ -160,6 +170,9 @@ class RewardSettings(Section):
         0.95, ge=0, le=1, description="discount of the state values that the source graph_value counts"
     )
     progress_advantage: ProgressAdvantageSettings = ProgressAdvantageSettings()
+    progress_settings: dict[str, dict[str, Any]] = Field(
+        {}, description="of registered sources of progress, by their names: their keyword arguments"
+    )
     overlong: OverlongSettings = OverlongSettings()
     format_coef: Weight = Field(0.0, description="penalty for a completion with any parse defect")
     boundary_coef: Weight = Field(
@@ -185,6 +198,23 @@ class RewardSettings(Section):
             )
         return self
 
+    def _sources(self) -> tuple[str, ...]:
+        """The sources of progress that the settings name."""
+        return (self.shaping, self.alignment)
+
+    @model_validator(mode="after")
+    def _read_progress_settings(self) -> RewardSettings:
+        """Complete the settings of the named sources by their defaults: a run records what it used."""
+        given = self.progress_settings
+        for name in given:
+            _source(name, SOURCES.names(), f"{SOURCE_SECTION}: ")
+        for name in dict.fromkeys((*given, *(name for name in self._sources() if name in SOURCES.names()))):
+            function, section = function_of(SOURCES.get(name)), f"{SOURCE_SECTION}.{name}"
+            values = read_settings_of(source_owner(name), function, section, given.get(name, {}))
+            if values or name in given:
+                given[name] = values
+        return self
+
 
 class CreditSettings(RewardSettings):
     """How rewards become advantages.
@@ -193,6 +223,9 @@ class CreditSettings(RewardSettings):
     """
 
     credit: str = Field("gigpo", description="credit rule, by name: see docs/credit.md")
+    credit_settings: dict[str, Any] = Field(
+        {}, description="of a registered credit rule: its own keyword arguments"
+    )
     gamma: float = Field(0.5, ge=0, le=1, description="discount of the step part")
     omega: Weight = Field(1.0, description="weight of the step part")
     normalize: Normalize = Field(
@@ -237,9 +270,30 @@ class CreditSettings(RewardSettings):
     def _known_value_source(cls, value: str) -> str:
         return _source(value, ("outcome", *(name for name in SOURCES.names() if alignable(name))))
 
+    def _sources(self) -> tuple[str, ...]:
+        return (*super()._sources(), self.value_source)
 
-def _source(value: str, names: tuple[str, ...]) -> str:
-    """``value``. Raises ValueError when it is none of ``names``."""
+    @model_validator(mode="after")
+    def _read_credit_settings(self) -> CreditSettings:
+        """Complete the rule's own settings by their defaults: a run records what it used."""
+        try:
+            rule = CREDIT.get(self.credit).function
+        except UnknownNameError:  # told where the rule is needed
+            return self
+        owner = rule_owner(self.credit)
+        for name in own_settings(self.credit):
+            if name in type(self).model_fields:
+                raise ValueError(
+                    f"{owner} has a setting {name!r}, which is method.{name} already: read settings.{name} "
+                    "in the rule, or choose another name"
+                )
+        given = self.credit_settings
+        given.update(read_settings_of(owner, rule, RULE_SECTION, given, INPUTS))
+        return self
+
+
+def _source(value: str, names: Iterable[str], where: str = "") -> str:
+    """``value``. Raises ValueError, which begins with ``where``, when it is none of ``names``."""
     if value not in names:
-        raise ValueError(f"unknown source of progress{did_you_mean(value, names)}")
+        raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}")
     return value

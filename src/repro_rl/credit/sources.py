@@ -7,30 +7,32 @@ A package adds its own with ``@register_progress``, or as an entry point. The na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
 from repro_rl.credit.baseline import check_choice
 from repro_rl.errors import ConfigError, named_failure
+from repro_rl.function_settings import check_keyword_only, keyword_settings, parameters_of
 from repro_rl.registry import Registry
 from repro_rl.types import Group, Trajectory
 
 Anchor = Literal["none", "clip", "outcome"]
 Series = list[float] | None
 # P_1..P_T of a finished episode as fractions 0..1, [T]; None where it has no values.
-TrajectorySource = Callable[[Trajectory], Series]
+TrajectorySource = Callable[..., Series]  # of a ``Trajectory`` and its settings
 
 
 @dataclass(slots=True, frozen=True)
 class GroupSource:
     """A source that needs all rollouts of the task, or the settings: one series (or None) a trajectory.
 
-    ``series(group, settings)`` gets the ``RewardSettings`` of the run.
+    ``series(group, settings)`` gets the ``RewardSettings`` of the run. Its keyword-only parameters are
+    settings, see ``register_progress``.
     """
 
-    series: Callable[[Group, Any], Sequence[Series]]
+    series: Callable[..., Sequence[Series]]
     bounded: bool = True  # False: any finite number; then it can be rewarded, but not compared with estimates
     judged: bool = False  # True: it reads the reflections, so the run has to write them
     lost_only: bool = False  # True: it reads those of tasks that no rollout won, and no others
@@ -38,6 +40,7 @@ class GroupSource:
 
 ProgressSource = TrajectorySource | GroupSource
 
+OWN = "method.progress_settings"  # where a run gives the settings of registered sources, by their names
 FAILURE_CAP = 0.99  # P_T < 100 on a failure (decision D10)
 
 SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.progress")
@@ -46,9 +49,49 @@ SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.
 def register_progress(name: str) -> Callable[[ProgressSource], ProgressSource]:
     """Decorator: add a function from a finished ``Trajectory`` to P_1..P_T (fractions, [T]) or None.
 
-    Or call it with a ``GroupSource``. Raises ConfigError when the name is taken.
+    Or call it with a ``GroupSource``. Keyword-only parameters of the function, each with a default, are the
+    source's settings: a run gives them in ``method.progress_settings.<name>``. Raises ConfigError when the
+    name is taken, and for a function of another form.
     """
-    return SOURCES.register(name)
+
+    def add(source: ProgressSource) -> ProgressSource:
+        check_source(name, source)
+        return SOURCES.register(name, source)(source)
+
+    return add
+
+
+def check_source(name: str, source: ProgressSource) -> None:
+    """Raises ConfigError for a source of another form, and for a parameter that nothing would ever fill."""
+    owner, form = (
+        source_owner(name),
+        ("group", "settings") if isinstance(source, GroupSource) else ("trajectory",),
+    )
+    parameters = parameters_of(owner, function_of(source))
+    needed = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
+    if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        if len(needed) != len(form):
+            raise ConfigError(
+                f"{owner} must take ({', '.join(form)}, *, SETTING=VALUE, ...); it takes "
+                f"({', '.join(map(str, parameters))})."
+            )
+        check_keyword_only(owner, parameters, f"{OWN}.{name}")
+    keyword_settings(owner, function_of(source), f"{OWN}.{name}")
+
+
+def own_settings(name: str) -> dict[str, Any]:
+    """The settings of a source, with their defaults. Raises UnknownNameError for an unknown one."""
+    return keyword_settings(source_owner(name), function_of(SOURCES.get(name)), f"{OWN}.{name}")
+
+
+def function_of(source: ProgressSource) -> Callable[..., Any]:
+    """The function of a source."""
+    return source.series if isinstance(source, GroupSource) else source
+
+
+def source_owner(name: str) -> str:
+    """What messages call a source."""
+    return f"The progress source {name!r}"
 
 
 def alignable(name: str) -> bool:
@@ -111,8 +154,16 @@ def linear(trajectory: Trajectory) -> list[float]:
     return [t / count if trajectory.won else 0.0 for t in range(1, count + 1)]
 
 
-def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "clip") -> list[float] | None:
+def progress_series(
+    trajectory: Trajectory,
+    source: str,
+    *,
+    anchor: Anchor = "clip",
+    settings: Mapping[str, Any] | None = None,
+) -> list[float] | None:
     """Return P_0..P_T as fractions 0..1, [T + 1] with P_0 = 0, or None where ``source`` has no values.
+
+    ``settings``: keyword arguments of a registered source that has some.
 
     ``anchor`` corrects retrospective values by the known outcome (paper: P_T = 100 on success; decision D10
     for failures). ``"clip"``: success sets P_T to 1, failure caps every P_t at 0.99. ``"outcome"``: success
@@ -125,8 +176,8 @@ def progress_series(trajectory: Trajectory, source: str, *, anchor: Anchor = "cl
     function = SOURCES.get(source)
     if isinstance(function, GroupSource):
         raise ConfigError(f"The progress source {source!r} needs all rollouts of a task; use group_series.")
-    with named_failure(f"The progress source {source!r}"):
-        values = function(trajectory)
+    with named_failure(source_owner(source)):
+        values = function(trajectory, **(settings or {}))
     if values is None:
         return None
     _check(source, values, trajectory, bounded=True)
@@ -146,13 +197,14 @@ def group_series(group: Group, source: str, settings: Any) -> list[Series]:
     Raises ConfigError as ``progress_series`` does.
     """
     check_choice("progress source", source, SOURCES.names())
-    function = SOURCES.get(source)
+    function, own = SOURCES.get(source), settings.progress_settings.get(source, {})
     if not isinstance(function, GroupSource):
         return [
-            progress_series(trajectory, source, anchor=settings.anchor) for trajectory in group.trajectories
+            progress_series(trajectory, source, anchor=settings.anchor, settings=own)
+            for trajectory in group.trajectories
         ]
-    with named_failure(f"The progress source {source!r}"):
-        rows = list(function.series(group, settings))
+    with named_failure(source_owner(source)):
+        rows = list(function.series(group, settings, **own))
     if len(rows) != len(group.trajectories):
         raise ConfigError(
             f"The progress source {source!r} gave {len(rows)} series for the {len(group.trajectories)} "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from repro_rl.errors import ConfigError
+from repro_rl.function_settings import keyword_settings, parameters_of
 from repro_rl.registry import Registry
 
 Aggregation = Literal[
@@ -15,6 +15,7 @@ Aggregation = Literal[
 ]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+FURTHER = "train.loss.settings"  # where a run gives the settings of a registered loss
 SECTION = ("name", "aggregation", "scale", "settings")  # of ``train.loss``; no loss has a setting like them
 RESERVED = ("gated_distillation", "opid", "loss_aggregation", "kl_estimators")  # of ``losses.evaluate``
 
@@ -106,25 +107,26 @@ def settings_of(name: str, function: Callable[..., Any]) -> dict[str, Any]:
 
     Raises ConfigError for a function that is not ``(tokens, *, SETTING=VALUE, ...)``.
     """
-    parameters = inspect.signature(function).parameters.values()
-    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if len(parameters) - len(own) != 1 or next(iter(parameters)).kind in (
-        inspect.Parameter.VAR_POSITIONAL,
-        inspect.Parameter.VAR_KEYWORD,
-    ):
+    owner = owner_of(name)
+    parameters = parameters_of(owner, function)
+    others = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    if len(others) != 1 or others[0].kind in (others[0].VAR_POSITIONAL, others[0].VAR_KEYWORD):
         raise ConfigError(
-            f"The policy loss {name!r} must take (tokens, *, SETTING=VALUE, ...); it takes "
+            f"{owner} must take (tokens, *, SETTING=VALUE, ...); it takes "
             f"({', '.join(map(str, parameters))})."
         )
-    for parameter in own:
-        if parameter.name in SECTION:
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name in SECTION:
             raise ConfigError(
-                f"The policy loss {name!r} has a setting {parameter.name!r}, which is one of train.loss "
-                "itself; choose another name."
+                f"{owner} has a setting {parameter.name!r}, which is one of train.loss itself; choose "
+                "another name."
             )
-        if parameter.default is parameter.empty:
-            raise ConfigError(f"The policy loss {name!r}: give its setting {parameter.name!r} a default.")
-    return {parameter.name: parameter.default for parameter in own}
+    return keyword_settings(owner, function, FURTHER)
+
+
+def owner_of(name: str) -> str:
+    """What messages call a loss."""
+    return f"The policy loss {name!r}"
 
 
 def _written(settings: Mapping[str, Any]) -> str:

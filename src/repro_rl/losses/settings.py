@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from repro_rl.errors import UnknownNameError, did_you_mean
-from repro_rl.losses.named import LOSS_NAMES, Aggregation
+from repro_rl.errors import UnknownNameError
+from repro_rl.function_settings import read_settings_of, unknown_setting
+from repro_rl.losses.named import FURTHER, LOSS_NAMES, Aggregation, owner_of
 from repro_rl.settings import Section
 
 KlEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]  # of the KL divergence, on the sampled token
@@ -66,20 +68,27 @@ class LossSection(Section):
                 raise ValueError(
                     f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
                 )
-        further = [field for field in reads if field not in OWN]
-        for field in self.settings:
-            if field in OWN:
-                raise ValueError(f"train.loss.settings: {field} is given as train.loss.{field}")
-            if field not in further:
-                raise ValueError(
-                    f"train.loss.settings: the loss {self.name!r} has no setting {field!r}"
-                    f"{did_you_mean(field, further)}"
-                )
+        self._read_further(reads)
         if self.aggregation != "seq-mean-token-sum-norm" and self.scale is not None:
             raise ValueError(f"scale has no effect with aggregation {self.aggregation!r}; set it to null")
         if self.clip_low is not None and self.clip_low > 1 and self.name in ("ppo_clip", "gspo"):
             raise ValueError(f"clip_low is {self.clip_low}, but a ratio is never below 0; give at most 1")
         return self
+
+    def _read_further(self, reads: Mapping[str, Any]) -> None:
+        """Complete ``settings`` by the defaults of the loss, so that a run records what it used.
+
+        Raises ValueError for one that the loss does not have, or that is of another type.
+        """
+        function, owner = LOSS_NAMES.get(self.name).function, owner_of(self.name)
+        for field in self.settings:
+            if field in OWN:
+                raise ValueError(f"{FURTHER}: {field} is given as train.loss.{field}")
+            if field not in reads:
+                further = [field for field in reads if field not in OWN]
+                raise ValueError(unknown_setting(owner, FURTHER, field, further))
+        if function is not None:
+            self.settings.update(read_settings_of(owner, function, FURTHER, self.settings, inputs=OWN))
 
     def values(self, clip: float | None = None) -> dict[str, Any]:
         """What the loss reads, as given or else as published; ``clip``: the bounds of ppo_clip left open."""

@@ -24,7 +24,7 @@ from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
 from repro_rl.credit.interplay import reads_setting
 from repro_rl.credit.rules import SHARED
-from repro_rl.credit.sources import reads_reflections
+from repro_rl.credit.sources import OWN as SOURCE_SECTION, reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("studies")
@@ -342,7 +342,11 @@ def unused_knobs(study: Study, item: Arm) -> set[str]:
     others = {  # settings of another rule, which a run would refuse, and shared ones that this rule ignores
         key
         for key in (*knobs, *(f"method.{name}" for name in SHARED))
-        if key.startswith("method.") and not reads_setting(method.credit, key.split(".")[1])
+        if key.startswith("method.") and not reads_setting(method.credit, key.removeprefix("method."))
+    }
+    sources = (method.shaping, method.alignment, method.value_source)
+    others |= {
+        key for key in knobs if key.startswith(f"{SOURCE_SECTION}.") and key.split(".")[2] not in sources
     }
     return others | {key for key, value in idle.items() if value}
 
