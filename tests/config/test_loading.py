@@ -216,3 +216,19 @@ def test_plugins_are_imported_before_names_are_looked_up(
     monkeypatch.delitem(sys.modules, "plugin_of_a_test")
     with pytest.raises(ConfigError, match=r"plugins: cannot import 'no_such_plugin'.*PYTHONPATH"):
         import_plugins(["no_such_plugin"])
+
+
+def test_plugins_of_all_layers_are_imported(tmp_path: Path) -> None:
+    """A list that took the place of the file's would lose the environment that the file itself names."""
+    (tmp_path / "base.yaml").write_text("base: sokoban-tiny\nplugins: [json]\n")
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\nplugins: [csv, json]\n")
+    (tmp_path / "none.yaml").write_text("base: base.yaml\nplugins: []\n")
+    mine = tmp_path / "mine.yaml"
+    assert load_config(mine).plugins == ["json", "csv"]
+    assert load_config(mine, ["plugins=[abc]", "plugins=[csv, ast]"]).plugins == ["json", "csv", "abc", "ast"]
+    assert load_config(mine, [("plugins", ["abc"])]).plugins == ["json", "csv", "abc"]
+    assert load_config(mine, ["plugins=[]"]).plugins == []
+    assert load_config(mine, ["plugins=[]", "plugins=[abc]"]).plugins == ["abc"]
+    assert load_config(tmp_path / "none.yaml").plugins == []
+    with pytest.raises(ConfigError, match=r"^plugins: .*list"):
+        load_config(mine, ["plugins=abc"])

@@ -63,6 +63,7 @@ def test_plugins_of_a_foreign_run_are_not_imported(tmp_path: Path, monkeypatch: 
         load_run_config(run)
     assert "evil_module" not in sys.modules
     assert load_run_config(run, ["plugins=[]"]).plugins == []
+    assert load_run_config(run, ["plugins=[json]"]).plugins == ["json"]  # only what was named
 
 
 def test_a_base_cannot_bring_them_in(tmp_path: Path) -> None:

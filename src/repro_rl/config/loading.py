@@ -13,7 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHOD_LOSSES, METHODS
 from repro_rl.config.paths import read_run_settings
-from repro_rl.config.recipe_files import BASE_KEY, env_name, is_yaml_file, merged, read_settings
+from repro_rl.config.recipe_files import (
+    BASE_KEY,
+    PLUGINS,
+    env_name,
+    is_yaml_file,
+    joined_plugins,
+    merged,
+    read_settings,
+)
 from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
@@ -99,7 +107,8 @@ def load_config(
     """Read a YAML file or a built-in recipe, apply overrides, validate.
 
     ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
-    over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. The value of a
+    over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. ``plugins`` are
+    added to those before, see ``joined_plugins``. The value of a
     text setting is taken as typed, any other is YAML (see ``values``). Raises ConfigError naming the file,
     the setting and, for an unknown name, the nearest one.
     """
@@ -178,6 +187,8 @@ def _apply_override(data: dict[str, Any], override: Override) -> None:
         key = "method.name"
     if key == "env.name" and env_name(data) != value:
         data["env"] = {}  # the recipe's settings belong to its own environment
+    if key == PLUGINS:
+        value = joined_plugins(data, value)
     target = data
     *parents, last = key.split(".")
     for part in parents:

@@ -18,14 +18,16 @@ from repro_rl.files.names import CONFIG_FILE
 SHIPPED = files("repro_rl").joinpath("recipes")
 DEFAULT_RECIPE = "sokoban-tiny"
 BASE_KEY = "base"  # of a file: what it changes
+PLUGINS = "plugins"  # the one setting whose values of all layers count
 
 
 def read_settings(source: str | Path | None) -> dict[str, Any]:
     """The nested settings of a YAML file or a built-in recipe, not validated.
 
     ``base: NAME`` in it names a recipe, or a file in the same folder, whose settings it changes. Sections are
-    merged key by key, but with another environment ``env.settings`` of the base are dropped. None: the recipe
-    "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown recipe, and circular bases.
+    merged key by key, but with another environment ``env.settings`` of the base are dropped. ``plugins`` are
+    those of all of them. None: the recipe "sokoban-tiny". Raises ConfigError for a missing or broken file, an
+    unknown recipe, and circular bases.
     """
     settings: dict[str, Any] = {}
     for name, data in reversed(with_bases(str(source or DEFAULT_RECIPE), SHIPPED, recipe_names())):
@@ -34,8 +36,21 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
         layer = _as_typed(data, with_current_names(texts, warn=False), env_name(settings))
         if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
+        if PLUGINS in layer:
+            layer[PLUGINS] = joined_plugins(settings, layer[PLUGINS])
         settings = merged(settings, layer)
     return settings
+
+
+def joined_plugins(under: dict[str, Any], over: Any) -> Any:
+    """The modules of the settings ``under``, then those of ``over``; an empty list drops them all.
+
+    A list that took the place of another would lose names that the other settings use.
+    """
+    before = under.get(PLUGINS)
+    if not isinstance(before, list) or not isinstance(over, list) or not over:
+        return over
+    return [*before, *(module for module in over if module not in before)]
 
 
 def with_bases(

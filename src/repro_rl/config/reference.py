@@ -145,12 +145,14 @@ Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE`
 A method then sets those fields of `method` and `train.loss` that neither the files nor the command
 line give.
 
-Three things surprise:
+Four things surprise:
 
 - `section={key: value}` on the command line replaces the whole section. Keys that it does not name
   go back to the defaults below, not to the recipe's. So `-c sokoban-tiny 'demos={expert: 8}'` loses
   the recipe's `demos.agent`, `mistakes` and `wandering`; `demos.expert=8` keeps them.
 - A file without `base` starts from the defaults below, not from a recipe.
+- `plugins` are added, not replaced: those of the base, the file and the command line are all
+  imported. `plugins=[]` drops those before it.
 - Another `env.name` than the one below it drops all `env` settings of the layers below."""
 
 

@@ -26,7 +26,9 @@ class RunConfig(Section):
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of everything random in a run")
     plugins: list[str] = Field(
-        default=[], description="modules imported first; they may register anything by name"
+        default=[],
+        description="modules imported first; they may register anything by name. Those of a file, its base "
+        "and the command line are all imported; [] drops those before it",
     )
     env: EnvSection = EnvSection()
     policy: PolicySection = PolicySection()
