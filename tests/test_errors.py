@@ -35,6 +35,16 @@ def test_the_place_of_an_error_is_in_the_user_s_file(tmp_path: Path) -> None:
     assert errors.place_of(caught.value) == " (mine.py, line 3)"
 
 
+def test_the_place_of_an_error_is_not_in_a_library(tmp_path: Path) -> None:
+    """Of a plug-in that calls Python's library or an installed package wrongly: its own line too."""
+    for call in ("pathlib.Path('no/such').read_text()", "json.loads('{')", "numpy.zeros(3).reshape(2, 2)",
+                 "yaml.safe_load('{')"):  # fmt: skip
+        (tmp_path / "mine.py").write_text(f"import json, pathlib\nimport numpy, yaml\n\n{call}\n")
+        with pytest.raises(Exception) as caught:  # noqa: PT011  (each call raises another one)
+            runpy.run_path(str(tmp_path / "mine.py"))
+        assert errors.place_of(caught.value) == " (mine.py, line 4)", call
+
+
 def test_a_data_error_says_where() -> None:
     error = DataError("not a number", file="a.json", record=0, field="price")
     assert str(error) == "file a.json, record 0, field price: not a number"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sysconfig
 import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -194,10 +195,22 @@ def named_failure(what: str) -> Iterator[None]:
 def place_of(error: BaseException) -> str:
     """File and line that led to an error, such as " (rules.py, line 12)"; "" where they are not known.
 
-    Of several the last one outside this package, which is what its user can change.
+    Of several the last one that its user can change: outside this package, Python's library and, where there
+    is one, installed packages.
     """
     frames = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<")]  # not Python's own importer
-    here = Path(__file__).parent
-    own = [frame for frame in own if here not in Path(frame.filename).parents] or own
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    files = [frame for frame in frames if not frame.filename.startswith("<")]  # not Python's own importer
+    others = [frame for frame in files if not _inside(frame, PACKAGE)]
+    unshipped = [frame for frame in others if _inside(frame, *INSTALLED) or not _inside(frame, *LIBRARY)]
+    own = [frame for frame in unshipped if not _inside(frame, *INSTALLED)]
+    found = own or unshipped or others or files
+    return f" ({Path(found[-1].filename).name}, line {found[-1].lineno})" if found else ""
+
+
+PACKAGE = Path(__file__).parent
+LIBRARY = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+INSTALLED = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]  # below it without a venv
+
+
+def _inside(frame: traceback.FrameSummary, *folders: Path) -> bool:
+    return any(folder in Path(frame.filename).parents for folder in folders)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from repro_rl.config import EvalSection
 from repro_rl.envs.alfworld.settings import AlfworldSettings
-from repro_rl.envs.base import ENVS, StepInfo, make, register_env
+from repro_rl.envs.base import ENVS, StepInfo, has_tasks, make, panel_of, register_env
+from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.sokoban import SokobanEnv
 from repro_rl.envs.sokoban.settings import SokobanSettings
 from repro_rl.envs.webshop.settings import WebShopSettings
-from repro_rl.errors import ConfigError, UnknownNameError
+from repro_rl.errors import ConfigError, TaskError, UnknownNameError
+from repro_rl.rollout.env_pool import EnvPool
+from repro_rl.run.panels import eval_panel
 from repro_rl.settings import Section
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "environment-contract.md"
@@ -35,6 +40,74 @@ def test_a_registered_environment_can_be_made() -> None:
         make("two-boxes", sed=3)
     with pytest.raises(ConfigError, match="registered twice"):
         register_env("two-boxes")(SokobanEnv)
+
+
+class Broken(SokobanEnv):
+    """Fails where ``at`` says."""
+
+    def __init__(self, at: str, folder: str = "rooms"):
+        super().__init__()
+        self.at = at
+        if at == "init":
+            self.rooms = {"levels": 1}[folder]
+        if at == "steps":
+            self.max_steps = "20"  # type: ignore[assignment]
+
+    def panel(self, split: str) -> TaskPanel:
+        if self.at == "panel":
+            open("no/such/list.txt").close()
+        return super().panel(split) if self.at != "none" else None  # type: ignore[return-value]
+
+    def vocabulary(self) -> Iterator[str]:
+        yield self.words[0]  # type: ignore[attr-defined]
+
+    def describe(self) -> str:
+        return str(1 / 0)
+
+    def task_type(self, task_id: str) -> str:
+        return task_id.split("/")[9]
+
+
+@pytest.mark.usefixtures("own_environments")
+def test_a_failure_of_an_environments_own_code_is_named_with_its_place() -> None:
+    register_env("broken")(Broken)
+    place = r"\(test_base\.py, line \d+\)\. Mend it there; REPRO_RL_TRACEBACK=1 prints the whole traceback\.$"
+    with pytest.raises(
+        ConfigError,
+        match=r"^Broken\(at='init', folder='x'\) of the environment 'broken' \(env\.name, env\.settings\) "
+        rf"failed: KeyError: 'x' {place}",
+    ) as raised:
+        make("broken", at="init", folder="x")
+    assert isinstance(raised.value.__cause__, KeyError)
+    with pytest.raises(
+        ConfigError, match=r"'broken' needs the setting 'at', which has no default: give env\.s"
+    ):
+        make("broken")
+    with pytest.raises(ConfigError, match=r"max_steps of Broken is '20'; it must be 1 or more"):
+        make("broken", at="steps")
+
+    pool = EnvPool("broken", {"at": "panel"})
+    failed = r"panel\('test'\) of Broken \(the environment 'sokoban'\) failed: FileNotFoundError: .*no/such"
+    with pytest.raises(ConfigError, match=f"^{failed}.* {place}"):
+        pool.panel("test")
+    with pytest.raises(ConfigError, match=rf"^eval\.split: {failed}"):
+        eval_panel(EvalSection(split="test"), pool.panel)
+    with pytest.raises(ConfigError, match=f"^{failed}"):
+        has_tasks(pool.first, "test")
+    with pytest.raises(
+        ConfigError, match=rf"^describe\(\) of Broken .* failed: ZeroDivisionError: .*{place}"
+    ):
+        pool.describe()
+    with pytest.raises(ConfigError, match=rf"^task_type\('a/b'\) of Broken .* failed: IndexError: .*{place}"):
+        pool.task_type("a/b")
+    with pytest.raises(ConfigError, match=rf"^vocabulary\(\) of Broken .* failed: AttributeError: .*{place}"):
+        pool.vocabulary()
+    with pytest.raises(
+        ConfigError, match=r"of Broken .* returned NoneType; it must return a repro_rl\.TaskPanel"
+    ):
+        panel_of(make("broken", at="none"), "test")
+    with pytest.raises(TaskError, match="no split 'tset'"):
+        panel_of(make("broken", at=""), "tset")
 
 
 def test_registration_in_isolation_is_undone() -> None:

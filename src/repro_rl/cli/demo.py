@@ -109,7 +109,7 @@ def _check(configs: Sequence[RunConfig]) -> bool:
         for of_method in configs:
             preflight(of_method, pool.first, set(Use))  # the training says what cannot be meant
         check_installed(config)
-        split = eval_panel(config.eval, pool.first.panel).split
+        split = eval_panel(config.eval, pool.panel).split
     return split not in (config.train.split, config.demos.split)
 
 

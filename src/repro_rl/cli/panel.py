@@ -40,6 +40,7 @@ def show(words: Words, tasks: Tasks = None) -> None:
 
     Without a split: test and validation, or the first that has tasks.
     """
+    from repro_rl.envs.base import own_code
     from repro_rl.envs.panel_file import describe_panel
 
     env, splits, _ = _open(words)
@@ -50,8 +51,10 @@ def show(words: Words, tasks: Tasks = None) -> None:
     show_table(new_table(f"panels of {env.name}", ("panel", "split", "tasks", "types"), rows, left=4))
     for about in found:
         say(f"{about['split']}: sha256 {about['digest']}")
-    if env.describe():
-        say(f"data: {env.describe()}")
+    with own_code(env, "describe()"):
+        data = env.describe()
+    if data:
+        say(f"data: {data}")
 
 
 @panel.command("export")
@@ -103,5 +106,7 @@ def _portable(value: object) -> object:
 
 
 def _head(env: TextEnv, split: str, tasks: int | None) -> TaskPanel:
-    whole = env.panel(split)
+    from repro_rl.envs.base import panel_of
+
+    whole = panel_of(env, split)
     return whole if tasks is None else whole.head(tasks)

@@ -88,7 +88,9 @@ def open_env(name: str, overrides: list[str]) -> TextEnv:
 
 def pick_task(env: TextEnv, split: str, task: str) -> str:
     """A task id: ``task`` itself, or the panel's task at that position."""
-    panel = env.panel(split)
+    from repro_rl.envs.base import panel_of
+
+    panel = panel_of(env, split)
     if task.isdigit():
         if int(task) >= len(panel):
             raise TaskError(

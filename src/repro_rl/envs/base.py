@@ -6,6 +6,8 @@ import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict, TypeVar, get_args
 
@@ -15,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.text_space import LONGEST_ACTION, LONGEST_OBSERVATION, AnyText
-from repro_rl.errors import ConfigError, TaskError, did_you_mean
+from repro_rl.errors import ConfigError, TaskError, did_you_mean, named_failure
 from repro_rl.registry import Registry
 from repro_rl.settings import Section
 
@@ -141,10 +143,44 @@ EnvFactory = Callable[..., TextEnv]
 ENVS: Registry[EnvFactory] = Registry("environment", group="repro_rl.envs")
 
 
+def panel_of(env: TextEnv, split: str) -> TaskPanel:
+    """The fixed tasks of ``split``, asked from outside the environment.
+
+    Raises TaskError on an unknown split, and ConfigError for whatever else the environment raises, and where
+    it returns something else.
+    """
+    with own_code(env, f"panel({split!r})"):
+        panel = env.panel(split)
+        if not isinstance(panel, TaskPanel):
+            raise ConfigError(
+                f"panel({split!r}) of {_called(env)} returned {type(panel).__name__}; it must return a "
+                "repro_rl.TaskPanel."
+            )
+    return panel
+
+
+def own_code(env: TextEnv, call: str) -> AbstractContextManager[None]:
+    """What a user's environment raises inside, and not on purpose, becomes a ConfigError with its place.
+
+    ``call``: what is called of it, such as "describe()".
+    """
+    return _named(type(env), f"{call} of {_called(env)}")
+
+
+def _called(env: TextEnv) -> str:
+    return f"{type(env).__name__} (the environment {getattr(env, 'name', '')!r})"
+
+
+def _named(code: Any, what: str) -> AbstractContextManager[None]:
+    """``named_failure`` for code of a user; a failure of our own stays what it is."""
+    ours = str(getattr(code, "__module__", "")).startswith("repro_rl.")
+    return nullcontext() if ours else named_failure(what)
+
+
 def has_tasks(env: TextEnv, split: str) -> bool:
-    """Whether the environment has this split, and tasks in it."""
+    """Whether the environment has this split, and tasks in it. Raises ConfigError as ``panel_of`` does."""
     try:
-        return len(env.panel(split)) > 0
+        return len(panel_of(env, split)) > 0
     except TaskError:
         return False
 
@@ -166,27 +202,53 @@ def _lacks(env: Any, name: str) -> bool:
 def make(name: str, **kwargs: Any) -> TextEnv:
     """Build an environment by name.
 
-    Raises UnknownNameError (with the nearest name), and ConfigError for an unknown keyword. So it does for
-    an environment without a step limit, or without a method that every one must have.
+    Raises UnknownNameError (with the nearest name), and ConfigError for an unknown or missing keyword. So it
+    does for an environment without a step limit, or without a method that every one must have. Whatever else
+    the environment's own code raises becomes a ConfigError with its place.
     """
     factory = ENVS.get(name)
+    _check_keywords(name, factory, kwargs)
+    given = ", ".join(f"{key}={_shown(value)}" for key, value in kwargs.items())
+    called = getattr(factory, "__name__", type(factory).__name__)
+    with _named(factory, f"{called}({given}) of the environment {name!r} (env.name, env.settings)"):
+        env = factory(**kwargs)
+        _check_made(name, env)
+    return env
+
+
+def _check_keywords(name: str, factory: EnvFactory, kwargs: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a keyword that the environment does not take, and for one that it needs."""
     parameters = inspect.signature(factory).parameters
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
                 raise ConfigError(
                     f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
                 )
-    env = factory(**kwargs)
-    lacking = [name for name in NEEDED if _lacks(env, name)]
+    for key, parameter in parameters.items():
+        if key not in kwargs and parameter.default is parameter.empty and parameter.kind not in kinds:
+            raise ConfigError(
+                f"Environment {name!r} needs the setting {key!r}, which has no default: give "
+                f"env.settings.{key} (in doctor and play {key}=VALUE)."
+            )
+
+
+def _check_made(name: str, env: Any) -> None:
+    """Raises ConfigError for an environment that lacks what every one must have."""
+    lacking = [needed for needed in NEEDED if _lacks(env, needed)]
     if lacking:
         raise ConfigError(
             f"Environment {name!r}: {type(env).__name__} lacks {', '.join(lacking)}. Derive it from "
             "repro_rl.TextEnv and define them, or wrap it as docs/your-environment.md shows."
         )
-    if env.max_steps < 1:
+    if not isinstance(env.max_steps, Integral) or env.max_steps < 1:
         raise ConfigError(
-            f"Environment {name!r}: max_steps of {type(env).__name__} is {env.max_steps}; it must be 1 or "
+            f"Environment {name!r}: max_steps of {type(env).__name__} is {env.max_steps!r}; it must be 1 or "
             "more. Set it in the class or in __init__: the step at which an episode is truncated."
         )
-    return env
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make
+from repro_rl.envs.base import ENVS, TextEnv, has_tasks, make, panel_of
 from repro_rl.envs.contract import checked_reset, checked_step, overdue
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, EnvError, TaskError, did_you_mean
@@ -80,11 +80,11 @@ class EpisodeSession:
     @property
     def panel(self) -> TaskPanel:
         """The tasks of the session's split: ``ids``, ``digest``, ``label()``. Raises TaskError without it."""
-        return self.env.panel(self.split)
+        return panel_of(self.env, self.split)
 
     def panel_of(self, split: str | None) -> TaskPanel:
         """The tasks of a split, the session's own for None. Raises TaskError where there are none."""
-        panel = self.env.panel(self.split if split is None else split)
+        panel = panel_of(self.env, self.split if split is None else split)
         if not len(panel):
             raise TaskError(f"Panel {panel.label()} has no tasks; choose another split.")
         return panel

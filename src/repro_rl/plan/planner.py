@@ -77,7 +77,7 @@ def make_plan(
         if codec is None:
             notes.append(NO_TOKENIZER)
         notes += checked
-        tasks = _sample(env.panel(train.split).ids, options.tasks)
+        tasks = _sample(setup.panel(train.split).ids, options.tasks)
         chat = config.prompt.context == "chat"
         table = count_tokens(
             env,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from repro_rl.envs.base import TextEnv, make
+from repro_rl.envs.base import TextEnv, make, own_code, panel_of
+from repro_rl.envs.panel import TaskPanel
 
 
 class EnvPool:
@@ -25,6 +26,25 @@ class EnvPool:
     def first(self) -> TextEnv:
         """One environment, for panels, instructions and replays; never while episodes are under way."""
         return self.take(1)[0]
+
+    def panel(self, split: str) -> TaskPanel:
+        """The fixed tasks of ``split``. Raises what ``panel_of`` raises."""
+        return panel_of(self.first, split)
+
+    def describe(self) -> str:
+        """One line on the data behind the tasks; empty: none. Raises ConfigError where the code fails."""
+        with own_code(self.first, "describe()"):
+            return self.first.describe()
+
+    def task_type(self, task_id: str) -> str | None:
+        """The type of a task; None: the tasks have no types. Raises ConfigError where the code fails."""
+        with own_code(self.first, f"task_type({task_id!r})"):
+            return self.first.task_type(task_id)
+
+    def vocabulary(self) -> set[str]:
+        """The words of compact texts; empty: not known. Raises ConfigError where the code fails."""
+        with own_code(self.first, "vocabulary()"):
+            return set(self.first.vocabulary())
 
     def close(self) -> None:
         """Close the environments; the pool can be used again, with new ones.

@@ -76,7 +76,7 @@ def _collect(config: RunConfig, out: Path, key: dict[str, Any], hooks: DemosHook
         for line in preflight(config, pool.first, {Use.DEMOS}):
             if hooks.on_remark is not None:
                 hooks.on_remark(line)
-        panel = pool.first.panel(section.split)
+        panel = pool.panel(section.split)
         unfinished = UnfinishedRows(out / UNFINISHED_FILE, key_of([key, panel.digest]))
         shown = CollectHooks() if hooks.on_begin is None else hooks.on_begin(total)
         shown.unfinished = unfinished

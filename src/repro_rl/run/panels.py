@@ -88,11 +88,14 @@ def sized_panel(panel: PanelOf, split: str, tasks: int, split_setting: str, task
 
 
 def split_panel(panel: PanelOf, split: str, setting: str) -> TaskPanel:
-    """All tasks of a split. Raises TaskError, naming the setting, where there is no such split."""
+    """All tasks of a split. Raises TaskError, naming the setting, where there is no such split.
+
+    So it does ConfigError, where the environment's own code fails.
+    """
     try:
         return panel(split)
-    except TaskError as error:
-        raise TaskError(f"{setting}: {error}") from error
+    except (TaskError, ConfigError) as error:
+        raise type(error)(f"{setting}: {error}") from error
 
 
 def check_panels(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> list[str]:

@@ -66,16 +66,16 @@ class Setup:
 
     def panel(self, split: str, tasks: int | None = None) -> TaskPanel:
         """The fixed tasks of a split, the first ``tasks`` of them. Raises TaskError when there are fewer."""
-        panel = self.pool.first.panel(split)
+        panel = self.pool.panel(split)
         return panel if tasks is None else panel.head(tasks)
 
     def validation_panel(self) -> TaskPanel:
         """The fixed tasks that settings and checkpoints are chosen on."""
-        return validation_panel(self.config.eval, self.pool.first.panel)
+        return validation_panel(self.config.eval, self.pool.panel)
 
     def eval_panel(self) -> TaskPanel:
         """The fixed tasks that models are evaluated on, see ``panels.eval_panel``."""
-        return eval_panel(self.config.eval, self.pool.first.panel)
+        return eval_panel(self.config.eval, self.pool.panel)
 
     def validation_manifest(self) -> dict[str, dict[str, Any]]:
         """The validation panel for a run's manifest; nothing where there is none, and nobody validates."""
@@ -137,7 +137,7 @@ class Setup:
         """Words of the tiny model's tokenizer: of environment, templates and demonstrations."""
         demonstrations = any(mode.startswith("demos") for mode in self.config.warmup.forward_modes)
         env = self.pool.first
-        words = set(env.vocabulary())
+        words = self.pool.vocabulary()
         words |= self.prompts_with(progress=True).words(env.max_steps, demonstrations=demonstrations)
         for trajectory in demos:
             for step in trajectory.steps:

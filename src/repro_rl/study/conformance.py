@@ -153,7 +153,7 @@ class _Checks:
         codec = self.policy.codec
         with closing(set_up(self.config)) as setup:
             check_model_text(self.config.prompt, codec)
-            task = setup.pool.first.panel(self.config.train.split).ids[0]
+            task = setup.panel(self.config.train.split).ids[0]
             check_prompt(setup.context(codec), setup.prompts, codec, task)
         if codec.template is None:
             return "the tokenizer knows the words of the first prompt; there is no chat template"

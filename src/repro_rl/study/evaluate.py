@@ -328,7 +328,7 @@ def _outcome(setup: Setup, trajectories: list[Trajectory]) -> dict[str, Any]:
     low, high = wilson(won, len(trajectories))
     metrics = rollout_metrics(trajectories)
     reasons = error_reasons(trajectories)
-    by_type = success_by_type(((t.task_id, t.won) for t in trajectories), setup.pool.first.task_type)
+    by_type = success_by_type(((t.task_id, t.won) for t in trajectories), setup.pool.task_type)
     return {
         "episodes": len(trajectories),
         "won": won,
@@ -355,7 +355,7 @@ def _open_foreign_run(setup: Setup, out: Path, model: Path, panel: TaskPanel) ->
         "evaluation",
         agent=str(model),
         panels={panel.split: panel.manifest()},
-        environment=setup.pool.first.describe(),
+        environment=setup.pool.describe(),
     )
     write_manifest(out, content)
     # last: its presence tells that the folder is ready

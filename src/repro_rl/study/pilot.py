@@ -145,7 +145,7 @@ def open_pilot(
             f"of {agent} (weights {weights or 'to be made there'}); use another folder."
         )
     with closing(build_pool(config.env)) as pool:
-        panel, described = eval_panel(config.eval, pool.first.panel), pool.first.describe()
+        panel, described = eval_panel(config.eval, pool.panel), pool.describe()
     panels = {panel.split: panel.manifest()}
     if earlier_agent is not None:
         check_same_panels(out, panels)
@@ -210,7 +210,7 @@ def play_condition(
                 labels,
                 count=config.prompt.demonstrations,
                 seed=config.seed,
-                task_type=pool.first.task_type,
+                task_type=pool.task_type,
             )
         request = EvalRequest(condition.name, out=out, judge=False, demonstrations=demonstrations)
         return evaluate(

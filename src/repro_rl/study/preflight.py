@@ -102,7 +102,7 @@ def _cached_environments(stack: ExitStack) -> Callable[[RunConfig], tuple[TextEn
         key = key_of(config.env.model_dump(mode="json"))
         if key not in built:
             pool = stack.enter_context(closing(build_pool(config.env)))
-            built[key] = pool.first, lru_cache(pool.first.panel)
+            built[key] = pool.first, lru_cache(pool.panel)
         return built[key]
 
     return environment

@@ -54,7 +54,7 @@ class CheckpointedRun(ABC):
             kind,
             processes=setup.ranks.world,
             panels=panels,
-            environment=setup.pool.first.describe(),
+            environment=setup.pool.describe(),
             **more,
             sampler=self.sampler.describe(),
             parameters=parameter_count(self.policy.model),

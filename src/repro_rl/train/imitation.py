@@ -199,7 +199,7 @@ def _in_context(
     labels = mode_labels(mode)
     if labels is None:
         return None
-    task_type = context.pool.first.task_type
+    task_type = context.pool.task_type
     return InContextDemos(experts, labels, count=modes.demonstrations, seed=modes.seed, task_type=task_type)
 
 

@@ -11,7 +11,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import EnvironmentMetadata
 
 import repro_rl
-from repro_rl.envs.base import read_settings
+from repro_rl.envs.base import panel_of, read_settings
 from repro_rl.errors import TaskError
 from repro_rl.integrations.adapters import OPENENV
 from repro_rl.integrations.openenv.models import TaskChoice, TextAction, TextObservation, TextState
@@ -118,7 +118,7 @@ class TextEnvironment(Environment[TextAction, TextObservation, TextState]):
     def _ids(self, split: str) -> tuple[str, ...]:
         try:
             with _LOCK:
-                return self._session.env.panel(split).ids
+                return panel_of(self._session.env, split).ids
         except TaskError as error:
             raise IndexError(str(error)) from error
 

@@ -89,7 +89,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
                 config,
                 "verl",
                 panels=panels,
-                environment=setup.pool.first.describe(),
+                environment=setup.pool.describe(),
                 **{START: start_entry(start)},
                 trainer="verl",
                 verl=recipe.verl,
