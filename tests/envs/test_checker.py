@@ -20,12 +20,12 @@ def failing(env, **kwargs) -> dict[str, str]:
 def test_sokoban_passes(style):
     checks = check_env(SokobanEnv(style=style), factory=lambda: SokobanEnv(style=style))
     assert [check.name for check in checks if not check.ok] == []
-    assert len(checks) == 14
+    assert len(checks) == 17
     assert all(check.detail for check in checks)
 
 
 def test_without_a_factory_one_check_less():
-    assert len(check_env(SokobanEnv(boxes=2), "validation", 3)) == 13
+    assert len(check_env(SokobanEnv(boxes=2), "validation", 3)) == 16
 
 
 def test_another_instance_that_differs():
@@ -235,7 +235,7 @@ def test_never_raises():
             raise RuntimeError("no panel today")
 
     checks = check_env(Hopeless(), factory=lambda: 1 / 0)
-    assert len(checks) == 14
+    assert len(checks) == 17
     assert not any(check.ok for check in checks)
     assert all(
         "no panel today" in c.detail or "ZeroDivision" in c.detail
@@ -275,3 +275,115 @@ def test_every_check_says_what_step_does_wrong(change, words):
     found = failing(Odd(change), factory=lambda: Odd(change))
     for name in ("info", "deterministic", "fresh instance", "bad actions", "expert wins", "truncation"):
         assert words in found[name], name
+
+
+def test_all_missing_keys_are_named_at_once():
+    env = Changed()
+    env.changes = {"task_id": ..., "goal": ..., "score": ..., "progress": ...}
+    found = failing(env)
+    assert found["info"] == "reset() returned an info without 'task_id', 'goal', 'score', 'progress'"
+    assert "reset() returned an info without 'goal', 'score', 'progress'." in found["reset and step"]
+    env.changes = {"goal": 3, "score": 2}
+    assert (
+        "info['goal'] = '3'; it must be text, and info['score'] = '2'; it must be a" in failing(env)["info"]
+    )
+    env.changes = {"goal": " ", "brief": 3}
+    assert "info['goal'] is ' '; it must be a sentence, and info['brief'] is 3" in failing(env)["info"]
+
+
+class Split(SokobanEnv):
+    """Panels with the split, ids and contents that ``change`` makes of the right ones."""
+
+    def __init__(self, change):
+        super().__init__(train_rooms=6, validation_rooms=4, test_rooms=4)
+        self.change = change
+
+    def panel(self, split):
+        panel = super().panel(split)
+        return TaskPanel(panel.env, *self.change(self, split, panel))
+
+
+def test_a_panel_is_of_the_split_that_was_asked_for():
+    env = Split(lambda env, split, panel: ("train", panel.ids, panel.contents))
+    assert failing(env)["panel"] == (
+        "panel('test') says that its split is 'train'; give TaskPanel the one asked for"
+    )
+
+
+def test_tasks_of_another_split():
+    def twice(env, split, panel):
+        """Two tasks of train in test, under ids of its own."""
+        train = SokobanEnv.panel(env, "train")
+        return (
+            split,
+            panel.ids,
+            (*panel.contents[:-2], *train.contents[:2]) if split == "test" else panel.contents,
+        )
+
+    assert doubts(Split(lambda env, split, panel: (split, panel.ids, panel.contents))) == {}
+    found = doubts(Split(twice))
+    assert list(found) == ["splits"]
+    assert found["splits"].startswith(
+        "2 of the 4 tasks of 'test' are also in 'train', with the same content ("
+    )
+
+    def renamed(env, split, panel):
+        """A task of train in test, whose contents say nothing of it."""
+        ids = (SokobanEnv.panel(env, "train").ids[1], *panel.ids[1:]) if split == "test" else panel.ids
+        return split, ids, tuple(f"{split} {number}" for number, _ in enumerate(ids))
+
+    assert "stands for one task in 'test' and another in 'train'" in failing(Split(renamed))["splits"]
+
+    class Copied(Split):
+        """The same, under an id of its own."""
+
+        def room(self, task_id):
+            return super().room(task_id.replace("test/0", "train/1"))
+
+    words = "test/0 of 'test' begins as gen-6x6-b1-w1-3-s4-10-seed0/train/1 of 'train', with the same goal"
+    env = Copied(lambda env, split, panel: (split, panel.ids, tuple(f"{task} of mine" for task in panel.ids)))
+    assert words in doubts(env)["splits"]
+    assert check_env(SokobanEnv(), "train")[1].ok
+
+
+def test_actions_that_no_answer_can_hold():
+    env = Changed()
+    for actions, words in (
+        (["p4", "up"], "with prompt.style=compact no answer can hold 1 action ('p4'): 'p50 p4' is read as"),
+        (["p4", "up"], "duplicate_progress, no_action; name it differently, or set prompt.style=full"),
+        (["say <think>", "up"], "with prompt.style=full no answer can hold 1 action ('say <think>')"),
+    ):
+        env.changes = {"admissible": actions}
+        assert words in doubts(env)["answers"]
+    env.changes = {"admissible": ["up", "", "p2 <action>"]}
+    assert "no answer can hold 2 actions ('', 'p2 <action>')" in failing(env)["answers"]
+
+    class Tagged(SokobanEnv):
+        def expert(self):
+            return "<action>up</action>"
+
+    assert "('<action>up</action>')" in doubts(Tagged())["answers"]
+
+
+class Reading(SokobanEnv):
+    """Its reader answers what ``answer`` makes of the expert's action."""
+
+    answer = staticmethod(lambda action: action)
+
+    def reader(self, seed=0):
+        return self.answer(self.expert())
+
+
+def test_the_reader_is_played():
+    env, count = Reading(), itertools.count()
+    assert [check.detail for check in check_env(env) if check.name == "reader"] == [
+        "wins 5 of 5, and answers alike with the same seed"
+    ]
+    env.answer = lambda action: None
+    assert doubts(env) == {"reader": "reader() wins none of 5 tasks: demos.agent=reader would show no win"}
+    env.answer = lambda action: 3
+    assert "reader() answers 3; it must be text" in failing(env)["reader"]
+    env.answer = lambda action: {}[action]
+    assert "raised KeyError" in failing(env)["reader"]
+    env.answer = lambda action: f"wait {next(count)}"
+    assert "with the same seed reader() answers differently" in failing(env)["reader"]

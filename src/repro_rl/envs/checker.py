@@ -8,10 +8,21 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from repro_rl.envs import meaning
+from repro_rl.envs.answers import read_back
 from repro_rl.envs.base import TextEnv, filled, has_tasks
-from repro_rl.envs.checks import Check, FailedCheck, guarded
-from repro_rl.envs.contract import checked_reset, checked_step, is_bool, is_fraction, is_number, overdue
+from repro_rl.envs.checks import Check, Doubt, FailedCheck, guarded
+from repro_rl.envs.contract import (
+    KEYS,
+    checked_reset,
+    checked_step,
+    is_bool,
+    is_fraction,
+    is_number,
+    missing_keys,
+    overdue,
+)
 from repro_rl.envs.meaning import Seen
+from repro_rl.envs.overlap import shared_tasks
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import TaskError, place_of
 
@@ -30,14 +41,17 @@ def check_env(
     run = _Run(env, split, tasks, factory)
     checks = [
         ("panel", run.panel),
+        ("splits", run.splits),
         ("reset and step", run.shapes),
         ("info", run.info),
         ("deterministic", run.deterministic),
         *([("fresh instance", run.fresh_instance)] if factory is not None else []),
         ("admissible", run.admissible),
+        ("answers", run.answers),
         ("bad actions", run.bad_actions),
         ("unknown names", run.unknown_names),
         ("expert wins", run.expert_wins),
+        ("reader", run.reader),
         ("rewards", run.rewards),
         ("progress", run.progress),
         ("anchors", run.anchors),
@@ -60,10 +74,8 @@ def _require(condition: bool, message: str) -> None:
         raise FailedCheck(message)
 
 
-def _info_problem(info: Any, task: str) -> str | None:
-    """The first thing wrong with an info dict, or None."""
-    if not isinstance(info, dict):
-        return f"info is {type(info).__name__}, not dict"
+def _info_problems(info: dict[str, Any], task: str) -> list[str]:
+    """All that is wrong with an info."""
     admissible = info.get("admissible")
     progress = info.get("progress", math.nan)
     tests: tuple[tuple[str, bool, str], ...] = (
@@ -81,11 +93,8 @@ def _info_problem(info: Any, task: str) -> str | None:
         ("progress", progress is None or _within(progress), "None or a number within 0..1"),
         ("brief", isinstance(info.get("brief", ""), str), "str"),
     )
-    for key, ok, expected in tests:
-        if not ok:
-            actual = repr(info[key])[:80] if key in info else "missing"
-            return f"info[{key!r}] is {actual}; it must be {expected}"
-    return None
+    wrong = [(key, expected) for key, ok, expected in tests if not ok]
+    return [f"info[{key!r}] is {repr(info.get(key))[:80]}; it must be {expected}" for key, expected in wrong]
 
 
 def _within(value: Any) -> bool:
@@ -112,17 +121,29 @@ class _Run:
     def panel(self) -> str:
         first, second = self.env.panel(self.split), self.env.panel(self.split)
         _require(isinstance(first, TaskPanel), f"panel({self.split!r}) is no TaskPanel")
+        _require(
+            first.split == self.split,
+            f"panel({self.split!r}) says that its split is {first.split!r}; give TaskPanel the one asked for",
+        )
         _require(len(first) > 0, f"the panel of split {self.split!r} is empty")
         _require(len(set(first.ids)) == len(first), "the panel names a task twice")
         _require(first.digest == second.digest, "two calls of panel() differ in their digest")
         return first.label()
 
+    def splits(self) -> str:
+        env, split = self.env, self.split
+        _require(bool(self.ids), "there is no task")
+        others = [env.panel(other) for other in SPLITS[:-1] if other != split and has_tasks(env, other)]
+        if split == SPLITS[-1]:
+            return f"the split {split!r} holds the tasks of all others"
+        return shared_tasks(env.panel(split), others, lambda task: _reset(env, task), self.count)
+
     def shapes(self) -> str:
         result = self.env.reset(options={"task": self.ids[0]})
         _require(isinstance(result, tuple) and len(result) == 2, "reset must return (observation, info)")
-        observation, info = result
+        observation = result[0]
         _require(isinstance(observation, str) and bool(observation), "the first observation is no text")
-        step = self.env.step(_pick(info["admissible"], 0))
+        step = self.env.step(_pick(checked_reset(result)[1]["admissible"], 0))
         _require(isinstance(step, tuple) and len(step) == 5, "step must return 5 values")
         _require(isinstance(step[0], str), f"the observation of step is {type(step[0]).__name__}, not str")
         _require(is_number(step[1]), f"reward {step[1]!r} is no number")
@@ -131,10 +152,14 @@ class _Run:
 
     def info(self) -> str:
         count = 0
+        match self.env.reset(options={"task": self.ids[0]}):
+            case (_, dict() as info):  # others: see _walk
+                lacking = missing_keys(info, ("task_id", *KEYS))
+                _require(not lacking, f"reset() returned an info without {lacking}")
         for task in self.ids:
             for number, seen in enumerate(self._walk(self.env, task)):
-                problem = _info_problem(seen.info, task)
-                _require(problem is None, f"task {task}, step {number}: {problem}")
+                problems = _info_problems(seen.info, task)
+                _require(not problems, f"task {task}, step {number}: {', and '.join(problems)}")
                 _require(number > 0 or seen.info["valid"], f"task {task}: valid must be True after reset")
                 count += 1
         return f"{count} info dicts of {len(self.ids)} tasks"
@@ -165,6 +190,11 @@ class _Run:
     def admissible(self) -> str:
         start, walks = _reset(self.env, self.ids[0]), (self._walk(self.env, task) for task in self.ids)
         return meaning.listed_actions(start, self._first_step, walks)
+
+    def answers(self) -> str:
+        return read_back(
+            episode for task in self.ids for episode in (self._walk(self.env, task), self._expert(task))
+        )
 
     def bad_actions(self) -> str:
         for action in BAD_ACTIONS:
@@ -209,6 +239,33 @@ class _Run:
         _require(bool(lengths), f"expert() has no plan for any of {len(self.ids)} tasks")
         without = f", no plan for {without_plan}" if without_plan else ""
         return f"{len(lengths)} of {len(self.ids)} won in {min(lengths)} to {max(lengths)} steps{without}"
+
+    def reader(self) -> str:
+        tasks, env = self.ids, self.env
+        if getattr(type(env), "reader", None) in (None, TextEnv.reader):
+            return "none of its own: expert() stands for it"
+        wins = 0
+        for task in tasks:
+            first, second = self._read(task), self._read(task)
+            actions, again = [seen.action for seen in first], [seen.action for seen in second]
+            _require(actions == again, f"task {task}: with the same seed reader() answers differently")
+            wins += bool(first[-1].info["won"])
+        if not wins:
+            raise Doubt(f"reader() wins none of {len(tasks)} tasks: demos.agent=reader would show no win")
+        return f"wins {wins} of {len(tasks)}, and answers alike with the same seed"
+
+    def _read(self, task: str) -> list[Seen]:
+        """The reader's episode."""
+        trace = [_reset(self.env, task)]
+        while not trace[-1].ended:
+            action = self.env.reader(0)
+            if action is None:
+                break
+            _require(isinstance(action, str), f"task {task}: reader() answers {action!r}; it must be text")
+            late = overdue(self.env.max_steps, len(trace) - 1)
+            _require(late is None, f"task {task}, played by the reader: {late}")
+            trace.append(_step(self.env, action))
+        return trace
 
     def rewards(self) -> str:
         traces = [self._expert(task) for task in self.ids]

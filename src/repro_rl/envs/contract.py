@@ -15,6 +15,7 @@ from repro_rl.files import finite
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
 FRACTION = "a number within 0 and 1 (a fraction, not percent)"
+KEYS = ("goal", "admissible", "anchor", "valid", "won", "score", "progress")  # that rollouts read of ``info``
 PROBED = 5  # tasks that are looked at for true progress
 ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
@@ -89,13 +90,11 @@ def _check_observation(method: str, observation: Any) -> None:
 def _check_info(method: str, info: Any) -> None:
     if not isinstance(info, dict):
         raise EnvError(f"{method}() returned an info of {_kind(info)}; it must be a dict.")
-    for name in ("goal", "admissible", "anchor", "valid", "won", "score", "progress"):
-        if name not in info:
-            raise EnvError(f"{method}() returned an info without {name!r}.")
-    wrong = _wrong_in(info)
-    if wrong is not None:
-        name, needed = wrong
-        raise EnvError(f"{method}() returned info[{name!r}] = {str(info[name])[:80]!r}; it must be {needed}.")
+    if lacking := missing_keys(info, KEYS):
+        raise EnvError(f"{method}() returned an info without {lacking}.")
+    if wrong := _wrong_in(info):
+        said = [f"info[{name!r}] = {str(info[name])[:80]!r}; it must be {needed}" for name, needed in wrong]
+        raise EnvError(f"{method}() returned {', and '.join(said)}.")
     for name, text in _texts(info):
         surrogate = unencodable(text)
         if surrogate is not None:
@@ -113,11 +112,16 @@ def _texts(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "brief", str(info["brief"])
 
 
-def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
-    """The first key whose value is wrong, and what it must be; None where all are right."""
+def missing_keys(info: dict[str, Any], keys: Sequence[str]) -> str:
+    """The ``keys`` that are not in ``info``, for a sentence; "" where all are."""
+    return ", ".join(repr(key) for key in keys if key not in info)
+
+
+def _wrong_in(info: dict[str, Any]) -> list[tuple[str, str]]:
+    """The keys whose values are wrong, each with what it must be."""
     admissible = info["admissible"]
     texts = isinstance(admissible, Sequence) and not isinstance(admissible, str)
-    for name, good, needed in (
+    tests = (
         ("goal", isinstance(info["goal"], str), "text"),
         ("admissible", texts and all(isinstance(item, str) for item in admissible), "a list of texts"),
         ("anchor", _is_hashable(info["anchor"]), "hashable"),
@@ -125,10 +129,8 @@ def _wrong_in(info: dict[str, Any]) -> tuple[str, str] | None:
         ("won", is_bool(info["won"]), "True or False"),
         ("score", is_fraction(info["score"]), FRACTION),
         ("progress", info["progress"] is None or is_fraction(info["progress"]), f"{FRACTION}, or None"),
-    ):
-        if not good:
-            return name, needed
-    return None
+    )
+    return [(name, needed) for name, good, needed in tests if not good]
 
 
 def is_fraction(value: Any) -> bool:

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from repro_rl.config import PromptSection, RunConfig
 from repro_rl.demos.annotators import ANNOTATORS
-from repro_rl.envs.base import ENVS, TextEnv
+from repro_rl.envs.base import ENVS, TextEnv, panel_of
 from repro_rl.envs.contract import check_progress
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError, require_extra
 from repro_rl.policy.tokens.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
+from repro_rl.run.actions import check_actions
 from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
-from repro_rl.run.panels import PanelOf, Use, check_panels
+from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel
 from repro_rl.run.trackers import check_callbacks
+from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 
 CHECKPOINT_COPIES = 3  # trained weights and two Adam moments
@@ -40,16 +43,40 @@ def preflight(
 
     ``panel``: that of ``env``, where the caller keeps panels. ``model``: which acts, where it is there
     already.
-    Raises what ``check_panels``, ``check_truth`` and ``check_context`` raise. Returns, each as a sentence,
-    what cannot be meant, what a later evaluation would lack, and prompts that the model was not taught.
+    Raises what ``check_panels``, ``check_truth``, ``check_actions`` and ``check_context`` raise. Returns
+    sentences on what cannot be meant and on what a later evaluation would lack. Others are on actions that no
+    answer can hold, and on prompts that the model was not taught.
     """
-    found = check_panels(config, panel or env.panel, now)
+    panel = panel or partial(panel_of, env)
+    found = check_panels(config, panel, now)
     check_truth(config, env, now)
+    if (unheld := check_actions(env, _played_tasks(config, panel, now), _answers(config, now))) is not None:
+        found.append(unheld)
     if model is None:
         return found
     check_context(config.prompt, model)
     remarks = (other_templates(config.prompt, model), untaught_prompts(config.method, model))
     return [*(line for line in remarks if line is not None), *found]
+
+
+def _played_tasks(config: RunConfig, panel: PanelOf, now: Collection[Use]) -> Sequence[str]:
+    """The tasks of one of the panels that are played now; those for which it exists were checked before."""
+    splits = {
+        Use.DEMOS: config.demos.split,
+        Use.TRAIN: config.train.split,
+        Use.VALIDATION: config.eval.validation_split,
+    }
+    for use, split in splits.items():
+        if use in now:
+            return panel(split).ids
+    return eval_panel(config.eval, panel).ids if Use.EVAL in now else ()
+
+
+def _answers(config: RunConfig, now: Collection[Use]) -> TextFormat:
+    """The form of the answers that act; demonstrations are also taught with progress."""
+    section = config.prompt
+    progress = config.method.progress or Use.DEMOS in now
+    return TextFormat(section.style, progress, section.think, section.report)
 
 
 def check_installed(config: RunConfig) -> None:
@@ -156,10 +183,10 @@ def check_truth(config: RunConfig, env: TextEnv, now: Collection[Use]) -> None:
     if Use.TRAIN in now:
         for name in ("shaping", "alignment", "value_source"):
             if getattr(method, name) == "oracle":
-                tasks = env.panel(config.train.split).ids
+                tasks = panel_of(env, config.train.split).ids
                 check_progress(env, tasks, f"method.{name} is 'oracle' (method {method.name})")
     if Use.DEMOS in now and config.demos.annotator == "oracle":
-        check_progress(env, env.panel(config.demos.split).ids, "demos.annotator is 'oracle'")
+        check_progress(env, panel_of(env, config.demos.split).ids, "demos.annotator is 'oracle'")
 
 
 def check_disk(out: Path, model: Any, checkpoints: int) -> None:

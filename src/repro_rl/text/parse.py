@@ -20,7 +20,7 @@ Integers are ASCII digits, at most three of them, 0..100.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
@@ -165,6 +165,32 @@ def _progress(reports: list[str]) -> tuple[int | None, list[str]]:
         return None, ["duplicate_progress" if reports else "no_progress"]
     value = _integer(reports[0])
     return (value, []) if isinstance(value, int) else (None, [f"progress_{value}"])
+
+
+def written_action(action: str, fmt: TextFormat, number: int | None, think: str = "") -> str:
+    """An answer with this action and progress report, and ``think`` before both; see ``unreadable``."""
+    if fmt.style == "compact":
+        parts = [" ".join(action.split())] if number is None else [f"p{number}", " ".join(action.split())]
+        return " ".join(parts if fmt.report == "before" else reversed(parts))
+    report = "" if number is None else f"<progress>{number}</progress>"
+    parts = [report, f"<action>{action.strip()}</action>"]
+    return think + "".join(parts if fmt.report == "before" else reversed(parts))
+
+
+def unreadable(action: str, fmt: TextFormat) -> str | None:
+    """Why no answer can hold this action: what its text is read as; None: the action is read.
+
+    It is read stripped, in compact style with single spaces.
+    """
+    fmt = replace(fmt, think="optional")
+    text = written_action(action, fmt, 50 if fmt.progress else None)
+    parsed = parse_action(text, fmt)
+    wanted = " ".join(action.split()) if fmt.style == "compact" else action.strip()
+    if parsed.action == wanted and not parsed.defects:
+        return None
+    return (
+        f"{text!r} is read as the action {parsed.action!r}, with {', '.join(parsed.defects) or 'no defect'}"
+    )
 
 
 def parse_action(text: str, fmt: TextFormat) -> ActionParse:

@@ -24,7 +24,7 @@ import jinja2
 
 from repro_rl.errors import ConfigError
 from repro_rl.text.guided import GuidedText
-from repro_rl.text.parse import TAG, TextFormat, parse_action
+from repro_rl.text.parse import TAG, TextFormat, parse_action, written_action
 from repro_rl.text.sandbox import PromptEnvironment, render
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -296,15 +296,9 @@ class PromptBuilder:
                 "A target that acts, in a format with progress, needs a progress value; got None."
             )
         number = self.round_progress(online) if self.fmt.progress and online is not None else None
-        if self.fmt.style == "compact":
-            action = one_line(action)
-            parts = [action] if number is None else [f"p{number}", action]
-            text = " ".join(parts if self.fmt.report == "before" else reversed(parts))
-        else:
-            action = action.strip()
-            report = "" if number is None else f"<progress>{number}</progress>"
-            parts = [report, f"<action>{action}</action>"]
-            text = self._thought(think) + "".join(parts if self.fmt.report == "before" else reversed(parts))
+        compact = self.fmt.style == "compact"
+        action = one_line(action) if compact else action.strip()
+        text = written_action(action, self.fmt, number, "" if compact else self._thought(think))
         parsed = parse_action(text, self.fmt)
         if parsed.defects or parsed.action != action:
             raise ConfigError(
