@@ -1,9 +1,39 @@
-"""Numbers as the report prints them."""
+"""Numbers as the report prints them, and what it says of figures that do not compare."""
 
-from repro_rl.report.tables import rate
+import json
+
+from repro_rl.cli.report import show_evaluations
+from repro_rl.report import build_report
+from repro_rl.report.load import read_runs
+from repro_rl.report.tables import evaluated, rate
+from support.runs import write_run
 
 
 def test_rates():
     assert [rate(x) for x in (0, 0.614, 1.0, 0.999, None, float("nan"), -0.25)] == [
         ".00", ".61", "1.00", "1.00", "–", "–", "−.25",
     ]  # fmt: skip
+
+
+def test_a_table_of_several_precisions_says_so(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    files = sorted((run / "eval").glob("*.json"))
+    assert len(files) > 1
+
+    def page(*dtypes):
+        for file, dtype in zip(files, dtypes, strict=False):
+            file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": dtype}))
+        capsys.readouterr()
+        show_evaluations([run])
+        return build_report([run]).read_text(), " ".join(capsys.readouterr().out.split())
+
+    words = "were computed in bfloat16 and float32"
+    for text in page("float32", "float32"):  # one precision
+        assert words not in text
+    for text in page("float32", "bfloat16"):
+        assert words in text
+    cells = [row.setting for row in evaluated(*read_runs([run]))]
+    assert any(cell.endswith(", bfloat16") for cell in cells)
+    assert any(cell.endswith(", float32") for cell in cells)
+    for text in page("float32", None):  # an older file tells none
+        assert words not in text

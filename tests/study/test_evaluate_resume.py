@@ -16,6 +16,7 @@ from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.decoding.sessions import CachedSession
+from repro_rl.policy.loading import precision
 from repro_rl.rollout import read_trajectories
 from repro_rl.rollout.context import chat, window
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
@@ -108,6 +109,35 @@ def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytes
     other = settings(warm, "eval.seed=5")
     evaluate(other, warm.model, EvalRequest("x", out=tmp_path), hooks=EvalHooks(on_done=done.append))
     assert done[0] == 0
+
+
+def test_a_result_is_of_one_precision_and_names_it(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """policy.dtype=auto on a disk that two machines share: the second one multiplies bfloat16."""
+    config = settings(warm)
+    request = EvalRequest("x", out=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config, warm.model, request)
+    done: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(precision, "MIN_WIDTH", 0)
+        patch.setattr(precision, "fast_bfloat16", lambda: (True, "the processor has amx_bf16"))
+        half = evaluate(config, warm.model, request, hooks=EvalHooks(on_done=done.append))
+        assert done[0] == 0  # none of the first machine's episodes is in the result
+        assert evaluate(config, warm.model, request) == half  # found, not played
+    assert half["dtype"] == "bfloat16"
+    assert half["sampler"]["dtype_reason"] == "weights that are not trained; the processor has amx_bf16"
+    written = (tmp_path / "eval" / "x.json").read_bytes()
+    again = EvalRequest("x", out=tmp_path, again=True)
+    with pytest.raises(ConfigError, match=r"x\.json holds .*dtype bfloat16; this one's is float32.*--name"):
+        evaluate(config, warm.model, again)
+    assert (tmp_path / "eval" / "x.json").read_bytes() == written
+    whole = evaluate(config, warm.model, EvalRequest("y", out=tmp_path))
+    assert (whole["dtype"], whole["sampler"]["device"]) == ("float32", "cpu")
+    assert whole["key"] == half["key"]  # of tasks, weights and settings
 
 
 def test_nothing_is_played_where_the_result_cannot_be_written(

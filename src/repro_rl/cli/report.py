@@ -11,6 +11,7 @@ import typer
 from repro_rl.cli.app import app
 from repro_rl.cli.options import take_folders
 from repro_rl.cli.show import new_table, say, show_table
+from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError
 from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, METRICS_FILE
 from repro_rl.run.folder_kind import demo_runs
@@ -65,19 +66,24 @@ def runs_in(path: Path) -> list[Path]:
 
 
 def show_evaluations(runs: Sequence[Path]) -> None:
-    """The evaluations of the runs as a table, and a sentence a run where it has none."""
+    """The evaluations of the runs as a table, what its figures do not share, and the runs without any."""
     from repro_rl.report.load import read_runs
-    from repro_rl.report.tables import evaluated, headline
+    from repro_rl.report.tables import evaluated, headline, table_warnings
+    from repro_rl.run.evaluations import dtype_notes
 
     read = read_runs(list(runs))
+    several = bool(dtype_notes(row for run in read for row in run.evaluations))
     rows = [
         (row.run, row.name, row.panel, row.episodes, row.text, row.length, row.invalid)
+        + ((row.dtype,) if several else ())
         for run in read
         for row in evaluated(run)
     ]
     head = ("run", "checkpoint", "panel", "episodes", "success, 95 % interval", "steps", "invalid")
     if rows:
-        show_table(new_table("evaluations", head, rows, left=3))
+        show_table(new_table("evaluations", (*head, "dtype") if several else head, rows, left=3))
+    for line in table_warnings(read):
+        say(careful(line))
     for run in read:
         if not run.evaluations:
             say(f"{run.label}: {headline(run)}")

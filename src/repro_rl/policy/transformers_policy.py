@@ -310,7 +310,11 @@ class TransformersPolicy(TokenPolicy):
             "backend": "transformers",
             "dtype": str(kind).removeprefix("torch."),
             "dtype_reason": self.origin.dtype_reason,
+            "device": self.device.type,
             "attention": self.model.config._attn_implementation,
+            "packed": self.uses_packed,
+            "static_cache": self.uses_static,
+            "adapter": self.adapted,
         }
 
     def close(self) -> None:

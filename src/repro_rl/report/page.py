@@ -25,9 +25,9 @@ from repro_rl.report.tables import (
     before_after,
     evaluated,
     headline,
-    panel_warnings,
     quality_table,
     seed_means,
+    table_warnings,
     type_table,
 )
 from repro_rl.report.template import TEMPLATES, dump_yaml, fill
@@ -96,7 +96,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         runs=headers,
         panels=panels,
-        warnings=panel_warnings(runs),
+        warnings=table_warnings(runs),
         seeds=seed_means(runs),
         evaluations=[row for run in runs for row in evaluated(run)],
         differences=differences(ends),

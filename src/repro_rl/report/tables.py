@@ -11,7 +11,7 @@ from repro_rl.errors import counted
 from repro_rl.files import finite
 from repro_rl.report.load import Json, Run
 from repro_rl.report.metrics import QUALITY
-from repro_rl.run.evaluations import ENDS, STARTS
+from repro_rl.run.evaluations import ENDS, STARTS, dtype_notes
 from repro_rl.study.numerals import fixed
 from repro_rl.study.progress import POINTS, progress_quality
 from repro_rl.study.stats import mean_interval, wilson
@@ -39,7 +39,8 @@ class Evaluated:
     name: str  # of the evaluation
     iteration: str  # of the checkpoint
     panel: str  # its label
-    setting: str  # temperature and seed
+    setting: str  # temperature and seed, and the precision where it is known
+    dtype: str  # that precision, a dash where it is unknown
     episodes: str  # with tasks x rollouts, where they are known
     success: float | None  # rate; None: not recorded
     low: float | None  # ends of its interval
@@ -68,13 +69,16 @@ def evaluated(run: Run) -> list[Evaluated]:
         episodes = str(row.get("episodes", "–"))
         if finite(tasks) and finite(rollouts):
             episodes += f" ({tasks} × {rollouts})"
+        setting = [f"T {row.get('temperature', '–')}", f"seed {row.get('seed', '–')}"]
+        setting += [str(row["dtype"])] if row.get("dtype") else []
         rows.append(
             Evaluated(
                 run=run.label,
                 name=row["name"],
                 iteration="–" if row.get("iteration") is None else str(row["iteration"]),
                 panel=str(row.get("panel") or row.get("split") or "–"),
-                setting=f"T {row.get('temperature', '–')}, seed {row.get('seed', '–')}",
+                setting=", ".join(setting),
+                dtype=str(row.get("dtype") or "–"),
                 episodes=episodes,
                 success=row["success"] if finite(row.get("success")) else None,
                 low=low,
@@ -218,7 +222,12 @@ def seed_means(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def panel_warnings(runs: Sequence[Run]) -> list[str]:
+def table_warnings(runs: Sequence[Run]) -> list[str]:
+    """Why evaluations in one table may differ for another reason than the model: other tasks or precision."""
+    return [*_panel_warnings(runs), *dtype_notes(row for run in runs for row in run.evaluations)]
+
+
+def _panel_warnings(runs: Sequence[Run]) -> list[str]:
     """Warnings about evaluations of one split with different digests, which must not be compared."""
     seen: dict[str, set[str]] = {}
     for run in runs:

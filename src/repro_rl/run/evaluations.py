@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -42,6 +42,7 @@ class EvaluationRecord(TypedDict):
     max_steps: NotRequired[Count]  # the environment's limit
     temperature: NotRequired[Finite]  # of the sampling
     seed: NotRequired[Count]  # of the sampling
+    dtype: NotRequired[Text | None]  # in which the model computed; null: behind an API, or unknown
     episodes: NotRequired[Count]  # played in all
     won: NotRequired[Count]  # of the episodes
     low: NotRequired[Share]  # end of the Wilson interval of ``success``
@@ -91,6 +92,20 @@ def evaluation_order(name: str) -> int:
     if name in STARTS:
         return -1
     return 1 + ENDS.index(name) if name in ENDS else 0
+
+
+def dtype_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for results in one table that were computed in several precisions; [] for one.
+
+    Older files and those of API models tell none.
+    """
+    dtypes = sorted({str(result["dtype"]) for result in results if result.get("dtype")})
+    if len(dtypes) < 2:
+        return []
+    return [
+        f"These evaluations were computed in {' and '.join(dtypes)}: part of a difference between them may "
+        "be rounding. policy.dtype sets one for all."
+    ]
 
 
 def differing_condition(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

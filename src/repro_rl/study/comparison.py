@@ -16,6 +16,7 @@ import numpy as np
 import repro_rl
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import or_null
+from repro_rl.run.evaluations import dtype_notes
 from repro_rl.run.folder import git_revision
 from repro_rl.study.definition import Arm, Study
 from repro_rl.study.jobs import evaluation_names
@@ -129,7 +130,7 @@ def _block(study: Study, name: str, results: list[Result], curves: list[Curve]) 
         "metrics": metrics,
         "arms": arms,
         "differences": pairs,
-        "notes": _notes(arms, study),
+        "notes": [*_notes(arms, study), *dtype_notes(result.data for result in results)],
     }
 
 

@@ -91,12 +91,14 @@ def evaluate(
     - ``panel``, ``digest``: label and digest of the tasks
     - ``progress``: for each reported series what ``progress_quality`` gives against ground truth
     - ``judge``: whose weights reflected, "policy" or "reference"
+    - ``dtype``: precision in which the model computed; ``sampler``: device and engine, as in a manifest
     - ``changed``: the settings that are not those in ``out/config.yaml``
     - ``demonstrations``: with demonstrations, the number of steps by what was shown
 
     The same is written to ``out/eval/<name>.json``, trajectories beside it. Episodes are kept as they end, so
     that a call that was stopped goes on after them.
     The result of a local model that is there, made with the same weights and settings, is returned as it is.
+    Episodes in another precision are neither continued nor replaced (ConfigError).
     Raises what ``preflight`` raises, CheckpointError when the model cannot be loaded, and PreflightError when
     another process writes this result. Where ``out`` cannot be written, it raises OSError before anything is
     played. Raises ApiError and BudgetError.
@@ -108,23 +110,27 @@ def evaluate(
             for line in preflight(config, setup.pool.first, {Use.EVAL}, model=model):
                 if setup.ranks.first:
                     warnings.warn(line, stacklevel=2)
-        panel, unfinished = setup.eval_panel(), None
-        if request.out is not None:
-            out, name = Path(request.out), request.name
+        panel, unfinished, key = setup.eval_panel(), None, ""
+        out, name = None if request.out is None else Path(request.out), request.name
+        if out is not None:
             now = {**_settings_of(setup, panel), **_model_of(config.api.base_url, model, out)}
             setup.ranks.on_first(lambda: _check_free(out, name, now))
             writing = partial(_writing, out, name)
             stack.enter_context(setup.ranks.alone_on_first(writing))
             keys = evaluation_keys(config, model, panel.digest, request.judge, request.demonstrations)
+            key = keys[0]
             look = not (request.again or is_api(model))
             done = setup.ranks.on_first(lambda: _finished(out, name, keys) if look else None)
             if done is not None:
                 if hooks.on_finished is not None:
                     hooks.on_finished(evaluation_file(out, name))
                 return done
-            unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, keys[0], setup.ranks.rank)
         if policy is None:
             policy = stack.enter_context(closing(setup.agent(model, reflects=request.judge)))
+        if out is not None:
+            dtype = _described(policy).get("dtype", "")
+            setup.ranks.on_first(lambda: _check_dtype(out, name, dtype))
+            unfinished = UnfinishedEvaluation(out / TRAJECTORIES, name, key, setup.ranks.rank, dtype)
         if isinstance(policy, HttpPolicy):
             stack.enter_context(policy.client.part(_kept_answers(request, unfinished)))
         return _EvaluationRun(setup, model, policy, panel, request, hooks, unfinished).result()
@@ -151,6 +157,26 @@ def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{path} holds another evaluation: {key} {old[key]}; this one's is {new[key]}. {advice}"
             )
+
+
+def _described(policy: Policy) -> dict[str, Any]:
+    """What the figures of ``policy`` depend on, see ``Sampler.describe``; {} of one that does not tell."""
+    describe = getattr(policy, "describe", None)
+    return {} if describe is None else describe()
+
+
+def _check_dtype(out: Path, name: str, dtype: str) -> None:
+    """A result is replaced by one of the same precision alone; older results do not tell theirs.
+
+    Raises ConfigError. It is known only of a loaded model: ``_check_free`` says everything else before.
+    """
+    path = evaluation_file(out, name)
+    told = read_evaluation(path).get("dtype") if path.exists() else None
+    if told and dtype and told != dtype:
+        raise ConfigError(
+            f"{path} holds another evaluation: dtype {told}; this one's is {dtype} (policy.dtype). Give this "
+            "one a name with --name, or delete that file."
+        )
 
 
 def _model_of(base_url: str, model: Path, out: Path) -> dict[str, str]:
@@ -235,6 +261,7 @@ class _EvaluationRun:
         trajectories, judged_by = self._play()
         if api is not None:
             api.client.check()
+        sampler = dict(_described(self.policy))
         records = [trajectory_record(t, request.iteration or 0) for t in trajectories]
         result = {
             "checkpoint": str(self.model) if foreign else self.model.name,
@@ -243,6 +270,8 @@ class _EvaluationRun:
             "judge": judged_by,
             "key": None if self.unfinished is None else self.unfinished.key,
             "weights": fingerprint(self.model) or None,
+            "dtype": sampler.pop("dtype", None),
+            "sampler": sampler or None,
             **_settings_of(setup, self.panel),
             "changed": {} if out is None else settings_beside(out, config),
             **_outcome(setup, trajectories),

@@ -15,6 +15,7 @@ from repro_rl.config import RunConfig
 from repro_rl.demos.incontext import WHOLE
 from repro_rl.errors import DataError
 from repro_rl.rollout.record import episodes_file, read_trajectories
+from repro_rl.run.evaluations import dtype_notes
 from repro_rl.study.comparison import (
     compared_metrics,
     missing_note,
@@ -97,7 +98,7 @@ def pilot_data(
         "metrics": metrics,
         "conditions": rows,
         "differences": [pair for pair in differences if pair is not None],
-        "notes": [*_notes(rows, seeds), *remarks],
+        "notes": [*_notes(rows, seeds), *dtype_notes(r.data for r in results), *remarks],
         "prompts": {
             row["name"]: first_prompt(runs.out, row["seeds"][0], row["name"]) for row in rows if row["seeds"]
         },

@@ -73,16 +73,17 @@ def evaluation_keys(
 
 
 class UnfinishedEvaluation:
-    """Episodes of the evaluation ``name`` in a run's ``trajectories``; ``key``: see ``evaluation_keys``."""
+    """Episodes of the evaluation ``name`` in a run's ``trajectories``.
 
-    def __init__(self, trajectories: Path, name: str, key: str, rank: int):
+    ``key``: see ``evaluation_keys``. ``dtype``: in which the model computes, "" where that is unknown.
+    ``policy.dtype=auto`` is another one on another machine, and an evaluation is of one alone.
+    """
+
+    def __init__(self, trajectories: Path, name: str, key: str, rank: int, dtype: str = ""):
+        self.key = key
         self._folder, self._prefix = trajectories, f"eval-{name}.unfinished-"
-        self._own = UnfinishedRows(trajectories / f"{self._prefix}{rank}.jsonl", key)
-
-    @property
-    def key(self) -> str:
-        """What decides its episodes; see ``evaluation_keys``."""
-        return self._own.key
+        own = key_of([key, dtype]) if dtype else key  # of an API model as in older versions: calls cost money
+        self._own = UnfinishedRows(trajectories / f"{self._prefix}{rank}.jsonl", own)
 
     def begin(self) -> dict[Episode, Trajectory]:
         """The episodes that are there. Raises OSError where none can be added, DataError for foreign rows."""

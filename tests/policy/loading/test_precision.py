@@ -151,7 +151,11 @@ def test_a_wide_model_takes_it_and_says_why(processor, tiny_folder, tmp_path):
         "backend": "transformers",
         "dtype": "float32",
         "dtype_reason": "a narrow model on a CPU",
+        "device": "cpu",
         "attention": "sdpa",
+        "packed": True,
+        "static_cache": False,
+        "adapter": False,
     }
     # The frozen reference of a policy in training computes as that policy does.
     section = PolicySection(device="cpu")
