@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from repro_rl.demos.annotators import AnnotationContext, annotate_all
 from repro_rl.demos.mistakes import demonstrate
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import ContextLimits, make_context
 from repro_rl.rollout.context.targets import branch_answer, executed_answer, expert_answer
 from repro_rl.rollout.samples import branch_samples
 from repro_rl.text import PromptBuilder, TextFormat
 from repro_rl.types import Advice, AnswerPart, TokenKind
+from support.chat_families import FAMILIES, family_tokenizer
 from support.episodes import hand_step, sokoban_pool
 from support.scripted import word_codec
 
@@ -92,6 +96,65 @@ def test_full_style_by_characters():
     pieces = executed_answer(WRONG, prompts, Letters())
     texts = [(Letters().decode(piece.ids), bool(piece.kind)) for piece in pieces]
     assert texts == [("<progress>50</progress>", True), ("<action>up</action>", False)]
+
+
+FULL = [
+    PromptBuilder(TextFormat("full", progress=progress, think=think, report=report))
+    for progress, report in ((True, "before"), (True, "after"), (False, "before"))
+    for think in ("required", "optional")
+]
+
+
+@pytest.mark.parametrize("prompts", FULL)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("thinking", [False, True])
+def test_the_parts_are_where_their_tags_are(prompts, family, thinking):
+    """Whatever a chat template adds to the beginning of an answer, or takes from it, and whatever ends it."""
+    codec = TextCodec(family_tokenizer(family), thinking=thinking)
+    opened = codec.template.thought == "open"
+    begin = "</think>" if opened else "<think></think>" if prompts.fmt.think == "required" else ""
+
+    def texts(pieces):
+        found = [(codec.decode(p.ids).strip(), bool(p.kind), p.part) for p in pieces]
+        assert sum(len(p.ids) for p in pieces) == 0 or pieces[-1].ids[-1] in codec.eos_ids
+        return found
+
+    def answer(action, number, trained, part):
+        act, report = f"<action>{action}</action>", f"<progress>{number}</progress>"
+        if not prompts.fmt.progress:
+            return [(begin + act, trained[0], part[0])]
+        if prompts.fmt.report == "after":
+            return [(begin + act, trained[0], part[0]), (report, trained[1], part[1])]
+        return [(begin + report, trained[1], part[1]), (act, trained[0], part[0])]
+
+    assert texts(expert_answer(WRONG, prompts, codec)) == answer("left", 50, (True, True), (A, P))
+    number = 20 if prompts.fmt.report == "after" else 50
+    assert texts(executed_answer(WRONG, prompts, codec)) == answer("up", number, (False, True), (N, P))
+    again = prompts.fmt.progress and prompts.fmt.report == "before"
+    wanted = answer("left", 50, (True, not again), (A, N if again else P))
+    assert texts(branch_answer(WRONG, prompts, codec)) == wanted
+
+
+@pytest.mark.parametrize("prompts", FULL[::2])
+@pytest.mark.parametrize("mode", ["window", "chat"])
+def test_no_character_of_an_executed_mistake_is_trained(episode, prompts, mode):
+    """In both contexts, behind a template that opens a thought before every answer."""
+    pool, trajectory, _ = episode
+    codec = TextCodec(family_tokenizer("deepseek-v3.1"), thinking=True)
+    limits = ContextLimits(
+        prompt=4000, reflect_prompt=4000, conversation=40_000, action=60, reflection=40, cache=10**6
+    )
+    samples = make_context(mode, pool, limits).action_demos(trajectory, prompts, codec)
+    trained = "".join(
+        codec.decode(tuple(sample.ids[sample.trained].tolist()))
+        for whole in samples
+        for sample in (whole, *branch_samples(whole))
+    )
+    actions = re.findall("<action>(.*?)</action>", trained)
+    known = [step for step in trajectory.steps if step.advice.action]
+    assert sorted(actions) == sorted(step.advice.action for step in known)
+    rest = re.sub(r"</think>|<action>\w+( \w+)*</action>|<progress>\d+</progress>|<.end.>", "", trained)
+    assert rest == ""  # no half tag
 
 
 LIMITS = ContextLimits(

@@ -63,9 +63,15 @@ def branch_answer(step: Step, prompts: PromptBuilder, codec: TextCodec) -> tuple
 
 
 def answer_pieces(answer: str, fmt: TextFormat, codec: TextCodec) -> list[Piece]:
-    """The tokens of an answer as its progress and its action, in their order, all trained."""
+    """The tokens of an answer as its progress and its action, in their order, all trained.
+
+    What closes a thought that the chat template opened belongs to the part that comes first.
+    """
     ids = codec.encode_target(answer)
-    begin, end = action_span(ids, parse_action(answer, fmt), codec.decode)
+    # Of the tokens, not of ``answer``: the template may add to its beginning, or take from it.
+    begin, end = action_span(ids, parse_action(codec.decode(ids), fmt), codec.decode)
+    if not fmt.progress or fmt.report == "after":  # no progress stands before the action
+        begin = 0
     pieces = [
         Piece(ids[:begin], TokenKind.ACT, AnswerPart.PROGRESS),
         Piece(ids[begin:end], TokenKind.ACT, AnswerPart.ACTION),
