@@ -11,6 +11,7 @@ Their variables, of which an unknown one is an error:
 - reflect: instructions, goal, steps, won, score, first_observation
 - demos: episodes, judged (bool: steps have progress)
 - all: progress (bool), think ("required", "optional", "off"), report ("before" or "after" the action)
+  - of reflections that are guided, think is "off": they leave no room for a thought
 """
 
 from __future__ import annotations
@@ -261,7 +262,7 @@ class PromptBuilder:
                 ReflectStep(step.t, "", one_line(step.action) or "none", "", one_line(step.brief))
                 for step in steps
             ]
-        return self.render(
+        return self.render_reflection(
             self._reflect,
             instructions=instructions,
             goal=goal,
@@ -270,6 +271,11 @@ class PromptBuilder:
             score=score,
             first_observation=first_observation,
         )
+
+    def render_reflection(self, template: jinja2.Template, **variables: object) -> str:
+        """Render ``template``, which asks for a reflection. Raises ConfigError when it fails."""
+        think = "off" if self.guided else self.fmt.think
+        return self.render(template, **variables, think=think)
 
     def round_progress(self, value: int) -> int:
         """``value`` (0..100) rounded to the nearest multiple of ``resolution``, halves up, as in targets.

@@ -38,7 +38,7 @@ class TurnPrompts:
         ``observation``: after the last action; "" leaves it out. Compact style:
         ``<observation> t<T> reflect won|lost judge``.
         """
-        return self.prompts.render(
+        return self.prompts.render_reflection(
             self.prompts.chat[LAST],
             goal=goal,
             observation=one_line(observation) if self.fmt.style == "compact" else observation,
