@@ -28,7 +28,7 @@ BIG = [
     ),
     *("train.minibatches=1", "train.micro_tokens=1024", "train.validate_every=0", "policy.threads=1"),
     *(
-        "prompt.action_tokens=8",
+        "prompt.action_tokens=16",
         "prompt.reflect_new_tokens=16",
         "prompt.think=off",
         "eval.validation_tasks=1",

@@ -137,9 +137,14 @@ def test_too_little_memory_is_said_before_the_step(llama, monkeypatch):
 
 
 def test_settings_of_prompts_that_the_template_contradicts(llama):
-    found = check_model(llama, config(), prompts=True)
+    found = check_model(llama, config("prompt.action_tokens=20"), prompts=True)
     assert [check.name for check in found.checks] == [*CHECKS[:-1], "prompts", "checkpoint"]
     assert found.ok
+
+
+def test_a_limit_that_cuts_off_every_answer(llama):
+    """That of a recipe for tiny models, whose words are a token each."""
+    assert "every answer would be cut off" in failed(check_model(llama, config(), prompts=True))["prompts"]
 
 
 def test_a_tokenizer_that_cannot_write_the_prompts(tiny_folder):
@@ -167,7 +172,7 @@ def test_the_command(llama, capsys, monkeypatch):
 
 def test_the_command_fails_with_what_to_do(llama, capsys, monkeypatch):
     monkeypatch.setattr(conformance, "LEARNING_RATES", (0.0,))
-    words = ("doctor", "-m", llama, "-c", "sokoban-tiny", "policy.packed=false")
+    words = ("doctor", "-m", llama, "-c", "sokoban-tiny", "policy.packed=false", "prompt.action_tokens=20")
     status, printed = run_command(capsys, monkeypatch, *words)
     assert status == 1
     assert "(learning failed); see docs/models.md" in printed

@@ -103,7 +103,7 @@ def test_an_instruct_model_is_trained_without_any_warmup(instruct, tmp_path, mod
     settings = [
         ROOMS,
         f"policy={{model: '{instruct}', device: cpu}}",
-        f"prompt={{style: full, think: 'off', context: {mode}, resolution: 1, action_tokens: 12, "
+        f"prompt={{style: full, think: 'off', context: {mode}, resolution: 1, action_tokens: 32, "
         "reflect_form: guided, reflect_new_tokens: 80, admissible: 'off', max_prompt_tokens: 2000}",
         "method=repro",
         "method={judge_pool: none, judge_temperature: null, rehearsal: 0}",

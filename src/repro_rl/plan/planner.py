@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from repro_rl.config import RunConfig
+from repro_rl.errors import PreflightError
 from repro_rl.plan.conversations import conversation_work
 from repro_rl.plan.devices import Device
 from repro_rl.plan.estimate import Estimate, RunOutline, estimate_on_device
@@ -17,9 +18,12 @@ from repro_rl.plan.probe import probe_estimate
 from repro_rl.plan.tokens import CHARACTERS, CharacterCodec, TokenTable, count_tokens, find_codec
 from repro_rl.plan.training_setup import training_setup
 from repro_rl.plan.workload import KnownLengths, Workload, iteration_work
+from repro_rl.policy.tokens.codec import TextCodec
+from repro_rl.run.answer_length import AnswerLengths, answer_lengths, check_answers
 from repro_rl.run.panels import training_uses
 from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import set_up
+from repro_rl.text.parse import TextFormat
 
 SPECIAL_TOKENS = 3  # of the tiny model's tokenizer
 UNTRAINED = "No train.init: planned with an untrained model, whose episodes are the longest."
@@ -77,7 +81,13 @@ def make_plan(
         if codec is None:
             notes.append(NO_TOKENIZER)
         notes += checked
+        known = codec if isinstance(codec, TextCodec) else None
         tasks = _sample(setup.panel(train.split).ids, options.tasks)
+        notes += _answer_notes(
+            config.prompt.action_tokens,
+            setup.prompts.fmt,
+            answer_lengths(env, tasks[0], setup.prompts, known),
+        )
         chat = config.prompt.context == "chat"
         table = count_tokens(
             env,
@@ -115,6 +125,14 @@ def make_plan(
 def _sample(tasks: Sequence[str], count: int) -> Sequence[str]:
     """``count`` of the tasks, evenly spaced; all where there are fewer."""
     return tasks[:: max(1, len(tasks) // count)][:count]
+
+
+def _answer_notes(limit: int, fmt: TextFormat, found: AnswerLengths | None) -> list[str]:
+    """What is wrong with ``prompt.action_tokens``; a plan says so where a training refuses."""
+    try:
+        return check_answers(limit, fmt, found)
+    except PreflightError as error:
+        return [f"{error} 'repro-rl train' refuses this."]
 
 
 def _assumed_lengths(work: Workload) -> str:

@@ -21,6 +21,7 @@ from repro_rl.policy.tokens.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.actions import check_actions
+from repro_rl.run.answer_length import answer_lengths, check_answers
 from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel
@@ -89,11 +90,16 @@ def check_installed(config: RunConfig) -> None:
         require_extra("peft")
 
 
-def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> None:
-    """The first prompt of ``task`` must fit, and the tokenizer must know its words. Raises PreflightError."""
+def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> list[str]:
+    """The first prompt of ``task`` must fit, the tokenizer know its words, and an answer fit its limit.
+
+    Raises PreflightError. Returns, as sentences, which answers would be cut off.
+    """
     problem = unknown_words(context, prompts, codec, task)
     if problem is not None:
         raise PreflightError(f"{problem} Use the settings of its warmup, or run a new warmup.")
+    found = answer_lengths(context.pool.first, task, prompts, codec)
+    return check_answers(context.limits.action, prompts.fmt, found)
 
 
 def unknown_words(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import KlSection, RunConfig
-from repro_rl.envs.checks import Check, FailedCheck, guarded
+from repro_rl.envs.checks import Check, Doubt, FailedCheck, guarded
 from repro_rl.errors import ReproError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.exactness import (
@@ -149,12 +149,14 @@ class _Checks:
         )
 
     def prompts(self) -> str:
-        """The tokenizer knows the words of prompts; the template's thinking switch and the format agree."""
+        """The tokenizer knows the words of prompts, the template suits the format, and answers fit."""
         codec = self.policy.codec
         with closing(set_up(self.config)) as setup:
             check_model_text(self.config.prompt, codec)
             task = setup.panel(self.config.train.split).ids[0]
-            check_prompt(setup.context(codec), setup.prompts, codec, task)
+            remarks = check_prompt(setup.context(codec), setup.prompts, codec, task)
+        if remarks:
+            raise Doubt(" ".join(remarks))
         if codec.template is None:
             return "the tokenizer knows the words of the first prompt; there is no chat template"
         return "the tokenizer knows the words of the first prompt, and its chat template suits the format"

@@ -26,6 +26,7 @@ from repro_rl.rollout import Actor, Judge, PlayOptions, trajectory_record
 from repro_rl.rollout.act import NO_COMPLETION
 from repro_rl.rollout.counts import causes, error_reasons, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
+from repro_rl.run.answer_length import answer_lengths, check_answers
 from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
 from repro_rl.run.folder import manifest, settings_beside, write_config, write_manifest
 from repro_rl.run.panels import Use
@@ -252,10 +253,14 @@ class _EvaluationRun:
         if foreign and out is not None and setup.ranks.first:
             _open_foreign_run(setup, out, self.model, self.panel)
         begin = time.perf_counter()
-        if isinstance(self.policy.codec, TextCodec):
-            problem = unknown_words(
-                setup.context(self.policy.codec), setup.prompts, self.policy.codec, self.panel.ids[0]
-            )
+        codec = self.policy.codec
+        known = codec if isinstance(codec, TextCodec) else None
+        lengths = answer_lengths(setup.pool.first, self.panel.ids[0], setup.prompts, known)
+        for line in check_answers(config.prompt.action_tokens, setup.prompts.fmt, lengths):
+            if setup.ranks.first:
+                warnings.warn(line, stacklevel=3)
+        if known is not None:
+            problem = unknown_words(setup.context(known), setup.prompts, known, self.panel.ids[0])
             if problem is not None and setup.ranks.first:
                 warnings.warn(f"{problem} What it does here says little.", stacklevel=3)
         trajectories, judged_by = self._play()

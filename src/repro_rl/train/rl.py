@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -282,7 +283,9 @@ class RLRun(CheckpointedRun):
     def _check(self) -> None:
         """What would certainly fail later. Raises PreflightError."""
         setup, config = self.setup, self.setup.config
-        check_prompt(self.context, setup.prompts, self.policy.codec, self.tasks.ids[0])
+        remarks = check_prompt(self.context, setup.prompts, self.policy.codec, self.tasks.ids[0])
+        for line in remarks if setup.ranks.first else ():
+            warnings.warn(line, stacklevel=4)
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
         check_kl(config.train.kl.form, self.policy.model.config.vocab_size)
         check_one_process(config.train.dynamic_sampling, config.method.scores, setup.ranks.world)
