@@ -18,7 +18,7 @@ from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import ConfigError, DataError, EnvError, TaskError
 from repro_rl.rollout import EnvPool, RolloutRequest
 from repro_rl.rollout.context.base import replayed
-from repro_rl.rollout.counts import common, failures
+from repro_rl.rollout.counts import common, error_reasons
 from support.episodes import SOKOBAN, run
 from support.scripted import ScriptedPolicy
 
@@ -131,7 +131,7 @@ def test_one_episode_fails_and_no_other(how: str, error: str) -> None:
     played = run(pool, [RolloutRequest(task, 0) for task in tasks], ScriptedPolicy("p30 wait"))
     assert [t.failed for t in played] == [False, True, False]
     assert played[1].error == error
-    assert common(failures(played)) == f"{error} (1 time)"
+    assert common(error_reasons(played)) == f"{error} (1 time)"
 
 
 @pytest.mark.parametrize("how", ["reset", "step types", "endless"])

@@ -238,6 +238,6 @@ def test_panels_that_the_caller_keeps_are_used() -> None:
         return env.panel(split)
 
     assert preflight(config, env, {Use.EVAL}, panel=panel) == []
-    assert asked == ["test"]
+    assert set(asked) == {"test"}  # its size, and tasks whose actions are looked at
     with pytest.raises(TaskError, match=r"eval\.tasks is 999"):
         preflight(load_config(None, ["eval.tasks=999"]), env, {Use.EVAL})
