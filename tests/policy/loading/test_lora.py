@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,20 @@ def test_a_new_adapter_changes_nothing_and_follows_its_seed(tiny_folder):
     one, same, other = (weights_of(policy.model) for policy in policies)
     assert equal_weights(one, same)
     assert not equal_weights(one, other)
+
+
+def test_adapters_are_made_and_loaded_without_a_warning(tiny_folder, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy = load_trained(
+            PolicySection(device="cpu", lora={"rank": 2}),
+            tiny_folder,
+            resumed=False,
+            seed=0,
+            gradient_checkpointing=True,
+        )
+        policy.save(tmp_path / "adapter")
+        assert load_cpu(tmp_path / "adapter", training=True).adapted
 
 
 def test_settings_reach_the_adapter(tiny_folder):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,17 @@ def _peft() -> Any:
     import peft
 
     return peft
+
+
+@contextmanager
+def _old_name() -> Iterator[None]:
+    """peft (0.21.2, the newest) reads ``is_gradient_checkpointing``, which transformers warns of.
+
+    No call of ours can ask it for the new name, ``is_activation_checkpointing``, and no user can do anything.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -88,7 +101,7 @@ def attach(model: Any, section: LoraSection, base: str | Path, seed: int) -> Any
         task_type="CAUSAL_LM",
     )
     try:
-        with torch.random.fork_rng(devices=()):
+        with torch.random.fork_rng(devices=()), _old_name():
             torch.manual_seed(seed)
             adapted = peft.get_peft_model(model, config)
     except ValueError as error:
@@ -110,7 +123,7 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
     try:
         shapes = _saved_shapes(folder)
         rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
-        with torch.random.fork_rng(devices=()):  # what is drawn is replaced by what was saved
+        with torch.random.fork_rng(devices=()), _old_name():  # what is drawn is replaced by what was saved
             if rows != model.get_input_embeddings().num_embeddings:
                 model.resize_token_embeddings(rows, mean_resizing=False)
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
