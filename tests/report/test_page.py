@@ -9,6 +9,7 @@ import pytest
 
 from repro_rl.errors import DataError
 from repro_rl.report import build_report
+from support.command import run_command
 from support.runs import HOSTILE, trajectory, write_run, write_trajectories
 
 
@@ -168,3 +169,30 @@ def test_two_methods_of_one_seed_say_little(tmp_path):
 def test_the_panel_of_the_evaluations_is_among_the_panels(run):
     cells = "<tr><td>evaluation</td><td><code>sokoban/test[500]@3f9a1c0b7de2</code></td>"
     assert Page(build_report([run])).source.count(cells) == 1
+
+
+def test_a_page_is_replaced_by_one_about_the_same_runs_alone(tmp_path, capsys, monkeypatch):
+    one, two = (write_run(tmp_path / 'a & "b"' / name) for name in ("one", "two"))
+    page = one / "report.html"
+
+    def report(*words):
+        return run_command(capsys, monkeypatch, "report", *words)
+
+    for _ in range(2):
+        assert report(one, two)[0] == 0
+    assert report(two)[0] == 0  # a page of its own
+    both = page.read_bytes()
+    status, printed = report(one)
+    assert status == 2
+    words = " ".join(printed.split())
+    assert f"{page} is the page about {one}, {two}." in words
+    assert f"--out {one / 'report-2.html'}" in words
+    assert page.read_bytes() == both
+    assert report(one, "--out", page)[0] == 0  # it was named
+    assert report(one)[0] == 0
+    assert report(one, two)[0] == 2
+    page.write_text("<html>of an older version</html>")
+    assert report(one, two)[0] == 0
+    (tmp_path / 'a & "b"').rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert report("two/../one", "two")[0] == 0

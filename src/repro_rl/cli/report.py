@@ -32,6 +32,7 @@ def report(
     """Write one self-contained HTML page: curves, reward terms, progress quality, browsable trajectories."""
     from repro_rl.cli.compare import write_study_pages
     from repro_rl.report import build_report
+    from repro_rl.report.page import check_replaced
     from repro_rl.study.folder import FILE
 
     runs = take_folders(runs)
@@ -44,6 +45,8 @@ def report(
         write_study_pages(studies[0])
         return
     folders = [run for path in runs for run in runs_in(path)]
+    if out is None:
+        check_replaced(folders)
     page = build_report(folders, out)
     show_evaluations(folders)
     say(f"Report: {page}")

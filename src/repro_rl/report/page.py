@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import json
+import os
 import random
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from repro_rl.errors import ConfigError
 from repro_rl.files import write_text
 from repro_rl.report.differences import Outcomes, differences, outcomes
 from repro_rl.report.figures import curves, health, others, progress_curves, rewards
@@ -32,6 +37,9 @@ from repro_rl.report.tables import (
 )
 from repro_rl.report.template import TEMPLATES, dump_yaml, fill
 
+PAGE = "report.html"  # in the (first) run
+ABOUT = re.compile('<meta name="repro-rl-runs" content="([^"]*)">')
+ABOUT_WITHIN = 20_000  # characters at the beginning of a page
 MINUTE = "%Y-%m-%d %H:%M UTC"
 SECRET = re.compile(r"(^|[_-])(api[_-]?key|secret|password|(access|auth|hf|bearer)[_-]?token)$", re.I)
 
@@ -54,14 +62,40 @@ def build_report(runs: Sequence[Path], out: Path | None = None, *, seed: int = 0
     """
     paths = [Path(path) for path in runs]
     read = read_runs(paths)
-    html = render(read, seed=seed)
-    target = Path(out) if out is not None else paths[0] / "report.html"
-    write_text(target, html)
+    target = Path(out) if out is not None else paths[0] / PAGE
+    write_text(target, render(read, seed=seed, about=_seen_from(target.parent, paths)))
     return target
 
 
-def render(runs: list[Run], *, seed: int = 0) -> str:
-    """The page's text."""
+def check_replaced(runs: Sequence[Path]) -> None:
+    """The page that a report on ``runs`` replaces must be about the same runs. Raises ConfigError.
+
+    Pages of older versions do not tell what they are about.
+    """
+    target = runs[0] / PAGE
+    if not target.is_file():
+        return
+    with open(target, encoding="utf-8", errors="replace") as page:
+        told = ABOUT.search(page.read(ABOUT_WITHIN))
+    there: set[str] | None = None
+    if told:
+        with suppress(ValueError, TypeError):  # somebody edited it
+            there = set(map(str, json.loads(html.unescape(told[1]))))
+    if there is not None and there != set(_seen_from(target.parent, runs)):
+        listed = ", ".join(sorted(os.path.normpath(target.parent / name) for name in there))
+        raise ConfigError(
+            f"{target} is the page about {listed}. Give this one a file of its own, such as --out "
+            f"{target.with_stem('report-2')}, or delete that one."
+        )
+
+
+def _seen_from(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """The run folders relative to ``folder``: they stay right when all of them are moved."""
+    return [Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix() for path in paths]
+
+
+def render(runs: list[Run], *, seed: int = 0, about: Sequence[str] = ()) -> str:
+    """The page's text. ``about``: the run folders, seen from that of the page."""
     browsed: list[Json] = []
     progress: list[Progress] = []
     ends: list[Outcomes] = []
@@ -90,6 +124,7 @@ def render(runs: list[Run], *, seed: int = 0) -> str:
     return fill(
         "report.html.jinja",
         title=_title(runs),
+        about=json.dumps(list(about)),
         built=datetime.now(UTC).strftime(MINUTE),
         script=Markup(script),
         # Only this script may run: injected markup has no effect.
