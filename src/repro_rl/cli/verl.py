@@ -45,13 +45,17 @@ def _recipe(
     method: str | None = None,
     init: str | None = None,
     hardware: str | None = None,
+    *,
+    trains: bool = True,
 ) -> VerlRecipe:
-    """Settings of both trainers."""
-    from repro_rl.integrations.verl.recipe import load_verl_recipe
+    """Settings of both trainers; without ``trains`` those of rows for the supervised one."""
+    from repro_rl.integrations.verl.recipe import checked, checked_for_rows, load_verl_recipe
 
     given = {"method.name": method, "train.init": init}
     defaults = [(name, value) for name, value in given.items() if value]
-    return load_verl_recipe(source, [*defaults, *(overrides or [])], hardware)
+    return load_verl_recipe(
+        source, [*defaults, *(overrides or [])], hardware, checked if trains else checked_for_rows
+    )
 
 
 @verl_app.command()
@@ -62,11 +66,12 @@ def data(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to")] = Path("runs/verl/data"),
 ) -> None:
     """Write the task files: which task is played when, and the validation panel, with their digests."""
-    from repro_rl.integrations.verl.data import write_tasks
+    from repro_rl.integrations.verl.data import require_pyarrow, write_tasks
     from repro_rl.run.panels import Use
     from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import set_up
 
+    require_pyarrow()
     config = _recipe(source, overrides, method).config
     with closing(set_up(config)) as setup:
         for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}):
@@ -85,10 +90,11 @@ def sft_data(
     out: Annotated[Path, typer.Option("--out", "-o", help="file to write")] = Path("runs/verl/sft.parquet"),
 ) -> None:
     """Write the Retrospection Warmup as rows for verl's supervised trainer: one a step, one a reflection."""
-    from repro_rl.integrations.verl.data import sft_rows, write_parquet
+    from repro_rl.integrations.verl.data import require_pyarrow, sft_rows, write_parquet
     from repro_rl.run.setup import set_up
 
-    config = _recipe(source, overrides).config
+    require_pyarrow()
+    config = _recipe(source, overrides, trains=False).config
     rows = sft_rows(set_up(config), demos)
     write_parquet(out, rows)
     kinds = [row["kind"] for row in rows]
@@ -116,9 +122,11 @@ def train(
     ] = False,
 ) -> None:
     """Write data and settings into the run folder and run verl's own trainer on them; repeat to continue."""
-    from repro_rl.integrations.verl.launch import launch_command, prepare_run, run_verl
+    from repro_rl.integrations.verl.launch import launch_command, prepare_run, require_verl, run_verl
     from repro_rl.run.folder import writing_run
 
+    if not prepare:
+        require_verl()
     recipe = _recipe(source, overrides, method, init, hardware)
     with writing_run(out.resolve()):
         for line in prepare_run(recipe, out.resolve(), verl or []):

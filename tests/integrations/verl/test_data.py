@@ -19,6 +19,8 @@ from repro_rl.policy.loading.codec import load_codec
 from repro_rl.rollout import EnvPool
 from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import ImitationData, PromptModes, hold_out, imitation_data, task_schedule
+from support.command import run_command
+from support.verl_cases import CPU_RECIPE
 from support.verl_sessions import GROUPS, setup_of
 
 
@@ -132,5 +134,32 @@ def test_without_pyarrow_the_error_says_where_it_is(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("verl") is not None, reason="verl is installed here")
 def test_without_verl_the_error_says_how_to_install_it():
-    with pytest.raises(MissingDependencyError, match="make verl-setup"):
-        run_verl(["python", "-m", "verl.trainer.main_ppo"], {})
+    command = ["/usr/bin/python3", "-m", "verl.trainer.main_ppo", "--config-dir", "a b"]
+    words = r"make verl-setup.*Python: VARIABLE=x python -m verl.trainer.main_ppo --config-dir 'a b'\."
+    with pytest.raises(MissingDependencyError, match=words):
+        run_verl(command, {"VARIABLE": "x"})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("verl") is not None, reason="verl is installed here")
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["train", "--init", "MODEL", "-o", "OUT"], "verl is not installed"),
+        (["train", "--init", "MODEL", "-o", "OUT", "--prepare"], "pyarrow"),
+        (["data", "-o", "OUT"], "pyarrow"),
+        (["sft-data", "--demos", "DEMOS", "-o", "OUT/rows.parquet"], "pyarrow"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_written(
+    warm, tmp_path, capsys, monkeypatch, words, missing
+):
+    if missing == "pyarrow" and importlib.util.find_spec("pyarrow") is not None:
+        pytest.skip("pyarrow is installed here")
+    out = tmp_path / "out"
+    names = {"MODEL": str(warm.model), "DEMOS": str(warm.demos), "OUT": str(out)}
+    for name, value in names.items():
+        words = [word.replace(name, value) for word in words]
+    status, printed = run_command(capsys, monkeypatch, "verl", *words, "-c", CPU_RECIPE)
+    assert status == 2
+    assert missing in printed
+    assert not out.exists() or not list(out.iterdir())

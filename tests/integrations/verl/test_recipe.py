@@ -14,6 +14,7 @@ from repro_rl.config.recipe_files import merged
 from repro_rl.errors import ConfigError, DataError, PreflightError
 from repro_rl.integrations.verl.launch import check_same_overrides, prepare_run
 from repro_rl.integrations.verl.recipe import (
+    checked_for_rows,
     hardware_names,
     load_verl_recipe,
     our_settings,
@@ -190,6 +191,35 @@ def test_recipes_of_ours_and_files_are_taken_too(tmp_path):
 def test_what_verl_cannot_do_is_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         load_verl_recipe("sokoban-qwen3-4b", [override])
+
+
+def test_everything_refused_is_named_at_once():
+    with pytest.raises(ConfigError) as raised:
+        load_verl_recipe(
+            "sokoban-qwen3-4b",
+            ["train.kl.form=exact", "train.env_steps=1000", "method.rehearsal=4", "policy.lora.rank=8"],
+        )
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 4
+    for line, words in zip(
+        lines, ("train.kl.form=k3", "method.rehearsal=0", "policy.lora.rank=0", "env_steps=null"), strict=True
+    ):
+        assert words in line
+
+
+def test_rows_for_the_supervised_trainer_do_not_depend_on_how_rl_goes():
+    ours = ["train.kl.form=exact", "train.env_steps=1000", "method.rehearsal=4"]
+    recipe = load_verl_recipe("sokoban-qwen3-4b", ours, check=checked_for_rows)
+    assert recipe.config.train.kl.form == "exact"
+    with pytest.raises(ConfigError) as raised:
+        load_verl_recipe(
+            "sokoban-qwen3-4b",
+            [*ours, "prompt.context=chat", "prompt.reflect_form=guided", "prompt.think=off"],
+            check=checked_for_rows,
+        )
+    context, form = str(raised.value).splitlines()
+    assert "prompt.context=window" in context
+    assert "prompt.reflect_form=free" in form
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +140,24 @@ def _sft_row(kind: str, trajectory: Trajectory, prompt: str, target: str, thinki
     }
 
 
+def require_pyarrow() -> None:
+    """Raise MissingDependencyError where Parquet files cannot be written: said before anything is."""
+    if find_spec("pyarrow") is None:
+        raise MissingDependencyError(
+            "Parquet files need pyarrow, which the verl environment has (make verl-setup); or: "
+            "pip install pyarrow"
+        )
+
+
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as one Parquet file, whole or not at all.
 
     Raises MissingDependencyError without pyarrow, and DataError without rows.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Parquet files need pyarrow, which the verl environment has (make verl-setup); or: "
-            "pip install pyarrow"
-        ) from error
+    require_pyarrow()
+    import pyarrow
+    import pyarrow.parquet
+
     if not rows:
         raise DataError("there are no rows to write", file=path)
     with replacing(path) as handle:

@@ -15,7 +15,7 @@ from typing import Any
 from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
 from repro_rl.files import check_record, read_yaml
 from repro_rl.files.names import MANIFEST_FILE
-from repro_rl.integrations.verl.data import write_tasks
+from repro_rl.integrations.verl.data import require_pyarrow, write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
 from repro_rl.interrupts import run_child
 from repro_rl.policy.gguf import model_folder
@@ -64,6 +64,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         raise PreflightError(
             "train.init is not set: give the model to start from, --init runs/warmup/model or a hub name."
         )
+    require_pyarrow()
     start = start_model(config.train.init)
     continues = check_run(out, config, FREE_ON_CONTINUE, "verl")
     if continues:
@@ -112,16 +113,24 @@ def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str
     return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}
 
 
+def require_verl(command: str | None = None) -> None:
+    """Raise MissingDependencyError where verl is not installed; ``command``: what was to run there."""
+    if find_spec("verl") is None:
+        then = "repeat this command with the repro-rl of that environment (.venv-verl/bin/repro-rl)"
+        raise MissingDependencyError(
+            "verl is not installed here. It needs an environment of its own: make verl-setup (docs/verl.md). "
+            f"Then {then if command is None else f'run with its Python: {command}'}. To write data and "
+            "settings alone: --prepare."
+        )
+
+
 def run_verl(command: list[str], variables: dict[str, str], log: Path | None = None) -> int:
     """Run it, its output into ``log`` if given; returns its exit status.
 
     Raises MissingDependencyError where verl is not installed.
     """
-    if find_spec("verl") is None:
-        raise MissingDependencyError(
-            "verl is not installed here. It needs an environment of its own: make verl-setup (docs/verl.md), "
-            f"then: {shlex.join(command[1:])}"
-        )
+    there = shlex.join(["python", *command[1:]])  # not the Python of this environment
+    require_verl(" ".join([*(f"{key}={value}" for key, value in variables.items()), there]))
     environment = {**os.environ, **variables}
     if log is None:
         return run_child(command, env=environment)

@@ -6,7 +6,7 @@ A verl recipe is a YAML file with three keys: ``recipe`` (a recipe or settings f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -61,13 +61,94 @@ def hardware_names() -> list[str]:
     return yaml_names(_FOLDER.joinpath("hardware"))
 
 
+def checked(config: RunConfig) -> RunConfig:
+    """``config``, or ConfigError naming everything in it that verl's trainer cannot do, a line each."""
+    return _unless([*_text_refusals(config), *_training_refusals(config)], config)
+
+
+def checked_for_rows(config: RunConfig) -> RunConfig:
+    """``config``, or ConfigError naming what rows for verl's supervised trainer cannot hold.
+
+    How the reinforcement learning behind it goes plays no part: that may be our own.
+    """
+    return _unless([*_text_refusals(config)], config)
+
+
+def _unless(refusals: Sequence[str], config: RunConfig) -> RunConfig:
+    if refusals:
+        raise ConfigError("\n".join(refusals))
+    return config
+
+
+def _text_refusals(config: RunConfig) -> Iterator[str]:
+    """Prompts and answers that the integration does not have, each as a sentence."""
+    try:
+        config.prompt.require_window("The verl integration")
+    except ConfigError as error:
+        yield str(error)
+    if config.prompt.reflect_form != "free":
+        yield "The verl integration has no guided reflections: set prompt.reflect_form=free."
+
+
+def _training_refusals(config: RunConfig) -> Iterator[str]:
+    """What verl's trainer cannot do, or has settings of its own for, each as a sentence."""
+    train, method = config.train, config.method
+    if train.kl.form == "exact":
+        yield "train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3."
+    elif train.kl.form not in (*KL, "none"):
+        yield f"train.kl.form {train.kl.form!r} is our trainer's; in verl use {', '.join(KL)}."
+    if train.kl.clamp != type(train.kl).model_fields["clamp"].default:
+        yield (
+            f"train.kl.clamp is {train.kl.clamp}, but verl bounds the log-ratio of k3 at 20 and no other; "
+            "leave train.kl.clamp out."
+        )
+    if train.optimizer != "adamw":
+        yield (
+            f"train.optimizer {train.optimizer!r} is our trainer's; use train.optimizer=adamw, and in verl "
+            "its own actor_rollout_ref.actor.optim.optimizer and optimizer_impl."
+        )
+    if method.rehearses:
+        yield "method.rehearsal is not available in verl; use method.rehearsal=0."
+    if method.judged_by_reference:
+        yield "method.judge=reference is not available in verl; use method.judge=policy."
+    if method.scores:
+        yield (
+            f"{method.scores} is not available in verl: its trainer scores no answer a second time. Use a "
+            "method without it."
+        )
+    if train.dynamic_sampling:
+        yield "train.dynamic_sampling is not available in verl; use train.dynamic_sampling=0."
+    if train.loss != LossSection():
+        yield (
+            f"train.loss ({train.loss.name}, {train.loss.aggregation}) is our trainer's. Set "
+            "train.loss.name=ppo_clip and train.loss.aggregation=token-mean, and in verl its own "
+            "actor.policy_loss and actor.loss_agg_mode."
+        )
+    if config.policy.lora.rank:
+        yield (
+            "policy.lora is our trainer's; in verl set its own actor_rollout_ref.model.lora_rank, and "
+            "policy.lora.rank=0."
+        )
+    if train.trackers or train.callbacks:
+        yield (
+            "train.trackers and train.callbacks are our trainer's; leave them empty, and set verl's own "
+            "trainer.logger."
+        )
+    if train.env_steps is not None:
+        yield "train.env_steps: verl counts iterations; use train.env_steps=null."
+
+
 def load_verl_recipe(
-    source: str | Path, overrides: Sequence[Override] | None = None, hardware: str | Path | None = None
+    source: str | Path,
+    overrides: Sequence[Override] | None = None,
+    hardware: str | Path | None = None,
+    check: Callable[[RunConfig], RunConfig] = checked,
 ) -> VerlRecipe:
     """Read a verl recipe by name or file; ``overrides`` are ours, ``section.key=value``.
 
     A plain recipe or settings file of ours is taken too. ``hardware``: a name or a YAML file of verl settings
-    alone, under those of the recipe. Raises ConfigError.
+    alone, under those of the recipe. ``check``: raises for what the settings cannot be used for. Raises
+    ConfigError.
     """
     name = str(source)
     shipped = verl_recipes()
@@ -77,7 +158,7 @@ def load_verl_recipe(
     if hardware is not None:
         base = read_named(str(hardware), _FOLDER.joinpath("hardware"), hardware_names(), "hardware")
     if "recipe" not in data:
-        return VerlRecipe(checked(load_config(name, overrides)), base)
+        return VerlRecipe(check(load_config(name, overrides)), base)
     for key in data:
         if key not in KEYS:
             raise ConfigError(f"{name}: unknown key {key!r}{did_you_mean(str(key), KEYS)}")
@@ -87,60 +168,7 @@ def load_verl_recipe(
         if key  # an empty mapping flattens to one empty name
     ]
     config = load_config(data["recipe"], [*ours, *(overrides or [])])
-    return VerlRecipe(checked(config), merged(base, data.get("verl") or {}))
-
-
-def checked(config: RunConfig) -> RunConfig:
-    """``config``, or ConfigError naming what verl's trainer cannot do."""
-    train, method = config.train, config.method
-    if train.kl.form == "exact":
-        raise ConfigError("train.kl.form is 'exact', which verl cannot compute; use train.kl.form=k3.")
-    if train.kl.form not in (*KL, "none"):
-        raise ConfigError(f"train.kl.form {train.kl.form!r} is our trainer's; in verl use {', '.join(KL)}.")
-    if train.kl.clamp != type(train.kl).model_fields["clamp"].default:
-        raise ConfigError(
-            f"train.kl.clamp is {train.kl.clamp}, but verl bounds the log-ratio of k3 at 20 and no other; "
-            "leave train.kl.clamp out."
-        )
-    if train.optimizer != "adamw":
-        raise ConfigError(
-            f"train.optimizer {train.optimizer!r} is our trainer's; use train.optimizer=adamw, and in verl "
-            "its own actor_rollout_ref.actor.optim.optimizer and optimizer_impl."
-        )
-    if method.rehearses:
-        raise ConfigError("method.rehearsal is not available in verl; use method.rehearsal=0.")
-    if method.judged_by_reference:
-        raise ConfigError("method.judge=reference is not available in verl; use method.judge=policy.")
-    if method.scores:
-        raise ConfigError(
-            f"{method.scores} is not available in verl: its trainer scores no answer a "
-            "second time. Use a method "
-            "without it."
-        )
-    if train.dynamic_sampling:
-        raise ConfigError("train.dynamic_sampling is not available in verl; use train.dynamic_sampling=0.")
-    if train.loss != LossSection():
-        raise ConfigError(
-            f"train.loss ({train.loss.name}, {train.loss.aggregation}) is our trainer's. Set "
-            "train.loss.name=ppo_clip and train.loss.aggregation=token-mean, and in verl its own "
-            "actor.policy_loss and actor.loss_agg_mode."
-        )
-    if config.policy.lora.rank:
-        raise ConfigError(
-            "policy.lora is our trainer's; in verl set its own actor_rollout_ref.model.lora_rank, and "
-            "policy.lora.rank=0."
-        )
-    if train.trackers or train.callbacks:
-        raise ConfigError(
-            "train.trackers and train.callbacks are our trainer's; leave them empty, and set verl's own "
-            "trainer.logger."
-        )
-    config.prompt.require_window("The verl integration")
-    if config.prompt.reflect_form != "free":
-        raise ConfigError("The verl integration has no guided reflections: set prompt.reflect_form=free.")
-    if train.env_steps is not None:
-        raise ConfigError("train.env_steps: verl counts iterations; use train.env_steps=null.")
-    return config
+    return VerlRecipe(check(config), merged(base, data.get("verl") or {}))
 
 
 def prompt_tokens(section: PromptSection, reflect: bool) -> int:
