@@ -323,9 +323,7 @@ def test_tasks_of_another_split():
     assert doubts(Split(lambda env, split, panel: (split, panel.ids, panel.contents))) == {}
     found = doubts(Split(twice))
     assert list(found) == ["splits"]
-    assert found["splits"].startswith(
-        "2 of the 4 tasks of 'test' are also in 'train', with the same content ("
-    )
+    assert found["splits"].startswith("'train' has 2 of the 4 tasks of 'test' too, with the same content (")
 
     def renamed(env, split, panel):
         """A task of train in test, whose contents say nothing of it."""
@@ -351,6 +349,10 @@ def test_actions_that_no_answer_can_hold():
     for actions, words in (
         (["p4", "up"], "with prompt.style=compact no answer can hold 1 action ('p4'): 'p50 p4' is read as"),
         (["p4", "up"], "duplicate_progress, no_action; name it differently, or set prompt.style=full"),
+        (
+            ["turn\nb", "up", " c"],
+            "blanks and line breaks of 2 actions ('turn\\nb', ' c'): compact answers have",
+        ),
         (["say <think>", "up"], "with prompt.style=full no answer can hold 1 action ('say <think>')"),
     ):
         env.changes = {"admissible": actions}

@@ -106,7 +106,7 @@ def test_an_exception_is_reported_by_name_once_and_counted():
     for i in (1, 2, 3):
         calls.row({"iteration": i})
     assert said == [
-        "Callback mine: on_row failed: ValueError: what a pity. The run goes on without it; further ones are "
+        "Callback mine: on_row failed: ValueError: what a pity. The run goes on, and further failures are "
         "counted."
     ]
     calls.end(None)

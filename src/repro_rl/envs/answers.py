@@ -16,7 +16,8 @@ STYLES = {"compact": TextFormat("compact"), "full": TextFormat("full")}
 def read_back(episodes: Iterable[Played]) -> str:
     """How many actions read back from an answer: those that were listed, and those that were played.
 
-    Raises FailedCheck for one that no style can hold, and Doubt for one that only one of them can.
+    Raises FailedCheck for one that no style can hold. Raises Doubt for one that only one of them can, and for
+    one whose blanks an answer loses.
     """
     actions: dict[str, None] = {}
     for episode in episodes:
@@ -38,6 +39,11 @@ def read_back(episodes: Iterable[Played]) -> str:
                 f"with prompt.style={style} no answer can hold {_named(found)}: {lost[style][found[0]]}; "
                 f"name it differently, or set prompt.style={other}"
             )
+    if blanks := [action for action in actions if action != " ".join(action.split())]:
+        raise Doubt(
+            f"an answer loses blanks and line breaks of {_named(blanks)}: compact answers have single ones, "
+            "full ones none at the ends; name it without them, or see that step() takes it so"
+        )
     return f"{counted(len(actions), 'action')} read back from an answer, in both styles"
 
 

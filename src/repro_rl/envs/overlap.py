@@ -33,9 +33,8 @@ def shared_tasks(
         known = set(other.contents)
         if same := [task for task, content in contents.items() if content in known]:
             raise Doubt(
-                f"{len(same)} of the {counted(len(panel), 'task')} of {panel.split!r} are also in "
-                f"{other.split!r}, with the same content ({some(same)}): success on them is no success on "
-                "new tasks"
+                f"{other.split!r} has {len(same)} of the {counted(len(panel), 'task')} of {panel.split!r} "
+                f"too, with the same content ({some(same)}): success on them is no success on new tasks"
             )
     own = [_start(begin(task)) for task in panel.ids[:count]]
     if len(own) < 2 or len(set(own)) < len(own):
@@ -49,7 +48,10 @@ def shared_tasks(
                     f"{tasks[start]} of {panel.split!r} begins as {task} of {other.split!r}, with the same "
                     "goal and observation: are they one task, whose contents in the panel differ?"
                 )
-    return f"no task of {panel.split!r} is in {_names(others)}, by id, content or first state"
+    return (
+        f"no id or content of {panel.split!r} is in {_names(others)}, and none of {len(own)} first states is "
+        f"among those of up to {LOOKED} tasks there"
+    )
 
 
 def _start(seen: Seen) -> tuple[str, str]:

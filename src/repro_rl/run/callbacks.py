@@ -199,4 +199,4 @@ class Callbacks:
                     sum(count for (who, _), count in self.failed.items() if who == name) == 1
                     or event == "on_end"
                 ):
-                    self.notify(f"{text}. The run goes on without it; further ones are counted.")
+                    self.notify(f"{text}. The run goes on, and further failures are counted.")
