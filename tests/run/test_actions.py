@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from repro_rl.config import load_config
@@ -53,7 +55,7 @@ def named(listed=("up",), answer="up"):
     ],
 )  # fmt: skip
 def test_listed_actions(env, fmt, said):
-    found = check_actions(env, env.panel("train").ids, fmt)
+    found = check_actions(env, env.panel("train").ids, fmt, expert=True)
     if said is None:
         assert found is None
     else:
@@ -64,8 +66,9 @@ def test_listed_actions(env, fmt, said):
 def test_an_action_of_the_expert_is_an_error():
     env = named(answer="p4")
     with pytest.raises(ConfigError, match=r"The expert of .* takes 'p4' in .*set prompt\.style=full"):
-        check_actions(env, env.panel("train").ids, COMPACT)
-    assert check_actions(env, env.panel("train").ids, FULL) is None
+        check_actions(env, env.panel("train").ids, COMPACT, expert=True)
+    assert check_actions(env, env.panel("train").ids, FULL, expert=True) is None
+    assert check_actions(env, env.panel("train").ids, COMPACT, expert=False) is None  # nobody will ask it
 
 
 def test_a_command_is_told_before_it_plays():
@@ -73,15 +76,16 @@ def test_a_command_is_told_before_it_plays():
         ENVS.register("named", lambda **settings: named(["p4", "up"], "p4"))
         given = ["env.name=named", "eval.tasks=4", "eval.validation_tasks=4", "train.groups=4"]
         for method, use, wrong in (
-            ("repro", Use.TRAIN, True),
-            ("gigpo", Use.TRAIN, False),
-            ("gigpo", Use.DEMOS, True),
-            ("repro", Use.EVAL, True),
-            ("repro", Use.VALIDATION, True),
+            ("repro", Use.TRAIN, "No answer can hold 1 action .* such as 'p4'"),
+            ("gigpo", Use.TRAIN, None),
+            ("gigpo", Use.DEMOS, "takes 'p4'"),
+            ("repro", Use.EVAL, "No answer can hold 1 action"),
+            ("repro", Use.VALIDATION, "No answer can hold 1 action"),
         ):
             config = load_config(None, [*given, f"method={method}", "train.minibatches=1"])
-            if wrong:
-                with pytest.raises(ConfigError, match="takes 'p4'"):
+            if use is Use.DEMOS:
+                with pytest.raises(ConfigError, match=wrong):
                     preflight(config, make("named"), {use})
-            else:
-                assert preflight(config, make("named"), {use}) == []
+                continue
+            said = " ".join(preflight(config, make("named"), {use}))
+            assert said == "" if wrong is None else re.search(wrong, said)

@@ -55,6 +55,8 @@ def taught_progress(warm: Any, tmp_path: Path) -> Path:
 def no_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files need a package that verl brings."""
     monkeypatch.setattr("repro_rl.integrations.verl.data.write_parquet", lambda path, rows: None)
+    for module in ("data", "launch"):
+        monkeypatch.setattr(f"repro_rl.integrations.verl.{module}.require_pyarrow", lambda: None)
 
 
 def opened(config: RunConfig, out: Path) -> None:

@@ -10,9 +10,10 @@ from repro_rl.errors import ConfigError, counted, some
 from repro_rl.text.parse import TextFormat, unreadable
 
 
-def check_actions(env: TextEnv, task_ids: Sequence[str], fmt: TextFormat) -> str | None:
+def check_actions(env: TextEnv, task_ids: Sequence[str], fmt: TextFormat, *, expert: bool) -> str | None:
     """Look at the first states of the first tasks; a sentence on listed actions that an answer cannot hold.
 
+    ``expert``: the expert is asked too. It will be asked for demonstrations alone, and may plan for minutes.
     A task that fails tells nothing, and raises nothing here. Raises ConfigError where the expert takes such
     an action: no demonstration of it could be taught.
     """
@@ -20,7 +21,7 @@ def check_actions(env: TextEnv, task_ids: Sequence[str], fmt: TextFormat) -> str
     for task in task_ids[:PROBED]:
         try:
             listed = checked_reset(env.reset(options={"task": task}))[1]["admissible"]
-            answer = env.expert()
+            answer = env.expert() if expert else None
         except Exception:  # the environment may raise anything
             continue
         if answer is not None and (reason := unreadable(answer, fmt)) is not None:

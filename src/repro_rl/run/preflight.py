@@ -51,7 +51,8 @@ def preflight(
     panel = panel or partial(panel_of, env)
     found = check_panels(config, panel, now)
     check_truth(config, env, now)
-    if (unheld := check_actions(env, _played_tasks(config, panel, now), _answers(config, now))) is not None:
+    tasks, answers = _played_tasks(config, panel, now), _answers(config, now)
+    if (unheld := check_actions(env, tasks, answers, expert=Use.DEMOS in now)) is not None:
         found.append(unheld)
     if model is None:
         return found

@@ -64,7 +64,6 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         raise PreflightError(
             "train.init is not set: give the model to start from, --init runs/warmup/model or a hub name."
         )
-    require_pyarrow()
     start = start_model(config.train.init)
     continues = check_run(out, config, FREE_ON_CONTINUE, "verl")
     if continues:
@@ -83,6 +82,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         }
         if continues:
             check_same_panels(out, panels)
+        require_pyarrow()  # before anything is written
         begin_run(out, config, continues)
         write_manifest(
             out,
