@@ -71,8 +71,8 @@ def data(
     from repro_rl.run.preflight import preflight
     from repro_rl.run.setup import set_up
 
-    require_pyarrow()
     config = _recipe(source, overrides, method).config
+    require_pyarrow()
     with closing(set_up(config)) as setup:
         for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}):
             say(careful(line))
@@ -93,8 +93,8 @@ def sft_data(
     from repro_rl.integrations.verl.data import require_pyarrow, sft_rows, write_parquet
     from repro_rl.run.setup import set_up
 
-    require_pyarrow()
     config = _recipe(source, overrides, trains=False).config
+    require_pyarrow()
     rows = sft_rows(set_up(config), demos)
     write_parquet(out, rows)
     kinds = [row["kind"] for row in rows]
@@ -125,9 +125,9 @@ def train(
     from repro_rl.integrations.verl.launch import launch_command, prepare_run, require_verl, run_verl
     from repro_rl.run.folder import writing_run
 
+    recipe = _recipe(source, overrides, method, init, hardware)
     if not prepare:
         require_verl()
-    recipe = _recipe(source, overrides, method, init, hardware)
     with writing_run(out.resolve()):
         for line in prepare_run(recipe, out.resolve(), verl or []):
             say(line)
