@@ -127,7 +127,7 @@ def environments_work(
     ``settings``: of the environment (one only). ``split``: whose tasks are played; None: see ``first_split``.
     ``short``: one line for an environment that passes.
     """
-    from repro_rl.envs.base import ENVS, make, own_code
+    from repro_rl.envs.base import ENVS, description_of, make
     from repro_rl.envs.checker import check_env, first_split
 
     good = True
@@ -136,8 +136,7 @@ def environments_work(
             factory = partial(make, name, **settings)
             env = factory()
             checks = check_env(env, split or first_split(env), factory=factory)
-            with own_code(env, "describe()"):
-                about = env.describe()
+            about = description_of(env)
         except ReproError as error:
             console.print(_mark(False), f"{name}: {error}")
             good = False

@@ -40,7 +40,7 @@ def show(words: Words, tasks: Tasks = None) -> None:
 
     Without a split: test and validation, or the first that has tasks.
     """
-    from repro_rl.envs.base import own_code
+    from repro_rl.envs.base import description_of
     from repro_rl.envs.panel_file import describe_panel
 
     env, splits, _ = _open(words)
@@ -51,9 +51,7 @@ def show(words: Words, tasks: Tasks = None) -> None:
     show_table(new_table(f"panels of {env.name}", ("panel", "split", "tasks", "types"), rows, left=4))
     for about in found:
         say(f"{about['split']}: sha256 {about['digest']}")
-    with own_code(env, "describe()"):
-        data = env.describe()
-    if data:
+    if data := description_of(env):
         say(f"data: {data}")
 
 

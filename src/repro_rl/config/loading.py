@@ -108,9 +108,9 @@ def load_config(
 
     ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
     over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. ``plugins`` are
-    added to those before, see ``joined_plugins``. The value of a
-    text setting is taken as typed, any other is YAML (see ``values``). Raises ConfigError naming the file,
-    the setting and, for an unknown name, the nearest one.
+    added to those before, see ``joined_plugins``. The value of a text setting is taken as typed, any other is
+    YAML (see ``values``). Raises ConfigError naming the file, the setting and, for an unknown name, the
+    nearest one.
     """
     data = _read(source)
     _override(data, overrides or (), defaults)
@@ -179,8 +179,9 @@ def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
 
 def _apply_override(data: dict[str, Any], override: Override) -> None:
     """Write one override into the nested settings, in place."""
-    key, value = _parsed(data, override) if isinstance(override, str) else override
-    key = current_name(key)
+    key, value = (
+        _parsed(data, override) if isinstance(override, str) else (current_name(override[0]), override[1])
+    )
     if isinstance(value, dict):  # a whole section
         value = with_current_names({key: value})[key]
     if key == "method" and isinstance(value, str):
@@ -207,8 +208,8 @@ def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:
         raise ConfigError(f"Override {override!r} is not of the form section.key=value.")
     if key != key.rstrip():  # "key = value"
         text = text.strip()
-    key = key.strip()
-    annotation = type_of(RunConfig, current_name(key, warn=False).split("."), env_name(data))
+    key = current_name(key.strip())
+    annotation = type_of(RunConfig, key.split("."), env_name(data))
     if key == "method" and not text.lstrip().startswith("{"):
         annotation = str
     try:

@@ -31,7 +31,8 @@ def with_current_names(settings: dict[str, Any], *, warn: bool = True) -> dict[s
     ``warn``: an old name is a Python warning. Raises ConfigError where a section holds both names of one.
     """
     for old, new in RENAMED.items():
-        section, before, after = old.partition(".")[0], old.partition(".")[2], new.partition(".")[2]
+        section, before = old.split(".")
+        after = new.split(".")[1]
         held = settings.get(section)
         if not isinstance(held, dict) or before not in held:
             continue

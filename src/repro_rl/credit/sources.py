@@ -63,10 +63,8 @@ def register_progress(name: str) -> Callable[[ProgressSource], ProgressSource]:
 
 def check_source(name: str, source: ProgressSource) -> None:
     """Raises ConfigError for a source of another form, and for a parameter that nothing would ever fill."""
-    owner, form = (
-        source_owner(name),
-        ("group", "settings") if isinstance(source, GroupSource) else ("trajectory",),
-    )
+    owner = source_owner(name)
+    form = ("group", "settings") if isinstance(source, GroupSource) else ("trajectory",)
     parameters = parameters_of(owner, function_of(source))
     needed = [p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.default is p.empty]
     if not any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -159,6 +159,12 @@ def panel_of(env: TextEnv, split: str) -> TaskPanel:
     return panel
 
 
+def description_of(env: TextEnv) -> str:
+    """One line on the data behind the tasks; empty: none. Raises ConfigError where the code fails."""
+    with own_code(env, "describe()"):
+        return env.describe()
+
+
 def own_code(env: TextEnv, call: str) -> AbstractContextManager[None]:
     """What a user's environment raises inside, and not on purpose, becomes a ConfigError with its place.
 

@@ -133,9 +133,9 @@ class _Run:
     def splits(self) -> str:
         env, split = self.env, self.split
         _require(bool(self.ids), "there is no task")
-        others = [env.panel(other) for other in SPLITS[:-1] if other != split and has_tasks(env, other)]
         if split == SPLITS[-1]:
             return f"the split {split!r} holds the tasks of all others"
+        others = [env.panel(other) for other in SPLITS[:-1] if other != split and has_tasks(env, other)]
         return shared_tasks(env.panel(split), others, lambda task: _reset(env, task), self.count)
 
     def shapes(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from repro_rl.envs.base import TextEnv, make, own_code, panel_of
+from repro_rl.envs.base import TextEnv, description_of, make, own_code, panel_of
 from repro_rl.envs.panel import TaskPanel
 
 
@@ -32,9 +32,8 @@ class EnvPool:
         return panel_of(self.first, split)
 
     def describe(self) -> str:
-        """One line on the data behind the tasks; empty: none. Raises ConfigError where the code fails."""
-        with own_code(self.first, "describe()"):
-            return self.first.describe()
+        """One line on the data behind the tasks. Raises what ``description_of`` raises."""
+        return description_of(self.first)
 
     def task_type(self, task_id: str) -> str | None:
         """The type of a task; None: the tasks have no types. Raises ConfigError where the code fails."""

@@ -66,7 +66,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """
     data = read_json(path, "evaluation", advice=ADVICE)
     if isinstance(data, dict) and "failures" in data:  # the name in version 0.1.0
-        data = {"error_reasons" if name == "failures" else name: value for name, value in data.items()}
+        data["error_reasons"] = data.pop("failures")
     try:
         check_record(EvaluationRecord, data)
         episodes, won = data.get("episodes"), data.get("won")

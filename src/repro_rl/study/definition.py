@@ -232,9 +232,9 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
                 layer["recipe"] = str(beside)
             data = merged(data, layer)
     added = list(changes.pop("set", []))
-    if changes.get("methods") is not None:
-        selected = _selected(data, changes.pop("methods"))
-        changes = selected | {key: value for key, value in changes.items() if value is not None}
+    chosen = changes.pop("methods", None)
+    if chosen is not None:
+        data |= _selected(data, chosen)
     data.update({key: value for key, value in changes.items() if value is not None})
     if added:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]

@@ -167,26 +167,28 @@ def _progress(reports: list[str]) -> tuple[int | None, list[str]]:
     return (value, []) if isinstance(value, int) else (None, [f"progress_{value}"])
 
 
+def held_action(action: str, fmt: TextFormat) -> str:
+    """An action as an answer holds it: stripped, in compact style with single spaces."""
+    return " ".join(action.split()) if fmt.style == "compact" else action.strip()
+
+
 def written_action(action: str, fmt: TextFormat, number: int | None, think: str = "") -> str:
     """An answer with this action and progress report, and ``think`` before both; see ``unreadable``."""
+    action = held_action(action, fmt)
     if fmt.style == "compact":
-        parts = [" ".join(action.split())] if number is None else [f"p{number}", " ".join(action.split())]
+        parts = [action] if number is None else [f"p{number}", action]
         return " ".join(parts if fmt.report == "before" else reversed(parts))
     report = "" if number is None else f"<progress>{number}</progress>"
-    parts = [report, f"<action>{action.strip()}</action>"]
+    parts = [report, f"<action>{action}</action>"]
     return think + "".join(parts if fmt.report == "before" else reversed(parts))
 
 
 def unreadable(action: str, fmt: TextFormat) -> str | None:
-    """Why no answer can hold this action: what its text is read as; None: the action is read.
-
-    It is read stripped, in compact style with single spaces.
-    """
+    """Why no answer can hold this action: what its text is read as; None: it is read as ``held_action``."""
     fmt = replace(fmt, think="optional")
     text = written_action(action, fmt, 50 if fmt.progress else None)
     parsed = parse_action(text, fmt)
-    wanted = " ".join(action.split()) if fmt.style == "compact" else action.strip()
-    if parsed.action == wanted and not parsed.defects:
+    if parsed.action == held_action(action, fmt) and not parsed.defects:
         return None
     return (
         f"{text!r} is read as the action {parsed.action!r}, with {', '.join(parsed.defects) or 'no defect'}"

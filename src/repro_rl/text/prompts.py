@@ -25,7 +25,7 @@ import jinja2
 
 from repro_rl.errors import ConfigError
 from repro_rl.text.guided import GuidedText
-from repro_rl.text.parse import TAG, TextFormat, parse_action, written_action
+from repro_rl.text.parse import TAG, TextFormat, held_action, parse_action, written_action
 from repro_rl.text.sandbox import PromptEnvironment, render
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -302,9 +302,9 @@ class PromptBuilder:
                 "A target that acts, in a format with progress, needs a progress value; got None."
             )
         number = self.round_progress(online) if self.fmt.progress and online is not None else None
-        compact = self.fmt.style == "compact"
-        action = one_line(action) if compact else action.strip()
-        text = written_action(action, self.fmt, number, "" if compact else self._thought(think))
+        action = held_action(action, self.fmt)
+        thought = "" if self.fmt.style == "compact" else self._thought(think)
+        text = written_action(action, self.fmt, number, thought)
         parsed = parse_action(text, self.fmt)
         if parsed.defects or parsed.action != action:
             raise ConfigError(
