@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from repro_rl.cli import entry, stages
+from repro_rl.cli import entry, stages, view
 from repro_rl.errors import DataError
 from support.command import run_command
 
@@ -49,6 +49,14 @@ def test_an_interruption_says_one_sentence(
         "repeating the command continues it.\n"
     )
     assert signal.getsignal(number) == before
+
+
+def test_an_interrupted_command_that_keeps_nothing_promises_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(view, "take_folders", lambda runs: signal.raise_signal(signal.SIGINT))
+    code, text = run_command(capsys, monkeypatch, "view", "runs/x")
+    assert (code, text) == (130, "Interrupted. Nothing is half-written; the command can be repeated.\n")
 
 
 @pytest.mark.parametrize(

@@ -286,10 +286,10 @@ def _run(root: Path) -> Any:
 
 def _continued(root: Path) -> Any:
     from repro_rl.run.folder import open_run
-    from repro_rl.run.lineage import taught_context, taught_modes
+    from repro_rl.run.lineage import taught_modes, taught_prompt
 
     run = root / "run"
-    return open_run(run, load_config(None)), taught_modes(run), taught_context(run)
+    return open_run(run, load_config(None)), taught_modes(run), taught_prompt(run)
 
 
 def _state(root: Path) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from repro_rl.config import RunConfig, dump_config, load_config
 from repro_rl.envs import SokobanEnv
 from repro_rl.envs.base import ENVS
-from repro_rl.errors import ConfigError, ReproError, TaskError
+from repro_rl.errors import ConfigError, PreflightError, ReproError, TaskError
 from repro_rl.integrations.verl.data import sft_rows
 from repro_rl.integrations.verl.launch import prepare_run
 from repro_rl.integrations.verl.recipe import VerlRecipe
@@ -100,6 +100,23 @@ def test_a_training_is_refused_wherever_it_begins(
     with pytest.raises(ReproError, match=words):
         begin(config, tmp_path / "out")
     assert not (tmp_path / "out" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["prompt.action_tokens=2"], r"prompt\.action_tokens is 2, but the shortest answer has 3 tokens"),
+        (["env.settings.style=grid"], r"The tokenizer does not know .* in the first prompt of"),
+    ],
+)
+def test_verl_reads_the_tokenizer_before_anything_is_written(
+    warm: Any, tmp_path: Path, no_parquet: None, change: list[str], words: str
+) -> None:
+    """Its workers would find out inside Ray, with the cluster taken."""
+    config = load_config(None, [*warm.settings, *LIMITS, *change, f"train.init={warm.model}"])
+    with pytest.raises(PreflightError, match=words):
+        prepared(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("begin", [opened, prepared, evaluated])

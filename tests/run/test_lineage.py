@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 
 from repro_rl.config import dump_config, load_config
 from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.run.lineage import check_context, demos_of, taught_context, taught_modes, untaught_prompts
+from repro_rl.run.lineage import (
+    check_context,
+    demos_of,
+    other_settings,
+    taught_modes,
+    taught_prompt,
+    untaught_prompts,
+)
 from repro_rl.run.setup import set_up
 from repro_rl.train.start import open_training
 
@@ -64,15 +72,46 @@ def test_the_demonstrations_come_from_the_warm_start(warm, tmp_path):
 
 
 def test_the_modes_that_a_model_was_taught(warm, tmp_path):
-    assert taught_context(warm.model) == "window"
+    assert taught_prompt(warm.model).context == "window"
     assert taught_modes(warm.run) == taught_modes(warm.model) == {"action", "progress"}
     trained = tmp_path / "trained"
     trained.mkdir()
     (trained / "config.yaml").write_text(dump_config(settings(warm, "warmup.forward_modes=[action]")))
     assert taught_modes(trained) == {"action", "progress"}  # those of its warm start
     for other in (tmp_path, "api:someone", "Qwen/Qwen3-0.6B"):
-        assert taught_context(other) is None
+        assert taught_prompt(other) is None
         assert taught_modes(other) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        ("", "prompt.report=after", r"prompt\.report=before, this run has prompt\.report=after: .* untaught"),
+        (
+            "prompt.resolution=10",
+            "prompt.resolution=50",
+            r"prompt\.resolution=10, this run has prompt\.resolution=50",
+        ),
+        ("", "prompt.style=full", r"prompt\.style=compact, this run has prompt\.style=full"),
+        ("", "prompt.history=3", None),  # which compact prompts do not have
+        ("prompt.style=full", "prompt.history=3", r"prompt\.history=0, this run has prompt\.history=3"),
+        ("prompt.style=full", "prompt.admissible=off", r"prompt\.admissible=on, .*admissible=off"),
+        ("prompt.style=full prompt.think=required", "prompt.think=off", r"think=required, .*think=off"),
+        ("prompt.style=full prompt.context=chat", "prompt.history=3", None),
+        ("prompt.style=full", "prompt.max_prompt_tokens=77", None),
+    ],
+)
+def test_prompts_of_other_settings_are_untaught(warm, tmp_path, before, now, words):
+    run = tmp_path / "warm"
+    (run / "model").mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_config(settings(warm, *before.split())))
+    found = other_settings(settings(warm, *before.split(), now).prompt, run / "model")
+    if words is None:
+        assert found is None
+    else:
+        assert re.search(words, found)
+    assert other_settings(settings(warm, *before.split()).prompt, run / "model") is None
+    assert other_settings(settings(warm, now).prompt, "Qwen/Qwen3-0.6B") is None
 
 
 def test_training_says_that_its_prompts_were_not_taught(warm, tmp_path):

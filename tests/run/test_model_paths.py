@@ -11,7 +11,7 @@ import yaml
 
 from repro_rl.config import load_config
 from repro_rl.errors import CheckpointError, DataError
-from repro_rl.run.lineage import judge_fingerprint, judge_of, taught_context
+from repro_rl.run.lineage import judge_fingerprint, judge_of, taught_prompt
 from repro_rl.run.model_paths import (
     find_agent,
     find_model,
@@ -107,14 +107,14 @@ def test_a_settings_file_near_a_model_does_not_make_it_a_run(tmp_path, monkeypat
     Path("config.yaml").write_text("prompt: {context: chat}")  # of anything
     for name in ("Qwen/Qwen3-0.6B", "owner/model", "checkpoints/hub-model", "tiny"):
         assert run_of(name) is None
-        assert taught_context(name) is None
+        assert taught_prompt(name) is None
     for model in ("models/x", "x"):
         Path(model).mkdir(parents=True)
         assert run_of(model) is run_of(f"./{model}") is run_of(Path(model).resolve()) is None
     for model in ("model", "initial", "checkpoints/00003"):  # seen from inside a run
         Path(model).mkdir(parents=True)
         assert run_of(model) == Path()
-        assert taught_context(model) == "chat"
+        assert taught_prompt(model).context == "chat"
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "", '{"agent": NaN}', "[" * 9999])

@@ -147,3 +147,13 @@ def test_an_unknown_study_is_named(tmp_path, monkeypatch):
         load_study("sokobann")
     with pytest.raises(ConfigError, match="No study file"):
         load_study(str(tmp_path / "none.yaml"))
+
+
+def test_an_unknown_arm_of_a_study_is_named_with_its_arms(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: sokoban-tiny\nmethods: [{name: slow, method: gigpo}, repro]\nseeds: [0]\n")
+    assert load_study(str(file), methods=["slow", "grpo"]).methods[0].method == "gigpo"
+    with pytest.raises(ConfigError, match=r"Unknown method 'slw'(?s:.*)Its arms.*: slow, repro\.$"):
+        load_study(str(file), methods=["slw"])
+    with pytest.raises(ConfigError, match=r"unknown source(?!(?s:.*)Its arms)"):
+        load_study(str(file), methods=["slow"], set=["method.alignment=orcale"])

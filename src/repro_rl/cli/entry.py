@@ -131,20 +131,24 @@ def _file_above(path: Path) -> Path | None:
     return next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
 
 
+def _continues() -> bool:
+    """Whether the command keeps what it finished, and goes on from there when it is repeated."""
+    return len(sys.argv) > 1 and sys.argv[1] in CONTINUED
+
+
 def _repeat(command: str) -> str:
     """What repeating the command does."""
-    return (
-        f"repeating {command} continues it."
-        if len(sys.argv) > 1 and sys.argv[1] in CONTINUED
-        else f"{command} can be repeated."
-    )
+    return f"repeating {command} continues it." if _continues() else f"{command} can be repeated."
 
 
 def _leave(status: int) -> None:
     """End after an interruption, with one sentence."""
     rank, _ = rank_and_world()
     word = "Interrupted" if status == 128 + signal.SIGINT else "Ended by a signal"
-    text = f"{word}. What was finished is saved, nothing half-written is left; {_repeat('the command')}\n"
+    saved = "What was finished is saved, nothing half-written is left"
+    if not _continues():
+        saved = "Nothing is half-written"
+    text = f"{word}. {saved}; {_repeat('the command')}\n"
     if not rank and sys.stderr is not None:
         with suppress(OSError, ValueError):
             sys.stderr.write(text)

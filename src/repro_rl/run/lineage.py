@@ -17,6 +17,11 @@ from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
 from repro_rl.run.templates import changed_templates
 
+# The settings that change the words of prompts or answers, by the style that uses them.
+COMPARED = {
+    "compact": ("report", "resolution"),
+    "full": ("think", "report", "history", "admissible", "notices"),
+}
 TRAINED: tuple[Kind, ...] = ("training", "verl")  # runs whose models have learned the prompts they act with
 
 
@@ -29,15 +34,18 @@ def section_of(model: str | Path, name: str) -> dict[str, Any] | None:
     return None if run is None else read_run_section(run, name)
 
 
-def taught_context(model: str | Path) -> str | None:
-    """The context mode of the run behind a model folder; None for a model that no run here made."""
-    return _taught_prompt(model, "context", "window")
+def taught_prompt(model: str | Path) -> PromptSection | None:
+    """The prompt settings of the run behind a model folder; None for a model that no run here made.
 
-
-def _taught_prompt(model: str | Path, name: str, default: str) -> str | None:
-    """A setting of the section prompt of the run behind a model; None for a model that no run here made."""
+    Raises ConfigError for settings that are broken.
+    """
     section = section_of(model, "prompt")
-    return None if section is None else str(section.get(name, default))
+    if section is None:
+        return None
+    try:
+        return PromptSection.model_validate(section)
+    except ValueError as error:
+        raise ConfigError(f"The section prompt of the run behind {model} is broken: {error}") from error
 
 
 def taught_modes(model: str | Path) -> frozenset[str] | None:
@@ -65,7 +73,10 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
     Raises ConfigError in compact style, which is a code that must have been taught; warns in full style,
     which is language. A model that was taught free reflections may be guided, but not the other way.
     """
-    if _taught_prompt(model, "reflect_form", "free") == "guided" and prompt.reflect_form == "free":
+    taught = taught_prompt(model)
+    if taught is None:
+        return
+    if taught.reflect_form == "guided" and prompt.reflect_form == "free":
         text = (
             f"{model} was taught guided reflections, so it knows their values but not their form, and this "
             "run has prompt.reflect_form=free; set prompt.reflect_form=guided."
@@ -73,26 +84,54 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
         if prompt.style == "compact":
             raise ConfigError(text)
         warnings.warn(text, stacklevel=2)
-    taught = taught_context(model)
-    if taught is None or taught == prompt.context:
+    if taught.context == prompt.context:
         return
-    text = f"{model} was trained with prompt.context={taught}, this run has prompt.context={prompt.context}"
+    text = (
+        f"{model} was trained with prompt.context={taught.context}, this run has "
+        f"prompt.context={prompt.context}"
+    )
     if prompt.style == "compact":
         raise ConfigError(
             f"{text}; a model of compact prompts reads only those it was taught. Set "
-            f"prompt.context={taught}, or run a warmup with the other."
+            f"prompt.context={taught.context}, or run a warmup with the other."
         )
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
+
+
+def other_settings(prompt: PromptSection, model: str | Path) -> str | None:
+    """A sentence where the run behind ``model`` had other prompts by its settings; else None.
+
+    Settings that the style and the context mode do not use are not compared. None as well for a model that no
+    run here made, and for another context mode (see ``check_context``). Raises ConfigError for settings that
+    are broken.
+    """
+    taught = taught_prompt(model)
+    if taught is None or taught.context != prompt.context:
+        return None
+    names: Collection[str] = COMPARED[prompt.style] if taught.style == prompt.style else ("style",)
+    if prompt.context == "chat":  # the whole episode is in the conversation
+        names = [name for name in names if name != "history"]
+    then, now = (
+        {f"prompt.{name}": str(getattr(section, name)) for name in names} for section in (taught, prompt)
+    )
+    other = [name for name in then if then[name] != now[name]]
+    if not other:
+        return None
+    was, are = (" ".join(f"{name}={values[name]}" for name in other) for values in (then, now))
+    return (
+        f"{model} was trained with {was}, this run has {are}: it reads these prompts untaught. Set what it "
+        "was trained with, or run a warmup with these settings."
+    )
 
 
 def other_templates(prompt: PromptSection, model: str | Path) -> str | None:
     """A sentence where the run behind ``model`` made its prompts from other templates; else None.
 
-    None as well for a model that no run here made, or one in an older version, and for another context mode
-    (see ``check_context``).
+    None as well for a model that no run here made, or one in an older version. Another style or context mode
+    has templates of its own (see ``other_settings`` and ``check_context``), so it gives None too.
     """
-    run = None if is_api(model) else run_of(model)
-    if run is None or taught_context(model) != prompt.context:
+    run, taught = None if is_api(model) else run_of(model), taught_prompt(model)
+    if run is None or taught is None or (taught.context, taught.style) != (prompt.context, prompt.style):
         return None
     changed = changed_templates(prompt, read_manifest(run))
     if changed is None:

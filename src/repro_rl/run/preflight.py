@@ -22,7 +22,7 @@ from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.actions import check_actions
 from repro_rl.run.answer_length import answer_lengths, check_answers
-from repro_rl.run.lineage import check_context, other_templates, untaught_prompts
+from repro_rl.run.lineage import check_context, other_settings, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel
 from repro_rl.run.trackers import check_callbacks
@@ -57,7 +57,11 @@ def preflight(
     if model is None:
         return found
     check_context(config.prompt, model)
-    remarks = (other_templates(config.prompt, model), untaught_prompts(config.method, model))
+    remarks = (
+        other_settings(config.prompt, model),
+        other_templates(config.prompt, model),
+        untaught_prompts(config.method, model),
+    )
     return [*(line for line in remarks if line is not None), *found]
 
 

@@ -35,7 +35,7 @@ from repro_rl.rollout.env_pool import EnvPool
 from repro_rl.run.api_model import api_policy
 from repro_rl.run.lineage import judge_of
 from repro_rl.run.panels import eval_panel, validation_panel
-from repro_rl.run.preflight import check_model_text
+from repro_rl.run.preflight import check_model_text, check_prompt
 from repro_rl.text.parse import TextFormat
 from repro_rl.text.prompts import PromptBuilder
 from repro_rl.types import Trajectory
@@ -159,6 +159,14 @@ class Setup:
             thinking=policy.thinking,
             trust_remote_code=policy.trust_remote_code,
         )
+
+    def check_texts(self, codec: TextCodec, task: str) -> list[str]:
+        """Whether a model with this tokenizer can read the first prompt of ``task``, and answer it.
+
+        Raises what ``context``, ``check_model_text`` and ``check_prompt`` raise. Returns what the last does.
+        """
+        check_model_text(self.config.prompt, codec)
+        return check_prompt(self.context(codec), self.prompts, codec, task)
 
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
         """The policy that is to be trained, see ``models.load_trained``.

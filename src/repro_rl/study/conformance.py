@@ -28,7 +28,6 @@ from repro_rl.policy.exactness import (
     window_deviation,
 )
 from repro_rl.run.models import load_trained
-from repro_rl.run.preflight import check_model_text, check_prompt
 from repro_rl.run.setup import set_up
 from repro_rl.study.model_facts import free_bytes, model_facts, training_bytes
 from repro_rl.train import Batch, Collation, LossSettings, Row, build_optimizer, imitation_loss, policy_loss
@@ -152,9 +151,7 @@ class _Checks:
         """The tokenizer knows the words of prompts, the template suits the format, and answers fit."""
         codec = self.policy.codec
         with closing(set_up(self.config)) as setup:
-            check_model_text(self.config.prompt, codec)
-            task = setup.panel(self.config.train.split).ids[0]
-            remarks = check_prompt(setup.context(codec), setup.prompts, codec, task)
+            remarks = setup.check_texts(codec, setup.panel(self.config.train.split).ids[0])
         if remarks:
             raise Doubt(" ".join(remarks))
         if codec.template is None:

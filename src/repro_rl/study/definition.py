@@ -194,17 +194,23 @@ def studies() -> list[str]:
     return yaml_names(SHIPPED)
 
 
+def _own_arms(data: dict[str, Any]) -> dict[str, Any]:
+    """The entries of ``methods`` in a study's file, by their names."""
+    arms = data.get("methods")
+    own = {}
+    for item in arms if isinstance(arms, list) else ():
+        name = item.get("name") or item.get("method") if isinstance(item, dict) else item
+        own[str(name)] = item
+    return own
+
+
 def _selected(data: dict[str, Any], chosen: Sequence[Any]) -> dict[str, Any]:
     """The keys of a study with the ``chosen`` arms alone.
 
     A name means the study's own arm, with its settings. Another name is a method. References that are not
     chosen are left out.
     """
-    arms = data.get("methods")
-    own = {}
-    for item in arms if isinstance(arms, list) else ():
-        name = item.get("name") or item.get("method") if isinstance(item, dict) else item
-        own[str(name)] = item
+    own = _own_arms(data)
     selected = {"methods": [own.get(item, item) if isinstance(item, str) else item for item in chosen]}
     references = data.get("references")
     if isinstance(references, list):
@@ -233,6 +239,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
             data = merged(data, layer)
     added = list(changes.pop("set", []))
     chosen = changes.pop("methods", None)
+    own = _own_arms(data)
     if chosen is not None:
         data |= _selected(data, chosen)
     data.update({key: value for key, value in changes.items() if value is not None})
@@ -242,7 +249,10 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
         study = study_of(data)
         check_settings(study)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {readable(error, Study)}") from error
+        names = [item for item in chosen or () if isinstance(item, str)]
+        unknown = [item for item in names if item not in own and item not in METHODS.names()]
+        arms = f"\nIts arms, which -m selects: {', '.join(own)}." if own and unknown else ""
+        raise ConfigError(f"{name}: {readable(error, Study)}{arms}") from error
     except ConfigError as error:
         raise error if source is None else ConfigError(f"{name}: {error}") from error
     return study

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
+from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError, PreflightError
 from repro_rl.files import check_record, read_yaml
 from repro_rl.files.names import MANIFEST_FILE
 from repro_rl.integrations.verl.data import require_pyarrow, write_tasks
@@ -25,7 +25,7 @@ from repro_rl.run.inputs import check_same_panels
 from repro_rl.run.model_paths import START, kept_start, read_manifest, start_entry, start_model
 from repro_rl.run.panels import Use
 from repro_rl.run.preflight import preflight
-from repro_rl.run.setup import set_up
+from repro_rl.run.setup import Setup, set_up
 
 # Settings that may differ when a run is continued: when to stop and what is kept.
 FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
@@ -56,8 +56,8 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
 
     ``overrides``: those of ``launch_command``, which the manifest keeps. Raises PreflightError without a
     model to start from, and ConfigError when ``out`` holds a run of other settings, overrides or tasks.
-    Raises CheckpointError when the model that it began with is gone, and what ``preflight`` raises. Warns of
-    what that returns.
+    Raises CheckpointError when the model that it began with is gone or its tokenizer cannot be loaded, and
+    what ``preflight`` and ``Setup.check_texts`` raise. Warns of what those return.
     """
     config = recipe.config
     if config.train.init is None:
@@ -76,8 +76,11 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
     with closing(set_up(config)) as setup:
         for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}, model=start):
             warnings.warn(line, stacklevel=2)
+        train = setup.panel(config.train.split)
+        for line in _check_tokenizer(setup, model, train.ids[0]):
+            warnings.warn(line, stacklevel=2)
         panels = {
-            "train": setup.panel(config.train.split).manifest(),
+            "train": train.manifest(),
             "validation": setup.validation_panel().manifest(),
         }
         if continues:
@@ -100,6 +103,24 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         lines = write_tasks(setup, out / "data")
     lines.append(f"{write_verl_config(recipe, model, out)}: the settings of verl")
     return lines
+
+
+def _check_tokenizer(setup: Setup, model: str, task: str) -> list[str]:
+    """What ``Setup.check_texts`` says of the tokenizer of ``model``; verl's workers would find out late.
+
+    A hub name that cannot be read here may be there where verl runs, so that is a sentence too. So is a
+    missing transformers. Raises what ``Setup.codec`` and ``Setup.check_texts`` raise.
+    """
+    unread = f"Prompts are not checked with the tokenizer of {model}, which cannot be read here"
+    if find_spec("transformers") is None:
+        return [f"{unread}: transformers is not installed."]
+    try:
+        codec = setup.codec(model)
+    except CheckpointError as error:
+        if Path(model).exists():
+            raise
+        return [f"{unread}: {error}"]
+    return setup.check_texts(codec, task)
 
 
 def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str]]:
