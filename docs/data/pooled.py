@@ -3,7 +3,9 @@
 Prints success by arm over all seeds, the best first, and ``repro`` (``--first ARM``) minus each arm, paired
 by seed. Arms that lack a seed are left out; ``--missing`` lists them alone, with the seeds that they have. A
 difference has its mean, 95 % t-interval and the seeds on which it leads. It also has the exact sign-flip p,
-and the same corrected for the arms compared (Holm). ``--picture FILE.svg`` draws them.
+and the same corrected for the arms compared (Holm). ``--settings`` adds a column with what the sweep chose
+for each arm. ``--picture FILE.svg`` draws them. ``--judges ARM,ARM`` prints instead how good the reflections
+of these arms are, as means over all seeds.
 """
 
 from __future__ import annotations
@@ -45,6 +47,50 @@ def by_seed(files: list[str]) -> tuple[dict[str, dict[int, float]], set[str]]:
     return pooled, trained
 
 
+def chosen_settings(files: list[str]) -> dict[str, str]:
+    """{arm: "gamma, learning rate"} as the sweep chose them; "–" for one that was not chosen.
+
+    Raises ValueError: two files tell of different settings.
+    """
+    found: dict[str, str] = {}
+    for file in files:
+        data = json.loads(Path(file).read_text())
+        for arm in data["study"]["methods"]:
+            chosen = data["chosen"].get(arm["tuned_as"] or arm["name"], {})
+            gamma, rate = chosen.get("method.gamma"), chosen.get("train.lr")
+            rate_text = "–" if rate is None else f"{rate:.0e}".replace("e-0", "e-")
+            text = f"{'–' if gamma is None else f'{gamma:g}'.lstrip('0')}, {rate_text}"
+            if found.setdefault(arm["name"], text) != text:
+                raise ValueError(f"{file}: {arm['name']} has {text}, and {found[arm['name']]} before")
+    return found
+
+
+QUALITIES = {  # columns of the table of judges, and where a comparison keeps them
+    "error, points of 100": "mae",
+    "ρ within failures": "spearman_failure",
+    "ρ of step gains there": "gain_spearman_failure",
+    "EPIC distance": "epic",
+}
+
+
+def judges_table(files: list[str], names: list[str]) -> str:
+    """Quality of the retrospective values of arms, as means over the seeds of all files."""
+    lines = [f"| | {' | '.join(QUALITIES)} |", f"|---|{'---|' * len(QUALITIES)}"]
+    for name in names:
+        found: list[tuple[int, dict[str, float]]] = []
+        for file in files:
+            arms = json.loads(Path(file).read_text())["evaluations"][0]["arms"]
+            found += [
+                (len(arm["seeds"]), arm["progress"]["retrospective"]) for arm in arms if arm["name"] == name
+            ]
+        cells = []
+        for key in QUALITIES.values():
+            mean = sum(seeds * quality[key] for seeds, quality in found) / sum(seeds for seeds, _ in found)
+            cells.append(f"{mean:.0f}" if key == "mae" else short(mean))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def spread(values: list[float]) -> Spread:
     found = mean_interval(values)
     return Spread(found.mean, None if len(values) < 2 else (found.low, found.high), values)
@@ -64,12 +110,13 @@ def ranked_arms(arms: dict[str, dict[int, float]], first: str) -> list[Ranked]:
     return sorted(rows, key=lambda row: -row.result.mean)
 
 
-def table(rows: list[Ranked], first: str, trained: set[str]) -> str:
+def table(rows: list[Ranked], first: str, trained: set[str], settings: dict[str, str] | None = None) -> str:
+    """``settings``: the cells of a column of their own, see ``chosen_settings``."""
     count = len(rows[0].result.by_seed)
-    lines = [
-        f"| success | mean of {count} seeds [95 %] | `{first}` minus it [95 %] | ahead | p | p (Holm) |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = [f"mean of {count} seeds [95 %]", f"`{first}` minus it [95 %]", "ahead", "p", "p (Holm)"]
+    if settings is not None:
+        head.insert(0, "γ, learning rate")
+    lines = [f"| success | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
     tested = {row.label: row.difference for row in rows if row.difference and row.label in trained}
     p = {
         name: value
@@ -87,7 +134,10 @@ def table(rows: list[Ranked], first: str, trained: set[str]) -> str:
                 ahead,
                 *(short(v[row.label]) if row.label in v else "–" for v in (p, corrected)),
             ]
-        lines.append(f"| `{row.label}` | {cell(row.result)} | {' | '.join(more)} |")
+        columns = [cell(row.result), *more]
+        if settings is not None:
+            columns.insert(0, settings[row.label] if row.label in trained else "")
+        lines.append(f"| `{row.label}` | {' | '.join(columns)} |")
     return "\n".join(lines)
 
 
@@ -107,14 +157,19 @@ def main() -> None:
     parser.add_argument("--first", default=FIRST)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--settings", action="store_true")
+    parser.add_argument("--judges", type=lambda text: text.split(","))
     given = parser.parse_args()
+    if given.judges:
+        print(judges_table(given.files, given.judges))
+        return
     arms, trained = by_seed(given.files)
     whole = {name: values for name, values in arms.items() if values.keys() >= arms[given.first].keys()}
     if given.missing:
         print(short_table({name: values for name, values in arms.items() if name not in whole}))
         return
     rows = ranked_arms(whole, given.first)
-    print(table(rows, given.first, trained))
+    print(table(rows, given.first, trained, chosen_settings(given.files) if given.settings else None))
     if given.picture:
         from repro_rl.report.canvas import ranking
 
