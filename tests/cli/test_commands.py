@@ -351,3 +351,13 @@ def test_a_panel_file_and_other_tasks_contradict_each_other(
     code, text = run(capsys, monkeypatch, "eval", "api:x", *words, word, "-o", str(tmp_path))
     assert code == 2
     assert f"{word.partition('=')[0]} beside eval.panel=" in " ".join(text.split())
+
+
+def test_demonstrations_are_counted_by_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wandering episodes are imitated as well, so ``demos.expert`` alone is not their number."""
+    few = ["demos.expert=4", "demos.wandering=0.5", "demos.winning=1", "demos.failing=0"]
+    code, text = run_command(capsys, monkeypatch, "demos", "-c", "sokoban-tiny", "-o", tmp_path / "d", *few)
+    assert code == 0
+    assert "6 episodes to imitate (4 of the expert, 2 wandering) and 1 labelled one (annotator:" in text

@@ -68,9 +68,13 @@ def run_demos_stage(config: RunConfig, out: Path, *, remarks: bool = False) -> P
         return out
     for line in annotation_notes(made.notes, out / DEMOS_FILE):
         say(line)
+    wandering = config.demos.wandering_episodes
+    kinds = (config.demos.expert, "of the expert"), (wandering, "wandering")
+    own = made.experts - config.demos.expert - wandering
+    parts = [f"{number} {kind}" for number, kind in (*kinds, (own, "of your own")) if number]
     say(
-        f"{counted(made.experts, 'expert episode')} and {counted(made.labelled, 'labelled one')} "
-        f"(annotator: {config.demos.annotator}) in {out}"
+        f"{counted(made.experts, 'episode')} to imitate ({', '.join(parts) or 'none'}) and "
+        f"{counted(made.labelled, 'labelled one')} (annotator: {config.demos.annotator}) in {out}"
     )
     return out
 
