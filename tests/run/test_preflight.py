@@ -100,6 +100,6 @@ def test_what_needs_true_progress_must_find_some(unknowing, settings, use, said)
         setup = set_up(config)
         if said and name == unknowing:
             with pytest.raises(ConfigError, match=f"{said}.*'unknowing' gives none: info"):
-                check_truth(config, setup.pool.first, {use})
+                check_truth(config, setup.pool.first, setup.panel, {use})
         else:
-            check_truth(config, setup.pool.first, {use})
+            check_truth(config, setup.pool.first, setup.panel, {use})

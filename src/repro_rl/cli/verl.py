@@ -122,7 +122,13 @@ def train(
     ] = False,
 ) -> None:
     """Write data and settings into the run folder and run verl's own trainer on them; repeat to continue."""
-    from repro_rl.integrations.verl.launch import launch_command, prepare_run, require_verl, run_verl
+    from repro_rl.integrations.verl.launch import (
+        command_text,
+        launch_command,
+        prepare_run,
+        require_verl,
+        run_verl,
+    )
     from repro_rl.run.folder import writing_run
 
     recipe = _recipe(source, overrides, method, init, hardware)
@@ -134,4 +140,4 @@ def train(
         command, variables = launch_command(out.resolve(), verl or [])
         if not prepare:
             raise typer.Exit(run_verl(command, variables))
-    say(" ".join([*(f"{key}={value}" for key, value in variables.items()), *command]))
+    say(command_text(command, variables))

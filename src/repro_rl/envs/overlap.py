@@ -30,8 +30,7 @@ def shared_tasks(
                     f"the id {task!r} stands for one task in {panel.split!r} and another in {other.split!r}; "
                     "an id must name one task"
                 )
-        known = set(other.contents)
-        if same := [task for task, content in contents.items() if content in known]:
+        if same := panel.shared(other):
             raise Doubt(
                 f"{other.split!r} has {len(same)} of the {counted(len(panel), 'task')} of {panel.split!r} "
                 f"too, with the same content ({some(same)}): success on them is no success on new tasks"

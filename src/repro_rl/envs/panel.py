@@ -53,6 +53,11 @@ class TaskPanel:
             )
         return TaskPanel(self.env, self.split, self.ids[:count], self.contents[:count])
 
+    def shared(self, other: TaskPanel) -> list[str]:
+        """The ids here of the tasks that ``other`` has too, by their contents."""
+        known = set(other.contents)
+        return [task for task, content in zip(self.ids, self.contents, strict=True) if content in known]
+
     def label(self) -> str:
         """Printed beside every result: environment, split, size and the first 12 digits of the digest."""
         return f"{self.env}/{self.split}[{len(self.ids)}]@{self.digest[:12]}"

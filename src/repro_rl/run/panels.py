@@ -169,8 +169,7 @@ def overlaps(panels: dict[str, TaskPanel]) -> list[str]:
         from_file = one == "eval.split" and "eval.panel" in panels
         if a.split == b.split and not from_file:
             continue
-        shared = len(set(a.contents) & set(b.contents))
-        if shared:
+        if shared := len(a.shared(b)):
             what = "eval.panel" if from_file else f"{one} {a.split!r}"
             found.append(
                 f"{shared} of the {len(a)} tasks of {what} are also in {other} {b.split!r}: {effect}."

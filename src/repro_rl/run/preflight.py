@@ -50,7 +50,7 @@ def preflight(
     """
     panel = panel or partial(panel_of, env)
     found = check_panels(config, panel, now)
-    check_truth(config, env, now)
+    check_truth(config, env, panel, now)
     tasks, answers = _played_tasks(config, panel, now), _answers(config, now)
     if (unheld := check_actions(env, tasks, answers, expert=Use.DEMOS in now)) is not None:
         found.append(unheld)
@@ -185,19 +185,20 @@ def check_names(env: str, annotator: str) -> None:
             raise ConfigError(f"{setting}: {error}") from error
 
 
-def check_truth(config: RunConfig, env: TextEnv, now: Collection[Use]) -> None:
+def check_truth(config: RunConfig, env: TextEnv, panel: PanelOf, now: Collection[Use]) -> None:
     """What reads the true progress must find some; ``now``: what the command plays tasks for.
 
+    ``panel``: that of ``env``, or of a caller that keeps panels.
     Raises ConfigError naming the environment and the setting, and TaskError for an unknown split.
     """
     method = config.method
     if Use.TRAIN in now:
         for name in ("shaping", "alignment", "value_source"):
             if getattr(method, name) == "oracle":
-                tasks = panel_of(env, config.train.split).ids
+                tasks = panel(config.train.split).ids
                 check_progress(env, tasks, f"method.{name} is 'oracle' (method {method.name})")
     if Use.DEMOS in now and config.demos.annotator == "oracle":
-        check_progress(env, panel_of(env, config.demos.split).ids, "demos.annotator is 'oracle'")
+        check_progress(env, panel(config.demos.split).ids, "demos.annotator is 'oracle'")
 
 
 def check_disk(out: Path, model: Any, checkpoints: int) -> None:

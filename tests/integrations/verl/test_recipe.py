@@ -12,7 +12,7 @@ import yaml
 from repro_rl.config import KlSection, TrainSection, dump_config, parse_config, recipe_names
 from repro_rl.config.recipe_files import merged
 from repro_rl.errors import ConfigError, DataError, PreflightError
-from repro_rl.integrations.verl.launch import check_same_overrides, prepare_run
+from repro_rl.integrations.verl.launch import check_same_overrides, command_text, prepare_run
 from repro_rl.integrations.verl.recipe import (
     checked_for_rows,
     hardware_names,
@@ -256,6 +256,12 @@ def test_merging_keeps_what_is_not_replaced():
 def test_a_run_needs_a_model(tmp_path):
     with pytest.raises(PreflightError, match="--init"):
         prepare_run(load_verl_recipe(CPU_RECIPE), tmp_path)
+
+
+def test_the_printed_command_can_be_pasted_into_a_shell():
+    command = ["python", "-m", "verl", "--config-dir", "/a b", "trainer.logger=['console']"]
+    text = command_text(command, {"X": "a b", "Y": "1"})
+    assert text == "X='a b' Y=1 python -m verl --config-dir '/a b' 'trainer.logger=['\"'\"'console'\"'\"']'"
 
 
 def test_other_overrides_of_verl_do_not_continue_a_run(tmp_path):

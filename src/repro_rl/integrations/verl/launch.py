@@ -134,6 +134,13 @@ def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str
     return [*command, "--config-name", CONFIG_NAME, *verl], {k: str(v) for k, v in variables.items()}
 
 
+def command_text(command: Sequence[str], variables: dict[str, str]) -> str:
+    """What a person types to run it in a shell."""
+    return " ".join(
+        [*(f"{key}={shlex.quote(value)}" for key, value in variables.items()), shlex.join(command)]
+    )
+
+
 def require_verl(command: str | None = None) -> None:
     """Raise MissingDependencyError where verl is not installed; ``command``: what was to run there."""
     if find_spec("verl") is None:
@@ -150,8 +157,7 @@ def run_verl(command: list[str], variables: dict[str, str], log: Path | None = N
 
     Raises MissingDependencyError where verl is not installed.
     """
-    there = shlex.join(["python", *command[1:]])  # not the Python of this environment
-    require_verl(" ".join([*(f"{key}={value}" for key, value in variables.items()), there]))
+    require_verl(command_text(["python", *command[1:]], variables))  # not the Python of this environment
     environment = {**os.environ, **variables}
     if log is None:
         return run_child(command, env=environment)
