@@ -5,7 +5,8 @@ by seed. Arms that lack a seed are left out; ``--missing`` lists them alone, wit
 difference has its mean, 95 % t-interval and the seeds on which it leads. It also has the exact sign-flip p,
 and the same corrected for the arms compared (Holm). ``--settings`` adds a column with what the sweep chose
 for each arm. ``--picture FILE.svg`` draws them. ``--judges ARM,ARM`` prints instead how good the reflections
-of these arms are, as means over all seeds.
+of these arms are, as means over all seeds. ``--pairs A:B,C:D`` prints instead two arms side by side, a row a
+pair. ``--without ARM,ARM`` leaves arms out, of the correction as well.
 """
 
 from __future__ import annotations
@@ -141,6 +142,19 @@ def table(rows: list[Ranked], first: str, trained: set[str], settings: dict[str,
     return "\n".join(lines)
 
 
+def pairs_table(arms: dict[str, dict[int, float]], pairs: list[tuple[str, str]], heads: list[str]) -> str:
+    """Two arms a row, the second minus the first, over the seeds that both have; ``heads``: their columns."""
+    lines = [f"| success | {' | '.join(heads)} | difference [95 %] | p |", "|---|---|---|---|---|"]
+    for one, two in pairs:
+        seeds = sorted(arms[one].keys() & arms[two].keys())
+        means = [sum(arms[name][seed] for seed in seeds) / len(seeds) for name in (one, two)]
+        differences = [arms[two][seed] - arms[one][seed] for seed in seeds]
+        p = sign_flip_p(differences)
+        columns = [*map(short, means), cell(spread(differences), signed=True), "–" if p is None else short(p)]
+        lines.append(f"| `{one}`, `{two}` | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
 def short_table(arms: dict[str, dict[int, float]]) -> str:
     """Arms by their mean over the seeds that they have, the best first."""
     means = {name: sum(values.values()) / len(values) for name, values in arms.items()}
@@ -159,11 +173,18 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true")
     parser.add_argument("--settings", action="store_true")
     parser.add_argument("--judges", type=lambda text: text.split(","))
+    parser.add_argument("--pairs", type=lambda text: [tuple(pair.split(":")) for pair in text.split(",")])
+    parser.add_argument("--heads", type=lambda text: text.split(","), default=["first", "second"])
+    parser.add_argument("--without", type=lambda text: text.split(","), default=[])
     given = parser.parse_args()
     if given.judges:
         print(judges_table(given.files, given.judges))
         return
     arms, trained = by_seed(given.files)
+    if given.pairs:
+        print(pairs_table(arms, given.pairs, given.heads))
+        return
+    arms = {name: values for name, values in arms.items() if name not in given.without}
     whole = {name: values for name, values in arms.items() if values.keys() >= arms[given.first].keys()}
     if given.missing:
         print(short_table({name: values for name, values in arms.items() if name not in whole}))
