@@ -69,6 +69,7 @@ def test_the_policy_learns_from_itself_with_the_reflection(warm, tmp_path, metho
     _, row = one_step(warm, tmp_path, f"method={method}", "method.distill.coef=0.1")
     assert 0 <= row["rollout/unscored_teacher"] < 1
     assert row["update/distill_share"] > 0
+    assert math.isfinite(row["rollout/teacher_gain"])
     assert row["update/distill_loss"] != 0
 
 
@@ -80,6 +81,9 @@ def test_the_end_of_the_episode_changes_how_likely_its_actions_were(warm, tmp_pa
     completions = [s.completion for g in groups for t in g.trajectories for s in t.steps]
     assert all(len(c.scored["hindsight"]) == len(c.token_ids) for c in completions)
     assert any(abs(c.scored["hindsight"] - c.logprobs).max() > 1e-3 for c in completions)
+    metrics = run.scorer.score(groups, run.setup.config.method)
+    gains = [sum(c.scored["hindsight"]) - sum(c.logprobs) for c in completions if c.token_ids]
+    assert metrics["rollout/hindsight_gain"] == pytest.approx(sum(gains) / len(gains), abs=1e-5)
 
 
 def test_a_scored_answer_without_more_in_its_prompt_is_what_was_sampled(warm, tmp_path) -> None:

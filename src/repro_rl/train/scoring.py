@@ -20,6 +20,12 @@ from repro_rl.train.batch import Collation, Row, single_row
 from repro_rl.train.logits import target_logits, target_logprobs
 from repro_rl.types import Completion, Group, Ids, TokenKind, Trajectory
 
+# Of each privileged prompt: the share of answers without one, and what it adds to the log-prob of the others.
+METRICS = {
+    "hindsight": ("rollout/unscored_hindsight", "rollout/hindsight_gain"),
+    "teacher": ("rollout/unscored_teacher", "rollout/teacher_gain"),
+}
+
 
 @dataclass(slots=True, frozen=True)
 class Scorer:
@@ -43,23 +49,21 @@ class Scorer:
             answers = [s.completion for t in trajectories for s in t.steps if s.completion.token_ids]
             self._score([(c.prompt_ids, c) for c in answers], "reference", self.reference)
         if method.scores_hindsight:
-            metrics["rollout/unscored_hindsight"] = self._score_privileged(
-                trajectories, method.hindsight, "hindsight"
-            )
+            metrics |= self._score_privileged(trajectories, method.hindsight, "hindsight")
             for step in (step for t in trajectories for step in t.steps):  # without a text: as it was sampled
                 step.completion.scored.setdefault("hindsight", step.completion.logprobs.copy())
         if method.distills:
-            metrics["rollout/unscored_teacher"] = self._score_privileged(
-                trajectories, method.distill.text, "teacher", won_only=method.distill.on == "won"
-            )
+            won_only = method.distill.on == "won"
+            metrics |= self._score_privileged(trajectories, method.distill.text, "teacher", won_only=won_only)
         return metrics
 
     def _score_privileged(
         self, trajectories: Sequence[Trajectory], what: str, name: str, *, won_only: bool = False
-    ) -> float:
-        """Score under privileged prompts. Returns the share of answers that have none.
+    ) -> dict[str, float]:
+        """Score under privileged prompts. Returns metrics: the share of answers without one, and the gain.
 
-        ``won_only``: answers of lost episodes get no such prompt.
+        The gain of an answer is what the privileged text adds to its log-prob, in nats. Clearly negative ones
+        say that the model cannot read such prompts. ``won_only``: only answers of won episodes get one.
         """
         requests: list[tuple[Ids, Completion]] = []
         count = 0
@@ -74,7 +78,12 @@ class Scorer:
                 if ids is not None:
                     requests.append((ids, step.completion))
         self._score(requests, name, self.policy.model)
-        return 1 - len(requests) / max(count, 1)
+        unscored, gain = METRICS[name]
+        metrics = {unscored: 1 - len(requests) / max(count, 1)}
+        if requests:
+            gains = [float((c.scored[name] - c.logprobs).sum()) for _, c in requests]
+            metrics[gain] = sum(gains) / len(gains)
+        return metrics
 
     @torch.no_grad()
     def _score(self, requests: Sequence[tuple[Ids, Completion]], name: str, model: Any) -> None:
