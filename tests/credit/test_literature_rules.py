@@ -215,9 +215,9 @@ def test_proxmo_takes_wins_from_won_also_beside_scores() -> None:
 
 
 def test_judged_values_take_the_place_of_outcomes() -> None:
-    """P of A: 0, 0, .2 (before and behind its visits); B .3 and .1; C .6. The end of a win is worth 10."""
+    """P of B: .3 and .1; C .6. A, the start, is 0 also where it is reached again. A win's end is worth 10."""
     judged = [[0.0, 0.3, 0.6, 0.9], [0.0, 0.1, 0.2, 0.05]]
-    a, b, c = 10 * (0 + 0 + 0.2 + 0.05) / 4, 2.0, 6.0
+    a, b, c = 0.0, 2.0, 6.0
     how = CreditSettings(credit="g2po", value_source="oracle")
     got = advantages("g2po", how, **LINE, judged=judged)
     assert got["node_values"] == close([[a, b, c], [a, b, a]])

@@ -19,11 +19,13 @@ from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import without_effect, without_inputs
 from repro_rl.credit.maxrl import maxrl_advantages
 from repro_rl.credit.mt_grpo import mt_grpo_advantages
+from repro_rl.credit.mt_grpo_multi import mt_grpo_multi_advantages
 from repro_rl.credit.pace import pace_advantages
 from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.proxmo import proxmo_advantages
 from repro_rl.credit.reflections import ReflectionChoice
-from repro_rl.credit.reinforce_pp import reinforce_pp_advantages, reinforce_pp_baseline_advantages
+from repro_rl.credit.reinforce_pp import reinforce_pp_advantages
+from repro_rl.credit.reinforce_pp_baseline import reinforce_pp_baseline_advantages
 from repro_rl.credit.reward import composite_rewards, reflection_reward
 from repro_rl.credit.rloo import rloo_advantages
 from repro_rl.credit.rules import CREDIT, Anchors, CreditRule, Rewards, reads, register_credit
@@ -61,6 +63,7 @@ __all__ = [
     "maxrl_advantages",
     "mixed",
     "mt_grpo_advantages",
+    "mt_grpo_multi_advantages",
     "overlong_penalty",
     "pace_advantages",
     "progress_advantages",

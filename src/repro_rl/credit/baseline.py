@@ -67,8 +67,20 @@ def check_pairs(name: str, returns: Sequence[float], groups: Sequence[Hashable])
         )
 
 
-def check_steps(name: str, rewards: Sequence[Sequence[float]], anchors: Sequence[Sequence[Hashable]]) -> None:
-    """Raise ConfigError unless every step of these N trajectories has a reward and an anchor."""
+def check_steps(
+    name: str,
+    rewards: Sequence[Sequence[float]],
+    groups: Sequence[Hashable],
+    anchors: Sequence[Sequence[Hashable]],
+) -> None:
+    """Raise ConfigError unless each trajectory [N] has a group, and each of its steps reward and anchor."""
+    count = length_of(f"{name}: rewards", rewards)
+    for label, other in (("groups", groups), ("anchors", anchors)):
+        if length_of(f"{name}: {label}", other) != count:
+            raise ConfigError(
+                f"{name} got {count} trajectories in rewards but {len(other)} in {label}; give one entry per "
+                "trajectory."
+            )
     for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
         steps = length_of(f"{name}: rewards of trajectory {n}", row)
         states = length_of(f"{name}: anchors of trajectory {n}", keys)

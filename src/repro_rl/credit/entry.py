@@ -9,12 +9,13 @@ from pydantic import BaseModel
 
 from repro_rl.credit.baseline import finite_array
 from repro_rl.credit.call import call_rule
+from repro_rl.credit.checks import must_be
 from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import reads_from_call
 from repro_rl.credit.progress_advantage import progress_advantages
 from repro_rl.credit.rules import CREDIT, INPUTS, own_settings
-from repro_rl.credit.settings import CreditSettings, ProgressAdvantageSettings
+from repro_rl.credit.settings import CreditSettings, OverlongSettings, ProgressAdvantageSettings
 from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
 from repro_rl.settings import checked
 
@@ -62,7 +63,10 @@ def rule_settings(rule: str, settings: Mapping[str, Any]) -> CreditSettings:
     inside: dict[str, Any] = {}
     registered: dict[str, Any] = {}
     for name, value in settings.items():
-        name = RENAMED.get(rule, {}).get(name, name)
+        ours = RENAMED.get(rule, {}).get(name, name)
+        if ours != name and ours in settings:
+            raise ConfigError(f"{rule}: {name!r} is another name of {ours!r}; give one of them.")
+        name = ours
         if name in own:
             inside[name] = value
         elif name in further:
@@ -93,8 +97,10 @@ def _progress_advantage(settings: dict[str, Any], inputs: dict[str, Any]) -> dic
 def _dapo_extras(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     given = _named("dapo_extras", inputs, ("lengths", "groups", "episode_returns"))
     how = _named("dapo_extras", settings, ("max_length", "buffer", "factor"))
-    for name, values in (("lengths", given["lengths"]), *((name, [value]) for name, value in how.items())):
-        finite_array(f"dapo_extras: {name}", values)
+    must_be("dapo_extras", "lengths", given["lengths"])
+    for name, value in how.items():
+        finite_array(f"dapo_extras: {name}", [value])
+    checked(OverlongSettings, "dapo_extras", how)
     return {
         "overlong_penalty": [overlong_penalty(length, **how) for length in given["lengths"]],
         "kept_groups": kept_groups(given["groups"], given["episode_returns"]),

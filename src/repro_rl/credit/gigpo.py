@@ -55,14 +55,14 @@ def gigpo_advantages(
     check_discount(gamma)
     if not finite(omega):
         raise ConfigError(f"omega is {omega!r}; it must be a finite number.")
-    count = length_of("gigpo_advantages: rewards", rewards)
-    for label, other in (("groups", groups), ("anchors", anchors), ("episode_returns", episode_returns)):
-        if other is not None and length_of(f"gigpo_advantages: {label}", other) != count:
-            raise ConfigError(
-                f"gigpo_advantages got {count} trajectories in rewards but {len(other)} in {label}; "
-                "give one entry per trajectory."
-            )
-    check_steps("gigpo_advantages", rewards, anchors)
+    check_steps("gigpo_advantages", rewards, groups, anchors)
+    if episode_returns is not None and (
+        length_of("gigpo_advantages: episode_returns", episode_returns) != len(rewards)
+    ):
+        raise ConfigError(
+            f"gigpo_advantages got {len(rewards)} trajectories in rewards but {len(episode_returns)} in "
+            "episode_returns; give one entry per trajectory."
+        )
     lengths = np.asarray([len(row) for row in rewards], dtype=np.intp)
     finite_array("rewards", (value for row in rewards for value in row))
     if episode_returns is None:

@@ -16,7 +16,6 @@ from repro_rl.credit.baseline import (
     check_discount,
     check_steps,
     finite_array,
-    length_of,
     number_keys,
     returns_to_go,
 )
@@ -59,21 +58,16 @@ def hgpo_advantages(
         raise ConfigError(f"hgpo_advantages: history is {history!r}; give 0 or more past states.")
     if not finite(level_power):
         raise ConfigError(f"hgpo_advantages: level_power is {level_power!r}; it must be a finite number.")
-    given = (("rewards", rewards), ("groups", groups), ("anchors", anchors))
-    counts = [length_of(f"hgpo_advantages: {name}", values) for name, values in given]
-    if len(set(counts)) > 1:
-        raise ConfigError(
-            f"hgpo_advantages got {counts[0]} entries in rewards, {counts[1]} in groups and {counts[2]} in "
-            "anchors; give one entry per trajectory."
-        )
-    check_steps("hgpo_advantages", rewards, anchors)
+    check_steps("hgpo_advantages", rewards, groups, anchors)
     finite_array("rewards", (value for row in rewards for value in row))
     values = np.asarray([value for row in rewards for value in returns_to_go(row, gamma)], dtype=np.float64)
     total, weight = np.zeros_like(values), np.zeros_like(values)
+    lengths = np.asarray([len(keys) for keys in anchors], dtype=np.intp)
+    starts = (np.cumsum(lengths) - lengths).tolist()  # [N], the first step of each in the flat arrays
     for level in range(1, history + 2):
         rows = [
             (start + t, (group, *keys[t - level + 1 : t + 1]))
-            for group, keys, start in zip(groups, anchors, _starts(anchors), strict=True)
+            for group, keys, start in zip(groups, anchors, starts, strict=True)
             for t in range(level - 1, len(keys))
         ]
         if not rows:
@@ -85,12 +79,7 @@ def hgpo_advantages(
         total[indices] += level_weight * advantage
         weight[indices] += level_weight
     flat = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0).tolist()
-    return [flat[start : start + len(keys)] for keys, start in zip(anchors, _starts(anchors), strict=True)]
-
-
-def _starts(anchors: Sequence[Sequence[Hashable]]) -> list[int]:
-    """[N], the index in the flat arrays of each trajectory's first step."""
-    return [0, *np.cumsum([len(keys) for keys in anchors])[:-1].tolist()] if anchors else []
+    return [flat[start : start + len(keys)] for keys, start in zip(anchors, starts, strict=True)]
 
 
 def _relative(values: Floats, ids: NDArray[np.intp], normalize: Normalize) -> Floats:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,14 +19,10 @@ from repro_rl.credit.baseline import (
     number_keys,
     returns_to_go,
 )
+from repro_rl.credit.checks import check_lengths, check_values, has_rows
 from repro_rl.errors import ConfigError
 
 Indices = NDArray[np.intp]
-PER_STEP = (
-    *("rewards", "anchors", "reached", "actions", "valid", "texts", "token_counts", "hindsight_log_prob"),
-)
-NUMBERS = ("episode_returns", "scores", "outcome_rewards", "won", "lengths")  # one a trajectory
-ROWS_OF_NUMBERS = ("rewards", "valid", "token_counts", "judged")
 # Inputs that a run has only by a setting, and what says so; "": a run's records never hold them.
 BY_SETTING = {
     "scores": "method.outcome=score",
@@ -66,19 +61,15 @@ class CreditInputs:
     details: bool = False  # also compute figures that only explain the advantages
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for lengths that do not agree and for what is no list or no finite number."""
+        """Raises ConfigError for lengths that do not agree, and for values that ``checks`` refuses."""
         count = length_of(f"{self.rule}: groups", self.groups)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None or field.name in ("rule", "details"):
-                continue
-            entries = length_of(f"{self.rule}: {field.name}", value)
+        for name, value in self._given().items():
+            entries = length_of(f"{self.rule}: {name}", value)
             if entries != count:
                 raise ConfigError(
-                    f"{self.rule}: {field.name} has {entries} entries and groups {count}; give one a "
-                    "trajectory."
+                    f"{self.rule}: {name} has {entries} entries and groups {count}; give one a trajectory."
                 )
-        self._check_numbers()
+        check_values(self.rule, self._given())
         if self.lengths is None:
             self.lengths = self._found_lengths()
         if self.reached is None and self.anchors is not None and self.final_anchors is not None:
@@ -86,42 +77,21 @@ class CreditInputs:
                 [*keys[1:], last][: len(keys)]
                 for keys, last in zip(self.anchors, self.final_anchors, strict=True)
             ]
-        for name in PER_STEP:
-            rows = getattr(self, name)
-            for n in range(0 if rows is None else count):
-                steps = self._steps(name, n)
-                if self.lengths is not None and steps != self.lengths[n]:
-                    raise ConfigError(
-                        f"{self.rule}: trajectory {n} has {steps} {name} and {self.lengths[n]} steps; "
-                        "give one a step."
-                    )
+        check_lengths(self.rule, self._given())
 
-    def _check_numbers(self) -> None:
-        for name in NUMBERS:
-            if getattr(self, name) is not None:
-                finite_array(name, getattr(self, name))
-        for name in ROWS_OF_NUMBERS:
-            rows = getattr(self, name)
-            if rows is not None:
-                known = [n for n, row in enumerate(rows) if not (name == "judged" and row is None)]
-                finite_array(name, (value for n in known if self._steps(name, n) for value in rows[n]))
-        finite_array("turn_rewards", _numbers(self.turn_rewards))
-        for value in _numbers(self.hindsight_log_prob):
-            if isinstance(value, str) or not value < math.inf:  # minus infinity is the log of probability 0
-                raise ConfigError(f"{self.rule}: hindsight_log_prob holds {value!r}, which is no log-prob.")
-
-    def _steps(self, name: str, n: int) -> int:
-        """Entries of the row of trajectory ``n``. Raises ConfigError where it is no list."""
-        return length_of(f"{self.rule}: {name} of trajectory {n}", getattr(self, name)[n])
+    def _given(self) -> dict[str, Any]:
+        names = [field.name for field in fields(self) if field.name not in ("rule", "details")]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def _found_lengths(self) -> list[int] | None:
         for name in LENGTHS_FROM:
             rows = getattr(self, name)
             if rows is not None:
-                return [self._steps(name, n) for n in range(len(rows))]
-        turns = self.turn_rewards
-        if turns is not None and all(isinstance(row, list | tuple) for row in turns):
-            return [len(row) for row in turns]
+                return [
+                    length_of(f"{self.rule}: {name} of trajectory {n}", row) for n, row in enumerate(rows)
+                ]
+        if self.turn_rewards is not None and has_rows(self.turn_rewards):
+            return [len(row) for row in self.turn_rewards]
         return None
 
     def need(self, name: str) -> Any:
@@ -201,12 +171,3 @@ def in_runs(name: str) -> str:
         return ""
     setting = BY_SETTING[name]
     return f"; a run has it with {setting}" if setting else "; the records of a run do not hold it"
-
-
-def _numbers(values: Any) -> Iterator[float]:
-    """The numbers of nested sequences, in order; None holds none."""
-    if isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", None) != 0:
-        for value in values:
-            yield from _numbers(value)
-    elif values is not None:
-        yield values

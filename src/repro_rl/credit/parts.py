@@ -18,6 +18,24 @@ def relative(values: Floats, ids: Indices, normalize: Normalize) -> Floats:
     return normalise(values, ids, np.ones_like(values), normalize, lone_keeps_value=False)
 
 
+def standard(values: Floats, ids: Indices, epsilon: float) -> Floats:
+    """[n], (value - mean) / (sample standard deviation + epsilon) of its id; 0 for a value alone there."""
+    if not ids.size:
+        return values
+    count = np.bincount(ids)[ids]
+    deviation = values - np.bincount(ids, weights=values)[ids] / count
+    variance = np.bincount(ids, weights=deviation**2)[ids] / np.maximum(count - 1, 1)
+    return np.where(count > 1, deviation / (np.sqrt(variance) + epsilon), 0.0)
+
+
+def standard_in_tasks(values: Floats, inputs: CreditInputs, epsilon: float) -> Floats:
+    """[N], trajectories ``standard`` in their tasks; one without a step is in no baseline, and 0 itself."""
+    played = inputs.sizes > 0
+    out = np.zeros_like(values)
+    out[played] = standard(values[played], inputs.tasks[played], epsilon)
+    return out
+
+
 def means(values: Floats, ids: Indices, mask: Sequence[bool] | None = None) -> Floats:
     """[n], the mean of the values with the same id; ``mask``: those that count. NaN where none does."""
     weight = np.ones_like(values) if mask is None else np.asarray(mask, dtype=np.float64)
@@ -48,25 +66,30 @@ def steps_left(inputs: CreditInputs) -> Indices:
 def judged_states(inputs: CreditInputs) -> tuple[Floats, Floats]:
     """Judged worth (fractions) of the state before each step [R], and after each trajectory's end [N].
 
-    A state is worth the mean of all judgements of it in its task: P_(t-1) before step t, P_t after it. A
-    state that nothing judged is NaN. After a win the worth is 1. Where no state after the end is known, the
-    end is judged by itself.
+    A state is worth the mean of all judgements of it in its task: P_(t-1) before step t, P_t after it. The
+    start state is 0 by definition (decision D1), also when it is reached again, as in ``pool``. A state that
+    nothing judged is NaN. After a win the worth is 1. Where no state after the end is known, the end is
+    judged by itself.
     """
     series, finals = inputs.need("judged"), inputs.final_anchors
     anchors, tasks = inputs.need("anchors"), inputs.tasks.tolist()
     seen: dict[Hashable, list[float]] = {}
+    starts: set[Hashable] = set()
     for n, values in enumerate(series):
         if values is None:
             continue
         last = [] if finals is None or finals[n] is None else [finals[n]]
-        for key, value in zip([*anchors[n], *last], values, strict=False):
+        keys = [*anchors[n], *last]
+        for key, value in zip(keys, values[: len(keys)], strict=True):
             seen.setdefault((tasks[n], key), []).append(value)
-    worth = {key: sum(values) / len(values) for key, values in seen.items()}
+        if len(anchors[n]):
+            starts.add((tasks[n], anchors[n][0]))
+    worth = {key: 0.0 if key in starts else sum(values) / len(values) for key, values in seen.items()}
     before = [worth.get((tasks[n], key), np.nan) for n, keys in enumerate(anchors) for key in keys]
     won = inputs.need("won")
     after = []
     for n, values in enumerate(series):
-        own = np.nan if not values else values[-1]
+        own = np.nan if values is None else values[-1]
         key = None if finals is None else finals[n]
         after.append(1.0 if won[n] else own if key is None else worth.get((tasks[n], key), own))
     return np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from repro_rl.credit.baseline import check_choice, finite_array, length_of
+from repro_rl.credit.checks import check_log_probs
 from repro_rl.errors import ConfigError
 
 TokenReduction = Literal["mean", "sum", "last", "min", "max"]
@@ -61,6 +62,7 @@ def progress_advantages(
         )
     for name, rows in (("log_prob", log_prob), ("ref_log_prob", ref_log_prob)):
         finite_array(name, (value for row in rows for value in row))
+        check_log_probs("progress_advantage", name, rows)
     values = []
     for t, (own, other) in enumerate(zip(log_prob, ref_log_prob, strict=True), start=1):
         if len(own) != len(other):

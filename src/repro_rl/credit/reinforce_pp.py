@@ -1,4 +1,4 @@
-"""REINFORCE++ (arXiv 2501.03262), both forms: whitened over all tokens of the batch."""
+"""REINFORCE++ (arXiv 2501.03262): returns-to-go over tokens, whitened over all tokens of the batch."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from repro_rl.credit.baseline import Floats, normalise
-from repro_rl.credit.inputs import CreditInputs, Indices
+from repro_rl.credit.baseline import Floats
+from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.rules import SHARED, register_credit
 from repro_rl.credit.settings import CreditSettings
-
-EPSILON = 1e-8  # added to the variance (verl)
-
-
-def _token_counts(inputs: CreditInputs) -> Indices:
-    """[R], tokens of each step's answer, at least 1; without the input, 1."""
-    if inputs.token_counts is None:
-        return np.ones(len(inputs.trajectory), dtype=np.intp)
-    return np.maximum(np.asarray([n for row in inputs.token_counts for n in row], dtype=np.intp), 1)
-
-
-def _whitened(values: Floats, of: Floats, counts: Indices) -> Floats:
-    """``values`` less the mean of all tokens, over their spread; ``of`` [n] stand for ``counts`` [n] each."""
-    total = counts.sum()
-    mean = (of * counts).sum() / max(total, 1)
-    variance = (counts * (of - mean) ** 2).sum() / max(total - 1, 1)
-    whitened: Floats = (values - mean) / np.sqrt(variance + EPSILON)
-    return whitened
+from repro_rl.credit.whitening import token_counts_of, whitened
 
 
 @register_credit("reinforce_pp", paid_by=["steps"], ignores=SHARED)
@@ -44,7 +27,7 @@ def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> d
     penalty, a part of the reward there, stays in our loss (``train.kl``).
     Source: verl's code, agreed with on 20 cases. Decided here: an answer without tokens counts as one.
     """
-    counts = _token_counts(inputs)
+    counts = token_counts_of(inputs)
     rewards = inputs.flat("rewards")
     starts = set((np.cumsum(inputs.sizes) - inputs.sizes).tolist())
     last = np.zeros_like(rewards)  # the return-to-go at each step's last token
@@ -56,18 +39,4 @@ def reinforce_pp_advantages(inputs: CreditInputs, settings: CreditSettings) -> d
         tokens.append(last[t] * gamma ** np.arange(counts[t], dtype=np.float64))
         ahead = 0.0 if t in starts else float(tokens[-1][-1])
     every = np.concatenate(tokens) if tokens else rewards
-    return {"advantages": inputs.rows(_whitened(last, every, np.ones(len(every), dtype=np.intp)))}
-
-
-@register_credit("reinforce_pp_baseline", paid_by=["episode"], ignores=SHARED)
-def reinforce_pp_baseline_advantages(inputs: CreditInputs, settings: CreditSettings) -> dict[str, Any]:
-    """The return minus the mean of its task, whitened over all tokens of the batch: N x T_n.
-
-    The mean is over the task's trajectories; one alone keeps its return. Each value stands for all tokens of
-    its trajectory. gamma, omega and normalize are not used. Source and the rest: as ``reinforce_pp``.
-    """
-    counts = _token_counts(inputs)
-    played = (inputs.sizes > 0).astype(np.float64)
-    values = normalise(inputs.returns(), inputs.tasks, played, "mean", lone_keeps_value=True)
-    steps = inputs.per_step(values)
-    return {"advantages": inputs.rows(_whitened(steps, steps, counts))}
+    return {"advantages": inputs.rows(whitened(last, every, np.ones(len(every), dtype=np.intp)))}

@@ -128,6 +128,8 @@ def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any
     missing aggregation is token-mean, of gspo and sapo seq-mean-token-mean. The further settings of a
     registered loss are given by their names.
 
+    ppo_clip without ``dual_clip`` has no dual clip: a departure from verl, which takes 3 (decision D57).
+
     loss_aggregation returns one loss a mode; kl_estimators "value" and "gradient" of each form.
     Raises UnknownNameError for an unknown loss, ConfigError for unknown, missing or wrong inputs and
     settings.
@@ -155,6 +157,10 @@ def _used(case: _Case) -> torch.Tensor:
         raise ConfigError(f"{case.name}: rows_used must hold True or False for each row, not text.")
     if len(rows) != count:
         raise ConfigError(f"{case.name}: rows_used has {len(rows)} entries for {count} rows.")
+    if wrong := [value for value in rows if value not in (0, 1)]:
+        raise ConfigError(
+            f"{case.name}: rows_used holds {wrong[0]!r}; it must be True or False for each row."
+        )
     return torch.tensor([bool(value) for value in rows], dtype=torch.bool)[case.row]
 
 
