@@ -32,8 +32,14 @@ def demo(
     overrides: Overrides = None,
     source: Source = None,
     method: Annotated[
-        str, typer.Option("--method", "-m", help="what to train with", autocompletion=complete.methods)
-    ] = "repro",
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="what to train with  \\[default: that of the settings]",
+            autocompletion=complete.methods,
+        ),
+    ] = None,
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,7 +54,7 @@ def demo(
     from repro_rl.report import build_report
     from repro_rl.run.folder_kind import check_kind
 
-    methods = [method, *(others or [])]
+    methods = [method or read_config(source, overrides).method.name, *(others or [])]
     if len(set(methods)) < len(methods):
         raise ConfigError(f"Methods {', '.join(methods)}: one is named twice; name each once.")
     check_kind(out, "demo")

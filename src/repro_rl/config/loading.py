@@ -12,15 +12,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHOD_LOSSES, METHODS
+from repro_rl.config.other_method import for_chosen, owners, without_overridden
 from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import (
     BASE_KEY,
     PLUGINS,
     env_name,
     is_yaml_file,
+    joined,
     joined_plugins,
     merged,
-    read_settings,
+    read_layers,
+    with_method_section,
 )
 from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
@@ -102,19 +105,26 @@ Override = str | tuple[str, Any]  # "section.key=value" as typed, or the dotted 
 
 
 def load_config(
-    source: str | Path | None, overrides: Sequence[Override] | None = None, defaults: Sequence[Override] = ()
+    source: str | Path | None,
+    overrides: Sequence[Override] | None = None,
+    defaults: Sequence[Override] = (),
+    *,
+    above: dict[str, Any] | None = None,
 ) -> RunConfig:
     """Read a YAML file or a built-in recipe, apply overrides, validate.
 
     ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
     over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. ``plugins`` are
     added to those before, see ``joined_plugins``. The value of a text setting is taken as typed, any other is
-    YAML (see ``values``). Raises ConfigError naming the file, the setting and, for an unknown name, the
-    nearest one.
+    YAML (see ``values``). ``above``: nested settings of another file, which has ``source`` as its base. What
+    files give to another method than the chosen one is left out, see ``other_method``. Raises ConfigError
+    naming the file, the setting and, for an unknown name, the nearest one.
     """
-    data = _read(source)
+    layers = [*_read(source), *([with_method_section(with_current_names(above))] if above else [])]
+    data = joined(layers)
+    given = without_overridden(owners(layers), _names(overrides or (), defaults))
     _override(data, overrides or (), defaults)
-    return _parse_naming(data, source, bool(overrides))
+    return _parse_naming(data, given, source, bool(overrides))
 
 
 def load_run_config(
@@ -132,19 +142,26 @@ def load_run_config(
     """
     path = Path(run) / CONFIG_FILE
     data = read_run_settings(path)
+    given = without_overridden(owners([data]), _names(overrides or (), defaults))
     withheld: Withheld = {} if is_own(path) else withhold(data, Path(run))
     _override(data, overrides or (), defaults)
     missing = {keys: value for keys, value in withheld.items() if _is_missing(data, list(keys))}
     if missing and not (allow is not None and allow(question(path, missing, advice=False))):
         raise ConfigError(question(path, missing, advice=True))
     put_back(data, missing)
-    return _parse_naming(data, path, bool(overrides))
+    return _parse_naming(data, given, path, bool(overrides))
 
 
-def _parse_naming(data: dict[str, Any], source: str | Path | None, overridden: bool) -> RunConfig:
-    """``parse_config``, whose error also says in which file the settings are."""
+def _parse_naming(
+    data: dict[str, Any], given: dict[str, str], source: str | Path | None, overridden: bool
+) -> RunConfig:
+    """``parse_config``, whose error also says in which file the settings are.
+
+    ``given``: the methods to which files gave what, see ``other_method.owners``.
+    """
     try:
-        return parse_config(data)
+        import_plugins(data.get(PLUGINS))  # they may register the methods
+        return parse_config(for_chosen(data, given))
     except ConfigError as error:
         if source is None or not is_yaml_file(str(source)):
             raise
@@ -162,11 +179,16 @@ def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Seq
             _apply_override(data, default)
 
 
-def _read(source: str | Path | None) -> dict[str, Any]:
-    """The settings of a file or recipe; a run folder's own keep their paths from where it began."""
+def _read(source: str | Path | None) -> list[dict[str, Any]]:
+    """The settings of a file or recipe, the lowest layer first; a run's own keep their paths."""
     if source is not None and Path(source).name == CONFIG_FILE:
-        return read_run_settings(Path(source))
-    return read_settings(source)
+        return [read_run_settings(Path(source))]
+    return read_layers(source)
+
+
+def _names(*overrides: Sequence[Override]) -> list[str]:
+    """The dotted names that overrides set."""
+    return [name_in(item) if isinstance(item, str) else item[0] for some in overrides for item in some]
 
 
 def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:

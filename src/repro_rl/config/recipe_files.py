@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,20 +24,43 @@ PLUGINS = "plugins"  # the one setting whose values of all layers count
 def read_settings(source: str | Path | None) -> dict[str, Any]:
     """The nested settings of a YAML file or a built-in recipe, not validated.
 
-    ``base: NAME`` in it names a recipe, or a file in the same folder, whose settings it changes. Sections are
-    merged key by key, but with another environment ``env.settings`` of the base are dropped. ``plugins`` are
-    those of all of them. None: the recipe "sokoban-tiny". Raises ConfigError for a missing or broken file, an
-    unknown recipe, and circular bases.
+    ``base: NAME`` in it names a recipe, or a file in the same folder, whose settings it changes; see
+    ``joined``. None: the recipe "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown
+    recipe, and circular bases.
     """
-    settings: dict[str, Any] = {}
+    return joined(read_layers(source))
+
+
+def read_layers(source: str | Path | None) -> list[dict[str, Any]]:
+    """The nested settings of each file that ``read_settings`` joins, the lowest base first."""
+    layers: list[dict[str, Any]] = []
+    below: Any = None  # the environment of the layers so far
     for name, data in reversed(with_bases(str(source or DEFAULT_RECIPE), SHIPPED, recipe_names())):
         texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
         data = with_current_names(data, warn=Path(name).name != CONFIG_FILE)  # a run keeps its own names
-        layer = _as_typed(data, with_current_names(texts, warn=False), env_name(settings))
+        layer = _as_typed(data, with_current_names(texts, warn=False), below)
+        below = env_name(layer) or below
+        layers.append(with_method_section(layer))
+    return layers
+
+
+def with_method_section(layer: dict[str, Any]) -> dict[str, Any]:
+    """``method: NAME`` as a section with the name alone, which keeps the other fields of the layers below."""
+    method = layer.get("method")
+    return {**layer, "method": {"name": method}} if isinstance(method, str) else layer
+
+
+def joined(layers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Nested settings merged key by key, the lowest first.
+
+    With another environment ``env.settings`` of the layers below are dropped. ``plugins`` are those of all.
+    """
+    settings: dict[str, Any] = {}
+    for layer in layers:
         if env_name(layer) not in (None, env_name(settings)):
             settings["env"] = {}
         if PLUGINS in layer:
-            layer[PLUGINS] = joined_plugins(settings, layer[PLUGINS])
+            layer = {**layer, PLUGINS: joined_plugins(settings, layer[PLUGINS])}
         settings = merged(settings, layer)
     return settings
 

@@ -145,6 +145,19 @@ Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE`
 A method then sets those fields of `method` and `train.loss` that neither the files nor the command
 line give.
 
+**Another method than the file's.** What defines a method does not pass to another one. It stays
+behind when `-m`, an override, the arm of a study or a file above names another method than the file
+does. A file that names none means that of its base, else `repro`. Left out are:
+
+- `method.credit`, and each field of `method` that one of the two [methods](methods.md) sets itself;
+- settings of the file's credit rule and sources of progress, where the other method has others;
+- fields of `train.loss` that one of the two sets; the whole section where it chooses the loss.
+
+All else holds for any method: `gamma`, `beta`, `judge_pool` and so on. A warning names values that
+neither method has by itself. For example, `method: {name: gigpo, credit: my-rule, gamma: 0.9}` with
+`-m grpo` gives `grpo` with its own rule and `gamma` 0.9. An override counts for any method:
+`method.credit=my-rule`.
+
 Four things surprise:
 
 - `section={key: value}` on the command line replaces the whole section. Keys that it does not name

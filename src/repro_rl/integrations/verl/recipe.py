@@ -31,7 +31,6 @@ from repro_rl.files import read_yaml, write_text
 from repro_rl.files.names import CHECKPOINTS
 from repro_rl.integrations.verl.data import AGENT, TRAIN_FILE, VALIDATION_FILE
 from repro_rl.losses.settings import LossSection
-from repro_rl.run.folder import flatten
 from repro_rl.train import IMPORTANCE_CAP
 
 _FOLDER = files("repro_rl").joinpath("recipes", "verl")
@@ -162,13 +161,16 @@ def load_verl_recipe(
     for key in data:
         if key not in KEYS:
             raise ConfigError(f"{name}: unknown key {key!r}{did_you_mean(str(key), KEYS)}")
-    ours = [
-        (key, value)
-        for key, value in flatten(data.get("settings") or {}).items()
-        if key  # an empty mapping flattens to one empty name
-    ]
-    config = load_config(data["recipe"], [*ours, *(overrides or [])])
+    config = load_config(data["recipe"], overrides, above=_settings(name, data))
     return VerlRecipe(check(config), merged(base, data.get("verl") or {}))
+
+
+def _settings(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Our settings in the file ``name``, nested. Raises ConfigError where they are no mapping."""
+    settings = data.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{name}: settings must hold sections (a mapping), not {settings!r}.")
+    return settings
 
 
 def prompt_tokens(section: PromptSection, reflect: bool) -> int:
