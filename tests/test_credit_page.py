@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import get_args
 
 from repro_rl.credit import CREDIT
@@ -22,3 +24,18 @@ def test_every_credit_rule_and_loss_has_its_place_on_the_page(my_rl):
     assert [name for name in rules if f"`{name}`" not in text and name != "mt_grpo_multi"] == []
     assert [name for name in PUBLISHED if f"| `{name}` |" not in text] == []
     assert [name for name in get_args(Aggregation) if f"`{name}`" not in text] == []
+
+
+def test_every_rule_says_when_to_use_it():
+    sections = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)+)", PAGE.read_text(), re.MULTILINE))
+    rules = [text for text in sections.values() if text.startswith("`credit/")]
+    assert len(rules) == 14
+    assert [text[:40] for text in rules if not re.search(r"Use\s+it\b|- \*Use it\* ", text)] == []
+
+
+def test_the_learning_rates_of_the_table_are_those_that_the_sweep_chose():
+    chosen = json.loads((PAGE.parent / "data" / "zoo_sokoban_sweep.json").read_text())["arms"]
+    rows = re.findall(r"^\| \[`.*?\| `([\w-]+)` \|.* (\S+) \| *\.?\d* \|$", PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == 15
+    for name, rate in rows:
+        assert float(rate) == chosen[name]["chosen"]["train.lr"], name
