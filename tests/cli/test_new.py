@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from repro_rl.cli.new import Part, names_of, write_package
-from repro_rl.config import load_config
+from repro_rl.config import METHODS, load_config
+from repro_rl.config.methods import METHOD_LOSSES
 from repro_rl.errors import ConfigError
 from repro_rl.losses import LOSS_NAMES
 from repro_rl.run.setup import set_up
@@ -102,10 +103,15 @@ def test_a_credit_rule_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> 
     assert "less its mean over" in run(tmp_path, *listed, "plugins=[to_go]", path=source)
     announce(package)
     assert "less its mean over" in run(tmp_path, *listed, path=source)
-    code = "import repro_rl; print(repro_rl.load_config('to-go.yaml').method.credit)"
-    script = package / "read.py"
-    script.write_text(code)
-    assert run(package, "read", path=source).strip() == "to-go"
+    # The file's method has the rule; another one, and an arm of a study, keeps its own.
+    (package / "read.py").write_text(
+        "from repro_rl.config import load_config\n"
+        "from repro_rl.study.definition import load_study, run_config\n"
+        "print(load_config('to-go.yaml').method.credit)\n"
+        "study = load_study('credit-zoo-alfworld', recipe='to-go.yaml', methods=['gigpo', 'to-go', 'grpo'])\n"
+        "print(*(run_config(study, arm).method.credit for arm in study.methods), *study.references)\n"
+    )
+    assert run(package, "read", path=source).split() == ["to-go", "gigpo", "to-go", "grpo", "gigpo"]
 
 
 def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
@@ -122,11 +128,14 @@ def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
     assert "The loss of each of T sampled tokens" in run(tmp_path, *listed, path=source)
     monkeypatch.syspath_prepend(source)
     short = ("groups=4", "group_size=3", "minibatches=2", "validate_every=0", "epochs=2", "record_every=0")
-    with LOSS_NAMES.isolated():
+    with LOSS_NAMES.isolated(), METHODS.isolated(), METHOD_LOSSES.isolated():
         settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
-        loss = ["train.loss.name=half-negative", "train.loss.settings.negative=0.5", "method=gigpo"]
-        config = load_config(package / "half-negative.yaml")
+        loss = ["plugins=[half_negative]", "method=half-negative"]
+        file = package / "half-negative.yaml"
+        config = load_config(file)
+        assert (config.method.credit, config.train.loss.name) == ("gigpo", "half-negative")
         assert config.train.loss.values() == {"clip_high": 0.2, "negative": 0.5}
+        assert load_config(file, ["method.name=gigpo"]).train.loss.name == "ppo_clip"
         row = RLRun(set_up(load_config(None, [*settings, *loss, "train.lr=0.01"])), tmp_path / "run").step()
         assert row["update/grad_norm"] > 0
         assert 0 <= row["update/clip_fraction"] <= 1

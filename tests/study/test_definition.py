@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
+import yaml
 
-from repro_rl.config import METHODS, recipe_names
+from repro_rl.config import METHODS, load_config, recipe_names
 from repro_rl.errors import ConfigError
 from repro_rl.study.definition import SPECIAL, grid, load_study, studies
 from repro_rl.study.jobs import Job, final_jobs
@@ -157,3 +159,41 @@ def test_an_unknown_arm_of_a_study_is_named_with_its_arms(tmp_path):
         load_study(str(file), methods=["slw"])
     with pytest.raises(ConfigError, match=r"unknown source(?!(?s:.*)Its arms)"):
         load_study(str(file), methods=["slow"], set=["method.alignment=orcale"])
+
+
+def test_a_file_with_a_base_takes_its_arms_and_the_references_among_them(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: credit-zoo-alfworld\n"
+        "methods: [gigpo, gigpo-std, {name: mine, method: gigpo, set: [method.credit=pace]}]\n"
+    )
+    study = load_study(path)
+    assert study.references == study.compared_with() == ["gigpo"]
+    assert [(item.name, item.set, item.tuned_as) for item in study.methods] == [
+        ("gigpo", [], None),
+        ("gigpo-std", ["method.normalize=mean_std"], "gigpo"),
+        ("mine", ["method.credit=pace"], None),
+    ]
+    path.write_text("base: credit-zoo\nmethods: [{name: mine, method: gigpo}, pace]\n")
+    assert load_study(path).compared_with() == ["mine"]
+    path.write_text("base: credit-zoo\nmethods: [pace]\nreferences: [gigpo]\n")
+    with pytest.raises(ConfigError, match=r"references: unknown arm 'gigpo'"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "setting"),
+    [
+        ("mt_grpo", "credit rule", "method.credit=mt_grpo"),
+        ("cispo", "policy loss", "train.loss.name=cispo"),
+        ("graph_value", "source of progress", "method.shaping=graph_value"),
+    ],
+)
+def test_a_part_of_a_method_is_no_arm_and_the_message_says_what_to_write(name, part, setting):
+    with pytest.raises(ConfigError, match=f"'{name}' is a {part}, not a method") as error:
+        load_study("sokoban", methods=["gigpo", name])
+    arm = re.search(r"\{name: .*?\]\}", str(error.value)).group()
+    assert arm == f"{{name: {name}, method: gigpo, set: [{setting}]}}"
+    assert load_study(None, methods=[yaml.safe_load(arm)]).methods[0].name == name
+    with pytest.raises(ConfigError, match=f"'{name}' is a {part}, not a method"):
+        load_config(None, [f"method.name={name}"])

@@ -52,6 +52,15 @@ def new(
         say(str(path))
     say(f"Next, in this environment: cd {folder} && pip install -e '.[dev]' && python -m pytest")
     say(f"Then edit src/{names_of(name)['module']}/__init__.py; README.md says more.")
+    recipe, arms = (
+        (f"{name}.yaml", "repro -m gigpo") if part is Part.env else ("alfworld-tiny", f"gigpo -m {name}")
+    )
+    say(f"To compare: repro-rl compare -c {recipe} -m {arms} --seeds 0-1 -o runs/{name}")
+    if part is Part.credit_rule:
+        say(
+            "With tuned arms: repro-rl compare credit-zoo-alfworld -m gigpo -m g2po "
+            f"-m {name} --seeds 30-31 -o runs/{name}-tuned"
+        )
 
 
 def names_of(name: str) -> dict[str, str]:
@@ -77,6 +86,7 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
     Raises ConfigError where the name is taken, by a registered one or a module, and for a folder that holds
     something.
     """
+    from repro_rl.config import METHODS
     from repro_rl.credit import CREDIT
     from repro_rl.envs.base import ENVS
     from repro_rl.files import write_text
@@ -87,6 +97,8 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
     registry, taken = registries[part], RESERVED if part is Part.loss else ()
     if name in (*registry.names(), *taken):
         raise ConfigError(f"The {registry.kind} {name!r} exists already; choose another name.")
+    if part is not Part.env and name in METHODS.names():
+        raise ConfigError(f"The method {name!r} exists already; choose another name: the package makes one.")
     if importlib.util.find_spec(words["module"]) is not None:
         raise ConfigError(f"A module {words['module']!r} is installed already; choose another name.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.methods import METHOD_LOSSES, METHODS
-from repro_rl.config.other_method import for_chosen, owners, without_overridden
+from repro_rl.config.not_a_method import unknown_method
+from repro_rl.config.other_method import DEFAULT_METHOD, for_chosen, owners, without_overridden
 from repro_rl.config.paths import read_run_settings
 from repro_rl.config.recipe_files import (
     BASE_KEY,
@@ -29,7 +30,7 @@ from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import name_in, parse_text, section_of, type_of
-from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean, place_of
+from repro_rl.errors import ConfigError, did_you_mean, place_of
 from repro_rl.files.names import CONFIG_FILE
 from repro_rl.losses.settings import LossSection
 
@@ -48,11 +49,10 @@ def parse_config(data: dict[str, Any]) -> RunConfig:
     if isinstance(method, str):
         method = {"name": method}
     if isinstance(method, dict):
-        name = method.get("name", "repro")
-        try:
-            data["method"] = {**_filled(METHODS.get(str(name)), method), "name": name}
-        except UnknownNameError as error:
-            raise ConfigError(str(error)) from error
+        name = method.get("name", DEFAULT_METHOD)
+        if str(name) not in METHODS.names():
+            raise ConfigError(unknown_method(str(name)))
+        data["method"] = {**_filled(METHODS.get(str(name)), method), "name": name}
         train = data.get("train", {})
         if name in METHOD_LOSSES and isinstance(train, dict):
             data["train"] = {**train, "loss": _joined_loss(METHOD_LOSSES.get(name), train.get("loss", {}))}

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.loading import readable
+from repro_rl.config.not_a_method import unknown_method
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
@@ -184,7 +185,7 @@ def arm_fields(item: Any) -> Any:
     fields = {**special, **fields, "name": name}
     if not fields.get("method"):
         if name not in METHODS.names():
-            raise ConfigError(f"Unknown method {name!r}{did_you_mean(name, [*METHODS.names(), *SPECIAL])}")
+            raise ConfigError(unknown_method(name, SPECIAL))
         fields["method"] = name
     return fields
 
@@ -207,21 +208,23 @@ def _own_arms(data: dict[str, Any]) -> dict[str, Any]:
 def _selected(data: dict[str, Any], chosen: Sequence[Any]) -> dict[str, Any]:
     """The keys of a study with the ``chosen`` arms alone.
 
-    A name means the study's own arm, with its settings. Another name is a method. References that are not
-    chosen are left out.
+    A name means the study's own arm, with its settings. Another name is a method, and a mapping an arm of its
+    own. References that are not chosen are left out.
     """
     own = _own_arms(data)
+    names = _own_arms({"methods": list(chosen)})
     selected = {"methods": [own.get(item, item) if isinstance(item, str) else item for item in chosen]}
     references = data.get("references")
     if isinstance(references, list):
-        selected["references"] = [name for name in references if name in chosen]
+        selected["references"] = [name for name in references if name in names]
     return selected
 
 
 def load_study(source: str | Path | None, **changes: Any) -> Study:
     """Read a study file, or a shipped one by name. ``changes`` replace top-level keys; ``set`` is added to.
 
-    Names in ``methods`` select the study's own arms, with their settings; others are methods.
+    Names in ``methods`` select the study's own arms, with their settings; others are methods. The same holds
+    for the ``methods`` of a file with a base, and of the base's references those stay that it has.
 
     ``base: NAME`` in a file names the study whose keys it changes: a shipped one, or a file beside it. A
     ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
@@ -236,6 +239,9 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
             beside = Path(file).parent / str(layer.get("recipe"))
             if is_yaml_file(str(layer.get("recipe"))) and beside.exists():
                 layer["recipe"] = str(beside)
+            if data and isinstance(layer.get("methods"), list):
+                selected = _selected(data, layer["methods"])
+                layer = {**selected, **layer, "methods": selected["methods"]}
             data = merged(data, layer)
     added = list(changes.pop("set", []))
     chosen = changes.pop("methods", None)
