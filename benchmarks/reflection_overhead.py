@@ -45,7 +45,8 @@ CASES: dict[str, list[str]] = {
     "GiGPO": ["method=gigpo"],
     "+ reflection": [*REFLECTING, "method.rehearsal=0"],
     "+ rehearsal": REFLECTING,
-    "+ frozen judge": [*REFLECTING, "method.judge=reference"],
+    # A frozen judge is refused where nothing reads what it writes.
+    "+ frozen judge": [*REFLECTING, "method.judge=reference", "method.shaping=retrospective"],
     "RePro": ["method=repro"],
 }
 PAPER_CASES: dict[str, list[str]] = {

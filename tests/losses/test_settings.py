@@ -67,13 +67,13 @@ from repro_rl.train.loss import KL_FORMS
         ),
         (
             ["method=gigpo", "method.graphgpo.relative_distance=true"],
-            "graphgpo has no effect .*'gigpo', only",
+            r"graphgpo\.relative_distance has no effect .*'gigpo', only",
         ),
         (["method=grpo", "method.history=3"], "history has no effect .*'grpo', only with hgpo"),
         (["method=repro", "method.hindsight=reflection"], "hindsight has no effect .* only with hcapo"),
         (
             ["method=gigpo", "method.boundary_coef=0.1"],
-            r"boundary_coef has no effect .*method\.progress false",
+            r"boundary_coef has no effect .*method\.progress true",
         ),
         (
             ["method=repro-act", "method.boundary_coef=0.2"],

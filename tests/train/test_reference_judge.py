@@ -147,8 +147,11 @@ def test_a_conversation_has_no_second_judge(warm):
         settings(warm, "prompt.context=chat")
 
 
-def test_a_method_that_never_reflects_may_name_any_judge():
-    assert not load_config(None, ["method=gigpo", "method.judge=reference"]).method.judged_by_reference
+def test_a_method_that_never_reflects_names_no_judge():
+    with pytest.raises(
+        ConfigError, match=r"method\.judge has no effect here, only with method\.reflect true"
+    ):
+        load_config(None, ["method=gigpo", "method.judge=reference"])
 
 
 def test_verl_has_no_frozen_judge():

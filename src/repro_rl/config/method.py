@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from repro_rl.config.methods import METHODS
-from repro_rl.credit import CREDIT, CreditSettings, reads, without_effect, without_inputs
+from repro_rl.credit import CREDIT, CreditSettings, reads, unpaid, without_inputs
 from repro_rl.credit.sources import reads_lost_only, reads_reflections
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
@@ -121,9 +120,10 @@ class MethodSection(CreditSettings):
         for name, source in sources.items():
             if reads_reflections(source) and not self.reflect:
                 raise ValueError(f"method.{name} {source!r} needs method.reflect true")
-        if self.judge_gate != "none" and self.shaping != "retrospective":
+        if self.judge_gate != "none" and not (self.shaping == "retrospective" and self.beta > 0):
             raise ValueError(
-                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'"
+                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective' and "
+                "method.beta above 0"
             )
         if self.value_source != "outcome" and "judged" not in reads(self.credit):
             rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
@@ -141,7 +141,6 @@ class MethodSection(CreditSettings):
             raise ValueError("method.hindsight 'reflection' needs method.reflect true")
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:
             raise ValueError("method.alignment and online shaping need method.progress true")
-        preset = METHODS.get(self.name) if self.name in METHODS.names() else {}
-        if wrong := [*without_inputs(self), *without_effect(self, preset)]:
+        if wrong := [*without_inputs(self), *unpaid(self)]:
             raise ValueError("; ".join(wrong))
         return self

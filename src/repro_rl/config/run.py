@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from repro_rl.config.api import ApiSection, is_api
+from repro_rl.config.interplay import without_effect
 from repro_rl.config.method import MethodSection
 from repro_rl.config.sections import (
     AlarmSection,
@@ -55,6 +56,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         method = self.method
+        if unread := list(without_effect(method, self.train)):
+            raise ValueError("; ".join(unread))
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
             if is_api(model):
                 raise ValueError(

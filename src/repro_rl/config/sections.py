@@ -277,9 +277,9 @@ class KlSection(Section):
 
     form: Literal["exact", KlEstimator, "none"] = Field(
         "exact",
-        description="exact: over the vocabulary; the others: on the sampled token. k1 is for logging only: "
-        "as a loss, its expected on-policy gradient is zero. k1+, k3+: the same values with the gradient of "
-        "k2, which is unbiased",
+        description="exact: over the vocabulary; the others: on the sampled token. k1 is refused: as a "
+        "loss, its expected on-policy gradient is zero. k1+, k3+: the same values with the gradient of k2, "
+        "which is unbiased",
     )
     coef: float = Field(0.01, ge=0, description="weight of the penalty; 0: none")
     clamp: float = Field(10.0, gt=0, description="bound of the sampled estimators' log-ratio")

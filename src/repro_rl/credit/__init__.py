@@ -16,7 +16,7 @@ from repro_rl.credit.grpo import grpo_advantages
 from repro_rl.credit.hcapo import hcapo_advantages
 from repro_rl.credit.hgpo import hgpo_advantages
 from repro_rl.credit.inputs import CreditInputs
-from repro_rl.credit.interplay import without_effect, without_inputs
+from repro_rl.credit.interplay import unpaid, without_inputs
 from repro_rl.credit.maxrl import maxrl_advantages
 from repro_rl.credit.mt_grpo import mt_grpo_advantages
 from repro_rl.credit.mt_grpo_multi import mt_grpo_multi_advantages
@@ -77,6 +77,6 @@ __all__ = [
     "reinforce_pp_advantages",
     "reinforce_pp_baseline_advantages",
     "rloo_advantages",
-    "without_effect",
+    "unpaid",
     "without_inputs",
 ]

@@ -1,21 +1,18 @@
-"""Settings of rewards and credit that would have no effect beside the others.
+"""What a credit rule reads: which settings, and which rewards.
 
 A reward that the credit rule does not read is lost without a sign: the judge is asked and nothing learns from
-it. A rule's own setting beside another rule is a mistake of the same kind. Shared settings (``rules.SHARED``
-and ``invalid_penalty``) are left alone, as recipes give them for all methods. A rule or source of a user's
-own is taken to read everything, but for shared settings that the rule says it ignores.
+it. ``config.interplay`` has the table of all settings. A rule of a user's own is taken to read everything.
+Excepted are shared settings that it says it ignores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from repro_rl.credit.inputs import BY_SETTING, in_runs
 from repro_rl.credit.rules import BOTH, CREDIT, SHARED, RewardPart, demands, own_settings
 from repro_rl.credit.settings import CreditSettings, RewardSettings
-from repro_rl.credit.sources import SOURCES
 
 # Settings that some of the shipped rules read and the others do not.
 READ_BY: dict[str, tuple[str, ...]] = {
@@ -39,8 +36,6 @@ MADE_BEFORE = {
 }
 # Settings that all runs have and of the shipped rules only these read.
 FEW_READ = {"invalid_penalty": ("g2po",), "value_source": ("graphgpo", "g2po", "gagpo")}
-# Settings that a source of progress reads.
-READ_BY_SOURCE = {"value_gamma": "graph_value", "progress_advantage": "progress_advantage"}
 READS: dict[RewardPart, str] = {"steps": "rewards of steps", "episode": "episode returns"}
 
 
@@ -52,11 +47,8 @@ class Payment:
     parts: tuple[RewardPart, ...]  # what it is a part of
 
 
-def without_effect(settings: CreditSettings, preset: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each setting that is turned on and changes nothing, with what to do.
-
-    ``preset``: what the method itself sets. Its ``boundary_coef`` may stand where no estimates are asked for.
-    """
+def unpaid(settings: CreditSettings) -> Iterator[str]:
+    """A sentence for each reward that the settings turn on and that the rule does not read."""
     paid_by = CREDIT.get(settings.credit).paid_by
     for payment in _payments(settings):
         if not set(payment.parts) & set(paid_by):
@@ -66,32 +58,6 @@ def without_effect(settings: CreditSettings, preset: Mapping[str, Any]) -> Itera
                 f"{payment.setting} has no effect: the credit rule {settings.credit!r} reads no {unread}. "
                 f"Turn it off, or choose a rule that does: {', '.join(rules)}"
             )
-    for name, readers in READ_BY.items():
-        if not reads_setting(settings.credit, name) and _given(settings, name):
-            yield (
-                f"method.{name} has no effect with the credit rule {settings.credit!r}, only with "
-                f"{', '.join(readers)}; leave it out"
-            )
-    kept = preset.get("boundary_coef", type(settings).model_fields["boundary_coef"].default)
-    if not settings.progress and settings.boundary_coef not in (0, kept):
-        yield (
-            "method.boundary_coef has no effect with method.progress false: there is no online estimate; "
-            "leave it out"
-        )
-    asked = {settings.shaping, settings.alignment, settings.value_source} - {"none", "outcome"}
-    for source in settings.progress_settings:
-        if source not in asked:
-            yield (
-                f"method.progress_settings.{source} has no effect where nothing asks for the progress "
-                f"{source!r}; leave it out"
-            )
-    if all(_shipped(SOURCES.get(source)) for source in asked):
-        for name, source in READ_BY_SOURCE.items():
-            if source not in asked and _given(settings, name):
-                yield (
-                    f"method.{name} has no effect where nothing asks for the progress {source!r}; leave it "
-                    "out"
-                )
 
 
 def without_inputs(settings: CreditSettings) -> Iterator[str]:
@@ -142,12 +108,3 @@ def _payments(settings: CreditSettings) -> Iterator[Payment]:
     for name in ("shaping_in_episode", "alignment_in_episode"):
         if getattr(settings, name):
             yield Payment(f"method.{name}", BOTH[1:])
-
-
-def _shipped(function: object) -> bool:
-    return str(getattr(function, "__module__", "")).startswith("repro_rl.")
-
-
-def _given(settings: CreditSettings, name: str) -> bool:
-    """Whether the setting differs from its default."""
-    return bool(getattr(settings, name) != type(settings).model_fields[name].default)

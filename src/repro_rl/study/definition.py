@@ -18,14 +18,12 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
+from repro_rl.config.interplay import READINGS, is_read
 from repro_rl.config.loading import readable
 from repro_rl.config.not_a_method import unknown_method
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
-from repro_rl.credit.interplay import reads_setting
-from repro_rl.credit.rules import SHARED
-from repro_rl.credit.sources import OWN as SOURCE_SECTION, reads_reflections
 from repro_rl.errors import ConfigError, did_you_mean
 
 SHIPPED = files("repro_rl").joinpath("studies")
@@ -334,37 +332,10 @@ def grid(study: Study, item: Arm) -> list[dict[str, Any]]:
 
 
 def unused_knobs(study: Study, item: Arm) -> set[str]:
-    """Method settings that change nothing for this arm: a grid over them would only repeat the same run."""
-    method = run_config(study, item).method
-    judged = reads_reflections(method.shaping) or reads_reflections(method.alignment)
-    idle = {
-        "method.advantage_on": not method.progress,
-        "method.boundary_coef": not method.progress,
-        "method.beta": method.shaping == "none",
-        "method.alpha": method.alignment == "none",
-        "method.align_to": method.alignment == "none",
-        "method.anchor": not judged and not reads_reflections(method.value_source),
-        "method.reflect_coef": not method.learns_to_judge,
-        "method.reflect_share": not method.learns_to_judge,
-        "method.rehearsal": not method.learns_to_judge and method.rehearsal_when == "learning",
-        "method.rehearsal_when": method.learns_to_judge or not method.reflect,
-        "method.rehearsal_coef": not method.rehearses,
-        "method.judge": not method.reflect,
-        "method.judge_temperature": not method.reflect,
-        "method.judge_pool": not judged,
-        "method.judge_gate": method.shaping != "retrospective",
-    }
+    """Settings that change nothing for this arm: a grid over them would only repeat the same run."""
+    config = run_config(study, item)
     knobs = study.sweep.knobs if study.sweep else {}
-    others = {  # settings of another rule, which a run would refuse, and shared ones that this rule ignores
-        key
-        for key in (*knobs, *(f"method.{name}" for name in SHARED))
-        if key.startswith("method.") and not reads_setting(method.credit, key.removeprefix("method."))
-    }
-    sources = (method.shaping, method.alignment, method.value_source)
-    others |= {
-        key for key in knobs if key.startswith(f"{SOURCE_SECTION}.") and key.split(".")[2] not in sources
-    }
-    return others | {key for key, value in idle.items() if value}
+    return {key for key in (*READINGS, *knobs) if not is_read(key, config.method, config.train)}
 
 
 def label(knobs: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ KEYS = ("recipe", "settings", "verl")  # of a verl recipe
 SECTION = "repro_rl"  # our settings inside verl's
 PLUGIN = "repro_rl.integrations.verl.plugin"
 CONFIG_NAME = "verl"  # verl.yaml in the run folder
-KL = {"k1": "kl", "k2": "mse", "k3": "low_var_kl"}
+KL = {"k2": "mse", "k3": "low_var_kl"}
 FIXED = Path(__file__).with_name("verl_settings.yaml")  # verl's settings that no setting of ours changes
 
 
