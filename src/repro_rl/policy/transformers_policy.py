@@ -42,6 +42,7 @@ from repro_rl.policy.loading.checksums import OPTIMIZER_FILE, check_files
 from repro_rl.policy.loading.codec import codec_of
 from repro_rl.policy.loading.dropout import turn_off, with_dropout
 from repro_rl.policy.loading.hub import hide_progress_bars
+from repro_rl.policy.loading.merging import merge, merged
 from repro_rl.policy.loading.precision import choose_precision, prepare_gpu, resolve_device
 from repro_rl.policy.loading.pretrained import (
     check_embeddings,
@@ -131,10 +132,11 @@ class TransformersPolicy(TokenPolicy):
             dropout = turn_off(config.get_text_config())
             model = load_model(source.model, config, section, precision.weights)
         generation_config = model.generation_config
-        for index, folder in enumerate(reversed(source.adapters)):
-            if index:
-                model = model.merge_and_unload().eval()
-            model = lora.load_onto(model, folder, training)
+        under: Path | None = None
+        for folder in reversed(source.adapters):
+            if under is not None:
+                model = merge(model, under)
+            model, under = lora.load_onto(model, folder, training), folder
             check_finite(model, folder)
         check_embeddings(model, tokenizer, source.tokenizer, source.adapters)
         codec = codec_of(
@@ -335,7 +337,7 @@ class TransformersPolicy(TokenPolicy):
         """Add an adapter, if there is one, to the weights for good; they can be trained then."""
         if self.adapted:
             free_copies(self.model.parameters())  # peft adds to their data, which leaves no trace
-            self.model = self.model.merge_and_unload().eval()
+            self.model = merge(self.model, self.origin.name)
             self.model.requires_grad_(True)  # peft had frozen what is under an adapter
 
     def save(self, folder: Path) -> None:
@@ -350,7 +352,7 @@ class TransformersPolicy(TokenPolicy):
     def save_merged(self, folder: Path) -> None:
         """Write model and tokenizer as an ordinary folder, the adapter (if any) added to the weights."""
         hide_progress_bars()
-        self._save_whole(lora.merged(self.model) if self.adapted else self.model, folder)
+        self._save_whole(merged(self.model, self.name) if self.adapted else self.model, folder)
         self.codec.save(folder)
 
     def _save_whole(self, model: Any, folder: Path) -> None:

@@ -16,6 +16,7 @@ from repro_rl.files import write_folder
 from repro_rl.policy import TransformersPolicy, build_tiny
 from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
+from repro_rl.policy.loading.lora import check_targets
 from repro_rl.policy.model.adapter import AdapterOff
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 
@@ -43,7 +44,8 @@ def load_policy(
             "trained. Give a model folder or a hub name as policy.model or train.init."
         )
     policy = TransformersPolicy.load(path, section, training=training)
-    if not tried and not policy.uses_packed:  # whose architectures are known, and tested
+    # The architectures of the packed engine are known, and tested; an adapter under it may be of any kind.
+    if not tried and (policy.adapted or not policy.uses_packed):
         check_exact(policy, path)
     return policy
 
@@ -64,6 +66,8 @@ def load_trained(
     policy = load_policy(section, path, training=True)
     if gradient_checkpointing:
         checkpoint_activations(policy.model)
+    if resumed and policy.adapted:
+        check_targets(policy.model)
     if not resumed:
         policy.merge()
         if section.lora.rank:

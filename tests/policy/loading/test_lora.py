@@ -14,7 +14,8 @@ import torch
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
-from repro_rl.policy.loading.lora import is_adapter, merged
+from repro_rl.policy.loading.lora import is_adapter
+from repro_rl.policy.loading.merging import merged
 from repro_rl.policy.model.adapter import AdapterOff, has_adapter
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 from repro_rl.run.models import load_trained
@@ -146,7 +147,7 @@ def test_a_saved_adapter_comes_with_its_base(adapted, tiny_folder, tmp_path):
 
 def test_merging_gives_an_ordinary_model(adapted, tmp_path):
     expected = logits(adapted.model)
-    copy = merged(adapted.model)
+    copy = merged(adapted.model, "adapter")
     assert torch.allclose(logits(copy), expected, atol=1e-5)
     assert adapted.adapted  # the original is left alone
     adapted.save_merged(tmp_path / "whole")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from repro_rl.policy.forward.tree import TokenTree
 from repro_rl.policy.forward.tree_attention import attend, causal_attention, last_layer_attention
 from repro_rl.policy.model.adapter import AdapterOff, base_model
+from repro_rl.policy.model.capabilities import LIBRARY
 from repro_rl.policy.model.prepacked import apply_linear, reorders
 
 BLOCKED_HEAD_MAX_STATES = 128  # logits of more states are computed all at once
@@ -51,7 +52,8 @@ def packable(model: Any) -> bool:
     pay: on a GPU.
     """
     model = without_wrappers(model)
-    if type(model).__name__ not in ARCHITECTURES:
+    kind = type(model)
+    if kind.__name__ not in ARCHITECTURES or not kind.__module__.startswith(LIBRARY):  # code of a folder
         return False
     config, inner = model.config, model.model
     return bool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,13 @@ from repro_rl.config import LoraSection
 from repro_rl.errors import CheckpointError, ConfigError, DataError, require_extra, some
 from repro_rl.files import read_json
 from repro_rl.policy.loading.hub import is_hub_name, reason_of
+from repro_rl.policy.loading.merging import ParameterOrder, parameter_order, shared_weights
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
 # Input and output embeddings, by name of the module; and a whole matrix of such.
 EMBEDDINGS = re.compile(r"\.(embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)\.")
+# Kinds of peft that change layers, but by more than the layer's own input.
+OTHER_KINDS = ("XLORA", "POLY")
 MATRIX = re.compile(EMBEDDINGS.pattern + r"(modules_to_save\.)?weight$")
 
 
@@ -29,13 +31,16 @@ def _peft() -> Any:
 
 
 @contextmanager
-def _old_name() -> Iterator[None]:
-    """peft (0.21.2, the newest) reads ``is_gradient_checkpointing``, which transformers warns of.
+def _quiet() -> Iterator[None]:
+    """Without the warnings of peft (0.21.2, the newest) that a user can do nothing about.
 
-    No call of ours can ask it for the new name, ``is_activation_checkpointing``, and no user can do anything.
+    It reads ``is_gradient_checkpointing``, which transformers warns of; no call of ours can ask it for the
+    new name, ``is_activation_checkpointing``. It also warns of adapters on weights that layers share, which
+    ``attach`` refuses and ``merging`` separates.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "(?s).*tie_word_embeddings", UserWarning)
         yield
 
 
@@ -87,7 +92,8 @@ def base_advice(folder: Path) -> str:
 def attach(model: Any, section: LoraSection, base: str | Path, seed: int) -> Any:
     """``model`` with a new adapter, which changes nothing yet. Only the adapter's weights (float32) train.
 
-    ``base`` is written into its checkpoints. Raises ConfigError for targets that the model lacks.
+    ``base`` is written into its checkpoints. Raises ConfigError for targets that the model lacks, or whose
+    weights other layers have as well.
     """
     import torch
 
@@ -100,34 +106,61 @@ def attach(model: Any, section: LoraSection, base: str | Path, seed: int) -> Any
         target_modules=section.targets,
         task_type="CAUSAL_LM",
     )
+    order = parameter_order(model)
     try:
-        with torch.random.fork_rng(devices=()), _old_name():
+        with torch.random.fork_rng(devices=()), _quiet():
             torch.manual_seed(seed)
             adapted = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"policy.lora.targets: {error}") from error
+    check_targets(adapted)
     config.base_model_name_or_path = str(folder.resolve()) if folder.exists() else str(base)
-    return _ready(adapted)
+    return _ready(adapted, order)
+
+
+def check_targets(adapted: Any) -> None:
+    """Raises ConfigError for a trained adapter on weights that other layers have as well.
+
+    Added to the weights, it would change those layers too. Checkpoints and vLLM, which know one weight, could
+    not hold the model that was trained.
+    """
+    shared = shared_weights(adapted.get_base_model())
+    if shared:
+        raise ConfigError(
+            f"policy.lora.targets: {some(shared)} are one weight in {base_kind(adapted)} "
+            "(tie_word_embeddings), so an adapter on one of these layers alone is no change of the weights. "
+            "Name other layers, or all-linear."
+        )
+
+
+def base_kind(adapted: Any) -> str:
+    """The kind of the model under an adapter, for messages."""
+    return str(adapted.get_base_model().config.model_type)
 
 
 def load_onto(model: Any, folder: Path, training: bool) -> Any:
     """``model`` with the adapter saved in ``folder``; its embeddings resized to those saved with it.
 
-    Raises CheckpointError when the file cannot be read, or does not fit the model.
+    Raises CheckpointError when the file cannot be read, or does not fit the model, and for an adapter that
+    does more than change layers.
     """
     import torch
 
     peft = _peft()
     base = base_of(folder)
     _check_harmless(folder)
+    order = parameter_order(model)
     try:
+        _check_kind(folder, peft.PeftConfig.from_pretrained(str(folder)))
         shapes = _saved_shapes(folder)
         rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
-        with torch.random.fork_rng(devices=()), _old_name():  # what is drawn is replaced by what was saved
+        with torch.random.fork_rng(devices=()), _quiet():  # what is drawn is replaced by what was saved
             if rows != model.get_input_embeddings().num_embeddings:
                 model.resize_token_embeddings(rows, mean_resizing=False)
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
         expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    except CheckpointError:
+        raise
     except Exception as error:  # safetensors, peft and torch each raise their own
         raise CheckpointError(f"Cannot load the adapter in {folder}: {reason_of(error)}") from error
     absent = sorted(set(expected) - set(shapes))
@@ -138,15 +171,44 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
             f"and has {some(foreign)} that no layer takes. {base_advice(folder)}"
         )
     adapted.peft_config["default"].base_model_name_or_path = base
-    return _ready(adapted)
+    return _ready(adapted, order, brings_embeddings=not set(shapes) <= set(expected))
 
 
-def _ready(adapted: Any) -> Any:
-    """``adapted`` with the shorter forward passes of ``model.adapter_layers``, dropout off."""
+def _ready(adapted: Any, order: ParameterOrder, *, brings_embeddings: bool = False) -> Any:
+    """``adapted`` with the shorter forward passes of ``model.adapter_layers``, dropout off.
+
+    Kept for later: ``order`` for ``merging.merge`` (see ``merging.parameter_order``). Also whether its file
+    has the model's embeddings, which ``save_adapter`` then writes again.
+    """
     from repro_rl.policy.model.adapter_layers import shorten
 
     shorten(adapted)
+    adapted.parameter_order, adapted.brings_embeddings = order, brings_embeddings
     return adapted.eval()
+
+
+def _check_kind(folder: Path, config: Any) -> None:
+    """Raises CheckpointError for an adapter that does more than change single layers.
+
+    Such are tokens or a cache before the prompt, and layers that compute differently from a mark in the text
+    on. Neither the packed engine nor vLLM would see them, and they cannot be added to the weights.
+    """
+    from peft import PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.tuners.tuners_utils import BaseTuner
+
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    layers = tuner is not None and issubclass(tuner, BaseTuner) and not config.is_prompt_learning
+    if not layers or kind in OTHER_KINDS:
+        raise CheckpointError(
+            f"Cannot load the adapter in {folder}: its peft_type is {kind}, which does more than change "
+            "layers of the model. Train an adapter that can be added to the weights, such as LORA."
+        )
+    if getattr(config, "alora_invocation_tokens", None):  # LoRA alone has it
+        raise CheckpointError(
+            f"Cannot load the adapter in {folder}: its alora_invocation_tokens make it an activated LoRA, "
+            "which changes the layers from a mark in the text on. Train one without that setting."
+        )
 
 
 def _check_harmless(folder: Path) -> None:
@@ -188,11 +250,6 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Adapter weights and configuration, in peft's own layout."""
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    """Adapter weights and configuration, in peft's own layout; with the embeddings that came with it."""
+    model.save_pretrained(str(folder), save_embedding_layers=model.brings_embeddings)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
-
-
-def merged(model: Any) -> Any:
-    """A float32 copy on the CPU with the adapter's change added to the weights: an ordinary model."""
-    return copy.deepcopy(model).to("cpu").float().merge_and_unload()

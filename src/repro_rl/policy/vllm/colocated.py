@@ -7,7 +7,7 @@ from typing import Any
 
 from repro_rl.config import VllmSection
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.loading.lora import merged
+from repro_rl.policy.loading.merging import merged
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
 from repro_rl.policy.vllm.engine import engine_for
@@ -102,7 +102,8 @@ class ColocatedSampler(TokenPolicy):
         if self.asleep:
             llm.wake_up()
             self.asleep = False
-        model = merged(self.trainer.model) if self.trainer.adapted else self.trainer.model
+        trainer = self.trainer
+        model = merged(trainer.model, trainer.name) if trainer.adapted else trainer.model
         weights = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
         llm.collective_rpc("repro_rl_load", kwargs={"weights": weights})
         if not llm.reset_prefix_cache():
