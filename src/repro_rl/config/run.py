@@ -36,7 +36,9 @@ class RunConfig(Section):
     prompt: PromptSection = PromptSection()
     demos: DemosSection = DemosSection()
     warmup: WarmupSection = WarmupSection()
-    method: MethodSection = MethodSection()
+    # Made when a run is, not at import: it looks methods up by name, and an installed package that announces
+    # one imports this package for it.
+    method: MethodSection = Field(default_factory=MethodSection)
     train: TrainSection = TrainSection()
     alarms: AlarmSection = AlarmSection()
     eval: EvalSection = EvalSection()
