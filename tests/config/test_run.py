@@ -23,6 +23,9 @@ from repro_rl.errors import ConfigError
             ["method=repro-fixed-judge", "prompt.context=chat"],
             r"^method\.judge=reference needs prompt\.context=window; it is chat",
         ),
+        (["method=gagpo", "prompt.context=chat"], r"gspo \(one ratio a row.*needs prompt\.context=window"),
+        (["train.loss.name=gspo", "prompt.context=chat"], r"or set train\.loss\.name=ppo_clip"),
+        (["method=dr-grpo", "prompt.context=chat"], r"in a chat the answers of a whole episode: set train\."),
     ],
 )
 def test_contradictions(overrides: list[str], message: str) -> None:
@@ -55,3 +58,16 @@ def test_what_looks_like_a_contradiction_and_is_none(overrides: list[str]) -> No
 )
 def test_when_the_reference_model_is_needed(overrides: list[str], needed: bool) -> None:
     assert load_config(None, overrides).needs_reference is needed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["method=dr-grpo", "train.loss.scale=40"],
+        ["method=gagpo", "train.loss.name=ppo_clip"],
+        ["method=grpo"],
+    ],
+)
+def test_what_a_chat_can_train_with(settings: list[str]) -> None:
+    loss = load_config(None, [*settings, "prompt.context=chat"]).train.loss
+    assert (loss.name, loss.scale) == ("ppo_clip", 40.0 if "method=dr-grpo" in settings else None)

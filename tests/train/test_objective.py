@@ -88,8 +88,40 @@ def test_rows_are_weighed_over_the_whole_mini_batch(mode: str, scale: float | No
     want = one_by_one(model, samples, LossSection(clip_low=0.2, clip_high=0.2), weight)
     trainer = updater(loss=section)
     rows = merge(samples)
-    got = merged_loss(model, samples, section, trainer._scale(rows, TokenKind.ACT, 1.0), cells=12)
+    got = merged_loss(model, samples, section, trainer._answer_scale(rows), cells=12)
     assert float(got.detach()) == pytest.approx(float(want.detach()), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "scale", "answers"),
+    [
+        ("token-mean", None, 1.0),
+        ("seq-mean-token-mean", None, 1.0),
+        ("seq-mean-token-sum", None, 4.0),
+        ("seq-mean-token-sum-norm", 4.0, 1.0),
+        ("token-sum", None, 32.0),
+    ],
+)
+@pytest.mark.parametrize("coef", [1.0, 0.1])
+def test_reflections_weigh_their_coefficient_whatever_the_aggregation(
+    mode: str, scale: float | None, answers: float, coef: float
+) -> None:
+    """8 answers of 4 tokens and 8 reflections of 44: as rows or sums, those would weigh 11 times as much."""
+    samples = [sample_of(list(range(1, 6)), 1, float(i), -1.0) for i in range(8)]
+    for i in range(8):
+        sample = sample_of([1 + j % 6 for j in range(45)], 1, float(i), -1.0)
+        sample.kind = np.where(sample.trained, TokenKind.REFLECT, sample.kind).astype(sample.kind.dtype)
+        samples.append(sample)
+    trainer = updater(loss=LossSection(aggregation=mode, scale=scale))
+    trainer.reflect_coef = coef
+
+    def weight(part: list[Sample]) -> float:
+        batches = trainer._batches(merge(part), Collation(0, CPU))
+        return sum(float((b.targets.scale * b.targets.weight).sum()) for b in batches)
+
+    assert weight(samples[:8]) == pytest.approx(answers, rel=1e-5)
+    assert weight(samples[8:]) == pytest.approx(coef, rel=1e-5)
+    assert weight(samples) == pytest.approx(answers + coef, rel=1e-5)
 
 
 def taught(ids, teacher, advantage=0.0) -> Sample:

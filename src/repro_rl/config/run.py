@@ -77,7 +77,18 @@ class RunConfig(Section):
                 f"({self.prompt.action_tokens}): the whole penalty would never be due"
             )
         loss = self.train.loss
+        if loss.name == "gspo":  # a row has steps of different advantages there, and the reflection
+            self.prompt.require_window(
+                "train.loss.name=gspo (one ratio a row, in a chat the whole episode; of gagpo too, or set "
+                "train.loss.name=ppo_clip)"
+            )
         if loss.aggregation == "seq-mean-token-sum-norm" and loss.scale is None:
+            if self.prompt.context == "chat":
+                raise ValueError(
+                    "train.loss.aggregation=seq-mean-token-sum-norm (of dr-grpo too) divides by the longest "
+                    "row, in a chat the answers of a whole episode: set train.loss.scale, such as "
+                    "prompt.action_tokens times the steps of an episode"
+                )
             loss.scale = float(self.prompt.action_tokens)  # the longest answer
         judged_at = method.judge_temperature
         every = method.trains_reflections and method.reflect_share == 1

@@ -183,12 +183,17 @@ class Updater:
         return merge_over_ranks(self.ranks, [merge(bucket) for bucket in buckets])
 
     def _batches(self, rows: list[Row], collation: Collation) -> list[Batch]:
-        """This rank's micro-batches of a mini-batch; its tokens are averaged by kind."""
+        """This rank's micro-batches of a mini-batch.
+
+        Tokens of answers are aggregated as ``train.loss`` says; those of reflections are always averaged, so
+        they weigh ``reflect_coef`` in all. So are rehearsed and distilled ones.
+        """
         if not rows:
             return []
         scales: Scales = {
-            TokenKind.ACT: self._scale(rows, TokenKind.ACT, 1.0),
-            TokenKind.REFLECT: self._scale(rows, TokenKind.REFLECT, self.reflect_coef),
+            TokenKind.ACT: self._answer_scale(rows),
+            # Reflections are far longer than answers: as rows or sums they would outweigh them.
+            TokenKind.REFLECT: self.reflect_coef / max(trained_tokens(rows, TokenKind.REFLECT), 1),
         }
         taught = 1 / max(taught_tokens(rows), 1)
         chunks = collation.split(share_rows(self.ranks, rows), self.train.micro_tokens)
@@ -197,14 +202,16 @@ class Updater:
             for chunk in equal_counts(self.ranks, chunks)
         ]
 
-    def _scale(self, rows: list[Row], kind: TokenKind, coef: float) -> float | Callable[[Any], Any]:
-        """Weight of a token of ``kind``, by ``train.loss.aggregation``, over all copies of the mini-batch."""
-        how, tokens = self.train.loss, trained_tokens(rows, kind)
+    def _answer_scale(self, rows: list[Row]) -> float | Callable[[Any], Any]:
+        """Weight of an answer's token, by ``train.loss.aggregation``, over all copies of the mini-batch."""
+        how, tokens = self.train.loss, trained_tokens(rows, TokenKind.ACT)
         if how.aggregation == "token-mean":
-            return coef / max(tokens, 1)
-        with_tokens = sum(row.count for row in rows if (row.kind == kind).any())
-        weight = token_weight(how.aggregation, tokens=tokens, rows=with_tokens, scale=how.scale)
-        return lambda in_row: coef * weight(in_row)
+            return 1.0 / max(tokens, 1)
+        with_tokens = sum(row.count for row in rows if (row.kind == TokenKind.ACT).any())
+        weight: Callable[[Any], Any] = token_weight(
+            how.aggregation, tokens=tokens, rows=with_tokens, scale=how.scale
+        )
+        return weight
 
     @torch.no_grad()
     def _with_reference(self, batch: Batch) -> Batch:
