@@ -95,6 +95,13 @@ def test_bfloat16_has_a_wider_tolerance(llama):
     assert set(failed(found)) <= {"learning"}  # small steps may be lost in rounding, which is said
 
 
+def test_numbers_that_overflow_in_a_step_are_named(llama, monkeypatch):
+    monkeypatch.setattr(conformance, "LEARNING_RATES", (float("inf"),))
+    found = failed(check_model(llama, config()))
+    assert "numbers overflow the range of float32" in found["learning"]
+    assert "the loss is nan after an optimizer step" in found["learning"]
+
+
 def test_noise_in_training_mode_is_found(llama, monkeypatch):
     """What dropout does: the update is another distribution than the sampler's."""
     load = TransformersPolicy.load.__func__

@@ -6,6 +6,7 @@ contexts. It also checks that an optimizer step learns, and that a checkpoint is
 
 from __future__ import annotations
 
+import math
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
@@ -142,6 +143,12 @@ class _Checks:
             after = self._loss(batch).item()
             if after < before:
                 return f"one step at lr {rate:g} lowers the loss from {before:.4f} to {after:.4f}"
+        if not math.isfinite(after):
+            kind = str(policy.model.dtype).removeprefix("torch.")
+            raise FailedCheck(
+                f"the loss is {after} after an optimizer step (it was {before:.4f}): numbers overflow the "
+                f"range of {kind}; set policy.dtype=float32 or auto"
+            )
         raise FailedCheck(
             f"an optimizer step does not lower the loss ({before:.4f}, then {after:.4f}); weights in half "
             "precision lose small steps: set policy.dtype=float32, or train an adapter (policy.lora.rank=16)"

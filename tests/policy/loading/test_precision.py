@@ -196,13 +196,18 @@ def test_why_weights_to_train_are_float32():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_training_in_half_precision_is_warned_of(tiny_folder, dtype, recwarn):
+def test_training_in_half_precision_is_warned_of_or_refused(tiny_folder, dtype, recwarn):
     load_cpu(tiny_folder, dtype=dtype)
     load_cpu(tiny_folder, dtype=dtype, training=True, lora={"rank": 2})
     load_cpu(tiny_folder, dtype="float32", training=True)
     assert not [w for w in recwarn if "optimizer steps" in str(w.message)]
-    with pytest.warns(UserWarning, match=f"policy.dtype={dtype}: optimizer steps smaller than the rounding"):
-        load_cpu(tiny_folder, dtype=dtype, training=True)
+    message = rf"policy\.dtype={dtype}"
+    if dtype == "float16":
+        with pytest.raises(ConfigError, match=f"{message} cannot train all weights: .* leave its range"):
+            load_cpu(tiny_folder, dtype=dtype, training=True)
+    else:
+        with pytest.warns(UserWarning, match=f"{message}: optimizer steps smaller than the rounding"):
+            load_cpu(tiny_folder, dtype=dtype, training=True)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float8_e4m3fn", "bool"])

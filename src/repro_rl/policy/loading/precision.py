@@ -37,7 +37,7 @@ def choose_precision(
     "auto": weights to train are float32, since a step of AdamW at a small learning rate is lost in the
     rounding of bfloat16 (docs/loading.md). On a GPU they run under autocast. Other weights are bfloat16 on a
     GPU, and on a CPU that multiplies bfloat16 in hardware; narrow models stay float32 there. Raises
-    ConfigError for an unknown name; warns of half precision for weights that are trained.
+    ConfigError for an unknown name, and for float16 weights that are trained; warns of bfloat16 ones.
     """
     if dtype != "auto":
         return _named_precision(dtype, training and not frozen)
@@ -59,6 +59,12 @@ def _named_precision(dtype: str, trained: bool) -> Precision:
         raise ConfigError(
             f"policy.dtype {dtype!r} is not a torch dtype for weights; use auto, float32, bfloat16 or "
             "float16."
+        )
+    if trained and kind == torch.float16:
+        raise ConfigError(
+            "policy.dtype=float16 cannot train all weights: gradients and the optimizer's numbers leave its "
+            "range (6e-8 to 65,504), and the loss is NaN after a step. Use auto, float32 or bfloat16, or "
+            "train an adapter (policy.lora.rank=16)."
         )
     if trained and kind.itemsize < 4:
         warnings.warn(
