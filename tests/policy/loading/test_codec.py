@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import load_codec
 from repro_rl.policy.loading.codec import codec_of, model_eos_ids
+from support.foreign_models import change_json
 from support.models import load_cpu
 from support.qwen import small_codec, small_tokenizer
 
@@ -76,3 +78,73 @@ def test_positions_end_where_longrope_changes_its_frequencies():
     ):
         assert codec_of(small_tokenizer("qwen3"), config, None).positions == 64
     assert codec_of(small_tokenizer("qwen3"), Phi3Config(**sizes), None).positions == 256
+
+
+def test_minus_one_is_no_stop_token_and_what_is_no_id_is_named(tiny_folder, tmp_path):
+    for file in ("config.json", "generation_config.json"):
+        folder = shutil.copytree(tiny_folder, tmp_path / file)
+        for value in (-1, [-1, 1], [1], None):
+            change_json(folder / file, eos_token_id=value)
+            assert load_codec(folder).eos_ids == load_cpu(folder).codec.eos_ids == {1}
+        for value in ("1", [1, "2"], 1.5, True, -3, {"id": 1}):
+            change_json(folder / file, eos_token_id=value)
+            for load in (load_codec, load_cpu):
+                with pytest.raises(CheckpointError, match=rf"{folder}.*eos_token_id"):
+                    load(folder)
+    assert model_eos_ids(SimpleNamespace(eos_token_id=-1)) == set()
+    with pytest.raises(CheckpointError, match=r"config\.json: eos_token_id is '2', which is no token's id"):
+        model_eos_ids(SimpleNamespace(eos_token_id="2"))
+
+
+@pytest.mark.parametrize("text", ["[]", "{"])
+def test_a_generation_configuration_that_cannot_be_read_is_named(tiny_folder, tmp_path, text):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "generation_config.json").write_text(text)
+    for load in (load_codec, load_cpu):
+        with pytest.raises(CheckpointError, match=r"generation_config\.json: no generation configuration"):
+            load(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"max_new_tokens": 0}, {"cache_implementation": "foo"}, {"num_return_sequences": 4}],
+    ids=["length", "cache", "count"],
+)
+def test_settings_of_generate_refuse_no_model(tiny_folder, tmp_path, values):
+    """The stop tokens beside them hold, and are saved with the model."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    change_json(folder / "generation_config.json", eos_token_id=[1, 3], **values)
+    with pytest.warns(UserWarning, match=r"generation_config\.json: transformers refuses values in it"):
+        policy = load_cpu(folder)
+    with pytest.warns(UserWarning, match="only its stop tokens are used"):
+        assert load_codec(folder).eos_ids == policy.codec.eos_ids == {1, 3}
+    policy.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "generation_config.json").read_text())["eos_token_id"] == [1, 3]
+
+
+def test_published_settings_of_sampling_are_saved_again(tiny_folder, tmp_path):
+    """transformers warns of a temperature without do_sample, which many models name."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    change_json(folder / "generation_config.json", temperature=0.6, top_p=0.9, eos_token_id=[1, 3])
+    load_cpu(folder).save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert (saved["temperature"], saved["top_p"], saved["eos_token_id"]) == (0.6, 0.9, [1, 3])
+
+
+def test_only_positive_limits_of_positions_count():
+    from transformers import GPT2Config, LlamaConfig
+
+    def positions(config):
+        return codec_of(small_tokenizer("qwen3"), config, None).positions
+
+    assert positions(LlamaConfig(max_position_embeddings=-1, vocab_size=400)) is None
+    assert positions(LlamaConfig(max_position_embeddings=64, vocab_size=400)) == 64
+    assert positions(GPT2Config(n_positions=32, vocab_size=400)) == 32
+    # Names that only code of a folder knows mean something else in transformers.
+    assert (
+        positions(LlamaConfig(max_position_embeddings=64, vocab_size=400, block_size=4, seq_length=8)) == 64
+    )
+    own = type("OwnConfig", (LlamaConfig,), {"__module__": "transformers_modules.own"})
+    assert positions(own(max_position_embeddings=64, vocab_size=400, seq_length=32)) == 32
+    assert positions(own(max_position_embeddings=64, vocab_size=400, block_size=4)) == 64
+    assert positions(own(max_position_embeddings=-1, vocab_size=400, block_size=16)) == 16

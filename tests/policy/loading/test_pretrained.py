@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings, load_codec
 from repro_rl.policy.loading.hub import reason_of
+from repro_rl.policy.loading.pretrained import check_causal, check_finite
 from support.foreign_models import (
     BERT_LIKE,
     LLAMA_LIKE,
@@ -72,6 +73,49 @@ def test_weights_that_are_not_finite_are_named(llama, name, value):
     change_weights(llama, lambda tensors: tensors[name].view(-1)[:1].fill_(value))
     with pytest.raises(CheckpointError, match=rf"{name} hold numbers that are NaN or infinite in float32"):
         load_cpu(llama)
+
+
+def test_a_buffer_that_is_saved_and_not_a_number_is_named(llama):
+    model = load_cpu(llama).model
+    model.register_buffer("scale", torch.ones(2))
+    model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    model.register_buffer("unsaved", torch.tensor([float("nan")]), persistent=False)
+    check_finite(model, llama)
+    model.scale[1] = float("nan")
+    with pytest.raises(CheckpointError, match=r"scale hold numbers that are NaN"):
+        check_finite(model, llama)
+
+
+def test_every_column_of_the_first_logits_is_looked_at(llama):
+    model = load_cpu(llama).model
+    with torch.no_grad():
+        model.lm_head.weight[-1] = float("nan")
+    with pytest.raises(CheckpointError, match="its logits are not finite"):
+        check_causal(model, llama)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"output_attentions": True},
+        {"output_hidden_states": True},
+        {"return_dict": False},
+        {"output_attentions": True, "attn_implementation": "eager"},
+        {"torchscript": True},
+    ],
+    ids=lambda values: "-".join(values),
+)
+def test_which_outputs_a_configuration_asks_for_plays_no_part(llama, tmp_path, values):
+    keys, settings = keys_of(1), SamplingSettings(3)
+    [expected] = load_cpu(llama).generate(["left a"], keys, settings)
+    change_json(llama / "config.json", **values)
+    policy = load_cpu(llama, training=True, packed=False)
+    [answer] = policy.generate(["left a"], keys, settings)
+    assert answer.token_ids == expected.token_ids
+    assert isinstance(policy.model(input_ids=torch.tensor([[1, 2]])).logits, torch.Tensor)
+    policy.save(tmp_path / "saved")
+    [again] = load_cpu(tmp_path / "saved").generate(["left a"], keys, settings)
+    assert again.token_ids == expected.token_ids
 
 
 def test_weights_that_overflow_in_the_dtype_asked_for_are_named(llama):

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.policy.gguf import model_folder
-from repro_rl.policy.loading.hub import files_of
 from repro_rl.policy.loading.lora import is_adapter
 from repro_rl.policy.loading.source import find_source
+from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
 from repro_rl.policy.tokens.codec import ChatSwitch, TextCodec
+
+# Names of a limit of positions. Not every architecture has one; MPT's has a name of its own.
+LIMITS = ("max_position_embeddings", "max_seq_len")
+OTHER_LIMITS = ("max_sequence_length", "n_positions", "n_ctx", "seq_length")  # in code of a model's folder
+LAST_LIMITS = ("block_size",)  # likewise, where no other is there: it also is the size of attention's blocks
 
 
 def load_codec(
@@ -30,8 +35,6 @@ def load_codec(
     ``policy.gguf``). ``local_only``: of a hub name, look only into the local cache; None: where the hub
     cannot be reached. Raises CheckpointError when there is nothing to load.
     """
-    from transformers import GenerationConfig
-
     from repro_rl.policy.loading.pretrained import load_model_config, load_tokenizer
 
     path = model_folder(path)
@@ -47,10 +50,7 @@ def load_codec(
             source.tokenizer, trust_remote_code=trust_remote_code, local_only=local_only
         )
         config = load_model_config(source.model, trust_remote_code=trust_remote_code, local_only=local_only)
-    try:
-        generation = GenerationConfig.from_pretrained(files_of(source.model, local_only=local_only))
-    except OSError:  # a model folder need not have one
-        generation = None
+        generation = load_generation_config(source.model, local_only=local_only)
     return codec_of(tokenizer, config.get_text_config(), generation, chat=chat, thinking=thinking)
 
 
@@ -59,17 +59,31 @@ def codec_of(
 ) -> TextCodec:
     """The codec of a model with these configurations of transformers; ``generation_config`` may be None."""
     language = config.get_text_config(decoder=True)  # of a composite model, else the configuration itself
-    # Not every architecture has a limit; MPT's has a name of its own.
-    limit = getattr(language, "max_position_embeddings", None) or getattr(language, "max_seq_len", None)
+    limit = _position_limit(language)
     vocabulary = getattr(language, "vocab_size", None)
     return TextCodec(
         tokenizer,
         chat=chat,
         thinking=thinking,
         eos_ids=model_eos_ids(config, generation_config) | model_eos_ids(language),
-        positions=_exact_positions(language, int(limit)) if limit else None,
+        positions=_exact_positions(language, limit) if limit else None,
         vocabulary=int(vocabulary) if vocabulary else None,
     )
+
+
+def _position_limit(language: Any) -> int | None:
+    """How many positions a configuration names; None for one without a limit, which some write as -1.
+
+    In code of a folder every name may be the one that it reads, so the least holds.
+    """
+
+    def limits(names: tuple[str, ...]) -> list[int]:
+        values = [getattr(language, name, None) for name in names]
+        return [int(value) for value in values if isinstance(value, (int, float)) and value > 0]
+
+    if type(language).__module__.startswith("transformers."):
+        return next(iter(limits(LIMITS)), None)
+    return min(limits((*LIMITS, *OTHER_LIMITS)) or limits(LAST_LIMITS), default=None)
 
 
 def _exact_positions(language: Any, limit: int) -> int:
@@ -89,10 +103,12 @@ def _exact_positions(language: Any, limit: int) -> int:
 
 
 def model_eos_ids(config: Any, generation_config: Any = None) -> set[int]:
-    """The stop tokens that a model's configuration and generation configuration name, perhaps none."""
+    """The stop tokens that a model's configuration and generation configuration name, perhaps none.
+
+    Raises CheckpointError for what is no token's id.
+    """
     ids: set[int] = set()
-    for source in (config, generation_config):
-        value = getattr(source, "eos_token_id", None)  # both are optional
-        if value is not None:
-            ids.update(value if isinstance(value, (list, tuple)) else [value])
+    for source, file in ((config, "config.json"), (generation_config, "generation_config.json")):
+        where = f"{getattr(source, 'name_or_path', '') or 'the model'}/{file}"
+        ids |= stop_ids(getattr(source, "eos_token_id", None), where)  # both are optional
     return ids

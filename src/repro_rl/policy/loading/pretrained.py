@@ -21,11 +21,20 @@ from repro_rl.config import PolicySection
 from repro_rl.errors import CheckpointError, ConfigError, some
 from repro_rl.policy.loading.dropout import turn_off_modules
 from repro_rl.policy.loading.hub import files_of, reason_of
+from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
 
 # Names of sub-configurations that only models of more than text have.
 OTHER_MEDIA = {
     *("text_config", "vision_config", "audio_config", "vq_config"),
     *("text_encoder", "audio_encoder", "audio_encoder_config"),
+}
+# Of configurations: which outputs a forward pass has, and in which form.
+OUTPUTS = {
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "output_router_logits": False,
+    "return_dict": True,
+    "torchscript": False,
 }
 ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
 CAUSAL_TOLERANCE = 0.01  # share of the logits' spread: above it a token's logits depend on the next token
@@ -76,8 +85,22 @@ def load_model_config(
 
     with named_load("a causal LM", path):
         files = files_of(path, local_only=local_only)
-        config = AutoConfig.from_pretrained(files, trust_remote_code=trust_remote_code)
-        return _causal_config(path, config)
+        config = _causal_config(path, AutoConfig.from_pretrained(files, trust_remote_code=trust_remote_code))
+        stop_ids(getattr(config, "eos_token_id", None), f"{path}/config.json")
+        _plain_outputs(config)
+        return config
+
+
+def _plain_outputs(config: Any) -> None:
+    """Reset what only changes which outputs a forward pass has, and in which form.
+
+    Nothing here reads more than logits by name. transformers does not save some of these, and others need
+    eager attention.
+    """
+    for part in (config, config.get_text_config()):
+        for name, value in OUTPUTS.items():
+            if getattr(part, name, value) != value:
+                setattr(part, name, value)
 
 
 def _causal_config(path: str | Path, config: Any) -> Any:
@@ -162,6 +185,7 @@ def load_model(path: str | Path, config: Any, section: PolicySection, dtype: tor
 
     attention = None if section.attention == "auto" else section.attention
     _check_attention(path, config, attention)
+    generation = load_generation_config(path)
     with named_load("a causal LM", path), _own_report():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -169,6 +193,7 @@ def load_model(path: str | Path, config: Any, section: PolicySection, dtype: tor
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
+                generation_config=generation,
                 trust_remote_code=section.trust_remote_code,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # check_weights names them
@@ -180,6 +205,8 @@ def load_model(path: str | Path, config: Any, section: PolicySection, dtype: tor
     if attention is not None and model.config._attn_implementation != attention:
         used = model.config._attn_implementation
         raise _attention_error(path, config, attention, f"transformers would use {used} instead")
+    if generation is not None:
+        model.generation_config = generation  # transformers has copied it, and would not save each copy
     check_weights(path, model, info)
     check_finite(model, path)
     turn_off_modules(model)
@@ -286,6 +313,9 @@ def _belongs_to(model: Any, name: str) -> bool:
 def check_finite(model: Any, path: str | Path) -> None:
     """Raises CheckpointError naming the weights that are NaN or infinite, in the dtype of the model."""
     bad = [name for name, weight in model.named_parameters() if not is_finite(weight)]
+    saved = model.state_dict(keep_vars=True).keys()
+    # Infinite numbers in buffers may be a mask.
+    bad += [name for name, value in model.named_buffers() if name in saved and torch.isnan(value).any()]
     if bad:
         kind = str(next(model.parameters()).dtype).removeprefix("torch.")
         raise CheckpointError(
@@ -315,11 +345,14 @@ def check_causal(model: Any, path: str | Path) -> None:
             f"Cannot use {path} as a causal LM: a forward pass of two tokens fails: {reason_of(error)}"
         ) from error
     logits = logits[:, 0].float()
-    if not torch.isfinite(logits[:, :1]).all():
+    finite = torch.isfinite(logits).all(dim=0)
+    # Tokens that the model never gives have -inf in some architectures.
+    if not finite.any() or torch.isnan(logits).any() or torch.isposinf(logits).any():
         raise CheckpointError(
             f"Cannot use {path} as a causal LM: its logits are not finite; its weights are damaged, or "
             f"policy.dtype={str(model.dtype).removeprefix('torch.')} is too narrow for them."
         )
+    logits = logits[:, finite]
     difference = (logits[0] - logits[1]).abs().max()
     if difference > CAUSAL_TOLERANCE * logits.std():
         raise CheckpointError(
