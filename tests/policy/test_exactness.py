@@ -12,6 +12,7 @@ from repro_rl.errors import CheckpointError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, exactness, transformers_policy
 from repro_rl.policy.decoding.prompt_decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.decoding.sessions import CachedSession
+from repro_rl.policy.loading.codec import codec_of
 from repro_rl.policy.model.capabilities import Batching, capabilities_of
 from repro_rl.policy.tokens.codec import TextCodec
 from support.architectures import FAMILIES, build, tokenizer
@@ -122,19 +123,89 @@ def test_a_window_that_hides_nothing_shares_the_prefix(words):
     assert sizes[:2] == [shared, max(map(len, prompts)) - shared]
 
 
-def test_models_whose_sampler_is_wrong_are_refused(words):
-    """Distance in slots that nobody knows of: a mask that grows with the slots, in code of one's own."""
-    policy = policy_of("Llama", words)
+def counting_slots(policy):
+    """Make positions those of cache slots that nobody knows of, in code of one's own."""
     inner = policy.model.forward
 
-    def counting_slots(input_ids=None, position_ids=None, past_key_values=None, **rest):
+    def forward(input_ids=None, position_ids=None, past_key_values=None, **rest):
         slot = 0 if past_key_values is None else past_key_values.get_seq_length()
         position_ids = torch.arange(slot, slot + input_ids.shape[1])[None] ** 2 // 7
         return inner(input_ids, position_ids=position_ids, past_key_values=past_key_values, **rest)
 
-    policy.model.forward = counting_slots
-    with pytest.raises(CheckpointError, match=r"LlamaForCausalLM.*sampled log-probs are not those"):
+    policy.model.forward = forward
+
+
+def test_models_that_are_exact_without_a_cache_alone_do_without(words):
+    """The warning says why, and so do the capabilities; what is sampled then is the model's."""
+    policy = policy_of("Llama", words, packed=False)
+    counting_slots(policy)
+    assert exactness.window_deviation(policy, prompts_of(policy), 3).mean > 1e-3
+    with pytest.warns(
+        UserWarning, match=r"mine \(LlamaForCausalLM\) is sampled without a KV cache.*differ by"
+    ):
         exactness.check_exact(policy, "mine")
+    can = capabilities_of(policy.model)
+    assert (can.batching, can.chat_cache) == (Batching.UNCACHED, False)
+    assert "the sampled log-probs are not those of the model" in can.reason
+    assert exactness.window_deviation(policy, prompts_of(policy), 3).largest <= 1e-5
+
+
+def test_code_that_fails_with_a_cache_does_without(words):
+    policy = policy_of("Llama", words, packed=False)
+    inner = policy.model.forward
+
+    def forward(input_ids=None, past_key_values=None, **rest):
+        if past_key_values is not None:
+            raise ValueError("Mine uses a cache of its own.")
+        return inner(input_ids, **rest)
+
+    policy.model.forward = forward
+    with pytest.warns(UserWarning, match=r"its code fails: ValueError: Mine uses a cache of its own\.$"):
+        exactness.check_exact(policy, "mine")
+    assert exactness.chat_deviation(policy, exactness.probe_texts(policy.codec), 2).largest <= 1e-5
+
+
+def test_code_that_fails_in_any_case_is_refused_with_its_reason(words):
+    policy = policy_of("Llama", words, packed=False)
+
+    def forward(input_ids=None, **rest):
+        raise KeyError("no state of layer 1")
+
+    policy.model.forward = forward
+    with pytest.raises(
+        CheckpointError, match=r"mine \(LlamaForCausalLM\) cannot be sampled.*no state of layer 1"
+    ):
+        exactness.check_exact(policy, "mine")
+
+
+def test_models_whose_passes_do_not_repeat_are_refused(words):
+    policy = policy_of("Llama", words, packed=False)
+    inner = policy.model.forward
+
+    def forward(*args, **rest):
+        out = inner(*args, **rest)
+        out.logits = out.logits + torch.randn_like(out.logits)
+        return out
+
+    policy.model.forward = forward
+    with pytest.raises(CheckpointError, match=r"LlamaForCausalLM.*sampled log-probs are not those.*vllm"):
+        exactness.check_exact(policy, "mine")
+
+
+@pytest.mark.parametrize("name", ["DeepSeek-V3.2", "Doge"])
+def test_attention_that_selects_tokens_is_exact_within_its_positions_alone(name, words):
+    """Prompts that begin alike, within what is selected and beyond."""
+    family = BY_NAME[name]
+    few = {key: 64 for key in ("index_topk", "keep_window_size") if key in family.settings}
+    model = build(replace(family, settings={**family.settings, **few}), len(words))
+    policy = TransformersPolicy(model, codec_of(words, model.config, None))
+    assert policy.codec.positions == 64
+    draw = np.random.default_rng(0).integers(3, len(words), 200).tolist()
+    short = [(*draw[:30], *draw[100 : 100 + size]) for size in (10, 20, 30)]
+    assert exactness.window_deviation(policy, short, 4).largest <= 1e-5
+    policy.codec.positions = None
+    long = [(*draw[:60], *draw[100 : 100 + size]) for size in (20, 50, 90)]
+    assert exactness.window_deviation(policy, long, 4).largest > 1e-4
 
 
 def test_exact_models_pass(words):

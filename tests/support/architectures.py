@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- families -->\n", "<!-- end of families -->\n"
 WINDOW = 16  # of the models with one: shorter than the prompts of the check
 POSITIONS = 256
+SELECTED = 192  # tokens that attention selects, where it does: more than the conversations of the check have
 
 
 @dataclass(slots=True, frozen=True)
@@ -150,6 +151,21 @@ FAMILIES = [
         "lru_width": 32, "attention_window_size": WINDOW, "num_hidden_layers": 3}),
     Family("RWKV-4", "rwkv", {**RWKV, "rescale_every": 0}, sized=False),
     Family("RWKV-4, rescaled", "rwkv", {**RWKV, "rescale_every": 6}, sized=False),
+    Family("LFM3", "lfm3"),  # linear layers alone
+    Family("MiniMax-01", "minimax", {**EXPERTS, "layer_types": ["linear_attention", "full_attention"]}),
+    Family("xLSTM", "xlstm", {
+        "hidden_size": 32, "embedding_dim": 32, "num_blocks": 2, "num_hidden_layers": 2, "num_heads": 4},
+        sized=False),
+    Family("Qwen3.5, linear layers alone", "qwen3_5_text", {
+        **DELTA, "layer_types": ["linear_attention", "linear_attention"]}),
+    Family("RoBERTa as a decoder", "roberta", {"is_decoder": True}),
+    Family("DeepSeek-V3.2", "deepseek_v32", {
+        **MLA, "q_lora_rank": 16, "index_topk": SELECTED, "index_n_heads": 2, "index_head_dim": 16}),
+    Family("Doge", "doge", {"keep_window_size": SELECTED}),
+    Family("Reformer", "reformer", {
+        "is_decoder": True, "hidden_size": 32, "attention_head_size": 8, "num_attention_heads": 4,
+        "axial_pos_embds": False, "attn_layers": ["local", "lsh"], "feed_forward_size": 48,
+        "max_position_embeddings": POSITIONS, "num_buckets": 4}, sized=False),
     Family("BERT, RoBERTa and other encoders", "bert"),
 ]
 # fmt: on
@@ -210,7 +226,7 @@ def row(family: Family, folder: Path, words: Any) -> str:
     """The family's row of the table: what ``check_model`` says of its model, written into ``folder``."""
     from repro_rl.config import load_config
     from repro_rl.errors import CheckpointError
-    from repro_rl.policy.model.capabilities import capabilities_of
+    from repro_rl.policy.model.capabilities import Batching
     from repro_rl.study.conformance import check_model
 
     save(family, folder, words)
@@ -223,9 +239,13 @@ def row(family: Family, folder: Path, words: Any) -> str:
     assert found.chat is not None
     failed = [f"{check.name}: {check.detail}" for check in found.checks if not check.ok]
     assert failed or max(found.window.largest, found.chat.largest) <= LIMIT
-    can = capabilities_of(build(family, len(words)))
+    (batches,) = (BATCHES[b.name] for b in Batching if b.value in found.facts["sampling"])
+    kept = found.facts["chat context"].startswith("the KV cache is kept")
     result = f"refused: {'; '.join(failed)}" if failed else "exact"
-    return _cells(family, BATCHES[can.batching.name], "kept" if can.chat_cache else "computed again", result)
+    positions, _, why = found.facts["positions"].partition("; ")
+    if why:
+        result += f" within {positions} tokens: {why}"
+    return _cells(family, batches, "kept" if kept else "computed again", result)
 
 
 BATCHES = {

@@ -7,6 +7,7 @@ exact; this module tries it out, in both contexts, on prompts of unequal length 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.errors import CheckpointError
+from repro_rl.errors import CheckpointError, ReproError
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
+from repro_rl.policy.loading.hub import reason_of
 from repro_rl.policy.model.adapter import base_model
-from repro_rl.policy.model.capabilities import capabilities_of
+from repro_rl.policy.model.capabilities import Batching, do_without_cache
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.types import Completion, Ids
@@ -140,26 +142,58 @@ def logprobs_of(policy: ExactPolicy, ids: Ids) -> NDArray[np.float32]:
 def check_exact(policy: ExactPolicy, name: object) -> None:
     """Try out a model before anything is spent. ``name`` is what messages call it.
 
-    Raises CheckpointError when sampled log-probs are not the computed ones, and for RWKV's rescaling, which
-    changes the weights themselves.
+    One whose code fails with a KV cache, or is not exact with it, is sampled without one from now on. A
+    warning says so. Raises CheckpointError where that is not exact either, and for kinds of models that are
+    known to be wrong.
     """
     config = base_model(policy.model).config
-    if config.model_type == "rwkv" and config.rescale_every:
-        raise CheckpointError(
-            f"{name} ({type(policy.model).__name__}) divides its weights when it is evaluated, so a "
-            f"checkpoint would be another model. Set rescale_every from {config.rescale_every} to 0 in its "
-            "config.json: only float16 needs it."
-        )
-    prompts = [policy.codec.plain_ids(text) for text in probe_texts(policy.codec)[:2]]
-    limit = REFUSED_HALF if is_half(policy) else REFUSED
     architecture = type(base_model(policy.model)).__name__
-    measured = window_deviation(policy, prompts, 3)
-    if not measured.mean <= limit:
-        raise CheckpointError(
-            f"{name} ({architecture}) is sampled {capabilities_of(policy.model).batching.value}, and the "
-            f"sampled log-probs are not those of the model: they differ by {measured}, so training on them "
-            "would be wrong. Use an architecture that docs/models.md lists, or policy.backend=vllm."
+    known = _known_problem(config)
+    if known is not None:
+        raise CheckpointError(f"{name} ({architecture}) {known}")
+    prompts = [policy.codec.plain_ids(text) for text in probe_texts(policy.codec)[:2]]
+    problem = _sampling_problem(policy, prompts)
+    if problem is None:
+        return
+    do_without_cache(policy.model, f"with a KV cache {problem}")
+    if _sampling_problem(policy, prompts) is None:
+        warnings.warn(
+            f"{name} ({architecture}) is sampled {Batching.UNCACHED.value}. With a KV cache {problem}.",
+            stacklevel=2,
         )
+        return
+    raise CheckpointError(
+        f"{name} ({architecture}) cannot be sampled here, with a KV cache or without: {problem}. Training on "
+        "that would be wrong. Use an architecture that docs/models.md lists, or policy.backend=vllm."
+    )
+
+
+def _known_problem(config: Any) -> str | None:
+    """Why models with this configuration are refused before any trial; None where they are not."""
+    if config.model_type == "rwkv" and config.rescale_every:
+        return (
+            "divides its weights when it is evaluated, so a checkpoint would be another model. Set "
+            f"rescale_every from {config.rescale_every} to 0 in its config.json: only float16 needs it."
+        )
+    if config.model_type == "reformer":
+        return (
+            "attends to random groups of tokens, or to chunks that fill only at some lengths, so its "
+            "log-probs do not repeat. Use an architecture that docs/models.md lists."
+        )
+    return None
+
+
+def _sampling_problem(policy: ExactPolicy, prompts: Sequence[Ids]) -> str | None:
+    """What is wrong with a short trial, as half a sentence; None where it is exact."""
+    try:
+        measured = window_deviation(policy, prompts, 3)
+    except (ReproError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever the model's code raises
+        return f"its code fails: {type(error).__name__}: {reason_of(error).rstrip('.')}"
+    if measured.mean <= (REFUSED_HALF if is_half(policy) else REFUSED):
+        return None
+    return f"the sampled log-probs are not those of the model: they differ by {measured}"
 
 
 def _deviation(policy: ExactPolicy, conversations: Sequence[Sequence[Completion]]) -> Deviation:

@@ -18,6 +18,7 @@ from repro_rl.policy.base import Policy, Sampler
 from repro_rl.policy.exactness import check_exact
 from repro_rl.policy.loading.lora import check_targets
 from repro_rl.policy.model.adapter import AdapterOff
+from repro_rl.policy.model.capabilities import do_as
 from repro_rl.policy.transformers_policy import AdapterOffPolicy
 
 
@@ -85,7 +86,10 @@ def checkpoint_activations(model: Any) -> None:
 def load_reference(
     section: PolicySection, policy: TransformersPolicy, warm_start: str | Path, *, kl: bool, judge: bool
 ) -> Reference:
-    """The reference of ``policy``, as far as the KL divergence (``kl``) or the judge needs it."""
+    """The reference of ``policy``, as far as the KL divergence (``kl``) or the judge needs it.
+
+    It is sampled as ``policy``, which was tried out.
+    """
     if not (kl or judge):
         return Reference()
     if policy.adapted:  # without its adapter an adapted model is the warm start: no second copy
@@ -96,6 +100,7 @@ def load_reference(
         kind = str(policy.model.dtype).removeprefix("torch.")
         section = section.model_copy(update={"dtype": kind})
     frozen = load_policy(section, warm_start, tried=True)
+    do_as(frozen.model, policy.model)
     frozen.model.requires_grad_(False)
     return Reference(frozen.model if kl else None, frozen if judge else None)
 

@@ -10,7 +10,8 @@ from transformers import DynamicCache
 
 from repro_rl.policy import TextCodec, TransformersPolicy
 from repro_rl.policy.model.adapter import base_model
-from repro_rl.policy.model.capabilities import capabilities_of
+from repro_rl.policy.model.capabilities import Batching, Capabilities, capabilities_of
+from repro_rl.policy.model.positions import position_limit
 from repro_rl.types import Ids
 
 MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # float32 numbers that the optimizer keeps for a weight
@@ -26,7 +27,7 @@ def model_facts(policy: TransformersPolicy, optimizer: str) -> dict[str, str]:
         "prompts begin with": _beginning(codec),
         "chat template": _template(codec),
         "an answer ends with": _tokens(codec, [codec.end_id]),
-        "positions": f"{codec.positions:,}" if codec.positions else "not limited by the model",
+        "positions": _positions(policy),
         "attention": _attention(policy),
         "sampling": _sampling(policy),
         "chat context": _chat(policy),
@@ -56,25 +57,23 @@ def free_bytes(device: torch.device) -> int | None:
 
 def cache_bytes(policy: TransformersPolicy) -> tuple[int, int] | None:
     """Bytes of a KV cache: of a token, and of what does not grow; None for a model without a cache."""
-    name = capabilities_of(policy.model).cache_argument
+    capabilities = capabilities_of(policy.model)
     ids = policy.codec.plain_ids("a b c d e f g h") or (0,)
-    if not name:
+    if not capabilities.cache_argument or capabilities.batching is Batching.UNCACHED:
         return None
-    short, long = (_measured_cache(policy, name, (ids * LONG)[:size]) for size in (SHORT, LONG))
+    short, long = (_measured_cache(policy, capabilities, (ids * LONG)[:size]) for size in (SHORT, LONG))
     token = (long - short) // (LONG - SHORT)
     return token, short - token * SHORT
 
 
 @torch.no_grad()
-def _measured_cache(policy: TransformersPolicy, name: str, ids: Ids) -> int:
+def _measured_cache(policy: TransformersPolicy, capabilities: Capabilities, ids: Ids) -> int:
     cache = DynamicCache(config=policy.model.config)
+    inputs = {capabilities.cache_argument: cache, "input_ids": torch.tensor([ids], device=policy.device)}
+    if capabilities.positions:  # as in sampling: some models cannot count them with such a cache
+        inputs["position_ids"] = torch.arange(len(ids), device=policy.device)[None]
     with policy.precision():
-        policy.model(
-            input_ids=torch.tensor([ids], device=policy.device),
-            use_cache=True,
-            logits_to_keep=1,
-            **{name: cache},
-        )
+        policy.model(**inputs, use_cache=True, logits_to_keep=1)
     return sum(map(_bytes, (value for layer in cache.layers for value in vars(layer).values())))
 
 
@@ -107,6 +106,14 @@ def _template(codec: TextCodec) -> str:
     if codec.tokenizer.chat_template:
         return "not used (policy.chat=off)"
     return "none: prompts are plain text"
+
+
+def _positions(policy: TransformersPolicy) -> str:
+    positions = policy.codec.positions
+    if positions is None:
+        return "not limited by the model"
+    limit = position_limit(base_model(policy.model).config.get_text_config(decoder=True))
+    return f"{positions:,}" + (f"; {limit.reason}" if limit is not None and limit.reason else "")
 
 
 def _attention(policy: TransformersPolicy) -> str:

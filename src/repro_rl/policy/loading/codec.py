@@ -12,12 +12,8 @@ from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.loading.lora import is_adapter
 from repro_rl.policy.loading.source import find_source
 from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
+from repro_rl.policy.model.positions import position_limit
 from repro_rl.policy.tokens.codec import ChatSwitch, TextCodec
-
-# Names of a limit of positions. Not every architecture has one; MPT's has a name of its own.
-LIMITS = ("max_position_embeddings", "max_seq_len")
-OTHER_LIMITS = ("max_sequence_length", "n_positions", "n_ctx", "seq_length")  # in code of a model's folder
-LAST_LIMITS = ("block_size",)  # likewise, where no other is there: it also is the size of attention's blocks
 
 
 def load_codec(
@@ -59,47 +55,16 @@ def codec_of(
 ) -> TextCodec:
     """The codec of a model with these configurations of transformers; ``generation_config`` may be None."""
     language = config.get_text_config(decoder=True)  # of a composite model, else the configuration itself
-    limit = _position_limit(language)
+    limit = position_limit(language)
     vocabulary = getattr(language, "vocab_size", None)
     return TextCodec(
         tokenizer,
         chat=chat,
         thinking=thinking,
         eos_ids=model_eos_ids(config, generation_config) | model_eos_ids(language),
-        positions=_exact_positions(language, limit) if limit else None,
+        positions=limit.tokens if limit else None,
         vocabulary=int(vocabulary) if vocabulary else None,
     )
-
-
-def _position_limit(language: Any) -> int | None:
-    """How many positions a configuration names; None for one without a limit, which some write as -1.
-
-    In code of a folder every name may be the one that it reads, so the least holds.
-    """
-
-    def limits(names: tuple[str, ...]) -> list[int]:
-        values = [getattr(language, name, None) for name in names]
-        return [int(value) for value in values if isinstance(value, (int, float)) and value > 0]
-
-    if type(language).__module__.startswith("transformers."):
-        return next(iter(limits(LIMITS)), None)
-    return min(limits((*LIMITS, *OTHER_LIMITS)) or limits(LAST_LIMITS), default=None)
-
-
-def _exact_positions(language: Any, limit: int) -> int:
-    """How many positions have one set of rotary frequencies, at most ``limit``.
-
-    LongRoPE (arXiv 2402.13753; Phi-3) has two sets. transformers takes the long one for a whole pass where
-    any row of it is longer than the original limit. A token's log-prob would then depend on the rows beside
-    it, and on what comes after it.
-    """
-    parameters = getattr(language, "rope_parameters", None) or getattr(language, "rope_scaling", None) or {}
-    for rope in (parameters, *(part for part in parameters.values() if isinstance(part, dict))):
-        if rope.get("rope_type", rope.get("type")) == "longrope":
-            original = rope.get("original_max_position_embeddings")
-            original = original or getattr(language, "original_max_position_embeddings", None)
-            limit = min(limit, int(original or limit))
-    return limit
 
 
 def model_eos_ids(config: Any, generation_config: Any = None) -> set[int]:

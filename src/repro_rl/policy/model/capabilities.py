@@ -13,14 +13,19 @@ import sys
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from repro_rl.policy.model.adapter import base_model
 
 LIBRARY = "transformers."  # modules whose conventions are known
-OWN_STATE = ("recurrent_gemma",)  # models whose layers keep their state to themselves, for one batch alone
+# Models whose layers keep their state to themselves, for one batch alone, or in a cache class of their own.
+OWN_STATE = ("recurrent_gemma", "minimax", "xlstm")
 OWN_MASKS = ("sdpa", "eager")  # implementations of attention that take a 4-D mask
+
+
+_NO_CACHE: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # a model -> why it is sampled without a cache
 
 
 class Batching(Enum):
@@ -57,7 +62,9 @@ def capabilities_of(model: Any) -> Capabilities:
     cache_argument = next((name for name in ("past_key_values", "cache_params") if name in arguments), "")
     positions = "position_ids" in arguments
     batching, reason, window = Batching.UNCACHED, "its state is not in a cache of transformers", None
-    if cache_argument and model.config.model_type not in OWN_STATE:
+    if model in _NO_CACHE:
+        reason = _NO_CACHE[model]
+    elif cache_argument and model.config.model_type not in OWN_STATE:
         batching, reason, window = _batching(model, positions)
     return Capabilities(
         batching=batching,
@@ -72,6 +79,18 @@ def capabilities_of(model: Any) -> Capabilities:
 def keeps_cache(model: Any) -> bool:
     """Whether ``CachedSession`` serves this model: full attention in every layer, and masks of our own."""
     return capabilities_of(model).chat_cache
+
+
+def do_without_cache(model: Any, reason: str) -> None:
+    """From now on ``capabilities_of`` this model are those of one without a cache, for the ``reason``."""
+    _NO_CACHE[base_model(model)] = reason
+
+
+def do_as(model: Any, tried: Any) -> None:
+    """Do without a cache for ``model`` where ``tried``, a model of the same architecture, does."""
+    reason = _NO_CACHE.get(base_model(tried))
+    if reason is not None:
+        do_without_cache(model, reason)
 
 
 def _batching(model: Any, positions: bool) -> tuple[Batching, str, int | None]:
