@@ -1,4 +1,4 @@
-"""Do answers fit ``prompt.action_tokens``? A limit below all of them costs a run every episode.
+"""Do answers fit ``prompt.action_tokens``, and can the tokenizer write them? Else a run loses every episode.
 
 An answer has its tags, the reported progress where the method asks for it, and an action. Which actions there
 are is looked up in a few steps of one task. No expert is asked: in a hard room its plan may take minutes.
@@ -14,7 +14,8 @@ from repro_rl.envs.base import TextEnv, filled
 from repro_rl.envs.contract import checked_reset, checked_step
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.tokens.codec import TextCodec
-from repro_rl.text.parse import TextFormat
+from repro_rl.run.answer_text import Misread, misread_actions
+from repro_rl.text.parse import TextFormat, held_action
 from repro_rl.text.prompts import PromptBuilder
 
 CHARACTERS = (
@@ -33,6 +34,7 @@ class AnswerLengths:
     longest: int
     long: str
     exact: bool  # counted by the tokenizer; else estimated from the characters
+    misread: Misread | None = None  # answers that the tokenizer cannot write
 
 
 def answer_lengths(
@@ -50,6 +52,7 @@ def answer_lengths(
     else:
         size = lambda text: len(codec.encode_target(text))  # noqa: E731
     found: dict[str, int] = {}
+    plain: dict[str, str] = {}  # answer -> its action, where that has no free text
     for action in possible_actions(env, task):
         for online in (0, 100):  # the shortest and the longest number
             try:
@@ -57,10 +60,13 @@ def answer_lengths(
             except ConfigError:  # no answer can hold it, however long
                 continue
             found[text] = size(text)
+            if filled(action, "x") == action:
+                plain[text] = held_action(action, prompts.fmt)
     if not found:
         return None
     short, long = min(found, key=lambda text: found[text]), max(found, key=lambda text: found[text])
-    return AnswerLengths(found[short], short, found[long], long, codec is not None)
+    misread = None if codec is None else misread_actions(plain, prompts.fmt, codec)
+    return AnswerLengths(found[short], short, found[long], long, codec is not None, misread)
 
 
 def possible_actions(env: TextEnv, task: str) -> list[str]:
@@ -84,12 +90,16 @@ def possible_actions(env: TextEnv, task: str) -> list[str]:
 
 
 def check_answers(limit: int, fmt: TextFormat, found: AnswerLengths | None) -> list[str]:
-    """What is wrong with ``limit`` (``prompt.action_tokens``), as sentences; [] where every answer fits.
+    """What is wrong with answers and ``limit`` (``prompt.action_tokens``), as sentences; [] for nothing.
 
-    Raises PreflightError for a limit that cuts off every answer. An estimate is never refused.
+    Raises PreflightError for a limit that cuts off every answer, and for a tokenizer that cannot write most
+    of them. An estimate is never refused.
     """
     if found is None:
         return []
+    if found.misread is not None and found.misread.most:
+        raise PreflightError(found.misread.sentence)
+    remarks = [] if found.misread is None else [found.misread.sentence]
     about = "" if found.exact else "about "
     thought = THOUGHT if fmt.style == "full" and fmt.think == "required" else 0
     needed = found.longest + thought
@@ -102,9 +112,10 @@ def check_answers(limit: int, fmt: TextFormat, found: AnswerLengths | None) -> l
             raise PreflightError(problem)
         return [problem]
     if needed <= limit:
-        return []
+        return remarks
     room = f", and a thought (prompt.think) {thought} or more" if thought else ""
     return [
+        *remarks,
         f"prompt.action_tokens is {limit}, but an answer may have {about}{found.longest} tokens "
-        f"({found.long[-100:]!r}){room}: it would be cut off. Raise it to {about}{needed} or more."
+        f"({found.long[-100:]!r}){room}: it would be cut off. Raise it to {about}{needed} or more.",
     ]

@@ -22,6 +22,7 @@ from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
 from repro_rl.run.actions import check_actions
 from repro_rl.run.answer_length import answer_lengths, check_answers
+from repro_rl.run.answer_text import misread_reflection
 from repro_rl.run.lineage import check_context, other_settings, other_templates, untaught_prompts
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel
@@ -95,16 +96,23 @@ def check_installed(config: RunConfig) -> None:
         require_extra("peft")
 
 
-def check_prompt(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> list[str]:
+def check_prompt(
+    context: Context, prompts: PromptBuilder, codec: TextCodec, task: str, *, reflects: bool = False
+) -> list[str]:
     """The first prompt of ``task`` must fit, the tokenizer know its words, and an answer fit its limit.
 
-    Raises PreflightError. Returns, as sentences, which answers would be cut off.
+    The tokenizer must also be able to write answers, and with ``reflects`` reflections.
+    Raises PreflightError. Returns, as sentences, which answers would be cut off or cannot be written.
     """
     problem = unknown_words(context, prompts, codec, task)
     if problem is not None:
         raise PreflightError(f"{problem} Use the settings of its warmup, or run a new warmup.")
     found = answer_lengths(context.pool.first, task, prompts, codec)
-    return check_answers(context.limits.action, prompts.fmt, found)
+    remarks = check_answers(context.limits.action, prompts.fmt, found)
+    unwritten = misread_reflection(prompts, codec) if reflects else None
+    if unwritten is not None:
+        raise PreflightError(unwritten)
+    return remarks
 
 
 def unknown_words(context: Context, prompts: PromptBuilder, codec: TextCodec, task: str) -> str | None:

@@ -166,7 +166,8 @@ class Setup:
         Raises what ``context``, ``check_model_text`` and ``check_prompt`` raise. Returns what the last does.
         """
         check_model_text(self.config.prompt, codec)
-        return check_prompt(self.context(codec), self.prompts, codec, task)
+        reflects = self.config.method.reflect
+        return check_prompt(self.context(codec), self.prompts, codec, task, reflects=reflects)
 
     def load_trained(self, path: str | Path, *, resumed: bool) -> TransformersPolicy:
         """The policy that is to be trained, see ``models.load_trained``.

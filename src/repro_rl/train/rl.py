@@ -283,7 +283,8 @@ class RLRun(CheckpointedRun):
     def _check(self) -> None:
         """What would certainly fail later. Raises PreflightError."""
         setup, config = self.setup, self.setup.config
-        remarks = check_prompt(self.context, setup.prompts, self.policy.codec, self.tasks.ids[0])
+        codec, task, reflects = self.policy.codec, self.tasks.ids[0], config.method.reflect
+        remarks = check_prompt(self.context, setup.prompts, codec, task, reflects=reflects)
         for line in remarks if setup.ranks.first else ():
             warnings.warn(line, stacklevel=4)
         setup.ranks.on_first(lambda: check_disk(self.out, self.policy.model, config.train.keep + 1))
