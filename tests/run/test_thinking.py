@@ -67,6 +67,14 @@ def test_a_template_that_always_closes_a_thought_needs_no_switch():
         check_model_text(PromptSection(style="full", think="required"), text)
 
 
+@pytest.mark.parametrize("think", ["off", "optional", "required"])
+def test_a_thought_in_other_tags_than_answers_have_is_refused(think):
+    tokenizer = family_tokenizer("chatml")
+    tokenizer.chat_template += "{% if add_generation_prompt %}<thought>\n{% endif %}"
+    with pytest.raises(PreflightError, match=r"opens a thought with <thought> .*policy\.chat=off"):
+        check_model_text(PromptSection(style="full", think=think), TextCodec(tokenizer))
+
+
 def test_compact_prompts_have_no_thoughts():
     check_model_text(PromptSection(style="compact"), codec_of("qwen3", True))
     with pytest.raises(PreflightError, match=r"opens a thought .*prompt\.style=full"):

@@ -13,8 +13,10 @@ from repro_rl.config import load_config
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.exactness import logprobs_of
+from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.study import conformance
 from repro_rl.study.conformance import check_model
+from repro_rl.study.model_facts import model_facts
 from support import architectures
 from support.architectures import FAMILIES
 from support.command import run_command
@@ -74,6 +76,19 @@ def test_the_facts_by_hand(llama):
     parameters = int(facts["model"].split()[1].replace(",", ""))
     assert f"weights {4 * parameters / 1e3:.1f} kB" in facts["memory"]
     assert f"training {16 * parameters / 1e3:.1f} kB" in facts["memory"]
+
+
+def test_what_a_chat_template_demands_or_opens_is_said():
+    demand = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
+    for before, after, said in (
+        (demand, "", "it demands a system message, which is ''"),
+        ("", "{% if add_generation_prompt %}[THINK]{% endif %}", "it opens a thought with [THINK]"),
+    ):
+        tokenizer = architectures.tokenizer()
+        tokenizer.chat_template = before + tokenizer.chat_template + after
+        model = architectures.build(BY_NAME["Llama"], len(tokenizer))
+        facts = model_facts(TransformersPolicy(model, TextCodec(tokenizer)), "adamw")
+        assert f"policy.thinking=false; {said}" in facts["chat template"]
 
 
 def test_an_adapter_is_trained_and_comes_back(llama):

@@ -155,8 +155,15 @@ def check_model_text(prompt: PromptSection, codec: TextCodec) -> None:
 def check_thinking(prompt: PromptSection, template: ChatTemplate) -> None:
     """A chat template and the format must agree on thoughts. Raises PreflightError.
 
-    Templates without a switch that neither open nor close a thought (Qwen2.5) may go with any format.
+    A thought in other tags than <think> is refused. Templates without a switch that neither open nor close a
+    thought (Qwen2.5) may go with any format.
     """
+    if template.other_thought:
+        raise PreflightError(
+            f"The chat template of {template.name} opens a thought with {template.other_thought} before "
+            "every answer, and answers here close a thought with </think> alone. Have the template write "
+            "<think> there (chat_template.jinja), or nothing, or do without it: policy.chat=off."
+        )
     forbidden, required = not prompt.thinks, prompt.style == "full" and prompt.think == "required"
     switch = template.has_switch
     if required and (template.thought == "closed" or (switch and not template.thinking)):

@@ -101,8 +101,12 @@ def _beginning(codec: TextCodec) -> str:
 
 
 def _template(codec: TextCodec) -> str:
-    if codec.chat:
-        return f"the tokenizer's own, policy.thinking={str(codec.thinking).lower()}"
+    template = codec.template
+    if template is not None:
+        system, tag = template.system, template.other_thought
+        more = "" if system is None else f"; it demands a system message, which is {system!r}"
+        more += f"; it opens a thought with {tag}, which no format takes" if tag else ""
+        return f"the tokenizer's own, policy.thinking={str(codec.thinking).lower()}{more}"
     if codec.tokenizer.chat_template:
         return "not used (policy.chat=off)"
     return "none: prompts are plain text"

@@ -182,6 +182,46 @@ def test_thoughts_of_the_template_are_seen():
     assert small_codec("qwen3").template.has_switch
 
 
+OPENED = [  # what ends a prompt, the tag
+    ("<thought>\n", "<thought>"),  # EXAONE Deep
+    ("[THINK]", "[THINK]"),  # Magistral
+    ("◁think▷", "◁think▷"),
+    ("<|thinking|>\n", "<|thinking|>"),
+    ("<scratchpad>", "<scratchpad>"),  # earlier answers lack it
+]
+
+
+@pytest.mark.parametrize(("end", "tag"), OPENED)
+def test_thoughts_in_other_tags_are_seen(end, tag):
+    tokenizer = family_tokenizer("chatml")
+    tokenizer.chat_template += "{% if add_generation_prompt %}" + end + "{% endif %}"
+    template = TextCodec(tokenizer).template
+    assert (template.thought, template.other_thought) == ("open", tag)
+
+
+def test_a_thought_is_known_by_its_name_where_no_earlier_answer_is_shown():
+    tokenizer = family_tokenizer("chatml")
+    for tag, thought in (("<thought>", "open"), ("<bot>", "free")):
+        tokenizer.chat_template = "ask: {{ messages[-1].content }} " + tag
+        assert TextCodec(tokenizer).template.thought == thought
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_role_is_taken_for_a_thought(name):
+    assert codec(name).template.other_thought == ""
+
+
+def test_a_tag_that_earlier_answers_have_too_is_a_role():
+    tokenizer = family_tokenizer("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<user>' if m.role == 'user' else '<bot>' }}{{ m.content }}<|im_end|>"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<bot>{% endif %}"
+    )
+    template = TextCodec(tokenizer).template
+    assert (template.thought, template.conversation_problem) == ("free", None)
+
+
 @pytest.mark.parametrize(
     ("answer", "shown"),
     [
@@ -285,6 +325,41 @@ def test_a_template_that_changes_the_text_is_refused(template):
     tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=r"the user's text"):
         TextCodec(tokenizer)
+
+
+def test_contents_as_lists_of_parts():
+    """As templates of models of more than text want them; the tokens are those of plain contents."""
+    plain_text, tokenizer = codec("chatml"), family_tokenizer("chatml")
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "{{ m.content }}", "{% for c in m.content if c.type == 'text' %}{{ c.text }}{% endfor %}"
+    )
+    text = TextCodec(tokenizer)
+    for prompt in ("push up", " you are\n\nin a room\n"):
+        assert text.encode(prompt) == plain_text.encode(prompt)
+        assert text.next_turn(prompt) == plain_text.next_turn(prompt)
+    assert text.encode_target("go") == plain_text.encode_target("go")
+    assert text.template.system is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "system"),
+    [
+        ("messages[0].role != 'system'", ""),
+        ("messages[0].role != 'system' or not messages[0].content", "You are a helpful assistant."),
+    ],
+)
+def test_a_system_message_that_is_demanded(condition, system):
+    tokenizer = family_tokenizer("chatml")
+    plain_text = tokenizer.chat_template[tokenizer.chat_template.index("{% for m in") :]
+    tokenizer.chat_template = (
+        f"{{% if {condition} %}}{{{{ raise_exception('system message first') }}}}{{% endif %}}{plain_text}"
+    )
+    text = TextCodec(tokenizer)
+    assert text.template.system == system
+    begin = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
+    assert text.template.first_turn("", "").before == begin
+    assert text.template.conversation_problem is None
+    assert text.next_turn("go") == codec("chatml").next_turn("go")
 
 
 def test_several_templates_of_which_none_is_the_default():

@@ -15,14 +15,21 @@ from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.tokens.control_tokens import tokenizer_name
-from repro_rl.policy.tokens.time_limit import time_limit
+from repro_rl.policy.tokens.time_limit import TookTooLong, time_limit
 
 TEMPLATE_DATE = datetime(2024, 7, 26)  # "now" for every template: Llama 3.1's own, where it knows no date
 Thought = Literal["open", "closed", "free"]
-Message = dict[str, str]
+Message = dict[str, Any]
 
 THINK, THINK_END = "<think>", "</think>"
 THINK_TAGS = re.compile(r"(</?think>)")
+# A tag that is opened at the very end of a prompt, such as <thought>, [THINK] and <|think|>.
+_LAST_TAG = re.compile(r"([<\[◁]\|?[A-Za-z][\w-]*\|?[>\]▷])\s*$")
+_THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)  # in the name of such a tag
+# How a template may want its messages, in the order of trial: contents as lists of parts or not, and a system
+# message before them.
+_SYSTEMS = (None, "", "You are a helpful assistant.")
+_WAYS = tuple((parts, system) for system in _SYSTEMS for parts in (False, True))
 _MARKS = ("ask2b6e", "answer7f3a", "next4c1d", "reply9e05", "last8a7c")  # user, assistant, user, ...
 _PROBE = "Ab1 \"q\" 'p' <b>{x}</b> [y] (z) & %d \\n é_*#\n\n- at 1, 2: done."  # no template may change it
 MAX_SECONDS = 20.0  # of one rendering, which takes milliseconds
@@ -50,11 +57,13 @@ class ChatTemplate:
         self._source = with_date(self._own_source(), TEMPLATE_DATE)
         self._turns: dict[tuple[bool, str, str], Turn] = {}
         self._added = ""  # by us behind the generation prompt, see _read_header
+        self._as_parts = False  # contents are lists of parts, as those of models of more than text
+        self.system: str | None = None  # the system message that it demands; None: it demands none
+        self.other_thought = ""  # the tag in which it opens a thought, where that is not <think>
         self.lead = ""  # white space that belongs to an answer
         self.closing = ""  # from behind an answer up to the text of the next user turn
         self.conversation_problem: str | None = None  # why it cannot be used turn by turn
-        self._begin, self._prompt_end = self._first_parts("", "")
-        self._check_unchanged()
+        self._begin, self._prompt_end = self._first_ways()
         self._read_conversation()
         self._turns.clear()
 
@@ -74,7 +83,7 @@ class ChatTemplate:
     def thought(self) -> Thought:
         """Whether an answer begins inside a thought, behind one that is closed, or neither."""
         opened, closed = self.opening.rfind(THINK), self.opening.rfind(THINK_END)
-        if opened > closed:
+        if opened > closed or self.other_thought:
             return "open"
         return "closed" if closed >= 0 else "free"
 
@@ -116,6 +125,23 @@ class ChatTemplate:
 
     # How that is found ----------------------------------------------------------------------------
 
+    def _first_ways(self) -> list[str]:
+        """What it writes around the first user turn, in the first way that shows a text unchanged."""
+        first: CheckpointError | None = None
+        for as_parts, system in _WAYS:
+            self._as_parts, self.system = as_parts, system
+            try:
+                parts = self._first_parts("", "")
+                self._check_unchanged(parts)
+            except CheckpointError as error:
+                first = first or error
+                if isinstance(error.__cause__, TookTooLong):
+                    break
+            else:
+                return parts
+        assert first is not None
+        raise first
+
     def _own_source(self) -> str:
         try:
             return str(self.tokenizer.get_chat_template())
@@ -133,6 +159,10 @@ class ChatTemplate:
         source: str | None = None,
     ) -> str:
         thinks = self.thinking if thinking is None else thinking
+        if self.system is not None:
+            messages = [{"role": "system", "content": self.system}, *messages]
+        if self._as_parts:
+            messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
             with time_limit(MAX_SECONDS):  # transformers renders in a sandbox, but for any length of time
                 text = self.tokenizer.apply_chat_template(
@@ -169,8 +199,8 @@ class ChatTemplate:
         messages = [_user(question), _assistant(answer), _user(left + mark + right)]
         return self._shown(_cut(self._render(messages), _MARKS[:3]))[2:]
 
-    def _check_unchanged(self) -> None:
-        shown = self.render(_PROBE) == self._begin + _PROBE + self._prompt_end
+    def _check_unchanged(self, around: Sequence[str]) -> None:
+        shown = self.render(_PROBE) == _PROBE.join(around)
         self._shown([] if shown else None)
 
     def _shown(self, parts: list[str] | None) -> list[str]:
@@ -196,6 +226,7 @@ class ChatTemplate:
             )
             parts = self._single_answer()
             if parts is None:
+                self.other_thought = _opened_last(self._prompt_end, None)
                 return
         self.closing = parts[2]
         self._read_header(parts[1])
@@ -224,6 +255,9 @@ class ChatTemplate:
         write its own role.
         """
         prompt = self._prompt_end
+        self.other_thought = _opened_last(prompt, header)
+        if self.other_thought:
+            return
         if header.startswith(prompt):
             more = header[len(prompt) :]
             if not more.strip():
@@ -250,6 +284,19 @@ def with_date(source: str, moment: datetime) -> str:
     values = "".join(f"|replace('{d}', '{moment.strftime(d)}')" for d in directives)
     # The empty expression keeps the line break that may follow: one behind a block would be cut off.
     return "{%- macro strftime_now(form) -%}{{ form" + values + "}}{%- endmacro -%}{{ '' }}" + source
+
+
+def _opened_last(prompt: str, header: str | None) -> str:
+    """A tag beside <think> in which ``prompt`` opens a thought at its end; "" where there is none.
+
+    ``header``: what stands before an earlier answer, where that is known. Any tag that it lacks is one.
+    """
+    last = _LAST_TAG.search(prompt)
+    if last is None or last[1] == THINK:
+        return ""
+    named = bool(_THOUGHT.search(last[1]))
+    lacking = header is not None and last[1] not in header and "|" not in last[1]
+    return last[1] if named or lacking else ""
 
 
 def _bare(text: str) -> list[str]:
