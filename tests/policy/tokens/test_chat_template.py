@@ -383,6 +383,11 @@ REFUSES = [
         "{% else %}tell: {{ m.content }}\n{% endif %}{% endfor %}tell: ",
         "writes a turn in another way once others follow",
     ),
+    (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if messages | length == 1 %}assistant: {% endif %}",
+        "writes a turn in another way once others follow",
+    ),
     ("ask: {{ messages[-1].content }} tell: ", "does not show earlier answers"),
     (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ ' Be brief.' if loop.last }}\n{% endfor %}"

@@ -234,7 +234,7 @@ class ChatTemplate:
             return
         begin, header, closing, end = parts
         steady = [begin, header, closing, header, closing, end]
-        if longer != steady or begin != self._begin:
+        if longer != steady or begin != self._begin or end != self._prompt_end:
             self.conversation_problem = (
                 "writes a turn in another way once others follow, so a conversation cannot grow"
             )
