@@ -23,9 +23,15 @@ from repro_rl.errors import ConfigError
             ["method=repro-fixed-judge", "prompt.context=chat"],
             r"^method\.judge=reference needs prompt\.context=window; it is chat",
         ),
-        (["method=gagpo", "prompt.context=chat"], r"gspo \(one ratio a row.*needs prompt\.context=window"),
-        (["train.loss.name=gspo", "prompt.context=chat"], r"or set train\.loss\.name=ppo_clip"),
-        (["method=dr-grpo", "prompt.context=chat"], r"in a chat the answers of a whole episode: set train\."),
+        (
+            ["method=gagpo", "prompt.context=chat"],
+            r"gspo, which method gagpo may set: it has one",
+        ),
+        (
+            ["train.loss.name=gspo", "prompt.context=chat"],
+            r"context=window, or train\.loss\.name=ppo_clip",
+        ),
+        (["method=dr-grpo", "prompt.context=chat"], r"a whole episode\. Set train\.loss\.scale"),
     ],
 )
 def test_contradictions(overrides: list[str], message: str) -> None:

@@ -77,17 +77,19 @@ class RunConfig(Section):
                 f"({self.prompt.action_tokens}): the whole penalty would never be due"
             )
         loss = self.train.loss
-        if loss.name == "gspo":  # a row has steps of different advantages there, and the reflection
-            self.prompt.require_window(
-                "train.loss.name=gspo (one ratio a row, in a chat the whole episode; of gagpo too, or set "
-                "train.loss.name=ppo_clip)"
+        chat = self.prompt.context == "chat"
+        if loss.name == "gspo" and chat:  # a row has steps of different advantages there, and the reflection
+            raise ValueError(
+                f"train.loss.name is gspo, which method {method.name} may set: it has one ratio a row. With "
+                "prompt.context=chat a row is a whole episode. Set prompt.context=window, or "
+                "train.loss.name=ppo_clip"
             )
         if loss.aggregation == "seq-mean-token-sum-norm" and loss.scale is None:
-            if self.prompt.context == "chat":
+            if chat:
                 raise ValueError(
-                    "train.loss.aggregation=seq-mean-token-sum-norm (of dr-grpo too) divides by the longest "
-                    "row, in a chat the answers of a whole episode: set train.loss.scale, such as "
-                    "prompt.action_tokens times the steps of an episode"
+                    f"train.loss.aggregation is {loss.aggregation}, which method {method.name} may set. It "
+                    "divides by the longest row, and with prompt.context=chat a row is a whole episode. Set "
+                    "train.loss.scale, such as prompt.action_tokens times the steps of an episode"
                 )
             loss.scale = float(self.prompt.action_tokens)  # the longest answer
         judged_at = method.judge_temperature
