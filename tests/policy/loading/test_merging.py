@@ -12,6 +12,7 @@ import torch
 from repro_rl.config import LoraSection, PolicySection
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings
+from repro_rl.policy.forward.packed import packable
 from repro_rl.run.models import load_policy, load_trained
 from support.foreign_models import LLAMA_LIKE, copy_tokenizer, save_foreign
 from support.models import keys_of, load_cpu
@@ -128,6 +129,7 @@ def test_adapters_that_do_more_than_change_layers_are_refused(peft, tiny_folder,
     }
     for name, config in cases.items():
         save_adapter(tiny_folder, tmp_path / name, config)
+        assert not packable(peft.PeftModel.from_pretrained(load_cpu(tiny_folder).model, tmp_path / name))
         for packed in (True, False):
             with pytest.raises(CheckpointError, match=rf"adapter in {tmp_path / name}: its .*{name}"):
                 load_policy(PolicySection(device="cpu", packed=packed), tmp_path / name)
@@ -182,8 +184,6 @@ def test_an_adapter_over_a_merged_one_on_experts_loads_again(peft, tiny_folder, 
 def test_code_of_a_folder_is_not_replaced_by_the_packed_engine(tiny_folder, tmp_path):
     """Its class may be called as one of transformers."""
     from transformers import AutoConfig, LlamaForCausalLM
-
-    from repro_rl.policy.forward.packed import packable
 
     folder = save_foreign(tmp_path / "llama", tiny_folder, "llama", **LLAMA_LIKE)
     copy_tokenizer(tiny_folder, folder)

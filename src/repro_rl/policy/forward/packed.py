@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from repro_rl.policy.forward.tree import TokenTree
 from repro_rl.policy.forward.tree_attention import attend, causal_attention, last_layer_attention
-from repro_rl.policy.model.adapter import AdapterOff, base_model
+from repro_rl.policy.model.adapter import AdapterOff, base_model, changes_layers_alone, has_adapter
 from repro_rl.policy.model.capabilities import LIBRARY
 from repro_rl.policy.model.prepacked import apply_linear, reorders
 
@@ -51,13 +51,14 @@ def packable(model: Any) -> bool:
     ``model`` may carry an adapter, or be one with its adapter off. False as well where it was not measured to
     pay: on a GPU.
     """
-    model = without_wrappers(model)
+    given, model = model, without_wrappers(model)
     kind = type(model)
     if kind.__name__ not in ARCHITECTURES or not kind.__module__.startswith(LIBRARY):  # code of a folder
         return False
     config, inner = model.config, model.model
     return bool(
-        _plain_weights(model)
+        _sees_adapter(given)
+        and _plain_weights(model)
         and config._attn_implementation in ("sdpa", "eager")
         and config.hidden_act == "silu"
         and config.attention_dropout == 0
@@ -68,6 +69,12 @@ def packable(model: Any) -> bool:
         and not inner.gradient_checkpointing
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _sees_adapter(model: Any) -> bool:
+    """Whether all that an adapter changes are the layers, which the packed forward pass calls."""
+    adapted = model.model if isinstance(model, AdapterOff) else model
+    return not has_adapter(adapted) or all(map(changes_layers_alone, adapted.peft_config.values()))
 
 
 def _plain_weights(model: Any) -> bool:

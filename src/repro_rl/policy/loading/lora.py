@@ -14,12 +14,11 @@ from repro_rl.errors import CheckpointError, ConfigError, DataError, require_ext
 from repro_rl.files import read_json
 from repro_rl.policy.loading.hub import is_hub_name, reason_of
 from repro_rl.policy.loading.merging import ParameterOrder, parameter_order, shared_weights
+from repro_rl.policy.model.adapter import changes_layers_alone, kind_of_adapter
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
 # Input and output embeddings, by name of the module; and a whole matrix of such.
 EMBEDDINGS = re.compile(r"\.(embed_tokens|embed_in|wte|word_embeddings|lm_head|embed_out)\.")
-# Kinds of peft that change layers, but by more than the layer's own input.
-OTHER_KINDS = ("XLORA", "POLY")
 MATRIX = re.compile(EMBEDDINGS.pattern + r"(modules_to_save\.)?weight$")
 
 
@@ -188,27 +187,19 @@ def _ready(adapted: Any, order: ParameterOrder, *, brings_embeddings: bool = Fal
 
 
 def _check_kind(folder: Path, config: Any) -> None:
-    """Raises CheckpointError for an adapter that does more than change single layers.
+    """Raises CheckpointError for an adapter that does more than change layers.
 
-    Such are tokens or a cache before the prompt, and layers that compute differently from a mark in the text
-    on. Neither the packed engine nor vLLM would see them, and they cannot be added to the weights.
+    Neither the packed engine nor vLLM would see it, and it cannot be added to the weights.
     """
-    from peft import PEFT_TYPE_TO_TUNER_MAPPING
-    from peft.tuners.tuners_utils import BaseTuner
-
-    kind = str(getattr(config.peft_type, "value", config.peft_type))
-    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
-    layers = tuner is not None and issubclass(tuner, BaseTuner) and not config.is_prompt_learning
-    if not layers or kind in OTHER_KINDS:
-        raise CheckpointError(
-            f"Cannot load the adapter in {folder}: its peft_type is {kind}, which does more than change "
-            "layers of the model. Train an adapter that can be added to the weights, such as LORA."
-        )
-    if getattr(config, "alora_invocation_tokens", None):  # LoRA alone has it
-        raise CheckpointError(
-            f"Cannot load the adapter in {folder}: its alora_invocation_tokens make it an activated LoRA, "
-            "which changes the layers from a mark in the text on. Train one without that setting."
-        )
+    if changes_layers_alone(config):
+        return
+    kind = kind_of_adapter(config)
+    if getattr(config, "alora_invocation_tokens", None):
+        kind += " with alora_invocation_tokens"
+    raise CheckpointError(
+        f"Cannot load the adapter in {folder}: its peft_type is {kind}, which does more than change layers "
+        "of the model. Train an adapter that can be added to the weights, such as a plain LORA."
+    )
 
 
 def _check_harmless(folder: Path) -> None:
@@ -251,5 +242,5 @@ def _embedding_rows(folder: Path, shapes: Mapping[str, tuple[int, ...]], rows: i
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Adapter weights and configuration, in peft's own layout; with the embeddings that came with it."""
-    model.save_pretrained(str(folder), save_embedding_layers=model.brings_embeddings)
+    model.save_pretrained(str(folder), save_embedding_layers=getattr(model, "brings_embeddings", False))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card

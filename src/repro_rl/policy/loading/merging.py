@@ -25,7 +25,7 @@ def merge(model: Any, name: object) -> Any:
 
     Raises CheckpointError for an adapter that is no change of weights.
     """
-    order: ParameterOrder = model.parameter_order
+    order: ParameterOrder = getattr(model, "parameter_order", {})  # of an adapter that lora.py put there
     base = model.get_base_model()
     tied = [(config, getattr(config, TIED, None)) for config in (base.config, base.config.get_text_config())]
     _separate(base)

@@ -26,6 +26,33 @@ def adapter_active(model: Any) -> bool:
     return any(isinstance(m, BaseTunerLayer) and not m.disable_adapters for m in model.modules())
 
 
+# Kinds of peft that change layers, but by more than the layer's own input.
+OTHER_KINDS = ("XLORA", "POLY")
+
+
+def changes_layers_alone(config: Any) -> bool:
+    """Whether an adapter of this configuration changes layers, each a function of its own input, and no more.
+
+    Others put tokens or a cache before the prompt, or change the layers from a mark in the text on (aLoRA).
+    """
+    from peft import PEFT_TYPE_TO_TUNER_MAPPING
+    from peft.tuners.tuners_utils import BaseTuner
+
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    return (
+        tuner is not None
+        and issubclass(tuner, BaseTuner)
+        and not config.is_prompt_learning
+        and kind_of_adapter(config) not in OTHER_KINDS
+        and not getattr(config, "alora_invocation_tokens", None)  # LoRA alone has it
+    )
+
+
+def kind_of_adapter(config: Any) -> str:
+    """peft's name of an adapter's kind."""
+    return str(getattr(config.peft_type, "value", config.peft_type))
+
+
 class AdapterOff:
     """The model without its adapter, as a callable: the frozen reference without a second copy."""
 
