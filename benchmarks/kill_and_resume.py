@@ -235,7 +235,7 @@ class Bench:
         _check(code in (0, 128 + number), f"{number.name}: ends with {code}: {text[-600:]}")
         _check("Traceback" not in text, text[-600:])
         if code:
-            _check(text.count("What was finished is saved") == 1, f"no sentence: {text[-600:]}")
+            _check(text.lower().count("half-written") == 1, f"no sentence: {text[-600:]}")
             _check(not list(folder.rglob(".*.tmp")), "half-written files stay")
         return code != 0
 

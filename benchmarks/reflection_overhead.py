@@ -118,6 +118,8 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         patch.multiple(window, **timed),
+        # The untrained model's tokenizer joins lines, so no reflection can be read. Only costs count here.
+        patch("repro_rl.run.preflight.misread_reflection", return_value=None),
         patch.object(ChatContext, "play", clock.wrap("acting", ChatContext.play)),
     ):
         folder = Path(name)

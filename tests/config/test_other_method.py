@@ -115,7 +115,7 @@ def test_settings_of_a_shipped_rule_go_with_it(tmp_path: Path) -> None:
     assert load_config(path, ["method.name=gigpo"]).method.gagpo.lam != 0.5
     # Where the file's method does not use it, it is a mistake as before.
     path = written(tmp_path, "method: {gagpo: {lam: 0.5}}\n")
-    with pytest.raises(ConfigError, match=r"method\.gagpo has no effect"):
+    with pytest.raises(ConfigError, match=r"method\.gagpo\.lam has no effect"):
         load_config(path, ["method.name=gigpo"])
 
 

@@ -80,11 +80,14 @@ def test_prompts_that_no_warm_start_is_taught():
 
 def test_a_model_that_is_given_is_asked_what_it_was_taught(warm):
     def given(*settings):
-        return study("repro", {**arm("given", *settings), "init": str(warm.model)})
+        # as its warmup; the recipe has another resolution
+        return study("repro", {**arm("given", "prompt.resolution=50", *settings), "init": str(warm.model)})
 
     assert check_study(given()) == []
     with pytest.raises(ConfigError, match=r"^Arm 'given': .* was trained with prompt\.context=window"):
         check_study(given("prompt.context=chat"))
+    (told,) = check_study(given("prompt.resolution=10"))
+    assert "was trained with prompt.resolution=50, this run has prompt.resolution=10" in told
 
 
 def test_what_one_job_alone_needs_is_asked_of_that_job():
