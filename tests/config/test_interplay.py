@@ -60,7 +60,7 @@ def test_what_recipes_give_for_all_methods_is_shared() -> None:
         ("method=progress-advantage method.progress_advantage.steps=max", "repro_rl.credit.advantages"),
         ("method=graphgpo-judged method.graphgpo.relative_distance=true", "on two scales"),
         ("method=repro method.beta=0 method.shaping_form=raw", "shaping_form .*method.beta above 0"),
-        ("method=repro-act-gated method.beta=0", "judge_gate .*method.beta above 0"),
+        ("method=repro method.judge_gate=graph method.beta=0", "judge_gate .*method.beta above 0"),
         ("train.kl.form=none train.kl.coef=0.1", "train.kl.coef .*form other than none"),
         ("train.kl.clamp=5", "train.kl.clamp has no effect here, only with a KL on the sampled token"),
         ("train.kl={form: k3, coef: 0, clamp: 5}", "train.kl.clamp has no effect"),
@@ -84,6 +84,8 @@ def test_what_nothing_reads_is_refused(settings: str, message: str) -> None:
         "method=gigpo method.judge_temperature=0.7 method.judge_pool=none method.anchor_key=observation",
         "method=maxrl method.maxrl.guarded=false method.maxrl.epsilon=0.1",
         "method=repro method.beta=0",
+        "method=repro-act-gated method.beta=0",  # which the method's gate does not forbid in a sweep
+        "method=gigpo method.alpha=0",
         "train.kl.form=none train.kl.coef=0",
         "train.kl.form=k3 train.kl.clamp=5",
         "train.kl.form=k1 train.kl.coef=0",

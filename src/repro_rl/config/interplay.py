@@ -100,7 +100,7 @@ READINGS: dict[str, Reading | None] = {
     "method.shaping_form": Reading(_shapes, SHAPED),
     "method.shaping_in_episode": Reading(_shapes, SHAPED),
     "method.alignment": None,
-    "method.alpha": Reading(lambda m, t: m.alignment != "none", "with method.alignment"),
+    "method.alpha": Reading(lambda m, t: m.alignment != "none", "with method.alignment", off=0),
     "method.align_to": Reading(_aligns, ALIGNED),
     "method.alignment_in_episode": Reading(
         lambda m, t: _aligns(m, t) and m.advantage_on != "split",

@@ -120,10 +120,9 @@ class MethodSection(CreditSettings):
         for name, source in sources.items():
             if reads_reflections(source) and not self.reflect:
                 raise ValueError(f"method.{name} {source!r} needs method.reflect true")
-        if self.judge_gate != "none" and not (self.shaping == "retrospective" and self.beta > 0):
+        if self.judge_gate != "none" and self.shaping != "retrospective":
             raise ValueError(
-                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective' and "
-                "method.beta above 0"
+                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'"
             )
         if self.value_source != "outcome" and "judged" not in reads(self.credit):
             rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
