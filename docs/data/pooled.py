@@ -77,13 +77,14 @@ QUALITIES = {  # columns of the table of judges, and where a comparison keeps th
 def judges_table(files: list[str], names: list[str]) -> str:
     """Quality of the retrospective values of arms, as means over the seeds of all files."""
     lines = [f"| | {' | '.join(QUALITIES)} |", f"|---|{'---|' * len(QUALITIES)}"]
+    parts = [json.loads(Path(file).read_text())["evaluations"][0]["arms"] for file in files]
     for name in names:
-        found: list[tuple[int, dict[str, float]]] = []
-        for file in files:
-            arms = json.loads(Path(file).read_text())["evaluations"][0]["arms"]
-            found += [
-                (len(arm["seeds"]), arm["progress"]["retrospective"]) for arm in arms if arm["name"] == name
-            ]
+        found: list[tuple[int, dict[str, float]]] = [
+            (len(arm["seeds"]), arm["progress"]["retrospective"])
+            for arms in parts
+            for arm in arms
+            if arm["name"] == name
+        ]
         cells = []
         for key in QUALITIES.values():
             mean = sum(seeds * quality[key] for seeds, quality in found) / sum(seeds for seeds, _ in found)

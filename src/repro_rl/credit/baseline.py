@@ -67,6 +67,16 @@ def check_pairs(name: str, returns: Sequence[float], groups: Sequence[Hashable])
         )
 
 
+def check_entries(name: str, rewards: Sequence[Any], label: str, other: Sequence[Any]) -> None:
+    """Raise ConfigError unless ``other``, called ``label``, has one entry a trajectory of ``rewards`` [N]."""
+    count = length_of(f"{name}: rewards", rewards)
+    if length_of(f"{name}: {label}", other) != count:
+        raise ConfigError(
+            f"{name} got {count} trajectories in rewards but {len(other)} in {label}; give one entry per "
+            "trajectory."
+        )
+
+
 def check_steps(
     name: str,
     rewards: Sequence[Sequence[float]],
@@ -74,13 +84,8 @@ def check_steps(
     anchors: Sequence[Sequence[Hashable]],
 ) -> None:
     """Raise ConfigError unless each trajectory [N] has a group, and each of its steps reward and anchor."""
-    count = length_of(f"{name}: rewards", rewards)
-    for label, other in (("groups", groups), ("anchors", anchors)):
-        if length_of(f"{name}: {label}", other) != count:
-            raise ConfigError(
-                f"{name} got {count} trajectories in rewards but {len(other)} in {label}; give one entry per "
-                "trajectory."
-            )
+    check_entries(name, rewards, "groups", groups)
+    check_entries(name, rewards, "anchors", anchors)
     for n, (row, keys) in enumerate(zip(rewards, anchors, strict=True)):
         steps = length_of(f"{name}: rewards of trajectory {n}", row)
         states = length_of(f"{name}: anchors of trajectory {n}", keys)

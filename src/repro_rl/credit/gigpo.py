@@ -11,9 +11,9 @@ from repro_rl.credit.baseline import (
     Normalize,
     check_choice,
     check_discount,
+    check_entries,
     check_steps,
     finite_array,
-    length_of,
     normalise,
     number_keys,
     returns_to_go,
@@ -56,13 +56,8 @@ def gigpo_advantages(
     if not finite(omega):
         raise ConfigError(f"omega is {omega!r}; it must be a finite number.")
     check_steps("gigpo_advantages", rewards, groups, anchors)
-    if episode_returns is not None and (
-        length_of("gigpo_advantages: episode_returns", episode_returns) != len(rewards)
-    ):
-        raise ConfigError(
-            f"gigpo_advantages got {len(rewards)} trajectories in rewards but {len(episode_returns)} in "
-            "episode_returns; give one entry per trajectory."
-        )
+    if episode_returns is not None:
+        check_entries("gigpo_advantages", rewards, "episode_returns", episode_returns)
     lengths = np.asarray([len(row) for row in rewards], dtype=np.intp)
     finite_array("rewards", (value for row in rewards for value in row))
     if episode_returns is None:

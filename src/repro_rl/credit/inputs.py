@@ -62,14 +62,14 @@ class CreditInputs:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for lengths that do not agree, and for values that ``checks`` refuses."""
-        count = length_of(f"{self.rule}: groups", self.groups)
-        for name, value in self._given().items():
+        count, given = length_of(f"{self.rule}: groups", self.groups), self._given()
+        for name, value in given.items():
             entries = length_of(f"{self.rule}: {name}", value)
             if entries != count:
                 raise ConfigError(
                     f"{self.rule}: {name} has {entries} entries and groups {count}; give one a trajectory."
                 )
-        check_values(self.rule, self._given())
+        check_values(self.rule, given)
         if self.lengths is None:
             self.lengths = self._found_lengths()
         if self.reached is None and self.anchors is not None and self.final_anchors is not None:
