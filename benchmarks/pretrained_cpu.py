@@ -13,8 +13,8 @@ prompts do not list the possible actions; ``--admissible`` lists them.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
 - ``--trl PYTHON``: whole iterations beside TRL's ``GRPOTrainer`` (see rl_iteration.py); the interpreter is
-  one that has trl and datasets. ``--llama PYTHON --gguf FILE``: llama.cpp reading, and decoding one stream;
-  the interpreter is one that has llama_cpp.
+  one that has trl and datasets. ``--llama FOLDER --gguf FILE``: llama.cpp reading, and decoding one stream
+  and 32; the folder is one in which ``npm install node-llama-cpp`` ran (see llama_cpp.mjs).
 
 The two sides of a comparison take turns, step by step. Ratios are of the processor's seconds, one thread.
 """
@@ -63,19 +63,6 @@ SHAPE: dict[str, Any] = {  # SmolLM2-135M
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-LLAMA = """
-import json, sys, time
-from llama_cpp import Llama
-model = Llama(sys.argv[1], n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
-ids = [100 + i % 1000 for i in range(512)]
-start = time.process_time()
-model.eval(ids)
-read = time.process_time() - start
-start = time.process_time()
-for i in range(64):
-    model.eval([100 + i])
-print(json.dumps({"prefill": 512 / read, "decode": 64 / (time.process_time() - start)}))
-"""
 MICRO_TOKENS = 4096
 
 
@@ -179,7 +166,7 @@ def as_they_are(work: Callable[[], Any]) -> Callable[[], Any]:
     """``work`` over weights that are not reordered."""
 
     def run() -> Any:
-        with patch.object(prepacked, "_supported", frozenset):
+        with patch.object(prepacked, "supported", frozenset):
             return work()
 
     return run
@@ -355,16 +342,15 @@ def cache_memory(
 # Other programs -----------------------------------------------------------------------------------
 
 
-def llama(interpreter: str, gguf: str) -> dict[str, float]:
-    done = subprocess.run(
-        [interpreter, "-c", LLAMA, gguf],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"OMP_NUM_THREADS": "1"},
-    )
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+def llama(folder: Path, gguf: Path) -> dict[str, Any]:
+    """Tokens a second of llama.cpp, by the number of streams."""
+    script = Path(__file__).with_name("llama_cpp.mjs")
+    found = {}
+    for streams in ("1", "32"):
+        command = ["node", str(script), str(folder), str(gguf), streams]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[streams] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def trl(arguments: argparse.Namespace, folder: Path) -> dict[str, str]:
@@ -428,8 +414,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--parts", nargs="*", default=["raw", "chat", "window", "update", "memory"])
     parser.add_argument("--trl", help="an interpreter with trl and datasets")
-    parser.add_argument("--llama", help="an interpreter with llama_cpp")
-    parser.add_argument("--gguf", help="the model for llama.cpp")
+    parser.add_argument("--llama", type=Path, help="a folder with node-llama-cpp (see llama_cpp.mjs)")
+    parser.add_argument("--gguf", type=Path, help="the model for llama.cpp")
     parser.add_argument("--out", type=Path, help="where to write the figures, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

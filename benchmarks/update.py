@@ -20,6 +20,7 @@ from side_by_side import alternate, median_ms, ratio, versions
 from warm_start import warm_start
 
 from repro_rl.config import load_config
+from repro_rl.policy.model import linear
 from repro_rl.run.setup import set_up
 from repro_rl.train import (
     Batch,
@@ -121,6 +122,11 @@ def main() -> None:
                         Updater, "_with_reference", with_old_pass(Updater._with_reference)
                     )
                 ),
+            ),
+            (
+                "float32 products by oneDNN (AMD)",
+                everything,
+                work(context=lambda: patch.object(linear, "mkl_leaves_avx512", lambda: False)),
             ),
         ]
         rows, cells, nodes = sizes(samples, config.train.micro_tokens)

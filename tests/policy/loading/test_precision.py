@@ -10,11 +10,12 @@ from repro_rl.errors import ConfigError
 from repro_rl.policy.loading import precision
 from repro_rl.policy.loading.precision import (
     choose_precision,
-    cpu_flags,
     fast_bfloat16,
     prepare_gpu,
     resolve_device,
 )
+from repro_rl.policy.model import processor as processor_module
+from repro_rl.policy.model.processor import this_processor
 from repro_rl.run.models import load_policy, load_reference
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
@@ -86,7 +87,7 @@ def processor(tmp_path, monkeypatch):
         path.unlink(missing_ok=True)
         if text is not None:
             path.write_text(text)
-        monkeypatch.setattr(precision, "CPU_INFO", path)
+        monkeypatch.setattr(processor_module, "CPU_INFO", path)
         fast_bfloat16.cache_clear()
 
     yield set_to
@@ -125,7 +126,7 @@ def test_a_cpu_is_known_by_its_flags(processor, text, flag):
 
 def test_a_cpu_without_flags_is_measured(processor, monkeypatch):
     processor(None)
-    assert cpu_flags(precision.CPU_INFO) is None
+    assert this_processor() is None
     fast, why = fast_bfloat16()  # a real measurement, whatever it says on this machine
     assert why.startswith("bfloat16 products measured at ")
     assert fast == (float(why.split()[4]) >= 1.3) or "1.3" in why

@@ -9,13 +9,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from repro_rl.policy.model import prepacked
-from repro_rl.policy.model.prepacked import (
-    FEWEST_ROWS,
-    LEAST_INPUTS,
-    apply_linear,
-    free_copies,
-    reorders,
-)
+from repro_rl.policy.model.linear import apply_linear
+from repro_rl.policy.model.prepacked import LEAST_INPUTS, fewest_rows, free_copies, reorders
 
 KINDS = [kind for kind in (torch.float32, torch.bfloat16) if reorders(kind, LEAST_INPUTS)]
 pytestmark = pytest.mark.skipif(not KINDS, reason="this processor or this torch has no such operators")
@@ -45,7 +40,7 @@ def test_the_values_are_those_of_the_layer(
     x = torch.randn(rows, inputs).to(kind)
     with torch.no_grad():
         wanted, got = layer(x), apply_linear(layer, x)
-    assert copied(layer) == (rows >= FEWEST_ROWS[kind])
+    assert copied(layer) == (rows >= fewest_rows(kind))
     assert got.dtype == kind
     # The sums are of terms near 1 / sqrt(inputs); bfloat16 is rounded once, at the end.
     torch.testing.assert_close(got, wanted, rtol=1e-2 if kind == torch.bfloat16 else 1e-5, atol=2e-6)
@@ -67,6 +62,7 @@ def test_changed_weights_are_never_computed_with(kind: torch.dtype) -> None:
 
 
 def test_what_is_left_to_the_layer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepacked, "mkl_leaves_avx512", lambda: False)
     layer, x = layer_of(256, 8, torch.float32), torch.randn(4, 256)
     assert apply_linear(layer, x).requires_grad  # gradients
     assert apply_linear(torch.nn.Identity(), x) is x  # another layer
@@ -81,6 +77,13 @@ def test_what_is_left_to_the_layer_itself(monkeypatch: pytest.MonkeyPatch) -> No
         torch.testing.assert_close(apply_linear(layer, x), layer(x))  # no room
     assert not copied(layer)
     assert not copied(narrow)
+
+
+def test_the_fewest_rows_by_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for slow, rows in ((False, 4), (True, 1)):
+        monkeypatch.setattr(prepacked, "mkl_leaves_avx512", lambda slow=slow: slow)
+        assert fewest_rows(torch.float32) == rows
+        assert fewest_rows(torch.bfloat16) == 1
 
 
 def test_copies_end_with_their_weights() -> None:

@@ -21,7 +21,8 @@ from repro_rl.policy.forward.tree import TokenTree
 from repro_rl.policy.forward.tree_attention import attend, causal_attention, last_layer_attention
 from repro_rl.policy.model.adapter import AdapterOff, base_model, changes_layers_alone, has_adapter
 from repro_rl.policy.model.capabilities import LIBRARY
-from repro_rl.policy.model.prepacked import apply_linear, reorders
+from repro_rl.policy.model.linear import apply_linear
+from repro_rl.policy.model.prepacked import reorders
 
 BLOCKED_HEAD_MAX_STATES = 128  # logits of more states are computed all at once
 BLOCKED_HEAD_MIN_VOCABULARY = 8192  # so are those of a vocabulary that is not larger

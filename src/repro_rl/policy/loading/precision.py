@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from repro_rl.errors import ConfigError
+from repro_rl.policy.model.processor import this_processor
 
 FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86 with tiles, Arm: bfloat16 products in hardware
-CPU_INFO = Path("/proc/cpuinfo")
 MIN_WIDTH = 256  # of a model: below, half precision saves no time on a CPU
 MIN_GAIN = 1.3  # how much faster bfloat16 must be where the processor's flags are not known
 
@@ -78,27 +77,14 @@ def _named_precision(dtype: str, trained: bool) -> Precision:
 @cache
 def fast_bfloat16() -> tuple[bool, str]:
     """Whether this CPU computes faster in bfloat16 than in float32, and how that is known."""
-    flags = cpu_flags(CPU_INFO)
-    if flags is not None:
-        found = [flag for flag in FLAGS if flag in flags]
+    processor = this_processor()
+    if processor is not None:
+        found = [flag for flag in FLAGS if flag in processor.flags]
         return bool(
             found
         ), f"the processor has {found[0]}" if found else "the processor has no bfloat16 products"
     gain = _measured_gain()
     return gain >= MIN_GAIN, f"bfloat16 products measured at {gain:.1f} times the speed of float32"
-
-
-def cpu_flags(path: Path) -> frozenset[str] | None:
-    """The instruction sets that Linux names for the first processor; None where it names none."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return frozenset(value.split())
-    return None
 
 
 def _measured_gain(size: int = 512) -> float:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from peft.tuners import lora
 
-from repro_rl.policy.model.prepacked import apply_linear
+from repro_rl.policy.model.linear import apply_linear
 
 
 class AdaptedLinear(lora.Linear):

@@ -1,4 +1,4 @@
-"""Linear layers over weights that oneDNN has reordered once, on an x86 CPU and without gradients.
+"""Linear weights that oneDNN has reordered once, on an x86 CPU and without gradients.
 
 torch's own linear layer brings the weights into the order of its kernel at every call. For the few rows of a
 decode step that takes a third to a half of the call. ``torch.compile`` reorders frozen weights once instead;
@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
+from repro_rl.policy.model.processor import mkl_leaves_avx512
+
 LEAST_INPUTS = 256  # a narrower layer is bound by the calls around it
 ROWS = 32  # the order is chosen for so many rows; it was the fastest for 1 to 2,048 as well
 SHARE = 0.25  # of the machine's memory that all copies together may take
 
-# Fewer rows than these are left to torch's own layer. In float32 it reads the weights as they are for up to
-# three rows, and is 1.1 to 1.5 times as fast there. From four on, the copies are, in bfloat16 from one on.
-FEWEST_ROWS = {torch.float32: 4, torch.bfloat16: 1}
+KINDS = (torch.float32, torch.bfloat16)  # dtypes that oneDNN has kernels for
 
 
 class _Copies:
@@ -58,16 +58,18 @@ class _Copies:
 _copies = _Copies()
 
 
-def apply_linear(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """``layer(x)`` for states ``x`` [N, in]; over reordered weights where no gradient is asked for."""
-    if torch.is_grad_enabled() or type(layer) is not torch.nn.Linear or not _reorders(layer.weight, x):
-        plain: torch.Tensor = layer(x)
-        return plain
+def multiply_reordered(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor | None:
+    """``layer(x)`` for states ``x`` [N, in] over reordered weights; None where these would not help."""
+    if not _reorders(layer.weight, x):
+        return None
     copy = _copies.of(layer.weight)
-    done: torch.Tensor = (
-        layer(x) if copy is None else torch.ops.mkldnn._linear_pointwise(x, copy, layer.bias, "none", [], "")
-    )
-    return done
+    return None if copy is None else multiply(x, copy, layer.bias)
+
+
+def multiply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x W^T + b by oneDNN for ``x`` [N, in]; ``weight`` [out, in] as it is, or reordered."""
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
 
 
 def free_copies(weights: Iterable[torch.Tensor]) -> None:
@@ -78,7 +80,16 @@ def free_copies(weights: Iterable[torch.Tensor]) -> None:
 
 def reorders(dtype: torch.dtype, inputs: int) -> bool:
     """Whether this machine computes layers of so many inputs in ``dtype`` over reordered weights."""
-    return inputs >= LEAST_INPUTS and dtype in _supported()
+    return inputs >= LEAST_INPUTS and dtype in supported()
+
+
+def fewest_rows(dtype: torch.dtype) -> int:
+    """How many rows it takes for reordered weights to be faster than torch's own layer.
+
+    In float32 on Intel's processors MKL reads the weights as they are for up to three rows, and is 1.1 to 1.5
+    times as fast there. Where MKL leaves AVX-512 unused, one row takes half the time over reordered weights.
+    """
+    return 4 if dtype == torch.float32 and not mkl_leaves_avx512() else 1
 
 
 def copies_bytes(inputs: int, weights: float, size: int) -> float:
@@ -92,7 +103,7 @@ def _reorders(weight: torch.Tensor, x: torch.Tensor) -> bool:
         reorders(weight.dtype, weight.shape[1])
         and weight.device.type == "cpu"
         and x.dtype == weight.dtype
-        and len(x) >= FEWEST_ROWS[weight.dtype]
+        and len(x) >= fewest_rows(weight.dtype)
     )
 
 
@@ -101,7 +112,7 @@ def _size(weight: torch.Tensor) -> int:
 
 
 @cache
-def _supported() -> frozenset[torch.dtype]:
+def supported() -> frozenset[torch.dtype]:
     """The dtypes for which this processor and this torch have the operators."""
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     if (
@@ -111,7 +122,7 @@ def _supported() -> frozenset[torch.dtype]:
     ):
         return frozenset()
     bfloat16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return frozenset(kind for kind in FEWEST_ROWS if bfloat16 or kind != torch.bfloat16)
+    return frozenset(kind for kind in KINDS if bfloat16 or kind != torch.bfloat16)
 
 
 @cache

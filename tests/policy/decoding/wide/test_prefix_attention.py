@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from repro_rl.policy.decoding.wide import prefix_attention
 from repro_rl.policy.decoding.wide.prefix_attention import (
     attend_flash,
     attend_prefix,
@@ -31,9 +32,16 @@ def test_two_parts_by_hand():
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), KINDS)
-def test_one_token_a_row(kind, tolerance):
-    """Rows of several lengths over a part of a wider table, as one call of torch's own over each."""
-    rows, width, lengths = 3, 7, [7, 1, 4]
+@pytest.mark.parametrize("slow_mkl", [False, True])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_one_token_a_row(kind, tolerance, slow_mkl, chunk, monkeypatch):
+    """Rows of several lengths over a part of a wider table, as one call of torch's own over each.
+
+    On some processors keys of bfloat16 are copied, for ``chunk`` rows at a time.
+    """
+    monkeypatch.setattr(prefix_attention, "mkl_leaves_avx512", lambda: slow_mkl)
+    monkeypatch.setattr(prefix_attention, "CHUNK_BYTES", chunk * 4 * KV * 7 * SIZE)
+    rows, width, lengths = 5, 7, [7, 1, 4, 6, 7]
     query = states(rows, KV, HEADS // KV, SIZE, kind=kind, seed=0)
     table = states(2, rows, KV, 11, SIZE, kind=kind, seed=1)
     hidden = torch.arange(width) >= torch.tensor(lengths)[:, None]
