@@ -44,8 +44,8 @@ def attend_single(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, m
 
     ``mask`` [R, 1, 1, W] is added to the scores. In float32 two batched products are the fastest way to so
     few queries (measured). In bfloat16 a product of scores would round them to 8 bits, so the kernel above is
-    used. It calls a matrix product for each key head of each row, which on AMD's processors takes 1.4 times
-    as long as products of float32 copies of the keys, made for a few rows at a time (see ``CHUNK_BYTES``).
+    used. It calls a matrix product for each key head of each row. On AMD's processors that takes 1.4 times as
+    long as products of float32 copies of the keys. They are made for a few rows at a time, ``CHUNK_BYTES``.
     """
     if query.dtype == torch.float32:
         return _attend_by_products(query, key, value, mask)
