@@ -18,6 +18,10 @@ from repro_rl.study.stats import mean_interval
 HERE = Path(__file__).parent
 ALFWORLD = ("alfworld_study", "alfworld_seeds_5_9")
 ZOO = ("zoo_sokoban_seeds_30_31", "zoo_sokoban_seeds_32_34", "zoo_sokoban_seeds_35_39")
+ZOO_ALFWORLD = tuple(
+    f"zoo_alfworld_seed{part}" for part in ("_30", "_31", "s_32_33", "_34", "s_35_36", "_37", "s_38_39")
+)
+ZOO_WEBSHOP = ("zoo_webshop_seeds_30_31", "zoo_webshop_seeds_32_33", "zoo_webshop_seeds_34_39")
 CHOSEN = "repro-act-graph-fixed-judge"  # by the study repro-family
 
 
@@ -53,6 +57,11 @@ CLAIMS = (
     Claim(18, CHOSEN, "gigpo", ZOO, "Sokoban, rare success, every rule tuned"),
     Claim(19, CHOSEN, "oracle-act", ZOO, "Sokoban, rare success, every rule tuned"),
     Claim(20, "repro", "gigpo", ZOO, "Sokoban, rare success, every rule tuned"),
+    Claim(21, CHOSEN, "g2po", ZOO_ALFWORLD, "ALFWorld, every rule tuned"),
+    Claim(22, "repro", "gigpo", ZOO_ALFWORLD, "ALFWorld, every rule tuned"),
+    Claim(23, CHOSEN, "value-shaping", ZOO_WEBSHOP, "WebShop, every rule tuned"),
+    Claim(24, "repro", "gigpo", ZOO_WEBSHOP, "WebShop, every rule tuned"),
+    Claim(25, "repro", CHOSEN, ZOO_WEBSHOP, "WebShop, every rule tuned"),
 )
 
 
