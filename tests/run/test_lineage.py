@@ -20,6 +20,7 @@ from repro_rl.run.lineage import (
     taught_modes,
     taught_prompt,
     untaught_prompts,
+    untaught_scoring,
 )
 from repro_rl.run.setup import set_up
 from repro_rl.train.start import open_training
@@ -129,6 +130,40 @@ def test_training_says_that_its_prompts_were_not_taught(warm, tmp_path):
         assert untaught_prompts(settings(warm, f"method={method}").method, run / "model") is None
     assert untaught_prompts(settings(warm, "method=gigpo").method, warm.model) is None
     assert untaught_prompts(settings(warm, "method=gigpo").method, "Qwen/Qwen3-0.6B") is None
+
+
+def test_training_says_that_the_prompts_of_its_scoring_were_not_taught(warm, tmp_path):
+    """RL never trains on them, so a trained model knows those of its warm start."""
+    run = tmp_path / "warm"
+    shutil.copytree(warm.run, run)
+    told = ["warmup.forward_modes=[action, progress, told-end]"]
+    (run / "config.yaml").write_text(dump_config(load_config(None, warm.settings + told)))
+    trained = tmp_path / "trained"
+    shutil.copytree(run, trained)
+    (trained / "config.yaml").write_text(dump_config(settings(warm, f"train.init={run / 'model'}")))
+    for model in (run / "model", trained / "model"):
+        for method, mode in (
+            ("method=hcapo", None),
+            ("method=self-distill", "told-reflection"),
+            ("method={name: hcapo, hindsight: reflection, reflect: true}", "told-reflection"),
+            ("method={name: hcapo, reflect: true, distill: {coef: 0.1}}", "told-reflection"),
+            ("method=gigpo", None),
+        ):
+            found = untaught_scoring(settings(warm, method).method, model)
+            if mode is None:
+                assert found is None
+            else:
+                assert f"prompts of the mode {mode}. The warmup behind {model} taught" in found
+                assert "forward_modes=action,progress,told-end)" in found
+                assert found.endswith(f"Run a warmup that has {mode} in warmup.forward_modes.")
+    asks = settings(warm, "method={name: repro, distill: {coef: 0.1}}").method
+    assert "No mode of warmup.forward_modes teaches these" in untaught_scoring(asks, warm.model)
+    assert untaught_scoring(asks, "Qwen/Qwen3-0.6B") is None
+    with (
+        closing(set_up(settings(warm, f"train.init={warm.model}", "method=hcapo"))) as setup,
+        pytest.warns(UserWarning, match=r"also scores answers with prompts of the mode told-end\."),
+    ):
+        open_training(setup, tmp_path / "hcapo")
 
 
 def test_a_model_is_used_in_the_context_mode_it_was_trained_in(warm, tmp_path):

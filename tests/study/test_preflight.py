@@ -78,6 +78,15 @@ def test_prompts_that_no_warm_start_is_taught():
     assert check_study(study("repro", own, bare, set=taught)) == []
 
 
+def test_prompts_of_a_scoring_that_no_warm_start_is_taught():
+    (line,) = check_study(study("grpo", "hcapo", set=SMALL))
+    assert line.startswith("Method hcapo also scores answers with prompts of the mode told-end. The study's")
+    told = [*SMALL, "warmup.forward_modes=[action, told-end]"]
+    assert check_study(study("grpo", "hcapo", set=told)) == []
+    untrained = {"name": "start", "method": "hcapo", "train": False}
+    assert check_study(study("grpo", untrained, set=SMALL)) == []
+
+
 def test_a_model_that_is_given_is_asked_what_it_was_taught(warm):
     def given(*settings):
         # as its warmup; the recipe has another resolution

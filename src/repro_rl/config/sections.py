@@ -227,16 +227,28 @@ class DemosSection(Section):
         return round(self.wandering * self.expert)
 
 
+ForwardMode = Literal[
+    "action",
+    "progress",
+    "demos-plain",
+    "demos-random",
+    "demos-retrospective",
+    "told-end",
+    "told-reflection",
+]
+# Modes of ``warmup.forward_modes`` whose prompts only score answers -> what these prompts also tell.
+TOLD_MODES = {"told-end": "end", "told-reflection": "reflection"}
+
+
 class WarmupSection(Section):
     """Stage 1, supervised training on demonstrations."""
 
     updates: int = Field(400, gt=0, description="optimizer updates, at most")
-    forward_modes: tuple[
-        Literal["action", "progress", "demos-plain", "demos-random", "demos-retrospective"], ...
-    ] = Field(
+    forward_modes: tuple[ForwardMode, ...] = Field(
         ("action", "progress"),
         description="prompts that are taught; action and progress, so that one warm start serves every "
-        "method. demos-…: prompts with demonstrations, for the pilot study",
+        "method. demos-…: prompts with demonstrations, for the pilot study. told-…: prompts that hcapo "
+        "and self-distill score answers with, which also tell the episode's end or the reflection on it",
     )
     forward_batch: int = Field(32, ge=0, description="samples of actions in an update")
     branches: int = Field(

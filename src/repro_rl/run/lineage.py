@@ -169,6 +169,38 @@ def untaught_by(warmup: str, taught: Collection[str], method: MethodSection) -> 
     )
 
 
+def untaught_scoring(method: MethodSection, model: str | Path) -> str | None:
+    """A sentence where the warmup behind ``model`` did not teach the prompts of this method's scorings.
+
+    None where it did, where the method has none, and for a model that no run here made. RL only scores with
+    such prompts, so the warmup alone teaches them. Raises as ``taught_modes``.
+    """
+    taught = taught_modes(model) if method.told_modes else None
+    return None if taught is None else unscored_by(f"The warmup behind {model} taught", taught, method)
+
+
+def unscored_by(warmup: str, taught: Collection[str], method: MethodSection) -> str | None:
+    """A sentence where the modes ``taught`` lack prompts that ``method`` scores answers with, or None.
+
+    ``warmup``: as of ``untaught_by``.
+    """
+    missing = [mode for mode in method.told_modes if mode not in taught]
+    shown = "Where rollout/hindsight_gain or rollout/teacher_gain is far below 0, it does not read them."
+    if method.progress and method.told_modes:
+        return (
+            f"Method {method.name} also scores answers with prompts that ask for progress and tell how the "
+            f"episode went. No mode of warmup.forward_modes teaches these. {shown}"
+        )
+    if not missing:
+        return None
+    names = " and ".join(missing)
+    return (
+        f"Method {method.name} also scores answers with prompts of the mode {names}. {warmup} others "
+        f"(warmup.forward_modes={','.join(sorted(taught))}), so the model may not read these. {shown} Run a "
+        f"warmup that has {names} in warmup.forward_modes."
+    )
+
+
 def _mode(progress: bool) -> str:
     """The name in ``warmup.forward_modes`` of prompts that act, and ask for progress or not."""
     return "progress" if progress else "action"

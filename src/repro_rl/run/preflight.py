@@ -23,7 +23,13 @@ from repro_rl.rollout.context import Context
 from repro_rl.run.actions import check_actions
 from repro_rl.run.answer_length import answer_lengths, check_answers
 from repro_rl.run.answer_text import misread_reflection
-from repro_rl.run.lineage import check_context, other_settings, other_templates, untaught_prompts
+from repro_rl.run.lineage import (
+    check_context,
+    other_settings,
+    other_templates,
+    untaught_prompts,
+    untaught_scoring,
+)
 from repro_rl.run.model_paths import checkpoint_folders
 from repro_rl.run.panels import PanelOf, Use, check_panels, eval_panel
 from repro_rl.run.trackers import check_callbacks
@@ -62,6 +68,7 @@ def preflight(
         other_settings(config.prompt, model),
         other_templates(config.prompt, model),
         untaught_prompts(config.method, model),
+        untaught_scoring(config.method, model) if Use.TRAIN in now else None,
     )
     return [*(line for line in remarks if line is not None), *found]
 

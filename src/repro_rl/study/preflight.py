@@ -11,7 +11,7 @@ from repro_rl.config import EvalSection, RunConfig, TrainSection
 from repro_rl.envs.base import TextEnv
 from repro_rl.errors import ConfigError, ReproError
 from repro_rl.files import key_of
-from repro_rl.run.lineage import untaught_by
+from repro_rl.run.lineage import unscored_by, untaught_by
 from repro_rl.run.panels import PanelOf, Use, eval_panel, training_uses, warmup_validates
 from repro_rl.run.preflight import check_installed, preflight
 from repro_rl.run.setup import build_pool
@@ -37,8 +37,7 @@ def check_study(study: Study) -> list[str]:
                     uses, model = _uses(item, config), _given_model(item)
                     found |= dict.fromkeys(preflight(config, env, uses, panel=panel, model=model))
                     played.append(_played(config.eval, panel, env.max_steps))
-                if (untaught := _untaught(item, config)) is not None:
-                    found[untaught] = None
+                found |= dict.fromkeys(_untaught(item, config))
                 if item.train or item.init == "warm":
                     check_installed(config)
                 _check_checkpoints(study.evaluation, item, config.train)
@@ -135,11 +134,13 @@ def _given_model(item: Arm) -> str | None:
     return None if item.init in ("warm", "untrained") else item.init
 
 
-def _untaught(item: Arm, config: RunConfig) -> str | None:
-    """A sentence where the arm's warm starts will not be taught the prompts that its method acts with."""
+def _untaught(item: Arm, config: RunConfig) -> list[str]:
+    """Sentences where the arm's warm starts will not be taught the prompts of its method."""
     if item.init != "warm":
-        return None
-    return untaught_by("The study's warmup teaches", config.warmup.forward_modes, config.method)
+        return []
+    case = "The study's warmup teaches", config.warmup.forward_modes, config.method
+    found = (untaught_by(*case), unscored_by(*case) if item.train else None)
+    return [line for line in found if line is not None]
 
 
 def _played(section: EvalSection, panel: PanelOf, max_steps: int) -> dict[str, str]:

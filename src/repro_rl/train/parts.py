@@ -65,13 +65,11 @@ def build_scorer(setup: Setup, context: Context, policy: TransformersPolicy, ref
     config = setup.config
     if not config.method.scores:
         return None
-    limits, positions = context.limits, policy.codec.positions
-    longest = limits.prompt + limits.reflect_prompt
     return Scorer(
         policy,
         reference,
         setup.prompts,
-        longest if positions is None else min(longest, positions - limits.action),
+        context.limits.privileged(policy.codec.positions),
         config.train.micro_tokens,
         config.train.temperature,
     )

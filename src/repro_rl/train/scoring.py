@@ -74,7 +74,7 @@ class Scorer:
                 if not step.completion.token_ids:
                     continue
                 count += 1
-                ids = privileged_ids(step, text, what, self.prompts, codec, self.limit)
+                ids = privileged_ids(step.prompt, text, what, self.prompts, codec, self.limit)
                 if ids is not None:
                     requests.append((ids, step.completion))
         self._score(requests, name, self.policy.model)

@@ -120,9 +120,10 @@ def test_supervised_rows_leave_out_what_the_warmup_holds_out(warm):
     assert sum(row["kind"] == "reflect" for row in rows) == len(experts) + len(labelled) - 2
 
 
-def test_supervised_rows_do_not_show_demonstrations(warm):
-    setup = set_up(load_config(None, [*warm.settings, "warmup.forward_modes=[demos-plain]"]))
-    with pytest.raises(ConfigError, match="demos-plain"):
+@pytest.mark.parametrize("mode", ["demos-plain", "told-end"])
+def test_supervised_rows_show_neither_demonstrations_nor_the_end(warm, mode):
+    setup = set_up(load_config(None, [*warm.settings, f"warmup.forward_modes=[{mode}]"]))
+    with pytest.raises(ConfigError, match=mode):
         sft_rows(setup, warm.demos)
 
 

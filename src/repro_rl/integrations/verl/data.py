@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.demos.environment import check_environment
-from repro_rl.demos.incontext import mode_labels
 from repro_rl.demos.store import is_labelled, load_demos
 from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
@@ -94,8 +93,8 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     end has no row. Episodes of ``warmup.held_out`` are left out. The supervised trainer of verl trains on
     every assistant turn, so every row has one. Prompts are not cut to a token limit here (that needs the
     tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations, and ConfigError
-    for those of another environment, and for prompts that show demonstrations, which belong to the pilot
-    study. Raises PreflightError where ``warmup.held_out`` leaves no episode to train on.
+    for those of another environment, and for a mode other than action and progress. Raises
+    PreflightError where ``warmup.held_out`` leaves no episode to train on.
     """
     check_environment(demos, setup.config.env)
     experts, labelled = load_demos(demos)
@@ -103,7 +102,7 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     env, thinking = setup.pool.first, setup.config.policy.thinking
     rows: list[Row] = []
     for mode in setup.config.warmup.forward_modes:
-        if mode_labels(mode) is not None:
+        if mode not in ("action", "progress"):
             raise ConfigError(f"warmup.forward_modes has {mode!r}; verl's rows take 'action' and 'progress'.")
         prompts = setup.prompts_with(progress=mode == "progress")
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:

@@ -54,6 +54,14 @@ class ContextLimits:
             conversation=min(self.conversation, positions),
         )
 
+    def privileged(self, positions: int | None) -> int:
+        """Most tokens of a prompt that also holds how the episode ended, or the reflection on it.
+
+        ``positions``: those of the model, which an answer has to fit too; None: not known.
+        """
+        longest = self.prompt + self.reflect_prompt
+        return longest if positions is None else min(longest, positions - self.action)
+
 
 class Context(ABC):
     """A context mode with its environments and token budgets."""
@@ -95,6 +103,16 @@ class Context(ABC):
         ``demonstrations``: texts that prompts may show, the longest first. Raises PreflightError when a
         prompt or an answer is longer than its limit.
         """
+
+    def privileged_demos(
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, what: str
+    ) -> list[Sample]:
+        """An expert's answers behind the prompts that a second scoring has: ``what``, "end" or "reflection".
+
+        None where there is no such text or no room for it, as there is no such scoring then. Raises as
+        ``action_demos``, and NotImplementedError in a conversation, which has no second scoring.
+        """
+        raise NotImplementedError(f"context {self.name!r} has no prompts that tell the {what} of the episode")
 
     @abstractmethod
     def reflection_demo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from repro_rl.errors import PreflightError
 from repro_rl.policy.tokens.codec import TextCodec
@@ -18,6 +18,7 @@ from repro_rl.rollout.context.base import (
 from repro_rl.rollout.context.targets import expert_answer, ids_of
 from repro_rl.rollout.episode import labels_of
 from repro_rl.rollout.fit import fitting_prompt
+from repro_rl.rollout.privileged import privileged_ids, privileged_text
 from repro_rl.rollout.reflection import Judge, fitting_reflection, reflect
 from repro_rl.rollout.samples import SampleFormat, make_sample, target_sample, trained_parts
 from repro_rl.text.prompts import PromptBuilder
@@ -78,8 +79,31 @@ class WindowContext(Context):
         demonstrations: Sequence[str] = ("",),
     ) -> list[Sample]:
         """One sample a step: the prompt that an agent would see, and the expert's answer to it."""
+        return [
+            target_sample([Piece(codec.encode(prompt), TokenKind.CONTEXT), *target])
+            for prompt, target in self._answered(trajectory, prompts, codec, list(demonstrations))
+        ]
+
+    def privileged_demos(
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, what: str
+    ) -> list[Sample]:
+        """One sample a step: the prompt of a second scoring, and the expert's answer to it."""
+        text = privileged_text(trajectory, what, prompts)
+        limit = self.limits.privileged(codec.positions)
         samples = []
-        texts = list(demonstrations)
+        for prompt, target in self._answered(trajectory, prompts, codec, [""]) if text else ():
+            ids = privileged_ids(prompt, text, what, prompts, codec, limit)
+            if ids is not None:
+                samples.append(target_sample([Piece(ids, TokenKind.CONTEXT), *target]))
+        return samples
+
+    def _answered(
+        self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, texts: list[str]
+    ) -> Iterator[tuple[str, list[Piece]]]:
+        """Each step's prompt as an agent would see it, and the expert's answer.
+
+        ``texts``: demonstrations, as in ``fitting_prompt``. Raises as ``action_demos``.
+        """
         for inputs, step in replayed(self.pool.first, trajectory):
             prompt = fitting_prompt(codec, prompts, self.limits.prompt, texts, inputs)
             if prompt is None:
@@ -91,8 +115,7 @@ class WindowContext(Context):
             if not target:  # a dead end, in which the expert had no answer
                 continue
             check_length("prompt.action_tokens", self.limits.action, len(ids_of(target)))
-            samples.append(target_sample([Piece(codec.encode(prompt.text), TokenKind.CONTEXT), *target]))
-        return samples
+            yield prompt.text, target
 
     def reflection_demo(
         self, trajectory: Trajectory, prompts: PromptBuilder, codec: TextCodec, *names: object
