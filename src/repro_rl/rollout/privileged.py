@@ -17,8 +17,8 @@ END, REFLECTION = "The episode ended like this:", "What was said of the episode 
 def privileged_text(trajectory: Trajectory, what: str, prompts: PromptBuilder) -> str:
     """The privileged text: "end" the last observation, "reflection" as written, "values" P_1..P_T.
 
-    The reflection on a demonstration has labels and no text: it is what a judge is taught to write. "" where
-    there is none: a reflection without valid values is not used.
+    The reflection on a demonstration has labels without a text. It is then what a judge is taught to write.
+    Empty where there is no text; a reflection without valid values is not used.
     """
     if what == "end":
         return trajectory.final_observation
