@@ -136,7 +136,7 @@ def test_training_says_that_the_prompts_of_its_scoring_were_not_taught(warm, tmp
     """RL never trains on them, so a trained model knows those of its warm start."""
     run = tmp_path / "warm"
     shutil.copytree(warm.run, run)
-    told = ["warmup.forward_modes=[action, progress, told-end]"]
+    told = ["warmup.forward_modes=[action, progress, privileged-end]"]
     (run / "config.yaml").write_text(dump_config(load_config(None, warm.settings + told)))
     trained = tmp_path / "trained"
     shutil.copytree(run, trained)
@@ -144,9 +144,9 @@ def test_training_says_that_the_prompts_of_its_scoring_were_not_taught(warm, tmp
     for model in (run / "model", trained / "model"):
         for method, mode in (
             ("method=hcapo", None),
-            ("method=self-distill", "told-reflection"),
-            ("method={name: hcapo, hindsight: reflection, reflect: true}", "told-reflection"),
-            ("method={name: hcapo, reflect: true, distill: {coef: 0.1}}", "told-reflection"),
+            ("method=self-distill", "privileged-reflection"),
+            ("method={name: hcapo, hindsight: reflection, reflect: true}", "privileged-reflection"),
+            ("method={name: hcapo, reflect: true, distill: {coef: 0.1}}", "privileged-reflection"),
             ("method=gigpo", None),
         ):
             found = untaught_scoring(settings(warm, method).method, model)
@@ -154,14 +154,14 @@ def test_training_says_that_the_prompts_of_its_scoring_were_not_taught(warm, tmp
                 assert found is None
             else:
                 assert f"prompts of the mode {mode}. The warmup behind {model} taught" in found
-                assert "forward_modes=action,progress,told-end)" in found
+                assert "forward_modes=action,privileged-end,progress)" in found
                 assert found.endswith(f"Run a warmup that has {mode} in warmup.forward_modes.")
     asks = settings(warm, "method={name: repro, distill: {coef: 0.1}}").method
     assert "No mode of warmup.forward_modes teaches these" in untaught_scoring(asks, warm.model)
     assert untaught_scoring(asks, "Qwen/Qwen3-0.6B") is None
     with (
         closing(set_up(settings(warm, f"train.init={warm.model}", "method=hcapo"))) as setup,
-        pytest.warns(UserWarning, match=r"also scores answers with prompts of the mode told-end\."),
+        pytest.warns(UserWarning, match=r"also scores answers with prompts of the mode privileged-end\."),
     ):
         open_training(setup, tmp_path / "hcapo")
 

@@ -80,8 +80,10 @@ def test_prompts_that_no_warm_start_is_taught():
 
 def test_prompts_of_a_scoring_that_no_warm_start_is_taught():
     (line,) = check_study(study("grpo", "hcapo", set=SMALL))
-    assert line.startswith("Method hcapo also scores answers with prompts of the mode told-end. The study's")
-    told = [*SMALL, "warmup.forward_modes=[action, told-end]"]
+    assert line.startswith(
+        "Method hcapo also scores answers with prompts of the mode privileged-end. The study's"
+    )
+    told = [*SMALL, "warmup.forward_modes=[action, privileged-end]"]
     assert check_study(study("grpo", "hcapo", set=told)) == []
     untrained = {"name": "start", "method": "hcapo", "train": False}
     assert check_study(study("grpo", untrained, set=SMALL)) == []

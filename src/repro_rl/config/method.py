@@ -60,10 +60,10 @@ class MethodSection(CreditSettings):
         return self.distill.coef > 0
 
     @property
-    def told_modes(self) -> tuple[str, ...]:
+    def privileged_modes(self) -> tuple[str, ...]:
         """The modes of ``warmup.forward_modes`` that teach the prompts of these scorings."""
-        hindsight = (f"told-{self.hindsight}",) if self.scores_hindsight else ()
-        teacher = ("told-reflection",) if self.distills else ()
+        hindsight = (f"privileged-{self.hindsight}",) if self.scores_hindsight else ()
+        teacher = ("privileged-reflection",) if self.distills else ()
         return tuple(dict.fromkeys((*hindsight, *teacher)))
 
     @property

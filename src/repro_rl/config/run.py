@@ -8,7 +8,7 @@ from repro_rl.config.api import ApiSection, is_api
 from repro_rl.config.interplay import without_effect
 from repro_rl.config.method import MethodSection
 from repro_rl.config.sections import (
-    TOLD_MODES,
+    PRIVILEGED_MODES,
     AlarmSection,
     DemosSection,
     EnvSection,
@@ -71,7 +71,7 @@ class RunConfig(Section):
             self.prompt.require_window("method.judge=reference")
         if method.scores:  # the second scoring has a prompt of its own for every answer
             self.prompt.require_window(method.scores)
-        for mode in TOLD_MODES:  # so there is nothing to teach without it
+        for mode in PRIVILEGED_MODES:  # so there is nothing to teach without it
             if mode in self.warmup.forward_modes:
                 self.prompt.require_window(f"warmup.forward_modes={mode}")
         longest = method.overlong.max_length

@@ -233,11 +233,11 @@ ForwardMode = Literal[
     "demos-plain",
     "demos-random",
     "demos-retrospective",
-    "told-end",
-    "told-reflection",
+    "privileged-end",
+    "privileged-reflection",
 ]
 # Modes of ``warmup.forward_modes`` whose prompts only score answers -> what these prompts also tell.
-TOLD_MODES = {"told-end": "end", "told-reflection": "reflection"}
+PRIVILEGED_MODES = {"privileged-end": "end", "privileged-reflection": "reflection"}
 
 
 class WarmupSection(Section):
@@ -247,7 +247,7 @@ class WarmupSection(Section):
     forward_modes: tuple[ForwardMode, ...] = Field(
         ("action", "progress"),
         description="prompts that are taught; action and progress, so that one warm start serves every "
-        "method. demos-…: prompts with demonstrations, for the pilot study. told-…: prompts that hcapo "
+        "method. demos-…: prompts with demonstrations, for the pilot study. privileged-…: prompts that hcapo "
         "and self-distill score answers with, which also tell the episode's end or the reflection on it",
     )
     forward_batch: int = Field(32, ge=0, description="samples of actions in an update")

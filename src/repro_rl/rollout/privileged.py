@@ -1,7 +1,7 @@
 """Prompts with more in them than the agent had: how the episode ended, or the reflection on it.
 
 They are for scoring answers that were sampled without it (HCAPO, self-distillation), never for acting. A
-warmup teaches the same prompts, of demonstrations, in the modes "told-..." of ``warmup.forward_modes``.
+warmup teaches the same prompts, of demonstrations, in the modes "privileged-..." of ``warmup.forward_modes``.
 """
 
 from __future__ import annotations

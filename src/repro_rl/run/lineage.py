@@ -175,7 +175,7 @@ def untaught_scoring(method: MethodSection, model: str | Path) -> str | None:
     None where it did, where the method has none, and for a model that no run here made. RL only scores with
     such prompts, so the warmup alone teaches them. Raises as ``taught_modes``.
     """
-    taught = taught_modes(model) if method.told_modes else None
+    taught = taught_modes(model) if method.privileged_modes else None
     return None if taught is None else unscored_by(f"The warmup behind {model} taught", taught, method)
 
 
@@ -184,9 +184,9 @@ def unscored_by(warmup: str, taught: Collection[str], method: MethodSection) -> 
 
     ``warmup``: as of ``untaught_by``.
     """
-    missing = [mode for mode in method.told_modes if mode not in taught]
+    missing = [mode for mode in method.privileged_modes if mode not in taught]
     shown = "Where rollout/hindsight_gain or rollout/teacher_gain is far below 0, it does not read them."
-    if method.progress and method.told_modes:
+    if method.progress and method.privileged_modes:
         return (
             f"Method {method.name} also scores answers with prompts that ask for progress and tell how the "
             f"episode went. No mode of warmup.forward_modes teaches these. {shown}"

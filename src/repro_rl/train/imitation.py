@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from repro_rl.config.sections import TOLD_MODES
+from repro_rl.config.sections import PRIVILEGED_MODES
 from repro_rl.demos.incontext import InContextDemos, mode_labels
 from repro_rl.demos.store import is_labelled
 from repro_rl.dist.ranks import ALONE, Ranks
@@ -80,22 +80,22 @@ def imitation_data(
 
     Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress. In
     chat mode reflections follow answers with and without progress in turn, as far as both are taught. Raises
-    PreflightError when a prompt or a completion exceeds its limit, or a mode "told-..." has no sample at all;
+    PreflightError when a prompt or a completion exceeds its limit, or a mode "privileged-..." has no sample at all;
     DataError for incomplete labels.
     ``shown``: where the demonstrations in prompts come from; None: ``experts``.
     """
     data = ImitationData()
     for mode in modes.modes:
         prompts = modes.builder(mode)
-        if mode in TOLD_MODES:
-            told = _told(context, codec, prompts, experts, mode)
-            if experts and not told and shown is None:
+        if mode in PRIVILEGED_MODES:
+            rows = _privileged(context, codec, prompts, experts, mode)
+            if experts and not rows and shown is None:
                 raise PreflightError(
                     f"warmup.forward_modes has {mode!r}, but no episode to imitate has the "
-                    f"{TOLD_MODES[mode]} that its prompts tell, or room for it. Leave the mode out, label "
+                    f"{PRIVILEGED_MODES[mode]} that its prompts tell, or room for it. Leave the mode out, label "
                     "the episodes (repro-rl demos), or raise prompt.max_prompt_tokens."
                 )
-            data.actions += told
+            data.actions += rows
             continue
         in_context = _in_context(context, modes, experts if shown is None else shown, mode)
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
@@ -204,11 +204,11 @@ def accuracies(counts: Mapping[str, float]) -> dict[str, float]:
     return {f"{name}_accuracy": counts[f"{name}_right"] / counts[name] for name in PARTS if counts.get(name)}
 
 
-def _told(
+def _privileged(
     context: Context, codec: TextCodec, prompts: PromptBuilder, experts: Sequence[Trajectory], mode: str
 ) -> list[Sample]:
-    """The samples of a mode of ``TOLD_MODES``; an episode without the text has none."""
-    what = TOLD_MODES[mode]
+    """The samples of a mode of ``PRIVILEGED_MODES``; an episode without the text has none."""
+    what = PRIVILEGED_MODES[mode]
     return [
         sample for episode in experts for sample in context.privileged_demos(episode, prompts, codec, what)
     ]

@@ -120,7 +120,7 @@ def test_supervised_rows_leave_out_what_the_warmup_holds_out(warm):
     assert sum(row["kind"] == "reflect" for row in rows) == len(experts) + len(labelled) - 2
 
 
-@pytest.mark.parametrize("mode", ["demos-plain", "told-end"])
+@pytest.mark.parametrize("mode", ["demos-plain", "privileged-end"])
 def test_supervised_rows_show_neither_demonstrations_nor_the_end(warm, mode):
     setup = set_up(load_config(None, [*warm.settings, f"warmup.forward_modes=[{mode}]"]))
     with pytest.raises(ConfigError, match=mode):

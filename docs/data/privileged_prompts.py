@@ -1,4 +1,4 @@
-"""python docs/data/told_prompts.py RECIPE MODEL...: how well warm starts read the prompts of a second scoring.
+"""python docs/data/privileged_prompts.py RECIPE MODEL...: how well warm starts read the prompts of a second scoring.
 
 Two measures for each model, in nats an answer. The log-prob of an expert's answers in 150 episodes of the
 validation tasks, by mode of ``warmup.forward_modes``. And the gain of the model's own answers in the first
@@ -21,7 +21,7 @@ from repro_rl.train import Collation, PromptModes, RLRun, imitation_batches, imi
 from repro_rl.train.loss import imitation_terms
 from repro_rl.types import TokenKind, Trajectory
 
-MODES = ("action", "told-end", "told-reflection")
+MODES = ("action", "privileged-end", "privileged-reflection")
 METHODS = {"hcapo": "hindsight", "self-distill": "teacher"}  # method -> its scoring
 EPISODES = 150
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from repro_rl.config import RunConfig, load_config
-from repro_rl.config.sections import TOLD_MODES
+from repro_rl.config.sections import PRIVILEGED_MODES
 from repro_rl.demos import load_demos
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.policy.token_policy import TokenPolicy
@@ -35,7 +35,10 @@ from support.demos import collect
 from support.scripted import scripted_completion, word_codec
 from support.small import SMALL
 
-SCORED = {"told-end": "method=hcapo", "told-reflection": "method=self-distill"}  # who scores with it
+SCORED = {
+    "privileged-end": "method=hcapo",
+    "privileged-reflection": "method=self-distill",
+}  # who scores with it
 
 
 class Retold(TokenPolicy):
@@ -112,26 +115,26 @@ def test_a_taught_prompt_is_the_one_that_is_scored(warm, mode: str, form: str) -
     config = load_config(None, [*warm.settings, SCORED[mode], f"prompt.reflect_form={form}"])
     setup, codec = set_up(config), load_policy(config.policy, warm.model).codec
     for episode in load_demos(warm.demos)[0][:4]:
-        again = played(setup, codec, episode, judged=mode == "told-reflection")
+        again = played(setup, codec, episode, judged=mode == "privileged-reflection")
         scored = scored_prompts(setup, codec, again)
         samples = taught(setup, codec, [episode], mode)
         assert list(scored) == list(range(1, episode.length + 1))
         assert [prompt_of(sample) for sample in samples] == list(scored.values())
         assert [answer_of(sample) for sample in samples] == [s.completion.token_ids for s in again.steps]
         text = codec.decode(prompt_of(samples[0]))
-        told = " ".join(episode.final_observation.split()) if mode == "told-end" else "t1 p"
+        told = " ".join(episode.final_observation.split()) if mode == "privileged-end" else "t1 p"
         assert text.startswith(told)
         assert text.endswith(" act")
 
 
-@pytest.mark.parametrize("mode", ["told-end", "told-reflection"])
+@pytest.mark.parametrize("mode", ["privileged-end", "privileged-reflection"])
 def test_what_is_told_before_a_step_worked_by_hand(warm, mode: str) -> None:
     """Labels 33 and 100 of two steps at a resolution of 50: ``t1 p50 t2 p100``."""
     config = load_config(None, warm.settings)
     setup, codec = set_up(config), load_policy(config.policy, warm.model).codec
     episode = next(t for t in load_demos(warm.demos)[0] if t.length == 2)
     episode.reflection.values = (33, 100)
-    told = "t1 p50 t2 p100" if mode == "told-reflection" else episode.final_observation
+    told = "t1 p50 t2 p100" if mode == "privileged-reflection" else episode.final_observation
     expected = [codec.encode(f"{told} {step.observation} act") for step in episode.steps]
     assert [prompt_of(sample) for sample in taught(setup, codec, [episode], mode)] == expected
 
@@ -185,7 +188,7 @@ def test_taught_and_scored_prompts_agree_whatever_the_settings(data: st.DataObje
     limits = data.draw(st.integers(least, least + 60)), data.draw(st.integers(1, 90))
     resolution = data.draw(st.sampled_from([1, 10, 50]))
     config = varied(style, resolution, limits, SCORED[mode])
-    if mode == "told-reflection":
+    if mode == "privileged-reflection":
         config.method.distill.text = data.draw(st.sampled_from(["reflection", "values"]))
     episode = data.draw(st.sampled_from(wrong_and_right()))
     with closing(set_up(config)) as setup:
@@ -197,7 +200,7 @@ def test_taught_and_scored_prompts_agree_whatever_the_settings(data: st.DataObje
         answers = {step.t: expert_text(step, setup.prompts) for step in episode.steps}
         expected = [(ids, codec.encode_target(answers[t])) for t, ids in scored.items() if answers[t]]
         context = setup.context(codec)
-        samples = context.privileged_demos(episode, setup.prompts, codec, TOLD_MODES[mode])
+        samples = context.privileged_demos(episode, setup.prompts, codec, PRIVILEGED_MODES[mode])
         assert [(prompt_of(sample), answer_of(sample)) for sample in samples] == expected
         assert all(len(ids) <= sum(limits) for ids, _ in expected)
 
@@ -209,7 +212,7 @@ def test_modes_mix_as_asked(warm) -> None:
     experts = load_demos(warm.demos)[0]
     steps = sum(episode.length for episode in experts)
     before = taught(setup, codec, experts, "action", "progress")
-    mixed = taught(setup, codec, experts, "action", "progress", "told-end", "told-reflection")
+    mixed = taught(setup, codec, experts, "action", "progress", "privileged-end", "privileged-reflection")
     assert len(before) == 2 * steps
     assert len(mixed) == 4 * steps
     assert [one.ids.tolist() for one in mixed[: 2 * steps]] == [one.ids.tolist() for one in before]
@@ -248,7 +251,7 @@ def test_a_conversation_refuses_them_by_name(warm, mode: str) -> None:
 
 def test_a_warmup_that_teaches_them_raises_the_log_prob_behind_them(warm, tmp_path) -> None:
     """And RL from it rehearses as from any other warm start."""
-    modes = "warmup.forward_modes=[action, progress, told-end, told-reflection]"
+    modes = "warmup.forward_modes=[action, progress, privileged-end, privileged-reflection]"
     config = load_config(None, [*warm.settings, modes, "warmup.forward_batch=32"])
     with closing(set_up(config)) as setup:
         run = WarmupRun(setup, warm.demos, tmp_path / "warm")
