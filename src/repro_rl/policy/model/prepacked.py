@@ -3,7 +3,7 @@
 torch's own linear layer brings the weights into the order of its kernel at every call. For the few rows of a
 decode step that takes a third to a half of the call. ``torch.compile`` reorders frozen weights once instead;
 here it is done with the same two operators. In bfloat16 the results are the same bit for bit, in float32 up
-to the order of sums. docs/benchmarks.md has the figures.
+to the order of sums. docs/benchmarks-cpu.md has the figures.
 """
 
 from __future__ import annotations
