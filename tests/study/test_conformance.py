@@ -1,4 +1,4 @@
-"""``check_model``: its record, failing models, the command, and the table of docs/models.md."""
+"""``check_model``: its record, failing models, the command, and the table of docs/architectures.md."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_the_command_fails_with_what_to_do(llama, capsys, monkeypatch):
     words = ("doctor", "-m", llama, "-c", "sokoban-tiny", "policy.packed=false", "prompt.action_tokens=20")
     status, printed = run_command(capsys, monkeypatch, *words)
     assert status == 1
-    assert "(learning failed); see docs/models.md" in printed
+    assert "(learning failed); see docs/refused-models.md" in printed
     assert "policy.dtype=float32" in printed
 
 

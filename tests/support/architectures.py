@@ -1,4 +1,4 @@
-"""Tiny models of random weights of the architectures that docs/models.md lists, and the table itself.
+"""Tiny models of random weights of the architectures that docs/architectures.md lists, and the table itself.
 
 ``python -m support.architectures`` from the folder tests writes the table into the page again.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 BEGIN, END = "<!-- families -->\n", "<!-- end of families -->\n"
 WINDOW = 16  # of the models with one: shorter than the prompts of the check
 POSITIONS = 256

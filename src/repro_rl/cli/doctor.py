@@ -96,7 +96,7 @@ def model_conforms(model: str, source: str | None, overrides: Sequence[str]) -> 
     show_table(_check_table("checks", found.checks))
     failed = [check.name for check in found.checks if not check.ok]
     if failed:
-        say(f"{model} should not be used like this ({', '.join(failed)} failed); see docs/models.md.")
+        say(f"{model} should not be used like this ({', '.join(failed)} failed); see docs/refused-models.md.")
     return found.ok
 
 

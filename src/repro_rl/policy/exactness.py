@@ -164,7 +164,7 @@ def check_exact(policy: ExactPolicy, name: object) -> None:
         return
     raise CheckpointError(
         f"{name} ({architecture}) cannot be sampled here, with a KV cache or without: {problem}. Training on "
-        "that would be wrong. Use an architecture that docs/models.md lists, or policy.backend=vllm."
+        "that would be wrong. Use an architecture that docs/architectures.md lists, or policy.backend=vllm."
     )
 
 
@@ -178,7 +178,7 @@ def _known_problem(config: Any) -> str | None:
     if config.model_type == "reformer":
         return (
             "attends to random groups of tokens, or to chunks that fill only at some lengths, so its "
-            "log-probs do not repeat. Use an architecture that docs/models.md lists."
+            "log-probs do not repeat. Use an architecture that docs/architectures.md lists."
         )
     return None
 
