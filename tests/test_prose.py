@@ -113,7 +113,7 @@ def test_sentences_of_docstrings_are_short(folder: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_nothing_is_left_to_fill_in(page: Path) -> None:
     """No word in capitals stands where a sentence should end, or where somebody meant to write more."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```$", "`code`", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert re.findall(r"\b(?:TODO|TBD|FIXME|XXX)\b|\b[A-Z]{4,}\s*(?=\n\n|\Z)", text) == []
 
 

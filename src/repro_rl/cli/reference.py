@@ -142,8 +142,8 @@ USES = {
     Kind.environments: "Use one with env.name=NAME, or 'repro-rl play NAME'; 'repro-rl settings NAME' lists "
     "its settings.",
     Kind.credit_rules: "Use one with method.credit=NAME; docs/credit.md explains them.",
-    Kind.losses: "Use one with train.loss.name=NAME; docs/credit.md explains them.",
-    Kind.progress_sources: "Use one with method.shaping=NAME; docs/credit.md explains them.",
+    Kind.losses: "Use one with train.loss.name=NAME; docs/losses.md explains them.",
+    Kind.progress_sources: "Use one with method.shaping=NAME; docs/progress-sources.md explains them.",
     Kind.annotators: "Use one with demos.annotator=NAME; docs/warmup.md explains them.",
 }
 

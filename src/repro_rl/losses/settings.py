@@ -26,7 +26,7 @@ class LossSection(Section):
     name: str = Field(
         "ppo_clip",
         description="the loss: ppo_clip, cispo, gspo, sapo, dppo_tv, dppo_kl or a registered name, see "
-        "docs/credit.md",
+        "docs/losses.md",
     )
     clip_low: float | None = Field(
         None, ge=0, description="lower bound is 1 - this; null: as published (ppo_clip: train.clip)"
