@@ -37,6 +37,7 @@ from support.extending_page import (
 )
 
 TEMPLATES = DOCS / "templates.md"
+PLUGINS = DOCS / "plugins.md"
 
 
 def test_the_example_environment_keeps_the_contract(my_rl):
@@ -106,7 +107,7 @@ def test_the_example_vocabulary_is_complete(my_rl):
 
 def test_the_example_names_are_found_by_entry_point(my_rl, tmp_path, monkeypatch):
     """The page's pyproject.toml, as an installed package: fresh registries find what it announces."""
-    announced = tomllib.loads(blocks(EXTENDING, "toml")[0])["project"]
+    announced = tomllib.loads(blocks(PLUGINS, "toml")[0])["project"]
     lines = []
     for group, points in announced["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]

@@ -1,4 +1,4 @@
-"""docs/own-model.md: the policy of the page plays, reflects and converses, and gives samples to train on."""
+"""docs/own-policy.md: the policy of the page plays, reflects and converses, and gives samples to train on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from repro_rl.policy import Sampler, TokenPolicy
 from repro_rl.rollout.samples import TrainedPart, make_sample
 from support.small import SMALL
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-model.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "own-policy.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def policy(warm) -> Any:
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     page: dict[str, Any] = {}
-    exec(compile(code, "own-model.md", "exec"), page)
+    exec(compile(code, "own-policy.md", "exec"), page)
     return page["AnyToken"](rr.load_codec(warm.model))
 
 
