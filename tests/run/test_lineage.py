@@ -24,6 +24,7 @@ from repro_rl.run.lineage import (
 )
 from repro_rl.run.setup import set_up
 from repro_rl.train.start import open_training
+from support.command import run_command
 
 PROGRESS_ALONE = ["warmup.forward_modes=[progress]"]
 
@@ -193,3 +194,13 @@ def test_policy_model_and_init_must_not_name_two_models(tmp_path, monkeypatch):
         check_base("Qwen/Qwen3-4B", str(warm / "model"))
     with pytest.raises(ConfigError, match="is another model"):
         check_base("Qwen/Qwen3-4B", "plain")
+
+
+def test_a_missing_init_is_not_called_another_model(tmp_path, monkeypatch, capsys):
+    """Where the warmup was not run, or failed: loading the model says that it is not there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    words = ("train", "-c", "sokoban-tiny", "--init", "runs/a/warmup/model", "policy.model=mine")
+    status, printed = run_command(capsys, monkeypatch, *words)
+    assert status == 2
+    assert "No model folder at runs/a/warmup/model" in " ".join(printed.split())

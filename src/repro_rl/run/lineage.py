@@ -12,6 +12,7 @@ from repro_rl.config.paths import after_renaming, read_run_section, resolved
 from repro_rl.demos.store import has_digest
 from repro_rl.errors import CheckpointError, ConfigError, PreflightError
 from repro_rl.policy.loading.checksums import fingerprint
+from repro_rl.policy.loading.hub import is_hub_name
 from repro_rl.run.folder_kind import KIND, Kind
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
@@ -253,6 +254,8 @@ def check_base(model: str, init: str) -> None:
     base = None if run is None else str(read_run_section(run, "policy").get("model", "tiny"))
     if base is not None and _same_model(model, base):
         return
+    if base is None and not (Path(init).exists() or is_hub_name(init)):
+        return  # there is no such model, which loading it says
     made = f"was made from {base}" if base is not None else "is another model"
     raise ConfigError(
         f"policy.model={model}, but --init {init} {made}. Training starts from --init; policy.model only "
