@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import repro_rl
+from repro_rl.config import parse_config
 from repro_rl.envs.base import ENVS
 from repro_rl.envs.checker import check_env
 
@@ -41,6 +43,19 @@ def test_every_first_state_is_in_one_split(taxi: Any) -> None:
     contents = [content for panel in panels for content in panel.contents]
     assert len(contents) == len(set(contents))
     assert [len(panel) > 50 for panel in panels] == [True] * 3
+
+
+def test_the_settings_of_the_page_fit_the_environment(taxi: Any) -> None:
+    """A panel has as many tasks as are asked for, and an answer or reflection as many tokens as it needs."""
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    config = parse_config(yaml.safe_load(text))
+    env = repro_rl.make(config.env.name, **config.env.settings)
+    assert len(env.panel(config.eval.split)) >= config.eval.tasks
+    assert len(env.panel(config.eval.validation_split)) >= config.eval.validation_tasks
+    assert len(env.panel(config.train.split)) >= config.train.groups
+    assert config.prompt.action_tokens == 1 + 2  # an action of one word, its progress, the end
+    assert config.prompt.reflect_new_tokens == 2 * env.max_steps + 1
+    assert config.warmup.forward_from < config.warmup.updates
 
 
 def test_actions_left_by_hand(taxi: Any) -> None:

@@ -56,6 +56,24 @@ def test_a_warm_start_that_never_won_is_told_once_and_at_its_end(
     assert all(text in message for text, message in zip(told, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("updates", "forward_from", "forward_batch", "told"),
+    [(3, 3, 2, True), (3, 2, 2, False), (3, 3, 0, False)],
+)
+def test_actions_that_no_update_teaches_are_told(
+    warm: Any, tmp_path: Path, updates: int, forward_from: int, forward_batch: int, told: bool
+) -> None:
+    """Those of ``forward_batch`` join after ``forward_from``; with a batch of 0 they are not asked for."""
+    section = f"{{updates: {updates}, forward_from: {forward_from}, forward_batch: {forward_batch}}}"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with closing(set_up(load_config(None, [*warm.settings, f"warmup={section}"]))) as setup:
+            sft.WarmupRun(setup, warm.demos, tmp_path / "warmup")
+    found = [str(w.message) for w in caught if "No update teaches an action" in str(w.message)]
+    assert len(found) == told
+    assert all("warmup.forward_from=3" in message for message in found)
+
+
 def test_what_a_validation_left_on_a_gpu_is_freed_before_an_update(warm, tmp_path, monkeypatch):
     freed = []
     monkeypatch.setattr(sft.WarmupRun, "_validate", lambda run: 0.5)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro_rl.config import BETAS, RunConfig, TrainSection
+from repro_rl.config import BETAS, RunConfig, TrainSection, WarmupSection
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.demos.environment import check_environment
 from repro_rl.demos.store import demos_digest, is_labelled, load_demos
@@ -116,7 +116,8 @@ class WarmupRun(CheckpointedRun):
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
-        for line in preflight(config, setup.pool.first, warmup_validates(config.warmup)):
+        remarks = preflight(config, setup.pool.first, warmup_validates(config.warmup))
+        for line in (*remarks, *_actions_untaught(config.warmup)):
             if ranks.first:
                 warnings.warn(line, stacklevel=2)
         resumed = ranks.on_first(lambda: check_run(out, config, FREE_ON_CONTINUE, "warmup"))
@@ -397,3 +398,13 @@ def count_parts(sums: defaultdict[str, float], batch: Batch, right: torch.Tensor
     if batch.parts is not None:
         for name, count in part_counts(batch.parts, right.cpu().numpy()).items():
             sums[name] += count
+
+
+def _actions_untaught(section: WarmupSection) -> list[str]:
+    """A sentence where samples of actions are asked for, but would join after the last update."""
+    if not section.forward_batch or section.updates > section.forward_from:
+        return []
+    return [
+        f"No update teaches an action: warmup.updates is {section.updates}, and actions join after "
+        f"warmup.forward_from={section.forward_from} updates. Lower that, or raise warmup.updates."
+    ]
