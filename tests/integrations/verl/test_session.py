@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from repro_rl.errors import ConfigError
-from repro_rl.integrations.verl.session import Answer, ServerPolicy, Task, play_session, session_samples
+from repro_rl.integrations.verl.session import (
+    Answer,
+    ServerPolicy,
+    Task,
+    play_session,
+    request_params,
+    session_samples,
+)
 from repro_rl.policy import TransformersPolicy
+from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.loading.codec import load_codec
 from repro_rl.rollout import Actor, PlayOptions
 from repro_rl.run.validation import panel_requests
@@ -80,3 +88,34 @@ def test_validation_sessions_are_those_of_our_own_validation(warm, policy):
         session = play_session(setup, server(policy, warm.model), Task("validation", task, 0, position, 0))
         assert [s.action for s in session.steps] == [s.action for s in expected.steps]
         assert session.reflection is None
+
+
+@pytest.mark.parametrize(
+    ("server", "params"),
+    [
+        ("vllm", {"seed": 5, "stop_token_ids": [1, 9]}),
+        ("sglang", {"sampling_seed": 5, "stop_token_ids": [1, 9]}),
+        ("trtllm", {"seed": 5, "stop_token_ids": [1, 9]}),
+        ("hf", {}),
+    ],
+)
+def test_a_request_carries_seed_and_stop_tokens_in_the_servers_words(server, params):
+    """SGLang's SamplingParams has no ``seed`` and fails at a name that it does not know."""
+    assert request_params(server, 5, {9, 1}) == params
+
+
+def test_an_answer_ends_where_ours_would_whatever_the_server_does(warm):
+    """A server that ignores the limit and the stop tokens, as verl's of TensorRT-LLM does."""
+    codec = load_codec(warm.model)
+    end, word = codec.end_id, codec.plain_ids("up")[0]
+    answers = {1: (word, end, word), 2: (word,) * 5, 3: (word, word, word, end), 4: (word, end)}
+
+    def ask(ids, settings, seed):
+        return Answer(answers[seed], [-0.1 * (n + 1) for n in range(len(answers[seed]))])
+
+    policy, settings = ServerPolicy(codec, ask), SamplingSettings(3, 1.0)
+    done = policy.generate_ids([(word,)] * 4, np.arange(1, 5, dtype=np.uint64), settings)
+    assert [c.token_ids for c in done] == [(word, end), (word,) * 3, (word,) * 3, (word, end)]
+    assert [c.finished for c in done] == [True, False, False, True]
+    np.testing.assert_allclose(done[0].logprobs, [-0.1, -0.2], rtol=1e-6)
+    np.testing.assert_allclose(done[1].logprobs, [-0.1, -0.2, -0.3], rtol=1e-6)

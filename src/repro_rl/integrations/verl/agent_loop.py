@@ -31,6 +31,7 @@ from repro_rl.integrations.verl.session import (
     Task,
     is_trained,
     play_session,
+    request_params,
     session_samples,
     without_prompt_ids,
 )
@@ -39,7 +40,6 @@ from repro_rl.run.setup import Setup, build_pool, set_up
 from repro_rl.types import Ids, Trajectory
 
 THREADS = 512  # sessions of a worker under way at once; each mostly waits for the server
-SEEDED = ("vllm", "repro_rl_cpu")  # servers that take a seed with a request
 
 
 class WorkerState:
@@ -104,7 +104,7 @@ class ReproAgentLoop(AgentLoopBase):
                 **sampling_params,
                 "temperature": settings.temperature,
                 "max_tokens": settings.max_new_tokens,
-                **self._seed_and_stop(seed),
+                **request_params(self.rollout_config.name, seed, state.codec.eos_ids),
             }
             output = await self.server_manager.generate(
                 request_id=request, prompt_ids=list(ids), sampling_params=params
@@ -131,12 +131,6 @@ class ReproAgentLoop(AgentLoopBase):
         outputs = self._outputs(task, trajectory, policy, int(kwargs["global_steps"]))
         outputs[-1].metrics.generate_sequences = time.perf_counter() - begin
         return outputs
-
-    def _seed_and_stop(self, seed: int) -> dict[str, Any]:
-        """A seed of its own and every token that ends a text, where the server takes them."""
-        if self.rollout_config.name not in SEEDED:
-            return {}
-        return {"seed": seed, "stop_token_ids": sorted(self.state.codec.eos_ids)}
 
     def _outputs(
         self, task: Task, trajectory: Trajectory, policy: ServerPolicy, global_steps: int

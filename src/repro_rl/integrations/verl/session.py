@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,10 @@ from repro_rl.train import ReflectionSampling
 from repro_rl.types import Completion, Ids, TokenKind, Trajectory
 
 SEED_BITS = (1 << 63) - 1  # servers take a signed 64-bit seed; our keys have 64 bits
+# verl's servers that take a seed with a request, and what each calls it. SGLang's SamplingParams refuses
+# other names. Sources: ``generate`` of each server in verl 0.9.1, SamplingParams of SGLang 0.5.12 and of
+# TensorRT-LLM.
+SEED_NAMES = {"vllm": "seed", "sglang": "sampling_seed", "trtllm": "seed", "repro_rl_cpu": "seed"}
 
 
 @dataclass(slots=True)
@@ -32,6 +36,15 @@ class Answer:
     extra: dict[str, Any] = field(
         default_factory=dict
     )  # the server's own notes, such as its weights' version
+
+
+def request_params(server: str, seed: int, stop: Iterable[int]) -> dict[str, Any]:
+    """A seed of its own and every token that ends a text, in the words of verl's ``server``.
+
+    Nothing for a server that is not known: one that does not take them would refuse the request.
+    """
+    name = SEED_NAMES.get(server)
+    return {} if name is None else {name: seed, "stop_token_ids": sorted(stop)}
 
 
 # (prompt ids, sampling settings, seed) -> answer; blocks until it is there.
@@ -77,7 +90,7 @@ class ServerPolicy(TokenPolicy):
             )
         logprobs = np.asarray(answer.logprobs or (), dtype=np.float32)
         problem = _problem(answer.token_ids, logprobs)
-        ids = () if problem else tuple(answer.token_ids)
+        ids = () if problem else self._bounded(answer.token_ids, settings.max_new_tokens)
         completion = Completion(
             prompt_ids=prompt,
             token_ids=ids,
@@ -89,6 +102,15 @@ class ServerPolicy(TokenPolicy):
         self._completions.append(completion)
         self.extras[id(completion)] = answer.extra
         return completion
+
+    def _bounded(self, ids: Ids, limit: int) -> Ids:
+        """An answer up to the first token that ends a text, and to ``limit`` tokens.
+
+        That is what a server gives that keeps to both. verl's server of TensorRT-LLM keeps to neither. It
+        has stop tokens of its own, and generates up to verl's ``max_response_length``.
+        """
+        ends = (n for n, token in enumerate(ids[:limit], 1) if token in self.codec.eos_ids)
+        return tuple(ids[: next(ends, limit)])
 
 
 def _problem(ids: Ids, logprobs: NDArray[np.float32]) -> str | None:
