@@ -16,6 +16,7 @@ from repro_rl.integrations import skyrl
 from repro_rl.integrations.adapters import SKYRL
 from support.adapter_cells import an_environment_of_mine, assert_column, works
 from support.adapters_page import run_section
+from support.chat_families import family_tokenizer
 
 SMALL = {
     "sokoban": {"train_rooms": 8, "test_rooms": 8},
@@ -88,6 +89,28 @@ def test_the_trainers_limit_of_turns_is_the_episodes() -> None:
     assert game.get_metrics()["valid"] == 0
     assert made("sokoban", {**row, "max_turns": 99}).max_turns == 15
     assert game.init([{"role": "system", "content": "Hi."}])[0][1]["role"] == "user"
+
+
+def test_contents_as_lists_of_parts_stay_lists() -> None:
+    """The row has the form of the chat template; what the episode adds follows it."""
+    tokenizer = family_tokenizer("chatml")
+    begin = tokenizer.chat_template.index("{% for m in")
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tokenizer.chat_template[begin:].replace("m.content", "m.content[0].text")
+    )
+    row = skyrl.rows("sokoban", count=1, tokenizer=tokenizer, **SMALL["sokoban"])[0]
+    plain = skyrl.rows("sokoban", count=1, **SMALL["sokoban"])[0]
+    [text] = made("sokoban", plain).init(plain["prompt"])[0]
+    game = made("sokoban", row)
+    system, user = game.init(row["prompt"])[0]
+    assert system == {"role": "system", "content": [{"type": "text", "text": ""}]}
+    assert user == {"role": "user", "content": [{"type": "text", "text": text["content"]}]}
+    [turn] = game.step("<action>up</action>")["observations"]
+    [part] = turn["content"]
+    assert part["type"] == "text"
+    assert part["text"].startswith("Step 2:")
+    assert isinstance(made("sokoban", plain).init([])[0][0]["content"], str)
 
 
 def test_where_a_row_names_its_task() -> None:

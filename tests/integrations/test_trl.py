@@ -20,6 +20,7 @@ from repro_rl.integrations.trl import (
     won,
 )
 from support.adapter_cells import an_environment_of_mine, assert_column, works
+from support.chat_families import family_tokenizer
 
 TOOLS = {
     SokobanTools: {"move": ["direction"]},
@@ -57,6 +58,23 @@ def test_public_methods_are_the_tools(kind: type[ToolEnv]) -> None:
             value["type"] == "string" and value["description"]
             for value in function["parameters"]["properties"].values()
         )
+
+
+def test_rows_have_the_form_that_the_chat_template_wants() -> None:
+    """TRL adds what ``reset`` returns to the last message, as a part where its content is a list."""
+    small = SokobanTools.configured(**SMALL[SokobanTools])
+    [plain] = small.rows(1)[0]["prompt"]
+    tokenizer = family_tokenizer("chatml")
+    assert small.rows(1, tokenizer)[0]["prompt"] == [plain]
+    begin = tokenizer.chat_template.index("{% for m in")
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tokenizer.chat_template[begin:].replace("m.content", "m.content[0].text")
+    )
+    system, user = small.rows(1, tokenizer)[0]["prompt"]
+    assert system == {"role": "system", "content": [{"type": "text", "text": ""}]}
+    assert user == {"role": "user", "content": [{"type": "text", "text": plain["content"]}]}
+    assert [row["task"] for row in small.rows(3, tokenizer)] == [row["task"] for row in small.rows(3)]
 
 
 @pytest.mark.parametrize("kind", TOOLS)

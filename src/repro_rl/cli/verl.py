@@ -91,11 +91,16 @@ def sft_data(
 ) -> None:
     """Write the Retrospection Warmup as rows for verl's supervised trainer: one a step, one a reflection."""
     from repro_rl.integrations.verl.data import require_pyarrow, sft_rows, write_parquet
+    from repro_rl.integrations.verl.rendering import row_form
     from repro_rl.run.setup import set_up
 
     config = _recipe(source, overrides, trains=False).config
     require_pyarrow()
-    rows = sft_rows(set_up(config), demos)
+    with closing(set_up(config)) as setup:
+        form, remarks = row_form(setup)
+        for line in remarks:
+            say(careful(line))
+        rows = sft_rows(setup, demos, form)
     write_parquet(out, rows)
     kinds = [row["kind"] for row in rows]
     steps, reflections = kinds.count("forward"), kinds.count("reflect")

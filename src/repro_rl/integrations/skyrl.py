@@ -12,6 +12,8 @@ from repro_rl.envs import AlfworldEnv, SokobanEnv, WebShopEnv
 from repro_rl.errors import ConfigError, did_you_mean, missing_extra
 from repro_rl.integrations.adapters import SKYRL
 from repro_rl.integrations.session import StepResult, open_session
+from repro_rl.policy.tokens.chat_template import form_of
+from repro_rl.policy.tokens.message_form import PLAIN, MessageForm, continued
 
 try:
     import skyrl_gym
@@ -39,14 +41,18 @@ def register_envs(*envs: str) -> None:
             skyrl_gym.register(env_id(env), "repro_rl.integrations.skyrl:SkyRLEnv", kwargs={"env": env})
 
 
-def rows(env: str, split: str = "train", count: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+def rows(
+    env: str, split: str = "train", count: int | None = None, *, tokenizer: Any = None, **settings: Any
+) -> list[dict[str, Any]]:
     """Rows of a data set of SkyRL's, one for each of the first ``count`` tasks (None: all).
 
-    The prompt's one message is empty: ``init`` fills in what the episode shows.
-    Raises TaskError where there are fewer tasks.
+    The prompt's user message is empty: ``init`` fills in what the episode shows. ``tokenizer``: the model's,
+    for a chat template that demands a system message or contents as lists of parts.
+    Raises TaskError where there are fewer tasks, and CheckpointError for a chat template that fails.
     """
     panel = open_session(env, settings, split=split).panel
-    prompt = [{"role": "user", "content": ""}]
+    form = PLAIN if tokenizer is None else form_of(tokenizer)
+    prompt = form.messages([{"role": "user", "content": ""}])
     return [
         {"data_source": panel.label(), "prompt": prompt, "env_class": env_id(env), "task": task}
         for task in (panel if count is None else panel.head(count))
@@ -88,23 +94,27 @@ class SkyRLEnv(BaseTextEnv):
         )
         self.max_turns = self.session.max_steps
         self.valid_turns = 0
+        self.form = PLAIN  # of the contents of this episode's messages
 
     def init(self, prompt: ConversationType) -> tuple[ConversationType, dict[str, Any]]:
-        """Begin the task: ``prompt`` with rules, goal and first observation at the end of its last turn."""
+        """Begin the task: ``prompt`` with rules, goal and first observation at the end of its last turn.
+
+        Later turns have the form of its contents: texts, or lists of parts.
+        """
         self.turns = self.valid_turns = 0
         result = self.session.reset(self.task, None if self.index is None else int(self.index))
+        self.form = MessageForm(parts=any(isinstance(turn["content"], list) for turn in prompt))
         *earlier, last = prompt or [{"role": "user", "content": ""}]
         if last["role"] != "user":
-            earlier, last = [*earlier, last], {"role": "user", "content": ""}
-        content = f"{last['content']}\n\n{result.text}" if last["content"] else result.text
-        return [*earlier, {**last, "content": content}], _metadata(result)
+            earlier, last = [*earlier, last], {"role": "user", "content": self.form.content("")}
+        return [*earlier, {**last, "content": continued(last["content"], result.text)}], _metadata(result)
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
         """Play a model's answer. Raises EnvError for an environment that fails."""
         result = self.session.answer(action)
         self.turns += 1
         self.valid_turns += result.valid
-        turn = [] if result.done else [{"role": "user", "content": result.text}]
+        turn = [] if result.done else [{"role": "user", "content": self.form.content(result.text)}]
         return BaseTextEnvStepOutput(
             observations=turn, reward=result.reward, done=result.done, metadata=_metadata(result)
         )

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 from repro_rl.errors import ConfigError, EnvError
 from repro_rl.integrations.adapters import TRL
 from repro_rl.integrations.session import open_session
+from repro_rl.policy.tokens.chat_template import form_of
+from repro_rl.policy.tokens.message_form import PLAIN
 
 CALLS = "Act by calling the tools, one call at a time, until you are told that the episode is over."
 
@@ -38,14 +40,17 @@ class ToolEnv:
         return type(cls.__name__, (cls,), {"split": split, "settings": settings, "__doc__": cls.__doc__})
 
     @classmethod
-    def rows(cls, count: int | None = None) -> list[dict[str, Any]]:
+    def rows(cls, count: int | None = None, tokenizer: Any = None) -> list[dict[str, Any]]:
         """Rows of a data set, one for each of the first ``count`` tasks of the split (None: all).
 
-        ``prompt`` has the rules, ``task`` the task's id. Raises TaskError where there are fewer tasks.
+        ``prompt`` has the rules, ``task`` the task's id. ``tokenizer``: the model's, for a chat template that
+        demands a system message or contents as lists of parts. TRL adds ``reset``'s text in the same form.
+        Raises TaskError where there are fewer tasks, and CheckpointError for a chat template that fails.
         """
         session = open_session(cls.env, cls.settings, split=cls.split)
         panel = session.panel if count is None else session.panel.head(count)
-        prompt = [{"role": "user", "content": f"{session.instructions}\n\n{CALLS}"}]
+        form = PLAIN if tokenizer is None else form_of(tokenizer)
+        prompt = form.messages([{"role": "user", "content": f"{session.instructions}\n\n{CALLS}"}])
         return [{"prompt": prompt, "task": task} for task in panel]
 
     def reset(self, task: str | None = None, index: int | None = None, **columns: Any) -> str:

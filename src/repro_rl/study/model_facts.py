@@ -103,7 +103,7 @@ def _beginning(codec: TextCodec) -> str:
 def _template(codec: TextCodec) -> str:
     template = codec.template
     if template is not None:
-        system, tag = template.system, template.other_thought
+        system, tag = template.form.system, template.other_thought
         more = "" if system is None else f"; it demands a system message, which is {system!r}"
         more += f"; it opens a thought with {tag}, which no format takes" if tag else ""
         return f"the tokenizer's own, policy.thinking={str(codec.thinking).lower()}{more}"

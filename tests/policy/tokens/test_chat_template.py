@@ -338,7 +338,7 @@ def test_contents_as_lists_of_parts():
         assert text.encode(prompt) == plain_text.encode(prompt)
         assert text.next_turn(prompt) == plain_text.next_turn(prompt)
     assert text.encode_target("go") == plain_text.encode_target("go")
-    assert text.template.system is None
+    assert text.template.form.system is None
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_system_message_that_is_demanded(condition, system):
         f"{{% if {condition} %}}{{{{ raise_exception('system message first') }}}}{{% endif %}}{plain_text}"
     )
     text = TextCodec(tokenizer)
-    assert text.template.system == system
+    assert text.template.form.system == system
     begin = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     assert text.template.first_turn("", "").before == begin
     assert text.template.conversation_problem is None

@@ -14,6 +14,7 @@ from repro_rl.envs.base import TextEnv
 from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError, DataError, MissingDependencyError
 from repro_rl.files import replacing
+from repro_rl.policy.tokens.message_form import PLAIN, Message, MessageForm
 from repro_rl.rollout.context.base import replayed
 from repro_rl.rollout.context.targets import expert_text
 from repro_rl.rollout.episode import labels_of
@@ -86,12 +87,13 @@ def check_rows(setup: Setup, train: Row, validation: Row) -> list[str]:
     return [panel.label() for panel in panels]
 
 
-def sft_rows(setup: Setup, demos: Path) -> list[Row]:
+def sft_rows(setup: Setup, demos: Path, form: MessageForm = PLAIN) -> list[Row]:
     """One row a step, in each of ``warmup.forward_modes``, and one a labelled reflection, as chat messages.
 
     Targets are those of our own warmup. Where a mistake was executed, the expert's answer is imitated; a dead
     end has no row. Episodes of ``warmup.held_out`` are left out. The supervised trainer of verl trains on
-    every assistant turn, so every row has one. Prompts are not cut to a token limit here (that needs the
+    every assistant turn, so every row has one. ``form``: of the messages, see ``rendering.row_form``. Prompts
+    are not cut to a token limit here (that needs the
     tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations, and ConfigError
     for those of another environment, and for a mode other than action and progress. Raises
     PreflightError where ``warmup.held_out`` leaves no episode to train on.
@@ -101,20 +103,23 @@ def sft_rows(setup: Setup, demos: Path) -> list[Row]:
     experts, _ = hold_out(experts, setup.config.warmup.held_out)
     env, thinking = setup.pool.first, setup.config.policy.thinking
     rows: list[Row] = []
+
+    def add(kind: str, trajectory: Trajectory, prompt: str, target: str) -> None:
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": target}]
+        rows.append(_sft_row(kind, trajectory, form.messages(turns), thinking))
+
     for mode in setup.config.warmup.forward_modes:
         if mode not in ("action", "progress"):
             raise ConfigError(f"warmup.forward_modes has {mode!r}; verl's rows take 'action' and 'progress'.")
         prompts = setup.prompts_with(progress=mode == "progress")
         for trajectory in filter(is_labelled, experts) if mode == "progress" else experts:
-            rows += [
-                _sft_row("forward", trajectory, prompt, target, thinking)
-                for prompt, target in _action_texts(trajectory, prompts, env)
-            ]
+            for prompt, target in _action_texts(trajectory, prompts, env):
+                add("forward", trajectory, prompt, target)
     prompts = setup.prompts_with(progress=True)
     for trajectory in filter(is_labelled, (*experts, *labelled)):
         values = labels_of(trajectory)
         prompt = reflection_prompt(trajectory, prompts, env.instructions)
-        rows.append(_sft_row("reflect", trajectory, prompt, prompts.reflection_target(values), thinking))
+        add("reflect", trajectory, prompt, prompts.reflection_target(values))
     return rows
 
 
@@ -126,12 +131,9 @@ def _action_texts(trajectory: Trajectory, prompts: PromptBuilder, env: TextEnv) 
             yield prompts.act(inputs), target
 
 
-def _sft_row(kind: str, trajectory: Trajectory, prompt: str, target: str, thinking: bool) -> Row:
+def _sft_row(kind: str, trajectory: Trajectory, messages: list[Message], thinking: bool) -> Row:
     return {
-        "messages": [
-            {"role": "user", "content": prompt},
-            {"role": "assistant", "content": target},
-        ],
+        "messages": messages,
         "enable_thinking": thinking,
         "kind": kind,
         "task": trajectory.task_id,

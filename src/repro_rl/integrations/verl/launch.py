@@ -12,11 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError, PreflightError
+from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
 from repro_rl.files import check_record, read_yaml
 from repro_rl.files.names import MANIFEST_FILE
 from repro_rl.integrations.verl.data import require_pyarrow, write_tasks
 from repro_rl.integrations.verl.recipe import CONFIG_NAME, VerlRecipe, write_verl_config
+from repro_rl.integrations.verl.rendering import find_codec
 from repro_rl.interrupts import run_child
 from repro_rl.policy.gguf import model_folder
 from repro_rl.policy.loading.checksums import OPTIMIZER_FILE, check_files
@@ -111,16 +112,10 @@ def _check_tokenizer(setup: Setup, model: str, task: str) -> list[str]:
     A hub name that cannot be read here may be there where verl runs, so that is a sentence too. So is a
     missing transformers. Raises what ``Setup.codec`` and ``Setup.check_texts`` raise.
     """
-    unread = f"Prompts are not checked with the tokenizer of {model}, which cannot be read here"
-    if find_spec("transformers") is None:
-        return [f"{unread}: transformers is not installed."]
-    try:
-        codec = setup.codec(model)
-    except CheckpointError as error:
-        if Path(model).exists():
-            raise
-        return [f"{unread}: {error}"]
-    return setup.check_texts(codec, task)
+    found = find_codec(setup, model)
+    if isinstance(found, str):
+        return [f"Prompts are not checked with {found}"]
+    return setup.check_texts(found, task)
 
 
 def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str]]:

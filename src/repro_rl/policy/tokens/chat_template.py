@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy.tokens.control_tokens import tokenizer_name
+from repro_rl.policy.tokens.message_form import PLAIN, Message, MessageForm
 from repro_rl.policy.tokens.time_limit import TookTooLong, time_limit
 
 TEMPLATE_DATE = datetime(2024, 7, 26)  # "now" for every template: Llama 3.1's own, where it knows no date
 Thought = Literal["open", "closed", "free"]
-Message = dict[str, Any]
 
 THINK, THINK_END = "<think>", "</think>"
 THINK_TAGS = re.compile(r"(</?think>)")
@@ -29,7 +29,7 @@ _THOUGHT = re.compile(r"think|thought|reason", re.IGNORECASE)  # in the name of 
 # How a template may want its messages, in the order of trial: contents as lists of parts or not, and a system
 # message before them.
 _SYSTEMS = (None, "", "You are a helpful assistant.")
-_WAYS = tuple((parts, system) for system in _SYSTEMS for parts in (False, True))
+_FORMS = tuple(MessageForm(parts, system) for system in _SYSTEMS for parts in (False, True))
 _MARKS = ("ask2b6e", "answer7f3a", "next4c1d", "reply9e05", "last8a7c")  # user, assistant, user, ...
 _PROBE = "Ab1 \"q\" 'p' <b>{x}</b> [y] (z) & %d \\n é_*#\n\n- at 1, 2: done."  # no template may change it
 MAX_SECONDS = 20.0  # of one rendering, which takes milliseconds
@@ -54,16 +54,15 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, thinking: bool = False):
         self.tokenizer, self.thinking = tokenizer, thinking
         self.name = tokenizer_name(tokenizer)
-        self._source = with_date(self._own_source(), TEMPLATE_DATE)
+        self.source = with_date(self._own_source(), TEMPLATE_DATE)
         self._turns: dict[tuple[bool, str, str], Turn] = {}
         self._added = ""  # by us behind the generation prompt, see _read_header
-        self._as_parts = False  # contents are lists of parts, as those of models of more than text
-        self.system: str | None = None  # the system message that it demands; None: it demands none
+        self.form = MessageForm()  # of its messages
         self.other_thought = ""  # the tag in which it opens a thought, where that is not <think>
         self.lead = ""  # white space that belongs to an answer
         self.closing = ""  # from behind an answer up to the text of the next user turn
         self.conversation_problem: str | None = None  # why it cannot be used turn by turn
-        self._begin, self._prompt_end = self._first_ways()
+        self._begin, self._prompt_end = self._find_form()
         self._read_conversation()
         self._turns.clear()
 
@@ -125,11 +124,11 @@ class ChatTemplate:
 
     # How that is found ----------------------------------------------------------------------------
 
-    def _first_ways(self) -> list[str]:
-        """What it writes around the first user turn, in the first way that shows a text unchanged."""
+    def _find_form(self) -> list[str]:
+        """What it writes around the first user turn, in the first form that shows a text unchanged."""
         first: CheckpointError | None = None
-        for as_parts, system in _WAYS:
-            self._as_parts, self.system = as_parts, system
+        for form in _FORMS:
+            self.form = form
             try:
                 parts = self._first_parts("", "")
                 self._check_unchanged(parts)
@@ -159,15 +158,11 @@ class ChatTemplate:
         source: str | None = None,
     ) -> str:
         thinks = self.thinking if thinking is None else thinking
-        if self.system is not None:
-            messages = [{"role": "system", "content": self.system}, *messages]
-        if self._as_parts:
-            messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
             with time_limit(MAX_SECONDS):  # transformers renders in a sandbox, but for any length of time
                 text = self.tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=source or self._source,
+                    self.form.messages(messages),
+                    chat_template=source or self.source,
                     add_generation_prompt=generate,
                     tokenize=False,
                     enable_thinking=thinks,  # of Qwen3 and most others
@@ -270,6 +265,14 @@ class ChatTemplate:
                 "writes the question before an earlier answer in another way than before a new one, so a "
                 "conversation cannot grow"
             )
+
+
+def form_of(tokenizer: Any) -> MessageForm:
+    """The form of messages that a tokenizer's chat template wants; the plain one without a template.
+
+    Raises what ``ChatTemplate`` raises.
+    """
+    return ChatTemplate(tokenizer).form if tokenizer.chat_template else PLAIN
 
 
 def with_date(source: str, moment: datetime) -> str:
