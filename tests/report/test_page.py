@@ -196,3 +196,41 @@ def test_a_page_is_replaced_by_one_about_the_same_runs_alone(tmp_path, capsys, m
     (tmp_path / 'a & "b"').rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
     assert report("two/../one", "two")[0] == 0
+
+
+DIGESTS = {"templates": "a" * 64, "package_templates": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ({}, "–"),
+        ({"text": {"chat_template": True}}, "chat template"),  # of an older version
+        (
+            {"text": {"chat_template": False}, "package_templates": "b" * 64},
+            "plain text, no chat template; prompt templates of the package bbbbbbbbbbbb",
+        ),
+        (
+            {
+                "text": {
+                    "chat_template": True,
+                    "chat_template_digest": "c" * 64,
+                    "system_message": "Be <b>",
+                    "contents": "parts",
+                },
+                **DIGESTS,
+            },
+            "chat template cccccccccccc; system message &#39;Be &lt;b&gt;&#39;; contents as lists of parts; "
+            "own prompt templates aaaaaaaaaaaa; prompt templates of the package bbbbbbbbbbbb",
+        ),
+        (
+            {"text": {"chat_template": True, "system_message": "", "contents": "text"}},
+            "chat template; system message &#39;&#39;",
+        ),
+    ],
+)
+def test_the_page_says_what_prompts_were_made_with(tmp_path, manifest, words):
+    run = write_run(tmp_path / "a")
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    page = " ".join(Page(build_report([run])).source.split())
+    assert re.search(rf"<dt>Prompts</dt>\s*<dd>{re.escape(words)}</dd>", page)

@@ -36,6 +36,7 @@ from repro_rl.report.tables import (
     type_table,
 )
 from repro_rl.report.template import TEMPLATES, dump_yaml, fill
+from repro_rl.text.digests import OWN, PACKAGE
 
 PAGE = "report.html"  # in the (first) run
 ABOUT = re.compile('<meta name="repro-rl-runs" content="([^"]*)">')
@@ -197,6 +198,7 @@ def _header(run: Run) -> dict[str, Any]:
         ("Environment", str(_setting(run, "env", "name"))),
         ("Model", _model(run)),
         ("Method", run.method),
+        ("Prompts", _prompts(manifest)),
         ("Seed", run.seed),
         ("Iterations", str(len(run.metrics)) if run.metrics else "–"),
         ("Environment steps", f"{steps[-1]:,.0f}" if steps else "–"),
@@ -240,6 +242,27 @@ def _model(run: Run) -> str:
     count = run.manifest.get("parameters")
     size = f", {count:,} parameters" if isinstance(count, int) else ""
     return f"tiny, from random weights{size}" if model == "tiny" else f"{model}{size}"
+
+
+def _prompts(manifest: Json) -> str:
+    """What prompts are made with: chat template, the messages that it wants, digests; "–" if none is known.
+
+    Manifests of older versions tell less.
+    """
+    text = manifest.get("text")
+    known: list[str] = []
+    if isinstance(text, dict) and not text.get("chat_template"):
+        known.append("plain text, no chat template")
+    elif isinstance(text, dict):
+        known.append(f"chat template {str(text.get('chat_template_digest') or '')[:12]}".rstrip())
+        if isinstance(text.get("system_message"), str):
+            known.append(f"system message {text['system_message']!r}")
+        if text.get("contents") == "parts":
+            known.append("contents as lists of parts")
+    for name, words in ((OWN, "own prompt templates"), (PACKAGE, "prompt templates of the package")):
+        if isinstance(manifest.get(name), str):
+            known.append(f"{words} {manifest[name][:12]}")
+    return "; ".join(known) or "–"
 
 
 def _moment(written: Any) -> str:

@@ -17,7 +17,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.errors import ConfigError
 from repro_rl.files import LOCK_FILE, only_writer, sweep_temporaries, write_json
 from repro_rl.files.names import CONFIG_FILE, EVALUATIONS, TRAJECTORIES
-from repro_rl.policy.base import Policy
+from repro_rl.policy.base import Policy, PromptText
 from repro_rl.policy.http import HttpPolicy, KeptAnswers
 from repro_rl.policy.loading.checksums import fingerprint
 from repro_rl.policy.loading.hub import is_hub_name
@@ -93,6 +93,7 @@ def evaluate(
     - ``progress``: for each reported series what ``progress_quality`` gives against ground truth
     - ``judge``: whose weights reflected, "policy" or "reference"
     - ``dtype``: precision in which the model computed; ``sampler``: device and engine, as in a manifest
+    - ``text``: chat template, stop tokens and what else prompts depend on, as in a manifest
     - ``changed``: the settings that are not those in ``out/config.yaml``
     - ``demonstrations``: with demonstrations, the number of steps by what was shown
 
@@ -160,9 +161,9 @@ def _check_free(out: Path, name: str, new: dict[str, Any]) -> None:
             )
 
 
-def _described(policy: Policy) -> dict[str, Any]:
-    """What the figures of ``policy`` depend on, see ``Sampler.describe``; {} of one that does not tell."""
-    describe = getattr(policy, "describe", None)
+def _described(part: Policy | PromptText) -> dict[str, Any]:
+    """What figures depend on in a policy (``Sampler.describe``) or a codec; {} of one that does not tell."""
+    describe = getattr(part, "describe", None)
     return {} if describe is None else describe()
 
 
@@ -277,6 +278,7 @@ class _EvaluationRun:
             "weights": fingerprint(self.model) or None,
             "dtype": sampler.pop("dtype", None),
             "sampler": sampler or None,
+            "text": _described(self.policy.codec) or None,
             **_settings_of(setup, self.panel),
             "changed": {} if out is None else settings_beside(out, config),
             **_outcome(setup, trajectories),

@@ -105,6 +105,7 @@ def _template(codec: TextCodec) -> str:
     if template is not None:
         system, tag = template.form.system, template.other_thought
         more = "" if system is None else f"; it demands a system message, which is {system!r}"
+        more += "; it takes contents as lists of parts alone" if template.form.parts else ""
         more += f"; it opens a thought with {tag}, which no format takes" if tag else ""
         return f"the tokenizer's own, policy.thinking={str(codec.thinking).lower()}{more}"
     if codec.tokenizer.chat_template:

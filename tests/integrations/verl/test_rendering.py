@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from repro_rl.config import load_config
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.integrations.verl.data import sft_rows
+from repro_rl.integrations.verl.launch import prepare_run
+from repro_rl.integrations.verl.recipe import VerlRecipe
 from repro_rl.integrations.verl.rendering import check_rendering, find_codec, row_form
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.tokens.message_form import PLAIN, MessageForm
@@ -122,3 +125,14 @@ def test_a_model_that_is_not_here(warm, tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(CheckpointError):
         find_codec(setup, str(tmp_path / "model"))
+
+
+def test_the_manifest_of_a_run_in_verl_tells_what_prompts_depend_on(warm, tmp_path, monkeypatch):
+    model = model_with(CHAT_TEMPLATE.replace("{{ m.content }}", AS_PARTS[1]), warm, tmp_path / "model")
+    monkeypatch.setattr("repro_rl.integrations.verl.launch.require_pyarrow", lambda: None)
+    monkeypatch.setattr("repro_rl.integrations.verl.launch.write_tasks", lambda setup, folder: [])
+    settings = ["method.rehearsal=0", "train.kl={form: k3}", "train.minibatches=1", f"train.init={model}"]
+    recipe = VerlRecipe(load_config(None, [*warm.settings, *settings]), {})
+    prepare_run(recipe, tmp_path / "run")
+    text = json.loads((tmp_path / "run" / "manifest.json").read_text())["text"]
+    assert (text["chat_template"], text["contents"], text["system_message"]) == (True, "parts", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -339,6 +340,12 @@ def test_contents_as_lists_of_parts():
         assert text.next_turn(prompt) == plain_text.next_turn(prompt)
     assert text.encode_target("go") == plain_text.encode_target("go")
     assert text.template.form.system is None
+    told = text.describe()
+    assert (told["contents"], told["system_message"]) == ("parts", None)
+    assert told["chat_template_digest"] == sha256(tokenizer.chat_template.encode()).hexdigest()
+    assert plain_text.describe()["contents"] == "text"
+    plain = TextCodec(tokenizer, chat="off").describe()
+    assert plain["chat_template_digest"] is plain["contents"] is plain["system_message"] is None
 
 
 @pytest.mark.parametrize(
@@ -355,7 +362,7 @@ def test_a_system_message_that_is_demanded(condition, system):
         f"{{% if {condition} %}}{{{{ raise_exception('system message first') }}}}{{% endif %}}{plain_text}"
     )
     text = TextCodec(tokenizer)
-    assert text.template.form.system == system
+    assert text.template.form.system == text.describe()["system_message"] == system
     begin = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     assert text.template.first_turn("", "").before == begin
     assert text.template.conversation_problem is None

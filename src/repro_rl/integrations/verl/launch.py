@@ -78,7 +78,8 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
         for line in preflight(config, setup.pool.first, {Use.TRAIN, Use.VALIDATION}, model=start):
             warnings.warn(line, stacklevel=2)
         train = setup.panel(config.train.split)
-        for line in _check_tokenizer(setup, model, train.ids[0]):
+        text, remarks = _check_tokenizer(setup, model, train.ids[0])
+        for line in remarks:
             warnings.warn(line, stacklevel=2)
         panels = {
             "train": train.manifest(),
@@ -97,6 +98,7 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
                 environment=setup.pool.describe(),
                 **{START: start_entry(start)},
                 trainer="verl",
+                text=text,
                 verl=recipe.verl,
                 **{VERL_OVERRIDES: list(overrides)},
             ),
@@ -106,16 +108,18 @@ def prepare_run(recipe: VerlRecipe, out: Path, overrides: Sequence[str] = ()) ->
     return lines
 
 
-def _check_tokenizer(setup: Setup, model: str, task: str) -> list[str]:
-    """What ``Setup.check_texts`` says of the tokenizer of ``model``; verl's workers would find out late.
+def _check_tokenizer(setup: Setup, model: str, task: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """What prompts depend on in ``model``, and what ``Setup.check_texts`` says of its tokenizer.
+
+    verl's workers would find out late. The first is None where the tokenizer cannot be read.
 
     A hub name that cannot be read here may be there where verl runs, so that is a sentence too. So is a
     missing transformers. Raises what ``Setup.codec`` and ``Setup.check_texts`` raise.
     """
     found = find_codec(setup, model)
     if isinstance(found, str):
-        return [f"Prompts are not checked with {found}"]
-    return setup.check_texts(found, task)
+        return None, [f"Prompts are not checked with {found}"]
+    return found.describe(), setup.check_texts(found, task)
 
 
 def launch_command(out: Path, verl: list[str]) -> tuple[list[str], dict[str, str]]:

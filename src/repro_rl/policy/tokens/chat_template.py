@@ -7,6 +7,7 @@ which the template never sees. It cannot read commands of its own from an observ
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,6 +86,11 @@ class ChatTemplate:
         if opened > closed or self.other_thought:
             return "open"
         return "closed" if closed >= 0 else "free"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the template's text, which tells apart models that differ in it alone."""
+        return hashlib.sha256(self._own_source().encode()).hexdigest()
 
     @property
     def dated(self) -> bool:

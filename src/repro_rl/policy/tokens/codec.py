@@ -186,6 +186,9 @@ class TextCodec:
         template = self.template
         return {
             "chat_template": template is not None,
+            "chat_template_digest": template.digest if template else None,
+            "system_message": template.form.system if template else None,
+            "contents": template.form.contents if template else None,
             "begin": names(self._begin),
             "end_of_turn": names(self._end),
             "stop_tokens": names(sorted(self.eos_ids)),

@@ -17,6 +17,11 @@ class MessageForm:
     parts: bool = False  # contents are lists of parts, as those of models of more than text
     system: str | None = None  # the system message that it demands; None: it demands none
 
+    @property
+    def contents(self) -> str:
+        """The form of contents, in a word for manifests."""
+        return "parts" if self.parts else "text"
+
     def content(self, text: str) -> Content:
         """``text`` as the content of a message."""
         return [{"type": "text", "text": text}] if self.parts else text
