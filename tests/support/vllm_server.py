@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from repro_rl.policy import SamplingSettings
-from repro_rl.policy.vllm.worker import EXTENSION
+from repro_rl.policy.vllm.worker import EXTENSION, other_head
 from repro_rl.random_streams import uniforms
 from repro_rl.types import Completion, Ids
 from support.api_server import Reply, Server, error
@@ -95,6 +96,9 @@ class VllmServer(Server):
         folder = Path(body["kwargs"]["folder"])
         if not self.sees_folders:
             return answer(results=[f"the server sees no weights in {folder}"])
+        served = SimpleNamespace(hf_config=self.policy.model.config, trust_remote_code=False)
+        if (problem := other_head(str(folder), served)) is not None:
+            return answer(results=[problem])
         self.policy.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         self.policy.weights_changed()
         self.loads += 1

@@ -52,6 +52,11 @@ def merged(model: Any, name: object) -> Any:
     return merge(copy.deepcopy(model).to("cpu").float(), name)
 
 
+def is_tied(config: Any) -> bool:
+    """Whether the input and output embeddings of a model with this configuration are one weight."""
+    return bool(getattr(config.get_text_config(), TIED, False))
+
+
 def shared_weights(model: Any) -> list[str]:
     """Names of weights under an adapter that layers share, all names of each such weight."""
     adapted = _adapted_weights(model)

@@ -7,14 +7,26 @@ from typing import Any
 
 from repro_rl.config import VllmSection
 from repro_rl.policy.base import Keys, SamplingSettings
-from repro_rl.policy.loading.merging import merged
+from repro_rl.policy.loading.merging import is_tied, merged
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.transformers_policy import TransformersPolicy
-from repro_rl.policy.vllm.engine import engine_for
+from repro_rl.policy.vllm.engine import Engine, engine_for
 from repro_rl.policy.vllm.guided import guided_completions
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
+
+
+def whole_model(trainer: TransformersPolicy) -> tuple[Any, Any]:
+    """The model that ``trainer`` stands for, an adapter added to its weights, and its configuration.
+
+    An adapter on one of two embeddings that are one weight makes them two: another architecture.
+    """
+    own = trainer.model.config
+    if not trainer.adapted:
+        return trainer.model, own
+    model = merged(trainer.model, trainer.name)
+    return model, own if is_tied(own) == is_tied(model.config) else model.config
 
 
 class ColocatedSampler(TokenPolicy):
@@ -27,7 +39,7 @@ class ColocatedSampler(TokenPolicy):
         self.trainer, self.codec = trainer, trainer.codec
         self.section, self.longest = section, longest
         self.asleep = False
-        self.engine = engine_for(trainer, section, longest)
+        self.engine: Engine  # built, or taken over, where its weights are
         self.weights_changed()
 
     def generate_ids(
@@ -97,13 +109,12 @@ class ColocatedSampler(TokenPolicy):
         Cached prefixes belong to the old weights and are dropped.
         """
         self.trainer.weights_changed()
-        self.engine = engine_for(self.trainer, self.section, self.longest)
+        model, config = whole_model(self.trainer)
+        self.engine = engine_for(self.trainer, config, self.section, self.longest)
         llm = self.engine.llm
         if self.asleep:
             llm.wake_up()
             self.asleep = False
-        trainer = self.trainer
-        model = merged(trainer.model, trainer.name) if trainer.adapted else trainer.model
         weights = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
         llm.collective_rpc("repro_rl_load", kwargs={"weights": weights})
         if not llm.reset_prefix_cache():

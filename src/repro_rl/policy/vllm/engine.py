@@ -34,17 +34,17 @@ class Engine:
 _current: Engine | None = None
 
 
-def engine_for(trainer: TransformersPolicy, section: VllmSection, longest: int) -> Engine:
-    """The running engine when it fits ``trainer``'s model and ``section``, else a new one in its place.
+def engine_for(trainer: TransformersPolicy, config: Any, section: VllmSection, longest: int) -> Engine:
+    """The running engine when it fits ``config`` and ``section``, else a new one in its place.
 
-    ``longest``: tokens of the longest prompt and completion together. The engine starts with weights of no
-    meaning: its owner loads the trainer's, so nothing is read from disk and adapters need no special case.
+    ``config``: of the model whose weights it will get, see ``colocated.whole_model``. ``longest``: tokens of
+    the longest prompt and completion together. The engine starts with weights of no meaning: its owner loads
+    the trainer's, so nothing is read from disk and adapters need no special case.
     Raises MissingDependencyError, ConfigError for what vLLM cannot run, and PreflightError when it does not
     start.
     """
     global _current
     vllm = import_vllm()
-    config = trainer.model.config
     check_head(config)
     cpu = on_cpu()
     if section.sleep and cpu:

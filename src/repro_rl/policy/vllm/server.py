@@ -24,6 +24,7 @@ from repro_rl.config import VllmSection
 from repro_rl.errors import ApiError, ConfigError
 from repro_rl.files import write_folder
 from repro_rl.policy.base import Keys, SamplingSettings
+from repro_rl.policy.loading.lora import is_adapter
 from repro_rl.policy.token_policy import TokenPolicy
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
@@ -39,7 +40,7 @@ from repro_rl.policy.transport import (
 from repro_rl.policy.vllm.guided import guided_completions
 from repro_rl.policy.vllm.parts import part_of
 from repro_rl.policy.vllm.request import completion_of, fitting, sampling_fields, too_long
-from repro_rl.policy.vllm.worker import EXTENSION
+from repro_rl.policy.vllm.worker import EXTENSION, OTHER_HEAD
 from repro_rl.text.guided import GuidedText
 from repro_rl.types import Completion, Ids
 
@@ -140,8 +141,7 @@ class ServerSampler(TokenPolicy):
             wrong = [result for result in results or ["no worker answered"] if result != "loaded"]
             if wrong:
                 raise ConfigError(
-                    f"{self.server.url} did not take our weights: {wrong[0]}. Trainer and server must see "
-                    "the same folder: set policy.vllm.server.weights to one on a disk that both have."
+                    f"{self.server.url} did not take our weights: {wrong[0]}. {self._advice(str(wrong[0]))}"
                 )
             # Cached prefixes were computed with the old weights; a running request would keep them.
             if self._ask("/reset_prefix_cache", {}).get("success") is False:
@@ -152,6 +152,22 @@ class ServerSampler(TokenPolicy):
             self._ask("/update_weight_version", {"new_version": self._weights_version})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _advice(self, refusal: str) -> str:
+        """What to do about what the server's workers answered to our weights."""
+        if refusal.startswith(OTHER_HEAD):
+            name = str(self.trainer.origin.name)
+            if is_adapter(name):
+                return (
+                    "The adapter is on one of the two layers alone. Write the merged model with "
+                    f"TransformersPolicy.load({name!r}).save_merged(Path(FOLDER)) and serve that: "
+                    f"{self.command('FOLDER')}"
+                )
+            return f"Serve the model itself: {self.command(name)}"
+        return (
+            "Trainer and server must see the same folder: set policy.vllm.server.weights to one on a disk "
+            "that both have."
+        )
 
     def _inspect(self) -> tuple[str, int, str, str]:
         """Model name, longest sequence, vLLM's version and dtype; the server must have what we need."""

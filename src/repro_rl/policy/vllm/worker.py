@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from repro_rl.policy.loading.merging import is_tied
+
+UNSEEN, OTHER_HEAD = "the server sees no weights in", "the server's model has another output layer:"
 EXTENSION = "repro_rl.policy.vllm.worker.WeightLoader"
 
 
@@ -17,6 +20,7 @@ class WeightLoader:
 
     reload_weights: Any  # of vLLM's worker
     get_model: Any
+    model_config: Any
 
     def repro_rl_load(self, folder: str | None = None, weights: Any = None) -> str:
         """Replace the model's weights in place.
@@ -27,12 +31,34 @@ class WeightLoader:
         """
         if weights is not None:
             self.reload_weights(weights_iterator=iter(weights))
-        elif folder and any(Path(folder).glob("*.safetensors")):
-            self.reload_weights(weights_path=folder)
+        elif folder is None or not any(Path(folder).glob("*.safetensors")):
+            return f"{UNSEEN} {folder}"
+        elif (problem := other_head(folder, self.model_config)) is not None:
+            return problem
         else:
-            return f"the server sees no weights in {folder}"
+            self.reload_weights(weights_path=folder)
         refresh_head(self.get_model())
         return "loaded"
+
+
+def other_head(folder: str, served: Any) -> str | None:
+    """What is wrong where the weights in ``folder`` do not fit the output layer that is served; else None.
+
+    vLLM builds an output layer that is the input embeddings where the configuration that it was started with
+    says so (``tie_word_embeddings``). It then leaves out one that comes with the weights, without a word. The
+    other way round it keeps the one that it was started with. ``served``: vLLM's ``ModelConfig``.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=served.trust_remote_code)
+    except (OSError, ValueError):  # of code that the server does not run: the weights cannot fit either
+        return None
+    ours, theirs = is_tied(config), is_tied(served.hf_config)
+    if ours == theirs:
+        return None
+    shared, own = "its input embeddings (tie_word_embeddings)", "a weight of its own"
+    return f"{OTHER_HEAD} it is {shared if theirs else own} there, and {own if theirs else shared} in ours"
 
 
 def refresh_head(model: Any) -> None:
