@@ -75,8 +75,8 @@ def word_model(folder: Path, think: str = "'off'") -> Path:
     env = make("sokoban", style="grid")
     first = replace(first_inputs(env, env.panel("train").ids[0]), max_steps=9)
     section = load_config(None, ["prompt.style=full", "prompt.report=before", f"prompt.think={think}"]).prompt
-    texts = [build_prompts(section, progress).act(first) for progress in (False, True)]
-    turns = TurnPrompts(build_prompts(section, progress=True))
+    texts = [build_prompts(section, progress, reflects=True).act(first) for progress in (False, True)]
+    turns = TurnPrompts(build_prompts(section, progress=True, reflects=True))
     texts += [turns.act(StepInputs("", "", "", (), step, 9)) for step in (1, 2)]
     texts += [turns.reflect(goal="", observation="", length=9, won=won, score=0.0) for won in (True, False)]
     words = {*" ".join(texts).split(), *"#_OXPS√", "up", "down", "left", "right", *map(str, range(101))}

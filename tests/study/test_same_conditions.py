@@ -17,6 +17,7 @@ from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
 from repro_rl.run.demonstrations import UNFINISHED_FILE, demos_exist, demos_key
 from repro_rl.run.folder import check_run, manifest, open_run, write_manifest
 from repro_rl.run.lineage import other_templates
+from repro_rl.run.templates import prompt_digests
 from repro_rl.study.definition import load_study
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
 from repro_rl.study.folder import check_same, write_study
@@ -123,6 +124,84 @@ def test_conversations_are_continued_with_the_same_turns(
         check_run(tmp_path / "run", config)
 
 
+# The package's templates of conversations in full style, before the first turn knew of ``reflects``.
+BEFORE = "443604a66504c86f5690d6b26c1bf7d0f08227e4d94082a03a2ba3593dc5b6ba"
+
+
+def test_a_conversation_with_reflections_goes_on_across_that_version(tmp_path: Path) -> None:
+    """Its prompts are the same, so its digest is."""
+    config = load_config("sokoban-qwen3", ["prompt.context=chat"])
+    assert begun(tmp_path / "run", config)["package_templates"] == BEFORE
+    assert check_run(tmp_path / "run", config)
+
+
+def test_a_conversation_without_reflections_does_not(tmp_path: Path) -> None:
+    """Its first turn told of a reflection then, and tells of none now."""
+    config = load_config("sokoban-qwen3", ["method=gigpo", "prompt.context=chat"])
+    content = begun(tmp_path / "run", config)
+    assert content["package_templates"] != BEFORE
+    assert check_run(tmp_path / "run", config)
+    words = r"announced a reflection, which its method never asks for.*Install that version again to continue"
+    for digest in ({"package_templates": BEFORE}, {}):  # still older versions have no digest
+        del content["package_templates"]
+        content |= digest
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=f"(?s){words}"):
+            check_run(tmp_path / "run", config)
+    content["package_templates"] = "0" * 64
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"prompts: the templates of this package were changed since"):
+        check_run(tmp_path / "run", config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        (["prompt.context=chat"], False),
+        ([], True),  # a prompt for each step announces nothing
+        (["prompt.context=chat", "prompt.style=compact", "prompt.think=off"], True),
+    ],
+)
+def test_digests_tell_announcements_apart(settings: list[str], same: bool) -> None:
+    prompt = load_config("sokoban-qwen3", settings).prompt
+    assert (prompt_digests(prompt, True) == prompt_digests(prompt, False)) is same
+
+
+def test_a_study_of_conversations_takes_new_arms(tmp_path: Path) -> None:
+    """One that reflects has begun; one that does not is added. An older version told both the same."""
+    chat = ["prompt.context=chat"]
+    arms = [{"name": name, "method": name, "set": chat} for name in ("repro", "gigpo")]
+    one, both = (load_study(None, recipe="sokoban-qwen3", methods=arms[:count]) for count in (1, 2))
+    out = tmp_path / "study"
+    write_study(out, one, (), parallel=1)
+    begun(out / "warm" / "repro-seed0" / "warmup", load_config("sokoban-qwen3", chat))
+    check_same(out, both)
+    content = json.loads((out / "study.json").read_text())
+    assert content["templates"]["repro"]["package_templates"] == BEFORE
+    del content["templates"]  # as an older version wrote it
+    (out / "study.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="which its method never asks for"):
+        check_same(out, both)
+
+
+def test_a_model_is_known_to_have_been_told_of_reflections(tmp_path: Path) -> None:
+    def trained(name: str, *settings: str) -> tuple[RunConfig, Path]:
+        config = load_config("sokoban-qwen3", ["prompt.context=chat", *settings])
+        begun(tmp_path / name, config)
+        return config, tmp_path / name
+
+    repro, told = trained("told")
+    gigpo, silent = trained("silent", "method=gigpo")
+    assert other_templates(repro.prompt, repro.method, told) is None
+    assert other_templates(gigpo.prompt, gigpo.method, silent) is None
+    assert "trained with announced a reflection at their beginning, and those of method gigpo do not" in str(
+        other_templates(gigpo.prompt, gigpo.method, told)
+    )
+    assert "did not announce a reflection at their beginning, and those of method repro do" in str(
+        other_templates(repro.prompt, repro.method, silent)
+    )
+
+
 def test_a_study_is_not_continued_with_other_templates(
     templates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,15 +233,16 @@ def test_a_study_is_not_continued_with_other_templates(
 def test_a_model_is_known_to_have_read_other_prompts(
     warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompt = load_config(None, warm.settings).prompt
-    assert other_templates(prompt, warm.model) is None
-    assert other_templates(prompt, "Qwen/Qwen3-0.6B") is None
+    config = load_config(None, warm.settings)
+    prompt, method = config.prompt, config.method
+    assert other_templates(prompt, method, warm.model) is None
+    assert other_templates(prompt, method, "Qwen/Qwen3-0.6B") is None
     change_package(monkeypatch, tmp_path, "compact", "forward.jinja")
     assert f"{warm.model} was made with other prompts: the templates of this package" in str(
-        other_templates(prompt, warm.model)
+        other_templates(prompt, method, warm.model)
     )
     chat = load_config(None, [*warm.settings, "prompt.context=chat"]).prompt
-    assert other_templates(chat, warm.model) is None  # that is said of the context mode
+    assert other_templates(chat, method, warm.model) is None  # that is said of the context mode
 
 
 def test_an_evaluation_is_known_by_the_templates_of_the_package(

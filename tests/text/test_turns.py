@@ -56,6 +56,20 @@ def test_only_the_first_full_turn_holds_rules_and_goal(fmt: Any) -> None:
     assert "seen" not in first + later  # past steps are earlier turns
 
 
+def test_the_first_full_turn_announces_a_reflection_where_there_is_one() -> None:
+    """The rest of the turn is the same, to the character."""
+    told, silent = (
+        TurnPrompts(PromptBuilder(FULL, reflects=each)).act(step_inputs(1)) for each in (True, False)
+    )
+    said = "After each answer you will see the new observation."
+    announced = " When the attempt is over, you will be asked to look back at it."
+    assert f"\n\n{said}{announced}\n\nYour task: " in told
+    assert f"\n\n{said}\n\nYour task: " in silent
+    assert told.replace(announced, "") == silent
+    compact = [TurnPrompts(PromptBuilder(COMPACT, reflects=each)) for each in (True, False)]
+    assert turn(compact[0], "a", 1) == turn(compact[1], "a", 1)
+
+
 def test_the_full_question_gives_the_outcome() -> None:
     turns = TurnPrompts(PromptBuilder(FULL))
     won = turns.reflect(goal="goal", observation="view\nend", length=3, won=True, score=1.0)

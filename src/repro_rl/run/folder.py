@@ -64,7 +64,7 @@ def manifest(config: RunConfig, kind: Kind, **more: Any) -> dict[str, Any]:
         "seed": config.seed,
         "method": config.method.name,
         "context": config.prompt.context,
-        **prompt_digests(config.prompt),
+        **prompt_digests(config.prompt, config.method.reflect),
         "versions": versions(),
         "git": git_revision(),
         "hardware": {
@@ -143,7 +143,8 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
         )
-    check_same_templates(folder, config.prompt, read_json_if_any(folder / MANIFEST_FILE))
+    before = read_json_if_any(folder / MANIFEST_FILE)
+    check_same_templates(folder, config.prompt, before, config.method.reflect)
     return True
 
 

@@ -16,7 +16,7 @@ from repro_rl.policy.loading.hub import is_hub_name
 from repro_rl.run.folder_kind import KIND, Kind
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST
 from repro_rl.run.model_paths import kept_start, read_manifest, recorded_start, run_of, start_model
-from repro_rl.run.templates import changed_templates
+from repro_rl.run.templates import changed_templates, other_announcement
 
 # The settings that change the words of prompts or answers, by the style that uses them.
 COMPARED = {
@@ -125,8 +125,11 @@ def other_settings(prompt: PromptSection, model: str | Path) -> str | None:
     )
 
 
-def other_templates(prompt: PromptSection, model: str | Path) -> str | None:
+def other_templates(prompt: PromptSection, method: MethodSection, model: str | Path) -> str | None:
     """A sentence where the run behind ``model`` made its prompts from other templates; else None.
+
+    Its conversations may have announced a reflection at their beginning where those of ``method`` do not, or
+    the other way round.
 
     None as well for a model that no run here made, or one in an older version. Another style or context mode
     has templates of its own (see ``other_settings`` and ``check_context``), so it gives None too.
@@ -134,7 +137,14 @@ def other_templates(prompt: PromptSection, model: str | Path) -> str | None:
     run, taught = None if is_api(model) else run_of(model), taught_prompt(model)
     if run is None or taught is None or (taught.context, taught.style) != (prompt.context, prompt.style):
         return None
-    changed = changed_templates(prompt, read_manifest(run))
+    manifest = read_manifest(run)
+    if other_announcement(prompt, manifest, method.reflect):
+        then, now = ("did not announce", "do") if method.reflect else ("announced", "do not")
+        return (
+            f"The conversations that {model} was trained with {then} a reflection at their beginning, and "
+            f"those of method {method.name} {now}: it reads this turn untaught."
+        )
+    changed = changed_templates(prompt, manifest, method.reflect)
     if changed is None:
         return None
     return f"{model} was made with other prompts: {changed}, or make it anew."

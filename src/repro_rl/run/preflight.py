@@ -66,7 +66,7 @@ def preflight(
     check_context(config.prompt, model)
     remarks = (
         other_settings(config.prompt, model),
-        other_templates(config.prompt, model),
+        other_templates(config.prompt, config.method, model),
         untaught_prompts(config.method, model),
         untaught_scoring(config.method, model) if Use.TRAIN in now else None,
     )

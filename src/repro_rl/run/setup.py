@@ -62,7 +62,7 @@ class Setup:
 
     def prompts_with(self, progress: bool) -> PromptBuilder:
         """The run's prompts, asking for progress while acting or not, whatever the method does."""
-        return build_prompts(self.config.prompt, progress)
+        return build_prompts(self.config.prompt, progress, self.config.method.reflect)
 
     def panel(self, split: str, tasks: int | None = None) -> TaskPanel:
         """The fixed tasks of a split, the first ``tasks`` of them. Raises TaskError when there are fewer."""
@@ -259,7 +259,7 @@ def set_up(config: RunConfig, ranks: Ranks | None = None) -> Setup:
         config=config,
         ranks=join_ranks(config) if ranks is None else ranks,
         pool=build_pool(config.env),
-        prompts=build_prompts(config.prompt, config.method.progress),
+        prompts=build_prompts(config.prompt, config.method.progress, config.method.reflect),
     )
 
 
@@ -290,8 +290,11 @@ def build_pool(section: EnvSection) -> EnvPool:
     return EnvPool(section.name, section.settings)
 
 
-def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
-    """The prompt builder; ``progress``: completions that act report progress."""
+def build_prompts(section: PromptSection, progress: bool, reflects: bool) -> PromptBuilder:
+    """The prompt builder; ``progress``: completions that act report progress.
+
+    ``reflects``: the method asks for reflections, whether this command does or not.
+    """
     fmt = TextFormat(section.style, progress, section.think, section.report)
     return PromptBuilder(
         fmt,
@@ -302,6 +305,7 @@ def build_prompts(section: PromptSection, progress: bool) -> PromptBuilder:
         tagged=section.admissible == "tagged",
         notices=section.notices == "on",
         guided=section.reflect_form == "guided",
+        reflects=reflects,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
+from repro_rl.config import RunConfig
 from repro_rl.config.changes import change_lines, differences
 from repro_rl.config.paths import BASE, base_entry
 from repro_rl.config.recipe_files import is_yaml_file, read_settings
@@ -133,8 +134,11 @@ def _check_templates(out: Path, study: Study, old: dict[str, Any]) -> None:
         return
     before = old.get(TEMPLATES, {})
     for item in study.methods:
-        then = before.get(item.name, {})
-        check_same_templates(out, run_config(study, item).prompt, {"versions": old.get("versions"), **then})
+        if before and item.name not in before:  # an arm that is new
+            continue
+        config = run_config(study, item)
+        then = {"versions": old.get("versions"), **before.get(item.name, {})}
+        check_same_templates(out, config.prompt, then, config.method.reflect)
 
 
 def _has_warm_start(out: Path) -> bool:
@@ -160,6 +164,10 @@ def _check_recipe(out: Path, study: Study, before: dict[str, Any] | None) -> Non
             f"{study.recipe} was changed since {out} was begun:\n{change_lines(changed)}\n"
             "Use another folder, or put the recipe back to continue."
         )
+
+
+def _digests(config: RunConfig) -> dict[str, str]:
+    return prompt_digests(config.prompt, config.method.reflect)
 
 
 def _recipe_settings(study: Study) -> dict[str, Any]:
@@ -242,7 +250,7 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": settings,
             RECIPE: _recipe_settings(study),
-            TEMPLATES: {item.name: prompt_digests(run_config(study, item).prompt) for item in study.methods},
+            TEMPLATES: {item.name: _digests(run_config(study, item)) for item in study.methods},
             SIGNATURE: signature(_canonical(settings)),
             "panels": panels(out),
             "jobs": recorded,

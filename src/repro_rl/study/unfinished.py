@@ -56,7 +56,8 @@ def evaluation_keys(
     init = config.reference_judge
     # Its path alone may lead to other weights.
     frozen = judge_fingerprint(init, model) if judge and init is not None else ""
-    templates = prompt_digests(config.prompt)  # settings alone, and their paths, may lead to other prompts
+    # Settings alone, and their paths, may lead to other prompts.
+    templates = prompt_digests(config.prompt, config.method.reflect)
     settings = {
         "model": fingerprint(model) or str(model),
         "server": server_identity(config.api, config.prompt.reflect_form) if is_api(model) else None,

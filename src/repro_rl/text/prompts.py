@@ -11,6 +11,7 @@ Their variables, of which an unknown one is an error:
 - reflect: instructions, goal, steps, won, score, first_observation
 - demos: episodes, judged (bool: steps have progress)
 - all: progress (bool), think ("required", "optional", "off"), report ("before" or "after" the action)
+  - reflects: bool, the method asks for a reflection when an episode is over
   - of reflections that are guided, think is "off": they leave no room for a thought
 """
 
@@ -97,7 +98,8 @@ class PromptBuilder:
     *targets* and demonstrations is a multiple of this divisor of 100 (1..50; 10 suits tiny models).
     ``admissible``: whether prompts list the actions that are possible now. Templates get an empty list where
     they do not; the package's compact templates never list them. ``tagged``: in full style they are listed
-    as complete answers, which untrained models copy. ``notices``: whether prompts say that the last answer
+    as complete answers, which untrained models copy. ``reflects``: whether the method asks for reflections,
+    which the first turn of a conversation announces. ``notices``: whether prompts say that the last answer
     had no effect; the compact ones never do. ``guided``: reflections are sampled as ``reflection_form``, not
     as free text.
     Raises ConfigError for an invalid setting, and for a missing or broken template, naming the file.
@@ -114,6 +116,7 @@ class PromptBuilder:
         tagged: bool = False,
         notices: bool = False,
         guided: bool = False,
+        reflects: bool = True,
     ) -> None:
         if history < 0:
             raise ConfigError(f"prompt.history is {history}; give 0 or more past steps.")
@@ -126,7 +129,7 @@ class PromptBuilder:
                 "prompt.reflect_form is 'guided': such a reflection has no thought, but prompt.think is "
                 "'required'. Set prompt.think=optional (acting may still think), or prompt.reflect_form=free."
             )
-        self.fmt, self.resolution, self.guided = fmt, resolution, guided
+        self.fmt, self.resolution, self.guided, self.reflects = fmt, resolution, guided, reflects
         self.history = 0 if fmt.style == "compact" else history
         # Only the package's own compact templates leave the admissible actions and notices out.
         roomy = fmt.style == "full" or template_dir is not None
@@ -170,6 +173,7 @@ class PromptBuilder:
         """Render a template with ``variables`` and those of the format. Raises ConfigError when it fails."""
         try:
             fmt = {"progress": self.fmt.progress, "think": self.fmt.think, "report": self.fmt.report}
+            fmt["reflects"] = self.reflects
             return render(template, {**fmt, **variables})
         except Exception as error:  # a template may be written by anybody, so it may raise anything
             raise ConfigError(f"The template {template.filename} cannot be rendered: {error}") from error

@@ -89,4 +89,4 @@ def test_the_setting_reaches_the_prompts() -> None:
         ("alfworld-135m", [], False),
         ("sokoban-tiny", ["prompt.notices=on"], False),  # compact
     ):
-        assert build_prompts(load_config(recipe, change).prompt, False).shows_notices is shown, recipe
+        assert build_prompts(load_config(recipe, change).prompt, False, True).shows_notices is shown, recipe
