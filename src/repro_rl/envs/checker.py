@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 from repro_rl.envs import meaning
@@ -13,13 +12,14 @@ from repro_rl.envs.base import TextEnv, filled, has_tasks
 from repro_rl.envs.checks import Check, Doubt, FailedCheck, guarded
 from repro_rl.envs.contract import (
     KEYS,
+    Demand,
     checked_reset,
     checked_step,
     is_bool,
-    is_fraction,
     is_number,
     missing_keys,
     overdue,
+    wrong_values,
 )
 from repro_rl.envs.meaning import Seen
 from repro_rl.envs.overlap import shared_tasks
@@ -74,31 +74,20 @@ def _require(condition: bool, message: str) -> None:
         raise FailedCheck(message)
 
 
-def _info_problems(info: dict[str, Any], task: str) -> list[str]:
-    """All that is wrong with an info."""
-    admissible = info.get("admissible")
-    progress = info.get("progress", math.nan)
-    tests: tuple[tuple[str, bool, str], ...] = (
-        ("task_id", info.get("task_id") == task, f"the task asked for ({task!r})"),
-        ("goal", isinstance(info.get("goal"), str) and bool(info["goal"].strip()), "a sentence"),
-        (
-            "admissible",
-            isinstance(admissible, list | tuple) and all(isinstance(a, str) for a in admissible),
-            "a list of str",
-        ),
-        ("anchor", "anchor" in info and isinstance(info["anchor"], Hashable), "hashable"),
-        ("valid", is_bool(info.get("valid")), "bool"),
-        ("won", is_bool(info.get("won")), "bool"),
-        ("score", _within(info.get("score")), "a number within 0..1"),
-        ("progress", progress is None or _within(progress), "None or a number within 0..1"),
-        ("brief", isinstance(info.get("brief", ""), str), "str"),
+def _beyond_contract(info: dict[str, Any], task: str) -> str:
+    """What is wrong with an ``info`` that rollouts would take, for a sentence; "" for nothing."""
+    no_bool = Demand("a number, not True or False", lambda value: not is_bool(value))
+    return wrong_values(
+        {"task_id": None, **info},
+        {
+            "task_id": Demand(f"the task asked for ({task!r})", lambda value: bool(value == task)),
+            "goal": Demand("a sentence", lambda value: bool(value.strip())),
+            "admissible": Demand("a list or a tuple", lambda value: isinstance(value, list | tuple)),
+            "score": no_bool,
+            "progress": no_bool,
+            "brief": Demand("text", lambda value: isinstance(value, str)),
+        },
     )
-    wrong = [(key, expected) for key, ok, expected in tests if not ok]
-    return [f"info[{key!r}] is {repr(info.get(key))[:80]}; it must be {expected}" for key, expected in wrong]
-
-
-def _within(value: Any) -> bool:
-    return is_fraction(value) and not is_bool(value)
 
 
 class _Run:
@@ -158,8 +147,8 @@ class _Run:
                 _require(not lacking, f"reset() returned an info without {lacking}")
         for task in self.ids:
             for number, seen in enumerate(self._walk(self.env, task)):
-                problems = _info_problems(seen.info, task)
-                _require(not problems, f"task {task}, step {number}: {', and '.join(problems)}")
+                wrong = _beyond_contract(seen.info, task)  # _walk has tested the rest
+                _require(not wrong, f"task {task}, step {number}: {wrong}")
                 _require(number > 0 or seen.info["valid"], f"task {task}: valid must be True after reset")
                 count += 1
         return f"{count} info dicts of {len(self.ids)} tasks"

@@ -6,7 +6,8 @@ rewards and records of a whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from repro_rl.envs.base import TextEnv
@@ -15,10 +16,18 @@ from repro_rl.files import finite
 
 CLEAN = "Replace such characters where the text comes from: text.encode(errors='replace').decode()."
 FRACTION = "a number within 0 and 1 (a fraction, not percent)"
-KEYS = ("goal", "admissible", "anchor", "valid", "won", "score", "progress")  # that rollouts read of ``info``
 PROBED = 5  # tasks that are looked at for true progress
 ENDLESS = 2  # times the environment's max_steps, after which an episode that goes on fails
+SHOWN = 80  # characters of a wrong value that a message shows
 StepResult = tuple[str, Any, bool, bool, dict[str, Any]]  # what ``env.step`` returns
+
+
+@dataclass(slots=True, frozen=True)
+class Demand:
+    """What the value of a key of ``info`` must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
 
 
 def checked_reset(returned: Any) -> tuple[str, dict[str, Any]]:
@@ -92,9 +101,8 @@ def _check_info(method: str, info: Any) -> None:
         raise EnvError(f"{method}() returned an info of {_kind(info)}; it must be a dict.")
     if lacking := missing_keys(info, KEYS):
         raise EnvError(f"{method}() returned an info without {lacking}.")
-    if wrong := _wrong_in(info):
-        said = [f"info[{name!r}] = {str(info[name])[:80]!r}; it must be {needed}" for name, needed in wrong]
-        raise EnvError(f"{method}() returned {', and '.join(said)}.")
+    if wrong := wrong_values(info, DEMANDS):
+        raise EnvError(f"{method}() returned {wrong}.")
     for name, text in _texts(info):
         surrogate = unencodable(text)
         if surrogate is not None:
@@ -117,20 +125,17 @@ def missing_keys(info: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(repr(key) for key in keys if key not in info)
 
 
-def _wrong_in(info: dict[str, Any]) -> list[tuple[str, str]]:
-    """The keys whose values are wrong, each with what it must be."""
-    admissible = info["admissible"]
-    texts = isinstance(admissible, Sequence) and not isinstance(admissible, str)
-    tests = (
-        ("goal", isinstance(info["goal"], str), "text"),
-        ("admissible", texts and all(isinstance(item, str) for item in admissible), "a list of texts"),
-        ("anchor", _is_hashable(info["anchor"]), "hashable"),
-        ("valid", is_bool(info["valid"]), "True or False"),
-        ("won", is_bool(info["won"]), "True or False"),
-        ("score", is_fraction(info["score"]), FRACTION),
-        ("progress", info["progress"] is None or is_fraction(info["progress"]), f"{FRACTION}, or None"),
-    )
-    return [(name, needed) for name, good, needed in tests if not good]
+def wrong_values(info: Mapping[str, Any], demands: Mapping[str, Demand]) -> str:
+    """Which values of ``info`` are not as demanded, for a sentence; "" where all are.
+
+    A key that is not there has no value, and is passed over.
+    """
+    wrong = [
+        f"info[{name!r}] is {repr(info[name])[:SHOWN]}; it must be {demand.words}"
+        for name, demand in demands.items()
+        if name in info and not demand.holds(info[name])
+    ]
+    return ", and ".join(wrong)
 
 
 def is_fraction(value: Any) -> bool:
@@ -156,6 +161,24 @@ def _is_hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _are_texts(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and all(isinstance(item, str) for item in value)
+
+
+# What rollouts read of ``info``. The environment checker has stricter demands beside these.
+DEMANDS: dict[str, Demand] = {
+    "goal": Demand("text", lambda value: isinstance(value, str)),
+    "admissible": Demand("a list of texts", _are_texts),
+    "anchor": Demand("hashable", _is_hashable),
+    "valid": Demand("True or False", is_bool),
+    "won": Demand("True or False", is_bool),
+    "score": Demand(FRACTION, is_fraction),
+    "progress": Demand(f"{FRACTION}, or None", lambda value: value is None or is_fraction(value)),
+}
+KEYS = tuple(DEMANDS)
 
 
 def _kind(value: Any) -> str:
