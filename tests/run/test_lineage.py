@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.config import dump_config, load_config
+from repro_rl.config.paths import read_run_section
 from repro_rl.errors import ConfigError, PreflightError
 from repro_rl.run.lineage import (
     check_context,
@@ -22,6 +23,8 @@ from repro_rl.run.lineage import (
     untaught_prompts,
     untaught_scoring,
 )
+from repro_rl.run.panels import Use
+from repro_rl.run.preflight import preflight
 from repro_rl.run.setup import set_up
 from repro_rl.train.start import open_training
 from support.command import run_command
@@ -107,13 +110,29 @@ def test_prompts_of_other_settings_are_untaught(warm, tmp_path, before, now, wor
     run = tmp_path / "warm"
     (run / "model").mkdir(parents=True)
     (run / "config.yaml").write_text(dump_config(settings(warm, *before.split())))
-    found = other_settings(settings(warm, *before.split(), now).prompt, run / "model")
+    taught = taught_prompt(run / "model")
+    found = other_settings(settings(warm, *before.split(), now).prompt, run / "model", taught)
     if words is None:
         assert found is None
     else:
         assert re.search(words, found)
-    assert other_settings(settings(warm, *before.split()).prompt, run / "model") is None
-    assert other_settings(settings(warm, now).prompt, "Qwen/Qwen3-0.6B") is None
+    assert other_settings(settings(warm, *before.split()).prompt, run / "model", taught) is None
+    assert other_settings(settings(warm, now).prompt, "Qwen/Qwen3-0.6B", None) is None
+
+
+def test_what_a_model_was_taught_is_read_once(warm, monkeypatch):
+    """A command would else read and check the same settings for every question that it asks of them."""
+    read: list[str] = []
+
+    def counted(run, name):
+        read.append(name)
+        return read_run_section(run, name)
+
+    monkeypatch.setattr("repro_rl.run.lineage.read_run_section", counted)
+    config = settings(warm)
+    with closing(set_up(config)) as setup:
+        preflight(config, setup.pool.first, {Use.TRAIN}, model=warm.model)
+    assert read.count("prompt") == 1
 
 
 def test_training_says_that_its_prompts_were_not_taught(warm, tmp_path):
@@ -170,13 +189,13 @@ def test_training_says_that_the_prompts_of_its_scoring_were_not_taught(warm, tmp
 def test_a_model_is_used_in_the_context_mode_it_was_trained_in(warm, tmp_path):
     window = load_config(None, warm.settings).prompt
     chat = window.model_copy(update={"context": "chat"})
-    check_context(window, warm.model)
+    check_context(window, warm.model, taught_prompt(warm.model))
     with pytest.raises(ConfigError, match=r"trained with prompt.context=window, this run has .*=chat"):
-        check_context(chat, warm.model)
+        check_context(chat, warm.model, taught_prompt(warm.model))
     with pytest.warns(UserWarning, match="reads these prompts untaught"):
-        check_context(chat.model_copy(update={"style": "full"}), warm.model)
-    check_context(chat, "api:someone")
-    check_context(chat, tmp_path)  # made by no run here
+        check_context(chat.model_copy(update={"style": "full"}), warm.model, taught_prompt(warm.model))
+    check_context(chat, "api:someone", taught_prompt("api:someone"))
+    check_context(chat, tmp_path, taught_prompt(tmp_path))  # made by no run here
 
 
 def test_policy_model_and_init_must_not_name_two_models(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.files.names import DEMOS_FILE, EXPERT_FILE
 from repro_rl.run.demonstrations import UNFINISHED_FILE, demos_exist, demos_key
 from repro_rl.run.folder import check_run, manifest, open_run, write_manifest
-from repro_rl.run.lineage import other_templates
+from repro_rl.run.lineage import other_templates, taught_prompt
 from repro_rl.run.templates import prompt_digests
 from repro_rl.study.definition import load_study
 from repro_rl.study.evaluate import EvalHooks, EvalRequest, evaluate
@@ -192,13 +192,13 @@ def test_a_model_is_known_to_have_been_told_of_reflections(tmp_path: Path) -> No
 
     repro, told = trained("told")
     gigpo, silent = trained("silent", "method=gigpo")
-    assert other_templates(repro.prompt, repro.method, told) is None
-    assert other_templates(gigpo.prompt, gigpo.method, silent) is None
+    assert other_templates(repro.prompt, repro.method, told, taught_prompt(told)) is None
+    assert other_templates(gigpo.prompt, gigpo.method, silent, taught_prompt(silent)) is None
     assert "trained with announced a reflection at their beginning, and those of method gigpo do not" in str(
-        other_templates(gigpo.prompt, gigpo.method, told)
+        other_templates(gigpo.prompt, gigpo.method, told, taught_prompt(told))
     )
     assert "did not announce a reflection at their beginning, and those of method repro do" in str(
-        other_templates(repro.prompt, repro.method, silent)
+        other_templates(repro.prompt, repro.method, silent, taught_prompt(silent))
     )
 
 
@@ -235,14 +235,16 @@ def test_a_model_is_known_to_have_read_other_prompts(
 ) -> None:
     config = load_config(None, warm.settings)
     prompt, method = config.prompt, config.method
-    assert other_templates(prompt, method, warm.model) is None
-    assert other_templates(prompt, method, "Qwen/Qwen3-0.6B") is None
+    assert other_templates(prompt, method, warm.model, taught_prompt(warm.model)) is None
+    assert other_templates(prompt, method, "Qwen/Qwen3-0.6B", taught_prompt("Qwen/Qwen3-0.6B")) is None
     change_package(monkeypatch, tmp_path, "compact", "forward.jinja")
     assert f"{warm.model} was made with other prompts: the templates of this package" in str(
-        other_templates(prompt, method, warm.model)
+        other_templates(prompt, method, warm.model, taught_prompt(warm.model))
     )
     chat = load_config(None, [*warm.settings, "prompt.context=chat"]).prompt
-    assert other_templates(chat, method, warm.model) is None  # that is said of the context mode
+    assert (
+        other_templates(chat, method, warm.model, taught_prompt(warm.model)) is None
+    )  # that is said of the context mode
 
 
 def test_an_evaluation_is_known_by_the_templates_of_the_package(

@@ -11,7 +11,7 @@ import torch
 
 from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.run.lineage import check_context
+from repro_rl.run.lineage import check_context, taught_prompt
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun, run_training, run_warmup
 
@@ -84,10 +84,10 @@ def test_a_model_is_used_in_the_mode_it_was_taught(warm, chat_warm, tmp_path):
         RLRun(set_up(window), tmp_path / "b")
     full = load_config(None, ["prompt.style=full", *CHAT])
     with pytest.warns(UserWarning, match="reads these prompts untaught"):
-        check_context(full.prompt, warm.run / "model")
-    check_context(chat.prompt, chat_warm / "model")
-    check_context(chat.prompt, "api:someone")
-    check_context(chat.prompt, tmp_path)  # made by no run here
+        check_context(full.prompt, warm.run / "model", taught_prompt(warm.run / "model"))
+    check_context(chat.prompt, chat_warm / "model", taught_prompt(chat_warm / "model"))
+    check_context(chat.prompt, "api:someone", taught_prompt("api:someone"))
+    check_context(chat.prompt, tmp_path, taught_prompt(tmp_path))  # made by no run here
 
 
 def test_verl_needs_one_prompt_a_step(warm):

@@ -9,7 +9,7 @@ import pytest
 
 from repro_rl.config import load_config
 from repro_rl.errors import ConfigError, PreflightError
-from repro_rl.run.lineage import check_context
+from repro_rl.run.lineage import check_context, taught_prompt
 from repro_rl.run.setup import set_up
 from repro_rl.study.evaluate import EvalRequest, evaluate
 from repro_rl.train import RLRun, run_training, run_warmup
@@ -59,8 +59,8 @@ def test_a_run_from_warmup_to_evaluation(warm, guided_warm, context, tmp_path):
 def test_a_judge_of_guided_reflections_writes_no_free_ones(warm, guided_warm, context):
     settings = [*warm.settings, f"prompt.context={context}"]
     with pytest.raises(ConfigError, match=r"was taught guided reflections.*set prompt.reflect_form=guided"):
-        check_context(load_config(None, settings).prompt, guided_warm)
-    check_context(load_config(None, [*settings, *GUIDED]).prompt, guided_warm)
+        check_context(load_config(None, settings).prompt, guided_warm, taught_prompt(guided_warm))
+    check_context(load_config(None, [*settings, *GUIDED]).prompt, guided_warm, taught_prompt(guided_warm))
 
 
 def test_a_judge_of_free_reflections_may_be_guided(warm, tmp_path):

@@ -68,13 +68,14 @@ def taught_modes(model: str | Path) -> frozenset[str] | None:
     return frozenset(modes if modes is not None else WarmupSection().forward_modes)
 
 
-def check_context(prompt: PromptSection, model: str | Path) -> None:
+def check_context(prompt: PromptSection, model: str | Path, taught: PromptSection | None) -> None:
     """A model must be used in the context mode that it was trained in, and write what it was taught.
+
+    ``taught``: its ``taught_prompt``.
 
     Raises ConfigError in compact style, which is a code that must have been taught; warns in full style,
     which is language. A model that was taught free reflections may be guided, but not the other way.
     """
-    taught = taught_prompt(model)
     if taught is None:
         return
     if taught.reflect_form == "guided" and prompt.reflect_form == "free":
@@ -99,14 +100,12 @@ def check_context(prompt: PromptSection, model: str | Path) -> None:
     warnings.warn(f"{text}: it reads these prompts untaught.", stacklevel=2)
 
 
-def other_settings(prompt: PromptSection, model: str | Path) -> str | None:
+def other_settings(prompt: PromptSection, model: str | Path, taught: PromptSection | None) -> str | None:
     """A sentence where the run behind ``model`` had other prompts by its settings; else None.
 
     Settings that the style and the context mode do not use are not compared. None as well for a model that no
-    run here made, and for another context mode (see ``check_context``). Raises ConfigError for settings that
-    are broken.
+    run here made, and for another context mode (see ``check_context``). ``taught``: its ``taught_prompt``.
     """
-    taught = taught_prompt(model)
     if taught is None or taught.context != prompt.context:
         return None
     names: Collection[str] = COMPARED[prompt.style] if taught.style == prompt.style else ("style",)
@@ -125,16 +124,19 @@ def other_settings(prompt: PromptSection, model: str | Path) -> str | None:
     )
 
 
-def other_templates(prompt: PromptSection, method: MethodSection, model: str | Path) -> str | None:
+def other_templates(
+    prompt: PromptSection, method: MethodSection, model: str | Path, taught: PromptSection | None
+) -> str | None:
     """A sentence where the run behind ``model`` made its prompts from other templates; else None.
 
     Its conversations may have announced a reflection at their beginning where those of ``method`` do not, or
     the other way round.
 
-    None as well for a model that no run here made, or one in an older version. Another style or context mode
+    None as well for a model that no run here made, or one in an older version. ``taught``: its
+    ``taught_prompt``. Another style or context mode
     has templates of its own (see ``other_settings`` and ``check_context``), so it gives None too.
     """
-    run, taught = None if is_api(model) else run_of(model), taught_prompt(model)
+    run = None if is_api(model) else run_of(model)
     if run is None or taught is None or (taught.context, taught.style) != (prompt.context, prompt.style):
         return None
     manifest = read_manifest(run)

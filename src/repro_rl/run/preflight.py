@@ -27,6 +27,7 @@ from repro_rl.run.lineage import (
     check_context,
     other_settings,
     other_templates,
+    taught_prompt,
     untaught_prompts,
     untaught_scoring,
 )
@@ -63,10 +64,11 @@ def preflight(
         found.append(unheld)
     if model is None:
         return found
-    check_context(config.prompt, model)
+    taught = taught_prompt(model)
+    check_context(config.prompt, model, taught)
     remarks = (
-        other_settings(config.prompt, model),
-        other_templates(config.prompt, config.method, model),
+        other_settings(config.prompt, model, taught),
+        other_templates(config.prompt, config.method, model, taught),
         untaught_prompts(config.method, model),
         untaught_scoring(config.method, model) if Use.TRAIN in now else None,
     )

@@ -28,7 +28,7 @@ from repro_rl.run.folder import (
     write_manifest,
 )
 from repro_rl.run.inputs import DEMOS_DIGEST, check_same_demos, check_same_panels
-from repro_rl.run.lineage import check_context
+from repro_rl.run.lineage import check_context, taught_prompt
 from repro_rl.run.model_paths import read_manifest
 from repro_rl.run.panels import eval_panel
 from repro_rl.run.setup import build_pool
@@ -197,7 +197,7 @@ def play_condition(
     done = finished(out, condition, isinstance(agent.policy, HttpPolicy))
     if done is not None:
         return done
-    check_context(config.prompt, agent.model)
+    check_context(config.prompt, agent.model, taught_prompt(agent.model))
     labels = mode_labels(condition.mode)
     method = config.method.model_copy(
         update={"name": f"pilot-{condition.name}", "progress": condition.mode == "progress"}

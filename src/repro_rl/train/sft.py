@@ -36,7 +36,7 @@ from repro_rl.run.folder import (
     writing_run,
 )
 from repro_rl.run.inputs import DEMOS, DEMOS_DIGEST, check_same_demos, check_same_panels
-from repro_rl.run.lineage import check_context
+from repro_rl.run.lineage import check_context, taught_prompt
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.panels import warmup_validates
 from repro_rl.run.preflight import preflight
@@ -130,7 +130,7 @@ class WarmupRun(CheckpointedRun):
             ranks.on_first(lambda: check_same_panels(out, setup.validation_manifest()))
         ranks.on_first(lambda: begin_run(out, config, resumed))
         start = ranks.on_first(lambda: setup.initial_model(episodes, out / INITIAL))
-        check_context(config.prompt, start)
+        check_context(config.prompt, start, taught_prompt(start))
         checkpoint = ranks.on_first(lambda: latest(out) if resumed else None)
         path = checkpoint.folder if checkpoint else start
         self.policy = self.sampler = setup.load_trained(path, resumed=checkpoint is not None)
