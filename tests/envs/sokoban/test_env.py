@@ -150,6 +150,18 @@ def test_bad_settings():
             SokobanEnv(**kwargs)
 
 
+def test_a_subclass_has_panels_of_its_own_name():
+    """Panels of generated rooms are kept: whichever class asked first gave its name to both."""
+
+    class Renamed(SokobanEnv):
+        name = "renamed"
+
+    panels = [kind(seed=77, test_rooms=2).panel("test") for kind in (Renamed, SokobanEnv, Renamed)]
+    assert [panel.env for panel in panels] == ["renamed", "sokoban", "renamed"]
+    assert panels[0].contents == panels[1].contents
+    assert panels[0] is panels[2]
+
+
 def test_registered():
     env = make("sokoban", walls=[1, 2], test_rooms=3)  # ranges come as lists from YAML
     assert isinstance(env, SokobanEnv)

@@ -20,7 +20,7 @@ from repro_rl.errors import TaskError, did_you_mean
 GOAL = "Push every box onto a target."
 NOTHING = "Nothing happened."
 _DIRECTIONS = {action: i for i, action in enumerate(ACTIONS)}
-_PANELS: dict[tuple[RoomSettings, str, int], TaskPanel] = {}
+_PANELS: dict[tuple[str, RoomSettings, str, int], TaskPanel] = {}  # by name: subclasses have their own
 
 
 @register_env("sokoban")
@@ -79,7 +79,7 @@ class SokobanEnv(TextEnv):
         split."""
         self._check_split(split)
         count = self._counts[split]
-        key = (self._generated, split, count) if self._levels is None else None
+        key = (self.name, self._generated, split, count) if self._levels is None else None
         panel = _PANELS.get(key) if key else None
         if panel is None:
             ids = tuple(f"{self.set_name}/{split}/{i}" for i in range(count))
