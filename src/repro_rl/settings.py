@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from repro_rl.errors import ConfigError
 
@@ -21,6 +21,20 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+REFUSED = "refused"  # in the context of a validation: a list, for what a training would be refused for
+
+
+def forbid_training(info: ValidationInfo, problems: Iterable[str]) -> None:
+    """Raises ValueError with the first of ``problems``: sentences on what a training must not be set to.
+
+    Where the settings of a finished run are only read, all of them are written down instead. What they are
+    about does not matter for playing with its model.
+    """
+    noted = (info.context or {}).get(REFUSED)
+    for problem in problems:
+        if noted is None:
+            raise ValueError(problem)
+        noted.append(problem)
 
 
 def checked(kind: type[S], name: str, values: Mapping[str, Any]) -> S:

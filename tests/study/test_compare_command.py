@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from repro_rl.study import runner
-from repro_rl.study.definition import load_study, resolved
+from repro_rl.study.definition import forget_settings, load_study
 from repro_rl.study.folder import write_study
 from support.command import run_command
 from support.forked import Forked
@@ -141,7 +141,7 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
     assert code == 2
     assert "small.yaml was changed since out was begun:\n  train.group_size: 2 there, 4 now\nUse" in text
     Path("small.yaml").write_text(yaml.safe_dump(recipe))
-    resolved.cache_clear()  # a command reads a recipe once
+    forget_settings()  # a command reads a recipe once
     # Begun by an older version, when a setting had another name: the same recipe.
     (out / "study.json").write_text(written.decode().replace('"train.validate_every"', '"train.eval_every"'))
     assert (out / "study.json").read_bytes() != written

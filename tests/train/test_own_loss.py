@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from repro_rl.config import load_config
-from repro_rl.config.loading import load_run_config
+from repro_rl.config import load_config, load_run_config
 from repro_rl.errors import ConfigError
 from repro_rl.losses import LOSS_NAMES
 from repro_rl.run.setup import set_up
@@ -67,6 +66,6 @@ def test_a_copy_of_cispo_trains_to_the_same_bits_and_the_run_finds_it_again(warm
     with LOSS_NAMES.isolated():
         LOSS_NAMES._items.pop("my-cispo")  # as in a new process
         with pytest.raises(ConfigError, match=r"Unknown policy loss 'my-cispo'.*plugins=\[MODULE\]"):
-            load_run_config(tmp_path / "own", ["plugins=[]"])
+            load_config(tmp_path / "own" / "config.yaml", ["plugins=[]"])
         again = load_run_config(tmp_path / "own").train.loss
         assert (again.name, again.values()) == ("my-cispo", {"clip_low": 10.0, "clip_high": 0.05})

@@ -4,16 +4,10 @@ An unknown setting is an error that names the nearest one.
 """
 
 from repro_rl.config.api import API, ApiBudget, ApiPrices, ApiSection, is_api
-from repro_rl.config.loading import (
-    Override,
-    dump_config,
-    import_plugins,
-    load_config,
-    load_run_config,
-    parse_config,
-)
+from repro_rl.config.loading import Override, load_config, load_run_config
 from repro_rl.config.method import MethodSection
 from repro_rl.config.methods import METHODS, register_method
+from repro_rl.config.parsing import check_trainable, dump_config, import_plugins, parse_config
 from repro_rl.config.recipe_files import read_settings, recipe_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.sections import (
@@ -60,6 +54,7 @@ __all__ = [
     "VllmSection",
     "VllmServerSection",
     "WarmupSection",
+    "check_trainable",
     "dump_config",
     "env_values",
     "import_plugins",

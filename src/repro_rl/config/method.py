@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from repro_rl.credit import CREDIT, CreditSettings, reads, unpaid, without_inputs
 from repro_rl.credit.sources import reads_lost_only, reads_reflections
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
+from repro_rl.settings import forbid_training
 
 
 class MethodSection(CreditSettings):
@@ -122,31 +124,30 @@ class MethodSection(CreditSettings):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> MethodSection:
+    def _consistent(self, info: ValidationInfo) -> MethodSection:
+        forbid_training(info, self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
         sources = {"shaping": self.shaping, "alignment": self.alignment, "value_source": self.value_source}
         for name, source in sources.items():
             if reads_reflections(source) and not self.reflect:
-                raise ValueError(f"method.{name} {source!r} needs method.reflect true")
+                yield f"method.{name} {source!r} needs method.reflect true"
         if self.judge_gate != "none" and self.shaping != "retrospective":
-            raise ValueError(
-                "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'"
-            )
+            yield ("method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'")
         if self.value_source != "outcome" and "judged" not in reads(self.credit):
             rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
-            raise ValueError(
+            yield (
                 f"method.value_source is {self.value_source!r}, but the credit rule {self.credit!r} has no "
                 f"table of state values; rules that have one: {rules}"
             )
         if self.value_source == "online" and not self.progress:
-            raise ValueError("method.value_source 'online' needs method.progress true")
+            yield "method.value_source 'online' needs method.progress true"
         if self.distills and not self.reflect:
-            raise ValueError(
-                "method.distill.coef above 0 needs method.reflect true: the reflection is what is told"
-            )
+            yield ("method.distill.coef above 0 needs method.reflect true: the reflection is what is told")
         if self.scores_hindsight and self.hindsight == "reflection" and not self.reflect:
-            raise ValueError("method.hindsight 'reflection' needs method.reflect true")
+            yield "method.hindsight 'reflection' needs method.reflect true"
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:
-            raise ValueError("method.alignment and online shaping need method.progress true")
+            yield "method.alignment and online shaping need method.progress true"
         if wrong := [*without_inputs(self), *unpaid(self)]:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield "; ".join(wrong)

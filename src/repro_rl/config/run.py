@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from collections.abc import Iterator
+
+from pydantic import Field, ValidationInfo, model_validator
 
 from repro_rl.config.api import ApiSection, is_api
 from repro_rl.config.interplay import without_effect
@@ -17,8 +19,9 @@ from repro_rl.config.sections import (
     PromptSection,
     TrainSection,
     WarmupSection,
+    needs_window,
 )
-from repro_rl.settings import Section
+from repro_rl.settings import Section, forbid_training
 
 MAX_SEED = 2**63 - 1  # the largest that all libraries take
 
@@ -57,10 +60,8 @@ class RunConfig(Section):
         return self.train.init if self.method.judged_by_reference else None
 
     @model_validator(mode="after")
-    def _consistent(self) -> RunConfig:
-        method = self.method
-        if unread := list(without_effect(method, self.train)):
-            raise ValueError("; ".join(unread))
+    def _consistent(self, info: ValidationInfo) -> RunConfig:
+        method, loss = self.method, self.train.loss
         for key, model in (("policy.model", self.policy.model), ("train.init", self.train.init or "")):
             if is_api(model):
                 raise ValueError(
@@ -69,49 +70,54 @@ class RunConfig(Section):
                 )
         if method.judged_by_reference:  # the policy that wrote a conversation also writes its reflection
             self.prompt.require_window("method.judge=reference")
-        if method.scores:  # the second scoring has a prompt of its own for every answer
-            self.prompt.require_window(method.scores)
-        for mode in PRIVILEGED_MODES:  # so there is nothing to teach without it
-            if mode in self.warmup.forward_modes:
-                self.prompt.require_window(f"warmup.forward_modes={mode}")
-        longest = method.overlong.max_length
-        if method.overlong.factor and longest is not None and longest > self.prompt.action_tokens:
-            raise ValueError(
-                f"method.overlong.max_length is {longest}, but no answer is longer than prompt.action_tokens "
-                f"({self.prompt.action_tokens}): the whole penalty would never be due"
-            )
-        loss = self.train.loss
-        chat = self.prompt.context == "chat"
-        if loss.name == "gspo" and chat:  # a row has steps of different advantages there, and the reflection
-            raise ValueError(
-                f"train.loss.name is gspo, which method {method.name} may set: it has one ratio a row. With "
-                "prompt.context=chat a row is a whole episode. Set prompt.context=window, or "
-                "train.loss.name=ppo_clip"
-            )
-        if loss.aggregation == "seq-mean-token-sum-norm" and loss.scale is None:
-            if chat:
-                raise ValueError(
-                    f"train.loss.aggregation is {loss.aggregation}, which method {method.name} may set. It "
-                    "divides by the longest row, and with prompt.context=chat a row is a whole episode. Set "
-                    "train.loss.scale, such as prompt.action_tokens times the steps of an episode"
-                )
-            loss.scale = float(self.prompt.action_tokens)  # the longest answer
-        judged_at = method.judge_temperature
-        every = method.trains_reflections and method.reflect_share == 1
-        if every and judged_at not in (None, self.train.temperature):
-            raise ValueError(
-                f"method.judge_temperature is {judged_at}, train.temperature {self.train.temperature}: what "
-                "was sampled at another temperature cannot be trained on; set method.judge_temperature=null, "
-                "or method.reflect_share below 1, or method.reflect_coef=0"
-            )
         if self.policy.backend == "vllm-server" and not self.policy.vllm.server.url:
             raise ValueError(
                 "policy.backend is 'vllm-server' but policy.vllm.server.url is empty; give the address of a "
                 "vLLM server, such as http://localhost:8000 (docs/vllm.md)"
             )
-        if self.train.groups % self.train.minibatches:
-            raise ValueError(
-                f"train.groups ({self.train.groups}) must be a multiple of "
-                f"train.minibatches ({self.train.minibatches})"
-            )
+        forbid_training(info, self._contradictions())
+        if loss.aggregation == "seq-mean-token-sum-norm" and loss.scale is None:
+            loss.scale = float(self.prompt.action_tokens)  # the longest answer
         return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """A sentence for each rule of training that the settings break."""
+        method, train, prompt = self.method, self.train, self.prompt
+        if unread := list(without_effect(method, train)):
+            yield "; ".join(unread)
+        chat = prompt.context == "chat"
+        if method.scores and chat:  # the second scoring has a prompt of its own for every answer
+            yield needs_window(method.scores, prompt.context)
+        for mode in PRIVILEGED_MODES if chat else ():  # so there is nothing to teach without it
+            if mode in self.warmup.forward_modes:
+                yield needs_window(f"warmup.forward_modes={mode}", prompt.context)
+        longest = method.overlong.max_length
+        if method.overlong.factor and longest is not None and longest > prompt.action_tokens:
+            yield (
+                f"method.overlong.max_length is {longest}, but no answer is longer than prompt.action_tokens "
+                f"({prompt.action_tokens}): the whole penalty would never be due"
+            )
+        if train.loss.name == "gspo" and chat:  # a row has steps of different advantages, and the reflection
+            yield (
+                f"train.loss.name is gspo, which method {method.name} may set: it has one ratio a row. With "
+                "prompt.context=chat a row is a whole episode. Set prompt.context=window, or "
+                "train.loss.name=ppo_clip"
+            )
+        if train.loss.aggregation == "seq-mean-token-sum-norm" and train.loss.scale is None and chat:
+            yield (
+                f"train.loss.aggregation is {train.loss.aggregation}, which method {method.name} may set. It "
+                "divides by the longest row, and with prompt.context=chat a row is a whole episode. Set "
+                "train.loss.scale, such as prompt.action_tokens times the steps of an episode"
+            )
+        judged_at = method.judge_temperature
+        every = method.trains_reflections and method.reflect_share == 1
+        if every and judged_at not in (None, train.temperature):
+            yield (
+                f"method.judge_temperature is {judged_at}, train.temperature {train.temperature}: what "
+                "was sampled at another temperature cannot be trained on; set method.judge_temperature=null, "
+                "or method.reflect_share below 1, or method.reflect_coef=0"
+            )
+        if train.groups % train.minibatches:
+            yield (
+                f"train.groups ({train.groups}) must be a multiple of train.minibatches ({train.minibatches})"
+            )

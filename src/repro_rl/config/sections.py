@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from repro_rl.config.tracking import TrackerName, TrackingSection
 from repro_rl.config.vllm import VllmSection
 from repro_rl.errors import ConfigError
 from repro_rl.losses.named import PUBLISHED
 from repro_rl.losses.settings import KlEstimator, LossSection
-from repro_rl.settings import Section, Switch
+from repro_rl.settings import Section, Switch, forbid_training
 
 BETAS = (0.9, 0.99)  # of AdamW, in the warm-up and, unless set otherwise, in training
 
@@ -172,7 +172,12 @@ class PromptSection(Section):
     def require_window(self, what: str) -> None:
         """Raises ConfigError in chat mode, for a feature ``what`` that supports only one prompt a step."""
         if self.context != "window":
-            raise ConfigError(f"{what} needs prompt.context=window; it is {self.context}.")
+            raise ConfigError(needs_window(what, self.context))
+
+
+def needs_window(what: str, context: str) -> str:
+    """The sentence on a feature ``what`` that a ``context`` with one prompt an episode does not have."""
+    return f"{what} needs prompt.context=window; it is {context}."
 
 
 class DemosSection(Section):
@@ -372,16 +377,18 @@ class TrainSection(Section):
         return self.record_every > 0 and (iteration % self.record_every == 0 or iteration == 1)
 
     @model_validator(mode="after")
-    def _clip_counts(self) -> TrainSection:
+    def _clip_counts(self, info: ValidationInfo) -> TrainSection:
         own = self.loss.clip_low is not None and self.loss.clip_high is not None
         if self.clip != type(self).model_fields["clip"].default and (own or self.loss.name != "ppo_clip"):
             bounds = f"train.loss.name {self.loss.name!r}" if self.loss.name != "ppo_clip" else "train.loss"
+            wrong = f"train.clip is {self.clip}, but {bounds} "
             if self.loss.name not in PUBLISHED:
-                raise ValueError(f"train.clip is {self.clip}, but {bounds} does not read it; leave it out")
-            raise ValueError(
-                f"train.clip is {self.clip}, but {bounds} has bounds of its own: set train.loss.clip_low and "
-                "clip_high, and leave train.clip out"
-            )
+                wrong += "does not read it; leave it out"
+            else:
+                wrong += (
+                    "has bounds of its own: set train.loss.clip_low and clip_high, and leave train.clip out"
+                )
+            forbid_training(info, [wrong])
         return self
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from repro_rl.credit.baseline import EpisodeBaseline, Normalize
 from repro_rl.credit.progress_advantage import StepReduction, TokenReduction
@@ -24,7 +24,7 @@ from repro_rl.credit.sources import (
 )
 from repro_rl.errors import UnknownNameError, did_you_mean
 from repro_rl.function_settings import read_settings_of
-from repro_rl.settings import Section
+from repro_rl.settings import Section, forbid_training
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -191,11 +191,10 @@ class RewardSettings(Section):
         return _source(value, ("none", *(name for name in SOURCES.names() if alignable(name))))
 
     @model_validator(mode="after")
-    def _shaped(self) -> RewardSettings:
+    def _shaped(self, info: ValidationInfo) -> RewardSettings:
         if self.shaping_form == "raw" and self.shaping == "none":
-            raise ValueError(
-                "method.shaping_form is 'raw', but method.shaping is 'none': there is no progress"
-            )
+            wrong = "method.shaping_form is 'raw', but method.shaping is 'none': there is no progress"
+            forbid_training(info, [wrong])
         return self
 
     def _sources(self) -> tuple[str, ...]:
@@ -203,8 +202,15 @@ class RewardSettings(Section):
         return (self.shaping, self.alignment)
 
     @model_validator(mode="after")
-    def _read_progress_settings(self) -> RewardSettings:
+    def _complete_progress_settings(self, info: ValidationInfo) -> RewardSettings:
         """Complete the settings of the named sources by their defaults: a run records what it used."""
+        try:
+            self._read_progress_settings()
+        except ValueError as error:
+            forbid_training(info, [str(error)])
+        return self
+
+    def _read_progress_settings(self) -> None:
         given = self.progress_settings
         for name in given:
             _source(name, SOURCES.names(), f"{SOURCE_SECTION}: ")
@@ -213,7 +219,6 @@ class RewardSettings(Section):
             values = read_settings_of(source_owner(name), function, section, given.get(name, {}))
             if values or name in given:
                 given[name] = values
-        return self
 
 
 class CreditSettings(RewardSettings):
@@ -274,12 +279,19 @@ class CreditSettings(RewardSettings):
         return (*super()._sources(), self.value_source)
 
     @model_validator(mode="after")
-    def _read_credit_settings(self) -> CreditSettings:
+    def _complete_credit_settings(self, info: ValidationInfo) -> CreditSettings:
         """Complete the rule's own settings by their defaults: a run records what it used."""
+        try:
+            self._read_credit_settings()
+        except ValueError as error:
+            forbid_training(info, [str(error)])
+        return self
+
+    def _read_credit_settings(self) -> None:
         try:
             rule = CREDIT.get(self.credit).function
         except UnknownNameError:  # told where the rule is needed
-            return self
+            return
         owner = rule_owner(self.credit)
         for name in own_settings(self.credit):
             if name in type(self).model_fields:
@@ -289,7 +301,6 @@ class CreditSettings(RewardSettings):
                 )
         given = self.credit_settings
         given.update(read_settings_of(owner, rule, RULE_SECTION, given, INPUTS))
-        return self
 
 
 def _source(value: str, names: Iterable[str], where: str = "") -> str:

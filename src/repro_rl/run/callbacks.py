@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repro_rl.config.loading import import_named
+from repro_rl.config.parsing import import_named
 from repro_rl.errors import CallbackError, ConfigError, UnknownNameError, did_you_mean
 from repro_rl.registry import Registry
 

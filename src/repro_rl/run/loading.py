@@ -54,8 +54,9 @@ class LoadedRun:
 def load_run(folder: str | Path, *, trust: bool = False) -> LoadedRun:
     """The run in ``folder``.
 
-    ``trust``: use all its settings, also where somebody else made it (see ``load_run_config``). Raises
-    CheckpointError where there is none, ConfigError for broken settings and those that are not trusted.
+    ``trust``: use all its settings, also where somebody else made it (see ``load_run_config``, also on
+    settings that no training would take now). Raises CheckpointError where there is none, ConfigError for
+    broken settings and those that are not trusted.
     """
     path = Path(folder)
     check_is_run_folder(path)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PromptSection, RunConfig
+from repro_rl.config import PromptSection, RunConfig, check_trainable
 from repro_rl.demos.annotators import ANNOTATORS
 from repro_rl.envs.base import ENVS, TextEnv, panel_of
 from repro_rl.envs.contract import check_progress
@@ -52,10 +52,13 @@ def preflight(
 
     ``panel``: that of ``env``, where the caller keeps panels. ``model``: which acts, where it is there
     already.
-    Raises what ``check_panels``, ``check_truth``, ``check_actions`` and ``check_context`` raise. Returns
+    Raises what ``check_trainable``, ``check_panels``, ``check_truth``, ``check_actions`` and
+    ``check_context`` raise. Returns
     sentences on what cannot be meant and on what a later evaluation would lack. Others are on actions that no
     answer can hold, and on prompts that the model was not taught.
     """
+    if Use.TRAIN in now:
+        check_trainable(config)
     panel = panel or partial(panel_of, env)
     found = check_panels(config, panel, now)
     check_truth(config, env, panel, now)

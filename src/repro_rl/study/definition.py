@@ -19,8 +19,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
 from repro_rl.config.interplay import READINGS, is_read
-from repro_rl.config.loading import readable
+from repro_rl.config.loading import load_finished
 from repro_rl.config.not_a_method import unknown_method
+from repro_rl.config.problems import readable
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
@@ -228,7 +229,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
     ``source`` of None starts from the changes alone. Raises ConfigError naming the file, the key and the
     most similar valid name.
     """
-    resolved.cache_clear()  # files may have changed
+    forget_settings()
     data: dict[str, Any] = {}
     name = "the study"
     if source is not None:
@@ -298,10 +299,9 @@ def check_settings(study: Study) -> None:
                 )
     for item in study.methods:
         try:
-            run_config(study, item)
-            if study.sweep is not None:
-                for knobs in grid(study, item):
-                    run_config(study, item, knobs, sweep=True)
+            checked(study.recipe, *run_settings(study, item))
+            for knobs in grid(study, item):
+                checked(study.recipe, *run_settings(study, item, knobs, sweep=True))
         except ConfigError as error:
             raise ConfigError(f"Arm {item.name!r}: {error}") from error
 
@@ -309,15 +309,40 @@ def check_settings(study: Study) -> None:
 def run_config(
     study: Study, item: Arm, knobs: dict[str, Any] | None = None, *, sweep: bool = False
 ) -> RunConfig:
-    """The settings that a run of this arm will have, seed and start apart."""
-    settings = [*study.arm_settings(item, knobs), *(study.sweep.set if sweep and study.sweep else [])]
-    return resolved(study.recipe, f"method.name={item.method}", *settings)
+    """The settings that a run of this arm has, seed and start apart; see ``resolved``."""
+    return resolved(study.recipe, *run_settings(study, item, knobs, sweep=sweep))
+
+
+def run_settings(
+    study: Study, item: Arm, knobs: dict[str, Any] | None = None, *, sweep: bool = False
+) -> list[str]:
+    """The overrides of the recipe that make ``run_config``."""
+    own = study.sweep.set if sweep and study.sweep else []
+    return [f"method.name={item.method}", *study.arm_settings(item, knobs), *own]
+
+
+@lru_cache(maxsize=1024)
+def checked(recipe: str, *settings: str) -> RunConfig:
+    """The settings of a run that is to be trained, cached. Raises ConfigError. Do not modify the result."""
+    return load_config(recipe, list(settings))
 
 
 @lru_cache(maxsize=1024)
 def resolved(recipe: str, *settings: str) -> RunConfig:
-    """The settings of a run, cached: every seed of an arm has the same. The result must not be modified."""
-    return load_config(recipe, list(settings))
+    """The settings of a run, cached: every seed of an arm has the same. The result must not be modified.
+
+    Of an older study they may be such that no training would take them now; its tables can be made again.
+    """
+    try:
+        return checked(recipe, *settings)
+    except ConfigError:
+        return load_finished(recipe, list(settings))
+
+
+def forget_settings() -> None:
+    """The caches of settings are emptied: files may have changed."""
+    checked.cache_clear()
+    resolved.cache_clear()
 
 
 # Sweep --------------------------------------------------------------------------------------------

@@ -15,16 +15,17 @@ from repro_rl.run.lineage import unscored_by, untaught_by
 from repro_rl.run.panels import PanelOf, Use, eval_panel, training_uses, warmup_validates
 from repro_rl.run.preflight import check_installed, preflight
 from repro_rl.run.setup import build_pool
-from repro_rl.study.definition import Arm, Evaluation, Study, run_config
+from repro_rl.study.definition import Arm, Evaluation, Study, check_settings, run_config
 from repro_rl.study.jobs import temperatures
 
 
 def check_study(study: Study) -> list[str]:
     """Check all arms before the first job: their panels, trackers, callbacks, and that they are comparable.
 
-    Raises ConfigError naming the arm for what would fail, or could not stand in one table. Returns sentences
-    on what cannot be meant, each once.
+    Raises what ``check_settings`` raises, and ConfigError naming the arm for what would fail, or could not
+    stand in one table. Returns sentences on what cannot be meant, each once.
     """
+    check_settings(study)
     found: dict[str, None] = {}
     first: tuple[str, list[dict[str, str]]] | None = None  # an arm, and how it is evaluated
     with ExitStack() as stack:
