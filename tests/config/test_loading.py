@@ -65,7 +65,7 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
         ("train.groups.x=1", "groups is a value, not a section|train"),
         ("demos.labelled_mistakes=[0.5, much]", r"^demos\.labelled_mistakes\.1: "),
         ("warmup.forward_modes=[actoin]", r"^warmup\.forward_modes\.0: .*'action', 'progress'"),
-        ("api.prices.prompt=1", r"^api\.prices\.completion: Field required$"),
+        ("api.prices.prompt=1", r"^api\.prices\.completion: Field required\nSet by"),
         ("plugins=mine", r"^plugins: .*list"),
         ("nothing", "not of the form section.key=value"),
         ("=3", "not of the form"),
@@ -84,6 +84,7 @@ def test_every_problem_has_a_line() -> None:
         "prompt.history",
         "train.lr",
         "Unknown setting 'train.lrr'",
+        *(f"Set by the override '{typed}'." for typed in ("train.lr=0", "train.lrr=1", "prompt.history=-1")),
     ]
 
 

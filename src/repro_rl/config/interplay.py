@@ -268,8 +268,8 @@ def without_effect(method: MethodSection, train: TrainSection) -> Iterator[str]:
             )
     if train.kl.form == "k1" and train.kl.coef > 0:
         yield (
-            "train.kl.form is 'k1': as a loss its expected gradient is zero, so it would not hold the policy "
-            "near the reference; k1+ has the same value with the gradient that does"
+            "train.kl.form is 'k1': as a loss its expected gradient is zero, so train.kl.coef above 0 would "
+            "not hold the policy near the reference; k1+ has the same value with the gradient that does"
         )
 
 

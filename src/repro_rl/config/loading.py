@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.origins import Place, of_file, of_override, sentences
 from repro_rl.config.other_method import for_chosen, owners, without_overridden
-from repro_rl.config.parsing import import_plugins, parse_config, parsed_to_play
+from repro_rl.config.parsing import Parsed, import_plugins, parsed, parsed_to_play
 from repro_rl.config.paths import read_run_settings
+from repro_rl.config.problems import Problem
 from repro_rl.config.recipe_files import (
     PLUGINS,
     env_name,
-    is_yaml_file,
     joined,
     joined_plugins,
     read_layers,
@@ -35,22 +36,23 @@ def load_config(
     overrides: Sequence[Override] | None = None,
     defaults: Sequence[Override] = (),
     *,
-    above: dict[str, Any] | None = None,
+    above: tuple[str, dict[str, Any]] | None = None,
 ) -> RunConfig:
     """Read a YAML file or a built-in recipe, apply overrides, validate.
 
     ``source`` None means the recipe "sokoban-tiny". ``defaults``: overrides that those of ``overrides`` win
     over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. ``plugins`` are
     added to those before, see ``joined_plugins``. The value of a text setting is taken as typed, any other is
-    YAML (see ``values``). ``above``: nested settings of another file, which has ``source`` as its base. What
-    files give to another method than the chosen one is left out, see ``other_method``. Raises ConfigError
-    naming the file, the setting and, for an unknown name, the nearest one.
+    YAML (see ``values``). ``above``: another file and its nested settings, which has ``source`` as its base.
+    What files give to another method than the chosen one is left out, see ``other_method``.
+
+    Raises ConfigError naming the setting, the file or override that sets it and, for an unknown name, the
+    nearest one.
     """
-    layers = [*_read(source), *([with_method_section(with_current_names(above))] if above else [])]
-    data = joined(layers)
-    given = without_overridden(owners(layers), _names(overrides or (), defaults))
-    _override(data, overrides or (), defaults)
-    return _parse_naming(data, given, source, bool(overrides))
+    layers = _read(source)
+    if above is not None:
+        layers.append((above[0], with_method_section(with_current_names(above[1]))))
+    return _parse_naming(*_joined(layers, overrides or (), defaults))
 
 
 def load_finished(source: str | Path, overrides: Sequence[Override]) -> RunConfig:
@@ -58,15 +60,9 @@ def load_finished(source: str | Path, overrides: Sequence[Override]) -> RunConfi
 
     What only a training reads is not refused. Raises ConfigError for the rest.
     """
-    layers = _read(source)
-    data = joined(layers)
-    _override(data, overrides, ())
-    import_plugins(data.get(PLUGINS))
-    given = without_overridden(owners(layers), _names(overrides))
-    found = parsed_to_play(for_chosen(data, given))
-    if found.config is None:
-        raise ConfigError("\n".join(problem.text for problem in found.problems)) from found.cause
-    return found.config
+    data, given, places = _joined(_read(source), overrides, ())
+    _import_plugins(data, places)
+    return _taken(parsed_to_play(for_chosen(data, given)), places)
 
 
 def load_run_config(
@@ -90,56 +86,83 @@ def load_run_config(
     data = copy.deepcopy(kept)
     given = without_overridden(owners([data]), _names(overrides or (), defaults))
     withheld: Withheld = {} if is_own(path) else withhold(data, Path(run))
-    _override(data, overrides or (), defaults)
+    typed = _override(data, overrides or (), defaults)
     missing = {keys: value for keys, value in withheld.items() if _is_missing(data, list(keys))}
     if missing and not (allow is not None and allow(question(path, missing, advice=False))):
         raise ConfigError(question(path, missing, advice=True))
     put_back(data, missing)
-    import_plugins(data.get(PLUGINS))  # they may register the methods
+    places = [of_file(str(path), kept), *typed]
+    _import_plugins(data, places)
     data = for_chosen(data, given)
     found = parsed_to_play(data)
-    new = set(found.refused) - set(parsed_to_play(kept).refused) if found.refused else set()
-    if found.config is None or new:
-        return _parse_naming(data, given, path, bool(overrides))
+    if found.refused and set(found.refused) - set(parsed_to_play(kept).refused):  # by what is typed now
+        return _taken(parsed(data), places)
+    config = _taken(found, places)
     for sentence in found.refused:
         warnings.warn(
             f"{path}: {sentence}. A training with this would be refused now; nothing is trained here.",
             stacklevel=2,
         )
-    return found.config
+    return config
 
 
-def _parse_naming(
-    data: dict[str, Any], given: dict[str, str], source: str | Path | None, overridden: bool
-) -> RunConfig:
-    """``parse_config``, whose error also says in which file the settings are.
+def _joined(
+    layers: Sequence[tuple[str, dict[str, Any]]], overrides: Sequence[Override], defaults: Sequence[Override]
+) -> tuple[dict[str, Any], dict[str, str], list[Place]]:
+    """Nested settings of files and overrides; to which methods files gave what; and where what is set."""
+    files = [layer for _, layer in layers]
+    data = joined(copy.deepcopy(files))
+    given = without_overridden(owners(files), _names(overrides, defaults))
+    places = [of_file(name, layer) for name, layer in layers]
+    places += _override(data, overrides, defaults)
+    return data, given, places
+
+
+def _parse_naming(data: dict[str, Any], given: dict[str, str], places: Sequence[Place]) -> RunConfig:
+    """``parse_config``, whose error also says where what it names is set.
 
     ``given``: the methods to which files gave what, see ``other_method.owners``.
     """
-    try:
-        import_plugins(data.get(PLUGINS))  # they may register the methods
-        return parse_config(for_chosen(data, given))
-    except ConfigError as error:
-        if source is None or not is_yaml_file(str(source)):
-            raise
-        also = " or on the command line" if overridden else ""
-        raise ConfigError(f"{error}\nThe settings are in {source}{also}.") from error
+    _import_plugins(data, places)  # they may register the methods
+    return _taken(parsed(for_chosen(data, given)), places)
 
 
-def _override(data: dict[str, Any], overrides: Sequence[Override], defaults: Sequence[Override]) -> None:
-    """Write overrides into the nested settings, in place; see ``load_config``."""
-    for override in (*defaults, *overrides):
-        _apply_override(data, override)
+def _taken(found: Parsed, places: Sequence[Place]) -> RunConfig:
+    """The settings that were found. Raises ConfigError, which says where what is refused is set."""
+    if found.config is not None:
+        return found.config
+    lines = [problem.text for problem in found.problems]
+    raise ConfigError("\n".join([*lines, *sentences(found.problems, places)])) from found.cause
+
+
+def _import_plugins(data: dict[str, Any], places: Sequence[Place]) -> None:
+    """``import_plugins``, whose error also says where the module is named."""
+    modules = data.get(PLUGINS)
+    for module in modules if isinstance(modules, list) else []:
+        try:
+            import_plugins([module])
+        except ConfigError as error:
+            naming = [place for place in places if module in (place.settings.get(PLUGINS) or ())]
+            told = sentences([Problem("", (PLUGINS,))], naming)
+            raise ConfigError("\n".join([str(error), *told])) from error
+
+
+def _override(
+    data: dict[str, Any], overrides: Sequence[Override], defaults: Sequence[Override]
+) -> list[Place]:
+    """Write overrides into the nested settings, in place; see ``load_config``. What each has set."""
+    places = [_apply_override(data, override) for override in (*defaults, *overrides)]
     for default in defaults:  # again, where a whole section has replaced it
         name = name_in(default) if isinstance(default, str) else default[0]
         if _is_missing(data, name.split(".")):
-            _apply_override(data, default)
+            places.append(_apply_override(data, default))
+    return places
 
 
-def _read(source: str | Path | None) -> list[dict[str, Any]]:
+def _read(source: str | Path | None) -> list[tuple[str, dict[str, Any]]]:
     """The settings of a file or recipe, the lowest layer first; a run's own keep their paths."""
     if source is not None and Path(source).name == CONFIG_FILE:
-        return [read_run_settings(Path(source))]
+        return [(str(source), read_run_settings(Path(source)))]
     return read_layers(source)
 
 
@@ -156,7 +179,7 @@ def _is_missing(data: dict[str, Any], keys: list[str]) -> bool:
     return isinstance(target, dict) and keys[-1] not in target
 
 
-def _apply_override(data: dict[str, Any], override: Override) -> None:
+def _apply_override(data: dict[str, Any], override: Override) -> Place:
     """Write one override into the nested settings, in place."""
     key, value = (
         _parsed(data, override) if isinstance(override, str) else (current_name(override[0]), override[1])
@@ -167,6 +190,7 @@ def _apply_override(data: dict[str, Any], override: Override) -> None:
         key = "method.name"
     if key == "env.name" and env_name(data) != value:
         data["env"] = {}  # the recipe's settings belong to its own environment
+    place = of_override(key, copy.deepcopy(value), override if isinstance(override, str) else None)
     if key == PLUGINS:
         value = joined_plugins(data, value)
     target = data
@@ -178,6 +202,7 @@ def _apply_override(data: dict[str, Any], override: Override) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"Override {override!r}: {part} is a value, not a section.")
     target[last] = value
+    return place
 
 
 def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:

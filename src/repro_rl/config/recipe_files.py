@@ -28,19 +28,19 @@ def read_settings(source: str | Path | None) -> dict[str, Any]:
     ``joined``. None: the recipe "sokoban-tiny". Raises ConfigError for a missing or broken file, an unknown
     recipe, and circular bases.
     """
-    return joined(read_layers(source))
+    return joined(layer for _, layer in read_layers(source))
 
 
-def read_layers(source: str | Path | None) -> list[dict[str, Any]]:
-    """The nested settings of each file that ``read_settings`` joins, the lowest base first."""
-    layers: list[dict[str, Any]] = []
+def read_layers(source: str | Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """The name and nested settings of each file that ``read_settings`` joins, the lowest base first."""
+    layers: list[tuple[str, dict[str, Any]]] = []
     below: Any = None  # the environment of the layers so far
     for name, data in reversed(with_bases(str(source or DEFAULT_RECIPE), SHIPPED, recipe_names())):
         texts = read_named(name, SHIPPED, recipe_names(), as_texts=True)
         data = with_current_names(data, warn=Path(name).name != CONFIG_FILE)  # a run keeps its own names
         layer = _as_typed(data, with_current_names(texts, warn=False), below)
         below = env_name(layer) or below
-        layers.append(with_method_section(layer))
+        layers.append((name, with_method_section(layer)))
     return layers
 
 

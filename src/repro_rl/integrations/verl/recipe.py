@@ -161,7 +161,7 @@ def load_verl_recipe(
     for key in data:
         if key not in KEYS:
             raise ConfigError(f"{name}: unknown key {key!r}{did_you_mean(str(key), KEYS)}")
-    config = load_config(data["recipe"], overrides, above=_settings(name, data))
+    config = load_config(data["recipe"], overrides, above=(name, _settings(name, data)))
     return VerlRecipe(check(config), merged(base, data.get("verl") or {}))
 
 
