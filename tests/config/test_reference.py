@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from repro_rl.config import RunConfig, reference
+from repro_rl.config.named_parts import find_settings
 from repro_rl.config.values import type_of
 from repro_rl.errors import ConfigError
 from repro_rl.settings import Section
@@ -77,13 +78,13 @@ def test_types_and_defaults_are_written_for_people() -> None:
 
 
 def test_a_section_a_setting_an_environment_and_a_wrong_name() -> None:
-    assert [found.name for found in reference.find_sections("train")] == [
+    assert [found.name for found in find_settings("train")] == [
         *("train", "train.loss", "train.kl", "train.tracking"),
     ]
-    (found,) = reference.find_sections("train.lr")
+    (found,) = find_settings("train.lr")
     assert [row.name for row in found.settings] == ["train.lr"]
-    (found,) = reference.find_sections("sokoban")
+    (found,) = find_settings("sokoban")
     assert "max_steps" in [row.name for row in found.settings]
-    assert [row.name for row in reference.find_sections("env.settings.levels")[0].settings] == ["levels"]
+    assert [row.name for row in find_settings("env.settings.levels")[0].settings] == ["levels"]
     with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
-        reference.find_sections("train.lrr")
+        find_settings("train.lrr")

@@ -42,10 +42,12 @@ def plans(incomplete: str) -> list[str]:
 
 
 def sections(incomplete: str) -> list[str]:
-    """Names of sections and settings."""
+    """Names of sections, settings, and parts that plug in by name."""
+    from repro_rl.config.named_parts import part_names
     from repro_rl.config.reference import sections as all_sections, setting_names
 
-    return _beginning(incomplete, [*(section.name for section in all_sections()), *setting_names()])
+    names = [section.name for section in all_sections()]
+    return _beginning(incomplete, [*names, *setting_names(), *part_names()])
 
 
 def _shipped(folder: str) -> list[str]:

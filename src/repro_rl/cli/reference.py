@@ -195,21 +195,21 @@ def settings_command(
         list[str] | None,
         typer.Argument(
             metavar="SECTION|plugins=[MODULE]",
-            help="a section such as train or method.hcapo, a setting such as train.lr, or an environment  "
-            "\\[default: all]",
+            help="a section such as train or method.hcapo, a setting such as train.lr, or the name of an "
+            "environment, method, credit rule, loss or source of progress  \\[default: all]",
             autocompletion=complete.sections,
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print the page docs/settings.md")] = False,
 ) -> None:
-    """List settings with type, default and description: all, of one section, or of an environment."""
-    from repro_rl.config import reference
+    """List settings with type, default and description: all, of one section, or of what has a name."""
+    from repro_rl.config import named_parts, reference
 
     names = take_plugins(words or [])
     if markdown:
         sys.stdout.write(reference.as_markdown())
         return
-    found = [item for name in names for item in reference.find_sections(name)] or reference.sections()
+    found = [item for name in names for item in named_parts.find_settings(name)] or reference.sections()
     for section in found:
         title = f"{section.name or 'top level'}: {section.about}"
         rows = [(row.name, row.type, row.default or "required", row.description) for row in section.settings]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import types
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from pydantic.fields import FieldInfo
 
 from repro_rl.config.run import RunConfig
 from repro_rl.config.values import env_schema, section_of
-from repro_rl.errors import ConfigError
 
 KINDS = {"str": "text", "bool": "true | false", "Path": "path"}  # how a type is called for a person
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
@@ -47,10 +45,10 @@ def sections() -> list[SectionReference]:
     return [*_walk(RunConfig, ""), *shipped]
 
 
-def find_sections(name: str) -> list[SectionReference]:
+def sections_called(name: str) -> list[SectionReference]:
     """The section called ``name`` and those below it; one setting's own; or those of an environment.
 
-    Raises ConfigError with the nearest name.
+    [] where nothing is called so.
     """
     known = sections()
     wanted = name.removeprefix("env.settings.").strip(".")
@@ -64,12 +62,12 @@ def find_sections(name: str) -> list[SectionReference]:
             if setting.name == wanted:
                 return [SectionReference(section.name, section.about, (setting,))]
     registered = env_section(wanted)
-    if registered is not None:
-        return [registered]
-    tops = [section.name for section in known if section.name]
-    near = difflib.get_close_matches(wanted, [*tops, *setting_names()], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ConfigError(f"There is no section or setting {name!r}{hint} Sections: {', '.join(tops)}.")
+    return [] if registered is None else [registered]
+
+
+def run_settings() -> dict[str, Setting]:
+    """All settings of a run but those of environments, by their dotted names."""
+    return {setting.name: setting for section in _walk(RunConfig, "") for setting in section.settings}
 
 
 def env_section(name: str) -> SectionReference | None:
@@ -100,7 +98,7 @@ def _env_parameters(name: str) -> SectionReference | None:
         unset = parameter.empty
         text = "" if parameter.annotation is unset else inspect.formatannotation(parameter.annotation)
         kind = KINDS.get(text.strip("'"), text.strip("'"))
-        value = "" if parameter.default is unset else _value(parameter.default)
+        value = "" if parameter.default is unset else yaml_text(parameter.default)
         found.append(Setting(parameter.name, kind, value, ""))
     about = "Settings of the environment, env.settings.KEY, as its code takes them"
     return SectionReference(name, f"{about}." if found else f"{about}: none.", tuple(found))
@@ -108,7 +106,7 @@ def _env_parameters(name: str) -> SectionReference | None:
 
 def setting_names() -> list[str]:
     """The dotted names of all settings of a run but those of environments."""
-    return [setting.name for section in _walk(RunConfig, "") for setting in section.settings]
+    return list(run_settings())
 
 
 def as_markdown() -> str:
@@ -128,8 +126,9 @@ def as_markdown() -> str:
 PAGE_HEAD = """# Settings
 
 Which settings are there, of which type, with which default? `repro-rl settings` prints the same
-tables; `repro-rl settings train` prints one section, `repro-rl settings train.lr` one setting. The
-page is made by `repro-rl settings --markdown`.
+tables; `repro-rl settings train` prints one section, `repro-rl settings train.lr` one setting.
+`repro-rl settings NAME` of a credit rule, loss, source of progress or method says what it is, which
+settings it reads or sets, and when. The page is made by `repro-rl settings --markdown`.
 
 A setting is written `train.lr=1e-3` on the command line, and under its section in a YAML file.
 Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE` in `play` and
@@ -199,10 +198,17 @@ def first_paragraph(documented: object) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return ""
-    return _value(info.get_default(call_default_factory=True))
+    return yaml_text(info.get_default(call_default_factory=True))
 
 
-def _value(value: Any) -> str:
+def type_of_value(value: Any, annotation: Any = None) -> str:
+    """The type of a setting for a person, as it is annotated, else of its default; "" where that is null."""
+    if annotation not in (None, inspect.Parameter.empty) and not isinstance(annotation, str):
+        return _type(annotation)
+    return "" if value is None else _type(type(value))
+
+
+def yaml_text(value: Any) -> str:
     """A default as YAML; what YAML cannot write, as Python does."""
     if isinstance(value, tuple):
         value = list(value)
@@ -235,7 +241,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         return f"[{', '.join(inner)}]"
     if origin is dict or annotation is dict:
         return "mapping"
-    names = {str: "text", bool: "true | false", int: "int", float: "float", Path: "path"}
+    names = {str: "text", bool: "true | false", int: "int", float: "float", Path: "path", list: "list"}
     name = names.get(annotation, getattr(annotation, "__name__", str(annotation)))
     return " ".join([name, *_bounds(metadata)]) if annotation in (int, float) else name
 
