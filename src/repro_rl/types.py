@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = tuple[int, ...]
+LOG_PROB_ROUNDING = 1e-3  # how far above 0 the rounding of a model may take a log-prob
 
 
 @dataclass(slots=True)

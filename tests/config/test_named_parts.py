@@ -91,9 +91,8 @@ def test_parts_of_ones_own_show_their_own_settings() -> None:
     assert "method.omega" not in rows(shown)
     own = rows(part("own-loss", "policy loss"))
     assert (own["train.loss.clip_low"].default, own["train.loss.settings.power"].type) == ("0.1", "int")
-    assert list(rows(part("own-source", "source of progress"))) == [
-        "method.progress_settings.own-source.decay"
-    ]
+    decay = part("own-source", "source of progress").settings[-1]
+    assert (decay.name, decay.default) == ("method.progress_settings.own-source.decay", "0.5")
 
 
 def test_every_name_is_found_and_every_setting_is_one_of_a_run() -> None:

@@ -50,7 +50,11 @@ MAYBE_JUDGED = {"graphgpo", "g2po", "gagpo"}
         ("judged", [[0.0, -0.5, 0.5], None, None], "judged: value 1 is -0.5"),
         ("judged", [[0.3, 0.5, 0.5], None, None], r"judged of trajectory 0 begins with 0\.3; P_0, before"),
         ("judged", [0.5, None, None], "judged of trajectory 0 is '0.5'; it must be a list"),
-        ("hindsight_log_prob", [[[0.4], []], [[], []], [[]]], "holds 0.4, which is no log-prob"),
+        (
+            "hindsight_log_prob",
+            [[[0.4], []], [[], []], [[]]],
+            r"\[0\]\[0\]\[0\] holds 0\.4, which is no log-p",
+        ),
         ("turn_rewards", [[1.0, 0.0], 1.0, [0.0]], "turn_rewards holds lists and single numbers"),
         ("turn_rewards", [[1.0], [1.0, 0.0, 0.0], [0.0]], "trajectory 0 has 1 turn_rewards and 2 steps"),
         (
@@ -169,3 +173,9 @@ def test_a_rule_is_one_pure_function_in_a_short_file_of_its_own() -> None:
         assert text.count("@register_credit(") <= 1, rule
         assert len(text.splitlines()) < 100, rule
         assert "arXiv" in text.splitlines()[0], rule
+
+
+def test_groups_of_dapo_extras_are_keys_too() -> None:
+    settings = {"max_length": 4, "buffer": 2, "factor": 1.0}
+    with pytest.raises(ConfigError, match="dapo_extras: groups holds nan, which is equal to nothing"):
+        advantages("dapo_extras", settings, lengths=[3], groups=[math.nan], episode_returns=[1.0])

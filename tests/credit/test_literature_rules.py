@@ -244,7 +244,7 @@ def test_judged_values_take_the_place_of_outcomes() -> None:
         ("gagpo", {}, {**LINE, "rewards": [[1.0]]}, ConfigError, "rewards has 1 entries and groups 2"),
         ("gagpo", {}, {**LINE, "rewards": [[1.0], [1.0] * 3]}, ConfigError, "trajectory 0 has 3 anchors and 1 steps"),  # noqa: E501
         ("gagpo", {}, {**LINE, "rewards": [[math.nan] * 3, [1.0] * 3]}, ConfigError, "rewards: value 0 is nan"),  # noqa: E501
-        ("hcapo", {}, {"groups": ["t"], "episode_returns": [1.0], "hindsight_log_prob": [[[math.nan]]]}, ConfigError, "hcapo: hindsight_log_prob holds nan"),  # noqa: E501
+        ("hcapo", {}, {"groups": ["t"], "episode_returns": [1.0], "hindsight_log_prob": [[[math.nan]]]}, ConfigError, r"hcapo: hindsight_log_prob\[0\]\[0\]\[0\] holds nan"),  # noqa: E501
         ("mt_grpo", {}, {"groups": ["t"], "lengths": [1], "outcome_rewards": [math.inf], "turn_rewards": [0.0]}, ConfigError, "outcome_rewards: value 0 is inf"),  # noqa: E501
         ("mt_grpo", {}, {"groups": ["t"], "outcome_rewards": [0.0], "turn_rewards": [[0.0, math.nan]]}, ConfigError, "turn_rewards: value 1 is nan"),  # noqa: E501
         ("g2po", {}, {**LINE, "judged": [None, [0.0, 0.1, math.nan, 1.0]]}, ConfigError, "judged: value 2 is nan"),  # noqa: E501

@@ -136,7 +136,15 @@ ONE: dict[str, Any] = {"log_prob": [[-1.0]], "old_log_prob": [[-1.0]], "advantag
         ("ppo_clip", {"aggregation": "tokenmean"}, {}, "aggregation: "),
         ("ppo_clip", {"aggregation": "seq-mean-token-sum-norm"}, {}, "needs scale"),
         ("gspo", {"name": "sapo"}, {}, "unknown setting name"),
-        ("ppo_clip", {}, {"log_prob": [[float("nan")]]}, "log_prob holds a number that is not finite"),
+        (
+            "ppo_clip",
+            {},
+            {"log_prob": [[float("nan")]]},
+            r"log_prob\[0\]\[0\] holds nan, which is not finite",
+        ),
+        ("ppo_clip", {}, {"advantages": [[-math.inf]]}, r"advantages\[0\]\[0\] holds -inf, which is not"),
+        ("ppo_clip", {}, {"log_prob": [[0.002]]}, r"log_prob\[0\]\[0\] holds 0\.002, which is no log-prob"),
+        ("ppo_clip", {}, {"old_log_prob": [[1]]}, r"old_log_prob\[0\]\[0\] holds 1\.0, which is no log-prob"),
         ("ppo_clip", {}, {"log_prob": [-1.0]}, "log_prob must be a list of rows"),
         ("ppo_clip", {}, {"advantages": [["much"]]}, "advantages must be rows of numbers"),
         ("ppo_clip", {}, {"advantages": [["1"]]}, "advantages must be rows of numbers: there is text"),
@@ -202,3 +210,22 @@ def test_text_is_no_choice_of_rows() -> None:
     rows = {"log_prob": [[-1.0], [-1.0]], "teacher_log_prob": [[-1.0], [-1.0]]}
     with pytest.raises(ConfigError, match="rows_used must hold True or False for each row"):
         evaluate("gated_distillation", None, **rows, rows_used=["False", "True"])
+
+
+def test_the_first_positive_log_prob_is_placed_in_its_row_and_rounding_is_none() -> None:
+    rows: dict[str, Any] = {
+        "log_prob": [[-1.0], [], [-2.0, 0.5, 0.7]],
+        "ref_log_prob": [[-1.0], [], [-1.0] * 3],
+    }
+    with pytest.raises(
+        ConfigError, match=r"kl_estimators: log_prob\[2\]\[1\] holds 0\.5, which is no log-prob"
+    ):
+        evaluate("kl_estimators", **rows)
+    for name, other in (("gated_distillation", "teacher_log_prob"), ("kl_estimators", "ref_log_prob")):
+        with pytest.raises(ConfigError, match=rf"{other}\[0\]\[1\] holds 0\.01"):
+            evaluate(name, log_prob=[[-1.0, 0.0]], **{other: [[-1.0, 0.01]]})
+    # A model in float32 or bfloat16 may give a little more than 0 to a token that is certain.
+    got = evaluate("kl_estimators", log_prob=[[1e-3]], ref_log_prob=[[0.0]])
+    assert got["k1"]["value"] == [[1e-3]]
+    # Token losses and advantages are no log-probs.
+    assert evaluate("loss_aggregation", token_losses=[[2.0, 4.0]])["token-mean"] == 3.0

@@ -166,8 +166,8 @@ def test_a_ratio_of_the_row_and_a_factor_by_sign_are_linear_enough() -> None:
     check_loss(LossSection(name="by-row"))
     got = evaluate(
         "by-row",
-        log_prob=[[UP, -UP], [UP]],
-        old_log_prob=[[0.0, 0.0], [0.0]],
+        log_prob=[[UP - 1, -UP - 1], [UP - 1]],
+        old_log_prob=[[-1.0, -1.0], [-1.0]],
         advantages=[[1.0, 1.0], [-2.0]],
     )
     assert got["loss"] == pytest.approx((-1.0 - 1.0 + 2.0) / 3)  # ratios 1 and 2; the last advantage is -1

@@ -136,9 +136,7 @@ def _rule(name: str) -> SectionReference:
     settings += _own(owner, rule.function, RULE_SECTION, own, INPUTS)
     about = _about("credit rule", rule.function, settings)
     if not rule.shipped:
-        about = about.replace(
-            "It reads:", "It may read any setting of method. Those of every rule, and its own:"
-        )
+        about = about.replace("It reads:", "It may read any of method. Of every rule, and its own:")
     return SectionReference(name, about, tuple(settings))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from repro_rl.credit.baseline import finite_array, length_of
 from repro_rl.errors import ConfigError
+from repro_rl.types import LOG_PROB_ROUNDING
 
 PER_STEP = (
     *("rewards", "anchors", "reached", "actions", "valid", "texts", "token_counts", "hindsight_log_prob"),
@@ -25,7 +26,6 @@ MUST_BE: Mapping[str, str] = {  # of NUMBERS and ROWS_OF_NUMBERS: what else than
     **dict.fromkeys(("scores", "judged"), "fraction"),
 }
 SAID = {"flag": "True or False", "count": "a whole number from 0 on", "fraction": "a fraction from 0 to 1"}
-ROUNDING = 1e-3  # how far above 0 the rounding of a model may take a log-prob
 
 
 def check_values(rule: str, given: Mapping[str, Any]) -> None:
@@ -40,8 +40,7 @@ def check_values(rule: str, given: Mapping[str, Any]) -> None:
     check_log_probs(rule, "hindsight_log_prob", given.get("hindsight_log_prob"))
     for name in (*KEYS, *ROWS_OF_KEYS):
         keys = given.get(name, ()) if name in KEYS else rows_of(rule, name, given.get(name, ()))
-        if any(isinstance(key, float) and math.isnan(key) for key in keys):
-            raise ConfigError(f"{rule}: {name} holds nan, which is equal to nothing; give another key.")
+        check_keys(rule, name, keys)
     for text in rows_of(rule, "texts", given.get("texts", ())):
         if not isinstance(text, str):
             raise ConfigError(f"{rule}: texts holds {text!r:.40}; every observation must be text.")
@@ -80,11 +79,17 @@ def check_lengths(rule: str, given: Mapping[str, Any]) -> None:
 
 
 def check_log_probs(rule: str, name: str, values: Any) -> None:
-    """Raises ConfigError for a number in nested ``values`` that is no log of a probability."""
-    for value in numbers_of(values):
+    """Raises ConfigError for the first number in nested ``values`` that is no log of a probability."""
+    for place, value in _placed(values):
         # minus infinity is the log of probability 0
-        if isinstance(value, str | bytes) or not value <= ROUNDING:
-            raise ConfigError(f"{rule}: {name} holds {value!r}, which is no log-prob.")
+        if isinstance(value, str | bytes) or not value <= LOG_PROB_ROUNDING:
+            raise ConfigError(f"{rule}: {name}{place} holds {value!r}, which is no log-prob.")
+
+
+def check_keys(rule: str, name: str, keys: Iterable[Any]) -> None:
+    """Raises ConfigError for a key that is nan."""
+    if any(isinstance(key, float) and math.isnan(key) for key in keys):
+        raise ConfigError(f"{rule}: {name} holds nan, which is equal to nothing; give another key.")
 
 
 def must_be(rule: str, name: str, values: Iterable[Any]) -> None:
@@ -127,11 +132,16 @@ def has_rows(turn_rewards: Sequence[Any]) -> bool:
 
 def numbers_of(values: Any) -> Iterator[Any]:
     """The numbers of nested sequences, in order; None holds none."""
+    return (value for _, value in _placed(values))
+
+
+def _placed(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """``numbers_of``, each with its place, such as "[0][2]"."""
     if isinstance(values, Iterable) and not isinstance(values, str) and getattr(values, "ndim", None) != 0:
-        for value in values:
-            yield from numbers_of(value)
+        for index, value in enumerate(values):
+            yield from _placed(value, f"{place}[{index}]")
     elif values is not None:
-        yield values
+        yield place, values
 
 
 def _is_whole(value: Any) -> bool:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from repro_rl.credit.baseline import finite_array
 from repro_rl.credit.call import call_rule
-from repro_rl.credit.checks import must_be
+from repro_rl.credit.checks import check_keys, must_be
 from repro_rl.credit.dapo import kept_groups, overlong_penalty
 from repro_rl.credit.inputs import CreditInputs
 from repro_rl.credit.interplay import reads_from_call
@@ -98,6 +98,7 @@ def _dapo_extras(settings: dict[str, Any], inputs: dict[str, Any]) -> dict[str, 
     given = _named("dapo_extras", inputs, ("lengths", "groups", "episode_returns"))
     how = _named("dapo_extras", settings, ("max_length", "buffer", "factor"))
     must_be("dapo_extras", "lengths", given["lengths"])
+    check_keys("dapo_extras", "groups", given["groups"])
     for name, value in how.items():
         finite_array(f"dapo_extras: {name}", [value])
     checked(OverlongSettings, "dapo_extras", how)

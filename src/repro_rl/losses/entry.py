@@ -19,6 +19,7 @@ from repro_rl.losses.named import LOSS_NAMES
 from repro_rl.losses.settings import OWN, DistillSection, LossSection, SignedForm
 from repro_rl.losses.tokens import LossTokens
 from repro_rl.settings import S, checked
+from repro_rl.types import LOG_PROB_ROUNDING
 
 Rows = Sequence[Sequence[float]]
 
@@ -33,7 +34,11 @@ class _Case:
         self.lengths: list[int] | None = None
 
     def flat(self, name: str, gradient: bool = False) -> torch.Tensor:
-        """[T] float64 of an input of ragged rows; a row may be empty. Raises ConfigError."""
+        """[T] float64 of an input of ragged rows; a row may be empty.
+
+        Raises ConfigError for what is no rows of finite numbers. So it does for a log-prob that is above 0 by
+        more than rounding; row and token in the message count from 0.
+        """
         if name not in self.inputs:
             raise ConfigError(f"{self.name} needs the input {name!r}.")
         rows: Rows = self.inputs.pop(name)
@@ -51,8 +56,14 @@ class _Case:
             values = [float(value) for value in given]
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.name}: {name} must be rows of numbers: {error}.") from error
-        if not all(map(math.isfinite, values)):
-            raise ConfigError(f"{self.name}: {name} holds a number that is not finite.")
+        for index, value in enumerate(values):
+            if not math.isfinite(value):
+                wrong = "which is not finite"
+            elif name.endswith("log_prob") and value > LOG_PROB_ROUNDING:
+                wrong = "which is no log-prob"
+            else:
+                continue
+            raise ConfigError(f"{self.name}: {name}{_place(index, lengths)} holds {value!r}, {wrong}.")
         return torch.tensor(values, dtype=torch.float64, requires_grad=gradient)
 
     def rows_of(self, values: torch.Tensor) -> list[list[float]]:
@@ -116,6 +127,15 @@ class _Case:
             "loss": float(loss.detach()),
             "gradient": self.rows_of(torch.zeros_like(at) if gradient is None else gradient),
         }
+
+
+def _place(index: int, lengths: Sequence[int]) -> str:
+    """Row and token, each from 0, of a flat index into rows of these lengths: "[1][0]"."""
+    row, before = 0, 0
+    while index >= before + lengths[row]:
+        before += lengths[row]
+        row += 1
+    return f"[{row}][{index - before}]"
 
 
 def evaluate(name: str, settings: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
