@@ -5,7 +5,7 @@ import json
 from repro_rl.cli.report import show_evaluations
 from repro_rl.report import build_report
 from repro_rl.report.load import read_runs
-from repro_rl.report.tables import evaluated, rate
+from repro_rl.report.tables import evaluated, evaluated_with, rate
 from support.runs import write_run
 
 
@@ -37,3 +37,27 @@ def test_a_table_of_several_precisions_says_so(tmp_path, capsys):
     assert any(cell.endswith(", float32") for cell in cells)
     for text in page("float32", None):  # an older file tells none
         assert words not in text
+
+
+def test_the_page_names_the_versions_that_made_the_evaluations(tmp_path):
+    run = write_run(tmp_path / "run")
+    first, *others = sorted((run / "eval").glob("*.json"))
+    assert others
+
+    def made(*several):
+        for file, versions in zip((first, *others), several, strict=False):
+            data = {key: value for key, value in json.loads(file.read_text()).items() if key != "versions"}
+            file.write_text(json.dumps(data | ({} if versions is None else {"versions": versions})))
+        page = build_report([run], tmp_path / "page.html").read_text()
+        (read,) = read_runs([run])
+        assert evaluated_with(read) in page
+        return "Evaluated with" in page, evaluated_with(read)
+
+    nothing = [None] * (1 + len(others))
+    assert made(*nothing) == (False, "")  # of an older version
+    one = {"repro-rl": "0.2.0", "torch": "2.9.1", "transformers": None}
+    assert made(*([one] * len(nothing))) == (True, "repro-rl 0.2.0, torch 2.9.1")
+    shown, text = made(one, *nothing[1:])
+    assert shown
+    assert f"{first.stem}: repro-rl 0.2.0, torch 2.9.1" in text
+    assert ": unknown" in text

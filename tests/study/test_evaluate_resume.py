@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -129,6 +130,9 @@ def test_a_result_is_of_one_precision_and_names_it(
         assert done[0] == 0  # none of the first machine's episodes is in the result
         assert evaluate(config, warm.model, request) == half  # found, not played
     assert half["dtype"] == "bfloat16"
+    assert half["versions"] == {
+        name: importlib.metadata.version(name) for name in ("repro-rl", "torch", "transformers")
+    }
     assert half["sampler"]["dtype_reason"] == "weights that are not trained; the processor has amx_bf16"
     written = (tmp_path / "eval" / "x.json").read_bytes()
     again = EvalRequest("x", out=tmp_path, again=True)

@@ -29,6 +29,7 @@ from repro_rl.report.tables import (
     QualityTable,
     before_after,
     evaluated,
+    evaluated_with,
     headline,
     quality_table,
     seed_means,
@@ -206,6 +207,7 @@ def _header(run: Run) -> dict[str, Any]:
         ("Started", _moment(manifest.get("started"))),
         ("Hardware", _flat(hardware) or "–"),
         ("Revision", _flat(revision)),
+        *([("Evaluated with", made)] if (made := evaluated_with(run)) else []),
         ("Folder", str(run.path)),
     ]
     return {

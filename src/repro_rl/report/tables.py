@@ -92,6 +92,23 @@ def evaluated(run: Run) -> list[Evaluated]:
     return rows
 
 
+def evaluated_with(run: Run) -> str:
+    """The packages' versions in a run's evaluations, each set once with the names of its evaluations.
+
+    Older files tell none; "" where no file tells any.
+    """
+    made: dict[str, list[str]] = {}
+    for row in run.evaluations:
+        told = row.get("versions")
+        found = [f"{name} {version}" for name, version in told.items() if version] if told else []
+        made.setdefault(", ".join(found) or "unknown", []).append(row["name"])
+    if set(made) <= {"unknown"}:
+        return ""
+    if len(made) == 1:
+        return next(iter(made))
+    return "; ".join(f"{', '.join(names)}: {packages}" for packages, names in made.items())
+
+
 @dataclass(slots=True)
 class TypeTable:
     """Success per task type: one row an evaluation, one cell a type; ``kinds`` with their episodes."""

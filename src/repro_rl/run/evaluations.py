@@ -43,6 +43,7 @@ class EvaluationRecord(TypedDict):
     temperature: NotRequired[Finite]  # of the sampling
     seed: NotRequired[Count]  # of the sampling
     dtype: NotRequired[Text | None]  # in which the model computed; null: behind an API, or unknown
+    versions: NotRequired[dict[Text, Text | None] | None]  # of the packages that made it; null: not installed
     episodes: NotRequired[Count]  # played in all
     won: NotRequired[Count]  # of the episodes
     low: NotRequired[Share]  # end of the Wilson interval of ``success``

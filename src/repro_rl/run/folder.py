@@ -48,6 +48,7 @@ from repro_rl.run.templates import check_same_templates, prompt_digests
 
 UNREADABLE = "metrics.unreadable.jsonl"  # rows of metrics.jsonl that were damaged
 PACKAGES = ("repro-rl", "torch", "transformers", "accelerate", "tokenizers", "gymnasium", "numpy")
+COMPUTING = ("repro-rl", "torch", "transformers")  # those of them that play an evaluation
 INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 # What a run has done, as far as its settings must explain it. Stages inside have settings of their own.
 WORK = (METRICS_FILE, CHECKPOINTS, "model", EVALUATIONS, TRAJECTORIES, "data")
@@ -89,6 +90,11 @@ def accelerators() -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Python's and those of the packages that a figure may depend on."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def computed_with() -> dict[str, str | None]:
+    """The versions of what computes the figures of an evaluation; None where one is not installed."""
+    return {name: _version(name) for name in COMPUTING}
 
 
 def git_revision() -> str | None:

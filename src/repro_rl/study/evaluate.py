@@ -28,7 +28,7 @@ from repro_rl.rollout.counts import causes, error_reasons, rollout_metrics
 from repro_rl.rollout.record import episodes_file, write_records
 from repro_rl.run.answer_length import answer_lengths, check_answers
 from repro_rl.run.evaluations import CONDITIONS, evaluation_file, read_evaluation
-from repro_rl.run.folder import manifest, settings_beside, write_config, write_manifest
+from repro_rl.run.folder import computed_with, manifest, settings_beside, write_config, write_manifest
 from repro_rl.run.panels import Use
 from repro_rl.run.preflight import preflight, unknown_words
 from repro_rl.run.setup import Setup, set_up
@@ -94,6 +94,7 @@ def evaluate(
     - ``judge``: whose weights reflected, "policy" or "reference"
     - ``dtype``: precision in which the model computed; ``sampler``: device and engine, as in a manifest
     - ``text``: chat template, stop tokens and what else prompts depend on, as in a manifest
+    - ``versions``: of this package, torch and transformers
     - ``changed``: the settings that are not those in ``out/config.yaml``
     - ``demonstrations``: with demonstrations, the number of steps by what was shown
 
@@ -279,6 +280,7 @@ class _EvaluationRun:
             "dtype": sampler.pop("dtype", None),
             "sampler": sampler or None,
             "text": _described(self.policy.codec) or None,
+            "versions": computed_with(),
             **_settings_of(setup, self.panel),
             "changed": {} if out is None else settings_beside(out, config),
             **_outcome(setup, trajectories),
