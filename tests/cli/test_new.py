@@ -14,6 +14,7 @@ import pytest
 from repro_rl.cli.new import Part, names_of, write_package
 from repro_rl.config import METHODS, load_config
 from repro_rl.config.methods import METHOD_LOSSES
+from repro_rl.credit import SOURCES
 from repro_rl.errors import ConfigError
 from repro_rl.losses import LOSS_NAMES
 from repro_rl.run.setup import set_up
@@ -140,6 +141,39 @@ def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
         assert row["update/grad_norm"] > 0
         assert 0 <= row["update/clip_fraction"] <= 1
     sys.modules.pop("half_negative")
+
+
+def test_a_progress_source_is_found_by_plugin_and_by_entry_point_and_trains(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    write_package(Part.progress_source, "accepted-share", package)
+    source = package / "src"
+    listed = ("repro_rl", "list", "progress-sources")
+    found = run(tmp_path, *listed, "plugins=[accepted_share]", path=source)
+    assert "The share of the episode's accepted actions done so far" in found
+    assert "power=1.0" in found
+    announce(package)
+    assert "accepted actions done so far" in run(tmp_path, *listed, path=source)
+    monkeypatch.syspath_prepend(source)
+    short = ("groups=4", "group_size=3", "minibatches=2", "validate_every=0", "epochs=2", "record_every=0")
+    with SOURCES.isolated(), METHODS.isolated():
+        settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
+        own = ["plugins=[accepted_share]", "method=accepted-share", "method.beta=1"]
+        config = load_config(package / "accepted-share.yaml")
+        assert (config.method.credit, config.method.shaping) == ("gigpo", "accepted-share")
+        assert config.method.progress_settings == {"accepted-share": {"power": 1.0}}
+        assert load_config(package / "accepted-share.yaml", ["method.name=gigpo"]).method.shaping == "none"
+        row = RLRun(set_up(load_config(None, [*settings, *own, "train.lr=0.01"])), tmp_path / "run").step()
+        assert row["update/grad_norm"] > 0
+        assert row["reward/shaping"] > 0  # some action of some episode was accepted
+    sys.modules.pop("accepted_share")
+
+
+@pytest.mark.parametrize("name", ["oracle", "none", "outcome"])
+def test_names_of_sources_are_taken(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"The progress source '{name}' exists already"):
+        write_package(Part.progress_source, name, tmp_path / "package")
 
 
 @pytest.mark.parametrize("name", ["ppo_clip", "opid"])

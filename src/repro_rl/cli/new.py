@@ -1,4 +1,4 @@
-"""``repro-rl new``: a small package with an environment, a credit rule or a policy loss to start from."""
+"""``repro-rl new``: a small package with an environment, rule, loss or source of progress to start from."""
 
 from __future__ import annotations
 
@@ -30,11 +30,17 @@ class Part(StrEnum):
     env = "env"
     credit_rule = "credit-rule"
     loss = "loss"
+    progress_source = "progress-source"
 
 
 @app.command()
 def new(
-    part: Annotated[Part, typer.Argument(help="env, credit-rule or loss", metavar="env|credit-rule|loss")],
+    part: Annotated[
+        Part,
+        typer.Argument(
+            help="env, credit-rule, loss or progress-source", metavar="env|credit-rule|loss|progress-source"
+        ),
+    ],
     name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
     words: Annotated[
         list[str] | None,
@@ -52,9 +58,10 @@ def new(
         say(str(path))
     say(f"Next, in this environment: cd {folder} && pip install -e '.[dev]' && python -m pytest")
     say(f"Then edit src/{names_of(name)['module']}/__init__.py; README.md says more.")
-    recipe, arms = (
-        (f"{name}.yaml", "repro -m gigpo") if part is Part.env else ("alfworld-tiny", f"gigpo -m {name}")
-    )
+    recipe, arms = {
+        Part.env: (f"{name}.yaml", "repro -m gigpo"),
+        Part.progress_source: ("alfworld-tiny", f"gigpo -m linear-act -m oracle-act -m {name}"),
+    }.get(part, ("alfworld-tiny", f"gigpo -m {name}"))
     say(f"To compare: repro-rl compare -c {recipe} -m {arms} --seeds 0-1 -o runs/{name}")
     if part is Part.credit_rule:
         say(
@@ -87,14 +94,19 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
     something.
     """
     from repro_rl.config import METHODS
-    from repro_rl.credit import CREDIT
+    from repro_rl.credit import CREDIT, SOURCES
     from repro_rl.envs.base import ENVS
     from repro_rl.files import write_text
     from repro_rl.losses.named import LOSS_NAMES, RESERVED
 
     words = names_of(name)
-    registries: dict[Part, Registry[Any]] = {Part.env: ENVS, Part.credit_rule: CREDIT, Part.loss: LOSS_NAMES}
-    registry, taken = registries[part], RESERVED if part is Part.loss else ()
+    registries: dict[Part, tuple[Registry[Any], tuple[str, ...]]] = {  # and further names that mean something
+        Part.env: (ENVS, ()),
+        Part.credit_rule: (CREDIT, ()),
+        Part.loss: (LOSS_NAMES, RESERVED),
+        Part.progress_source: (SOURCES, ("none", "outcome")),
+    }
+    registry, taken = registries[part]
     if name in (*registry.names(), *taken):
         raise ConfigError(f"The {registry.kind} {name!r} exists already; choose another name.")
     if part is not Part.env and name in METHODS.names():
