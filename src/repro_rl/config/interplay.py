@@ -20,7 +20,7 @@ from repro_rl.credit import CREDIT, CreditSettings
 from repro_rl.credit.interplay import READ_BY, reads_setting
 from repro_rl.credit.rules import SHARED
 from repro_rl.credit.sources import OWN as SOURCE_SECTION, SOURCES, function_of, reads_reflections
-from repro_rl.losses.named import LOSS_NAMES
+from repro_rl.losses.named import FURTHER, LOSS_NAMES
 from repro_rl.losses.settings import OWN as LOSS_BOUNDS
 from repro_rl.settings import Section
 
@@ -233,6 +233,10 @@ def is_read(key: str, method: MethodSection, train: TrainSection) -> bool:
     section, _, name = key.partition(".")
     if key.startswith(f"{SOURCE_SECTION}."):
         return key.split(".")[2] in _sources(method)
+    if key.startswith(f"{FURTHER}."):
+        return key.split(".")[3] in LOSS_NAMES.get(train.loss.name).settings
+    if key == "train.clip":
+        return train.loss.name == "ppo_clip" and None in (train.loss.clip_low, train.loss.clip_high)
     if section == "method" and not reads_setting(method.credit, name):
         return False
     reading = READINGS.get(key)
@@ -240,10 +244,21 @@ def is_read(key: str, method: MethodSection, train: TrainSection) -> bool:
 
 
 def without_effect(method: MethodSection, train: TrainSection) -> Iterator[str]:
-    """A sentence for each setting that is given and that nothing reads, with what to do.
+    """A sentence for each setting of ``unread``, with what to do, and for what has the wrong effect."""
+    yield from unread(method, train).values()
+    if train.kl.form == "k1" and train.kl.coef > 0:
+        yield (
+            "train.kl.form is 'k1': as a loss its expected gradient is zero, so train.kl.coef above 0 would "
+            "not hold the policy near the reference; k1+ has the same value with the gradient that does"
+        )
+
+
+def unread(method: MethodSection, train: TrainSection) -> dict[str, str]:
+    """The settings that are given and that nothing reads, by name, each with a sentence.
 
     Given is what differs from the default and from what the method sets.
     """
+    found: dict[str, str] = {}
     own_rule = not CREDIT.get(method.credit).shipped
     for key, value, default in (*_leaves("method", method), *_leaves("train", train)):
         reading = READINGS.get(key)
@@ -259,18 +274,12 @@ def without_effect(method: MethodSection, train: TrainSection) -> Iterator[str]:
             continue  # the user's own rule may read it
         else:
             only = f"here, only {reading.only}"
-        yield f"{key} has no effect {only}; leave it out"
+        found[key] = f"{key} has no effect {only}; leave it out"
     for source in method.progress_settings:
         if source not in _sources(method):
-            yield (
-                f"{SOURCE_SECTION}.{source} has no effect where nothing asks for the progress {source!r}; "
-                "leave it out"
-            )
-    if train.kl.form == "k1" and train.kl.coef > 0:
-        yield (
-            "train.kl.form is 'k1': as a loss its expected gradient is zero, so train.kl.coef above 0 would "
-            "not hold the policy near the reference; k1+ has the same value with the gradient that does"
-        )
+            key = f"{SOURCE_SECTION}.{source}"
+            found[key] = f"{key} has no effect where nothing asks for the progress {source!r}; leave it out"
+    return found
 
 
 def _kept(reading: Reading | None, method: str, key: str, default: Any) -> tuple[Any, ...]:

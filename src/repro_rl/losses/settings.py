@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from repro_rl.errors import UnknownNameError
 from repro_rl.function_settings import read_settings_of, unknown_setting
 from repro_rl.losses.named import FURTHER, LOSS_NAMES, Aggregation, owner_of
-from repro_rl.settings import Section
+from repro_rl.settings import Section, forbid_training
 
 KlEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]  # of the KL divergence, on the sampled token
 SignedForm = Literal["delta", "importance"]  # of self-distillation
@@ -60,20 +60,25 @@ class LossSection(Section):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> LossSection:
+    def _consistent(self, info: ValidationInfo) -> LossSection:
         reads = LOSS_NAMES.get(self.name).settings
+        forbid_training(info, self._contradictions(reads))
+        try:
+            self._read_further(reads)
+        except ValueError as error:
+            forbid_training(info, [str(error)])
+        return self
+
+    def _contradictions(self, reads: Mapping[str, Any]) -> Iterator[str]:
+        """A sentence for each rule of a loss with the settings ``reads`` that is broken."""
         for field in OWN:
             if getattr(self, field) is not None and field not in reads:
                 users = ", ".join(name for name in LOSS_NAMES if field in LOSS_NAMES.get(name).settings)
-                raise ValueError(
-                    f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
-                )
-        self._read_further(reads)
+                yield f"the loss {self.name!r} does not use {field} (only {users}); set it to null"
         if self.aggregation != "seq-mean-token-sum-norm" and self.scale is not None:
-            raise ValueError(f"scale has no effect with aggregation {self.aggregation!r}; set it to null")
+            yield f"scale has no effect with aggregation {self.aggregation!r}; set it to null"
         if self.clip_low is not None and self.clip_low > 1 and self.name in ("ppo_clip", "gspo"):
-            raise ValueError(f"clip_low is {self.clip_low}, but a ratio is never below 0; give at most 1")
-        return self
+            yield f"clip_low is {self.clip_low}, but a ratio is never below 0; give at most 1"
 
     def _read_further(self, reads: Mapping[str, Any]) -> None:
         """Complete ``settings`` by the defaults of the loss, so that a run records what it used.

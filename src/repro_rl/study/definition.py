@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +18,12 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repro_rl.config import METHODS, RunConfig, Section, import_plugins, load_config, read_settings
-from repro_rl.config.interplay import READINGS, is_read
+from repro_rl.config.interplay import READINGS, is_read, unread
 from repro_rl.config.loading import load_finished
 from repro_rl.config.not_a_method import unknown_method
 from repro_rl.config.problems import readable
 from repro_rl.config.recipe_files import DEFAULT_RECIPE, is_yaml_file, merged, with_bases, yaml_names
+from repro_rl.config.renamed import current_name
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
 from repro_rl.errors import ConfigError, did_you_mean
@@ -42,6 +43,9 @@ STUDY_WIDE = (
     *(f"train.{name}" for name in READ_BY_WARMUP),
 )
 SET_BY_STUDY = ("seed", "train.init", "method", "method.name")
+
+# Settings that are no fields of their own: which of them are read depends on their names.
+ONE_BY_ONE = ("method.credit_settings.", "method.progress_settings.", "train.loss.settings.", "train.clip")
 
 # Arms that are no method of their own, by name (ablations of docs/methods.md).
 SPECIAL: dict[str, dict[str, Any]] = {
@@ -159,11 +163,6 @@ class Study(Section):
                 f"sweep.seeds and seeds share {shared}: settings chosen on a seed flatter its result"
             )
         return self
-
-    def arm_settings(self, item: Arm, knobs: dict[str, Any] | None = None) -> list[str]:
-        """Overrides of a training run of this arm, without seed, method and paths."""
-        chosen = [f"{key}={_text(value)}" for key, value in (knobs or {}).items()]
-        return [*self.set, *chosen, *item.set]
 
     def compared_with(self) -> list[str]:
         """The reference arms: as given, else "repro", else the first one that trains."""
@@ -297,6 +296,12 @@ def check_settings(study: Study) -> None:
                 raise ConfigError(
                     f"{where}: {key!r} concerns the warm start, which a sweep shares; put it in set."
                 )
+    for setting, (readers, others) in readers_of_set(study).items():
+        if others and not readers:
+            raise ConfigError(
+                f"set: {setting}: no arm of this study reads it ({', '.join(others)}), so it would have no "
+                f"effect. Leave it out, or give it to an arm that reads it: {_arm_with(setting)}."
+            )
     for item in study.methods:
         try:
             checked(study.recipe, *run_settings(study, item))
@@ -304,6 +309,31 @@ def check_settings(study: Study) -> None:
                 checked(study.recipe, *run_settings(study, item, knobs, sweep=True))
         except ConfigError as error:
             raise ConfigError(f"Arm {item.name!r}: {error}") from error
+
+
+def readers_of_set(study: Study) -> dict[str, tuple[list[str], list[str]]]:
+    """Each setting of ``set`` with the arms that take it, and those that do not read it."""
+    found: dict[str, tuple[list[str], list[str]]] = {text: ([], []) for text in study.set}
+    for item in study.methods:
+        taken = arm_settings(study, item)
+        for text, (readers, others) in found.items():
+            (readers if text in taken else others).append(item.name)
+    return found
+
+
+def notes_on_set(study: Study) -> list[str]:
+    """A sentence for each setting of ``set`` that some arms do not read."""
+    return [
+        f"set: {setting} is read by {', '.join(readers)}. {', '.join(others)} "
+        f"{'does not read it and runs' if len(others) == 1 else 'do not read it and run'} without it. To set "
+        f"it for some arms alone, write it into theirs: {_arm_with(setting)}."
+        for setting, (readers, others) in readers_of_set(study).items()
+        if others
+    ]
+
+
+def _arm_with(setting: str) -> str:
+    return f"{{name: ARM, method: NAME, set: [{setting}]}}"
 
 
 def run_config(
@@ -317,8 +347,51 @@ def run_settings(
     study: Study, item: Arm, knobs: dict[str, Any] | None = None, *, sweep: bool = False
 ) -> list[str]:
     """The overrides of the recipe that make ``run_config``."""
-    own = study.sweep.set if sweep and study.sweep else []
-    return [f"method.name={item.method}", *study.arm_settings(item, knobs), *own]
+    return [f"method.name={item.method}", *arm_settings(study, item, knobs, sweep=sweep)]
+
+
+def arm_settings(
+    study: Study, item: Arm, knobs: dict[str, Any] | None = None, *, sweep: bool = False
+) -> list[str]:
+    """Overrides of a training run of this arm, without seed, method and paths; less those of ``left_out``."""
+    own = [*(f"{key}={_text(value)}" for key, value in (knobs or {}).items()), *item.set]
+    last = study.sweep.set if sweep and study.sweep else []
+    common = frozenset([*study.set, *last])
+    idle = left_out(study.recipe, item.method, (*study.set, *own, *last), common)
+    shared = [text for text in study.set if text not in idle]
+    return [*shared, *own, *(text for text in last if text not in idle)]
+
+
+@lru_cache(maxsize=1024)
+def left_out(recipe: str, method: str, settings: tuple[str, ...], common: frozenset[str]) -> frozenset[str]:
+    """Those of the ``common`` settings that an arm does not read, where it would be refused with them.
+
+    A study's ``set`` is for all arms, and each takes what it reads. ``settings``: all of the arm's overrides.
+    """
+    kept, idle = [f"method.name={method}", *settings], set[str]()
+    while True:
+        try:
+            checked(recipe, *kept)
+            return frozenset(idle)
+        except ConfigError:
+            try:
+                config = load_finished(recipe, kept)
+            except ConfigError:  # the settings are wrong for other reasons, and refused for them
+                return frozenset(idle)
+        unread_keys = unread(config.method, config.train)
+        more = {text for text in kept if text in common and _is_unread(text, config, unread_keys)}
+        if not more:
+            return frozenset(idle)
+        idle |= more
+        kept = [text for text in kept if text not in more]
+
+
+def _is_unread(text: str, config: RunConfig, unread_keys: Iterable[str]) -> bool:
+    """Whether a run of ``config`` does not read what the override ``text`` sets."""
+    key = current_name(name_in(text), warn=False)
+    if key.startswith(ONE_BY_ONE):
+        return not is_read(key, config.method, config.train)
+    return any(key == unread_key or key.startswith(f"{unread_key}.") for unread_key in unread_keys)
 
 
 @lru_cache(maxsize=1024)
@@ -341,6 +414,7 @@ def resolved(recipe: str, *settings: str) -> RunConfig:
 
 def forget_settings() -> None:
     """The caches of settings are emptied: files may have changed."""
+    left_out.cache_clear()
     checked.cache_clear()
     resolved.cache_clear()
 

@@ -15,6 +15,7 @@ from repro_rl.study.definition import (
     Arm,
     Evaluation,
     Study,
+    arm_settings,
     grid,
     label,
     resolved,
@@ -84,9 +85,8 @@ def arm_jobs(
             jobs, init = [], config.policy.model
     steps = study.sweep.env_steps if sweep and study.sweep and study.sweep.env_steps else study.env_steps
     # Alarms warn but do not stop a run: leaving out runs that collapse would flatter a method.
-    settings = ["alarms.patience=0", *_budget(config.train, steps), *study.arm_settings(item, knobs)]
-    if sweep and study.sweep:
-        settings += study.sweep.set
+    settings = ["alarms.patience=0", *_budget(config.train, steps)]
+    settings += arm_settings(study, item, knobs, sweep=sweep)
     final = resolved(study.recipe, f"method.name={item.method}", *settings)
     settings.insert(0, f"seed={seed}")
     subfolder = Path("sweep", item.name, label(knobs or {})) if sweep else Path("runs", item.name)

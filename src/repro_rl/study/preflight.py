@@ -15,7 +15,7 @@ from repro_rl.run.lineage import unscored_by, untaught_by
 from repro_rl.run.panels import PanelOf, Use, eval_panel, training_uses, warmup_validates
 from repro_rl.run.preflight import check_installed, preflight
 from repro_rl.run.setup import build_pool
-from repro_rl.study.definition import Arm, Evaluation, Study, check_settings, run_config
+from repro_rl.study.definition import Arm, Evaluation, Study, check_settings, notes_on_set, run_config
 from repro_rl.study.jobs import temperatures
 
 
@@ -46,7 +46,7 @@ def check_study(study: Study) -> list[str]:
                 raise ConfigError(f"Arm {item.name!r}: {error}") from error
             first = first or (item.name, played)
             _check_comparable(first, (item.name, played))
-    return [*_unequal_budgets(study), *_own_by_plugins(study), *found]
+    return [*notes_on_set(study), *_unequal_budgets(study), *_own_by_plugins(study), *found]
 
 
 def _unequal_budgets(study: Study) -> list[str]:
