@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl.config import Override, load_config, load_run_config
-from repro_rl.config.origins import Place, of_file, of_override, sentences
+from repro_rl.config.origins import Place, of_file, of_override, sentences, without_places
 from repro_rl.config.problems import Problem
 from repro_rl.errors import ConfigError
 
@@ -97,3 +97,11 @@ def test_of_many_settings_three_are_named() -> None:
     place = of_file("a.yaml", {"prompt": dict.fromkeys("abcde", 1)})
     told_once = sentences([Problem("", name) for name in names], [place])
     assert told_once == ["Set in a.yaml: prompt.a, prompt.b, prompt.c and 2 more."]
+
+
+def test_an_error_without_its_places() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("base.yaml", ["seed=x"])
+    lines = str(caught.value).splitlines()
+    assert without_places(str(caught.value)).splitlines() == lines[:2]
+    assert [line[:7] for line in lines[2:]] == ["Set in ", "Set by "]

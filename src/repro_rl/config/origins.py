@@ -12,6 +12,7 @@ from repro_rl.config.recipe_files import is_yaml_file
 
 Keys = tuple[str, ...]  # parts of a setting's name
 NAME = re.compile(r"[a-z_]+(?:\.[a-z_0-9]+)+|seed|plugins")  # of a setting in a sentence
+IN, BY = "Set in ", "Set by "  # beginnings of the sentences
 MANY = 3  # keys of one place that a message names
 
 
@@ -72,10 +73,15 @@ def sentences(problems: Iterable[Problem], places: Sequence[Place]) -> list[str]
         keys_there = [] if place.key else list(found.get(place.said, ()))
         if keys_there:
             more = f" and {len(keys_there) - MANY} more" if len(keys_there) > MANY else ""
-            lines.append(f"Set in {place.said}: {', '.join(keys_there[:MANY])}{more}.")
+            lines.append(f"{IN}{place.said}: {', '.join(keys_there[:MANY])}{more}.")
         elif place.said in found:
-            lines.append(f"Set by {place.said}.")
+            lines.append(f"{BY}{place.said}.")
     return list(dict.fromkeys(lines))
+
+
+def without_places(message: str) -> str:
+    """The text of an error of settings without where they are set, for settings that no person gave."""
+    return "\n".join(line for line in message.splitlines() if not line.startswith((IN, BY)))
 
 
 def _asked(problem: Problem) -> list[Keys]:

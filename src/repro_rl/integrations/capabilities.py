@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from repro_rl.config import RunConfig, load_config
+from repro_rl.config.origins import without_places
 from repro_rl.errors import ReproError
 from repro_rl.integrations.adapters import ADAPTERS, FEATURES as ADAPTER_FEATURES
 from repro_rl.integrations.verl.recipe import checked
@@ -103,7 +104,7 @@ def refusal(engine: Engine, feature: Feature) -> str | None:
         config = load_config(RECIPE, [*engine.settings, *feature.settings])
         engine.check(feature, config)
     except ReproError as error:
-        return " ".join(str(error).split())
+        return " ".join(without_places(str(error)).split())
     return None
 
 
