@@ -1,4 +1,4 @@
-"""python docs/data/privileged_prompts.py RECIPE MODEL...: how well warm starts read the prompts of a second scoring.
+"""How well warm starts read the prompts of a second scoring: ``privileged_prompts.py RECIPE MODEL...``.
 
 Two measures for each model, in nats an answer. The log-prob of an expert's answers in 150 episodes of the
 validation tasks, by mode of ``warmup.forward_modes``. And the gain of the model's own answers in the first

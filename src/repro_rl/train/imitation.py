@@ -80,8 +80,8 @@ def imitation_data(
 
     Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress. In
     chat mode reflections follow answers with and without progress in turn, as far as both are taught. Raises
-    PreflightError when a prompt or a completion exceeds its limit, or a mode "privileged-..." has no sample at all;
-    DataError for incomplete labels.
+    PreflightError when a prompt or a completion exceeds its limit, or a mode "privileged-..." has no sample at
+    all; DataError for incomplete labels.
     ``shown``: where the demonstrations in prompts come from; None: ``experts``.
     """
     data = ImitationData()
@@ -92,8 +92,8 @@ def imitation_data(
             if experts and not rows and shown is None:
                 raise PreflightError(
                     f"warmup.forward_modes has {mode!r}, but no episode to imitate has the "
-                    f"{PRIVILEGED_MODES[mode]} that its prompts tell, or room for it. Leave the mode out, label "
-                    "the episodes (repro-rl demos), or raise prompt.max_prompt_tokens."
+                    f"{PRIVILEGED_MODES[mode]} that its prompts tell, or room for it. Leave the mode out, "
+                    "label the episodes (repro-rl demos), or raise prompt.max_prompt_tokens."
                 )
             data.actions += rows
             continue

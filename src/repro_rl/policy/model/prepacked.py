@@ -87,7 +87,8 @@ def fewest_rows(dtype: torch.dtype) -> int:
     """How many rows it takes for reordered weights to be faster than torch's own layer.
 
     In float32 on Intel's processors MKL reads the weights as they are for up to three rows. That is 1.1 to
-    1.5 times as fast there. Where MKL leaves AVX-512 unused, one row takes half the time over reordered weights.
+    1.5 times as fast there. Where MKL leaves AVX-512 unused, one row takes half the time over reordered
+    weights.
     """
     return 4 if dtype == torch.float32 and not mkl_leaves_avx512() else 1
 
