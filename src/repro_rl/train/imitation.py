@@ -80,8 +80,8 @@ def imitation_data(
 
     Unlabelled episodes are left out where labels are taught: in reflections and in prompts with progress. In
     chat mode reflections follow answers with and without progress in turn, as far as both are taught. Raises
-    PreflightError when a prompt or a completion exceeds its limit, or a mode "privileged-..." has no sample at
-    all; DataError for incomplete labels.
+    PreflightError when a prompt or a completion exceeds its limit, or a mode "privileged-..." has no sample
+    at all; DataError for incomplete labels.
     ``shown``: where the demonstrations in prompts come from; None: ``experts``.
     """
     data = ImitationData()
