@@ -81,7 +81,7 @@ def test_reflection_overhead_in_the_papers_proportions(run):
 
 def test_update(run, recipe):
     text = run("update", *recipe)
-    assert len(ratios(text)) == 5
+    assert len(ratios(text)) == 6
     samples, rows, tokens, nodes = (
         int(value.replace(",", ""))
         for value in re.findall(r"([\d,]+) (?:samples|distinct|tokens of|tree nodes)", text)
