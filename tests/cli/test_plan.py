@@ -30,3 +30,21 @@ def test_a_model_that_is_elsewhere_is_planned_for_gpus_and_says_so(capsys, monke
     assert "the model's own, or for a Qwen model one that" in " ".join(out.split())
     _, out = run_command(capsys, monkeypatch, *words, "--gpu", "h100")
     assert said not in " ".join(out.split())
+
+
+def test_a_run_is_named_as_to_the_commands_that_train(capsys, monkeypatch, tmp_path):
+    """-c, -m and --init, or the words alone; two configurations are refused."""
+    words = ("--gpu", "h100", "--tasks", "1", "train.groups=8")
+    _, by_word = run_command(capsys, monkeypatch, "plan", "paper/sokoban-4b", *words, "method.name=gigpo")
+    status, by_option = run_command(
+        capsys, monkeypatch, "plan", "-c", "paper/sokoban-4b", "-m", "gigpo", *words
+    )
+    assert status == 0
+    assert by_option == by_word
+    assert "acting, 0 reflection)" in by_option
+    status, out = run_command(capsys, monkeypatch, "plan", "sokoban-tiny", "-c", "alfworld-tiny")
+    assert status == 2
+    assert "One config at a time; got sokoban-tiny, alfworld-tiny." in " ".join(out.split())
+    status, out = run_command(capsys, monkeypatch, "plan", "--init", str(tmp_path / "none"))
+    assert status == 2
+    assert "none" in out

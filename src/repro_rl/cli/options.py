@@ -33,7 +33,30 @@ Overrides = Annotated[
         autocompletion=complete.overrides,
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        "-m",
+        help="repro, grpo, gigpo, ... (repro-rl list methods)",
+        autocompletion=complete.methods,
+    ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        help="the model that training starts from: runs/warmup/model, a model folder, a GGUF file or a hub "
+        "name. It decides; policy.model only says what a warmup starts from",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to (continued if it exists)")]
+
+
+def chosen(method: str | None, init: str | None) -> list[Override]:
+    """The overrides that --method and --init stand for, those that are given."""
+    given = {"method.name": method, "train.init": init}
+    return [(name, value) for name, value in given.items() if value]
 
 
 def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: Override) -> RunConfig:

@@ -13,7 +13,7 @@ from rich.table import Table
 from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
-from repro_rl.cli.options import split_words
+from repro_rl.cli.options import Init, Method, Source, chosen, read_config, split_words
 from repro_rl.cli.show import say, show_table
 from repro_rl.errors import ConfigError, counted
 
@@ -34,6 +34,9 @@ def plan(
             autocompletion=complete.plans,
         ),
     ] = None,
+    source: Source = None,
+    method: Method = None,
+    init: Init = None,
     gpu: Annotated[
         list[str] | None,
         typer.Option(help="h100, h200, a100-80, l40s or cpu (this machine); may be repeated"),
@@ -54,16 +57,16 @@ def plan(
     ] = None,
 ) -> None:
     """What a training run will cost: parameters, tokens, memory and hours. Needs repro-rl[train]."""
-    from repro_rl.config import load_config
     from repro_rl.plan.model_shape import model_shape
     from repro_rl.plan.planner import PlanOptions, make_plan
     from repro_rl.plan.workload import KnownLengths
     from repro_rl.run.panels import training_uses
 
     sources, settings = split_words(words or [])
+    sources += [source] if source else []
     if len(sources) > 1:
         raise ConfigError(f"One config at a time; got {', '.join(sources)}.")
-    config = load_config(sources[0] if sources else None, settings)
+    config = read_config(sources[0] if sources else None, settings, *chosen(method, init))
     local = config.policy.model == "tiny" or Path(config.train.init or config.policy.model).exists()
     if not local:  # a path that is not there, or an unknown name, is said before anything else
         model_shape(config.policy, config.train.init)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from repro_rl.cli import complete
 from repro_rl.cli.app import app
 from repro_rl.cli.data_gguf import convert_checked
-from repro_rl.cli.options import Out, Overrides, Source, read_config
+from repro_rl.cli.options import Init, Method, Out, Overrides, Source, chosen, read_config
 from repro_rl.cli.show import MetricsNote, bar, say
 from repro_rl.cli.terminal import careful
 from repro_rl.errors import ConfigError, counted
@@ -111,31 +110,14 @@ def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
 def train(
     overrides: Overrides = None,
     source: Source = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            "-m",
-            help="repro, grpo, gigpo, ... (repro-rl list methods)",
-            autocompletion=complete.methods,
-        ),
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init",
-            help="the model that training starts from: runs/warmup/model, a model folder, a GGUF file "
-            "or a hub name. It "
-            "decides; policy.model only says what a warmup starts from",
-        ),
-    ] = None,
+    method: Method = None,
+    init: Init = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder  \\[default: runs/<method>]")
     ] = None,
 ) -> None:
     """Stage 2: reinforcement learning with RePro-PO or any baseline, control or ablation."""
-    given = {"method.name": method, "train.init": init}
-    config = read_config(source, overrides, *((name, value) for name, value in given.items() if value))
+    config = read_config(source, overrides, *chosen(method, init))
     check_start(overrides or [], init, config)
     run_train_stage(config, out or Path("runs") / config.method.name)
 
