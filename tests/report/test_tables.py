@@ -54,10 +54,23 @@ def test_the_page_names_the_versions_that_made_the_evaluations(tmp_path):
         return "Evaluated with" in page, evaluated_with(read)
 
     nothing = [None] * (1 + len(others))
-    assert made(*nothing) == (False, "")  # of an older version
+    assert made(*nothing) == (True, "")  # of an older version: the cell has a dash
     one = {"repro-rl": "0.2.0", "torch": "2.9.1", "transformers": None}
     assert made(*([one] * len(nothing))) == (True, "repro-rl 0.2.0, torch 2.9.1")
     shown, text = made(one, *nothing[1:])
     assert shown
     assert f"{first.stem}: repro-rl 0.2.0, torch 2.9.1" in text
     assert ": unknown" in text
+
+
+def test_every_run_has_a_cell_for_each_fact(tmp_path):
+    """Also where only one of the runs tells who evaluated it."""
+    runs = [write_run(tmp_path / name) for name in ("new", "old")]
+    for file in (runs[0] / "eval").glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"versions": {"repro-rl": "0.2.0"}}))
+    page = build_report(runs, tmp_path / "page.html").read_text()
+    table = page[page.index("What was run") :]
+    table = table[table.index("<table>") : table.index("</table>")]
+    columns = table.count("<th>")
+    assert columns > 5
+    assert [row.count("<td") for row in table.split("<tr>")[2:]] == [columns, columns]

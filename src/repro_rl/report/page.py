@@ -199,7 +199,6 @@ def _header(run: Run) -> dict[str, Any]:
         ("Environment", str(_setting(run, "env", "name"))),
         ("Model", _model(run)),
         ("Method", run.method),
-        ("Prompts", _prompts(manifest)),
         ("Seed", run.seed),
         ("Iterations", str(len(run.metrics)) if run.metrics else "–"),
         ("Environment steps", f"{steps[-1]:,.0f}" if steps else "–"),
@@ -207,7 +206,8 @@ def _header(run: Run) -> dict[str, Any]:
         ("Started", _moment(manifest.get("started"))),
         ("Hardware", _flat(hardware) or "–"),
         ("Revision", _flat(revision)),
-        *([("Evaluated with", made)] if (made := evaluated_with(run)) else []),
+        ("Evaluated with", evaluated_with(run) or "–"),
+        ("Prompts", _prompts(manifest)),
         ("Folder", str(run.path)),
     ]
     return {
