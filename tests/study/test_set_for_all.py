@@ -97,3 +97,21 @@ def test_commands_and_the_sweep_go_without_it_too(tmp_path: Path) -> None:
                 if command[0] == "train":
                     assert ("method.alpha=2" in command) == (job.arm == "repro")
                     assert ("train.kl.clamp=5" in command) == (job.stage == "sweep")
+
+
+def test_arms_selected_of_a_file_may_leave_its_set_to_others(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("set: [method.alpha=2]\nmethods: [repro, gigpo]\n")
+    found = load_study(file, methods=["gigpo"])
+    assert found.set == ["method.alpha=2"]  # as in the study's folder, which the same file continues
+    assert arm_settings(found, found.methods[0]) == []
+    (note,) = notes_on_set(found)
+    assert note.startswith(
+        "set: method.alpha=2 is read by no arm that is selected. gigpo does not read it and"
+    )
+    assert final_jobs(found, tmp_path, {})
+    with pytest.raises(ConfigError, match=r"method\.level_power=2: no arm of this study reads it \(gigpo\)"):
+        load_study(file, methods=["gigpo"], set=["method.level_power=2"])
+    file.write_text("set: [method.level_power=2]\nmethods: [repro, gigpo]\n")
+    with pytest.raises(ConfigError, match=r"method\.level_power=2: no arm"):
+        load_study(file, methods=["gigpo"])

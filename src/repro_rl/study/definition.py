@@ -243,7 +243,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
             data = merged(data, layer)
     added = list(changes.pop("set", []))
     chosen = changes.pop("methods", None)
-    own = _own_arms(data)
+    own, whole = _own_arms(data), dict(data)
     if chosen is not None:
         data |= _selected(data, chosen)
     data.update({key: value for key, value in changes.items() if value is not None})
@@ -251,6 +251,7 @@ def load_study(source: str | Path | None, **changes: Any) -> Study:
         data["set"] = [*(_overrides(data.get("set")) or []), *added]
     try:
         study = study_of(data)
+        check_set_is_read(study, whole if own else None)
         check_settings(study)
     except ValidationError as error:
         names = [item for item in chosen or () if isinstance(item, str)]
@@ -296,12 +297,6 @@ def check_settings(study: Study) -> None:
                 raise ConfigError(
                     f"{where}: {key!r} concerns the warm start, which a sweep shares; put it in set."
                 )
-    for setting, (readers, others) in readers_of_set(study).items():
-        if others and not readers:
-            raise ConfigError(
-                f"set: {setting}: no arm of this study reads it ({', '.join(others)}), so it would have no "
-                f"effect. Leave it out, or give it to an arm that reads it: {_arm_with(setting)}."
-            )
     for item in study.methods:
         try:
             checked(study.recipe, *run_settings(study, item))
@@ -309,6 +304,22 @@ def check_settings(study: Study) -> None:
                 checked(study.recipe, *run_settings(study, item, knobs, sweep=True))
         except ConfigError as error:
             raise ConfigError(f"Arm {item.name!r}: {error}") from error
+
+
+def check_set_is_read(study: Study, whole: dict[str, Any] | None) -> None:
+    """Raises ConfigError for a setting of ``set`` that no arm reads.
+
+    ``whole``: the keys of the file whose arms these are, or some of them. What it sets may be read by others.
+    """
+    idle = {text: others for text, (readers, others) in readers_of_set(study).items() if not readers}
+    if idle and whole is not None:
+        elsewhere = readers_of_set(study_of(whole))
+        idle = {text: others for text, others in idle.items() if not elsewhere.get(text, ([], []))[0]}
+    for setting, others in idle.items():
+        raise ConfigError(
+            f"set: {setting}: no arm of this study reads it ({', '.join(others)}), so it would have no "
+            f"effect. Leave it out, or give it to an arm that reads it: {_arm_with(setting)}."
+        )
 
 
 def readers_of_set(study: Study) -> dict[str, tuple[list[str], list[str]]]:
@@ -324,7 +335,7 @@ def readers_of_set(study: Study) -> dict[str, tuple[list[str], list[str]]]:
 def notes_on_set(study: Study) -> list[str]:
     """A sentence for each setting of ``set`` that some arms do not read."""
     return [
-        f"set: {setting} is read by {', '.join(readers)}. {', '.join(others)} "
+        f"set: {setting} is read by {', '.join(readers) or 'no arm that is selected'}. {', '.join(others)} "
         f"{'does not read it and runs' if len(others) == 1 else 'do not read it and run'} without it. To set "
         f"it for some arms alone, write it into theirs: {_arm_with(setting)}."
         for setting, (readers, others) in readers_of_set(study).items()
