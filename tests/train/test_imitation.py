@@ -93,10 +93,16 @@ def test_unlabelled_episodes_teach_only_to_act(warm):
 def test_draws_are_half_of_won_and_half_of_lost_episodes():
     rng = np.random.default_rng(0)
     data = ImitationData(actions=["a"], won=["w"], lost=["l"])
-    assert untaught(data, reflects=True) == []
-    assert "no reflection is taught" in " ".join(untaught(ImitationData(actions=["a"]), reflects=True))
-    assert untaught(ImitationData(actions=["a"]), reflects=False) == []
-    assert "no action is taught" in " ".join(untaught(ImitationData(won=["w"]), reflects=True))
+    acts = ("action",)
+    assert untaught(data, True, acts) == []
+    assert "no reflection is taught" in " ".join(untaught(ImitationData(actions=["a"]), True, acts))
+    assert untaught(ImitationData(actions=["a"]), False, acts) == []
+    assert "no action is taught" in " ".join(untaught(ImitationData(won=["w"]), True, acts))
+    for modes in ([], ["privileged-end"]):  # whatever the demonstrations hold
+        (line,) = untaught(data, True, modes)
+        assert line.startswith(
+            f"no prompt that acts is taught, as warmup.forward_modes is [{', '.join(modes)}];"
+        )
     assert data.draw(2, 4, rng) == (["a", "a"], ["w", "w", "l", "l"])
     # of an odd count chance decides: a count of 1 has both kinds in time
     for count in (1, 5):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import BETAS, RunConfig, TrainSection, WarmupSection
-from repro_rl.config.sections import READ_BY_WARMUP
+from repro_rl.config.sections import PRIVILEGED_MODES, READ_BY_WARMUP
 from repro_rl.demos.environment import check_environment
 from repro_rl.demos.store import demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights
@@ -141,7 +141,7 @@ class WarmupRun(CheckpointedRun):
         if not self.data:
             raise PreflightError(f"{demos} has no demonstrations; make them with 'repro-rl demos'.")
         if ranks.first:
-            for line in untaught(self.data, config.method.reflect):
+            for line in untaught(self.data, config.method.reflect, config.warmup.forward_modes):
                 warnings.warn(f"{demos}: {line}", stacklevel=2)
             made_from = {DEMOS: str(demos), DEMOS_DIGEST: digest}
             self._write_manifest("warmup", setup.validation_manifest(), made_from | self._taught(episodes))
@@ -364,10 +364,18 @@ class WarmupRun(CheckpointedRun):
         }
 
 
-def untaught(data: ImitationData, reflects: bool) -> list[str]:
-    """What these demonstrations cannot teach, as sentences; ``reflects``: the method has a judge."""
+def untaught(data: ImitationData, reflects: bool, modes: Sequence[str]) -> list[str]:
+    """What the warmup does not teach, as sentences; ``reflects``: the method has a judge.
+
+    ``modes``: warmup.forward_modes.
+    """
     lines = []
-    if not data.actions:
+    if set(modes) <= PRIVILEGED_MODES.keys():
+        lines.append(
+            f"no prompt that acts is taught, as warmup.forward_modes is [{', '.join(modes)}]; add action or "
+            "progress."
+        )
+    elif not data.actions:
         lines.append("no episode to imitate, so no action is taught; give demos.expert more.")
     if reflects and not (data.won or data.lost or data.on_acted):
         lines.append(
