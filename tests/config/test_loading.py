@@ -62,7 +62,12 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
         ("train.importance_cap=-1", r"^train\.importance_cap: .*greater than 0"),
         ("train.importance_cap=never", r"\ntrain\.importance_cap: .*'auto' or 'off'"),
         ("policy.lora.targets=[{a: 3}]", r"policy\.lora\.targets=.*is not a list of texts"),
-        ("train.groups.x=1", "groups is a value, not a section|train"),
+        ("train.groups.x=1", r"^Override 'train\.groups\.x=1': groups is a value in the"),
+        (
+            "warmup.forward_modes=action",
+            r"^warmup\.forward_modes: Input should be a list, such as \[A, B\] \(got",
+        ),
+        ("train=3", r"^train: Input should be a section, such as \{KEY: VALUE\} \(got 3\)"),
         ("demos.labelled_mistakes=[0.5, much]", r"^demos\.labelled_mistakes\.1: "),
         ("warmup.forward_modes=[actoin]", r"^warmup\.forward_modes\.0: .*'action', 'progress'"),
         ("api.prices.prompt=1", r"^api\.prices\.completion: Field required\nSet by"),
@@ -75,6 +80,15 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
 def test_wrong_types_and_ranges_name_the_setting(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+def test_a_section_that_a_file_leaves_empty_is_named_without_python(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train:\n")
+    with pytest.raises(
+        ConfigError, match=r"^Override 'train\.init': train is a value in the settings before"
+    ):
+        load_config(file, [("train.init", "model")])
 
 
 def test_every_problem_has_a_line() -> None:

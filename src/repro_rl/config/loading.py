@@ -200,7 +200,10 @@ def _apply_override(data: dict[str, Any], override: Override) -> Place:
             target[part] = {"name": target[part]}
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise ConfigError(f"Override {override!r}: {part} is a value, not a section.")
+            typed = override if isinstance(override, str) else key
+            raise ConfigError(
+                f"Override {typed!r}: {part} is a value in the settings before it, not a section."
+            )
     target[last] = value
     return place
 

@@ -14,6 +14,11 @@ from repro_rl.errors import did_you_mean
 
 # Settings whose wrong value may be an API key: messages leave it out.
 SECRET = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "policy.vllm.server.url")
+# What pydantic says in Python's words, in those of settings.
+PLAIN = {
+    "tuple_type": "Input should be a list, such as [A, B]",
+    "model_type": "Input should be a section, such as {KEY: VALUE}",
+}
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,7 +45,8 @@ def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
         elif where in SECRET or problem["type"] == "missing":
             text = f"{where}: {message}"
         else:
-            text = f"{where}: {message} (got {problem['input']!r})"
+            wanted = PLAIN.get(problem["type"], message)
+            text = f"{where}: {wanted} (got {problem['input']!r})"
         found.append(Problem(text, tuple(path), rule))
     return found
 
