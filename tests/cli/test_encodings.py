@@ -37,6 +37,7 @@ def output(*arguments: str, encoding: str, stdin: str = "") -> str:
         (("doctor", "sokoban"), "expert wins"),
         (("settings", "train"), "train.lr"),
         (("list", "methods"), "gigpo"),
+        (("settings", "oracle"), "when any step lacks it. It reads no settings of its own."),
     ],
 )
 def test_every_kind_of_output_survives(encoding: str, arguments: tuple[str, ...], shown: str) -> None:

@@ -65,7 +65,9 @@ def test_a_source_has_what_other_sources_do_not_read() -> None:
     assert list(rows(part("graph_value", "source of progress"))) == ["method.value_gamma"]
     assert "method.progress_advantage.tokens" in rows(part("progress_advantage", "source of progress"))
     assert "method.anchor" in rows(part("retrospective", "source of progress"))
-    assert part("linear", "source of progress").about.endswith("It reads no settings of its own.")
+    linear = part("linear", "source of progress").about
+    assert linear.startswith("source of progress. t/T on a success")
+    assert linear.endswith("It reads no settings of its own.")
 
 
 def test_parts_of_ones_own_show_their_own_settings() -> None:

@@ -212,5 +212,8 @@ def settings_command(
     found = [item for name in names for item in named_parts.find_settings(name)] or reference.sections()
     for section in found:
         title = f"{section.name or 'top level'}: {section.about}"
+        if not section.settings:  # a table without rows would wrap the title to its heads
+            say(title)
+            continue
         rows = [(row.name, row.type, row.default or "required", row.description) for row in section.settings]
         show_table(new_table(title, ("setting", "type", "default", "description"), rows, left=4))

@@ -206,4 +206,6 @@ def _about(kind: str, function: object, settings: list[Setting]) -> str:
 
 def _sentence(text: str) -> str:
     """``text`` with a capital at its beginning, a full stop and a blank; "" for none."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}. " if text else ""
+    first = text.split(maxsplit=1)[0] if text else ""
+    begin = text[:1].upper() if first.rstrip(",.").isalpha() else text[:1]  # t/T is not T/T
+    return f"{begin}{text[1:].rstrip('.')}. " if text else ""
