@@ -93,7 +93,9 @@ def test_parts_of_ones_own_show_their_own_settings() -> None:
     assert "method.omega" not in rows(shown)
     own = rows(part("own-loss", "policy loss"))
     assert (own["train.loss.clip_low"].default, own["train.loss.settings.power"].type) == ("0.1", "int")
-    decay = part("own-source", "source of progress").settings[-1]
+    told = part("own-source", "source of progress")
+    assert told.about.endswith("It may read settings of ours, and reads its own:")
+    decay = told.settings[-1]
     assert (decay.name, decay.default) == ("method.progress_settings.own-source.decay", "0.5")
 
 

@@ -166,7 +166,10 @@ def _source(name: str) -> SectionReference:
     settings = [_with_reading(rows[key]) for key in sorted(_read_with(name) - _read_with(ANY_SOURCE))]
     own = settings_of_source(name)
     settings += _own(source_owner(name), function, f"{SOURCE_SECTION}.{name}", own, ())
-    return SectionReference(name, _about("source of progress", function, settings), tuple(settings))
+    about = _about("source of progress", function, settings)
+    if not str(getattr(function, "__module__", "")).startswith("repro_rl."):  # nothing says which of ours
+        about = about.replace("It reads:", "It may read settings of ours, and reads its own:")
+    return SectionReference(name, about, tuple(settings))
 
 
 def _read_with(source: str) -> set[str]:
