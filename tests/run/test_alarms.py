@@ -79,7 +79,8 @@ def test_a_judge_that_nobody_can_read_is_named_now_and_then():
     first, second = told
     assert list(told.values()) == [1, 11]
     assert first.startswith(
-        "hardly a reflection was valid (1 iteration in a row): episodes without one get no"
+        "hardly a reflection was valid (1 iteration in a row): episodes without one get no reward "
+        "from it, and no self-distillation; teach"
     )
     assert second.startswith("hardly a reflection was valid (11 iterations in a row): ")
     assert alarms.check({"reflect/valid": 0.1}) == ([], None)

@@ -70,8 +70,8 @@ def _states(metrics: Mapping[str, float]) -> tuple[tuple[str, bool, str], ...]:
         (
             "hardly a reflection was valid",
             metrics.get("reflect/valid", 1.0) < FEW_REFLECTIONS,
-            "episodes without one get no shaping and no alignment reward; teach reflections longer in the "
-            "warmup, or set prompt.reflect_form=guided",
+            "episodes without one get no reward from it, and no self-distillation; teach reflections longer "
+            "in the warmup, or set prompt.reflect_form=guided",
         ),
     )
 
