@@ -362,7 +362,10 @@ class PromptBuilder:
         words of demos.jinja. Raises ConfigError in full style.
         """
         if self.fmt.style != "compact":
-            raise ConfigError("Only the compact style has a closed set of words; prompt.style is 'full'.")
+            raise ConfigError(
+                "prompt.style is 'full', but the tiny model is made of the words of compact prompts alone. Set "
+                "prompt.style=compact, or give policy.model a model that reads text."
+            )
         words = {"act", "progress", "reflect", "won", "lost", "judge", "none"}
         words |= {"demo", "now"} if demonstrations else set()
         words |= {f"t{t}" for t in range(1, max_steps + 1)}
