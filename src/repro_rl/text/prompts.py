@@ -363,8 +363,8 @@ class PromptBuilder:
         """
         if self.fmt.style != "compact":
             raise ConfigError(
-                "prompt.style is 'full', but the tiny model is made of the words of compact prompts alone. Set "
-                "prompt.style=compact, or give policy.model a model that reads text."
+                "prompt.style is 'full', but the tiny model is made of the words of compact prompts alone. "
+                "Set prompt.style=compact, or give policy.model a model that reads text."
             )
         words = {"act", "progress", "reflect", "won", "lost", "judge", "none"}
         words |= {"demo", "now"} if demonstrations else set()
