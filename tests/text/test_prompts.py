@@ -212,7 +212,7 @@ def test_compact_words_cover_templates_and_targets() -> None:
     ]
     texts += [builder.action_target(44, "up"), builder.reflection_target([3, 55, 99])]
     assert {word for text in texts for word in text.split()} <= words | env
-    with pytest.raises(ConfigError, match="Set prompt.style=compact, or give policy.model"):
+    with pytest.raises(ConfigError, match=r"Set prompt\.style=compact, or give policy\.model"):
         PromptBuilder(FULL).words(3)
 
 
