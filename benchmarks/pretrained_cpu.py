@@ -10,7 +10,8 @@ prompts do not list the possible actions; ``--admissible`` lists them.
   has reordered (``policy/model/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
-- update: forward and backward of the policy loss on these samples, beside the model's own padded pass.
+- update: forward and backward of the policy loss on these samples, beside the model's own padded pass; on
+  AMD's processors also with the products of MKL.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
 - ``--trl PYTHON``: whole iterations beside TRL's ``GRPOTrainer`` (see rl_iteration.py); the interpreter is
   one that has trl and datasets. ``--llama FOLDER --gguf FILE``: llama.cpp reading, and decoding one stream
@@ -45,11 +46,11 @@ from repro_rl.policy.decoding.wide.decoder import WideSlots
 from repro_rl.policy.decoding.wide.prefix_store import PrefixStore
 from repro_rl.policy.forward import packed
 from repro_rl.policy.forward.tree import build_tree
-from repro_rl.policy.model import prepacked
+from repro_rl.policy.model import linear, prepacked
 from repro_rl.random_streams import name_key
 from repro_rl.text import PromptBuilder, StepInputs, TextFormat
 from repro_rl.text.turns import TurnPrompts
-from repro_rl.train.batch import Collation, merge
+from repro_rl.train.batch import Batch, Collation, Row, merge
 from repro_rl.train.loss import LossSettings, policy_loss
 from repro_rl.types import Completion, Ids, Sample, TokenKind
 
@@ -277,36 +278,42 @@ def play(
 
 
 def update(policy: TransformersPolicy, samples: Sequence[Sample]) -> dict[str, float]:
-    """Forward and backward of all micro-batches, in turn, ``as_tree`` and padded."""
+    """Forward and backward of all micro-batches: as trees, as trees with MKL's products alone, and padded."""
     rows, how = merge(samples), LossSettings(0.2, KlSection(form="none", coef=0.0), 0.0, 1.0)
     model = policy.model.train()
-    times, parts, totals = [], [], []
-    for as_tree in (True, False):
-        collation = Collation(policy.codec.pad_id, policy.device, as_tree=as_tree)
-        scale = {TokenKind.ACT: 1.0}
-        parts.append([collation.collate(part, scale) for part in collation.split(rows, MICRO_TOKENS)])
-    for batches in parts:
-        model.zero_grad()
-        spent = Times()
-        total = 0.0
-        for batch in batches:
-            terms = spent.spend(partial(_gradient, model, batch, how))
-            total += float(terms.total.detach())
-        times.append(sum(spent.cpu))
-        totals.append(total)
-    model.zero_grad(set_to_none=True)
+    trees, padded = (_micro_batches(policy, rows, as_tree) for as_tree in (True, False))
+    seconds, total = _gradients(model, trees, how)
+    with patch.object(linear, "mkl_leaves_avx512", lambda: False):  # as on processors other than AMD's
+        seconds_mkl, total_mkl = _gradients(model, trees, how)
+    seconds_padded, total_padded = _gradients(model, padded, how)
     model.eval()
-    assert abs(totals[0] - totals[1]) < 1e-3 * max(1.0, abs(totals[1]))
+    for other in (total_mkl, total_padded):
+        assert abs(total - other) < 1e-3 * max(1.0, abs(other))
     tokens = sum(len(row.ids) for row in rows)
-    nodes = sum(len(batch.inputs.tree.token) for batch in parts[0])
     return {
-        "seconds": times[0],
-        "seconds_padded": times[1],
-        "times_faster": times[1] / times[0],
+        "seconds": seconds,
+        "seconds_mkl": seconds_mkl,
+        "seconds_padded": seconds_padded,
+        "times_faster": seconds_padded / seconds,
         "tokens": tokens,
-        "nodes": nodes,
-        "tokens_a_second": tokens / times[0],
+        "nodes": sum(len(batch.inputs.tree.token) for batch in trees),
+        "tokens_a_second": tokens / seconds,
     }
+
+
+def _micro_batches(policy: TransformersPolicy, rows: Sequence[Row], as_tree: bool) -> list[Batch]:
+    collation = Collation(policy.codec.pad_id, policy.device, as_tree=as_tree)
+    return [collation.collate(part, {TokenKind.ACT: 1.0}) for part in collation.split(rows, MICRO_TOKENS)]
+
+
+def _gradients(model: Any, batches: Sequence[Batch], how: LossSettings) -> tuple[float, float]:
+    """Seconds of the processor, and the sum of the losses."""
+    model.zero_grad()
+    spent, total = Times(), 0.0
+    for batch in batches:
+        total += float(spent.spend(partial(_gradient, model, batch, how)).total.detach())
+    model.zero_grad(set_to_none=True)
+    return sum(spent.cpu), total
 
 
 def _gradient(model: Any, batch: Any, how: LossSettings) -> Any:
