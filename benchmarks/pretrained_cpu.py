@@ -10,7 +10,7 @@ prompts do not list the possible actions; ``--admissible`` lists them.
   has reordered (``policy/model/prepacked.py``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
-- update: forward and backward of the policy loss on these samples, beside the model's own padded pass; on
+- update: forward and backward of the policy loss on these samples, beside the model's own padded pass. On
   AMD's processors also with the products of MKL.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
 - ``--trl PYTHON``: whole iterations beside TRL's ``GRPOTrainer`` (see rl_iteration.py); the interpreter is
