@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
@@ -35,6 +36,15 @@ def forbid_training(info: ValidationInfo, problems: Iterable[str]) -> None:
         if noted is None:
             raise ValueError(problem)
         noted.append(problem)
+
+
+@contextmanager
+def forbidding_training(info: ValidationInfo) -> Iterator[None]:
+    """``forbid_training`` of the ValueError that ends the block, if one does."""
+    try:
+        yield
+    except ValueError as error:
+        forbid_training(info, [str(error)])
 
 
 def checked(kind: type[S], name: str, values: Mapping[str, Any]) -> S:

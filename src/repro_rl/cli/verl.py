@@ -10,7 +10,7 @@ import typer
 
 from repro_rl.cli import complete
 from repro_rl.cli.app import app
-from repro_rl.cli.options import Overrides
+from repro_rl.cli.options import Method, Overrides
 from repro_rl.cli.show import say
 from repro_rl.cli.terminal import careful
 from repro_rl.errors import counted
@@ -29,12 +29,6 @@ Source = Annotated[
         help="a verl recipe, a recipe of ours, or a YAML file",
         show_default=False,
         autocompletion=complete.recipes,
-    ),
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method", "-m", help="repro, grpo, gigpo, meta, l1, l2, ...", autocompletion=complete.methods
     ),
 ]
 

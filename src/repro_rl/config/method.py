@@ -134,7 +134,7 @@ class MethodSection(CreditSettings):
             if reads_reflections(source) and not self.reflect:
                 yield f"method.{name} {source!r} needs method.reflect true"
         if self.judge_gate != "none" and self.shaping != "retrospective":
-            yield ("method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'")
+            yield "method.judge_gate weighs retrospective shaping: it needs method.shaping 'retrospective'"
         if self.value_source != "outcome" and "judged" not in reads(self.credit):
             rules = ", ".join(name for name in CREDIT.names() if "judged" in reads(name))
             yield (
@@ -144,7 +144,7 @@ class MethodSection(CreditSettings):
         if self.value_source == "online" and not self.progress:
             yield "method.value_source 'online' needs method.progress true"
         if self.distills and not self.reflect:
-            yield ("method.distill.coef above 0 needs method.reflect true: the reflection is what is told")
+            yield "method.distill.coef above 0 needs method.reflect true: the reflection is what is told"
         if self.scores_hindsight and self.hindsight == "reflection" and not self.reflect:
             yield "method.hindsight 'reflection' needs method.reflect true"
         if (self.alignment != "none" or self.shaping == "online") and not self.progress:

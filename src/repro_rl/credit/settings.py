@@ -24,7 +24,7 @@ from repro_rl.credit.sources import (
 )
 from repro_rl.errors import UnknownNameError, did_you_mean
 from repro_rl.function_settings import read_settings_of
-from repro_rl.settings import Section, forbid_training
+from repro_rl.settings import Section, forbid_training, forbidding_training
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -204,10 +204,8 @@ class RewardSettings(Section):
     @model_validator(mode="after")
     def _complete_progress_settings(self, info: ValidationInfo) -> RewardSettings:
         """Complete the settings of the named sources by their defaults: a run records what it used."""
-        try:
+        with forbidding_training(info):
             self._read_progress_settings()
-        except ValueError as error:
-            forbid_training(info, [str(error)])
         return self
 
     def _read_progress_settings(self) -> None:
@@ -281,10 +279,8 @@ class CreditSettings(RewardSettings):
     @model_validator(mode="after")
     def _complete_credit_settings(self, info: ValidationInfo) -> CreditSettings:
         """Complete the rule's own settings by their defaults: a run records what it used."""
-        try:
+        with forbidding_training(info):
             self._read_credit_settings()
-        except ValueError as error:
-            forbid_training(info, [str(error)])
         return self
 
     def _read_credit_settings(self) -> None:

@@ -132,9 +132,9 @@ def other_templates(
     Its conversations may have announced a reflection at their beginning where those of ``method`` do not, or
     the other way round.
 
-    None as well for a model that no run here made, or one in an older version. ``taught``: its
-    ``taught_prompt``. Another style or context mode
-    has templates of its own (see ``other_settings`` and ``check_context``), so it gives None too.
+    None as well for a model that no run here made, or one in an older version. Another style or context mode
+    has templates of its own (see ``other_settings`` and ``check_context``), so it gives None too. ``taught``:
+    its ``taught_prompt``.
     """
     run = None if is_api(model) else run_of(model)
     if run is None or taught is None or (taught.context, taught.style) != (prompt.context, prompt.style):

@@ -93,10 +93,11 @@ def sft_rows(setup: Setup, demos: Path, form: MessageForm = PLAIN) -> list[Row]:
     Targets are those of our own warmup. Where a mistake was executed, the expert's answer is imitated; a dead
     end has no row. Episodes of ``warmup.held_out`` are left out. The supervised trainer of verl trains on
     every assistant turn, so every row has one. ``form``: of the messages, see ``rendering.row_form``. Prompts
-    are not cut to a token limit here (that needs the
-    tokenizer): set verl's ``data.max_length``. Raises DataError for missing demonstrations, and ConfigError
-    for those of another environment, and for a mode other than action and progress. Raises
-    PreflightError where ``warmup.held_out`` leaves no episode to train on.
+    are not cut to a token limit here (that needs the tokenizer): set verl's ``data.max_length``.
+
+    Raises DataError for missing demonstrations, and ConfigError for those of another environment, and for a
+    mode other than action and progress. Raises PreflightError where ``warmup.held_out`` leaves no episode to
+    train on.
     """
     check_environment(demos, setup.config.env)
     experts, labelled = load_demos(demos)

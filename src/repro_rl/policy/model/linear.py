@@ -18,20 +18,13 @@ def apply_linear(layer: Any, x: torch.Tensor) -> torch.Tensor:
     Without gradients over reordered weights, where they help; in float32 by oneDNN, where that is faster than
     MKL. Any other layer, an adapter's for one, is called as it is.
     """
-    if type(layer) is not torch.nn.Linear:
-        plain: torch.Tensor = layer(x)
-        return plain
-    if not torch.is_grad_enabled():
-        product = multiply_reordered(layer, x)
-        if product is not None:
-            return product
-    if x.dtype == layer.weight.dtype and _prefers_onednn(layer.weight, len(x)):
-        result: torch.Tensor = OneDnnLinear.apply(  # type: ignore[no-untyped-call]
-            x, layer.weight, layer.bias
-        )
-        return result
-    plain = layer(x)
-    return plain
+    product: torch.Tensor | None = None
+    if type(layer) is torch.nn.Linear:
+        if not torch.is_grad_enabled():
+            product = multiply_reordered(layer, x)
+        if product is None and x.dtype == layer.weight.dtype and _prefers_onednn(layer.weight, len(x)):
+            product = OneDnnLinear.apply(x, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+    return layer(x) if product is None else product
 
 
 class OneDnnLinear(torch.autograd.Function):
