@@ -19,6 +19,7 @@ from repro_rl.policy.model.processor import this_processor
 from repro_rl.run.models import load_policy, load_reference
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.models import load_cpu
+from support.processors import GRAVITON3, HASWELL, NEOVERSE_N1, SAPPHIRE_RAPIDS, ZEN4
 
 
 @pytest.mark.parametrize("dtype", ["float33", "Tensor", ""])
@@ -92,13 +93,6 @@ def processor(tmp_path, monkeypatch):
 
     yield set_to
     fast_bfloat16.cache_clear()
-
-
-ZEN4 = "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n\nprocessor\t: 1\nflags\t\t: fpu\n"
-SAPPHIRE_RAPIDS = "flags : avx2 amx_bf16 amx_tile"
-GRAVITON3 = "processor : 0\nFeatures\t: fp asimd sve bf16 i8mm\n"
-HASWELL = "flags\t\t: fpu sse2 avx2 fma bmi2"
-NEOVERSE_N1 = "Features\t: fp asimd crc32 atomics"
 
 
 @pytest.mark.parametrize(

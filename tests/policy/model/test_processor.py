@@ -8,16 +8,20 @@ import pytest
 
 from repro_rl.policy.model import processor
 from repro_rl.policy.model.processor import mkl_leaves_avx512, read_processor
-
-ZEN4 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\nflags\t: fpu\n"
-ZEN3 = "vendor_id : AuthenticAMD\nflags : fpu avx2"
-SAPPHIRE_RAPIDS = "vendor_id : GenuineIntel\nflags : avx2 avx512f amx_bf16"
-GRAVITON3 = "processor : 0\nFeatures\t: fp asimd sve bf16\n"
+from support.processors import GRAVITON3, HASWELL, SAPPHIRE_RAPIDS, ZEN3, ZEN4
 
 
 @pytest.mark.parametrize(
     ("text", "slow"),
-    [(ZEN4, True), (ZEN3, False), (SAPPHIRE_RAPIDS, False), (GRAVITON3, False), ("", False), (None, False)],
+    [
+        (ZEN4, True),
+        (ZEN3, False),
+        (SAPPHIRE_RAPIDS, False),
+        (HASWELL, False),
+        (GRAVITON3, False),
+        ("", False),
+        (None, False),
+    ],
 )
 def test_where_mkl_leaves_avx512_unused(
     text: str | None, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
