@@ -33,6 +33,27 @@ def test_a_name_of_two_parts_shows_both() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "own", "elsewhere"),
+    [
+        ("hcapo", "method.episode_baseline", "trajectories", "steps"),
+        ("graphgpo", "method.normalize", "mean_std", "mean"),
+    ],
+)
+def test_what_a_method_sets_of_its_rule_is_listed_once(
+    name: str, setting: str, own: str, elsewhere: str
+) -> None:
+    method, rule = find_settings(name)
+    row = rows(method)[setting]
+    assert row.default == own
+    assert row.description.endswith(f"; read always; {elsewhere} without the method")
+    assert setting not in rows(rule)
+    assert rule.about.endswith("It also reads:")
+    for other in part_names():
+        keys = [row.name for section in find_settings(other) for row in section.settings]
+        assert len(keys) == len(set(keys)), other
+
+
 def test_a_rule_lists_what_it_reads_alone() -> None:
     hcapo = rows(part("hcapo", "credit rule"))
     assert hcapo["method.hcapo.temperature"].default == "5.0"

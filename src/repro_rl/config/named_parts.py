@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from repro_rl.config.interplay import READINGS, is_read
@@ -77,14 +78,38 @@ def part_names() -> list[str]:
 
 
 def named_parts(name: str) -> list[SectionReference]:
-    """The method, credit rule, loss and source of progress called ``name``, those that exist."""
+    """The method, credit rule, loss and source of progress called ``name``, those that exist.
+
+    A setting stands in one of them: what a method sets, and the rule of its name reads, in the method's.
+    """
     kinds: tuple[tuple[Iterable[str], Callable[[str], SectionReference]], ...] = (
         (METHODS.names(), _method),
         (CREDIT.names(), _rule),
         (LOSS_NAMES.names(), _loss),
         (SOURCES.names(), _source),
     )
-    return [describe(name) for names, describe in kinds if name in names]
+    return _each_once([describe(name) for names, describe in kinds if name in names])
+
+
+def _each_once(found: list[SectionReference]) -> list[SectionReference]:
+    """The sections without repeated settings. One that is kept says when it is read, and its default."""
+    if len(found) < 2:
+        return found
+    first, *others = found
+    again = {row.name: row for section in others for row in section.settings}
+    rows = []
+    for row in first.settings:
+        if (other := again.get(row.name)) is not None:
+            row = replace(row, description=f"{other.description}; {other.default} without the method")
+        rows.append(row)
+    shown = {row.name for row in rows}
+    sections = [replace(first, settings=tuple(rows))]
+    for section in others:
+        left = tuple(row for row in section.settings if row.name not in shown)
+        more = len(left) < len(section.settings)
+        about = section.about.replace("It reads:", "It also reads:") if more else section.about
+        sections.append(replace(section, about=about, settings=left))
+    return sections
 
 
 def _method(name: str) -> SectionReference:
