@@ -72,6 +72,8 @@ def test_the_whole_pilot_in_miniature(
     )
     code, printed = pilot(capsys, monkeypatch, "-o", str(out), "--seeds", "0,1", *MINI)
     assert code == 0, printed
+    assert f"Continuing base in {out / 'seed0'} after 4 episodes." in printed
+    assert f"Continuing {out / 'seed0' / 'warmup'} after update 4." in printed
     assert len(played) == 2 * 5 * 6 - 4  # seeds, conditions, tasks; the first four were not played again
     data = json.loads((out / "pilot.json").read_text())
     assert [row["name"] for row in data["conditions"]] == [item.name for item in CONDITIONS]

@@ -156,10 +156,16 @@ def test_a_collection_that_was_stopped_goes_on(env, tmp_path, more):
         with open(unfinished.path, "a") as handle:
             handle.write('{"key": "')
     assert len(unfinished.rows()) >= 9
-    counts = []
-    hooks = CollectHooks(on_done=counts.append, unfinished=UnfinishedRows(tmp_path / "unfinished.jsonl", key))
+    counts, resumed = [], []
+    unfinished = UnfinishedRows(tmp_path / "unfinished.jsonl", key)
+    kept = sum(row["kind"] != "unsolved" for row in unfinished.rows())
+    hooks = CollectHooks(on_done=counts.append, on_resumed=resumed.append, unfinished=unfinished)
     assert records(collect(env, hooks=hooks, **more)) == whole
     assert sum(counts) == len(whole)
+    assert resumed == [kept]
+    anew = CollectHooks(on_resumed=resumed.append, unfinished=UnfinishedRows(tmp_path / "new.jsonl", key))
+    collect(env, hooks=anew, **more)
+    assert resumed == [kept]
 
 
 def test_rows_of_a_collection_that_were_changed_are_named(env, tmp_path):

@@ -88,12 +88,15 @@ def test_the_result_is_that_of_an_evaluation_that_nobody_stopped(
                 evaluate(config, warm.model, EvalRequest("x", out=tmp_path / "broken", judge=judge))
     assert not (tmp_path / "broken" / "eval" / "x.json").exists()
     done: list[int] = []
+    resumed: list[int] = []
     evaluate(
         config,
         warm.model,
         EvalRequest("x", out=tmp_path / "broken", judge=judge),
-        hooks=EvalHooks(on_done=done.append),
+        hooks=EvalHooks(on_done=done.append, on_resumed=resumed.append),
     )
+    assert len(resumed) == 1
+    assert resumed[0] > 0
     assert done[0] > 0  # episodes that were not played again
     assert sum(done) == 12
     (result, episodes), (wanted, whole) = result_of(tmp_path / "broken"), result_of(tmp_path / "whole")
@@ -108,8 +111,11 @@ def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytes
             evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
     done: list[int] = []
     other = settings(warm, "eval.seed=5")
-    evaluate(other, warm.model, EvalRequest("x", out=tmp_path), hooks=EvalHooks(on_done=done.append))
+    resumed: list[int] = []
+    hooks = EvalHooks(on_done=done.append, on_resumed=resumed.append)
+    evaluate(other, warm.model, EvalRequest("x", out=tmp_path), hooks=hooks)
     assert done[0] == 0
+    assert not resumed
 
 
 def test_a_result_is_of_one_precision_and_names_it(

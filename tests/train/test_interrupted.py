@@ -165,7 +165,9 @@ def test_a_warmup_goes_on_where_it_was(
         with pytest.raises(Interrupted), handled():
             run_warmup(config, warm.demos, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"{saved:05d}"]
-    again = run_warmup(config, warm.demos, tmp_path / "run")
+    texts: list[str] = []
+    again = run_warmup(config, warm.demos, tmp_path / "run", on_text=texts.append)
+    assert texts == [f"Continuing {tmp_path / 'run'} after update {saved}."]
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
     weights = "model.safetensors"
     assert (again / weights).read_bytes() == (model / weights).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,8 @@ def run_eval_stage(
     found: list[Path] = []
     with bar(f"eval {name}") as progress:
         request = EvalRequest(name, iteration, out, judge, again=again)
-        hooks = EvalHooks(progress.total, progress.add, found.append)
+        resumed = partial(progress.continuing, f"the evaluation {name} in {out}")
+        hooks = EvalHooks(progress.total, progress.add, found.append, resumed)
         result = evaluate(config, model, request, hooks=hooks)
     for file in found:
         say(f"{file} holds this evaluation already; 'repro-rl eval --again' plays it once more.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -243,6 +244,7 @@ def _play_conditions(
         policy = run.policy or stack.enter_context(closing(set_up(config).agent(agent)))
         for item in conditions:
             with bar(f"seed {config.seed} {item.name}") as progress:
-                hooks = EvalHooks(progress.total, progress.add)
                 out = folder(run.out, config.seed)
+                resumed = partial(progress.continuing, f"{item.name} in {out}")
+                hooks = EvalHooks(progress.total, progress.add, on_resumed=resumed)
                 play_condition(config, PilotAgent(agent, policy, experts), item, out, hooks)

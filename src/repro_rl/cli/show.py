@@ -23,7 +23,10 @@ from rich.text import Text
 
 from repro_rl.cli.terminal import SafeConsole
 from repro_rl.dist.launcher import rank_and_world
-from repro_rl.errors import visible as visible  # for tables, whose layout needs the final text
+from repro_rl.errors import (
+    counted,
+    visible as visible,  # for tables, whose layout needs the final text
+)
 
 if TYPE_CHECKING:
     from repro_rl.report.text_table import Table as ReportTable
@@ -100,6 +103,10 @@ class Bar:
     def say(self, text: str) -> None:
         """One plain line above the bar."""
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def continuing(self, what: object, episodes: int) -> None:
+        """Say that ``episodes`` of an earlier command count, and are not played again."""
+        self.say(f"Continuing {what} after {counted(episodes, 'episode')}.")
 
     def finish(self) -> None:
         """The work is done: a count below the total was an upper bound, and is said to be one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,8 @@ def run_demos_stage(config: RunConfig, out: Path, *, remarks: bool = False) -> P
 
         def begin(total: int) -> CollectHooks:
             progress = stack.enter_context(bar("demonstrations", total))
-            return CollectHooks(progress.add, progress.more, progress.add)
+            resumed = partial(progress.continuing, out)
+            return CollectHooks(progress.add, progress.more, progress.add, on_resumed=resumed)
 
         def remark(line: str) -> None:
             if remarks:
@@ -99,7 +101,7 @@ def run_warmup_stage(config: RunConfig, demos_folder: Path, out: Path) -> Path:
     convert_checked(config, config.policy.model, warmup_validates(config.warmup), trains=True)
     with bar("warmup", config.warmup.updates) as progress:
         show = MetricsNote(progress, WARMUP_METRICS)
-        model = run_warmup(config, demos_folder, out, show)
+        model = run_warmup(config, demos_folder, out, show, on_text=progress.say)
         if show.latest:
             progress.total(show.latest["iteration"])
     say(f"Warm start in {model}")

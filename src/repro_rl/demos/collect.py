@@ -43,6 +43,7 @@ class CollectHooks:
     on_done: Callable[[int], None] | None = None  # called with the number of episodes played
     on_to_label: Callable[[int], None] | None = None  # once: how many episodes a batch annotator will answer
     on_label: Callable[[int], None] | None = None  # with the number of episodes that it has answered
+    on_resumed: Callable[[int], None] | None = None  # with the number of episodes that ``unfinished`` holds
     notes: dict[str, Any] = field(default_factory=dict)  # receives the annotator's counts
     unfinished: UnfinishedRows | None = None  # receives the episodes as they are played; begins with its rows
 
@@ -160,6 +161,8 @@ class _Collection:
             if rows:
                 self.tasks, self.attempts = int(rows[-1]["tasks"]), int(rows[-1]["attempts"])
                 self.rng.bit_generator.state = rows[-1]["rng"]
+                if self.hooks.on_resumed is not None:
+                    self.hooks.on_resumed(len(rows) - len(self.played["unsolved"]))
         except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
             found = error if isinstance(error, DataError) else repr(error)
             raise DataError(

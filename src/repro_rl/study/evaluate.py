@@ -66,6 +66,7 @@ class EvalHooks:
     on_total: Callable[[int], None] | None = None  # called with the number of episodes
     on_done: Callable[[int], None] | None = None  # called with the number of those that have ended since
     on_finished: Callable[[Path], None] | None = None  # called with a result that was there
+    on_resumed: Callable[[int], None] | None = None  # called with the number of episodes that were there
 
 
 def evaluate(
@@ -319,6 +320,8 @@ class _EvaluationRun:
             on_episode=None if self.unfinished is None else self.unfinished.add,
         )
         kept = {} if self.unfinished is None else self.unfinished.begin()
+        if kept and hooks.on_resumed is not None and setup.ranks.first:
+            hooks.on_resumed(len(kept))
         if hooks.on_total is not None:
             hooks.on_total(len(setup.ranks.own_share(self.panel.ids)) * section.rollouts)
 

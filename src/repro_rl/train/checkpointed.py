@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from repro_rl.dist.ranks import Ranks
 from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler
@@ -23,6 +24,13 @@ from repro_rl.run.models import parameter_count
 from repro_rl.run.setup import Setup
 from repro_rl.train.state import RLState, WarmupState
 
+OnText = Callable[[str], None]
+
+
+def notifier(on_text: OnText | None, ranks: Ranks) -> OnText:
+    """What a run tells its user by: ``on_text`` of the first rank, else nothing."""
+    return on_text if on_text and ranks.first else (lambda text: None)
+
 
 class CheckpointedRun(ABC):
     """A run whose weights and optimizer are saved after whole updates."""
@@ -33,6 +41,7 @@ class CheckpointedRun(ABC):
     sampler: Sampler  # what plays with its weights
     context: Context
     callbacks: Callbacks
+    notify: OnText  # tells the user a sentence
     state: RLState | WarmupState  # what checkpoints hold beside weights and optimizer
     optimizer: torch.optim.Optimizer  # of the weights in training
     updating = False  # True: the weights are between two updates, and belong to none

@@ -14,8 +14,8 @@ from repro_rl.run.callbacks import Callback
 from repro_rl.run.folder import writing_run
 from repro_rl.run.model_paths import checkpoint_folder
 from repro_rl.run.setup import join_ranks, set_up
-from repro_rl.train.checkpointed import ending
-from repro_rl.train.rl import OnText, RLRun
+from repro_rl.train.checkpointed import OnText, ending
+from repro_rl.train.rl import RLRun
 
 OnRow = Callable[[dict[str, Any]], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from repro_rl.run.preflight import check_disk, check_prompt
 from repro_rl.run.setup import Setup
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
-from repro_rl.train.checkpointed import CheckpointedRun
+from repro_rl.train.checkpointed import CheckpointedRun, OnText, notifier
 from repro_rl.train.dynamic import fill_mixed, is_mixed
 from repro_rl.train.parts import build_rehearsal, build_scorer, build_updater, rehearsed_from
 from repro_rl.train.schedule import ReflectionSampling, check_one_process, group_owners, task_schedule
@@ -38,8 +38,6 @@ from repro_rl.train.start import OpenedRun, open_training
 from repro_rl.train.state import RLState
 from repro_rl.train.update import check_kl
 from repro_rl.types import Group, Trajectory
-
-OnText = Callable[[str], None]
 
 
 class RLRun(CheckpointedRun):
@@ -66,7 +64,7 @@ class RLRun(CheckpointedRun):
         """
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, Path(out)
-        self.notify: OnText = on_text if on_text and ranks.first else (lambda text: None)
+        self.notify = notifier(on_text, ranks)
         self.callbacks = run_callbacks(config.train, ranks, callbacks, on_text)
         opened = open_training(setup, self.out)
         start, self.tasks, self.panels = opened.start, opened.tasks, opened.panels

@@ -44,7 +44,7 @@ from repro_rl.run.setup import Setup, join_ranks, set_up
 from repro_rl.run.trackers import run_callbacks, run_info
 from repro_rl.run.validation import validation_success
 from repro_rl.train.batch import Batch, Collation
-from repro_rl.train.checkpointed import CheckpointedRun, ending
+from repro_rl.train.checkpointed import CheckpointedRun, OnText, ending, notifier
 from repro_rl.train.imitation import (
     ImitationData,
     PromptModes,
@@ -82,10 +82,12 @@ def run_warmup(
     out: str | Path,
     on_row: OnRow | None = None,
     callbacks: Sequence[Callback] = (),
+    on_text: OnText | None = None,
 ) -> Path:
     """Train and write ``out/model``. Continues a killed run; a finished one is returned as it is.
 
-    ``callbacks``: told of the run beside those of the settings. Started on several ranks (see ``dist``), each
+    ``callbacks``: told of the run beside those of the settings; ``on_text``: called with a sentence, such as
+    where a killed run goes on. Started on several ranks (see ``dist``), each
     computes a share of every gradient. Raises PreflightError without demonstrations, for too small token
     budgets, and when another process writes ``out``. Raises ConfigError when ``out`` is of other settings,
     demonstrations or tasks, and RankLostError when another rank failed or was lost. When it is interrupted,
@@ -94,7 +96,7 @@ def run_warmup(
     ranks = join_ranks(config)
     alone = ranks.alone_on_first(lambda: writing_run(Path(out)))
     with ranks.guard(), alone, closing(set_up(config)) as setup:
-        run = WarmupRun(setup, Path(demos), Path(out), callbacks)
+        run = WarmupRun(setup, Path(demos), Path(out), callbacks, on_text)
         with ending(run):
             run.train(on_row)
             return run.write_model()
@@ -105,7 +107,14 @@ class WarmupRun(CheckpointedRun):
 
     state: WarmupState
 
-    def __init__(self, setup: Setup, demos: Path, out: Path, callbacks: Sequence[Callback] = ()):
+    def __init__(
+        self,
+        setup: Setup,
+        demos: Path,
+        out: Path,
+        callbacks: Sequence[Callback] = (),
+        on_text: OnText | None = None,
+    ):
         """Load demonstrations and model; continue from the newest checkpoint in ``out``.
 
         ``demos``: the folder of demonstrations. ``callbacks``: beside those of the settings. Raises
@@ -115,6 +124,7 @@ class WarmupRun(CheckpointedRun):
         """
         config, ranks = setup.config, setup.ranks
         self.setup, self.out = setup, out
+        self.notify = notifier(on_text, ranks)
         self.callbacks = run_callbacks(config.train, ranks, callbacks, None)
         remarks = preflight(config, setup.pool.first, warmup_validates(config.warmup))
         for line in (*remarks, *_actions_untaught(config.warmup)):
@@ -157,6 +167,7 @@ class WarmupRun(CheckpointedRun):
         if checkpoint:
             self.state = WarmupState.from_json(checkpoint.iteration, checkpoint.state)
             load_optimizer(checkpoint.folder, self.optimizer)
+            self.notify(f"Continuing {out} after update {checkpoint.iteration}.")
         self.resumed_at = self.iteration
         self.log = MetricsLog(out, self.iteration - (self.state.row is not None)) if ranks.first else None
         rows = self.log.rows if self.log is not None else []
