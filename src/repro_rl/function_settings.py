@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.settings import problems_in
 
 SCALARS = (bool, int, float, str)  # Python types that a default alone tells the type of a setting by
 FINITE = ConfigDict(allow_inf_nan=False)
@@ -56,7 +57,7 @@ def keyword_settings(
         except ValidationError as error:
             raise ConfigError(
                 f"{owner}: the default of its setting {name!r} is {default!r}, but its type says: "
-                f"{error.errors()[0]['msg']}."
+                f"{problems_in(error)[0]['msg']}."
             ) from error
         except PydanticUserError as error:
             raise ConfigError(
@@ -97,7 +98,7 @@ def read_settings_of(
         try:
             values[parameter.name] = _adapter(parameter).validate_python(value)
         except ValidationError as error:
-            said = "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
+            said = "; ".join(dict.fromkeys(problem["msg"] for problem in problems_in(error)))
             problems.append(f"{section}.{parameter.name}: {said} (got {value!r}){_advice(parameter, value)}")
     if problems:
         raise ValueError("\n".join(problems))

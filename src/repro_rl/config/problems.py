@@ -11,14 +11,10 @@ from pydantic import BaseModel, ValidationError
 from repro_rl.config.recipe_files import BASE_KEY
 from repro_rl.config.values import section_of
 from repro_rl.errors import did_you_mean
+from repro_rl.settings import problems_in
 
 # Settings whose wrong value may be an API key: messages leave it out.
 SECRET = ("api.key_env", "api.base_url", "api", "policy.vllm.server.key_env", "policy.vllm.server.url")
-# What pydantic says in Python's words, in those of settings.
-PLAIN = {
-    "tuple_type": "Input should be a list, such as [A, B]",
-    "model_type": "Input should be a section, such as {KEY: VALUE}",
-}
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,7 +29,7 @@ class Problem:
 def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
     """The problems with the settings ``root``, each with the setting's full name."""
     found = []
-    for problem in error.errors():
+    for problem in problems_in(error):
         section, path = _locate(problem["loc"], root)
         where = ".".join(path)
         message = problem["msg"].removeprefix("Value error, ")
@@ -45,8 +41,7 @@ def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
         elif where in SECRET or problem["type"] == "missing":
             text = f"{where}: {message}"
         else:
-            wanted = PLAIN.get(problem["type"], message)
-            text = f"{where}: {wanted} (got {problem['input']!r})"
+            text = f"{where}: {message} (got {problem['input']!r})"
         found.append(Problem(text, tuple(path), rule))
     return found
 
