@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -38,6 +39,16 @@ from repro_rl.errors import ConfigError
         ("method.shaping=linar", r"method\.shaping: unknown source of progress; did you mean 'linear'"),
         ("method.alignment=oracel", r"method\.alignment: unknown source .*did you mean 'oracle'"),
         ("method.credit=gigop", r"method\.credit: Unknown credit rule 'gigop'; did you mean 'gigpo'"),
+        (
+            "method.credit=repro",
+            r"method\.credit: 'repro' is a method, not .*: give method=repro\. Rules: dr_",
+        ),
+        (
+            "method.credit=dr-grpo",
+            r"'dr-grpo' is a method.*: give method=dr-grpo, with its credit rule 'dr_grp",
+        ),
+        ("method.credit=gspo", r"'gspo' is a policy loss, not a credit rule: give train\.loss\.name=gspo"),
+        ("method.credit=graph", r"'graph' is a source of progress, not .*: give method\.shaping=graph"),
     ],
 )
 def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
@@ -56,6 +67,25 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
         ("method=5", r"^Unknown method '5'"),
         ("env=null", r"^env: .*got None"),
         ("method.shaping=magic", r"^method\.shaping: .*oracle"),
+        (
+            "method.alignment=online",
+            r"^method\.alignment: the source 'online' cannot stand here: .* compared with itself\. "
+            r"Choose from: none, graph, .*, oracle, retrospective \(got 'online'\)\nSet by the override",
+        ),
+        (
+            "method.alignment=progress_advantage",
+            r"^method\.alignment: the source 'progress_advantage' cannot stand here: its values have no",
+        ),
+        (
+            "method.value_source=online",
+            r"^method\.value_source: the source 'online' .*Choose from: outcome, gra",
+        ),
+        (
+            "method.value_source=none",
+            r"^method\.value_source: 'none' is no value of this setting; 'outcome' is",
+        ),
+        ("method.alignment=outcome", r"^method\.alignment: 'outcome' is no value of this setting; 'none' is"),
+        ("method.shaping=outcome", r"^method\.shaping: 'outcome' is no value of this setting; 'none' is"),
         ("method.beta=nan", r"^method\.beta: .*finite"),
         ("train.kl.form=k9", r"^train\.kl\.form: "),
         ("prompt.context=windw", r"^prompt\.context: .*'window' or 'chat'.*'windw'"),
@@ -66,6 +96,22 @@ def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
         (
             "warmup.forward_modes=action",
             r"^warmup\.forward_modes: Input should be a list, such as \[A, B\] \(got",
+        ),
+        *(
+            (
+                f"train.betas={given}",
+                rf"^train\.betas: Give a list of 2 values, such as \[A, B\] \(got {re.escape(given)}\)\n"
+                r"Set by the override 'train\.betas=.*'\.$",
+            )
+            for given in ("[0.9]", "[]", "[0.9, 0.99, 0.999]")
+        ),
+        (
+            "demos.mistakes=[]",
+            r"^demos\.mistakes: Give a list of at least 1 value, such as \[A\] \(got \[\]\)",
+        ),
+        (
+            "demos.mistakes=[2]",
+            r"^demos\.mistakes\.0: Input should be less than 1 \(got 2\)\nSet by the over",
         ),
         ("train=3", r"^train: Input should be a section, such as \{KEY: VALUE\} \(got 3\)"),
         ("demos.labelled_mistakes=[0.5, much]", r"^demos\.labelled_mistakes\.1: "),

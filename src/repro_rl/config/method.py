@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from repro_rl.config.not_a_method import unknown_rule
 from repro_rl.credit import CREDIT, CreditSettings, reads, unpaid, without_inputs
 from repro_rl.credit.sources import reads_lost_only, reads_reflections
-from repro_rl.errors import did_you_mean
 from repro_rl.losses.settings import DistillSection
 from repro_rl.settings import forbid_training
 
@@ -120,7 +120,7 @@ class MethodSection(CreditSettings):
     @classmethod
     def _known_credit(cls, value: str) -> str:
         if value not in CREDIT.names():
-            raise ValueError(f"Unknown credit rule {value!r}{did_you_mean(value, CREDIT.names())}")
+            raise ValueError(unknown_rule(value))
         return value
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a message says of a name that is no method: it may be a part that a method chooses."""
+"""What a message says of a name that is no method or no credit rule: it may be another part of that name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ from repro_rl.config.methods import METHODS
 from repro_rl.credit import CREDIT, SOURCES
 from repro_rl.errors import did_you_mean
 from repro_rl.losses.named import LOSS_NAMES
+
+
+def unknown_rule(name: str) -> str:
+    """The message for a ``name`` that no credit rule has: which part it is and how to use it, or near names."""
+    rules = CREDIT.names()
+    if name in METHODS.names():
+        rule = METHODS.get(name).get("credit")
+        has = "" if rule is None else f", with its credit rule {rule!r}"
+        return f"{name!r} is a method, not a credit rule: give method={name}{has}. Rules: {', '.join(rules)}"
+    for part, registry, setting in (
+        ("policy loss", LOSS_NAMES, "train.loss.name"),
+        ("source of progress", SOURCES, "method.shaping"),
+    ):
+        if name in registry.names():
+            return (
+                f"{name!r} is a {part}, not a credit rule: give {setting}={name}. Rules: {', '.join(rules)}"
+            )
+    return f"Unknown credit rule {name!r}{did_you_mean(name, rules)}"
 
 
 def unknown_method(name: str, others: Iterable[str] = ()) -> str:

@@ -6,7 +6,7 @@ passed to this package as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -29,6 +29,7 @@ from repro_rl.settings import Section, forbid_training, forbidding_training
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnchorKey = Literal["state", "observation"]
+NO_SOURCE = ("none", "outcome")  # values of settings that name a source of progress, for none
 AdvantageOn = Literal["all", "action", "split"]  # which tokens get the advantage of a step (decision D18)
 
 
@@ -183,12 +184,13 @@ class RewardSettings(Section):
     @field_validator("shaping")
     @classmethod
     def _known_shaping(cls, value: str) -> str:
-        return _source(value, ("none", *SOURCES.names()))
+        return _source(value, ("none", *SOURCES.names()), off="none")
 
     @field_validator("alignment")
     @classmethod
     def _known_alignment(cls, value: str) -> str:
-        return _source(value, ("none", *(name for name in SOURCES.names() if alignable(name))))
+        own = "it is the estimate itself, which would be compared with itself"
+        return _bounded_source(value, "none", "online estimates are compared with fractions 0..1", own)
 
     @model_validator(mode="after")
     def _shaped(self, info: ValidationInfo) -> RewardSettings:
@@ -211,7 +213,7 @@ class RewardSettings(Section):
     def _read_progress_settings(self) -> None:
         given = self.progress_settings
         for name in given:
-            _source(name, SOURCES.names(), f"{SOURCE_SECTION}: ")
+            _source(name, SOURCES.names(), where=f"{SOURCE_SECTION}: ")
         for name in dict.fromkeys((*given, *(name for name in self._sources() if name in SOURCES.names()))):
             function, section = function_of(SOURCES.get(name)), f"{SOURCE_SECTION}.{name}"
             values = read_settings_of(source_owner(name), function, section, given.get(name, {}))
@@ -271,7 +273,8 @@ class CreditSettings(RewardSettings):
     @field_validator("value_source")
     @classmethod
     def _known_value_source(cls, value: str) -> str:
-        return _source(value, ("outcome", *(name for name in SOURCES.names() if alignable(name))))
+        own = "a state's worth is not taken from what the policy says of itself while it acts"
+        return _bounded_source(value, "outcome", "a state's worth is a fraction 0..1", own)
 
     def _sources(self) -> tuple[str, ...]:
         return (*super()._sources(), self.value_source)
@@ -299,8 +302,26 @@ class CreditSettings(RewardSettings):
         given.update(read_settings_of(owner, rule, RULE_SECTION, given, INPUTS))
 
 
-def _source(value: str, names: Iterable[str], where: str = "") -> str:
-    """``value``. Raises ValueError, which begins with ``where``, when it is none of ``names``."""
-    if value not in names:
-        raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}")
-    return value
+def _source(value: str, names: Collection[str], *, off: str = "", where: str = "") -> str:
+    """``value``. Raises ValueError, which begins with ``where``, when it is none of ``names``.
+
+    ``off``: the one of them that names no source.
+    """
+    if value in names:
+        return value
+    if value in NO_SOURCE and off:
+        raise ValueError(f"{where}{value!r} is no value of this setting; {off!r} is the one without a source")
+    raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}")
+
+
+def _bounded_source(value: str, off: str, bounds: str, own: str) -> str:
+    """``value``, where the online estimates and sources without bounds do not fit.
+
+    ``off``: the value that names no source. ``bounds``, ``own``: why such sources and the estimates do not.
+    Raises ValueError.
+    """
+    names = (off, *(name for name in SOURCES.names() if alignable(name)))
+    if value in SOURCES.names() and value not in names:
+        why = own if value == "online" else f"its values have no bounds, and {bounds}"
+        raise ValueError(f"the source {value!r} cannot stand here: {why}. Choose from: {', '.join(names)}")
+    return _source(value, names, off=off)
