@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from repro_rl.cli.options import read_run_config
 from repro_rl.config import Override, load_config, load_run_config
 from repro_rl.config.origins import Place, of_file, of_override, sentences, without_places
 from repro_rl.config.problems import Problem
+from repro_rl.envs.base import register_env
+from repro_rl.envs.sokoban.env import SokobanEnv
 from repro_rl.errors import ConfigError
 
 
@@ -55,6 +59,96 @@ def test_the_file_or_the_override_as_typed(
 ) -> None:
     last = f"Set by the override {overrides[-1]!r}." if overrides else ""
     assert told(source, *overrides) == [last if line == "OVERRIDE" else line for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "error", "expected"),
+    [
+        (
+            "env.yaml",
+            [],
+            "Environment 'sokoban' has no setting 'row'; did you",
+            ["Set in env.yaml: env.settings.row."],
+        ),
+        ("on_env.yaml", [], "has no setting 'row'", ["Set in env.yaml: env.settings.row."]),
+        (None, ["env.settings.row=5"], "has no setting 'row'; did you mean 'rows'", ["OVERRIDE"]),
+        (None, ["env.settings.rows=3"], "Environment 'sokoban': rows=3; use 4 or more", ["OVERRIDE"]),
+        (None, ["env.settings.style=grit"], "style='grit' is unknown; did you mean 'grid'", ["OVERRIDE"]),
+        (None, ["env.settings={walls: [3]}"], "walls=[3]: must be two integers", ["OVERRIDE"]),
+        (
+            "room.yaml",
+            ["env.settings.max_steps=3"],
+            "Environment 'sokoban': rooms may need 9 moves but max_steps is 3",
+            ["Set in room.yaml: env.settings.", "OVERRIDE"],
+        ),
+        (
+            None,
+            ["env.name=sokobann"],
+            "env.name: Unknown environment 'sokobann'; did you mean 'sok",
+            ["OVERRIDE"],
+        ),
+        ("other.yaml", [], "env.name: Unknown environment 'shop'", ["Set in other.yaml: env.name."]),
+        (
+            None,
+            ["env.name=webshop", "env.settings.generated=[9]"],
+            "generated=[9]: Give a list of 2 va",
+            ["OVERRIDE"],
+        ),
+        (
+            None,
+            ["env.name=alfworld", "env.settings.styl=x"],
+            "'alfworld' has no setting 'styl'",
+            ["OVERRIDE"],
+        ),
+        (
+            None,
+            ["env.name=factory", "env.settings.folder=x", "env.settings.sed=1"],
+            "'factory' has no setting 'sed'; did you",
+            ["OVERRIDE"],
+        ),
+        ("factory.yaml", [], "'factory' needs the setting 'folder'", ["Set in factory.yaml: env.name."]),
+    ],
+)
+def test_of_an_environment_and_its_settings(
+    source: str | None, overrides: list[str], error: str, expected: list[str]
+) -> None:
+    Path("env.yaml").write_text("base: sokoban-tiny\nenv: {settings: {row: 5}}\n")
+    Path("on_env.yaml").write_text("base: env.yaml\nenv: {settings: {cols: 5}}\n")
+    Path("room.yaml").write_text("env: {settings: {solution: [2, 9]}}\n")
+    Path("other.yaml").write_text("base: sokoban-tiny\nenv: {name: shop}\n")
+    Path("factory.yaml").write_text("env: {name: factory}\n")
+
+    @register_env("factory")
+    def factory(folder: str, seed: int = 0) -> SokobanEnv:
+        return SokobanEnv(seed=seed)
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(source, list(overrides))
+    first, *rest = str(caught.value).splitlines()
+    assert error in first
+    last = f"Set by the override {overrides[-1]!r}." if overrides else ""
+    assert [line for line in rest if line.startswith("Set ")] == [
+        last if line == "OVERRIDE" else line for line in expected
+    ]
+
+
+def test_a_class_that_sets_some_settings_itself_is_not_judged_by_its_parents_schema() -> None:
+    @register_env("long-rooms")
+    class LongRooms(SokobanEnv):
+        def __init__(self, **settings: Any):
+            super().__init__(solution=(2, 3), **{**settings, "seed": settings.pop("start", 0)})
+
+    assert load_config(None, ["env.name=long-rooms", "env.settings.max_steps=4", "env.settings.start=2"])
+
+
+def test_of_an_environment_of_a_run(tmp_path: Path) -> None:
+    """Only who plays needs its environment."""
+    (tmp_path / "config.yaml").write_text("env: {name: gone}\n")
+    assert load_run_config(tmp_path).env.name == "gone"
+    with pytest.raises(ConfigError) as caught:
+        read_run_config(tmp_path, None, [])
+    assert str(caught.value).startswith("env.name: Unknown environment 'gone'.")
+    assert str(caught.value).splitlines()[1:] == [f"Set in {tmp_path / 'config.yaml'}: env.name."]
 
 
 def test_a_recipe_and_what_a_program_gives() -> None:

@@ -93,13 +93,13 @@ def test_older_names_are_the_papers_rows():
 
 def test_base_layers_settings(tmp_path, monkeypatch):
     below = tmp_path / "below.yaml"
-    below.write_text("base: sokoban-tiny\ntrain: {groups: 8}\nenv: {settings: {max_steps: 9}}\n")
+    below.write_text("base: sokoban-tiny\ntrain: {groups: 8}\nenv: {settings: {max_steps: 19}}\n")
     above = tmp_path / "above.yaml"
     above.write_text("base: below.yaml\ntrain: {lr: 0.5}\n")
     tiny, config = load_config("sokoban-tiny"), load_config(above)
     assert (config.train.groups, config.train.lr) == (8, 0.5)
     assert config.train.minibatches == tiny.train.minibatches
-    assert config.env.settings == {"style": "relative", "max_steps": 9}
+    assert config.env.settings == {"style": "relative", "max_steps": 19}
     monkeypatch.chdir(tmp_path)
     assert read_settings("above.yaml") == read_settings(above)
     # Settings of another environment begin afresh.

@@ -91,7 +91,8 @@ def test_a_key_written_as_a_name_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_settings_of_an_unknown_environment(tmp_path: Path) -> None:
-    run = foreign(tmp_path / "run", "env.name=theirs", "env.settings.url=http://x", "env.settings.size=3")
+    section = {"name": "theirs", "settings": {"url": "http://x", "size": 3}}
+    run = foreign(tmp_path / "run", edit={"env": section})
     with pytest.raises(ConfigError, match=r"env\.settings\.url") as caught:
         load_run_config(run)
     assert "size" not in str(caught.value)

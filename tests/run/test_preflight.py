@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from repro_rl.config import load_config
+from repro_rl.config import load_config, parse_config
 from repro_rl.errors import ConfigError, PreflightError, UnknownNameError
 from repro_rl.run.models import load_policy
 from repro_rl.run.panels import Use
-from repro_rl.run.preflight import check_disk, check_names, check_prompt, check_truth
+from repro_rl.run.preflight import check_disk, check_prompt, check_truth, unknown_annotator
 from repro_rl.run.setup import set_up
 from support.checkpoints import empty_checkpoint
 from support.sokoban import without_progress
@@ -64,14 +64,14 @@ def test_a_first_prompt_must_fit(warm):
 
 
 def test_names_are_looked_up_at_once():
-    with pytest.raises(
-        ConfigError, match=r"env\.name: Unknown environment 'sokobann'; did you mean 'sokoban'"
-    ):
-        check_names("sokobann", "oracle")
-    with pytest.raises(ConfigError, match=r"demos\.annotator: Unknown annotator 'orakle'.*'oracle'"):
-        check_names("sokoban", "orakle")
+    message = (
+        r"^demos\.annotator: Unknown annotator 'orakle'.*'oracle'.*\nSet by the override 'demos\.annotator="
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, ["demos.annotator=orakle"], check=unknown_annotator)
+    assert unknown_annotator(load_config(None, ["demos.annotator=linear"])) == []
     with pytest.raises(UnknownNameError, match="sokobann"):
-        set_up(load_config(None, ["env.name=sokobann"]))
+        set_up(parse_config({"env": {"name": "sokobann"}}))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from repro_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from repro_rl.config import Override, RunConfig
+    from repro_rl.config.problems import Problem
 
 Source = Annotated[
     str | None,
@@ -65,11 +66,9 @@ def read_config(source: str | None, overrides: Sequence[str] | None, *defaults: 
     ``defaults`` are overrides that the command adds. Those of the user win.
     """
     from repro_rl.config import load_config
-    from repro_rl.run.preflight import check_names
+    from repro_rl.run.preflight import unknown_annotator
 
-    config = load_config(source, overrides, defaults)
-    check_names(config.env.name, config.demos.annotator)
-    return config
+    return load_config(source, overrides, defaults, check=unknown_annotator)
 
 
 def read_run_config(
@@ -80,11 +79,16 @@ def read_run_config(
     A person is asked about settings of a run that was not made here; see ``load_run_config``.
     """
     from repro_rl.config import load_run_config
+    from repro_rl.config.environments import env_problems
     from repro_rl.files.names import CONFIG_FILE
 
     if source is not None or not (Path(run) / CONFIG_FILE).exists():
         return read_config(source, overrides, *defaults)
-    return load_run_config(run, overrides, defaults, allow=allowed)
+
+    def check(config: RunConfig) -> list[Problem]:
+        return env_problems(config.env)
+
+    return load_run_config(run, overrides, defaults, allow=allowed, check=check)
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.environments import env_problems
 from repro_rl.config.origins import Place, of_file, of_override, sentences
 from repro_rl.config.other_method import for_chosen, owners, without_overridden
 from repro_rl.config.parsing import Parsed, import_plugins, parsed, parsed_to_play
@@ -28,6 +29,7 @@ from repro_rl.config.values import name_in, parse_text, type_of
 from repro_rl.errors import ConfigError
 from repro_rl.files.names import CONFIG_FILE
 
+Check = Callable[[RunConfig], Iterable[Problem]]  # further rules that settings must keep
 Override = str | tuple[str, Any]  # "section.key=value" as typed, or the dotted name and the value itself
 
 
@@ -37,6 +39,7 @@ def load_config(
     defaults: Sequence[Override] = (),
     *,
     above: tuple[str, dict[str, Any]] | None = None,
+    check: Check = lambda config: (),
 ) -> RunConfig:
     """Read a YAML file or a built-in recipe, apply overrides, validate.
 
@@ -44,15 +47,19 @@ def load_config(
     over; a whole section in ``overrides`` keeps the defaults of keys that it does not name. ``plugins`` are
     added to those before, see ``joined_plugins``. The value of a text setting is taken as typed, any other is
     YAML (see ``values``). ``above``: another file and its nested settings, which has ``source`` as its base.
-    What files give to another method than the chosen one is left out, see ``other_method``.
+    What files give to another method than the chosen one is left out, see ``other_method``. ``check``: finds
+    further problems, which are told like the others.
 
-    Raises ConfigError naming the setting, the file or override that sets it and, for an unknown name, the
-    nearest one.
+    The environment must exist and take its settings. Raises ConfigError naming the setting, the file or
+    override that sets it and, for an unknown name, the nearest one.
     """
     layers = _read(source)
     if above is not None:
         layers.append((above[0], with_method_section(with_current_names(above[1]))))
-    return _parse_naming(*_joined(layers, overrides or (), defaults))
+    data, given, places = _joined(layers, overrides or (), defaults)
+    _import_plugins(data, places)  # they may register the methods
+    config = _taken(parsed(for_chosen(data, given)), places)
+    return _checked(config, [*env_problems(config.env), *check(config)], places)
 
 
 def load_finished(source: str | Path, overrides: Sequence[Override]) -> RunConfig:
@@ -71,12 +78,14 @@ def load_run_config(
     defaults: Sequence[Override] = (),
     *,
     allow: Callable[[str], bool] | None = None,
+    check: Check = lambda config: (),
 ) -> RunConfig:
     """The settings of the run in a folder, to play with its model; overrides are as in ``load_config``.
 
     Settings may run code, reach the network or read a secret (see ``trust``). Where another account made the
     run, those are used only with consent. It is given by naming them in ``overrides``, or by ``allow``, which
-    gets a question about them and answers yes. Raises ConfigError naming them otherwise.
+    gets a question about them and answers yes. Raises ConfigError naming them otherwise. ``check`` is that of
+    ``load_config``; whether the environment exists is found out when it is built.
 
     Nothing is trained with these settings. What only a training reads is not refused, where the run has it
     so: a Python warning says what a training would be refused for. Overrides are checked like any others.
@@ -98,6 +107,7 @@ def load_run_config(
     if found.refused and set(found.refused) - set(parsed_to_play(kept).refused):  # by what is typed now
         return _taken(parsed(data), places)
     config = _taken(found, places)
+    _checked(config, list(check(config)), places)
     for sentence in found.refused:
         warnings.warn(
             f"{path}: {sentence}. A training with this would be refused now; nothing is trained here.",
@@ -118,21 +128,24 @@ def _joined(
     return data, given, places
 
 
-def _parse_naming(data: dict[str, Any], given: dict[str, str], places: Sequence[Place]) -> RunConfig:
-    """``parse_config``, whose error also says where what it names is set.
-
-    ``given``: the methods to which files gave what, see ``other_method.owners``.
-    """
-    _import_plugins(data, places)  # they may register the methods
-    return _taken(parsed(for_chosen(data, given)), places)
-
-
 def _taken(found: Parsed, places: Sequence[Place]) -> RunConfig:
     """The settings that were found. Raises ConfigError, which says where what is refused is set."""
     if found.config is not None:
         return found.config
-    lines = [problem.text for problem in found.problems]
-    raise ConfigError("\n".join([*lines, *sentences(found.problems, places)])) from found.cause
+    raise _refusal(found.problems, places) from found.cause
+
+
+def _checked(config: RunConfig, problems: Sequence[Problem], places: Sequence[Place]) -> RunConfig:
+    """``config``. Raises ConfigError where there are problems with it."""
+    if problems:
+        raise _refusal(problems, places)
+    return config
+
+
+def _refusal(problems: Sequence[Problem], places: Sequence[Place]) -> ConfigError:
+    """The error on settings with these problems, which says where they are set."""
+    lines = [problem.text for problem in problems]
+    return ConfigError("\n".join([*lines, *sentences(problems, places)]))
 
 
 def _import_plugins(data: dict[str, Any], places: Sequence[Place]) -> None:

@@ -11,7 +11,7 @@ from repro_rl.losses.named import LOSS_NAMES
 
 
 def unknown_rule(name: str) -> str:
-    """The message for a ``name`` that no credit rule has: which part it is and how to use it, or near names."""
+    """The message for a ``name`` that no credit rule has: which part it is and how to use it."""
     rules = CREDIT.names()
     if name in METHODS.names():
         rule = METHODS.get(name).get("credit")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict, TypeVar, get_args
@@ -19,7 +20,7 @@ from repro_rl.envs.panel import TaskPanel
 from repro_rl.envs.text_space import LONGEST_ACTION, LONGEST_OBSERVATION, AnyText
 from repro_rl.errors import ConfigError, TaskError, did_you_mean, named_failure
 from repro_rl.registry import Registry
-from repro_rl.settings import Section
+from repro_rl.settings import Section, problems_in
 
 S = TypeVar("S", bound=Section)
 # Free text in an admissible action, as in search[<your query>]. Other tags, such as <tool_call>, stand.
@@ -122,7 +123,7 @@ def read_settings(env: str, schema: type[S], values: Mapping[str, Any]) -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(env, schema, problem) for problem in error.errors()]
+        problems = [_problem(env, schema, problem) for problem in problems_in(error)]
         raise ConfigError("\n".join(problems)) from error
 
 
@@ -213,7 +214,8 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     the environment's own code raises becomes a ConfigError with its place.
     """
     factory = ENVS.get(name)
-    _check_keywords(name, factory, kwargs)
+    for problem in _keyword_problems(name, factory, kwargs):
+        raise ConfigError(problem.text)
     given = ", ".join(f"{key}={_shown(value)}" for key, value in kwargs.items())
     called = getattr(factory, "__name__", type(factory).__name__)
     with _named(factory, f"{called}({given}) of the environment {name!r} (env.name, env.settings)"):
@@ -222,21 +224,64 @@ def make(name: str, **kwargs: Any) -> TextEnv:
     return env
 
 
-def _check_keywords(name: str, factory: EnvFactory, kwargs: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a keyword that the environment does not take, and for one that it needs."""
+@dataclass(slots=True, frozen=True)
+class SettingProblem:
+    """Why an environment does not take its settings."""
+
+    text: str
+    keys: tuple[str, ...]  # parts of the setting's name; () for a rule that joins several
+    given: bool = True  # False: it is one that is missing
+
+
+def setting_problems(name: str, kwargs: Mapping[str, Any]) -> list[SettingProblem]:
+    """What ``make`` would refuse of the keyword arguments, as far as it is known without building anything.
+
+    That is all where ``settings_schema`` says what the environment takes. Raises UnknownNameError.
+    """
+    factory = ENVS.get(name)
+    found = list(_keyword_problems(name, factory, kwargs))
+    schema = _read_schema(factory)
+    if found or schema is None:
+        return found
+    try:
+        schema.model_validate(kwargs)
+    except ValidationError as error:
+        return [
+            SettingProblem(
+                _problem(f"Environment {name!r}", schema, problem), tuple(map(str, problem["loc"]))
+            )
+            for problem in problems_in(error)
+        ]
+    return []
+
+
+def _read_schema(factory: EnvFactory) -> type[Section] | None:
+    """The schema that ``factory`` passes its keywords to as they are; None where that is not known.
+
+    A class derived from one with a schema may set some of them itself.
+    """
+    if not (isinstance(factory, type) and issubclass(factory, TextEnv)):
+        return None
+    own = next(vars(kind) for kind in factory.__mro__ if "__init__" in vars(kind))
+    return own.get("settings_schema")
+
+
+def _keyword_problems(name: str, factory: EnvFactory, kwargs: Mapping[str, Any]) -> Iterator[SettingProblem]:
+    """Keywords that the environment does not take, and those that it needs."""
     parameters = inspect.signature(factory).parameters
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
-                raise ConfigError(
-                    f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
-                )
+                text = f"Environment {name!r} has no setting {key!r}{did_you_mean(key, parameters)}"
+                yield SettingProblem(text, (key,))
     for key, parameter in parameters.items():
         if key not in kwargs and parameter.default is parameter.empty and parameter.kind not in kinds:
-            raise ConfigError(
+            yield SettingProblem(
                 f"Environment {name!r} needs the setting {key!r}, which has no default: give "
-                f"env.settings.{key} (in doctor and play {key}=VALUE)."
+                f"env.settings.{key} (in doctor and play {key}=VALUE).",
+                (key,),
+                given=False,
             )
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import PromptSection, RunConfig, check_trainable
+from repro_rl.config.problems import Problem
 from repro_rl.demos.annotators import ANNOTATORS
-from repro_rl.envs.base import ENVS, TextEnv, panel_of
+from repro_rl.envs.base import TextEnv, panel_of
 from repro_rl.envs.contract import check_progress
-from repro_rl.errors import ConfigError, PreflightError, UnknownNameError, require_extra
+from repro_rl.errors import PreflightError, UnknownNameError, require_extra
 from repro_rl.policy.tokens.chat_template import TEMPLATE_DATE, ChatTemplate
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.rollout.context import Context
@@ -203,13 +204,13 @@ def check_thinking(prompt: PromptSection, template: ChatTemplate) -> None:
         )
 
 
-def check_names(env: str, annotator: str) -> None:
-    """Names that only a later stage would look up. Raises ConfigError, with the nearest name."""
-    for setting, registry, name in (("env.name", ENVS, env), ("demos.annotator", ANNOTATORS, annotator)):
-        try:
-            registry.get(name)
-        except UnknownNameError as error:
-            raise ConfigError(f"{setting}: {error}") from error
+def unknown_annotator(config: RunConfig) -> list[Problem]:
+    """The problem with a name that only a later stage would look up, for ``load_config``."""
+    try:
+        ANNOTATORS.get(config.demos.annotator)
+    except UnknownNameError as error:
+        return [Problem(f"demos.annotator: {error}", ("demos", "annotator"))]
+    return []
 
 
 def check_truth(config: RunConfig, env: TextEnv, panel: PanelOf, now: Collection[Use]) -> None:
