@@ -61,6 +61,39 @@ def test_what_recipes_give_for_all_methods_stays_in_every_command() -> None:
     assert notes_on_set(found) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "reader", "arms"),
+    [
+        ("method.beta=2", "repro", ["grpo", "gigpo"]),
+        ("method.judge_pool=state", "repro", ["gigpo"]),
+        ("method.gamma=0.9", "gigpo", ["grpo", "rloo"]),
+        ("method.rehearsal_coef=2", "repro", ["gigpo"]),
+        ("train.kl={form: k3, coef: 0}", "grpo", []),  # a section: nothing says which of it is meant
+    ],
+)
+def test_a_setting_of_all_methods_that_no_arm_reads_is_refused(
+    setting: str, reader: str, arms: list[str], tmp_path: Path
+) -> None:
+    assert study(setting, arms=[reader, *arms]).set == [setting]
+    if not arms:
+        return
+    with pytest.raises(ConfigError) as caught:
+        study(setting, arms=arms)
+    name = f"no arm of this study reads it ({', '.join(arms)})"
+    assert str(caught.value).startswith(f"set: {setting}: {name}, so it would have no effect. Leave it out")
+    file = tmp_path / "study.yaml"
+    file.write_text(f"set: ['{setting}']\nmethods: [{reader}, {arms[0]}]\n")
+    assert load_study(file, methods=arms).set == [setting]  # others of the file read it
+
+
+def test_a_swept_setting_may_make_another_one_read() -> None:
+    sweep = {"seeds": [9], "knobs": {"train.kl.coef": [0.0, 0.1]}}
+    settings = ("train.kl.coef=0", "train.kl.form=k3")
+    assert study(*settings, arms=["grpo"], sweep=sweep).set == list(settings)
+    with pytest.raises(ConfigError, match=r"set: train\.kl\.form=k3: no arm of this study reads it \(grpo\)"):
+        study(*settings, arms=["grpo"])
+
+
 def test_settings_that_need_each_other_are_taken_together() -> None:
     found = study("train.kl.form=k3", "train.kl.coef=0.1", "train.kl.clamp=5", arms=["repro", "grpo"])
     assert notes_on_set(found) == []
@@ -97,6 +130,25 @@ def test_commands_and_the_sweep_go_without_it_too(tmp_path: Path) -> None:
                 if command[0] == "train":
                     assert ("method.alpha=2" in command) == (job.arm == "repro")
                     assert ("train.kl.clamp=5" in command) == (job.stage == "sweep")
+
+
+def test_a_method_that_is_no_arm_of_the_file_goes_without_what_it_does_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    settings = ["method.alpha=2", "method.beta=2", "method.gamma=0.9", "train.lr=0.1"]
+    file.write_text(f"set: {settings}\nmethods: [repro, gigpo]\n".replace("'", ""))
+    for methods in (["grpo"], ["gigpo", "grpo"]):
+        found = load_study(file, methods=methods)
+        item = found.methods[-1]
+        assert item.name == item.method == "grpo"
+        assert arm_settings(found, item) == settings[1:]
+        assert run_config(found, item).method.alpha != 2
+        (note,) = notes_on_set(found)
+        assert note.startswith("set: method.alpha=2 is read by no arm that is selected. ")
+        assert note.count(", ".join(methods)) == 1
+    # A method that reads what no arm of the file does takes it.
+    file.write_text("set: [method.level_power=2]\nmethods: [repro, gigpo]\n")
+    found = load_study(file, methods=["hgpo"])
+    assert arm_settings(found, found.methods[0]) == ["method.level_power=2"]
 
 
 def test_arms_selected_of_a_file_may_leave_its_set_to_others(tmp_path: Path) -> None:

@@ -312,15 +312,41 @@ def check_set_is_read(study: Study, whole: dict[str, Any] | None) -> None:
 
     ``whole``: the keys of the file whose arms these are, or some of them. What it sets may be read by others.
     """
-    idle = {text: others for text, (readers, others) in readers_of_set(study).items() if not readers}
+    idle = _idle(study)
     if idle and whole is not None:
-        elsewhere = readers_of_set(study_of(whole))
-        idle = {text: others for text, others in idle.items() if not elsewhere.get(text, ([], []))[0]}
-    for setting, others in idle.items():
+        file = study_of(whole)
+        of_file = _idle(file)
+        idle = [text for text in idle if text in of_file or text not in file.set]
+    names = ", ".join(item.name for item in study.methods)
+    for setting in idle:
         raise ConfigError(
-            f"set: {setting}: no arm of this study reads it ({', '.join(others)}), so it would have no "
-            f"effect. Leave it out, or give it to an arm that reads it: {_arm_with(setting)}."
+            f"set: {setting}: no arm of this study reads it ({names}), so it would have no effect. Leave it "
+            f"out, or give it to an arm that reads it: {_arm_with(setting)}."
         )
+
+
+def _idle(study: Study) -> list[str]:
+    """The settings of ``set`` that no arm reads, also those that arms would be given all the same."""
+    return [
+        text
+        for text, (readers, _) in readers_of_set(study).items()
+        if not any(_reads(study, item, text) for item in study.methods if item.name in readers)
+    ]
+
+
+def _reads(study: Study, item: Arm, text: str) -> bool:
+    """Whether a run of this arm, in the sweep or after it, reads what the setting ``text`` of ``set`` sets.
+
+    Settings that recipes give for all methods (``Reading.shared``) are never left out of an arm.
+    """
+    key = current_name(name_in(text), warn=False)
+    if key not in READINGS:
+        return True
+    try:
+        runs = [run_config(study, item), *(run_config(study, item, knobs) for knobs in grid(study, item))]
+    except ConfigError:  # wrong for other reasons, and refused for them
+        return True
+    return any(is_read(key, config.method, config.train) for config in runs)
 
 
 def readers_of_set(study: Study) -> dict[str, tuple[list[str], list[str]]]:
