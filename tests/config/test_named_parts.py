@@ -137,7 +137,7 @@ def test_every_name_is_found_and_every_setting_is_one_of_a_run() -> None:
         ("ppo-clip", "'ppo_clip'"),
         ("hcpo", "'hcapo'"),
         ("clip_high", r"did you mean 'train\.loss\.clip_high' or 'method\.hcapo\.clip_high'|'method\.hcapo"),
-        ("zzzz", r"progress 'zzzz'\. Sections: env, policy"),
+        ("zzzz", r"annotator 'zzzz'\. A settings file ends in \.yaml\. Sections: env, policy"),
     ],
 )
 def test_an_unknown_name_lists_near_ones(name: str, near: str) -> None:

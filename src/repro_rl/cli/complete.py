@@ -42,12 +42,13 @@ def plans(incomplete: str) -> list[str]:
 
 
 def sections(incomplete: str) -> list[str]:
-    """Names of sections, settings, and parts that plug in by name."""
+    """Names of sections, settings, recipes, studies, and parts that plug in by name."""
     from repro_rl.config.named_parts import part_names
     from repro_rl.config.reference import sections as all_sections, setting_names
 
     names = [section.name for section in all_sections()]
-    return _beginning(incomplete, [*names, *setting_names(), *part_names()])
+    shipped = [*recipes(incomplete), *_shipped("studies")]
+    return _beginning(incomplete, [*names, *setting_names(), *part_names(), *shipped])
 
 
 def _shipped(folder: str) -> list[str]:

@@ -136,8 +136,9 @@ LISTS: dict[Kind, Callable[[], tuple[Row, list[Row]]]] = {
     Kind.annotators: _annotators,
 }
 USES = {
-    Kind.recipes: "Use one with -c NAME; 'repro-rl plan NAME' says what it needs.",
-    Kind.studies: "Run one with 'repro-rl compare NAME'.",
+    Kind.recipes: "Use one with -c NAME; 'repro-rl settings NAME' says what it sets, 'repro-rl plan NAME' "
+    "what it needs.",
+    Kind.studies: "Run one with 'repro-rl compare NAME'; 'repro-rl settings NAME' says what is in it.",
     Kind.methods: "Use one with --method NAME; docs/methods.md explains them.",
     Kind.environments: "Use one with env.name=NAME, or 'repro-rl play NAME'; 'repro-rl settings NAME' lists "
     "its settings.",
@@ -195,25 +196,33 @@ def settings_command(
         list[str] | None,
         typer.Argument(
             metavar="SECTION|plugins=[MODULE]",
-            help="a section such as train or method.hcapo, a setting such as train.lr, or the name of an "
-            "environment, method, credit rule, loss or source of progress  \\[default: all]",
+            help="a section such as train or method.hcapo, a setting such as train.lr, a settings file, or "
+            "the name of a recipe, study, environment, method, credit rule, loss, source of progress or "
+            "annotator  \\[default: all]",
             autocompletion=complete.sections,
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print the page docs/settings.md")] = False,
 ) -> None:
     """List settings with type, default and description: all, of one section, or of what has a name."""
+    from repro_rl.cli.settings_of import further_names, of_file
     from repro_rl.config import named_parts, reference
+    from repro_rl.config.recipe_files import is_yaml_file
 
     names = take_plugins(words or [])
     if markdown:
         sys.stdout.write(reference.as_markdown())
         return
-    found = [item for name in names for item in named_parts.find_settings(name)] or reference.sections()
+    further = further_names() if names else {}
+    found = [
+        item
+        for name in names
+        for item in ([of_file(name)] if is_yaml_file(name) else named_parts.find_settings(name, further))
+    ] or reference.sections()
     for section in found:
         title = f"{section.name or 'top level'}: {section.about}"
         if not section.settings:  # a table without rows would wrap the title to its heads
             say(title)
             continue
         rows = [(row.name, row.type, row.default or "required", row.description) for row in section.settings]
-        show_table(new_table(title, ("setting", "type", "default", "description"), rows, left=4))
+        show_table(new_table(title, ("setting", "type", section.column, "description"), rows, left=4))

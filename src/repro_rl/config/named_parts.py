@@ -7,7 +7,7 @@ the settings that it reads, with their defaults and when they are read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,22 +53,26 @@ STATES = "method.anchor_key"  # makes the states that some rules compare
 ANY_SOURCE = "linear"  # a source that reads nothing of its own
 
 
-def find_settings(name: str) -> list[SectionReference]:
+def find_settings(
+    name: str, further: Mapping[str, Sequence[Callable[[], SectionReference]]] | None = None
+) -> list[SectionReference]:
     """The sections, the setting, or the environment of this name, and the parts that have it.
 
-    Raises ConfigError with the most similar names.
+    ``further``: what describes names of other kinds. Raises ConfigError with the most similar names.
     """
-    found = [*sections_called(name), *named_parts(name)]
+    others = further or {}
+    found = [*sections_called(name), *named_parts(name), *(describe() for describe in others.get(name, ()))]
     if found:
         return found
     tops = [section.name for section in sections() if section.name]
     rows = run_settings()
     near = [row for row in rows if row.rpartition(".")[2] == name]  # train.loss.clip_high for clip_high
-    near = near or difflib.get_close_matches(name, sorted({*tops, *part_names(), *rows}), n=3)
+    near = near or difflib.get_close_matches(name, sorted({*tops, *part_names(), *rows, *others}), n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     raise ConfigError(
-        f"There is no section, setting, environment, method, credit rule, loss or source of progress {name!r}"
-        f"{hint} Sections: {', '.join(tops)}. 'repro-rl list KIND' shows the other names."
+        "There is no section, setting, recipe, study, environment, method, credit rule, loss, source of "
+        f"progress or annotator {name!r}{hint} A settings file ends in .yaml. Sections: {', '.join(tops)}. "
+        "'repro-rl list KIND' shows the other names."
     )
 
 
@@ -130,7 +134,7 @@ def _method(name: str) -> SectionReference:
     ]
     credit = preset.get("credit", MethodSection.model_fields["credit"].default)
     told = f"method. {_sentence(about_methods().get(name, ''))}Its credit rule is {credit}. What it sets:"
-    return SectionReference(name, told, tuple(settings))
+    return SectionReference(name, told, tuple(settings), "value")
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,7 @@ class SectionReference:
     name: str  # dotted; "" for the settings that are in no section; NAME for those of an environment
     about: str  # what the section is for, one sentence
     settings: tuple[Setting, ...]
+    column: str = "default"  # what ``Setting.default`` holds here, for the head of a table
 
 
 def sections() -> list[SectionReference]:
@@ -128,7 +129,8 @@ PAGE_HEAD = """# Settings
 Which settings are there, of which type, with which default? `repro-rl settings` prints the same
 tables; `repro-rl settings train` prints one section, `repro-rl settings train.lr` one setting.
 `repro-rl settings NAME` of a credit rule, loss, source of progress or method says what it is, which
-settings it reads or sets, and when. The page is made by `repro-rl settings --markdown`.
+settings it reads or sets, and when. Of a recipe or settings file it prints what that sets beside the
+defaults, of a study the keys of its file. The page is made by `repro-rl settings --markdown`.
 
 A setting is written `train.lr=1e-3` on the command line, and under its section in a YAML file.
 Settings of an environment are written `env.settings.KEY=VALUE`, and `KEY=VALUE` in `play` and

@@ -123,16 +123,20 @@ class Sweep(Section):
 class Study(Section):
     """A comparison."""
 
-    recipe: str = DEFAULT_RECIPE
-    methods: list[Arm] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    recipe: str = Field(DEFAULT_RECIPE, description="recipe or settings file of every run")
+    methods: list[Arm] = Field(
+        min_length=1, description="the arms: methods, or arms with settings of their own"
+    )
+    seeds: list[int] = Field(
+        default=[0, 1, 2, 3, 4], min_length=1, description="of the runs; each has its own warm start"
+    )
     env_steps: int | None = Field(
         None, gt=0, description="environment steps a run; the recipe's if not given"
     )
     set: list[str] = Field(default=[], description="SECTION.KEY=VALUE for every run")
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation = Field(Evaluation(), description="how every run is evaluated")
     references: list[str] = Field(default=[], description="arms the others are subtracted from, by seed")
-    sweep: Sweep | None = None
+    sweep: Sweep | None = Field(None, description="settings that each arm chooses first, on seeds of its own")
 
     _mapping = field_validator("set", mode="before")(_overrides)
 
