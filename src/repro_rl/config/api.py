@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from repro_rl.errors import unencodable
 from repro_rl.settings import EnvName, Section
 
 API = "api:"  # prefix of the name of a model behind an API
@@ -63,6 +64,11 @@ class ApiSection(Section):
         "max_tokens", description="what the server calls the token limit of an answer"
     )
     reasoning_tokens: int = Field(0, ge=0, description="added to the token limit, for models that reason")
+    system: str | None = Field(
+        None,
+        description="system message before every prompt and conversation, for a chat template that demands "
+        "one; null: none is sent",
+    )
     guided: Literal["off", "json_schema", "structured_outputs", "guided_regex", "grammar"] = Field(
         "off",
         description="how the server holds an answer to a form, for prompt.reflect_form=guided: json_schema "
@@ -87,6 +93,14 @@ class ApiSection(Section):
                 "give an address without a user, a password or a query; keys belong in api.key_env"
             )
         return value.rstrip("/")
+
+    @field_validator("system")
+    @classmethod
+    def _sendable(cls, value: str | None) -> str | None:
+        problem = None if value is None else unencodable(value)
+        if problem is not None:
+            raise ValueError(f"the text holds {problem}, which is no character and cannot be sent")
+        return value
 
     @model_validator(mode="after")
     def _priced(self) -> ApiSection:

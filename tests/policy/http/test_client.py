@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import threading
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from repro_rl.config import load_config
 from repro_rl.errors import ApiError, ConfigError
+from repro_rl.policy.base import SamplingSettings
 from repro_rl.policy.http import Failure
+from repro_rl.policy.http.policy import MessageSession
 from support.api_questions import ask, on_disk, texts
 from support.api_server import KEY, Reply, completion, error
 
@@ -237,6 +241,28 @@ def test_the_request(server, make_client):
         }
     ]
     assert "authorization" not in server.headers[0]
+
+
+@pytest.mark.parametrize("text", ["You play Sokoban.", ""])
+def test_a_system_message_stands_before_prompts_and_conversations(server, make_client, text):
+    server.reply = lambda body, number: completion("yes")
+    system = {"role": "system", "content": text}
+    client = make_client(system=text)
+    client.ask([ask("hi")])
+    assert server.bodies[-1]["messages"] == [system, {"role": "user", "content": "hi"}]
+    server.forget()
+    session = MessageSession(client)
+    for turn in ("one", "two"):
+        session.answer([0], [turn], np.array([0], np.uint64), SamplingSettings(5, 1.0))
+    roles = [[message["role"] for message in body["messages"]] for body in server.bodies]
+    assert roles == [["system", "user"], ["system", "user", "assistant", "user"]]
+    assert all(body["messages"][0] == system for body in server.bodies)
+    assert client.key(ask()) != make_client().key(ask())
+
+
+def test_a_system_message_that_cannot_be_sent_is_refused(make_client):
+    with pytest.raises(ValidationError, match=r"a lone surrogate .* cannot be sent"):
+        make_client(system="a\ud800")
 
 
 def test_calls_under_way_are_bounded(server, make_client):

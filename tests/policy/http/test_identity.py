@@ -18,6 +18,9 @@ API = ["api.base_url=http://a/v1", "api.model=m"]
         ("api.base_url=http://b/v1", True, True),
         ("api.model=n", True, True),
         ("api.reasoning_tokens=9", True, True),
+        ("api.system=Be brief.", True, True),
+        ("api.system=''", True, True),  # an empty message is one
+        ("api.system=", False, False),
         ("api.annotate_tries=7", False, True),  # no evaluation asks for annotations
         ("api.annotate_temperature=0.5", False, True),
         ("api.annotate_tokens=99", False, True),
@@ -29,6 +32,13 @@ def test_which_settings_decide_answers_and_labels(setting: str, answers: bool, l
     assert (server_identity(one.api) != server_identity(other.api)) is answers
     before, now = (annotation_settings(config.api, config.prompt) for config in (one, other))
     assert (before != now) is labels
+
+
+def test_without_a_system_message_results_are_those_of_earlier_versions() -> None:
+    api = load_config(None, API).api
+    assert server_identity(api)["api"].keys() == {
+        *("model", "reasoning_tokens", "extra", "limit_field", "send_seed"),
+    }
 
 
 def test_a_form_counts_for_guided_reflections_alone() -> None:

@@ -63,9 +63,10 @@ def form_fields(form: GuidedText, how: str) -> dict[str, Any]:
 
 def request_body(section: ApiSection, question: Question) -> dict[str, Any]:
     """The JSON of a request, without streaming unless ``api.extra`` asks for it."""
+    begin = () if section.system is None else (("system", section.system),)
     body: dict[str, Any] = {
         "model": section.model,
-        "messages": [{"role": role, "content": content} for role, content in question.messages],
+        "messages": [{"role": role, "content": content} for role, content in (*begin, *question.messages)],
         "temperature": question.temperature,
         section.limit_field: question.max_tokens + section.reasoning_tokens,
     }
