@@ -101,6 +101,11 @@ def test_a_settings_file(tmp_path: Path) -> None:
     found = of_file(str(file))
     assert "Its method is grpo;" in found.about
     assert (rows(found)["train.lr"].default, rows(found)["env.settings.rows"].default) == ("0.1", "7")
+    file.write_text("method: [a]\nenv: [1]\n")  # wrong, and only shown
+    assert {name: row.default for name, row in rows(of_file(str(file))).items()} == {
+        "method": "[a]",
+        "env": "[1]",
+    }
     with pytest.raises(ConfigError, match="No config file at"):
         of_file(str(tmp_path / "none.yaml"))
 

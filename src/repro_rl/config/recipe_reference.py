@@ -24,7 +24,8 @@ def recipe_section(name: str, about: str) -> SectionReference:
     own = env_section(env)
     known = run_settings() | {f"{ENV}{row.name}": row for row in (own.settings if own else ())}
     settings = [_with_value(known.get(key), key, value) for key, value in _flat(data, known)]
-    method = (data.get("method") or {}).get("name", DEFAULT_METHOD)
+    section = data.get("method")
+    method = section.get("name", DEFAULT_METHOD) if isinstance(section, Mapping) else DEFAULT_METHOD
     told = f"{about} Its method is {method}; 'repro-rl settings {method}' shows what that sets."
     return SectionReference(name, f"{told} What it sets itself:", tuple(settings), "value")
 
