@@ -302,7 +302,7 @@ def test_a_plugin_module_is_imported(
 def test_another_environment_drops_the_recipes_settings() -> None:
     from repro_rl.config import load_config
 
-    assert load_config(None, ["env.name=alfworld", "env.settings.games=3"]).env.settings == {"games": 3}
+    assert load_config(None, ["env.name=alfworld", "env.settings.games=30"]).env.settings == {"games": 30}
     assert load_config(None, ["env.name=sokoban"]).env.settings == {"style": "relative"}
 
 
