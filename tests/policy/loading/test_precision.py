@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -131,6 +133,30 @@ def test_a_cpu_without_flags_is_measured(processor, monkeypatch):
         processor(None)
         monkeypatch.setattr(precision, "_measured_gain", lambda gain=gain: gain)
         assert choose_precision("auto", "cpu", False, width=1024).weights == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "device", "width", "warned"),
+    [
+        ("bfloat16", HASWELL, "cpu", 1024, "bfloat16 is slower .*: the processor has no bfloat16 products"),
+        ("bfloat16", HASWELL, "cpu", 64, None),  # bound by the number of calls, not by products
+        ("bfloat16", HASWELL, "cuda", 1024, None),
+        ("bfloat16", ZEN4, "cpu", 1024, None),
+        ("float16", ZEN4, "cpu", 1024, "float16 is slower than float32 on this CPU: the processor has"),
+        ("float16", NEOVERSE_N1 + " asimdhp", "cpu", 1024, None),
+        ("float16", None, "cpu", 1024, None),  # not known
+        ("float32", HASWELL, "cpu", 1024, None),
+        ("float64", HASWELL, "cpu", 1024, None),
+    ],
+)
+def test_a_named_half_precision_that_slows_a_cpu_warns(
+    processor, recwarn, dtype, text, device, width, warned
+):
+    processor(text)
+    assert choose_precision(dtype, device, False, width=width).weights == getattr(torch, dtype)
+    messages = [str(each.message) for each in recwarn]
+    assert len(messages) == (warned is not None)
+    assert warned is None or re.search(warned, messages[0])
 
 
 def test_a_wide_model_takes_it_and_says_why(processor, tiny_folder, tmp_path):

@@ -13,6 +13,7 @@ from repro_rl.errors import ConfigError
 from repro_rl.policy.model.processor import this_processor
 
 FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86 with tiles, Arm: bfloat16 products in hardware
+FLOAT16_FLAGS = ("avx512_fp16", "amx_fp16", "asimdhp")  # the same for float16
 MIN_WIDTH = 256  # of a model: below, half precision saves no time on a CPU
 MIN_GAIN = 1.3  # how much faster bfloat16 must be where the processor's flags are not known
 
@@ -36,10 +37,14 @@ def choose_precision(
     "auto": weights to train are float32, since a step of AdamW at a small learning rate is lost in the
     rounding of bfloat16 (docs/loading.md). On a GPU they run under autocast. Other weights are bfloat16 on a
     GPU, and on a CPU that multiplies bfloat16 in hardware; narrow models stay float32 there. Raises
-    ConfigError for an unknown name, and for float16 weights that are trained; warns of bfloat16 ones.
+    ConfigError for an unknown name, and for float16 weights that are trained. Warns of bfloat16 ones, and of
+    a half precision that makes a CPU slower.
     """
     if dtype != "auto":
-        return _named_precision(dtype, training and not frozen)
+        precision = _named_precision(dtype, training and not frozen)
+        if torch.device(device).type == "cpu" and width is not None and width >= MIN_WIDTH:
+            _warn_of_slow(precision.weights)
+        return precision
     trained = training and not frozen
     if torch.device(device).type != "cpu":
         why = "weights to train, under bfloat16 autocast" if trained else "weights that are not trained"
@@ -72,6 +77,24 @@ def _named_precision(dtype: str, trained: bool) -> Precision:
             stacklevel=3,
         )
     return Precision(kind, False, "policy.dtype")
+
+
+def _warn_of_slow(kind: torch.dtype) -> None:
+    """Half precision that the CPU has to convert saves memory and costs time."""
+    processor = this_processor()
+    if kind == torch.bfloat16:
+        fast, why = fast_bfloat16()
+    elif kind == torch.float16 and processor is not None:
+        fast, why = not processor.flags.isdisjoint(FLOAT16_FLAGS), "the processor has no float16 products"
+    else:
+        return
+    if not fast:
+        name = str(kind).removeprefix("torch.")
+        warnings.warn(
+            f"policy.dtype={name} is slower than float32 on this CPU: {why}. A product took 7 to 8 times as "
+            "long on a CPU with AVX2 alone. Use auto or float32, unless memory is short.",
+            stacklevel=4,
+        )
 
 
 @cache
