@@ -6,7 +6,8 @@ difference has its mean, 95 % t-interval and the seeds on which it leads. It als
 and the same corrected for the arms compared (Holm). ``--settings`` adds a column with what the sweep chose
 for each arm. ``--picture FILE.svg`` draws them. ``--judges ARM,ARM`` prints instead how good the reflections
 of these arms are, as means over all seeds. ``--pairs A:B,C:D`` prints instead two arms side by side, a row a
-pair. ``--without ARM,ARM`` leaves arms out, of the correction as well.
+pair. ``--each`` prints instead the figure of every seed, for studies of too few seeds for an interval.
+``--without ARM,ARM`` leaves arms out, of the correction as well.
 """
 
 from __future__ import annotations
@@ -166,12 +167,27 @@ def short_table(arms: dict[str, dict[int, float]]) -> str:
     return "\n".join(lines)
 
 
+def each_table(arms: dict[str, dict[int, float]]) -> str:
+    """Arms by their mean, the best first, with the figure of each of the seeds that all have."""
+    seeds = sorted(next(iter(arms.values())))
+    means = {name: sum(values.values()) / len(values) for name, values in arms.items()}
+    lines = [
+        f"| success | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
+        f"|---|---|{'---|' * len(seeds)}",
+    ]
+    for name in sorted(means, key=lambda name: -means[name]):
+        figures = [*(arms[name][seed] for seed in seeds), means[name]]
+        lines.append(f"| `{name}` | {' | '.join(map(short, figures))} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="+")
     parser.add_argument("--first", default=FIRST)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--each", action="store_true")
     parser.add_argument("--settings", action="store_true")
     parser.add_argument("--judges", type=lambda text: text.split(","))
     parser.add_argument("--pairs", type=lambda text: [tuple(pair.split(":")) for pair in text.split(",")])
@@ -189,6 +205,9 @@ def main() -> None:
     whole = {name: values for name, values in arms.items() if values.keys() >= arms[given.first].keys()}
     if given.missing:
         print(short_table({name: values for name, values in arms.items() if name not in whole}))
+        return
+    if given.each:
+        print(each_table(whole))
         return
     rows = ranked_arms(whole, given.first)
     print(table(rows, given.first, trained, chosen_settings(given.files) if given.settings else None))
