@@ -141,6 +141,9 @@ def did_you_mean(name: str, known: Iterable[str], near: Sequence[str] = ()) -> s
     return f"{hint} Known: {', '.join(names) or 'none'}"
 
 
+OWN_NAME = "One of your own is known after its module is imported: plugins=[MODULE]."
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """ "1 question", "2 questions"; ``plural``: of a noun that takes more than an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

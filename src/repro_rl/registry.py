@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError, did_you_mean, place_of
+from repro_rl.errors import (
+    OWN_NAME,
+    ConfigError,
+    MissingDependencyError,
+    UnknownNameError,
+    did_you_mean,
+    place_of,
+)
 
 T = TypeVar("T")
 
@@ -54,8 +61,7 @@ class Registry(Generic[T]):
         if name not in self._items:
             begun = sorted(known for known in self._items if name and known.startswith(name))[:2]
             raise UnknownNameError(
-                f"Unknown {self.kind} {name!r}{did_you_mean(name, self._items, begun)}. One of your own is "
-                "known after its module is imported: plugins=[MODULE]."
+                f"Unknown {self.kind} {name!r}{did_you_mean(name, self._items, begun)}. {OWN_NAME}"
             )
         return self._items[name]
 

@@ -66,6 +66,23 @@ def test_what_only_a_training_reads_is_told_and_not_refused(
     assert told in str(refused.value)
 
 
+def test_settings_of_a_part_that_is_gone_are_left_out_with_it(tmp_path: Path) -> None:
+    """Checked against the default part they would be called its own mistakes."""
+    gone = {"credit": "gone", "credit_settings": {"factor": 2.0}, "shaping": "lost"}
+    gone |= {"progress_settings": {"lost": {"decay": 0.5}}}
+    loss = {"name": "away", "settings": {"negative": 0.3}}
+    run = old_run(tmp_path, method=gone, train={"loss": loss})
+    with pytest.warns(UserWarning, match="nothing is trained here") as found:
+        config = load_run_config(run)
+    told = [str(warning.message) for warning in found]
+    assert len(told) == 3
+    for name in ("gone", "lost", "away"):
+        assert sum(f"(got {name!r}). A training" in text for text in told) == 1
+    assert all("plugins=[MODULE] (got" in text and ".." not in text.removeprefix(str(run)) for text in told)
+    assert not config.method.credit_settings
+    assert not config.train.loss.settings
+
+
 def test_settings_that_break_a_rule_stay_as_they_were(tmp_path: Path) -> None:
     run = old_run(tmp_path, train={"kl": {"form": "k1", "coef": 0.1}, "groups": 7, "minibatches": 2})
     with pytest.warns(UserWarning, match="nothing is trained here") as found:

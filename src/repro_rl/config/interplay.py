@@ -267,7 +267,7 @@ def unread(method: MethodSection, train: TrainSection) -> dict[str, str]:
         name = key.partition(".")[2]
         if key.startswith("method.") and not reads_setting(method.credit, name):
             readers = ", ".join(READ_BY.get(name.partition(".")[0], ()))
-            only = f"with the credit rule {method.credit!r}, only with {readers}"
+            only = f"with the credit rule {method.credit!r}" + (f", only with {readers}" if readers else "")
         elif reading is None or reading.read(method, train):
             continue
         elif own_rule and name.partition(".")[0] in CreditSettings.model_fields and name != "boundary_coef":

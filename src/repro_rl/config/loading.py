@@ -110,7 +110,8 @@ def load_run_config(
     _checked(config, list(check(config)), places)
     for sentence in found.refused:
         warnings.warn(
-            f"{path}: {sentence}. A training with this would be refused now; nothing is trained here.",
+            f"{path}: {sentence.removesuffix('.')}. A training with this would be refused now; "
+            "nothing is trained here.",
             stacklevel=2,
         )
     return config

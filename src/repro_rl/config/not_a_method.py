@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from repro_rl.config.methods import METHODS
 from repro_rl.credit import CREDIT, SOURCES
-from repro_rl.errors import did_you_mean
+from repro_rl.errors import OWN_NAME, did_you_mean
 from repro_rl.losses.named import LOSS_NAMES
 
 
@@ -25,7 +25,7 @@ def unknown_rule(name: str) -> str:
             return (
                 f"{name!r} is a {part}, not a credit rule: give {setting}={name}. Rules: {', '.join(rules)}"
             )
-    return f"Unknown credit rule {name!r}{did_you_mean(name, rules)}"
+    return f"Unknown credit rule {name!r}{did_you_mean(name, rules)}. {OWN_NAME}"
 
 
 def unknown_method(name: str, others: Iterable[str] = ()) -> str:
@@ -46,7 +46,4 @@ def unknown_method(name: str, others: Iterable[str] = ()) -> str:
                 f'[{setting}={name}]}}. For -m {name}, register it in its module: register_method("{name}", '
                 f"{third}), of repro_rl.config."
             )
-    return (
-        f"Unknown method {name!r}{did_you_mean(name, [*METHODS.names(), *others])}. One of your own is known "
-        "after its module is imported: plugins=[MODULE]."
-    )
+    return f"Unknown method {name!r}{did_you_mean(name, [*METHODS.names(), *others])}. {OWN_NAME}"

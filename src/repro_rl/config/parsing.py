@@ -29,6 +29,12 @@ READ_BY_PLAY = (
     *("train.init", "train.peer_timeout", "train.optimizer"),
 )
 UNKNOWN = ("method", "name")
+# The name of a part, and the settings that this part alone has.
+SETTINGS_OF = {
+    ("method", "credit"): ("method", "credit_settings"),
+    ("train", "loss", "name"): ("train", "loss", "settings"),
+}
+SOURCE_NAMES = (("method", "shaping"), ("method", "alignment"), ("method", "value_source"))
 
 
 @dataclass(slots=True, frozen=True)
@@ -105,7 +111,9 @@ def parsed_to_play(data: dict[str, Any]) -> Parsed:
         found = parsed(data, noted)
         if found.config is not None:
             return Parsed(found.config, refused=tuple(dict.fromkeys([*left_out, *noted])))
-        if not all(_is_of_training(problem.path) and _drop(data, problem.path) for problem in found.problems):
+        if not all(
+            _is_of_training(problem.path) and _leave_out(data, problem.path) for problem in found.problems
+        ):
             return strict
         left_out += [problem.text for problem in found.problems]
 
@@ -121,6 +129,18 @@ def _is_of_training(path: tuple[str, ...]) -> bool:
             for known in READ_BY_PLAY
         )
     )
+
+
+def _leave_out(data: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """``_drop``, and of the name of a rule, loss or source its settings too: they are of nothing else."""
+    own = SETTINGS_OF.get(path)
+    if path in SOURCE_NAMES:
+        own = ("method", "progress_settings", str(data["method"].get(path[-1])))
+    if not _drop(data, path):
+        return False
+    if own is not None:
+        _drop(data, own)
+    return True
 
 
 def _drop(data: dict[str, Any], path: tuple[str, ...]) -> bool:

@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
         elif where in SECRET or problem["type"] == "missing":
             text = f"{where}: {message}"
         else:
-            text = f"{where}: {message} (got {problem['input']!r})"
+            text = f"{where}: {message.removesuffix('.')} (got {problem['input']!r})"
         found.append(Problem(text, tuple(path), rule))
     return found
 

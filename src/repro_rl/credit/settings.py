@@ -22,7 +22,7 @@ from repro_rl.credit.sources import (
     function_of,
     source_owner,
 )
-from repro_rl.errors import UnknownNameError, did_you_mean
+from repro_rl.errors import OWN_NAME, UnknownNameError, did_you_mean
 from repro_rl.function_settings import read_settings_of
 from repro_rl.settings import Section, forbid_training, forbidding_training
 
@@ -311,7 +311,7 @@ def _source(value: str, names: Collection[str], *, off: str = "", where: str = "
         return value
     if value in NO_SOURCE and off:
         raise ValueError(f"{where}{value!r} is no value of this setting; {off!r} is the one without a source")
-    raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}")
+    raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}. {OWN_NAME}")
 
 
 def _bounded_source(value: str, off: str, bounds: str, own: str) -> str:
