@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from repro_rl.config import PolicySection
+from repro_rl.errors import PreflightError
 from repro_rl.plan import probe_rates
 from repro_rl.plan.model_shape import read_shape
-from repro_rl.plan.probe_iterations import MeasuredIteration, extrapolate, probe_groups
+from repro_rl.plan.probe_iterations import (
+    MeasuredIteration,
+    extrapolate,
+    measure_iteration,
+    probe_groups,
+)
 from repro_rl.plan.probe_rates import measure_rates
 from repro_rl.policy import TransformersPolicy
 from support.plan_cases import small_training
@@ -67,3 +73,10 @@ def test_probed_groups_are_whole_mini_batches():
 def test_a_line_through_two_iterations_never_falls():
     smaller, larger = MeasuredIteration(2, 1.0, 10.0), MeasuredIteration(4, 1.5, 9.0)
     assert extrapolate(smaller, larger, 8) == MeasuredIteration(8, pytest.approx(2.5), 10.0)
+
+
+def test_a_probe_that_fails_says_why_in_the_words_of_the_run():
+    """Without the name of the error's class, and with all lines of its message."""
+    settings = {"train": {"lr": "small", "epochs": 0}}
+    with pytest.raises(PreflightError, match=r"^The probe failed: train\.\w+: .*\n.*train\.\w+: "):
+        measure_iteration(settings, 1, print)

@@ -52,7 +52,8 @@ def test_a_model_of_other_words_is_named(warm, tiny_folder):
         if fits:
             check_prompt(context, setup.prompts, text, task)
         else:
-            with pytest.raises(PreflightError, match=r"The tokenizer does not know '.*run a new warmup"):
+            advice = r"The tokenizer does not know '.*a new warmup\. .* let vocabulary\(\) name all its words"
+            with pytest.raises(PreflightError, match=advice):
                 check_prompt(context, setup.prompts, text, task)
 
 

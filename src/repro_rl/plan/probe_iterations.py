@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from repro_rl.plan.resources import clock, memory_peak
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun
 
+OUR_ERROR = re.compile(r"^repro_rl\.errors\.\w+: ", re.MULTILINE)
 REPEATS = 2  # iterations, of which the shortest counts
 
 
@@ -69,10 +71,16 @@ def measure_iteration(
     ) as process:
         printed, problems = process.communicate(json.dumps({**settings, "train": train}))
     if process.returncode:
-        raise PreflightError(f"The probe failed: {(problems.strip() or 'killed').splitlines()[-1]}")
+        raise PreflightError(f"The probe failed: {_reason(problems)}")
     row = json.loads(printed.splitlines()[-1])
     log(f"probe: an iteration of {groups} groups took {row['seconds']:.2f} s")
     return MeasuredIteration(groups, row["seconds"], row["memory"])
+
+
+def _reason(problems: str) -> str:
+    """What ended the process, by its standard error: the message of an error of ours, else the last line."""
+    _, *messages = OUR_ERROR.split(problems)
+    return messages[-1].strip() if messages else (problems.strip() or "killed").splitlines()[-1]
 
 
 def main() -> None:

@@ -119,7 +119,10 @@ def check_prompt(
     """
     problem = unknown_words(context, prompts, codec, task)
     if problem is not None:
-        raise PreflightError(f"{problem} Use the settings of its warmup, or run a new warmup.")
+        raise PreflightError(
+            f"{problem} Use the settings of its warmup, or run a new warmup. In an environment of your own, "
+            "let vocabulary() name all its words first, or play more demonstrations."
+        )
     found = answer_lengths(context.pool.first, task, prompts, codec)
     remarks = check_answers(context.limits.action, prompts.fmt, found)
     unwritten = misread_reflection(prompts, codec) if reflects else None
@@ -138,7 +141,7 @@ def unknown_words(context: Context, prompts: PromptBuilder, codec: TextCodec, ta
         return None
     return (
         f"The tokenizer does not know {', '.join(map(repr, unknown[:5]))} in the first prompt of {task}: "
-        "the model was built for other env or prompt settings."
+        "the model was built for other env or prompt settings, or without these words."
     )
 
 
