@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from repro_rl.cli import complete
+from repro_rl.cli.about import first_comment, first_sentence
 from repro_rl.cli.app import app
 from repro_rl.cli.options import take_plugins
 from repro_rl.cli.show import new_table, say, show_table
@@ -157,37 +157,6 @@ def _commented(folder: Traversable, names: Sequence[str]) -> list[Row]:
 def _documented(registry: Any) -> list[Row]:
     """Names of a registry with the first sentence of what is registered."""
     return [(name, first_sentence(registry.get(name))) for name in registry]
-
-
-def first_sentence(value: Any) -> str:
-    """The first sentence of a docstring, without the markup of the source; empty where there is none.
-
-    Of a batch annotator and of a source over groups, it is the docstring of the function in it.
-    """
-    from repro_rl.config.reference import first_paragraph
-    from repro_rl.credit.sources import GroupSource
-    from repro_rl.demos import BatchAnnotator
-
-    function = (
-        value.label
-        if isinstance(value, BatchAnnotator)
-        else value.series
-        if isinstance(value, GroupSource)
-        else value
-    )
-    sentence = re.sub(r" \(decision D\d+\)", "", first_paragraph(function))
-    sentence = re.sub(r"(?<!\S)\*(\w+)\*", r"\1", sentence)  # *emphasis*
-    return sentence.split(". ")[0].rstrip(".") + ("." if sentence else "")
-
-
-def first_comment(text: str) -> str:
-    """The comment at the head of a YAML file, its first sentence."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# "))
-    return " ".join(lines).split(". ")[0].rstrip(".") + "."
 
 
 @app.command("settings")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING
 
+from repro_rl.cli.about import first_comment, first_sentence
+
 if TYPE_CHECKING:
     from repro_rl.config.reference import SectionReference
 
@@ -44,8 +46,6 @@ def _recipe(name: str, folder: Traversable) -> SectionReference:
 
 
 def _head(folder: Traversable, name: str) -> str:
-    from repro_rl.cli.reference import first_comment
-
     return first_comment(folder.joinpath(f"{name}.yaml").read_text("utf-8"))
 
 
@@ -74,7 +74,6 @@ def _study(name: str, folder: Traversable) -> SectionReference:
 
 
 def _annotator(name: str) -> SectionReference:
-    from repro_rl.cli.reference import first_sentence
     from repro_rl.config.reference import SectionReference, run_settings
     from repro_rl.demos import ANNOTATORS, BatchAnnotator
     from repro_rl.demos.http import ANNOTATION
