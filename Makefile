@@ -111,7 +111,7 @@ $(OPENENV_VENV)/.ready: EXTRA := openenv
 $(VERIFIERS_VENV)/.ready: EXTRA := verifiers
 $(OPENENV_VENV)/.ready $(VERIFIERS_VENV)/.ready: %/.ready: pyproject.toml
 	$(PYTHON) -m venv $*
-	$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRA)]' pytest
+	$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRA)]' pytest hypothesis
 	@touch $@
 
 openenv-check: openenv-setup  ## OpenEnv's client, validator and Task API on our servers (docs/adapters.md)
@@ -166,7 +166,7 @@ $(TRL_VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "repro-rl needs Python 3.11 or newer; use make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(TRL_VENV)
 	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,trl]' pytest
+	$(TRL_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,trl]' pytest hypothesis
 	@touch $@
 
 clean:  ## remove the environments, the runs and the caches

@@ -32,6 +32,16 @@ def test_make_alone_lists_every_target_and_does_nothing_else() -> None:
     assert listed == {name for line in phony for name in line.split()}
 
 
+def test_every_environment_that_runs_tests_has_what_conftest_imports() -> None:
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    lines = [line for line in makefile.splitlines() if " install " in line and re.search(r"\bpytest\b", line)]
+    assert len(lines) == 5
+    assert [line for line in lines if not re.search(r"\bhypothesis\b", line)] == []
+    pinned = (ROOT / "constraints-vllm.txt").read_text()  # that environment is installed from it
+    assert "\nhypothesis==" in pinned
+    assert "\npytest==" in pinned
+
+
 def environment_of(folder: Path, version: str) -> Path:
     """A finished environment whose interpreter prints ``version``."""
     (folder / "bin").mkdir(parents=True)

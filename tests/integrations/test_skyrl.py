@@ -93,6 +93,7 @@ def test_the_trainers_limit_of_turns_is_the_episodes() -> None:
 
 def test_contents_as_lists_of_parts_stay_lists() -> None:
     """The row has the form of the chat template; what the episode adds follows it."""
+    pytest.importorskip("tokenizers", reason="the environment of the adapters has no torch and no tokenizers")
     tokenizer = family_tokenizer("chatml")
     begin = tokenizer.chat_template.index("{% for m in")
     tokenizer.chat_template = (
