@@ -23,7 +23,7 @@ def sections() -> dict[str, str]:
 
 
 def table() -> list[list[str]]:
-    """The cells of a rule's row: its link, method, ..., Sokoban, learning rate, ALFWorld."""
+    """The cells of a rule's row: its link, method, ..., Sokoban, learning rate, ALFWorld, WebShop."""
     rows = re.findall(r"^\| (\[`\w+`\]\(#.*) \|$", PAGE.read_text(), re.MULTILINE)
     return [[cell.strip() for cell in row.split("|")] for row in rows]
 
@@ -60,7 +60,7 @@ def test_the_table_leads_to_the_section_with_its_figures():
     found = sections()
     rows = table()
     assert len(rows) == 15
-    for link, _, _, _, _, sokoban, _, alfworld in rows:
+    for link, _, _, _, _, sokoban, _, alfworld, _ in rows:
         text = found[link.partition("(#")[2].rstrip(")")]
         figure = text.partition("- *Our figure:*")[2].partition("\n- *")[0]
         for value in filter(None, (sokoban, alfworld)):
@@ -69,5 +69,5 @@ def test_the_table_leads_to_the_section_with_its_figures():
 
 def test_the_learning_rates_of_the_table_are_those_that_the_sweep_chose():
     chosen = json.loads((DOCS / "data" / "zoo_sokoban_sweep.json").read_text())["arms"]
-    for _, method, *_, rate, _ in table():
+    for _, method, *_, rate, _, _ in table():
         assert float(rate) == chosen[method.strip("`")]["chosen"]["train.lr"], method

@@ -58,24 +58,28 @@ def test_the_claims_have_a_study() -> None:
 
 
 def test_the_figures_beside_the_credit_rules_are_those_of_the_studies() -> None:
-    """Columns of docs/credit.md: mean success in Sokoban, and in ALFWorld where there are ten seeds."""
+    """Columns of docs/credit.md: mean success in Sokoban and WebShop, in ALFWorld where there are ten seeds."""
     page = (ROOT / "docs" / "credit.md").read_text()
-    assert "| Sokoban | its learning rate | ALFWorld |" in page
+    assert "| Sokoban | its learning rate | ALFWorld | WebShop |" in page
     rows = re.findall(
-        r"^\| \[`\w+`\]\([^)]*\) \| `([\w-]+)` \|.* \| (\S+) \| \S+ \| *(\S*) *\|$", page, re.MULTILINE
+        r"^\| \[`\w+`\]\([^)]*\) \| `([\w-]+)` \|.* \| (\S+) \| \S+ \| *(\S*) *\| (\S+) \|$",
+        page,
+        re.MULTILINE,
     )
     assert len(rows) == 15
-    success = {name: pooled_success(name) for name in ("sokoban", "alfworld")}
+    seeds = {"sokoban_seed": 10, "alfworld_seed": 10, "webshop_all_seed": 2}
+    success = [pooled_success(name) for name in seeds]
     for method, *figures in rows:
-        for figure, values in zip(figures, (success[name][method] for name in success), strict=True):
+        for figure, arms, least in zip(figures, success, seeds.values(), strict=True):
+            values = arms[method]
             mean = f"{sum(values) / len(values):.3f}".removeprefix("0")
-            assert figure == (mean if len(values) == 10 else ""), method
+            assert figure == (mean if len(values) == least else ""), method
 
 
-def pooled_success(environment: str) -> dict[str, list[float]]:
-    """{arm: success of each seed} over all parts of the study of the credit rules."""
+def pooled_success(study: str) -> dict[str, list[float]]:
+    """{arm: success of each seed} over all parts of a study of the credit rules."""
     success: dict[str, list[float]] = {}
-    for file in sorted((ROOT / "docs" / "data").glob(f"zoo_{environment}_seed*.json")):
+    for file in sorted((ROOT / "docs" / "data").glob(f"zoo_{study}*.json")):
         for arm in json.loads(file.read_text())["evaluations"][0]["arms"]:
             success.setdefault(arm["name"], []).extend(arm["success"]["by_seed"].values())
     return success
