@@ -58,7 +58,7 @@ def test_the_claims_have_a_study() -> None:
 
 
 def test_the_figures_beside_the_credit_rules_are_those_of_the_studies() -> None:
-    """Columns of docs/credit.md: mean success in Sokoban and WebShop, in ALFWorld where there are ten seeds."""
+    """Columns of docs/credit.md: mean success; in ALFWorld where a rule has ten seeds."""
     page = (ROOT / "docs" / "credit.md").read_text()
     assert "| Sokoban | its learning rate | ALFWorld | WebShop |" in page
     rows = re.findall(

@@ -17,9 +17,9 @@ from repro_rl.credit import SOURCES, CreditSettings, RewardSettings, register_pr
         ({"alignment": "linar"}, r"alignment\n.*did you mean 'linear'"),
         (
             {"alignment": "online"},
-            r"alignment\n.*the source 'online' cannot stand here: it is the estimate itself.*Choose from: none, "
-            r"graph, graph_or_judged, graph_value, graph_value_or_judged, judged_where_lost, linear, oracle, "
-            r"retrospective",
+            r"alignment\n.*the source 'online' cannot stand here: it is the estimate itself.*"
+            r"Choose from: none, graph, graph_or_judged, graph_value, graph_value_or_judged, "
+            r"judged_where_lost, linear, oracle, retrospective",
         ),
         ({"beta": float("nan")}, r"beta\n.*finite"),
         ({"alpha": -1.0}, r"alpha\n.*greater than or equal to 0"),
