@@ -157,26 +157,30 @@ def pairs_table(arms: dict[str, dict[int, float]], pairs: list[tuple[str, str]],
     return "\n".join(lines)
 
 
+def by_mean(arms: dict[str, dict[int, float]]) -> list[tuple[float, str]]:
+    """(mean over the seeds that it has, arm), the best first."""
+    means = [(sum(values.values()) / len(values), name) for name, values in arms.items()]
+    return sorted(means, key=lambda item: -item[0])
+
+
 def short_table(arms: dict[str, dict[int, float]]) -> str:
     """Arms by their mean over the seeds that they have, the best first."""
-    means = {name: sum(values.values()) / len(values) for name, values in arms.items()}
     lines = ["| success | seeds | mean |", "|---|---|---|"]
-    for name in sorted(means, key=lambda name: -means[name]):
+    for mean, name in by_mean(arms):
         seeds = ", ".join(map(str, sorted(arms[name])))
-        lines.append(f"| `{name}` | {seeds} | {short(means[name])} |")
+        lines.append(f"| `{name}` | {seeds} | {short(mean)} |")
     return "\n".join(lines)
 
 
 def each_table(arms: dict[str, dict[int, float]]) -> str:
     """Arms by their mean, the best first, with the figure of each of the seeds that all have."""
     seeds = sorted(next(iter(arms.values())))
-    means = {name: sum(values.values()) / len(values) for name, values in arms.items()}
     lines = [
         f"| success | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
         f"|---|---|{'---|' * len(seeds)}",
     ]
-    for name in sorted(means, key=lambda name: -means[name]):
-        figures = [*(arms[name][seed] for seed in seeds), means[name]]
+    for mean, name in by_mean(arms):
+        figures = [*(arms[name][seed] for seed in seeds), mean]
         lines.append(f"| `{name}` | {' | '.join(map(short, figures))} |")
     return "\n".join(lines)
 
