@@ -27,7 +27,6 @@ from repro_rl.config.renamed import current_name
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
 from repro_rl.errors import ConfigError, did_you_mean
-from repro_rl.run.preflight import unknown_annotator
 
 SHIPPED = files("repro_rl").joinpath("studies")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -439,6 +438,8 @@ def _is_unread(text: str, config: RunConfig, unread_keys: Iterable[str]) -> bool
 @lru_cache(maxsize=1024)
 def checked(recipe: str, *settings: str) -> RunConfig:
     """The settings of a run that is to be trained, cached. Raises ConfigError. Do not modify the result."""
+    from repro_rl.run.preflight import unknown_annotator  # imports environments and demonstrations
+
     return load_config(recipe, list(settings), check=unknown_annotator)
 
 
