@@ -52,11 +52,13 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--toy", action="store_true", help="small sizes, on the CPU")
+    parser.add_argument("--device", help="cpu or cuda  [default: cuda, with --toy cpu]")
     parser.add_argument("--only", help="names of stages, with commas between them")
     arguments = parser.parse_args()
     if not arguments.toy and arguments.model is None:
         parser.error("--model is needed, or --toy")
-    job = toy_job() if arguments.toy else full_job(arguments.model)
+    device = arguments.device or ("cpu" if arguments.toy else "cuda")
+    job = toy_job(device) if arguments.toy else full_job(arguments.model, device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(arguments.out)
     if journal.content.get("job", job.describe()) != job.describe():

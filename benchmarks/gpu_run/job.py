@@ -69,10 +69,11 @@ def full_job(model: str, device: str = "cuda") -> Job:
     return Job(device, False, model, HERE / "full.yaml", (f"policy.model={model}",))
 
 
-def toy_job() -> Job:
-    """The same stages on a CPU, in seconds."""
+def toy_job(device: str = "cpu") -> Job:
+    """The same stages in seconds, on a CPU or on a card."""
     sizes = SpeedSizes(
         rows=4, prompt=20, new=6, turns=2, turn=8, update_rows=4, update_tokens=24, micro_tokens=64,
         generate_rows=4, dynamic_rows=4,
     )  # fmt: skip
-    return Job("cpu", True, "tiny", HERE / "toy.yaml", speed=sizes, copy_bytes=1 << 20, matmul=128)
+    settings = (f"policy.device={device}",)
+    return Job(device, True, "tiny", HERE / "toy.yaml", settings, sizes, copy_bytes=1 << 20, matmul=128)

@@ -56,6 +56,10 @@ class NonFiniteError(ReproError, FloatingPointError):
     """A model's weights or logits are NaN or infinite: what it computes means nothing."""
 
 
+class DeviceMemoryError(ReproError, MemoryError):
+    """The memory of the GPU, or of the machine, was not enough; the message names settings that need less."""
+
+
 class MissingDependencyError(ReproError, ImportError):
     """An optional package is needed; the message holds the install command."""
 

@@ -126,6 +126,19 @@ def test_settings_of_other_commands_do_not_bind(tmp_path, free, changes):
             check_run(tmp_path, load_config(None, [*changes, own]), free=free)
 
 
+def test_what_cuts_the_work_to_fit_into_memory_may_change(tmp_path):
+    open_run(tmp_path, load_config(None))
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    changes = ["train.micro_tokens=512", "train.gradient_checkpointing=true", "policy.max_batch_tokens=1024"]
+    with pytest.warns(
+        UserWarning, match=r"(?s)the same but for rounding:\n.*micro_tokens: 3072 there, 512 now"
+    ):
+        assert check_run(tmp_path, load_config(None, changes))
+    with pytest.raises(ConfigError, match=r"other settings:\n  train\.lr: .*\nUse another folder") as caught:
+        check_run(tmp_path, load_config(None, [*changes, "train.lr=0.5"]))
+    assert "micro_tokens" not in str(caught.value)
+
+
 def test_a_run_continues_from_another_directory(tmp_path, monkeypatch):
     """The paths are typed anew, relative to where the command is repeated; the folder keeps its own."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"

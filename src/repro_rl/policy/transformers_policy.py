@@ -55,6 +55,7 @@ from repro_rl.policy.loading.pretrained import (
 from repro_rl.policy.loading.source import find_source
 from repro_rl.policy.model.adapter import has_adapter
 from repro_rl.policy.model.capabilities import Batching, capabilities_of, keeps_cache
+from repro_rl.policy.model.memory import LOADING, SAMPLING, memory_explained
 from repro_rl.policy.model.mode import evaluating
 from repro_rl.policy.model.prepacked import free_copies
 from repro_rl.policy.token_policy import TokenPolicy, over_positions
@@ -142,8 +143,10 @@ class TransformersPolicy(TokenPolicy):
         codec = codec_of(
             tokenizer, model.config, generation_config, chat=section.chat, thinking=section.thinking
         )
+        with memory_explained(f"moving {path} to {device}", LOADING):
+            model = model.to(device)
         return cls(
-            model.to(device),
+            model,
             codec,
             max_batch_tokens=section.max_batch_tokens,
             mixed=precision.autocast,
@@ -190,6 +193,7 @@ class TransformersPolicy(TokenPolicy):
     # Sampling -------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @memory_explained("sampling", SAMPLING)
     def generate_ids(
         self,
         encoded: Sequence[Ids],

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -54,6 +55,11 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 WORK = (METRICS_FILE, CHECKPOINTS, "model", EVALUATIONS, TRAJECTORIES, "data")
 VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
 OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
+# How work is cut to fit into memory. Another cut sums in another order: results are equal but for rounding.
+MEMORY_SETTINGS = (
+    *("train.micro_tokens", "train.gradient_checkpointing"),
+    *("policy.max_batch_tokens", "policy.max_cache_tokens"),
+)
 PARTS = (CHECKPOINTS, EVALUATIONS, TRAJECTORIES, "data")  # folders in which files are replaced
 
 
@@ -126,7 +132,8 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
 
     Settings bind once work was done in the folder: a start that failed leaves it free for others. ``free``
     names dotted settings and sections that may differ on a continuation: they decide when to stop, or belong
-    to other commands. The section ``api`` always may: no training asks a server.
+    to other commands. The section ``api`` always may: no training asks a server. So may ``MEMORY_SETTINGS``,
+    with a warning.
     Raises ConfigError naming the settings that differ otherwise, for prompt templates that were changed
     since, and for a folder that holds something else than ``kind``.
     """
@@ -144,10 +151,17 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
         if not set(RunConfig.model_fields) <= {key.partition(".")[0] for key in old}:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
-    if changed := _changed(old, config, (*free, "api")):
+    changes = _changed(old, config, (*free, "api"))
+    if changed := [change for change in changes if change[0] not in MEMORY_SETTINGS]:
         raise ConfigError(
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
+        )
+    if changes:
+        warnings.warn(
+            f"{folder} continues with other settings of memory, the same but for rounding:\n"
+            f"{change_lines(changes)}",
+            stacklevel=3,
         )
     before = read_json_if_any(folder / MANIFEST_FILE)
     check_same_templates(folder, config.prompt, before, config.method.reflect)

@@ -24,6 +24,7 @@ from repro_rl.demos.store import demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.interrupts import deferred
+from repro_rl.policy.model.memory import TRAINING, memory_explained
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
 from repro_rl.run.callbacks import Callback
@@ -263,6 +264,7 @@ class WarmupRun(CheckpointedRun):
             **{f"warmup/{name}": value for name, value in metrics.items()},
         }
 
+    @memory_explained("updating the weights", TRAINING)
     def _imitate(self, acting: list[Sample], reflecting: list[Sample]) -> dict[str, float]:
         """One optimizer step on the sum of the mean losses (nats a token) of both kinds.
 
@@ -275,7 +277,7 @@ class WarmupRun(CheckpointedRun):
         policy.decoders.free_for_update()  # of the last validation
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        rows = self._rows(acting, collation, self.iteration)
+        rows = self._rows(acting, self.iteration)
         sums |= zero_counts("forward_loss", rows) | zero_counts("reflect_loss", reflecting)
         # Reflections on what acts here share its beginnings: one token tree computes them once.
         together = config.warmup.reflect_on_acted and collation.as_tree
@@ -299,12 +301,13 @@ class WarmupRun(CheckpointedRun):
         return metrics
 
     @torch.no_grad()
+    @memory_explained("measuring held-out episodes", TRAINING)
     def _measure(self) -> dict[str, float]:
         """Loss and accuracy on the episodes that are held out; nothing without any."""
         if not self.held_out:
             return {}
         ranks, collation = self.setup.ranks, Collation.of(self.policy, self.model)
-        rows = self._rows(self.held_out, collation, "held out")
+        rows = self._rows(self.held_out, "held out")
         sums: defaultdict[str, float] = defaultdict(float)
         micro_tokens = self.setup.config.train.micro_tokens
         sums |= zero_counts("forward_loss", rows)
@@ -323,9 +326,9 @@ class WarmupRun(CheckpointedRun):
         names = {name: f"held_out_{name}" for name in measured}
         return {f"warmup/{names[name]}": value for name, value in measured.items()}
 
-    def _rows(self, acting: list[Sample], collation: Collation, name: object) -> list[Sample]:
+    def _rows(self, acting: list[Sample], name: object) -> list[Sample]:
         """Samples that act, with those of their branches that are drawn under ``name``."""
-        most = self.setup.config.warmup.branches if collation.as_tree else 0
+        most = self.setup.config.warmup.branches
         rng = np.random.default_rng(name_key(self.setup.config.seed, "branches", name))
         return with_branches(acting, most, rng)
 

@@ -17,6 +17,7 @@ from repro_rl.errors import PreflightError
 from repro_rl.losses.aggregation import token_weight
 from repro_rl.losses.settings import DistillSection
 from repro_rl.policy.forward.packed import use_packed
+from repro_rl.policy.model.memory import TRAINING, memory_explained
 from repro_rl.random_streams import name_key
 from repro_rl.train.batch import Batch, Collation, Row, Scales, merge, taught_tokens, trained_tokens
 from repro_rl.train.loss import LossSettings, LossTerms, imitation_loss, policy_loss, reference_values
@@ -94,6 +95,7 @@ class Updater:
         """Linear warm-up over ``lr_warmup`` iterations (1-based), then constant."""
         return self.train.lr * min(1.0, iteration / max(self.train.lr_warmup, 1))
 
+    @memory_explained("updating the weights", TRAINING)
     def update(
         self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int
     ) -> dict[str, float]:

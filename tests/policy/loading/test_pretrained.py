@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from repro_rl.errors import CheckpointError, ConfigError
 from repro_rl.policy import SamplingSettings, load_codec
+from repro_rl.policy.forward.packed import forward
+from repro_rl.policy.forward.tree import build_tree
 from repro_rl.policy.loading.hub import reason_of
 from repro_rl.policy.loading.pretrained import check_causal, check_finite
 from support.foreign_models import (
@@ -33,6 +36,26 @@ LAYER = "model.layers.1.mlp.down_proj.weight"
 @pytest.fixture
 def llama(tiny_folder, tmp_path) -> Path:
     return save_foreign(tmp_path / "llama", tiny_folder, "llama", tie_word_embeddings=False, **LLAMA_LIKE)
+
+
+def test_a_padding_token_that_is_read_is_trained_by_the_models_own_pass_too(tiny_folder, tmp_path):
+    """SmolLM2 pads with its end of turn. torch.nn.Embedding gives the padding token no gradient."""
+    folder = save_foreign(
+        tmp_path / "padded", tiny_folder, "llama", **LLAMA_LIKE, tie_word_embeddings=False, pad_token_id=3
+    )
+    gradients = []
+    for packed in (True, False):
+        policy = load_cpu(folder, training=True, packed=packed)
+        assert policy.model.config.pad_token_id == 3
+        tree = build_tree([np.array([1, 3, 2])])
+        if packed:
+            logits = forward(policy.model, tree, tree.ends())[0]
+        else:
+            logits = policy.model(input_ids=torch.tensor([[1, 3, 2]]), use_cache=False).logits[0, -1]
+        logits.square().sum().backward()
+        gradients.append(policy.model.model.embed_tokens.weight.grad)
+    assert gradients[0][3].abs().max() > 0
+    assert torch.allclose(*gradients, atol=1e-5 * float(gradients[0].abs().max()))
 
 
 # Weights --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from repro_rl.policy.decoding.row_cache import left_padded
 from repro_rl.policy.decoding.sampling import BatchSampling, sample_rows
 from repro_rl.policy.decoding.slot_decoder import SlotDecoder
 from repro_rl.policy.forward import packed
+from repro_rl.policy.model.memory import SAMPLING, memory_explained
 from repro_rl.policy.model.mode import evaluating
 from repro_rl.policy.token_policy import CachedConversations
 from repro_rl.policy.tokens.codec import TextCodec
@@ -61,6 +62,7 @@ class CachedSession(CachedConversations):
         self._cache = SlotCache(policy.model.config.num_hidden_layers)
 
     @torch.no_grad()
+    @memory_explained("sampling", SAMPLING)
     def _answer(
         self,
         rows: Sequence[int],

@@ -210,9 +210,22 @@ def load_model(path: str | Path, config: Any, section: PolicySection, dtype: tor
     check_weights(path, model, info)
     check_finite(model, path)
     turn_off_modules(model)
+    train_padding_token(model)
     model.eval()
     check_causal(model, path)
     return model
+
+
+def train_padding_token(model: Any) -> None:
+    """Give the padding token's embedding a gradient where it is read.
+
+    ``torch.nn.Embedding`` leaves it out. In many models that token ends every turn (SmolLM2's is <|im_end|>),
+    so it is text. Where it is padding nothing attends to it, and its gradient is 0 anyway. The packed forward
+    pass, which has no padding, trains it as well.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None
 
 
 @contextmanager

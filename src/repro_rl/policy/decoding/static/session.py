@@ -14,6 +14,7 @@ from repro_rl.policy.decoding.static.answers import sample_static
 from repro_rl.policy.decoding.static.cache import fitting_rows, row_bucket
 from repro_rl.policy.decoding.static.decoder import StaticDecoder
 from repro_rl.policy.decoding.static.pool import StaticDecoders
+from repro_rl.policy.model.memory import SAMPLING, memory_explained
 from repro_rl.policy.model.mode import evaluating
 from repro_rl.policy.token_policy import CachedConversations
 from repro_rl.text.guided import GuidedText
@@ -35,6 +36,7 @@ class StaticSession(CachedConversations):
         self._rows: dict[int, int] = {}  # conversation -> its row of the cache
 
     @torch.no_grad()
+    @memory_explained("sampling", SAMPLING)
     def _answer(
         self,
         rows: Sequence[int],

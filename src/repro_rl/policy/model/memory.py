@@ -1,0 +1,40 @@
+"""When memory runs out: what was being done, and which settings need less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from repro_rl.errors import DeviceMemoryError
+
+LOADING = "Take a smaller model, or policy.dtype=bfloat16"
+SAMPLING = "Lower policy.max_cache_tokens and policy.max_batch_tokens; a run continues with other values"
+TRAINING = (
+    "Lower train.micro_tokens, or set train.gradient_checkpointing=true; a run continues with other values. "
+    "In a new run an adapter takes far less (policy.lora.rank=64)"
+)
+HOST = "DefaultCPUAllocator"  # in the message of a RuntimeError, where torch finds no memory on a CPU
+
+
+@contextmanager
+def memory_explained(doing: str, advice: str) -> Iterator[None]:
+    """Inside, running out of memory raises DeviceMemoryError: with the library's reason and ``advice``."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DeviceMemoryError(
+            f"Out of memory while {doing}: {reason.rstrip('.')}. {advice}. "
+            "'repro-rl plan' says what each part takes."
+        ) from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this was raised for want of memory, and nobody has explained it yet."""
+    if isinstance(error, DeviceMemoryError):
+        return False
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or HOST in str(error)
