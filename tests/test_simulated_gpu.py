@@ -104,6 +104,10 @@ def test_families_sample_what_they_compute(card: dict[str, str], tmp_path: Path)
     found = json.loads(run(card, *program, *FAMILIES).splitlines()[-1])
     assert {name: checked["failed"] for name, checked in found.items()} == {name: [] for name in FAMILIES}
     assert max(max(checked["largest"]) for checked in found.values()) <= 1e-5
+    graphed = {
+        name for name, checked in found.items() if "decode steps as CUDA graphs" in checked["sampling"]
+    }
+    assert graphed == set(FAMILIES) - {"Mistral, window", "Falcon, ALiBi"}
 
 
 def test_the_prepared_gpu_run_decodes_over_graphs(card: dict[str, str], tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def _attention(policy: TransformersPolicy) -> str:
 
 
 def _sampling(policy: TransformersPolicy) -> str:
+    if policy.uses_static:
+        graphs = ", decode steps as CUDA graphs" if policy.device.type == "cuda" else ""
+        return f"transformers, all rows together over a static KV cache{graphs}"
     if policy.uses_packed:
         return "packed engine: what prompts share is computed once, nothing is padded"
     return f"transformers, {capabilities_of(policy.model).batching.value}"

@@ -12,7 +12,7 @@ from support.architectures import FAMILIES, save, tokenizer
 
 
 def main(folder: Path, names: list[str]) -> None:
-    """Print, by family, the largest differences of sampled from computed log-probs, and failed checks."""
+    """Print of each family the largest differences in log-probs, what failed, and how it is sampled."""
     words, found, families = tokenizer(), {}, {family.name: family for family in FAMILIES}
     config = load_config("sokoban-tiny", ["policy.device=cuda", "policy.dtype=float32"])
     for name in names:
@@ -21,7 +21,11 @@ def main(folder: Path, names: list[str]) -> None:
         assert checked.window is not None
         assert checked.chat is not None
         failed = [f"{check.name}: {check.detail}" for check in checked.checks if not check.ok]
-        found[name] = {"largest": [checked.window.largest, checked.chat.largest], "failed": failed}
+        found[name] = {
+            "largest": [checked.window.largest, checked.chat.largest],
+            "failed": failed,
+            "sampling": checked.facts["sampling"],
+        }
     print(json.dumps(found))
 
 
