@@ -198,6 +198,7 @@ def test_watching_the_agent_and_the_expert(
         (["train", "env.settings.boxs=2", "--init", "MODEL"], ["no setting 'boxs'", "did you mean 'boxes'"]),
         (["train", "env.settings.style=grid", "--init", "MODEL"], ["The tokenizer does not know"]),
         (["eval", "nowhere"], ["No model folder at nowhere"]),
+        (["doctor", "--model", "tiny"], ["exists once a warmup has built it", "give that run's folder"]),
         (["eval", "RUN", "--checkpoint", "77"], ["no checkpoint '77'"]),
         (["eval", "RUN", "eval.tasks=100000"], ["has 500 tasks"]),
         (["eval", "RUN", "eval.split=tset"], ["tset", "test"]),

@@ -202,3 +202,25 @@ def test_a_file_of_rows_that_cannot_be_read_is_refused_as_a_whole(
     path.write_bytes((b"x" * 400 + b"\n") * 3)
     with pytest.raises(DataError, match="or 1,000 bytes, that cannot be read, from line 1 on"):
         read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'[\n  {"a": 1},\n  {"a": 2}\n]\n', "not JSON"),
+        (b'[{"a": 1}]\n', "a JSON object was expected, not a list"),
+        (b'{\n  "a": 1\n}\n', "not JSON"),
+    ],
+)
+def test_a_whole_document_is_told_what_json_lines_are(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(data)
+    with pytest.raises(
+        DataError, match=rf"record line 1: {reason}.*; in JSON lines each line holds one whole"
+    ):
+        list(json_lines(tmp_path / "rows.jsonl"))
+
+
+def test_other_broken_lines_are_not(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n{"a": \n')
+    with pytest.raises(DataError, match=r"record line 2: not JSON: .*\)$"):
+        list(json_lines(tmp_path / "rows.jsonl"))

@@ -32,6 +32,7 @@ from repro_rl.files.names import OLD_METRICS
 from repro_rl.files.reading import open_regular, reason
 
 GZIP_MAGIC = b"\x1f\x8b"
+ONE_A_LINE = "in JSON lines each line holds one whole object, and nothing stands around them"
 PIECE = 1024  # bytes of a gzip file that are read at once
 
 
@@ -183,8 +184,13 @@ def json_lines(
     Raises DataError naming file and line.
     """
     for line in lines_of(path, packed):
-        where = f"line {line.number}"
-        yield line.number, parse_object(line.text.rstrip(), file=path, record=where, constants=constants)
+        text = line.text.rstrip()
+        try:
+            value = parse_object(text, constants=constants)
+        except DataError as error:
+            form = "" if text.lstrip()[:1] != b"[" and text.strip() != b"{" else f"; {ONE_A_LINE}"
+            raise DataError(f"{error}{form}", file=path, record=f"line {line.number}") from error
+        yield line.number, value
 
 
 @dataclass(slots=True)

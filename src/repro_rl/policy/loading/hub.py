@@ -59,6 +59,11 @@ def no_such_model(path: str | Path) -> CheckpointError:
     hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
     if is_gguf(path):
         return CheckpointError(f"No GGUF file at {path}.{hint}")
+    if str(path) == "tiny":
+        return CheckpointError(
+            "No model folder at tiny. The tiny model exists once a warmup has built it (policy.model=tiny): "
+            "give that run's folder."
+        )
     return CheckpointError(
         f"No model folder at {path}.{hint} Give a run folder, a folder that holds config.json, a GGUF file, "
         "or a hub name as OWNER/NAME, such as Qwen/Qwen3-0.6B."
