@@ -15,6 +15,7 @@ from repro_rl.cli.new import Part, names_of, write_package
 from repro_rl.config import METHODS, load_config
 from repro_rl.config.methods import METHOD_LOSSES
 from repro_rl.credit import SOURCES
+from repro_rl.demos import load_demos
 from repro_rl.errors import ConfigError
 from repro_rl.losses import LOSS_NAMES
 from repro_rl.run.setup import set_up
@@ -168,6 +169,30 @@ def test_a_progress_source_is_found_by_plugin_and_by_entry_point_and_trains(
         assert row["update/grad_norm"] > 0
         assert row["reward/shaping"] > 0  # some action of some episode was accepted
     sys.modules.pop("accepted_share")
+
+
+def test_an_annotator_is_found_by_plugin_and_by_entry_point_and_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    write_package(Part.annotator, "half-way", package)
+    source = package / "src"
+    listed = ("repro_rl", "list", "annotators")
+    found = run(tmp_path, *listed, "plugins=[half_way]", path=source)
+    assert "The share of the episode's accepted actions done so far, in percent" in found
+    announce(package)
+    assert "accepted actions done so far, in percent" in run(tmp_path, *listed, path=source)
+    few = ("demos.expert=2", "demos.winning=2", "demos.failing=2")
+    run(package, "repro_rl", "demos", "-c", "half-way.yaml", *few, "-o", "demos", path=source)
+    monkeypatch.syspath_prepend(source)
+    _, labelled = load_demos(package / "demos")
+    assert len(labelled) == 4
+    for trajectory in labelled:
+        values = trajectory.reflection.values
+        assert values is not None
+        accepted = sum(step.valid for step in trajectory.steps)
+        most = 100 if trajectory.won else 50 if accepted else 0
+        assert values[-1] == most
 
 
 @pytest.mark.parametrize("name", ["oracle", "none", "outcome"])

@@ -1,4 +1,4 @@
-"""``repro-rl new``: a small package with an environment, rule, loss or source of progress to start from."""
+"""``repro-rl new``: a small package with a part of one's own to start from."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Part(StrEnum):
     credit_rule = "credit-rule"
     loss = "loss"
     progress_source = "progress-source"
+    annotator = "annotator"
 
 
 @app.command()
@@ -38,7 +39,8 @@ def new(
     part: Annotated[
         Part,
         typer.Argument(
-            help="env, credit-rule, loss or progress-source", metavar="env|credit-rule|loss|progress-source"
+            help="env, credit-rule, loss, progress-source or annotator",
+            metavar="|".join(Part),
         ),
     ],
     name: Annotated[str, typer.Argument(help="the name by which commands find it, such as my-maze")],
@@ -58,6 +60,9 @@ def new(
         say(str(path))
     say(f"Next, in this environment: cd {folder} && pip install -e '.[dev]' && python -m pytest")
     say(f"Then edit src/{names_of(name)['module']}/__init__.py; README.md says more.")
+    if part is Part.annotator:
+        say(f"To train from what it labels: repro-rl demo -c {name}.yaml -o runs/{name}")
+        return
     recipe, arms = {
         Part.env: (f"{name}.yaml", "repro -m gigpo"),
         Part.progress_source: ("alfworld-tiny", f"gigpo -m linear-act -m oracle-act -m {name}"),
@@ -95,6 +100,7 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
     """
     from repro_rl.config import METHODS
     from repro_rl.credit import CREDIT, SOURCES
+    from repro_rl.demos import ANNOTATORS
     from repro_rl.envs.base import ENVS
     from repro_rl.files import write_text
     from repro_rl.losses.named import LOSS_NAMES, RESERVED
@@ -105,11 +111,12 @@ def write_package(part: Part, name: str, folder: Path) -> list[Path]:
         Part.credit_rule: (CREDIT, ()),
         Part.loss: (LOSS_NAMES, RESERVED),
         Part.progress_source: (SOURCES, ("none", "outcome")),
+        Part.annotator: (ANNOTATORS, ()),
     }
     registry, taken = registries[part]
     if name in (*registry.names(), *taken):
         raise ConfigError(f"The {registry.kind} {name!r} exists already; choose another name.")
-    if part is not Part.env and name in METHODS.names():
+    if part not in (Part.env, Part.annotator) and name in METHODS.names():
         raise ConfigError(f"The method {name!r} exists already; choose another name: the package makes one.")
     if importlib.util.find_spec(words["module"]) is not None:
         raise ConfigError(f"A module {words['module']!r} is installed already; choose another name.")
