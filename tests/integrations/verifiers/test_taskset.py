@@ -154,9 +154,10 @@ def test_tasks_are_the_panel_in_order_and_keys_follow_the_content() -> None:
     assert isinstance(tasks[0], vf.Task)
 
 
-def test_a_system_message_comes_before_the_conversation() -> None:
+def test_a_system_message_comes_before_the_conversation(tmp_path: Path) -> None:
     plain = next(iter(repro_rl_sokoban.SokobanTaskset(PanelConfig(id="repro-rl-sokoban"))))
-    asked = PanelConfig(id="repro-rl-sokoban", system_prompt="Be of use.")
+    (tmp_path / "system.txt").write_text("Be of use.")
+    asked = PanelConfig(id="repro-rl-sokoban", system_prompt=tmp_path / "system.txt")
     task = next(iter(repro_rl_sokoban.SokobanTaskset(asked)))
     assert (plain.data.system_prompt, task.data.system_prompt) == (None, "Be of use.")
     assert (plain.data.prompt, plain.key) == (task.data.prompt, task.key)

@@ -26,8 +26,6 @@ class PanelConfig(vf.TasksetConfig):
     """Settings of the environment, as for `repro_rl.make`."""
     admissible: bool = True
     """Whether the model is told which actions are possible."""
-    system_prompt: str | None = None
-    """A system message before the conversation, for models whose chat template demands one."""
 
 
 class PanelData(vf.TaskData):
@@ -144,7 +142,6 @@ class PanelTaskset(vf.Taskset[PanelTask, PanelConfig]):
                     id=task,
                     name=task,
                     prompt=session.reset(task).text,
-                    system_prompt=config.system_prompt,
                     environment=self.ENVIRONMENT,
                     settings=config.settings,
                     admissible=config.admissible,
