@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_every_environment_that_runs_tests_has_what_conftest_imports() -> None:
     pinned = (ROOT / "constraints-vllm.txt").read_text()  # that environment is installed from it
     assert "\nhypothesis==" in pinned
     assert "\npytest==" in pinned
+
+
+def test_the_environment_of_vllm_has_every_package_that_ours_needs() -> None:
+    """It is installed from its file alone, without what packages ask for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    names = {re.match(r"[A-Za-z0-9._-]+", word).group() for word in needed}  # type: ignore[union-attr]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints-vllm.txt").read_text().splitlines()}
+    assert names - pinned == set()
 
 
 def environment_of(folder: Path, version: str) -> Path:
