@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from support.simulated_cuda.build import build_device, environment, find_compiler
-from support.simulated_cuda.runs import VARIANTS
+from support.simulated_cuda.runs import SETTINGS, VARIANTS
 
 ROOT = Path(__file__).parents[1]
 BFLOAT16 = {"bfloat16", "the defaults of a GPU"}  # variants whose rounding depends on the kernels
@@ -80,6 +80,26 @@ def test_trainings_have_the_numbers_of_a_cpu(card: dict[str, str], tmp_path: Pat
             numbers(here["metrics"]), rel=tolerance, abs=1e-4
         ), name
         assert not [text for text in there["warnings"] if "graph" in text.lower()], name
+
+
+def test_two_gpus_give_what_one_gives(card: dict[str, str], tmp_path: Path) -> None:
+    """Also where weights, gradients and optimizer are split over them."""
+    own = ["-c", "sokoban-tiny", *SETTINGS, "policy.device=auto", "train.groups=4"]
+    program = ("-m", "repro_rl")
+    run(card, *program, "demos", *own, "-o", str(tmp_path / "demos"))
+    run(card, *program, "warmup", *own, "--demos", str(tmp_path / "demos"), "-o", str(tmp_path / "warm"))
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    split = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    rows = {}
+    for name, launcher, more in (("one", (), {}), ("two", two, {}), ("split", two, split)):
+        init = ("--init", str(tmp_path / "warm" / "model"), "-o", str(tmp_path / name))
+        run(card | more, *launcher, *program, "train", *own, *init)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rows[name] = [numbers(json.loads(line)) for line in lines]
+    assert len(rows["one"]) == 2
+    for name in ("two", "split"):
+        for one, other in zip(rows["one"], rows[name], strict=True):
+            assert other == pytest.approx(one, rel=1e-4, abs=1e-5), name
 
 
 def test_without_memory_a_run_says_what_to_lower_and_goes_on(card: dict[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,12 +12,14 @@ from typing import Any
 
 import torch
 
+COUNT, INDEX = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
 MEMORY = 4 * 2**30  # bytes that the device claims to have
 PROPERTIES = SimpleNamespace(
     name="Simulated", total_memory=MEMORY, major=9, minor=0, multi_processor_count=1, uuid="simulated"
 )
 
 
+_resize = torch.UntypedStorage.resize_
 _deepcopy: Callable[[torch.Tensor, dict[int, Any]], torch.Tensor] = torch.Tensor.__deepcopy__
 
 
@@ -24,7 +27,7 @@ class Stream:
     """Everything runs at once and in order, so a stream has nothing to wait for."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        self.device = torch.device("cuda", 0)
+        self.device = torch.device("cuda", INDEX)
 
     def wait_stream(self, _: Any) -> None: ...
     def wait_event(self, _: Any) -> None: ...
@@ -94,16 +97,50 @@ def replace_calls(device: ctypes.CDLL) -> None:
         **dict.fromkeys(("memory_allocated", "memory_reserved", "max_memory_allocated"), held),
         **dict.fromkeys(("max_memory_reserved",), held),
         **dict.fromkeys(("device", "stream"), lambda *_: nullcontext()),
-        **{"device_count": lambda: 1, "current_device": lambda: 0, "current_stream": lambda *_: current},
+        **{
+            "device_count": lambda: COUNT,
+            "current_device": lambda: INDEX,
+            "current_stream": lambda *_: current,
+        },
         **{"get_device_name": lambda *_: PROPERTIES.name, "get_device_properties": lambda *_: PROPERTIES},
         **{"get_device_capability": lambda *_: (9, 0), "mem_get_info": free},
         **{"Stream": Stream, "Event": Event, "CUDAGraph": Graph, "graph": graph},
         **{"graph_pool_handle": lambda: (0, 1)},
     }
+    device.simulated_cuda_resize.argtypes = [ctypes.c_int64, ctypes.c_int64]
+
+    def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+        if storage.device.type != "cuda":
+            return _resize(storage, size)
+        device.simulated_cuda_resize(storage._cdata, size)
+        return storage
+
+    torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign]
+    if COUNT > 1:
+        _replace_nccl()
     torch.Tensor.__deepcopy__ = _copied  # type: ignore[method-assign]
     torch.cuda.simulated_limit = device.simulated_cuda_limit  # type: ignore[attr-defined]
     for name, call in calls.items():
         setattr(torch.cuda, name, call if isinstance(call, type) else _own(call))
+
+
+def _replace_nccl() -> None:
+    """Ranks that ask for NCCL get gloo, over the host's memory; to their code it is NCCL."""
+    from torch.distributed import distributed_c10d as c10d
+
+    begin, name_of = c10d.init_process_group, c10d.get_backend
+
+    def init_process_group(backend: str | None = None, *arguments: Any, **settings: Any) -> None:
+        settings.pop("device_id", None)
+        begin("gloo", *arguments, **settings)
+
+    def get_backend(group: Any = None) -> str:
+        return "nccl" if group is None else name_of(group)
+
+    for module in (c10d, torch.distributed):
+        module.init_process_group = init_process_group
+        module.get_backend = get_backend
+        module.is_nccl_available = lambda: True
 
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

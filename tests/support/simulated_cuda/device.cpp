@@ -34,11 +34,19 @@ using c10::DeviceType;
 using c10::IValue;
 using torch::jit::Stack;
 
-const Device kCard(DeviceType::CUDA, 0);
+// The card of this process: torchrun gives every rank one of its own.
+c10::DeviceIndex number(const char* variable, c10::DeviceIndex otherwise) {
+  const char* value = std::getenv(variable);
+  return value ? static_cast<c10::DeviceIndex>(std::atoi(value)) : otherwise;
+}
+
+const c10::DeviceIndex kCount = number("LOCAL_WORLD_SIZE", 1);
+const Device kCard(DeviceType::CUDA, number("LOCAL_RANK", 0));
 
 struct Guard final : c10::impl::NoOpDeviceGuardImpl<DeviceType::CUDA> {
   Device exchangeDevice(Device) const override { return kCard; }
   Device getDevice() const override { return kCard; }
+  c10::DeviceIndex deviceCount() const noexcept override { return kCount; }
   c10::Stream getStream(Device) const noexcept override {
     return c10::Stream(c10::Stream::DEFAULT, kCard);
   }
@@ -60,13 +68,13 @@ struct Hooks final : at::CUDAHooksInterface {
   void init() const override {}
   bool hasCUDA() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
-  c10::DeviceIndex deviceCount() const override { return 1; }
-  int getNumGPUs() const override { return 1; }
-  c10::DeviceIndex current_device() const override { return 0; }
-  c10::DeviceIndex getCurrentDevice() const override { return 0; }
+  c10::DeviceIndex deviceCount() const override { return kCount; }
+  int getNumGPUs() const override { return kCount; }
+  c10::DeviceIndex current_device() const override { return kCard.index(); }
+  c10::DeviceIndex getCurrentDevice() const override { return kCard.index(); }
   void setCurrentDevice(c10::DeviceIndex) const override {}
-  c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
-  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
+  c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return kCard.index(); }
+  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return kCard.index(); }
   c10::Allocator* getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
   void deviceSynchronize(c10::DeviceIndex) const override {}
 };
@@ -216,8 +224,8 @@ void check_devices(const std::string& name, const Stack& arguments) {
     if (v.isOptionalTensorList() && !indices)
       for (const std::optional<at::Tensor>& t : v.toOptionalTensorVector()) if (t) look(*t);
   }
-  TORCH_CHECK(!(card && host), "Expected all tensors to be on the same device, but found at least two devices, "
-              "cuda:0 and cpu! (when checking the arguments of ", name, ")");
+  TORCH_CHECK(!(card && host), "Expected all tensors to be on the same device, but found at least two devices, ",
+              kCard, " and cpu! (when checking the arguments of ", name, ")");
 }
 
 bool waits(const std::string& name, const Stack& arguments) {
@@ -326,6 +334,14 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("copy_", torch::CppFunction::makeFromBoxedFunction<&run_kernel>());
 }
 
+// What ranks send each other goes over the host's memory: gloo in NCCL's place.
+TORCH_LIBRARY_IMPL(c10d, CUDA, m) {
+  for (auto name : {"allreduce_", "broadcast_", "allgather_", "_allgather_base_", "reduce_scatter_",
+                    "_reduce_scatter_base_", "allgather_into_tensor_coalesced_",
+                    "reduce_scatter_tensor_coalesced_", "scatter_", "gather_", "barrier"})
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&run_kernel>());
+}
+
 extern "C" {
 
 void simulated_cuda_start() {
@@ -345,6 +361,15 @@ int64_t simulated_cuda_end_capture() {
   capturing->before.clear();
   capturing = nullptr;
   return newest;
+}
+
+// As UntypedStorage.resize_, of the storage at this address.
+void simulated_cuda_resize(int64_t address, int64_t bytes) {
+  auto* storage = reinterpret_cast<c10::StorageImpl*>(address);
+  auto data = allocator.allocate(bytes);
+  std::memcpy(data.get(), storage->data(), std::min<size_t>(bytes, storage->nbytes()));
+  storage->set_data_ptr_noswap(std::move(data));
+  storage->set_nbytes(bytes);
 }
 
 int64_t simulated_cuda_kernels(int64_t graph) { return graphs[graph].kernels.size(); }
