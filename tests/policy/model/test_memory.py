@@ -19,6 +19,8 @@ HOST = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't
             "CUDA out of memory. Tried",
         ),
         (RuntimeError(HOST), "enforce fail"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "MPS backend"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "cublasCreate"),
         (MemoryError(), "MemoryError"),
     ],
 )

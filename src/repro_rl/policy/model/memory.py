@@ -15,7 +15,8 @@ TRAINING = (
     "Lower train.micro_tokens, or set train.gradient_checkpointing=true; a run continues with other values. "
     "In a new run an adapter takes far less (policy.lora.rank=64)"
 )
-HOST = "DefaultCPUAllocator"  # in the message of a RuntimeError, where torch finds no memory on a CPU
+# Parts of the messages of other RuntimeErrors: of devices whose errors have no class, cuBLAS, and torch's CPU.
+WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 @contextmanager
@@ -37,4 +38,5 @@ def lacks_memory(error: BaseException) -> bool:
     """Whether this was raised for want of memory, and nobody has explained it yet."""
     if isinstance(error, DeviceMemoryError):
         return False
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or HOST in str(error)
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or any(words in str(error) for words in WORDS)
