@@ -22,6 +22,12 @@ PROPERTIES = SimpleNamespace(
 _resize = torch.UntypedStorage.resize_
 _deepcopy: Callable[[torch.Tensor, dict[int, Any]], torch.Tensor] = torch.Tensor.__deepcopy__
 
+WITHOUT_EFFECT = (
+    *("_lazy_init", "init", "set_device", "synchronize", "empty_cache"),
+    *("manual_seed", "manual_seed_all", "reset_peak_memory_stats"),
+)
+MEMORY_CALLS = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved")
+
 
 class Stream:
     """Everything runs at once and in order, so a stream has nothing to wait for."""
@@ -91,22 +97,23 @@ def replace_calls(device: ctypes.CDLL) -> None:
     def nothing(*_: Any, **__: Any) -> None: ...
 
     calls: dict[str, Any] = {
-        **dict.fromkeys(("_lazy_init", "init", "set_device", "synchronize", "empty_cache"), nothing),
-        **dict.fromkeys(("manual_seed", "manual_seed_all", "reset_peak_memory_stats"), nothing),
-        **dict.fromkeys(("is_available", "is_initialized", "is_bf16_supported"), lambda *_, **__: True),
-        **dict.fromkeys(("memory_allocated", "memory_reserved", "max_memory_allocated"), held),
-        **dict.fromkeys(("max_memory_reserved",), held),
-        **dict.fromkeys(("device", "stream"), lambda *_: nullcontext()),
-        **{
-            "device_count": lambda: COUNT,
-            "current_device": lambda: INDEX,
-            "current_stream": lambda *_: current,
-        },
-        **{"get_device_name": lambda *_: PROPERTIES.name, "get_device_properties": lambda *_: PROPERTIES},
-        **{"get_device_capability": lambda *_: (9, 0), "mem_get_info": free},
-        **{"Stream": Stream, "Event": Event, "CUDAGraph": Graph, "graph": graph},
-        **{"graph_pool_handle": lambda: (0, 1)},
+        "current_device": lambda: INDEX,
+        "current_stream": lambda *_: current,
+        "device_count": lambda: COUNT,
+        "get_device_capability": lambda *_: (9, 0),
+        "get_device_name": lambda *_: PROPERTIES.name,
+        "get_device_properties": lambda *_: PROPERTIES,
+        "graph": graph,
+        "graph_pool_handle": lambda: (0, 1),
+        "mem_get_info": free,
+        "CUDAGraph": Graph,
+        "Event": Event,
+        "Stream": Stream,
     }
+    calls |= dict.fromkeys(WITHOUT_EFFECT, nothing)
+    calls |= dict.fromkeys(("is_available", "is_initialized", "is_bf16_supported"), lambda *_, **__: True)
+    calls |= dict.fromkeys(MEMORY_CALLS, held)
+    calls |= dict.fromkeys(("device", "stream"), lambda *_: nullcontext())
     device.simulated_cuda_resize.argtypes = [ctypes.c_int64, ctypes.c_int64]
 
     def resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
