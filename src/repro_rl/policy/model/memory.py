@@ -15,7 +15,7 @@ TRAINING = (
     "Lower train.micro_tokens, or set train.gradient_checkpointing=true; a run continues with other values. "
     "In a new run an adapter takes far less (policy.lora.rank=64)"
 )
-# Parts of the messages of other RuntimeErrors: of devices whose errors have no class, cuBLAS, and torch's CPU.
+# Parts of the messages of other RuntimeErrors: of other devices, cuBLAS, and torch's CPU.
 WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 
