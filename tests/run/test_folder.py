@@ -13,7 +13,15 @@ import yaml
 from repro_rl.config import load_config, parse_config, read_settings
 from repro_rl.errors import ConfigError, DataError
 from repro_rl.interrupts import Interrupted, handled
-from repro_rl.run.folder import MetricsLog, check_run, flatten, git_revision, open_run, write_manifest
+from repro_rl.run.folder import (
+    MetricsLog,
+    check_run,
+    flatten,
+    git_revision,
+    open_run,
+    with_default_memory,
+    write_manifest,
+)
 from repro_rl.train.sft import FREE_ON_CONTINUE as warmup_free
 from repro_rl.train.start import FREE_ON_CONTINUE
 
@@ -130,13 +138,40 @@ def test_what_cuts_the_work_to_fit_into_memory_may_change(tmp_path):
     open_run(tmp_path, load_config(None))
     (tmp_path / "metrics.jsonl").write_text("{}")
     changes = ["train.micro_tokens=512", "train.gradient_checkpointing=true", "policy.max_batch_tokens=1024"]
-    with pytest.warns(
-        UserWarning, match=r"(?s)the same but for rounding:\n.*micro_tokens: 3072 there, 512 now"
-    ):
+    with pytest.warns(UserWarning, match=r"(?s)equal but for rounding:\n.*micro_tokens: 3072 there, 512 now"):
         assert check_run(tmp_path, load_config(None, changes))
     with pytest.raises(ConfigError, match=r"other settings:\n  train\.lr: .*\nUse another folder") as caught:
         check_run(tmp_path, load_config(None, [*changes, "train.lr=0.5"]))
     assert "micro_tokens" not in str(caught.value)
+    # Masks of an adapter's dropout depend on the cut.
+    dropping = ["policy.lora.rank=2", "policy.lora.dropout=0.1"]
+    open_run(tmp_path / "dropping", load_config(None, dropping))
+    (tmp_path / "dropping" / "metrics.jsonl").write_text("{}")
+    with pytest.raises(ConfigError, match=r"train\.micro_tokens: 3072 there, 512 now"):
+        check_run(tmp_path / "dropping", load_config(None, [*dropping, changes[0]]))
+
+
+def test_a_change_of_memory_settings_is_noted_and_can_be_taken_back(tmp_path):
+    first = load_config(None)
+    open_run(tmp_path, first)
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    write_manifest(tmp_path, {"seed": 0})
+    for settings in (["policy.max_cache_tokens=1024"], []):
+        with pytest.warns(UserWarning, match="max_cache_tokens"):
+            open_run(tmp_path, load_config(None, settings))
+    open_run(tmp_path, first)
+    most = first.policy.max_cache_tokens
+    changes = json.loads((tmp_path / "manifest.json").read_text())["memory_changes"]
+    assert changes == [{"policy.max_cache_tokens": pair} for pair in ([most, 1024], [1024, most])]
+
+
+def test_memory_settings_of_a_policy_have_defaults():
+    config = load_config(
+        None, ["policy.max_cache_tokens=1024", "policy.max_batch_tokens=7", "policy.threads=2"]
+    )
+    plain = with_default_memory(config).policy
+    assert plain == load_config(None, ["policy.threads=2"]).policy
+    assert config.policy.max_batch_tokens == 7
 
 
 def test_a_run_continues_from_another_directory(tmp_path, monkeypatch):

@@ -118,6 +118,19 @@ def test_other_settings_begin_anew(warm: Any, tmp_path: Path, monkeypatch: pytes
     assert not resumed
 
 
+def test_less_memory_goes_on_with_the_episodes_that_are_there(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersPolicy, "generate", stopping(TransformersPolicy.generate, 8))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(settings(warm), warm.model, EvalRequest("x", out=tmp_path))
+    done: list[int] = []
+    smaller = settings(warm, "policy.max_cache_tokens=512", "policy.max_batch_tokens=512")
+    evaluate(smaller, warm.model, EvalRequest("x", out=tmp_path), hooks=EvalHooks(on_done=done.append))
+    assert done[0] > 0
+
+
 def test_a_result_is_of_one_precision_and_names_it(
     warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +265,10 @@ def test_a_finished_result_is_not_made_again(warm: Any, tmp_path: Path) -> None:
     assert (played, found) == ([12], [])
     assert evaluate(config, warm.model, request, hooks=hooks) == first
     assert (played, found) == ([12], [tmp_path / "eval" / "x.json"])
+    smaller = settings(warm, "policy.max_cache_tokens=512", "policy.max_batch_tokens=512")
+    assert evaluate(smaller, warm.model, request, hooks=hooks) == first
+    assert (played, len(found)) == ([12], 2)
+    found.pop()
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path, again=True), hooks=hooks)
     evaluate(config, warm.model, EvalRequest("x", out=tmp_path, judge=False), hooks=hooks)
     other = tmp_path / "other"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from repro_rl.dist.failures import exit_status, rank_process
 from repro_rl.dist.launcher import rank_and_world
-from repro_rl.errors import ConfigError, ReproError, TrainingStopped, missing_extra
+from repro_rl.errors import ConfigError, DeviceMemoryError, ReproError, TrainingStopped, missing_extra
 from repro_rl.files import os_error
 from repro_rl.interrupts import Interrupted, end_with_parent, handled, received
 
@@ -68,6 +68,9 @@ def _run() -> None:
             raise
         status = 2
     except Exception as error:
+        if (out_of_memory := _out_of_memory(error)) is not None:
+            _report(out_of_memory, rank)
+            sys.exit(2)
         if os_error(error)[0] is None:
             raise
         _report(error, rank)  # an OSError in the message of another one
@@ -81,6 +84,15 @@ def _run() -> None:
         with suppress(OSError):
             console.show_cursor(True)
     sys.exit(status if _flush() else status or 2)
+
+
+def _out_of_memory(error: Exception) -> DeviceMemoryError | None:
+    """What to print where memory ran out and nothing nearer explained it; None for other errors."""
+    if "torch" not in sys.modules:
+        return None
+    from repro_rl.policy.model.memory import ANYWHERE, explained, lacks_memory
+
+    return explained(error, "", ANYWHERE) if lacks_memory(error) else None
 
 
 def _report(error: Exception, rank: int) -> None:

@@ -260,7 +260,8 @@ class WarmupSection(Section):
         4,
         ge=0,
         description="chat: at most that many answers to mistakes are trained of a conversation in an update, "
-        "as branches of it. The packed engine computes their common beginning once; on a GPU each is a row",
+        "as branches of it. The packed engine computes their common beginning once; without it, as on a GPU, "
+        "each is a row",
     )
     held_out: int = Field(
         0,

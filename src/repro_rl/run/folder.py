@@ -133,7 +133,7 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
     Settings bind once work was done in the folder: a start that failed leaves it free for others. ``free``
     names dotted settings and sections that may differ on a continuation: they decide when to stop, or belong
     to other commands. The section ``api`` always may: no training asks a server. So may ``MEMORY_SETTINGS``,
-    with a warning.
+    with a warning, where an adapter has no dropout.
     Raises ConfigError naming the settings that differ otherwise, for prompt templates that were changed
     since, and for a folder that holds something else than ``kind``.
     """
@@ -152,20 +152,30 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
     changes = _changed(old, config, (*free, "api"))
-    if changed := [change for change in changes if change[0] not in MEMORY_SETTINGS]:
+    # Dropout draws a mask for every pass over the weights, so another cut is another computation.
+    dropout = config.policy.lora.rank > 0 and config.policy.lora.dropout > 0
+    if changed := [change for change in changes if dropout or change[0] not in MEMORY_SETTINGS]:
         raise ConfigError(
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
             f"Use another folder, or the same settings to continue."
         )
     if changes:
         warnings.warn(
-            f"{folder} continues with other settings of memory, the same but for rounding:\n"
+            f"{folder} continues with other memory settings; results are equal but for rounding:\n"
             f"{change_lines(changes)}",
             stacklevel=3,
         )
     before = read_json_if_any(folder / MANIFEST_FILE)
     check_same_templates(folder, config.prompt, before, config.method.reflect)
     return True
+
+
+def with_default_memory(config: RunConfig) -> RunConfig:
+    """``config`` with the defaults of the memory settings of ``policy``."""
+    plain = type(config.policy)()
+    names = [name.removeprefix("policy.") for name in MEMORY_SETTINGS if name.startswith("policy.")]
+    policy = config.policy.model_copy(update={name: getattr(plain, name) for name in names})
+    return config.model_copy(update={"policy": policy})
 
 
 def writing_run(folder: Path) -> AbstractContextManager[int | None]:
@@ -193,11 +203,22 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         if (folder / INITIAL).is_dir():
             remove_folder(folder / INITIAL)
+    if continues:
+        _note_changes(folder, config)
     settings = config
     if continues:  # the folder's paths keep their meaning
         kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
         settings = RunConfig.model_validate(kept)
     write_config(folder, settings)
+
+
+def _note_changes(folder: Path, config: RunConfig) -> None:
+    """Write into manifest.json which memory settings are others from here on: name -> [before, now]."""
+    path = folder / MANIFEST_FILE
+    found = _changed(flatten(read_run_settings(folder / CONFIG_FILE)), config, ())
+    changed = {name: [before, now] for name, before, now in found if name in MEMORY_SETTINGS}
+    if changed and (content := read_json_if_any(path)):
+        write_json(path, {**content, "memory_changes": [*content.get("memory_changes", []), changed]})
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -195,7 +195,7 @@ def _model_of(base_url: str, model: Path, out: Path) -> dict[str, str]:
     return {} if model.absolute().is_relative_to(out.absolute()) else {"weights": fingerprint(model)}
 
 
-def _finished(out: Path, name: str, keys: tuple[str, str]) -> dict[str, Any] | None:
+def _finished(out: Path, name: str, keys: Sequence[str]) -> dict[str, Any] | None:
     """The result ``name`` in ``out``, if a key (``evaluation_keys``) tells that it is of the same weights."""
     path = evaluation_file(out, name)
     if not (path.exists() and episodes_file(out, name).exists()):

@@ -22,6 +22,7 @@ from repro_rl.policy.loading.checksums import fingerprint
 from repro_rl.rollout.record import or_nan, or_null, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
+from repro_rl.run.folder import with_default_memory
 from repro_rl.run.lineage import judge_fingerprint
 from repro_rl.run.templates import prompt_digests
 from repro_rl.text.digests import OWN, PACKAGE
@@ -47,11 +48,12 @@ class _Kept(TypedDict):
 
 def evaluation_keys(
     config: RunConfig, model: Path, digest: str, judge: bool, shown: InContextDemos | None
-) -> tuple[str, str]:
-    """The key of what decides the episodes: those of anything else are not continued.
+) -> tuple[str, ...]:
+    """The key of what decides the episodes, first: those of anything else are not continued.
 
-    ``digest``: of the panel; ``shown``: the demonstrations in prompts. The second key is the one of results
-    of older versions, which does not tell the package's own templates apart.
+    ``digest``: of the panel; ``shown``: the demonstrations in prompts. How the work was cut to fit into
+    memory plays no part. The other keys are those of results of older versions, where it did, and where the
+    package's own templates were not told apart.
     """
     init = config.reference_judge
     # Its path alone may lead to other weights.
@@ -69,8 +71,10 @@ def evaluation_keys(
         **({OWN: templates[OWN]} if OWN in templates else {}),
         **config.model_dump(mode="json", include={"seed", "env", "policy", "prompt", "method", "eval"}),
     }
-    older = key_of(settings)
-    return key_of([older, templates[PACKAGE]]), older
+    same = with_default_memory(config).policy.model_dump(mode="json")
+    olders = [key_of({**settings, "policy": policy}) for policy in (same, settings["policy"])]
+    keys = [key_of([older, templates[PACKAGE]]) for older in olders]
+    return tuple(dict.fromkeys((*keys, *olders)))
 
 
 class UnfinishedEvaluation:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from repro_rl.dist.ranks import Ranks
-from repro_rl.errors import ApiError, CallbackError, NonFiniteError, RankLostError
+from repro_rl.errors import ApiError, CallbackError, DeviceMemoryError, NonFiniteError, RankLostError
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler
 from repro_rl.rollout import Context
@@ -104,16 +104,17 @@ class CheckpointedRun(ABC):
 
 @contextmanager
 def ending(run: CheckpointedRun) -> Iterator[None]:
-    """Save what an interruption, a lost server or a full disk leaves unsaved; tell callbacks how it ended.
+    """Save what an interruption, a lost server, a full disk or memory leaves unsaved; tell callbacks the end.
 
     An error of the save itself is dropped: the one that ends the run is more important.
     """
     try:
         yield
     except BaseException as error:
-        early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError)
+        early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError | DeviceMemoryError)
         if early and not isinstance(error, RankLostError):
-            with suppress(OSError, NonFiniteError, ValueError):  # ValueError: a NaN in the metrics
+            # ValueError: a NaN in the metrics
+            with suppress(OSError, NonFiniteError, ValueError, MemoryError, torch.OutOfMemoryError):
                 run.save_unsaved()
         run.callbacks.end(error)
         raise

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from repro_rl.config import MethodSection
-from repro_rl.policy.model.memory import TRAINING, memory_explained
+from repro_rl.policy.model.memory import SCORING, memory_explained
 from repro_rl.policy.model.mode import evaluating
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.policy.transformers_policy import TransformersPolicy
@@ -87,7 +87,7 @@ class Scorer:
         return metrics
 
     @torch.no_grad()
-    @memory_explained("scoring answers", TRAINING)
+    @memory_explained("scoring answers", SCORING)
     def _score(self, requests: Sequence[tuple[Ids, Completion]], name: str, model: Any) -> None:
         """Write the log-probs of each completion after the given prompt; a given token has 0."""
         rows: list[Row] = []

@@ -24,7 +24,7 @@ from repro_rl.demos.store import demos_digest, is_labelled, load_demos
 from repro_rl.dist.sharding import copy_weights
 from repro_rl.errors import PreflightError, TrainingStopped
 from repro_rl.interrupts import deferred
-from repro_rl.policy.model.memory import TRAINING, memory_explained
+from repro_rl.policy.model.memory import SCORING, TRAINING, memory_explained
 from repro_rl.random_streams import name_key
 from repro_rl.run.alarms import warmup_alarm
 from repro_rl.run.callbacks import Callback
@@ -301,7 +301,7 @@ class WarmupRun(CheckpointedRun):
         return metrics
 
     @torch.no_grad()
-    @memory_explained("measuring held-out episodes", TRAINING)
+    @memory_explained("measuring held-out episodes", SCORING)
     def _measure(self) -> dict[str, float]:
         """Loss and accuracy on the episodes that are held out; nothing without any."""
         if not self.held_out:

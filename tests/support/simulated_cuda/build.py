@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("device.cpp")
@@ -19,14 +21,18 @@ def find_compiler() -> str | None:
 
 
 def build_device(folder: Path) -> Path:
-    """The library, compiled into ``folder``; about 20 seconds. Torch is not imported."""
+    """The library in ``folder``, compiled where it is not there (20 seconds). Torch is not imported."""
     compiler = find_compiler()
     assert compiler is not None
     found = importlib.util.find_spec("torch")
     assert found is not None
     assert found.origin is not None
     torch = Path(found.origin).parent
-    library = folder / "simulated_cuda.so"
+    # Folders of tests are kept and shared: another source or another torch is another library.
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    library = folder / f"simulated_cuda-{digest}-{version('torch')}.so"
+    if library.exists():
+        return library
     command = [
         *(compiler, "-std=c++20", "-O0", "-w", "-shared", "-fPIC", f"-I{torch / 'include'}", str(SOURCE)),
         *("-o", str(library), f"-L{torch / 'lib'}", f"-Wl,-rpath,{torch / 'lib'}", "-lc10", "-ltorch_cpu"),

@@ -163,10 +163,14 @@ void take_resized(const at::Tensor& t, const at::Tensor& host) {
 
 struct Views {
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  // of the card, of the host
+  std::vector<at::Tensor> hosts;  // operands that are on the host
   bool card = false;
 
   at::Tensor of(const at::Tensor& t) {
-    if (!on_card(t)) return t;
+    if (!on_card(t)) {
+      hosts.push_back(t);
+      return t;
+    }
     card = true;
     pairs.emplace_back(t, host_view(t));
     return pairs.back().second;
@@ -194,6 +198,8 @@ struct Views {
     if (!t.defined() || !card) return t;
     for (auto& [there, here] : pairs)
       if (here.is_same(t)) return there;
+    for (auto& host : hosts)
+      if (host.is_same(t)) return t;
     return to_card(t);
   }
   IValue back(const IValue& v) {

@@ -21,6 +21,7 @@ from repro_rl.demos import collect_demos, save_demos
 from repro_rl.errors import DeviceMemoryError
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun, WarmupRun
+from repro_rl.train.checkpointed import ending
 from support.simulated_cuda.runs import SETTINGS
 
 ROOM = 500  # bytes that are left
@@ -55,8 +56,8 @@ def main(folder: Path) -> None:
     with closing(set_up(config)) as setup:
         panel = setup.panel(config.demos.split)
         save_demos(folder / "demos", *collect_demos(setup.pool.first, panel.ids, config.demos, seed=0))
+        found["warmup"] = message(tight(WarmupRun(setup, folder / "demos", folder / "lacking").train))
         warmup = WarmupRun(setup, folder / "demos", folder / "warm")
-        found["warmup"] = message(tight(warmup.train))
         warmup.train()
         model = warmup.write_model()
     own = [*SETTINGS, "policy.device=cuda", f"train.init={model}"]
@@ -64,8 +65,12 @@ def main(folder: Path) -> None:
         found["loading"] = message(tight(lambda: RLRun(setup, folder / "never")))
         run = RLRun(setup, folder / "train")
         run.step()
-        run.save()
-        found["sampling"] = message(tight(run.step))
+
+        def ended(step: Callable[[], Any]) -> None:
+            with ending(run):
+                step()
+
+        found["sampling"] = message(lambda: ended(tight(run.step)))  # which saves the first iteration
         with patch.object(run.updater, "update", tight(run.updater.update)):
             found["update"] = message(run.step)
     less = [*own, "train.micro_tokens=64", "policy.max_cache_tokens=4096"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy.loading.hub import reason_of
+from repro_rl.policy.model.memory import LOADING, explained, lacks_memory
 
 TIED = "tie_word_embeddings"  # in configurations: input and output embeddings are one weight
 ParameterOrder = dict[str, list[str]]  # module name -> its own parameters, in the order of the model's code
@@ -34,6 +35,8 @@ def merge(model: Any, name: object) -> Any:
             warnings.filterwarnings("ignore", "(?s).*tie_word_embeddings", UserWarning)  # _settle sees to it
             whole = model.merge_and_unload()
     except Exception as error:  # peft raises several
+        if lacks_memory(error):
+            raise explained(error, f"adding the adapter in {name} to its model", LOADING) from error
         raise CheckpointError(
             f"The adapter in {name} cannot be added to the weights of its model: {reason_of(error)} It can "
             "be evaluated as it is. To train on it, or to get an ordinary model folder, train an adapter "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from repro_rl.errors import CheckpointError, ConfigError, some
 from repro_rl.policy.loading.dropout import turn_off_modules
 from repro_rl.policy.loading.hub import files_of, reason_of
 from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
+from repro_rl.policy.model.memory import LOADING, explained, lacks_memory
 
 # Names of sub-configurations that only models of more than text have.
 OTHER_MEDIA = {
@@ -49,6 +50,8 @@ def named_load(what: str, path: str | Path) -> Iterator[None]:
     except (CheckpointError, ConfigError):
         raise
     except Exception as error:  # safetensors, tokenizers and transformers each raise their own
+        if lacks_memory(error):
+            raise explained(error, f"loading {what} from {path}", LOADING) from error
         reason = reason_of(error)
         if "trust_remote_code" in reason:
             raise CheckpointError(
@@ -223,9 +226,11 @@ def train_padding_token(model: Any) -> None:
     so it is text. Where it is padding nothing attends to it, and its gradient is 0 anyway. The packed forward
     pass, which has no padding, trains it as well.
     """
-    for module in model.modules():
-        if isinstance(module, torch.nn.Embedding):
-            module.padding_idx = None
+    table = None
+    with suppress(NotImplementedError, AttributeError):  # not every architecture names its table
+        table = model.get_input_embeddings()
+    if type(table) is torch.nn.Embedding:  # other classes may use the attribute
+        table.padding_idx = None
 
 
 @contextmanager

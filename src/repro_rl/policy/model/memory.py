@@ -7,13 +7,20 @@ from contextlib import contextmanager
 
 import torch
 
-from repro_rl.errors import DeviceMemoryError
+from repro_rl.errors import DeviceMemoryError, ReproError
 
-LOADING = "Take a smaller model, or policy.dtype=bfloat16"
+LOADING = (
+    "Take a smaller model, or an adapter (policy.lora.rank=64), which needs no second copy as a reference"
+)
 SAMPLING = "Lower policy.max_cache_tokens and policy.max_batch_tokens; a run continues with other values"
+SCORING = "Lower train.micro_tokens; a run continues with other values"
 TRAINING = (
     "Lower train.micro_tokens, or set train.gradient_checkpointing=true; a run continues with other values. "
     "In a new run an adapter takes far less (policy.lora.rank=64)"
+)
+ANYWHERE = (
+    "Lower train.micro_tokens, policy.max_cache_tokens and policy.max_batch_tokens; a run continues with "
+    "other values. In a new run an adapter takes far less (policy.lora.rank=64)"
 )
 # Parts of the messages of other RuntimeErrors: of other devices, cuBLAS, and torch's CPU.
 WORDS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
@@ -27,16 +34,22 @@ def memory_explained(doing: str, advice: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DeviceMemoryError(
-            f"Out of memory while {doing}: {reason.rstrip('.')}. {advice}. "
-            "'repro-rl plan' says what each part takes."
-        ) from error
+        raise explained(error, doing, advice) from error
+
+
+def explained(error: BaseException, doing: str, advice: str) -> DeviceMemoryError:
+    """What to raise for an ``error`` that ``lacks_memory``; ``doing``: as in "sampling", or empty."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    while_doing = f" while {doing}" if doing else ""
+    return DeviceMemoryError(
+        f"Out of memory{while_doing}: {reason.rstrip('.')}. {advice}. "
+        "'repro-rl plan' says what each part takes."
+    )
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether this was raised for want of memory, and nobody has explained it yet."""
-    if isinstance(error, DeviceMemoryError):
+    if isinstance(error, ReproError):
         return False
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, kinds) or any(words in str(error) for words in WORDS)
