@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 from repro_rl.errors import DeviceMemoryError, ReproError
 
@@ -51,5 +50,6 @@ def lacks_memory(error: BaseException) -> bool:
     """Whether this was raised for want of memory, and nobody has explained it yet."""
     if isinstance(error, ReproError):
         return False
-    kinds = (torch.OutOfMemoryError, MemoryError)
+    torch = sys.modules.get("torch")  # loaded by whoever raised its error; models behind a server need none
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or any(words in str(error) for words in WORDS)
