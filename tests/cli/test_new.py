@@ -51,6 +51,17 @@ def announce(package: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
+def listed(part: Part, name: str, kind: str, words: str, package: Path) -> str:
+    """What ``list`` prints of a package's part by plug-in; it has ``words``, also by entry point."""
+    write_package(part, name, package)
+    command, source = ("repro_rl", "list", kind), package / "src"
+    found = run(package.parent, *command, f"plugins=[{names_of(name)['module']}]", path=source)
+    assert words in found
+    announce(package)
+    assert words in run(package.parent, *command, path=source)
+    return found
+
+
 @pytest.mark.parametrize("part", list(Part))
 def test_the_package_tests_itself(part: Part, tmp_path: Path) -> None:
     write_package(part, "my-own", tmp_path / "package")
@@ -99,12 +110,8 @@ def test_every_split_of_the_environment_has_all_its_words(tmp_path: Path) -> Non
 
 def test_a_credit_rule_is_found_by_plugin_and_by_entry_point(tmp_path: Path) -> None:
     package = tmp_path / "package"
-    write_package(Part.credit_rule, "to-go", package)
+    listed(Part.credit_rule, "to-go", "credit-rules", "less its mean over", package)
     source = package / "src"
-    listed = ("repro_rl", "list", "credit-rules")
-    assert "less its mean over" in run(tmp_path, *listed, "plugins=[to_go]", path=source)
-    announce(package)
-    assert "less its mean over" in run(tmp_path, *listed, path=source)
     # The file's method has the rule; another one, and an arm of a study, keeps its own.
     (package / "read.py").write_text(
         "from repro_rl.config import load_config\n"
@@ -120,15 +127,9 @@ def test_a_policy_loss_is_found_by_plugin_and_by_entry_point_and_trains(
     warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package"
-    write_package(Part.loss, "half-negative", package)
-    source = package / "src"
-    listed = ("repro_rl", "list", "losses")
-    found = run(tmp_path, *listed, "plugins=[half_negative]", path=source)
-    assert "The loss of each of T sampled tokens" in found
+    found = listed(Part.loss, "half-negative", "losses", "The loss of each of T sampled tokens", package)
     assert "clip_high" in found
-    announce(package)
-    assert "The loss of each of T sampled tokens" in run(tmp_path, *listed, path=source)
-    monkeypatch.syspath_prepend(source)
+    monkeypatch.syspath_prepend(package / "src")
     short = ("groups=4", "group_size=3", "minibatches=2", "validate_every=0", "epochs=2", "record_every=0")
     with LOSS_NAMES.isolated(), METHODS.isolated(), METHOD_LOSSES.isolated():
         settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
@@ -148,15 +149,9 @@ def test_a_progress_source_is_found_by_plugin_and_by_entry_point_and_trains(
     warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package"
-    write_package(Part.progress_source, "accepted-share", package)
-    source = package / "src"
-    listed = ("repro_rl", "list", "progress-sources")
-    found = run(tmp_path, *listed, "plugins=[accepted_share]", path=source)
-    assert "The share of the episode's accepted actions done so far" in found
-    assert "power=1.0" in found
-    announce(package)
-    assert "accepted actions done so far" in run(tmp_path, *listed, path=source)
-    monkeypatch.syspath_prepend(source)
+    words = "The share of the episode's accepted actions done so far"
+    assert "power=1.0" in listed(Part.progress_source, "accepted-share", "progress-sources", words, package)
+    monkeypatch.syspath_prepend(package / "src")
     short = ("groups=4", "group_size=3", "minibatches=2", "validate_every=0", "epochs=2", "record_every=0")
     with SOURCES.isolated(), METHODS.isolated():
         settings = [*warm.settings, *(f"train.{setting}" for setting in short), f"train.init={warm.model}"]
@@ -171,20 +166,12 @@ def test_a_progress_source_is_found_by_plugin_and_by_entry_point_and_trains(
     sys.modules.pop("accepted_share")
 
 
-def test_an_annotator_is_found_by_plugin_and_by_entry_point_and_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_annotator_is_found_by_plugin_and_by_entry_point_and_labels(tmp_path: Path) -> None:
     package = tmp_path / "package"
-    write_package(Part.annotator, "half-way", package)
-    source = package / "src"
-    listed = ("repro_rl", "list", "annotators")
-    found = run(tmp_path, *listed, "plugins=[half_way]", path=source)
-    assert "The share of the episode's accepted actions done so far, in percent" in found
-    announce(package)
-    assert "accepted actions done so far, in percent" in run(tmp_path, *listed, path=source)
+    words = "The share of the episode's accepted actions done so far, in percent"
+    listed(Part.annotator, "half-way", "annotators", words, package)
     few = ("demos.expert=2", "demos.winning=2", "demos.failing=2")
-    run(package, "repro_rl", "demos", "-c", "half-way.yaml", *few, "-o", "demos", path=source)
-    monkeypatch.syspath_prepend(source)
+    run(package, "repro_rl", "demos", "-c", "half-way.yaml", *few, "-o", "demos", path=package / "src")
     _, labelled = load_demos(package / "demos")
     assert len(labelled) == 4
     for trajectory in labelled:

@@ -169,7 +169,7 @@ def test_memory_settings_of_a_policy_have_defaults():
     config = load_config(
         None, ["policy.max_cache_tokens=1024", "policy.max_batch_tokens=7", "policy.threads=2"]
     )
-    plain = with_default_memory(config).policy
+    plain = with_default_memory(config.policy)
     assert plain == load_config(None, ["policy.threads=2"]).policy
     assert config.policy.max_batch_tokens == 7
 

@@ -68,12 +68,10 @@ def _run() -> None:
             raise
         status = 2
     except Exception as error:
-        if (out_of_memory := _out_of_memory(error)) is not None:
-            _report(out_of_memory, rank)
-            sys.exit(2)
-        if os_error(error)[0] is None:
+        out_of_memory = _out_of_memory(error)
+        if out_of_memory is None and os_error(error)[0] is None:
             raise
-        _report(error, rank)  # an OSError in the message of another one
+        _report(out_of_memory or error, rank)  # or an OSError in the message of another one
         status = 2
     except SystemExit as ended:
         number = received()

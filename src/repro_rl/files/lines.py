@@ -188,7 +188,8 @@ def json_lines(
         try:
             value = parse_object(text, constants=constants)
         except DataError as error:
-            form = "" if text.lstrip()[:1] != b"[" and text.strip() != b"{" else f"; {ONE_A_LINE}"
+            begins_document = text.lstrip()[:1] == b"[" or text.strip() == b"{"
+            form = f"; {ONE_A_LINE}" if begins_document else ""
             raise DataError(f"{error}{form}", file=path, record=f"line {line.number}") from error
         yield line.number, value
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import RunConfig, dump_config
+from repro_rl.config import PolicySection, RunConfig, dump_config
 from repro_rl.config.changes import Change, change_lines, differences, same_places
 from repro_rl.config.paths import base_entry, base_of, read_run_settings, rebased
 from repro_rl.config.trust import signed_config
@@ -170,12 +170,11 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
     return True
 
 
-def with_default_memory(config: RunConfig) -> RunConfig:
-    """``config`` with the defaults of the memory settings of ``policy``."""
-    plain = type(config.policy)()
+def with_default_memory(policy: PolicySection) -> PolicySection:
+    """``policy`` with the defaults of its memory settings."""
+    plain = PolicySection()
     names = [name.removeprefix("policy.") for name in MEMORY_SETTINGS if name.startswith("policy.")]
-    policy = config.policy.model_copy(update={name: getattr(plain, name) for name in names})
-    return config.model_copy(update={"policy": policy})
+    return policy.model_copy(update={name: getattr(plain, name) for name in names})
 
 
 def writing_run(folder: Path) -> AbstractContextManager[int | None]:
@@ -203,10 +202,10 @@ def begin_run(folder: Path, config: RunConfig, continues: bool) -> None:
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         if (folder / INITIAL).is_dir():
             remove_folder(folder / INITIAL)
+    settings = config
     if continues:
         _note_changes(folder, config)
-    settings = config
-    if continues:  # the folder's paths keep their meaning
+        # The folder's paths keep their meaning.
         kept = rebased(config.model_dump(mode="json"), Path.cwd(), base_of(folder))
         settings = RunConfig.model_validate(kept)
     write_config(folder, settings)

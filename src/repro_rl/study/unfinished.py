@@ -71,7 +71,7 @@ def evaluation_keys(
         **({OWN: templates[OWN]} if OWN in templates else {}),
         **config.model_dump(mode="json", include={"seed", "env", "policy", "prompt", "method", "eval"}),
     }
-    same = with_default_memory(config).policy.model_dump(mode="json")
+    same = with_default_memory(config.policy).model_dump(mode="json")
     olders = [key_of({**settings, "policy": policy}) for policy in (same, settings["policy"])]
     keys = [key_of([older, templates[PACKAGE]]) for older in olders]
     return tuple(dict.fromkeys((*keys, *olders)))

@@ -161,6 +161,13 @@ void take_resized(const at::Tensor& t, const at::Tensor& host) {
   t.unsafeGetTensorImpl()->set_sizes_and_strides(fresh.sizes(), fresh.strides(), 0);
 }
 
+template <class F>
+c10::List<at::Tensor> mapped(const std::vector<at::Tensor>& tensors, F function) {
+  c10::List<at::Tensor> list;
+  for (const at::Tensor& t : tensors) list.push_back(function(t));
+  return list;
+}
+
 struct Views {
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  // of the card, of the host
   std::vector<at::Tensor> hosts;  // operands that are on the host
@@ -177,11 +184,7 @@ struct Views {
   }
   IValue value(const IValue& v) {
     if (v.isTensor()) return of(v.toTensor());
-    if (v.isTensorList()) {
-      c10::List<at::Tensor> list;
-      for (const at::Tensor& t : v.toTensorVector()) list.push_back(of(t));
-      return list;
-    }
+    if (v.isTensorList()) return mapped(v.toTensorVector(), [&](const at::Tensor& t) { return of(t); });
     if (v.isOptionalTensorList()) {
       c10::List<std::optional<at::Tensor>> list;
       for (const std::optional<at::Tensor>& t : v.toOptionalTensorVector())
@@ -204,11 +207,7 @@ struct Views {
   }
   IValue back(const IValue& v) {
     if (v.isTensor()) return back(v.toTensor());
-    if (v.isTensorList()) {
-      c10::List<at::Tensor> list;
-      for (const at::Tensor& t : v.toTensorVector()) list.push_back(back(t));
-      return list;
-    }
+    if (v.isTensorList()) return mapped(v.toTensorVector(), [&](const at::Tensor& t) { return back(t); });
     return v;
   }
 };
@@ -262,7 +261,6 @@ void save_written(const c10::OperatorHandle& op, const Stack& arguments) {
     if (!on_card(t)) return;
     for (auto& [there, copy] : capturing->before)
       if (there.storage().is_alias_of(t.storage())) return;
-    auto all = host_view(t);
     int64_t bytes = t.storage().nbytes();
     auto memory = at::empty({bytes}, at::kByte);
     std::memcpy(memory.data_ptr(), t.storage().data(), bytes);

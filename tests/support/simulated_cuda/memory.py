@@ -17,12 +17,11 @@ from unittest.mock import patch
 import torch
 
 from repro_rl.config import load_config
-from repro_rl.demos import collect_demos, save_demos
 from repro_rl.errors import DeviceMemoryError
 from repro_rl.run.setup import set_up
 from repro_rl.train import RLRun, WarmupRun
 from repro_rl.train.checkpointed import ending
-from support.simulated_cuda.runs import SETTINGS
+from support.simulated_cuda.runs import SETTINGS, collect
 
 ROOM = 500  # bytes that are left
 limit: Callable[[int], None] = torch.cuda.simulated_limit  # type: ignore[attr-defined]
@@ -54,8 +53,7 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {}
     config = load_config("sokoban-tiny", [*SETTINGS, "policy.device=cuda"])
     with closing(set_up(config)) as setup:
-        panel = setup.panel(config.demos.split)
-        save_demos(folder / "demos", *collect_demos(setup.pool.first, panel.ids, config.demos, seed=0))
+        collect(setup, folder / "demos")
         found["warmup"] = message(tight(WarmupRun(setup, folder / "demos", folder / "lacking").train))
         warmup = WarmupRun(setup, folder / "demos", folder / "warm")
         warmup.train()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from repro_rl.config import load_config
 from repro_rl.demos import collect_demos, save_demos
-from repro_rl.run.setup import set_up
+from repro_rl.run.setup import Setup, set_up
 from repro_rl.train import RLRun, WarmupRun
 
 SETTINGS = [
@@ -42,6 +42,13 @@ VARIANTS = {
 }
 
 
+def collect(setup: Setup, folder: Path) -> None:
+    """Write the demonstrations of the settings into ``folder``."""
+    config = setup.config
+    panel = setup.panel(config.demos.split)
+    save_demos(folder, *collect_demos(setup.pool.first, panel.ids, config.demos, seed=config.seed))
+
+
 def main(device: str, folder: Path) -> None:
     """Print the metrics of the last updates of every variant: of a short warmup, and of RL from it."""
     found = {}
@@ -53,9 +60,7 @@ def main(device: str, folder: Path) -> None:
             warnings.simplefilter("always")
             with closing(set_up(config)) as setup:
                 if not (folder / "demos").exists():
-                    panel = setup.panel(config.demos.split)
-                    demos = collect_demos(setup.pool.first, panel.ids, config.demos, seed=config.seed)
-                    save_demos(folder / "demos", *demos)
+                    collect(setup, folder / "demos")
                 warmup = WarmupRun(setup, folder / "demos", out / "warm")
                 warmup.train(row.update)
                 model = warmup.write_model()

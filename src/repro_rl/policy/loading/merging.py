@@ -10,9 +10,9 @@ import copy
 import warnings
 from typing import Any
 
-from repro_rl.errors import CheckpointError
+from repro_rl.errors import CheckpointError, DeviceMemoryError
 from repro_rl.policy.loading.hub import reason_of
-from repro_rl.policy.model.memory import LOADING, explained, lacks_memory
+from repro_rl.policy.model.memory import LOADING, memory_explained
 
 TIED = "tie_word_embeddings"  # in configurations: input and output embeddings are one weight
 ParameterOrder = dict[str, list[str]]  # module name -> its own parameters, in the order of the model's code
@@ -31,12 +31,15 @@ def merge(model: Any, name: object) -> Any:
     tied = [(config, getattr(config, TIED, None)) for config in (base.config, base.config.get_text_config())]
     _separate(base)
     try:
-        with warnings.catch_warnings():
+        with (
+            memory_explained(f"adding the adapter in {name} to its model", LOADING),
+            warnings.catch_warnings(),
+        ):
             warnings.filterwarnings("ignore", "(?s).*tie_word_embeddings", UserWarning)  # _settle sees to it
             whole = model.merge_and_unload()
+    except DeviceMemoryError:
+        raise
     except Exception as error:  # peft raises several
-        if lacks_memory(error):
-            raise explained(error, f"adding the adapter in {name} to its model", LOADING) from error
         raise CheckpointError(
             f"The adapter in {name} cannot be added to the weights of its model: {reason_of(error)} It can "
             "be evaluated as it is. To train on it, or to get an ordinary model folder, train an adapter "

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from repro_rl.config import PolicySection
-from repro_rl.errors import CheckpointError, ConfigError, some
+from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, some
 from repro_rl.policy.loading.dropout import turn_off_modules
 from repro_rl.policy.loading.hub import files_of, reason_of
 from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
-from repro_rl.policy.model.memory import LOADING, explained, lacks_memory
+from repro_rl.policy.model.memory import LOADING, memory_explained
 
 # Names of sub-configurations that only models of more than text have.
 OTHER_MEDIA = {
@@ -46,12 +46,11 @@ OTHERWISE = "Give a decoder-only language model, such as Qwen/Qwen2.5-0.5B-Instr
 def named_load(what: str, path: str | Path) -> Iterator[None]:
     """Errors of the libraries inside become a CheckpointError "Cannot load WHAT from PATH: reason"."""
     try:
-        yield
-    except (CheckpointError, ConfigError):
+        with memory_explained(f"loading {what} from {path}", LOADING):
+            yield
+    except (CheckpointError, ConfigError, DeviceMemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers and transformers each raise their own
-        if lacks_memory(error):
-            raise explained(error, f"loading {what} from {path}", LOADING) from error
         reason = reason_of(error)
         if "trust_remote_code" in reason:
             raise CheckpointError(

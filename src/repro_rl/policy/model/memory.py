@@ -30,7 +30,7 @@ def memory_explained(doing: str, advice: str) -> Iterator[None]:
     """Inside, running out of memory raises DeviceMemoryError: with the library's reason and ``advice``."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # ``lacks_memory`` tells
         if not lacks_memory(error):
             raise
         raise explained(error, doing, advice) from error
