@@ -7,9 +7,10 @@ prompts do not list the possible actions; ``--admissible`` lists them.
 
 - prefill and decode: 8 x 256 tokens; one more token for each of 32 rows with 512 in the cache. The same for
   one row (``decode_one``: a single stream). Ours with the weights as they are too, beside those that oneDNN
-  has reordered (``policy/model/prepacked.py``).
+  has reordered (``policy/model/prepacked.py``), and without compiled kernels (``policy/decoding/kernels``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
+- kernels: the same samples over compiled kernels and by torch alone.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass. On
   AMD's processors also with the products of MKL.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
@@ -142,11 +143,11 @@ def speed(count: int, times: Times) -> float:
     return count / min(times.cpu)
 
 
-def fill_caches(model: Any, rows: int, tokens: int) -> tuple[WideSlots, Any]:
+def fill_caches(policy: TransformersPolicy, rows: int, tokens: int) -> tuple[WideSlots, Any]:
     """Our slots and a cache of transformers with the same random keys and values."""
     from transformers import DynamicCache
 
-    config = model.config
+    model, config = policy.model, policy.model.config
     heads, layers = config.num_key_value_heads, config.num_hidden_layers
     table, store = SlotTable(), PrefixStore(layers)
     store.reserve(rows, tokens)
@@ -160,7 +161,17 @@ def fill_caches(model: Any, rows: int, tokens: int) -> tuple[WideSlots, Any]:
         store.write(layer, slots, columns, (keys, values))
         by_row = (states.view(rows, tokens, heads, size).transpose(1, 2) for states in (keys, values))
         cache.update(next(by_row), next(by_row), layer)
-    return WideSlots(model, table, store, range(rows), 32_768), cache
+    return WideSlots(model, table, store, range(rows), 32_768, policy.decode_kernels), cache
+
+
+def by_torch(slots: WideSlots, work: Callable[[], Any]) -> Callable[[], Any]:
+    """``work`` with these slots, without compiled kernels."""
+
+    def run() -> Any:
+        with patch.object(slots, "kernels", None):
+            return work()
+
+    return run
 
 
 def as_they_are(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -179,19 +190,28 @@ def raw_speed(policy: TransformersPolicy, repetitions: int) -> dict[str, float]:
     model = policy.model
     ids = torch.from_numpy(np.random.default_rng(0).integers(1, model.config.vocab_size, size=(8, 256)))
     tree = build_tree(list(ids.numpy()))
-    slots, cache = fill_caches(model, 32, 512)
-    one_slot, one_cache = fill_caches(model, 1, 512)
+    slots, cache = fill_caches(policy, 32, 512)
+    one_slot, one_cache = fill_caches(policy, 1, 512)
+
+    def decode() -> Any:
+        return slots.append(range(32), [(5,)] * 32)
+
+    def decode_one() -> Any:
+        return one_slot.append(range(1), [(5,)])
+
     sides: dict[str, tuple[int, Callable[[], Any]]] = {
         "prefill": (ids.numel(), lambda: packed.forward(model, tree, tree.ends())),
         "prefill_transformers": (ids.numel(), lambda: model(input_ids=ids, logits_to_keep=1)),
-        "decode": (32, lambda: slots.append(range(32), [(5,)] * 32)),
+        "decode": (32, decode),
+        "decode_by_torch": (32, by_torch(slots, decode)),
         "prefill_as_they_are": (ids.numel(), as_they_are(lambda: packed.forward(model, tree, tree.ends()))),
-        "decode_as_they_are": (32, as_they_are(lambda: slots.append(range(32), [(5,)] * 32))),
+        "decode_as_they_are": (32, as_they_are(decode)),
         "decode_transformers": (
             32,
             lambda: model(input_ids=torch.full((32, 1), 5), past_key_values=cache, use_cache=True),
         ),
-        "decode_one": (1, lambda: one_slot.append(range(1), [(5,)])),
+        "decode_one": (1, decode_one),
+        "decode_one_by_torch": (1, by_torch(one_slot, decode_one)),
         "decode_one_transformers": (
             1,
             lambda: model(input_ids=torch.full((1, 1), 5), past_key_values=one_cache, use_cache=True),
@@ -275,6 +295,25 @@ def play(
     rows = played if mode == "chat" else [[c] for episode in played for c in episode]
     groups = job.rollouts * (1 if mode == "chat" else len(texts))
     return ours, theirs, [sample_of(row, i // groups) for i, row in enumerate(rows)], given
+
+
+def with_and_without_kernels(policy: TransformersPolicy, job: Job, answer: int) -> dict[str, float]:
+    """Seconds of the same rollouts over compiled kernels and by torch, step by step."""
+    how, found = SamplingSettings(answer), {}
+    for mode, texts in (("chat", job.chat), ("window", job.window)):
+        times = {"auto": Times(), "off": Times()}
+        sessions = {switch: policy.open_chat() for switch in times}
+        for t, step in enumerate(texts):
+            keys = keys_of(len(step), mode, t)
+            for switch, spent in times.items():
+                work: Callable[[], Any] = partial(sessions[switch].answer, range(len(step)), step, keys, how)
+                if mode == "window":
+                    work = partial(policy.generate, step, keys, how)
+                with patch.object(policy, "kernels", switch):
+                    spent.spend(work)
+        kernels, plain = (sum(spent.cpu) for spent in times.values())
+        found |= {f"{mode}_seconds": kernels, f"{mode}_by_torch": plain, f"{mode}_faster": plain / kernels}
+    return found
 
 
 def update(policy: TransformersPolicy, samples: Sequence[Sample]) -> dict[str, float]:
@@ -399,6 +438,8 @@ def measure(
         }
         if "update" in parts:
             found[f"update_{mode}"] = update(policy, samples)
+    if "kernels" in parts:
+        found["kernels"] = with_and_without_kernels(policy, job, arguments.answer)
     if "memory" in parts:
         found["cache_gb"] = cache_memory(policy.model.config)
     if arguments.llama:
@@ -419,7 +460,9 @@ def main() -> None:
     parser.add_argument("--admissible", action="store_true", help="prompts list the possible actions")
     parser.add_argument("--answer", type=int, default=20, help="tokens of an answer")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--parts", nargs="*", default=["raw", "chat", "window", "update", "memory"])
+    parser.add_argument(
+        "--parts", nargs="*", default=["raw", "chat", "window", "kernels", "update", "memory"]
+    )
     parser.add_argument("--trl", help="an interpreter with trl and datasets")
     parser.add_argument("--llama", type=Path, help="a folder with node-llama-cpp (see llama_cpp.mjs)")
     parser.add_argument("--gguf", type=Path, help="the model for llama.cpp")

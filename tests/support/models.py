@@ -137,4 +137,4 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {  # what the packed engine se
 def family(name: str, **more: Any) -> Any:
     """A small network of one of ``FAMILIES``."""
     kind, settings = FAMILIES[name]
-    return network(kind, **settings, **more)
+    return network(kind, **(settings | more))

@@ -89,6 +89,11 @@ class PolicySection(Section):
         description="on a CPU, Llama, Mistral, Qwen2, Qwen3, SmolLM and their like: common prefixes of "
         "sequences are computed once",
     )
+    kernels: Annotated[Literal["auto", "off"], Switch] = Field(
+        "auto",
+        description="packed engine: decode steps of pretrained-sized models run over kernels that the "
+        "machine's C++ compiler builds once; auto: on Linux, where there is one",
+    )
     static_cache: Annotated[Literal["auto", "on", "off"], Switch] = Field(
         "auto",
         description="decode over a static KV cache, on a GPU with CUDA graphs; auto: on a GPU, where the "

@@ -21,6 +21,7 @@ from repro_rl.config import LoraSection, PolicySection
 from repro_rl.files import read_json, write_json
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.decoding.guided import guided_plan
+from repro_rl.policy.decoding.kernels.library import DecodeKernels
 from repro_rl.policy.decoding.prompt_decoders import (
     ModelDecoder,
     PackedDecoder,
@@ -34,6 +35,7 @@ from repro_rl.policy.decoding.static.answers import sample_static
 from repro_rl.policy.decoding.static.cache import bucket_cells
 from repro_rl.policy.decoding.static.pool import StaticDecoders, StaticSwitch, use_static
 from repro_rl.policy.decoding.static.session import StaticSession
+from repro_rl.policy.decoding.wide.compiled_pass import KernelSwitch, find_kernels
 from repro_rl.policy.decoding.wide.decoder import WidePromptDecoder, is_wide
 from repro_rl.policy.decoding.wide.session import WideSession
 from repro_rl.policy.forward.packed import use_packed
@@ -81,8 +83,9 @@ class TransformersPolicy(TokenPolicy):
 
     ``max_batch_tokens``: cells (rows x width) of one generation batch. ``mixed``: forward passes run under
     bfloat16 autocast. ``packed``: the forward pass of ``forward.packed`` stands in for the model's own
-    where it can (see ``uses_packed``). ``static_cache``: whether decoding runs over a static KV cache (see
-    ``use_static``); then a decoding batch has at most ``max_cache_tokens`` cells. It is its own ``Sampler``.
+    where it can (see ``uses_packed``). ``kernels``: see ``decode_kernels``. ``static_cache``: whether
+    decoding runs over a static KV cache (see ``use_static``); then a decoding batch has at most
+    ``max_cache_tokens`` cells. It is its own ``Sampler``.
     """
 
     def __init__(
@@ -93,12 +96,14 @@ class TransformersPolicy(TokenPolicy):
         max_batch_tokens: int = DEFAULTS.max_batch_tokens,
         mixed: bool = False,
         packed: bool = True,
+        kernels: KernelSwitch = "off",
         origin: Origin | None = None,
         static_cache: StaticSwitch = "off",
         max_cache_tokens: int = DEFAULTS.max_cache_tokens,
     ):
         self.model, self.codec = model, codec
         self.max_batch_tokens, self.mixed, self.packed = max_batch_tokens, mixed, packed
+        self.kernels: KernelSwitch = kernels
         self.origin = origin or Origin()
         self.static_cache: StaticSwitch = static_cache
         self.prefix = PrefixCache()
@@ -151,6 +156,7 @@ class TransformersPolicy(TokenPolicy):
             max_batch_tokens=section.max_batch_tokens,
             mixed=precision.autocast,
             packed=section.packed,
+            kernels=section.kernels,
             origin=Origin(str(path), precision.reason, dropout),
             static_cache=section.static_cache,
             max_cache_tokens=section.max_cache_tokens,
@@ -175,6 +181,11 @@ class TransformersPolicy(TokenPolicy):
     def uses_wide(self) -> bool:
         """Whether sampling takes the packed forward pass in its form for wide models (``decoding.wide``)."""
         return self.uses_packed and is_wide(self.model)
+
+    @property
+    def decode_kernels(self) -> DecodeKernels | None:
+        """The compiled kernels for decode steps, where they are to be had (see ``find_kernels``)."""
+        return find_kernels(self.kernels, self.model).kernels if self.uses_wide else None
 
     @property
     def packed_allowed(self) -> bool:
@@ -271,7 +282,7 @@ class TransformersPolicy(TokenPolicy):
 
     def _decoder(self) -> PromptDecoder:
         if self.uses_wide:
-            return WidePromptDecoder(self.model, self.max_batch_tokens)
+            return WidePromptDecoder(self.model, self.max_batch_tokens, self.decode_kernels)
         if self.uses_packed:
             return PackedDecoder(self.model)
         capabilities = capabilities_of(self.model)
@@ -319,6 +330,7 @@ class TransformersPolicy(TokenPolicy):
             "device": self.device.type,
             "attention": self.model.config._attn_implementation,
             "packed": self.uses_packed,
+            "kernels": self.decode_kernels is not None,
             "static_cache": self.uses_static,
             "adapter": self.adapted,
         }

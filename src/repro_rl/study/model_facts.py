@@ -9,6 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from repro_rl.policy import TextCodec, TransformersPolicy
+from repro_rl.policy.decoding.wide.compiled_pass import find_kernels
 from repro_rl.policy.model.adapter import base_model
 from repro_rl.policy.model.capabilities import Batching, Capabilities, capabilities_of
 from repro_rl.policy.model.positions import position_limit
@@ -132,8 +133,15 @@ def _sampling(policy: TransformersPolicy) -> str:
         graphs = ", decode steps as CUDA graphs" if policy.device.type == "cuda" else ""
         return f"transformers, all rows together over a static KV cache{graphs}"
     if policy.uses_packed:
-        return "packed engine: what prompts share is computed once, nothing is padded"
+        return f"packed engine: what prompts share is computed once, nothing is padded; {_kernels(policy)}"
     return f"transformers, {capabilities_of(policy.model).batching.value}"
+
+
+def _kernels(policy: TransformersPolicy) -> str:
+    if not policy.uses_wide:
+        return "decode steps by torch (a narrow model)"
+    found = find_kernels(policy.kernels, policy.model)
+    return f"decode steps by torch: {found.reason}" if found.kernels is None else "compiled decode steps"
 
 
 def _chat(policy: TransformersPolicy) -> str:

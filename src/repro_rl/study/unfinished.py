@@ -52,8 +52,8 @@ def evaluation_keys(
     """The key of what decides the episodes, first: those of anything else are not continued.
 
     ``digest``: of the panel; ``shown``: the demonstrations in prompts. How the work was cut to fit into
-    memory plays no part. The other keys are those of results of older versions, where it did, and where the
-    package's own templates were not told apart.
+    memory, or computed, plays no part. The other keys are those of results of older versions, where it did,
+    and where the package's own templates were not told apart.
     """
     init = config.reference_judge
     # Its path alone may lead to other weights.
@@ -71,8 +71,11 @@ def evaluation_keys(
         **({OWN: templates[OWN]} if OWN in templates else {}),
         **config.model_dump(mode="json", include={"seed", "env", "policy", "prompt", "method", "eval"}),
     }
-    same = with_default_memory(config.policy).model_dump(mode="json")
-    olders = [key_of({**settings, "policy": policy}) for policy in (same, settings["policy"])]
+    policies = (with_default_memory(config.policy), config.policy)
+    olders = [
+        key_of({**settings, "policy": policy.model_dump(mode="json", exclude={"kernels"})})
+        for policy in policies
+    ]
     keys = [key_of([older, templates[PACKAGE]]) for older in olders]
     return tuple(dict.fromkeys((*keys, *olders)))
 

@@ -175,6 +175,7 @@ def test_a_wide_model_takes_it_and_says_why(processor, tiny_folder, tmp_path):
         "device": "cpu",
         "attention": "sdpa",
         "packed": True,
+        "kernels": False,
         "static_cache": False,
         "adapter": False,
     }

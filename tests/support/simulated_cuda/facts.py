@@ -29,7 +29,7 @@ def main() -> None:
     assert refused(there.numpy, "can't convert cuda:0 device type tensor to numpy")
 
     weight = torch.ones(6, device="cuda", requires_grad=True)
-    # Torch's thread of a device takes Python's lock after the backward pass, and this program may be at its end.
+    # Torch's thread of a device takes Python's lock after the pass, when this program may be at its end.
     with torch.autograd.set_multithreading_enabled(False):
         (weight * there).sum().backward()
     assert weight.grad is not None

@@ -12,6 +12,7 @@ import torch
 
 from repro_rl.policy.base import Keys, SamplingSettings
 from repro_rl.policy.decoding.guided import guided_plan
+from repro_rl.policy.decoding.kernels.library import DecodeKernels
 from repro_rl.policy.decoding.kv_slots import SlotCache, SlotTable
 from repro_rl.policy.decoding.prompt_decoders import MIN_PREFIX, common_prefix, passes
 from repro_rl.policy.decoding.row_cache import left_padded
@@ -44,6 +45,9 @@ class LocalPolicy(Protocol):
 
     @property
     def uses_packed(self) -> bool: ...
+
+    @property
+    def decode_kernels(self) -> DecodeKernels | None: ...
 
     def precision(self) -> AbstractContextManager[Any]: ...
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from repro_rl.policy.decoding.kernels.library import DecodeKernels
 from repro_rl.policy.decoding.kv_slots import SlotTable
 from repro_rl.policy.decoding.sampling import DecodeBatch
 from repro_rl.policy.decoding.slot_decoder import SlotDecoder
+from repro_rl.policy.decoding.wide.compiled_pass import run_compiled
 from repro_rl.policy.decoding.wide.prefix_store import PrefixStore
 from repro_rl.policy.decoding.wide.ragged_pass import RaggedPass, run_pass
 from repro_rl.policy.forward import packed
@@ -30,13 +32,23 @@ def is_wide(model: Any) -> bool:
 
 
 class WideSlots(SlotDecoder):
-    """Appends tokens to slots of a ``PrefixStore``. ``most_tokens``: of one pass, unless a block has more."""
+    """Appends tokens to slots of a ``PrefixStore``. ``most_tokens``: of one pass, unless a block has more.
+
+    ``kernels``: for passes of one token a row; None: torch's own.
+    """
 
     def __init__(
-        self, model: Any, slots: SlotTable, store: PrefixStore, rows: Sequence[int], most_tokens: int
+        self,
+        model: Any,
+        slots: SlotTable,
+        store: PrefixStore,
+        rows: Sequence[int],
+        most_tokens: int,
+        kernels: DecodeKernels | None = None,
     ):
         super().__init__(slots, rows)
         self.model, self.store, self.most_tokens = model, store, most_tokens
+        self.kernels = kernels
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy what slots hold, by (old, new)."""
@@ -57,7 +69,10 @@ class WideSlots(SlotDecoder):
                 stop += 1
             taken, order = order[:stop], order[stop:]
             step = RaggedPass(self.store, self.slots, {slots[i]: blocks[i] for i in taken})
-            parts.append(run_pass(self.model, step))
+            if self.kernels is not None and step.single:
+                parts.append(run_compiled(self.model, step, self.kernels))
+            else:
+                parts.append(run_pass(self.model, step))
         for slot, block in zip(slots, blocks, strict=True):
             lengths[slot] += len(block)
         back = torch.empty(len(slots), dtype=torch.int64)
@@ -68,8 +83,8 @@ class WideSlots(SlotDecoder):
 class WidePromptDecoder:
     """A decoder of one batch of distinct prompts for wide models. See prompt_decoders.PromptDecoder."""
 
-    def __init__(self, model: Any, most_tokens: int):
-        self.model, self.most_tokens = model, most_tokens
+    def __init__(self, model: Any, most_tokens: int, kernels: DecodeKernels | None = None):
+        self.model, self.most_tokens, self.kernels = model, most_tokens, kernels
         self._tree = build_tree([np.zeros(1, dtype=np.int64)])
         self._kv = packed.TreeKV()
         self._slots: WideSlots | None = None  # from the second token on
@@ -104,7 +119,6 @@ class WidePromptDecoder:
             for slot, prompt in zip(slots, rows, strict=True):
                 table.lengths[slot] = int(self._tree.length[prompt])
             store.fill(slots, self._tree, list(rows), self._kv)
-            self._slots = WideSlots(
-                self.model, table, store, range(int(branches.rows.max()) + 1), self.most_tokens
-            )
+            rows_of_batch = range(int(branches.rows.max()) + 1)
+            self._slots = WideSlots(self.model, table, store, rows_of_batch, self.most_tokens, self.kernels)
         return self._slots

@@ -76,16 +76,19 @@ class PrefixStore:
 
     def write(self, layer: int, slots: torch.Tensor, columns: torch.Tensor, states: KV) -> None:
         """Write keys and values [T, kv_heads, D] at ``columns`` [T] of ``slots`` [T]."""
+        keys, values = self.table(layer, states[0])
+        keys[slots, :, columns], values[slots, :, columns] = states
+
+    def table(self, layer: int, like: torch.Tensor) -> KV:
+        """Keys and values of a layer, [slots, kv_heads, columns, D]; empty ones for states such as ``like``.
+
+        ``like``: [T, kv_heads, D].
+        """
         kv = self._table[layer]
         if kv is None:
-            heads, size = states[0].shape[1:]
-            kv = (
-                states[0].new_zeros(self._slots, heads, self._columns, size),
-                states[1].new_zeros(self._slots, heads, self._columns, size),
-            )
-            self._table[layer] = kv
-        kv[0][slots, :, columns] = states[0]
-        kv[1][slots, :, columns] = states[1]
+            shape = self._slots, like.shape[1], self._columns, like.shape[2]
+            kv = self._table[layer] = like.new_zeros(shape), like.new_zeros(shape)
+        return kv
 
     def seen(self, layer: int, first: int, stop: int, width: int) -> KV:
         """The first ``width`` columns of the slots first..stop-1, [R, kv_heads, width, D], as views."""

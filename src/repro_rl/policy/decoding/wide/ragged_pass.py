@@ -80,7 +80,7 @@ class RaggedPass:
             for size, stop, slot, width in zip(sizes.tolist(), stops.tolist(), slots, widths, strict=True)
         ]
         self._ranges = _row_ranges(slots, widths)
-        self._prefixes = _shared_prefixes(store, self._rows)
+        self.prefixes = _shared_prefixes(store, self._rows)
         self._causal: torch.Tensor | None = None  # see _mask
 
     @property
@@ -93,7 +93,7 @@ class RaggedPass:
         last = len(query) == self.size
         sums = query.new_empty(query.shape[:2], dtype=torch.float32)
         own = (self._last if last else self._every)(layer, query, sums)
-        for shared in self._prefixes:
+        for shared in self.prefixes:
             index = shared.rows if last else shared.tokens
             keys, values = shared.prefix.layers[layer]
             part = attend_prefix(query.index_select(0, index), keys, values)

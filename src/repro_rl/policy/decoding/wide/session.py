@@ -28,4 +28,6 @@ class WideSession(CachedSession):
 
     def _decoder(self, rows: Sequence[int]) -> SlotDecoder:
         policy = self.policy
-        return WideSlots(policy.model, self.slots, self.store, rows, policy.max_batch_tokens)
+        return WideSlots(
+            policy.model, self.slots, self.store, rows, policy.max_batch_tokens, policy.decode_kernels
+        )

@@ -1,0 +1,200 @@
+"""The kernels of ``decode.cpp``, called with tensors of the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from repro_rl.policy.decoding.kernels.build import BuildError, build_library
+from repro_rl.policy.forward.packed import KV, Rotary
+
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+HEAD_SIZE, INPUTS = 32, 16  # a head's size and a layer's inputs are multiples of these
+FEW_ROWS = 3  # at most, of a step that the kernels take as a whole
+FEWEST_OUTPUTS = 6  # of each of its linear layers
+
+_POINTER, _INTEGER, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "add_norm": (*[_POINTER] * 4, _INTEGER, _INTEGER, _FLOAT),
+    "rotate_and_store": (*[_POINTER] * 7, _FLOAT, *[_POINTER] * 6),
+    "attend": (*[_POINTER] * 11, _INTEGER, _POINTER, _FLOAT, _INT),
+    "gate": (*[_POINTER] * 3, _INTEGER),
+    "step": (*[_POINTER] * 11, _FLOAT, _INT),
+}
+
+
+@dataclass(slots=True, frozen=True)
+class HeadStates:
+    """What a layer projects of R tokens."""
+
+    query: torch.Tensor  # [R, heads, D]
+    key: torch.Tensor  # [R, kv_heads, D]
+    value: torch.Tensor  # [R, kv_heads, D]
+
+    def sizes(self) -> Any:
+        """R, heads, kv_heads and D, for the library."""
+        rows, heads, size = self.query.shape
+        return (_INTEGER * 4)(rows, heads, self.key.shape[1], size)
+
+
+@dataclass(slots=True, frozen=True)
+class HeadNorms:
+    """The norms of a layer's queries and keys, which Qwen3 has."""
+
+    query: torch.Tensor  # [D]
+    key: torch.Tensor  # [D]
+    epsilon: float
+
+
+@dataclass(slots=True, frozen=True)
+class StepRows:
+    """Where the R rows of a decode step write, and what they see; int64 all.
+
+    A group is a few rows that share a prefix, whose keys are read once for all of them.
+    """
+
+    slots: torch.Tensor  # [R] in the table
+    columns: torch.Tensor  # [R] that a row's token is written to
+    widths: torch.Tensor  # [R] columns of its slot that a row sees
+    order: torch.Tensor  # [R] the rows, those of a group side by side
+    groups: torch.Tensor  # [G + 1] where each group begins in ``order``; the last is R
+    prefix_of: torch.Tensor  # [G] index of a group's prefix; -1: it has none
+
+
+Prefixes = NDArray[np.int64]  # [P, 3] addresses of keys and values [kv_heads, length, D], and the length
+
+
+@dataclass(slots=True, frozen=True)
+class Network:
+    """The weights of a model whose linear layers are plain ones, as addresses; a missing bias is 0."""
+
+    layers: NDArray[np.int64]  # [L, 22] see ``Layer`` in decode.cpp
+    final_norm: torch.Tensor  # [H]
+    head: tuple[int, int]  # weight and bias of the output layer
+    heads: tuple[int, int, int]  # query heads, key heads, D
+    sizes: tuple[int, int, int, int]  # layers, hidden, intermediate, vocabulary
+    epsilon: float  # of all norms
+
+
+class DecodeKernels:
+    """What lies between the matrix products of a decode step, for weights of one dtype.
+
+    Tensors are contiguous, on the CPU and of that dtype. Sums are float32, and each result is rounded once.
+    """
+
+    def __init__(self, library: Path, dtype: torch.dtype):
+        """Raises OSError where the library cannot be loaded."""
+        self._library = ctypes.CDLL(str(library))
+        self.dtype = dtype
+        self.has_threads = bool(self._library.has_threads())
+        self._add_norm, self._rotate_and_store, self._attend, self._gate, self._step = (
+            self._function(name, arguments, dtype) for name, arguments in _ARGUMENTS.items()
+        )
+
+    def _function(self, name: str, arguments: tuple[Any, ...], dtype: torch.dtype) -> Any:
+        function = getattr(self._library, f"{name}_{DTYPES[dtype]}")
+        function.argtypes, function.restype = arguments, None
+        return function
+
+    def add_norm(
+        self, x: torch.Tensor, added: torch.Tensor | None, weight: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        """Adds ``added`` to the states ``x`` [R, H], in place; the root mean square norm of the sum."""
+        out = torch.empty_like(x)
+        rows, size = x.shape
+        self._add_norm(out.data_ptr(), x.data_ptr(), _address(added), weight.data_ptr(), rows, size, epsilon)
+        return out
+
+    def rotate_and_store(
+        self, states: HeadStates, norms: HeadNorms | None, rotary: Rotary | None, table: KV, rows: StepRows
+    ) -> None:
+        """Head norms and rotary embedding of queries and keys, in place; keys and values go into ``table``.
+
+        ``table``: keys and values [slots, kv_heads, columns, D]. ``rotary``: cos and sin, [R, 1, D] each.
+        """
+        cos, sin = rotary or (None, None)
+        self._rotate_and_store(
+            *(states.query.data_ptr(), states.key.data_ptr(), states.value.data_ptr()),
+            *(_address(cos), _address(sin)),
+            *((norms.query.data_ptr(), norms.key.data_ptr(), norms.epsilon) if norms else (None, None, 0.0)),
+            *(table[0].data_ptr(), table[1].data_ptr(), _strides(table)),
+            *(rows.slots.data_ptr(), rows.columns.data_ptr(), states.sizes()),
+        )
+
+    def attend(self, states: HeadStates, table: KV, rows: StepRows, prefixes: Prefixes) -> torch.Tensor:
+        """[R, heads * D]: every row's query over the row's prefix and the columns of its slot."""
+        out = torch.empty_like(states.query)
+        self._attend(
+            *(out.data_ptr(), states.query.data_ptr(), table[0].data_ptr(), table[1].data_ptr()),
+            *(_strides(table), rows.slots.data_ptr(), rows.widths.data_ptr(), rows.order.data_ptr()),
+            *(rows.groups.data_ptr(), rows.prefix_of.data_ptr(), prefixes.ctypes.data, len(rows.prefix_of)),
+            *(states.sizes(), states.query.shape[-1] ** -0.5, self.threads()),
+        )
+        return out
+
+    def gate(self, gates: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """silu(gates) * up, [R, I] each; in place of ``gates``."""
+        self._gate(gates.data_ptr(), gates.data_ptr(), up.data_ptr(), gates.numel())
+        return gates
+
+    def step(
+        self, x: torch.Tensor, rotary: Rotary, network: Network, table: KV, rows: StepRows
+    ) -> torch.Tensor:
+        """Logits [R, V] after the states ``x`` [R, H], which change: a whole decode step of few rows.
+
+        ``table``: that of any layer, for its strides.
+        """
+        vocabulary = network.sizes[3]
+        logits = x.new_empty(len(x), vocabulary)
+        integers = (rows.slots, rows.columns, rows.widths, rows.order, rows.groups, rows.prefix_of)
+        at = (_INTEGER * 7)(*(tensor.data_ptr() for tensor in integers), len(rows.prefix_of))
+        self._step(
+            *(logits.data_ptr(), x.data_ptr(), rotary[0].data_ptr(), rotary[1].data_ptr()),
+            *(network.layers.ctypes.data, network.final_norm.data_ptr(), (_INTEGER * 2)(*network.head)),
+            *(_strides(table), at, (_INTEGER * 4)(len(x), *network.heads), (_INTEGER * 4)(*network.sizes)),
+            *(network.epsilon, self.threads()),
+        )
+        return logits
+
+    def threads(self) -> int:
+        """As many as torch's own kernels use."""
+        return torch.get_num_threads()
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _strides(table: KV) -> Any:
+    """Numbers from one slot to the next, and from one head to the next."""
+    return (_INTEGER * 2)(*table[0].stride()[:2])
+
+
+@cache
+def _loaded(dtype: torch.dtype) -> DecodeKernels | BuildError:
+    try:
+        return DecodeKernels(build_library(), dtype)
+    except OSError as error:
+        return BuildError(f"the library cannot be loaded: {error}")
+    except BuildError as error:
+        return error
+
+
+def load_kernels(dtype: torch.dtype) -> DecodeKernels:
+    """The kernels for weights of ``dtype``, float32 or bfloat16; compiled where this machine has not yet.
+
+    Raises BuildError where they are not to be had.
+    """
+    found = _loaded(dtype)
+    if isinstance(found, BuildError):
+        raise found
+    if not found.has_threads and torch.get_num_threads() > 1:
+        raise BuildError("the compiler has no OpenMP, and torch uses several threads")
+    return found
