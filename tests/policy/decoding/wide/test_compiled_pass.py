@@ -14,6 +14,7 @@ from repro_rl.policy.decoding.wide import compiled_pass, prefix_store
 from repro_rl.policy.decoding.wide.compiled_pass import find_kernels
 from repro_rl.policy.decoding.wide.decoder import WideSlots
 from repro_rl.policy.decoding.wide.prefix_store import PrefixStore
+from repro_rl.study.model_facts import model_facts
 from support.foreign_models import LLAMA_LIKE, save_foreign
 from support.kernels import needs_kernels
 from support.models import FAMILIES, family, load_cpu, network
@@ -129,11 +130,17 @@ def test_which_models_are_served() -> None:
 
 @needs_kernels
 def test_a_policy_of_a_wide_model_takes_them(tiny_folder: Any, tmp_path: Any) -> None:
-    """Unless policy.kernels says otherwise; the manifest says which."""
+    """Unless policy.kernels says otherwise; the manifest and doctor say which."""
     sizes = LLAMA_LIKE | {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
     folder = save_foreign(tmp_path / "wide", tiny_folder, "llama", **sizes)
-    for switch, taken in (("auto", True), ("off", False)):
+    for switch, taken, words in (
+        ("auto", True, "compiled decode steps"),
+        ("off", False, "decode steps by torch: policy.kernels is off"),
+    ):
         policy = load_cpu(folder, kernels=switch)
         assert (policy.decode_kernels is not None) == taken
         assert policy.describe()["kernels"] is taken
-    assert load_cpu(tiny_folder).describe()["kernels"] is False
+        assert model_facts(policy, "adamw")["sampling"].endswith(f"padded; {words}")
+    tiny = load_cpu(tiny_folder)
+    assert tiny.describe()["kernels"] is False
+    assert model_facts(tiny, "adamw")["sampling"].endswith("padded; decode steps by torch (a narrow model)")
