@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from typing_extensions import TypedDict
 
+from repro_rl.config.memory_settings import without_memory
 from repro_rl.errors import DataError
 from repro_rl.files import (
     LOCK_FILE,
@@ -134,10 +135,18 @@ def read_record(out: Path, job: Job) -> Done:
 
 
 def is_finished(out: Path, job: Job) -> bool:
-    """Have the job's commands, exactly these, finished?"""
+    """Have the job's commands finished, exactly these but for memory settings?"""
     record = read_record(out, job)
-    commands = [portable(out, command) for command in job.commands]
-    return record.get("status") == "finished" and record.get("commands") == commands
+    now, then = ([portable(out, c) for c in job.commands], record.get("commands") or [])
+    same = [without_memory(command) for command in now] == [without_memory(command) for command in then]
+    return record.get("status") == "finished" and same
+
+
+def commands_of(out: Path, job: Job) -> list[list[str]]:
+    """The job's commands without the study's own folder: those that have finished, else those to run."""
+    if is_finished(out, job):
+        return list(read_record(out, job)["commands"])
+    return [portable(out, command) for command in job.commands]
 
 
 def locked(out: Path) -> AbstractContextManager[int | None]:
