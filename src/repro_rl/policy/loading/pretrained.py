@@ -356,7 +356,11 @@ def check_causal(model: Any, path: str | Path) -> None:
     logits at the first token depend on the second, as those of encoders do.
     """
     try:
-        logits = model(input_ids=torch.tensor([[1, 2], [1, 3]], device=model.device), use_cache=False).logits
+        with memory_explained(f"trying out {path}", LOADING):
+            ids = torch.tensor([[1, 2], [1, 3]], device=model.device)
+            logits = model(input_ids=ids, use_cache=False).logits
+    except DeviceMemoryError:
+        raise
     except Exception as error:  # whatever the model's code raises
         raise CheckpointError(
             f"Cannot use {path} as a causal LM: a forward pass of two tokens fails: {reason_of(error)}"
