@@ -26,7 +26,7 @@ from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import name_in, parse_text, type_of
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, clause
 from repro_rl.files.names import CONFIG_FILE
 from repro_rl.registry import other_kinds
 
@@ -111,7 +111,7 @@ def load_run_config(
     _checked(config, list(check(config)), places)
     for sentence in found.refused:
         warnings.warn(
-            f"{path}: {sentence.removesuffix('.')}. A training with this would be refused now; "
+            f"{path}: {clause(sentence)}. A training with this would be refused now; "
             "nothing is trained here.",
             stacklevel=2,
         )

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.errors import CheckpointError, ReproError
+from repro_rl.errors import CheckpointError, ReproError, clause
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.loading.hub import reason_of
 from repro_rl.policy.model.adapter import base_model
@@ -192,7 +192,7 @@ def _sampling_problem(policy: ExactPolicy, prompts: Sequence[Ids]) -> str | None
     except ReproError:
         raise
     except Exception as error:  # whatever the model's code raises
-        return f"its code fails: {type(error).__name__}: {reason_of(error).rstrip('.')}"
+        return f"its code fails: {type(error).__name__}: {clause(reason_of(error))}"
     if measured.mean <= (REFUSED_HALF if is_half(policy) else REFUSED):
         return None
     return f"the sampled log-probs are not those of the model: they differ by {measured}"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from repro_rl.config import PolicySection
-from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, some
+from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, clause, some
 from repro_rl.policy.loading.dropout import turn_off_modules
 from repro_rl.policy.loading.hub import files_of, reason_of
 from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
@@ -266,7 +266,7 @@ def _attention_error(path: str | Path, config: Any, attention: str, reason: str)
     known = ATTENTION if model_class is None else attention_choices(model_class)
     return ConfigError(
         f"policy.attention is {attention!r}, which cannot be used for {path} ({config.model_type}): "
-        f"{reason.rstrip('.')}. Choices: auto, {', '.join(known)}."
+        f"{clause(reason)}. Choices: auto, {', '.join(known)}."
     )
 
 
