@@ -83,6 +83,6 @@ def test_a_message_in_a_sentence_ends_with_one_stop(message: object) -> None:
 
 
 def test_a_failure_of_a_user_s_code_has_no_two_stops() -> None:
-    with pytest.raises(ReproError, match=r"^Mine failed: ValueError: It broke( \(.*\))?\. Mend it there"):
-        with named_failure("Mine"):
-            raise ValueError("It broke.")
+    sentence = r"^Mine failed: ValueError: It broke( \(.*\))?\. Mend it there"
+    with pytest.raises(ReproError, match=sentence), named_failure("Mine"):
+        raise ValueError("It broke.")
