@@ -16,7 +16,7 @@ from repro_rl.errors import NonFiniteError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.interrupts import Interrupted, handled
 from repro_rl.run.folder import MetricsLog
-from repro_rl.train import RLRun, run_training, run_warmup, sft, update
+from repro_rl.train import RLRun, checkpointed, run_training, run_warmup, sft, update
 from repro_rl.train.step import apply_gradients
 from repro_rl.train.update import Updater
 
@@ -108,6 +108,21 @@ def test_a_full_disk_loses_no_iteration(
             run_training(settings(warm), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"{saved:05d}"]
     assert_same(run_training(settings(warm), tmp_path / "run"), whole)
+
+
+def test_what_cannot_be_saved_is_said(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        full()
+
+    texts: list[str] = []
+    monkeypatch.setattr(checkpointed, "save_checkpoint", fail)
+    in_call(RLRun, "rollout", 2, full, monkeypatch)
+    with pytest.raises(OSError, match=r"metrics\.jsonl"):
+        run_training(settings(warm), tmp_path / "run", on_text=texts.append)
+    assert texts == [
+        "The weights after iteration 1 could not be saved: No space left on device. The command, repeated, "
+        "continues from the checkpoint before."
+    ]
 
 
 def broken() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from repro_rl.errors import (
     NonFiniteError,
     RankLostError,
     TrainingStopped,
+    clause,
 )
 from repro_rl.interrupts import deferred
 from repro_rl.policy import TransformersPolicy
@@ -141,17 +142,26 @@ def ending(run: CheckpointedRun) -> Iterator[None]:
     """Save what an interruption or an error leaves unsaved; tell callbacks the end.
 
     The error may be a lost server, a full disk or memory, or code of the user's own, such as a credit rule.
-    An error of the save itself is dropped: the one that ends the run is more important.
+    An error of the save itself is told, and not raised: the one that ends the run is more important.
     """
     try:
         yield
     except BaseException as error:
         if not isinstance(error, WRONG_WEIGHTS):
-            with suppress(Exception):
+            place = f"{run.unit} {run.iteration}"
+            try:
                 if run.save_unsaved() and not isinstance(error, SAID):
-                    run.notify(
-                        f"Saved after {run.unit} {run.iteration}: the command, repeated, continues there."
-                    )
+                    run.notify(f"Saved after {place}: the command, repeated, continues there.")
+            except Exception as failure:
+                run.notify(
+                    f"The weights after {place} could not be saved: {_reason(failure)}. The command, "
+                    "repeated, continues from the checkpoint before."
+                )
         run.callbacks.end(error)
         raise
     run.callbacks.end(None)
+
+
+def _reason(error: Exception) -> str:
+    """Why something failed, to stand inside a sentence."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else clause(error)
