@@ -26,6 +26,7 @@ from repro_rl.files import (
     LOCK_FILE,
     check_record,
     finite,
+    naming,
     only_writer,
     parse_object,
     read_json_if_any,
@@ -238,7 +239,8 @@ def _open(job: Job, out: Path) -> Running:
     """The job with its log, before its first process: a process that starts must be known to ``_end``."""
     path = log_file(out, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Running(job, time.monotonic(), open(path, "ab"))
+    # Unbuffered: what a full disk has refused is not tried again when the file is closed.
+    return Running(job, time.monotonic(), open(path, "ab", buffering=0))
 
 
 def launch(
@@ -263,8 +265,8 @@ def _spawn(entry: Running, start: Start) -> None:
     """Start the command that ``entry.number`` points to."""
     command = entry.job.commands[entry.number]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
-    entry.log.flush()
+    with naming(Path(entry.log.name)):
+        entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     with deferred():  # a signal in between would leave a process that nobody knows
         entry.process = start(command, entry.log)
 
