@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro_rl import errors
-from repro_rl.errors import DataError, ReproError, did_you_mean, some
+from repro_rl.errors import DataError, ReproError, clause, did_you_mean, named_failure, some
 
 
 def test_every_error_is_ours_and_one_of_the_standard_library() -> None:
@@ -75,3 +75,14 @@ def test_did_you_mean(name: str, known: list[str], hint: str) -> None:
 )
 def test_some_of_many_names(names: list[str], most: int, text: str) -> None:
     assert some(names, most) == text
+
+
+@pytest.mark.parametrize("message", ["It broke", "It broke.", ValueError("It broke.")])
+def test_a_message_in_a_sentence_ends_with_one_stop(message: object) -> None:
+    assert f"Line 3: {clause(message)}. Mend it." == "Line 3: It broke. Mend it."
+
+
+def test_a_failure_of_a_user_s_code_has_no_two_stops() -> None:
+    sentence = r"^Mine failed: ValueError: It broke( \(.*\))?\. Mend it there"
+    with pytest.raises(ReproError, match=sentence), named_failure("Mine"):
+        raise ValueError("It broke.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from repro_rl import registry
-from repro_rl.errors import ConfigError, MissingDependencyError, UnknownNameError
+from repro_rl.errors import OWN_NAME, ConfigError, MissingDependencyError, UnknownNameError
 from repro_rl.registry import Registry
 
 
@@ -49,6 +49,34 @@ def test_an_unknown_name_names_the_nearest() -> None:
     numbers.register("seven", 7)
     with pytest.raises(UnknownNameError, match=r"Unknown number 'sevn'; did you mean 'seven'\? Known: seven"):
         numbers.get("sevn")
+
+
+def test_a_name_of_another_kind_says_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_kinds", {})
+    rules: Registry[int] = Registry("rule", setting="method.credit")
+    animals: Registry[int] = Registry("animal", group="animals", setting="zoo.name")
+    registry.add_kind("recipe", lambda: ["ape"], "-c {name}")
+    rules.register("rloo", 1)
+    with pytest.raises(UnknownNameError) as caught:
+        animals.get("rloo")
+    assert (
+        str(caught.value)
+        == f"'rloo' is a rule, not an animal: give method.credit=rloo. Known: none. {OWN_NAME}"
+    )
+    point = Point("ape", None)
+    announced(monkeypatch, point)
+    with pytest.raises(UnknownNameError) as caught:
+        rules.get("ape")
+    assert str(caught.value) == (
+        f"'ape' is an animal or a recipe, not a rule: give zoo.name=ape or -c ape. Known: rloo. {OWN_NAME}"
+    )
+    assert point.loads == 0
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: ())
+    registry.add_kind("town", lambda: ["ape"], "town={name}")
+    animals.register("ape", 2)
+    assert registry.other_kinds("ape", "rule") == (
+        "'ape' is an animal, a recipe or a town, not a rule: give zoo.name=ape, -c ape or town=ape"
+    )
 
 
 def test_a_name_is_given_once() -> None:

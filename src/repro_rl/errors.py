@@ -173,6 +173,11 @@ def visible(text: str) -> str:
     )
 
 
+def clause(message: object) -> str:
+    """A message, such as an error, to stand inside a longer sentence: without the full stop at its end."""
+    return str(message).rstrip(".")
+
+
 def unencodable(text: str) -> str | None:
     """What keeps ``text`` from being written as UTF-8, "a lone surrogate" and where it is; else None."""
     try:
@@ -194,7 +199,7 @@ def named_failure(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConfigError(
-            f"{what} failed: {type(error).__name__}: {error}{place_of(error)}. Mend it there; "
+            f"{what} failed: {type(error).__name__}: {clause(error)}{place_of(error)}. Mend it there; "
             "REPRO_RL_TRACEBACK=1 prints the whole traceback."
         ) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.errors import ConfigError, clause, did_you_mean
 from repro_rl.settings import problems_in
 
 SCALARS = (bool, int, float, str)  # Python types that a default alone tells the type of a setting by
@@ -28,7 +28,7 @@ def parameters_of(owner: str, function: Callable[..., Any]) -> list[inspect.Para
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{owner} must be a function with parameters to read: {error}.") from error
+        raise ConfigError(f"{owner} must be a function with parameters to read: {clause(error)}.") from error
     names = getattr(inspect.unwrap(function), "__globals__", {})
     return [parameter.replace(annotation=_evaluated(parameter.annotation, names)) for parameter in parameters]
 

@@ -20,6 +20,7 @@ from repro_rl.config import (
 )
 from repro_rl.credit import CREDIT, SOURCES
 from repro_rl.errors import ConfigError
+from repro_rl.run.preflight import unknown_annotator
 
 
 @pytest.mark.parametrize(
@@ -41,19 +42,64 @@ from repro_rl.errors import ConfigError
         ("method.credit=gigop", r"method\.credit: Unknown credit rule 'gigop'; did you mean 'gigpo'"),
         (
             "method.credit=repro",
-            r"method\.credit: 'repro' is a method, not .*: give method=repro\. Rules: dr_",
+            r"method\.credit: 'repro' is a method, not a credit rule: give method=repro\. Known: dr_",
         ),
         (
             "method.credit=dr-grpo",
-            r"'dr-grpo' is a method.*: give method=dr-grpo, with its credit rule 'dr_grp",
+            r"'dr-grpo' is a method.*: give method=dr-grpo\. .*The credit rule of .*'dr-grpo' is 'dr_grpo'",
         ),
         ("method.credit=gspo", r"'gspo' is a policy loss, not a credit rule: give train\.loss\.name=gspo"),
         ("method.credit=graph", r"'graph' is a source of progress, not .*: give method\.shaping=graph"),
+        (
+            "method.shaping=grpo",
+            r"^method\.shaping: 'grpo' is a method or a credit rule, not a source of progress: give "
+            r"method=grpo or method\.credit=grpo\. Known: graph, .*, none, .*\] \(got 'grpo'\)\nSet by",
+        ),
+        ("method.alignment=gspo", r"^method\.alignment: 'gspo' is a policy loss.*: give train\.loss\.name="),
+        (
+            "train.loss.name=repro",
+            r"^train\.loss\.name: 'repro' is a method, not a policy loss: give method=repro\. Known: cispo",
+        ),
+        ("train.loss.name=sokoban-tiny", r"'sokoban-tiny' is a recipe, not .*: give -c sokoban-tiny\. Known"),
+        ("train.loss.aggregation=gspo", r"'gspo' is a policy loss, not a value of this setting: give train"),
+        (
+            "env.name=gigpo",
+            r"^env\.name: 'gigpo' is a method or .*, not an environment: give method=gigpo",
+        ),
+        (
+            "method=sokoban",
+            r"^'sokoban' is .*an environment.*, not a method: give .*env\.name=sokoban",
+        ),
+        ("demos.annotator=retrospective", r"'retrospective' is a source of progress, not an annotator: give"),
+        ("method.credit=constant", r"'constant' is an annotator, not a credit rule: give demos\.annotator="),
+        (
+            "rloo",
+            r"^Override 'rloo' is not of the form .*=value\. 'rloo' is a method.*, not a setting: give",
+        ),
+        ("grid", r"^Override 'grid' is not of the form section\.key=value\.$"),
     ],
 )
 def test_unknown_names_name_the_nearest(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config(None, [override])
+        load_config(None, [override], check=unknown_annotator)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "rloo",
+            r"^'rloo' is a method or a credit rule, not a recipe: give .*credit=rloo\. Known: .*\. A file",
+        ),
+        (
+            "sokoban",
+            r"^'sokoban' is .*an environment.* give .*env\.name=sokoban.*; did you mean 'sokoban-tiny'",
+        ),
+    ],
+)
+def test_no_recipe_has_the_name_of_another_part(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(name)
 
 
 @pytest.mark.parametrize(

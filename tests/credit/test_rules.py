@@ -48,22 +48,22 @@ def test_a_rule_of_your_own() -> None:
     groups = two_rollouts()
     with CREDIT.isolated():
 
-        @register_credit("constant")
-        def constant(rewards, groups, anchors, settings, episode_returns):  # type: ignore[no-untyped-def]
+        @register_credit("even")
+        def even(rewards, groups, anchors, settings, episode_returns):  # type: ignore[no-untyped-def]
             return [[1.0] * len(row) for row in rewards]
 
         @register_credit("short")
         def short(rewards, groups, anchors, settings, episode_returns):  # type: ignore[no-untyped-def]
             return [[1.0] for _ in rewards]
 
-        assign_credit(groups, CreditSettings(credit="constant"))
+        assign_credit(groups, CreditSettings(credit="even"))
         assert set(advantages(groups)) == {1.0}
         with pytest.raises(ConfigError, match="credit rule 'short'"):
             assign_credit(groups, CreditSettings(credit="short"))
         assert list(CREDIT) == CREDIT.names()
-        assert {"constant", "short"} < set(CREDIT)
-    with pytest.raises(UnknownNameError, match="credit rule 'constant'"):
-        assign_credit(groups, CreditSettings(credit="constant"))
+        assert {"even", "short"} < set(CREDIT)
+    with pytest.raises(UnknownNameError, match="credit rule 'even'"):
+        assign_credit(groups, CreditSettings(credit="even"))
 
 
 def test_a_rule_that_fails_is_named_with_the_place() -> None:

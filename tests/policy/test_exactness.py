@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro_rl.errors import CheckpointError
+from repro_rl.errors import CheckpointError, DeviceMemoryError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, exactness, transformers_policy
 from repro_rl.policy.decoding.prompt_decoders import MIN_PREFIX, common_prefix
 from repro_rl.policy.decoding.sessions import CachedSession
@@ -175,6 +175,21 @@ def test_code_that_fails_in_any_case_is_refused_with_its_reason(words):
     with pytest.raises(
         CheckpointError, match=r"mine \(LlamaForCausalLM\) cannot be sampled.*no state of layer 1"
     ):
+        exactness.check_exact(policy, "mine")
+
+
+@pytest.mark.parametrize("place", ["generate_ids", "model"])
+def test_a_trial_without_memory_says_nothing_of_the_model(place, words, monkeypatch):
+    policy = policy_of("Llama", words, packed=False)
+
+    def full(*args, **rest):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    if place == "model":
+        monkeypatch.setattr(exactness, "logprobs_of", full)
+    else:
+        monkeypatch.setattr(policy.model, "forward", full)
+    with pytest.raises(DeviceMemoryError, match=r"Out of memory while .*DefaultCPUAllocator"):
         exactness.check_exact(policy, "mine")
 
 

@@ -179,3 +179,10 @@ def test_what_cannot_be_found_is_named(module, text, path, words):
     module(text + "\n")
     with pytest.raises(ConfigError, match=rf"(?s)train\.callbacks: .*{words}"):
         load_callbacks([path])
+
+
+def test_the_message_on_an_unknown_name_is_of_whole_sentences():
+    with pytest.raises(
+        ConfigError, match=r"'gigpo' is a .*, not a callback: .*=\[MODULE\]\. Give a registered"
+    ):
+        load_callbacks(["gigpo"])

@@ -155,6 +155,12 @@ def test_a_whole_comparison(tmp_path, capsys, monkeypatch):
         "# run-gigpo-seed1 (finished)\nOMP_NUM_THREADS=1 repro-rl train -c small.yaml --method gigpo" in text
     )
 
+    # With less memory too, and the folder says so.
+    code, text = cli(capsys, monkeypatch, "-o", "moved", "--only", "final", "train.micro_tokens=512")
+    assert (code, "started" in text) == (0, False), text
+    changes = json.loads(Path("moved/study.json").read_text())["memory_changes"]
+    assert changes == [{"train.micro_tokens": [16384, 512]}]
+
     # Seeds of two machines in one folder: what one has is copied into the other, and nothing runs again.
     for name, other in (("here", "1"), ("there", "0")):
         shutil.copytree("moved", name, ignore=shutil.ignore_patterns(f"*seed{other}*", "comparison*"))

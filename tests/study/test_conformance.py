@@ -158,6 +158,35 @@ def test_too_little_memory_is_said_before_the_step(llama, monkeypatch):
     assert "policy.lora.rank=16" in failed(check_model(llama, config()))["learning"]
 
 
+@pytest.mark.parametrize(
+    ("place", "check"),
+    [
+        ("window_deviation", "window sampling"),
+        ("chat_deviation", "chat sampling"),
+        ("policy_loss", "update"),
+        ("build_optimizer", "learning"),
+        ("imitation_loss", "learning"),
+    ],
+)
+def test_memory_that_runs_out_in_a_check_is_explained(place, check, llama, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(conformance, place, full)
+    assert failed(check_model(llama, config())) == {
+        check: f"Out of memory while checking {check}: CUDA out of memory. Tried to allocate 2.00 GiB. Train "
+        "an adapter (policy.lora.rank=16), or take a smaller model or a larger machine. 'repro-rl plan' says "
+        "what each part takes."
+    }
+
+
+def test_memory_that_an_adapter_lacks_calls_for_no_adapter(llama, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.setattr(conformance, "free_bytes", lambda device: 1)
+    adapted = failed(check_model(llama, config("policy.lora.rank=2")))["learning"]
+    assert adapted.endswith("are free; take a smaller model or a larger machine")
+
+
 def test_settings_of_prompts_that_the_template_contradicts(llama):
     found = check_model(llama, config("prompt.action_tokens=20"), prompts=True)
     assert [check.name for check in found.checks] == [*CHECKS[:-1], "prompts", "checkpoint"]

@@ -68,6 +68,8 @@ def test_mistakes_in_a_base_are_named(tmp_path):
         load_study(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("base: b.yaml\n")
     (tmp_path / "b.yaml").write_text("base: credit-zo\n")
+    with pytest.raises(ConfigError, match=r"^'webshop-tiny' is a recipe, not a study: give -c web"):
+        load_study("webshop-tiny")
     with pytest.raises(ConfigError, match=r"Unknown study 'credit-zo'.*credit-zoo"):
         load_study(tmp_path / "a.yaml")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -115,6 +116,18 @@ def test_a_real_process_writes_its_log_and_a_folder_has_one_owner(tmp_path):
         assert "PreflightError: Another comparison" in other.stderr
     with runner.locked(tmp_path):
         pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.usefixtures("forked")
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    job = quick("a", tmp_path, HELP)
+    log = runner.log_file(tmp_path, job)
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"a\.log") as caught:
+        runner.run_jobs([job], tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(log))
 
 
 def test_progress_is_read_from_the_last_whole_line(tmp_path):

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from repro_rl.config import RunConfig, load_config
-from repro_rl.errors import PreflightError
+from repro_rl.errors import NonFiniteError, PreflightError
 from repro_rl.files import LOCK_FILE, only_writer
 from repro_rl.interrupts import Interrupted, handled
 from repro_rl.run.folder import MetricsLog
-from repro_rl.train import RLRun, run_training, run_warmup, sft
+from repro_rl.train import RLRun, checkpointed, run_training, run_warmup, sft, update
+from repro_rl.train.step import apply_gradients
 from repro_rl.train.update import Updater
 
 # Only the last iteration, or the last update, is saved where nothing interrupts.
@@ -109,6 +110,66 @@ def test_a_full_disk_loses_no_iteration(
     assert_same(run_training(settings(warm), tmp_path / "run"), whole)
 
 
+def test_what_cannot_be_saved_is_said(warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        full()
+
+    texts: list[str] = []
+    monkeypatch.setattr(checkpointed, "save_checkpoint", fail)
+    in_call(RLRun, "rollout", 2, full, monkeypatch)
+    with pytest.raises(OSError, match=r"metrics\.jsonl"):
+        run_training(settings(warm), tmp_path / "run", on_text=texts.append)
+    assert texts == [
+        "The weights after iteration 1 could not be saved: No space left on device. The command, repeated, "
+        "continues from the checkpoint before."
+    ]
+
+
+def broken() -> None:
+    raise KeyError("no such anchor")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number", "saved"),
+    [
+        (RLRun, "credit", 2, 1),  # as of a credit rule of one's own
+        (RLRun, "_update", 2, 1),
+        (Updater, "_step", 2, 1),  # as of a loss of one's own, or for want of memory
+        (RLRun, "validate", 1, 2),
+    ],
+)
+def test_code_that_fails_loses_no_iteration(
+    warm: Any,
+    whole: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    number: int,
+    saved: int,
+) -> None:
+    texts: list[str] = []
+    with monkeypatch.context() as patch:
+        in_call(owner, name, number, broken, patch)
+        with pytest.raises(KeyError, match="no such anchor"):
+            run_training(settings(warm), tmp_path / "run", on_text=texts.append)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"{saved:05d}"]
+    assert texts == [f"Saved after iteration {saved}: the command, repeated, continues there."]
+    assert_same(run_training(settings(warm), tmp_path / "run"), whole)
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collapsed() -> None:
+        raise NonFiniteError("NaN")
+
+    in_call(RLRun, "rollout", 2, collapsed, monkeypatch)
+    with pytest.raises(NonFiniteError):
+        run_training(settings(warm), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def assert_same(run: RLRun, whole: RLRun) -> None:
     assert rows(run.out) == rows(whole.out)
     left, right = whole.policy.model.state_dict(), run.policy.model.state_dict()
@@ -122,15 +183,23 @@ def assert_same(run: RLRun, whole: RLRun) -> None:
 def test_weights_in_the_middle_of_an_update_are_not_saved(
     warm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def again() -> None:  # a second Ctrl-C, which does not wait
-        raise KeyboardInterrupt
+    def again(module: Any) -> None:  # a second Ctrl-C, which does not wait, behind the second step
+        steps = []
 
-    in_call(Updater, "update", 2, again, monkeypatch)  # the first iteration is finished, and not yet saved
+        def stepped(*args: Any, **more: Any) -> Any:
+            steps.append(apply_gradients(*args, **more))
+            if len(steps) == 2:
+                raise KeyboardInterrupt
+            return steps[-1]
+
+        monkeypatch.setattr(module, "apply_gradients", stepped)
+
+    again(update)  # the first iteration is finished, and not yet saved
     with pytest.raises(KeyboardInterrupt):
         run_training(settings(warm), tmp_path / "run")
     assert len(rows(tmp_path / "run")) == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
-    in_call(sft.WarmupRun, "_imitate", 1, again, monkeypatch)
+    again(sft)
     with pytest.raises(KeyboardInterrupt):
         run_warmup(load_config(None, [*warm.settings, *WARMUP]), warm.demos, tmp_path / "warm")
     assert not (tmp_path / "warm" / "checkpoints").exists()
@@ -153,6 +222,7 @@ def test_a_second_training_of_a_folder_is_refused(warm: Any, tmp_path: Path) -> 
         (sft.WarmupRun, "_step", 2, 2),  # finished first
         (sft.WarmupRun, "_validate", 1, 2),
         (MetricsLog, "add", 1, 1),
+        (sft.WarmupRun, "_rows", 3, 2),  # fails in the third update, before its step
     ],
 )
 def test_a_warmup_goes_on_where_it_was(
@@ -161,8 +231,9 @@ def test_a_warmup_goes_on_where_it_was(
     config = load_config(None, [*warm.settings, *WARMUP])
     model = run_warmup(config, warm.demos, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        in_call(owner, name, number, interrupt, patch)
-        with pytest.raises(Interrupted), handled():
+        stop, error = (broken, KeyError) if name == "_rows" else (interrupt, Interrupted)
+        in_call(owner, name, number, stop, patch)
+        with pytest.raises(error), handled():
             run_warmup(config, warm.demos, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"{saved:05d}"]
     texts: list[str] = []

@@ -120,11 +120,13 @@ def file_sentence(error: Exception) -> str:
             f"{in_the_way} is a file, and a folder is needed there. Choose another folder, for results with "
             "--out, or rename that file."
         )
-    if number in FULL and file is not None:
+    if number == errno.ENOSPC and file is not None:
         place = next((p for p in (Path(file), *Path(file).absolute().parents) if p.is_dir()), Path("/"))
         with suppress(OSError):
             reason += f", {shutil.disk_usage(place).free / 1e6:,.1f} MB are free"
-    if number in FULL:
+    if number == errno.EFBIG:
+        advice = "Raise the limit on the size of files (ulimit -f), or choose a disk that takes larger ones"
+    elif number in FULL:
         advice = "Make room"
     elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
         advice = "Make it writable, or choose another folder"

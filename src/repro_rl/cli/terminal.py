@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from repro_rl.errors import visible
+from repro_rl.errors import clause, visible
 
 # What stands for characters that the terminal's encoding lacks, such as cp1252 of Windows: one character
 # each, so that tables keep their columns; two where one would say something else.
@@ -116,6 +116,6 @@ def clean_message(error: Any) -> Any:
         name = str(error.option_name).lstrip("-").partition("=")[0]
         if "." in name or name in setting_names():
             error.message = (
-                f"{error.message.rstrip('.')}. Settings are written without dashes: {visible(name)}=VALUE"
+                f"{clause(error.message)}. Settings are written without dashes: {visible(name)}=VALUE"
             )
     return error

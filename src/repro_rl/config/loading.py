@@ -26,8 +26,9 @@ from repro_rl.config.renamed import current_name, with_current_names
 from repro_rl.config.run import RunConfig
 from repro_rl.config.trust import Withheld, is_own, put_back, question, withhold
 from repro_rl.config.values import name_in, parse_text, type_of
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, clause
 from repro_rl.files.names import CONFIG_FILE
+from repro_rl.registry import other_kinds
 
 Check = Callable[[RunConfig], Iterable[Problem]]  # further rules that settings must keep
 Override = str | tuple[str, Any]  # "section.key=value" as typed, or the dotted name and the value itself
@@ -110,7 +111,7 @@ def load_run_config(
     _checked(config, list(check(config)), places)
     for sentence in found.refused:
         warnings.warn(
-            f"{path}: {sentence.removesuffix('.')}. A training with this would be refused now; "
+            f"{path}: {clause(sentence)}. A training with this would be refused now; "
             "nothing is trained here.",
             stacklevel=2,
         )
@@ -226,7 +227,9 @@ def _parsed(data: dict[str, Any], override: str) -> tuple[str, Any]:
     """The dotted name and the value of ``section.key=value``; ``data``: the settings that it changes."""
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
-        raise ConfigError(f"Override {override!r} is not of the form section.key=value.")
+        elsewhere = other_kinds(override, "setting")
+        also = f" {elsewhere}." if elsewhere else ""
+        raise ConfigError(f"Override {override!r} is not of the form section.key=value.{also}")
     if key != key.rstrip():  # "key = value"
         text = text.strip()
     key = current_name(key.strip())

@@ -12,7 +12,7 @@ from typing import Any
 from repro_rl.files import read_yaml
 from repro_rl.registry import Registry
 
-METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods")
+METHODS: Registry[dict[str, Any]] = Registry("method", group="repro_rl.methods", setting="method")
 METHOD_LOSSES: Registry[dict[str, Any]] = Registry("loss of a method")  # the ``train.loss`` of some
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from repro_rl.config.recipe_files import BASE_KEY
 from repro_rl.config.values import section_of
-from repro_rl.errors import did_you_mean
+from repro_rl.errors import clause, did_you_mean
+from repro_rl.registry import other_kinds
 from repro_rl.settings import problems_in
 
 # Settings whose wrong value may be an API key: messages leave it out.
@@ -41,7 +42,11 @@ def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
         elif where in SECRET or problem["type"] == "missing":
             text = f"{where}: {message}"
         else:
-            text = f"{where}: {message.removesuffix('.')} (got {problem['input']!r})"
+            value = problem["input"]
+            if problem["type"] == "literal_error" and isinstance(value, str):
+                elsewhere = other_kinds(value, "value of this setting")
+                message += f". {elsewhere}" if elsewhere else ""
+            text = f"{where}: {clause(message)} (got {value!r})"
         found.append(Problem(text, tuple(path), rule))
     return found
 

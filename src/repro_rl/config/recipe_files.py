@@ -14,6 +14,7 @@ from repro_rl.config.values import as_typed
 from repro_rl.errors import ConfigError, DataError, did_you_mean
 from repro_rl.files import load_yaml
 from repro_rl.files.names import CONFIG_FILE
+from repro_rl.registry import add_kind, other_kinds
 
 SHIPPED = files("repro_rl").joinpath("recipes")
 DEFAULT_RECIPE = "sokoban-tiny"
@@ -141,7 +142,8 @@ def read_named(
     if not is_yaml_file(name) and name not in names:
         there = Path(f"{name}.yaml").is_file()
         hint = f"To use the file {name}.yaml, give its whole name." if there else "A file must end in .yaml."
-        raise ConfigError(f"Unknown {kind} {name!r}{did_you_mean(name, names)}. {hint}")
+        unknown = other_kinds(name, kind) or f"Unknown {kind} {name!r}"
+        raise ConfigError(f"{unknown}{did_you_mean(name, names)}. {hint}")
     if is_yaml_file(name) and not Path(name).exists():
         raise ConfigError(f"No {'config' if kind == 'recipe' else kind} file at {name}.")
     try:
@@ -180,3 +182,6 @@ def yaml_names(folder: Traversable, prefix: str = "") -> list[str]:
 def recipe_names() -> list[str]:
     """Names of the settings that ship with the package; the paper's rows are ``paper/...``."""
     return sorted([*yaml_names(SHIPPED), *yaml_names(SHIPPED.joinpath("paper"), "paper/")])
+
+
+add_kind("recipe", recipe_names, "-c {name}")

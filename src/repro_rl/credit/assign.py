@@ -15,7 +15,7 @@ from repro_rl.credit.rules import CREDIT, reads
 from repro_rl.credit.settings import CreditSettings
 from repro_rl.credit.sources import Series, group_series
 from repro_rl.credit.states import graph_inputs
-from repro_rl.errors import ConfigError
+from repro_rl.errors import ConfigError, clause
 from repro_rl.types import Group, Step, Trajectory
 
 PROGRESS_TERMS = ("alignment", "format", "boundary")  # credited to progress tokens by advantage_on="split"
@@ -121,7 +121,7 @@ def _checked(rule: str, advantages: Any, trajectories: Sequence[Trajectory]) -> 
             advantages = advantages.per_step([trajectory.length for trajectory in trajectories])
         rows = [[float(value) for value in row] for row in advantages]
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{must}; it returned {type(advantages).__name__}: {error}.") from error
+        raise ConfigError(f"{must}; it returned {type(advantages).__name__}: {clause(error)}.") from error
     if len(rows) != len(trajectories):
         raise ConfigError(f"{must}; it returned {len(rows)} rows for {len(trajectories)} trajectories.")
     for row, trajectory in zip(rows, trajectories, strict=True):

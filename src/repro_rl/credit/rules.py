@@ -48,7 +48,9 @@ class CreditRule:
         return str(getattr(self.function, "__module__", "")).startswith("repro_rl.")
 
 
-CREDIT: Registry[CreditRule] = Registry("credit rule", group="repro_rl.credit", record=CreditRule.of)
+CREDIT: Registry[CreditRule] = Registry(
+    "credit rule", group="repro_rl.credit", record=CreditRule.of, setting="method.credit"
+)
 
 
 def register_credit(

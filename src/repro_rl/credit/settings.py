@@ -24,6 +24,7 @@ from repro_rl.credit.sources import (
 )
 from repro_rl.errors import OWN_NAME, UnknownNameError, did_you_mean
 from repro_rl.function_settings import read_settings_of
+from repro_rl.registry import other_kinds
 from repro_rl.settings import Section, forbid_training, forbidding_training
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # reward units; penalties are subtracted
@@ -311,7 +312,9 @@ def _source(value: str, names: Collection[str], *, off: str = "", where: str = "
         return value
     if value in NO_SOURCE and off:
         raise ValueError(f"{where}{value!r} is no value of this setting; {off!r} is the one without a source")
-    raise ValueError(f"{where}unknown source of progress{did_you_mean(value, names)}. {OWN_NAME}")
+    if elsewhere := other_kinds(value, SOURCES.kind):
+        raise ValueError(f"{where}{elsewhere}. Known: {', '.join(sorted(names))}. {OWN_NAME}")
+    raise ValueError(f"{where}unknown {SOURCES.kind}{did_you_mean(value, names)}. {OWN_NAME}")
 
 
 def _bounded_source(value: str, off: str, bounds: str, own: str) -> str:

@@ -43,7 +43,9 @@ ProgressSource = TrajectorySource | GroupSource
 OWN = "method.progress_settings"  # where a run gives the settings of registered sources, by their names
 FAILURE_CAP = 0.99  # P_T < 100 on a failure (decision D10)
 
-SOURCES: Registry[ProgressSource] = Registry("progress source", group="repro_rl.progress")
+SOURCES: Registry[ProgressSource] = Registry(
+    "source of progress", group="repro_rl.progress", setting="method.shaping"
+)
 
 
 def register_progress(name: str) -> Callable[[ProgressSource], ProgressSource]:

@@ -20,7 +20,9 @@ from repro_rl.errors import ConfigError, DataError, named_failure
 from repro_rl.registry import Registry
 from repro_rl.types import Reflection, Step, Trajectory, no_completion
 
-ANNOTATORS: Registry[Annotator | BatchAnnotator] = Registry("annotator", group="repro_rl.annotators")
+ANNOTATORS: Registry[Annotator | BatchAnnotator] = Registry(
+    "annotator", group="repro_rl.annotators", setting="demos.annotator"
+)
 
 
 def register_annotator(name: str) -> Callable[[Annotator], Annotator]:

@@ -141,7 +141,7 @@ def _problem(env: str, schema: type[Section], problem: ErrorDetails) -> str:
 
 
 EnvFactory = Callable[..., TextEnv]
-ENVS: Registry[EnvFactory] = Registry("environment", group="repro_rl.envs")
+ENVS: Registry[EnvFactory] = Registry("environment", group="repro_rl.envs", setting="env.name")
 
 
 def panel_of(env: TextEnv, split: str) -> TaskPanel:

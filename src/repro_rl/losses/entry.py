@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from repro_rl.errors import ConfigError, UnknownNameError, did_you_mean
+from repro_rl.errors import ConfigError, UnknownNameError, clause, did_you_mean
 from repro_rl.losses.aggregation import MODES, aggregate
 from repro_rl.losses.distill import gated_distillation, signed_distillation
 from repro_rl.losses.functions import functions_of
@@ -45,7 +45,7 @@ class _Case:
         try:
             lengths = [len(row) for row in rows]
         except TypeError as error:
-            raise ConfigError(f"{self.name}: {name} must be a list of rows: {error}.") from error
+            raise ConfigError(f"{self.name}: {name} must be a list of rows: {clause(error)}.") from error
         if self.lengths is not None and lengths != self.lengths:
             raise ConfigError(f"{self.name}: the rows of {name} have other lengths than those before.")
         self.lengths = lengths
@@ -55,7 +55,7 @@ class _Case:
                 raise TypeError("there is text in them")
             values = [float(value) for value in given]
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.name}: {name} must be rows of numbers: {error}.") from error
+            raise ConfigError(f"{self.name}: {name} must be rows of numbers: {clause(error)}.") from error
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 wrong = "which is not finite"

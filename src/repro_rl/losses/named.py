@@ -38,7 +38,9 @@ class PolicyLoss:
         return cls(settings_of(getattr(loss, "__name__", repr(loss)), loss), function=loss)
 
 
-LOSS_NAMES: Registry[PolicyLoss] = Registry("policy loss", group="repro_rl.losses", record=PolicyLoss.of)
+LOSS_NAMES: Registry[PolicyLoss] = Registry(
+    "policy loss", group="repro_rl.losses", record=PolicyLoss.of, setting="train.loss.name"
+)
 
 PUBLISHED: dict[str, PolicyLoss] = {  # those of this package
     "ppo_clip": PolicyLoss(

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from repro_rl.errors import CheckpointError, ReproError
+from repro_rl.errors import CheckpointError, ReproError, clause
 from repro_rl.policy.base import ChatSession, Keys, SamplingSettings
 from repro_rl.policy.loading.hub import reason_of
 from repro_rl.policy.model.adapter import base_model
 from repro_rl.policy.model.capabilities import Batching, do_without_cache
+from repro_rl.policy.model.memory import LOADING, memory_explained
 from repro_rl.policy.tokens.codec import TextCodec
 from repro_rl.random_streams import name_key
 from repro_rl.types import Completion, Ids
@@ -186,11 +187,12 @@ def _known_problem(config: Any) -> str | None:
 def _sampling_problem(policy: ExactPolicy, prompts: Sequence[Ids]) -> str | None:
     """What is wrong with a short trial, as half a sentence; None where it is exact."""
     try:
-        measured = window_deviation(policy, prompts, 3)
-    except (ReproError, MemoryError, torch.OutOfMemoryError):
+        with memory_explained("trying out the model", LOADING):
+            measured = window_deviation(policy, prompts, 3)
+    except ReproError:
         raise
     except Exception as error:  # whatever the model's code raises
-        return f"its code fails: {type(error).__name__}: {reason_of(error).rstrip('.')}"
+        return f"its code fails: {type(error).__name__}: {clause(reason_of(error))}"
     if measured.mean <= (REFUSED_HALF if is_half(policy) else REFUSED):
         return None
     return f"the sampled log-probs are not those of the model: they differ by {measured}"

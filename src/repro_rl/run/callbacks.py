@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repro_rl.config.parsing import import_named
-from repro_rl.errors import CallbackError, ConfigError, UnknownNameError, did_you_mean
+from repro_rl.errors import CallbackError, ConfigError, UnknownNameError, clause, did_you_mean
 from repro_rl.registry import Registry
 
 Row = dict[str, Any]  # of metrics.jsonl
@@ -86,7 +86,7 @@ def _build(name: str) -> Callback:
         callback = factory()
     except UnknownNameError as error:
         raise ConfigError(
-            f"train.callbacks: {error}. Give a registered name or package.module:Class."
+            f"train.callbacks: {clause(error)}. Give a registered name or package.module:Class."
         ) from error
     except ConfigError:
         raise
@@ -189,7 +189,7 @@ class Callbacks:
             try:
                 call(callback)
             except Exception as error:
-                text = f"Callback {name}: {event} failed: {type(error).__name__}: {error}"
+                text = f"Callback {name}: {event} failed: {type(error).__name__}: {clause(error)}"
                 self.failed[name, event] += 1
                 if self.errors == "stop":
                     raise CallbackError(

@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro_rl.config import PolicySection, RunConfig, dump_config
+from repro_rl.config import RunConfig, dump_config
 from repro_rl.config.changes import Change, change_lines, differences, same_places
+from repro_rl.config.memory_settings import MEMORY_SETTINGS, continued_sentence, has_dropout, why_fixed
 from repro_rl.config.paths import base_entry, base_of, read_run_settings, rebased
 from repro_rl.config.trust import signed_config
 from repro_rl.errors import ConfigError, DataError
@@ -55,11 +56,6 @@ INITIAL = "initial"  # in a warmup's folder: the tiny model before any training
 WORK = (METRICS_FILE, CHECKPOINTS, "model", EVALUATIONS, TRAJECTORIES, "data")
 VERL_OVERRIDES = "verl_overrides"  # in manifest.json: what a start gave verl beside its settings
 OF_EACH_START = ("started", "git", "versions", VERL_OVERRIDES)  # in "continued" of manifest.json
-# How work is cut to fit into memory. Another cut sums in another order: results are equal but for rounding.
-MEMORY_SETTINGS = (
-    *("train.micro_tokens", "train.gradient_checkpointing"),
-    *("policy.max_batch_tokens", "policy.max_cache_tokens"),
-)
 PARTS = (CHECKPOINTS, EVALUATIONS, TRAJECTORIES, "data")  # folders in which files are replaced
 
 
@@ -152,29 +148,18 @@ def check_run(folder: Path, config: RunConfig, free: tuple[str, ...] = (), kind:
             raise ConfigError(f"{path} is not the settings of a run; use another folder.")
         return False
     changes = _changed(old, config, (*free, "api"))
-    # Dropout draws a mask for every pass over the weights, so another cut is another computation.
-    dropout = config.policy.lora.rank > 0 and config.policy.lora.dropout > 0
-    if changed := [change for change in changes if dropout or change[0] not in MEMORY_SETTINGS]:
+    fixed = has_dropout(config.policy)
+    if changed := [change for change in changes if fixed or change[0] not in MEMORY_SETTINGS]:
         raise ConfigError(
             f"{folder} holds a run with other settings:\n{change_lines(changed)}\n"
-            f"Use another folder, or the same settings to continue."
+            f"{why_fixed(name for name, _, _ in changed)}"
+            "Use another folder, or the same settings to continue."
         )
     if changes:
-        warnings.warn(
-            f"{folder} continues with other memory settings; results are equal but for rounding:\n"
-            f"{change_lines(changes)}",
-            stacklevel=3,
-        )
+        warnings.warn(continued_sentence(folder, changes), stacklevel=3)
     before = read_json_if_any(folder / MANIFEST_FILE)
     check_same_templates(folder, config.prompt, before, config.method.reflect)
     return True
-
-
-def with_default_memory(policy: PolicySection) -> PolicySection:
-    """``policy`` with the defaults of its memory settings."""
-    plain = PolicySection()
-    names = [name.removeprefix("policy.") for name in MEMORY_SETTINGS if name.startswith("policy.")]
-    return policy.model_copy(update={name: getattr(plain, name) for name in names})
 
 
 def writing_run(folder: Path) -> AbstractContextManager[int | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from repro_rl.policy.exactness import (
     sampled_answers,
     window_deviation,
 )
+from repro_rl.policy.model.memory import memory_explained
 from repro_rl.run.models import load_trained
 from repro_rl.run.setup import set_up
 from repro_rl.study.model_facts import free_bytes, model_facts, training_bytes
@@ -68,15 +70,15 @@ def check_model(model: str | Path, config: RunConfig, *, prompts: bool = False) 
     facts = model_facts(policy, config.train.optimizer)
     checks = _Checks(policy, config)
     results = [
-        guarded("window sampling", checks.window_sampling, ReproError),
-        guarded("chat sampling", checks.chat_sampling, ReproError),
-        guarded("update", checks.update, ReproError),
-        guarded("learning", checks.learning, ReproError),
+        checks.result("window sampling", checks.window_sampling),
+        checks.result("chat sampling", checks.chat_sampling),
+        checks.result("update", checks.update),
+        checks.result("learning", checks.learning),
     ]
     if prompts:
-        results.append(guarded("prompts", checks.prompts, ReproError))
+        results.append(checks.result("prompts", checks.prompts))
     with tempfile.TemporaryDirectory() as written:
-        results.append(guarded("checkpoint", lambda: checks.checkpoint(Path(written) / "model"), ReproError))
+        results.append(checks.result("checkpoint", lambda: checks.checkpoint(Path(written) / "model")))
     return Conformance(str(model), facts, tuple(results), checks.window, checks.chat)
 
 
@@ -89,6 +91,17 @@ class _Checks:
         self.texts = probe_texts(policy.codec)
         self.window: Deviation | None = None
         self.chat: Deviation | None = None
+        adapter = "" if config.policy.lora.rank else "train an adapter (policy.lora.rank=16), or "
+        self.less_memory = f"{adapter}take a smaller model or a larger machine"
+
+    def result(self, name: str, check: Callable[[], str]) -> Check:
+        """The result of a check; what it leaves behind where it breaks off is no matter of the next one."""
+        advice = self.less_memory[0].upper() + self.less_memory[1:]
+        try:
+            return guarded(name, memory_explained(f"checking {name}", advice)(check), ReproError)
+        finally:
+            self.policy.model.zero_grad(set_to_none=True)
+            self.policy.model.eval()
 
     def window_sampling(self) -> str:
         prompts = self._prompts()
@@ -126,8 +139,8 @@ class _Checks:
         needed, free = training_bytes(policy, train.optimizer), free_bytes(policy.device)
         if free is not None and needed > free:
             raise FailedCheck(
-                f"gradients and optimizer need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; train an "
-                "adapter (policy.lora.rank=16), or use a smaller model or a larger machine"
+                f"gradients and optimizer need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+                f"{self.less_memory}"
             )
         batch = self._batch(self._rows())
         before = after = self._loss(batch).item()

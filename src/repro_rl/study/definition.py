@@ -27,6 +27,7 @@ from repro_rl.config.renamed import current_name
 from repro_rl.config.sections import READ_BY_WARMUP
 from repro_rl.config.values import name_in, parse_text
 from repro_rl.errors import ConfigError, did_you_mean
+from repro_rl.registry import add_kind
 
 SHIPPED = files("repro_rl").joinpath("studies")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -195,6 +196,9 @@ def arm_fields(item: Any) -> Any:
 def studies() -> list[str]:
     """Names of the studies that ship with the package."""
     return yaml_names(SHIPPED)
+
+
+add_kind("study", studies, "'repro-rl compare {name}'")
 
 
 def _own_arms(data: dict[str, Any]) -> dict[str, Any]:

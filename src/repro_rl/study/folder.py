@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from repro_rl.config import RunConfig
-from repro_rl.config.changes import change_lines, differences
+from repro_rl.config.changes import Change, change_lines, differences
+from repro_rl.config.memory_settings import MEMORY_SETTINGS, continued_sentence, why_fixed
 from repro_rl.config.paths import BASE, base_entry
 from repro_rl.config.recipe_files import is_yaml_file, read_settings
 from repro_rl.config.renamed import current_name
@@ -34,12 +36,14 @@ from repro_rl.run.folder_kind import check_kind
 from repro_rl.run.templates import check_same_templates, prompt_digests
 from repro_rl.study.definition import AFTER_WARMUP, Study, run_config
 from repro_rl.study.jobs import Job
-from repro_rl.study.runner import command_line, portable, read_record
+from repro_rl.study.memory_changes import fixed_memory, lasting, memory_changes
+from repro_rl.study.runner import command_line, commands_of, read_record
 
 FILE = "study.json"
 RECIPE = "recipe"  # key of what the recipe's file held, dotted
 TEMPLATES = "templates"  # key of the digests of every arm's prompt templates
 OF_EVALUATIONS = ("api.", *(f"eval.{name}" for name in ("split", "tasks", "rollouts", "temperature")))
+CHANGES = "memory_changes"  # key of the memory settings that were changed: name -> [before, now]
 SIGNATURE = "written_here"  # key of this account's hash of the study in it
 
 
@@ -66,6 +70,7 @@ class _StudyFile(TypedDict):
     recipe: NotRequired[dict[Text, Any]]
     templates: NotRequired[dict[Text, dict[str, Text]]]
     continued: NotRequired[list[dict[str, Any]]]
+    memory_changes: NotRequired[list[dict[str, Any]]]
 
 
 def read_study(out: Path) -> dict[str, Any] | None:
@@ -91,20 +96,35 @@ def go_to_base(out: Path) -> Path:
 
 
 def check_same(out: Path, study: Study) -> None:
-    """A folder holds one study: arms, seeds and budget may be added to, nothing else may change.
+    """A folder holds one study: arms, seeds and budget may be added to; memory settings may be others.
 
-    The contents of the recipe's file and of prompt templates count as well. Raises ConfigError naming what
-    differs. Another evaluation is made beside the old one.
+    Nothing else may change. The contents of the recipe's file and of prompt templates count as well. Raises
+    ConfigError naming what differs. Another evaluation is made beside the old one. Warns of other memory
+    settings; where an arm has an adapter with dropout, these may not change either.
     """
     check_kind(out, "study")
     old = read_study(out)
     if old is None:
         return
-    _check_recipe(out, study, old.get(RECIPE))
-    _check_templates(out, study, old)
-    if not has_work(out):
+    begun = has_work(out)
+    if not (begun or _has_warm_start(out)):
         return
-    then, now = old["study"], study.model_dump(mode="json")
+    memory = _memory_changes(old, study)
+    fixed = fixed_memory(study, [arm["name"] for arm in old["study"].get("methods", [])])
+    why = why_fixed(name.rpartition(" ")[2] for name, _, _ in memory) if fixed else ""
+    _check_recipe(out, study, old.get(RECIPE), why, free=() if fixed else MEMORY_SETTINGS)
+    _check_templates(out, study, old)
+    if begun:
+        then, now = old["study"], study.model_dump(mode="json")
+        if not fixed:
+            then, now = lasting(then), lasting(now)
+        _check_study(out, then, now, why)
+    if memory:
+        warnings.warn(continued_sentence(out, memory), stacklevel=2)
+
+
+def _check_study(out: Path, then: dict[str, Any], now: dict[str, Any], why: str) -> None:
+    """Raises ConfigError where the keys of a study differ; ``why``: a line for its message."""
     changed = []
     for key in ("recipe", "set", "sweep"):
         changed += differences(flatten(then.get(key), key), flatten(now[key], key))
@@ -119,10 +139,20 @@ def check_same(out: Path, study: Study) -> None:
         changed.append(("env_steps", *budgets))
     if changed:
         raise ConfigError(
-            f"{out} holds another study:\n{change_lines(changed)}\n"
+            f"{out} holds another study:\n{change_lines(changed)}\n{why}"
             "Use another folder, or the same settings to continue. Methods and seeds may be added, and the "
             "budget raised."
         )
+
+
+def _memory_changes(old: dict[str, Any], study: Study) -> list[Change]:
+    """The memory settings of ``study`` that are not those of ``old``, a study.json.
+
+    Studies of older versions do not tell the recipe's.
+    """
+    recipe = _recipe_settings(study)
+    now = study.model_dump(mode="json")
+    return memory_changes((old["study"], old.get(RECIPE, recipe)), (now, recipe))
 
 
 def _check_templates(out: Path, study: Study, old: dict[str, Any]) -> None:
@@ -130,8 +160,6 @@ def _check_templates(out: Path, study: Study, old: dict[str, Any]) -> None:
 
     Studies of older versions do not tell.
     """
-    if not (has_work(out) or _has_warm_start(out)):
-        return
     before = old.get(TEMPLATES, {})
     for item in study.methods:
         if before and item.name not in before:  # an arm that is new
@@ -145,23 +173,28 @@ def _has_warm_start(out: Path) -> bool:
     return any(map(run_has_work, out.glob("warm/*/warmup")))
 
 
-def _check_recipe(out: Path, study: Study, before: dict[str, Any] | None) -> None:
+def _check_recipe(
+    out: Path, study: Study, before: dict[str, Any] | None, why: str, free: Sequence[str]
+) -> None:
     """Raises ConfigError where the recipe has other settings than ``before``, as far as a run has used them.
 
-    Studies of older versions do not tell.
+    ``free``: settings that may differ; ``why``: a line for its message. Studies of older versions do not
+    tell.
     """
-    begun = has_work(out)
-    if before is None or not (begun or _has_warm_start(out)):
+    if before is None:
         return
+    begun = has_work(out)
     before = {current_name(name, warn=False): value for name, value in before.items()}
     changed = [
         change
         for change in differences(before, _recipe_settings(study))
-        if not change[0].startswith(OF_EVALUATIONS) and (begun or not change[0].startswith(AFTER_WARMUP))
+        if not change[0].startswith(OF_EVALUATIONS)
+        and (begun or not change[0].startswith(AFTER_WARMUP))
+        and change[0] not in free
     ]
     if changed:
         raise ConfigError(
-            f"{study.recipe} was changed since {out} was begun:\n{change_lines(changed)}\n"
+            f"{study.recipe} was changed since {out} was begun:\n{change_lines(changed)}\n{why}"
             "Use another folder, or put the recipe back to continue."
         )
 
@@ -236,17 +269,21 @@ def write_study(out: Path, study: Study, jobs: Sequence[Job], *, parallel: int) 
         recorded[job.name] = {
             "stage": job.stage,
             "after": list(job.after),
-            "commands": [command_line(portable(out, command)) for command in job.commands],
+            "commands": [command_line(command) for command in commands_of(out, job)],
             "status": record.get("status", "not run"),
             "seconds": record.get("seconds"),
         }
     settings = study.model_dump(mode="json")
+    changes = list(old.get(CHANGES, []))
+    if old and (has_work(out) or _has_warm_start(out)) and (changed := _memory_changes(old, study)):
+        changes.append({name: [before, after] for name, before, after in changed})
     write_json(
         out / FILE,
         {
             **{key: old.get(key, value) for key, value in now.items()},
             **base,
             "continued": [*old.get("continued", []), *([now] if old else [])],
+            **({CHANGES: changes} if changes else {}),
             "hardware": {"machine": platform.machine(), "cpus": os.cpu_count()},
             "study": settings,
             RECIPE: _recipe_settings(study),

@@ -20,11 +20,13 @@ from typing import IO, Any
 
 from typing_extensions import TypedDict
 
+from repro_rl.config.memory_settings import without_memory
 from repro_rl.errors import DataError
 from repro_rl.files import (
     LOCK_FILE,
     check_record,
     finite,
+    naming,
     only_writer,
     parse_object,
     read_json_if_any,
@@ -134,10 +136,18 @@ def read_record(out: Path, job: Job) -> Done:
 
 
 def is_finished(out: Path, job: Job) -> bool:
-    """Have the job's commands, exactly these, finished?"""
+    """Have the job's commands finished, exactly these but for memory settings?"""
     record = read_record(out, job)
-    commands = [portable(out, command) for command in job.commands]
-    return record.get("status") == "finished" and record.get("commands") == commands
+    now, then = ([portable(out, c) for c in job.commands], record.get("commands") or [])
+    same = [without_memory(command) for command in now] == [without_memory(command) for command in then]
+    return record.get("status") == "finished" and same
+
+
+def commands_of(out: Path, job: Job) -> list[list[str]]:
+    """The job's commands without the study's own folder: those that have finished, else those to run."""
+    if is_finished(out, job):
+        return list(read_record(out, job)["commands"])
+    return [portable(out, command) for command in job.commands]
 
 
 def locked(out: Path) -> AbstractContextManager[int | None]:
@@ -229,7 +239,8 @@ def _open(job: Job, out: Path) -> Running:
     """The job with its log, before its first process: a process that starts must be known to ``_end``."""
     path = log_file(out, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Running(job, time.monotonic(), open(path, "ab"))
+    # Unbuffered: what a full disk has refused is not tried again when the file is closed.
+    return Running(job, time.monotonic(), open(path, "ab", buffering=0))
 
 
 def launch(
@@ -254,8 +265,8 @@ def _spawn(entry: Running, start: Start) -> None:
     """Start the command that ``entry.number`` points to."""
     command = entry.job.commands[entry.number]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
-    entry.log.flush()
+    with naming(Path(entry.log.name)):
+        entry.log.write(f"\n# {stamp}\n$ {command_line(command)}\n".encode())
     with deferred():  # a signal in between would leave a process that nobody knows
         entry.process = start(command, entry.log)
 

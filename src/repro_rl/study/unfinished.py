@@ -12,6 +12,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from repro_rl.config import RunConfig, is_api
+from repro_rl.config.memory_settings import with_default_memory
 from repro_rl.demos.incontext import InContextDemos
 from repro_rl.demos.store import trajectory_from_record
 from repro_rl.errors import DataError
@@ -22,7 +23,6 @@ from repro_rl.policy.loading.checksums import fingerprint
 from repro_rl.rollout.record import or_nan, or_null, trajectory_record
 from repro_rl.rollout.record_schema import TrajectoryRecord
 from repro_rl.rollout.reflection import NO_ANSWER
-from repro_rl.run.folder import with_default_memory
 from repro_rl.run.lineage import judge_fingerprint
 from repro_rl.run.templates import prompt_digests
 from repro_rl.text.digests import OWN, PACKAGE

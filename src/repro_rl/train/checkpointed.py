@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from repro_rl.dist.ranks import Ranks
-from repro_rl.errors import ApiError, CallbackError, DeviceMemoryError, NonFiniteError, RankLostError
+from repro_rl.errors import (
+    ApiError,
+    CallbackError,
+    DeviceMemoryError,
+    NonFiniteError,
+    RankLostError,
+    TrainingStopped,
+    clause,
+)
+from repro_rl.interrupts import deferred
 from repro_rl.policy import TransformersPolicy
 from repro_rl.policy.base import Sampler
 from repro_rl.rollout import Context
@@ -25,6 +34,9 @@ from repro_rl.run.setup import Setup
 from repro_rl.train.state import RLState, WarmupState
 
 OnText = Callable[[str], None]
+# Errors after which the weights in memory are not worth a checkpoint, or not those of all ranks.
+WRONG_WEIGHTS = (RankLostError, NonFiniteError, TrainingStopped)
+SAID = (KeyboardInterrupt, ApiError, OSError, CallbackError, DeviceMemoryError)  # that what is done is kept
 
 
 def notifier(on_text: OnText | None, ranks: Ranks) -> OnText:
@@ -44,6 +56,8 @@ class CheckpointedRun(ABC):
     notify: OnText  # tells the user a sentence
     state: RLState | WarmupState  # what checkpoints hold beside weights and optimizer
     optimizer: torch.optim.Optimizer  # of the weights in training
+    unit: str  # what is counted: "iteration" or "update"
+    stepped = False  # whether the update that was begun last may have changed a weight
     updating = False  # True: the weights are between two updates, and belong to none
 
     @property
@@ -71,6 +85,25 @@ class CheckpointedRun(ABC):
         )
         write_manifest(self.out, content)
 
+    @contextmanager
+    def one_update(self) -> Iterator[None]:
+        """Around an update, which a signal does not interrupt.
+
+        Where it fails before a weight has changed, as most do, the weights are those of the one before.
+        """
+        with deferred():
+            self.updating, self.stepped = True, False
+            try:
+                yield
+            except BaseException:
+                self.updating = self.stepped
+                raise
+            self.updating = False
+
+    def before_step(self) -> None:
+        """To be called in an update before weights change."""
+        self.stepped = True
+
     def save(self) -> None:
         """Write a checkpoint of what is finished. Every rank calls it, and the first one writes."""
         ranks = self.setup.ranks
@@ -80,15 +113,17 @@ class CheckpointedRun(ABC):
             if ranks.first:
                 self._write(tensors)
 
-    def save_unsaved(self) -> None:
+    def save_unsaved(self) -> bool:
         """Write the checkpoint of what is finished unless it is there already, when a run ends early.
 
         Of several ranks, which may be at different places by now, the first one saves alone. Nothing is saved
-        where it cannot: its weights are split, or in the middle of an update.
+        where it cannot: its weights are split, or in the middle of an update. Returns whether it was written.
         """
         saved = checkpoint_folder(self.out, self.iteration).exists()
-        if self.iteration and not self.updating and not saved and self.setup.ranks.saves_alone:
-            self._write(optimizer_tensors(self.optimizer))
+        if not self.iteration or self.updating or saved or not self.setup.ranks.saves_alone:
+            return False
+        self._write(optimizer_tensors(self.optimizer))
+        return True
 
     def save_unsaved_when_terminated(self) -> None:
         """Have the monitor of the ranks save before it ends this process, where one rank can."""
@@ -104,18 +139,29 @@ class CheckpointedRun(ABC):
 
 @contextmanager
 def ending(run: CheckpointedRun) -> Iterator[None]:
-    """Save what an interruption, a lost server, a full disk or memory leaves unsaved; tell callbacks the end.
+    """Save what an interruption or an error leaves unsaved; tell callbacks the end.
 
-    An error of the save itself is dropped: the one that ends the run is more important.
+    The error may be a lost server, a full disk or memory, or code of the user's own, such as a credit rule.
+    An error of the save itself is told, and not raised: the one that ends the run is more important.
     """
     try:
         yield
     except BaseException as error:
-        early = isinstance(error, KeyboardInterrupt | ApiError | OSError | CallbackError | DeviceMemoryError)
-        if early and not isinstance(error, RankLostError):
-            # ValueError: a NaN in the metrics
-            with suppress(OSError, NonFiniteError, ValueError, MemoryError, torch.OutOfMemoryError):
-                run.save_unsaved()
+        if not isinstance(error, WRONG_WEIGHTS):
+            place = f"{run.unit} {run.iteration}"
+            try:
+                if run.save_unsaved() and not isinstance(error, SAID):
+                    run.notify(f"Saved after {place}: the command, repeated, continues there.")
+            except Exception as failure:
+                run.notify(
+                    f"The weights after {place} could not be saved: {_reason(failure)}. The command, "
+                    "repeated, continues from the checkpoint before."
+                )
         run.callbacks.end(error)
         raise
     run.callbacks.end(None)
+
+
+def _reason(error: Exception) -> str:
+    """Why something failed, to stand inside a sentence."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else clause(error)

@@ -48,6 +48,8 @@ class RLRun(CheckpointedRun):
 
     state: RLState
 
+    unit = "iteration"
+
     def __init__(
         self,
         setup: Setup,
@@ -166,12 +168,11 @@ class RLRun(CheckpointedRun):
             )
         recorded = time.perf_counter()
         with deferred():
-            self.updating = True
-            update = self._update(groups, iteration)
-            state.iteration = iteration
-            state.env_steps += sum(t.length for t in trajectories)
-            state.row = row = self._row(trajectories, groups, update)
-            self.updating = False
+            with self.one_update():
+                update = self._update(groups, iteration)
+                state.iteration = iteration
+                state.env_steps += sum(t.length for t in trajectories)
+                state.row = row = self._row(trajectories, groups, update)
             try:
                 self.sampler.weights_changed()  # of a lost server it raises ApiError; the iteration is done
             finally:
@@ -271,7 +272,13 @@ class RLRun(CheckpointedRun):
         self.sampler.before_update()
         if isinstance(self.judge_policy, TransformersPolicy):
             self.judge_policy.decoders.free_for_update(share=0)
-        metrics = self.updater.update(samples, groups=len(groups), iteration=iteration, seed=config.seed)
+        metrics = self.updater.update(
+            samples,
+            groups=len(groups),
+            iteration=iteration,
+            seed=config.seed,
+            before_step=self.before_step,
+        )
         copy_weights(self.updater.trained.model, self.policy.model)
         return_freed_memory()
         return metrics

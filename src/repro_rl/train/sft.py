@@ -108,6 +108,8 @@ class WarmupRun(CheckpointedRun):
 
     state: WarmupState
 
+    unit = "update"
+
     def __init__(
         self,
         setup: Setup,
@@ -184,11 +186,13 @@ class WarmupRun(CheckpointedRun):
         if self.state.row is not None:  # the last command was interrupted before the end of its update
             self._finish(self.state.row, on_row)
         while self.iteration < self.setup.config.warmup.updates and not self.state.stopped:
-            with deferred():
-                self.updating = True
+            with self.one_update():
                 self.state.iteration += 1
-                self.state.row = self._step()
-                self.updating = False
+                try:
+                    self.state.row = self._step()
+                except BaseException:
+                    self.state.iteration -= not self.stepped
+                    raise
             self._finish(self.state.row, on_row)
         alarm = warmup_alarm(self.successes, self.setup.config.eval.validation_tasks)
         if alarm is not None:
@@ -291,6 +295,7 @@ class WarmupRun(CheckpointedRun):
         summed = ranks.sums(dict(sums))
         losses = {name: value for name, value in summed.items() if name.endswith("_loss")}
         finite = all(map(math.isfinite, losses.values()))
+        self.before_step()
         norm = apply_gradients(self.model, self.optimizer, ranks, config.warmup.grad_clip, finite=finite)
         self.state.skipped = self.state.skipped + 1 if norm is None else 0
         metrics = {} if norm is None else losses | accuracies(summed)

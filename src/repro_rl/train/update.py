@@ -97,11 +97,18 @@ class Updater:
 
     @memory_explained("updating the weights", TRAINING)
     def update(
-        self, samples: Sequence[Sample], *, groups: int, iteration: int, seed: int
+        self,
+        samples: Sequence[Sample],
+        *,
+        groups: int,
+        iteration: int,
+        seed: int,
+        before_step: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
         """Run all epochs. Returns the logged means over the applied mini-batches.
 
-        ``samples``: those of this rank's groups; ``groups``: how many there are on all ranks. A non-finite
+        ``samples``: those of this rank's groups; ``groups``: how many there are on all ranks;
+        ``before_step``: called before weights change. A non-finite
         loss or gradient is never applied: its mini-batch is skipped and counted in ``update/skipped``.
         """
         rate = self.learning_rate(iteration)
@@ -124,7 +131,7 @@ class Updater:
                 if rows[index]:
                     log.steps += 1
                     extra = self._rehearsal(iteration, log.steps, collation)
-                    self._step(parts[index], extra, log)
+                    self._step(parts[index], extra, log, before_step)
         model.eval()
         distinct = sum(len(part) for part in rows)
         copies = sum(row.count for part in rows for row in part)
@@ -136,7 +143,13 @@ class Updater:
             **compared,
         }
 
-    def _step(self, batches: Sequence[Batch], rehearsed: Sequence[Batch], log: UpdateLog) -> None:
+    def _step(
+        self,
+        batches: Sequence[Batch],
+        rehearsed: Sequence[Batch],
+        log: UpdateLog,
+        before_step: Callable[[], None],
+    ) -> None:
         """One optimizer step on a mini-batch, or none where a loss or gradient is not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         sums: defaultdict[str, float] = defaultdict(float)
@@ -156,6 +169,7 @@ class Updater:
         sums["broken"] += float(not finite)
         total = self.ranks.sums(dict(sums))
         finite = total.pop("broken") == 0
+        before_step()
         norm = apply_gradients(
             self.trained.model, self.optimizer, self.ranks, self.train.grad_clip, finite=finite
         )

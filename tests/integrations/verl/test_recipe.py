@@ -269,6 +269,8 @@ def test_other_overrides_of_verl_do_not_continue_a_run(tmp_path):
     began = ["actor_rollout_ref.actor.optim.lr=1e-4", "trainer.nnodes=2"]
     (tmp_path / "manifest.json").write_text(json.dumps({"verl_overrides": began}))
     check_same_overrides(tmp_path, ["trainer.nnodes=1", "+trainer.new=1", began[0]])
+    with pytest.warns(UserWarning, match=r"other memory settings of verl; .* now\.$"):
+        check_same_overrides(tmp_path, [*began, "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096"])
     for now in ([], ["actor_rollout_ref.actor.optim.lr=1e-5"], [*began, "+algorithm.x=1"]):
         with pytest.raises(
             ConfigError, match=r"other settings of verl: --verl actor_rollout_ref\.actor\.optim"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from threading import Thread
 
 import pytest
 
+from repro_rl.config import METHODS
 from repro_rl.errors import CheckpointError
 from repro_rl.policy import load_codec
 from repro_rl.policy.loading import hub
@@ -59,6 +61,22 @@ def test_a_mistyped_path_is_an_error_that_asks_nobody(here, name, monkeypatch):
         with pytest.raises(CheckpointError, match=f"No model folder at {name}") as caught:
             load(name)
         assert ("Did you mean runs/warm?" in str(caught.value)) == name.endswith("wram")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "rloo",
+            "'rloo' is a method or a credit rule, not a model: give method=rloo",
+        ),
+        ("sokoban-tiny", "'sokoban-tiny' is a recipe, not a model: give -c sokoban-tiny. Give a run folder"),
+    ],
+)
+def test_the_name_of_another_part_is_no_model(here, name, message):
+    assert METHODS.names()
+    with pytest.raises(CheckpointError, match=re.escape(f"No model folder at {name}. {message}")):
+        check_model_path(name)
 
 
 ANSWERS: dict[str, int | list[str]] = {  # to questions about models: a status, or their files

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from repro_rl.config import LoraSection, PolicySection
-from repro_rl.errors import CheckpointError, ConfigError, MissingDependencyError
+from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, MissingDependencyError
 from repro_rl.policy import SamplingSettings, TransformersPolicy, load_codec
 from repro_rl.policy.loading.lora import is_adapter
 from repro_rl.policy.loading.merging import merged
@@ -211,3 +211,15 @@ def test_broken_adapter_weights_are_named(adapted, tmp_path):
     with pytest.raises(CheckpointError, match="Cannot load the adapter in") as caught:
         TransformersPolicy.load(folder, PolicySection(device="cpu"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_finds_no_memory_is_not_called_broken(adapted, tmp_path, monkeypatch):
+    import peft
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    adapted.save(tmp_path / "adapter")
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", full)
+    with pytest.raises(DeviceMemoryError, match=r"while loading the adapter in .*Take a smaller model"):
+        TransformersPolicy.load(tmp_path / "adapter", PolicySection(device="cpu"))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from repro_rl.errors import CheckpointError, ConfigError
+from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError
 from repro_rl.policy import SamplingSettings, load_codec
 from repro_rl.policy.forward.packed import forward
 from repro_rl.policy.forward.tree import build_tree
@@ -114,6 +114,17 @@ def test_every_column_of_the_first_logits_is_looked_at(llama):
     with torch.no_grad():
         model.lm_head.weight[-1] = float("nan")
     with pytest.raises(CheckpointError, match="its logits are not finite"):
+        check_causal(model, llama)
+
+
+def test_a_first_pass_without_memory_says_nothing_of_the_model(llama, monkeypatch):
+    model = load_cpu(llama).model
+
+    def full(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(DeviceMemoryError, match=r"while trying out .*Take a smaller model"):
         check_causal(model, llama)
 
 

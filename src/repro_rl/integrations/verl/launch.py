@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repro_rl.config.values import name_in
 from repro_rl.errors import ConfigError, MissingDependencyError, PreflightError
 from repro_rl.files import check_record, read_yaml
 from repro_rl.files.names import MANIFEST_FILE
@@ -32,23 +33,38 @@ from repro_rl.run.setup import Setup, set_up
 FREE_ON_CONTINUE = ("train.iterations", "train.keep", "eval.split", "eval.tasks")
 # Hydra overrides of verl's settings that may differ as well: where and how long it runs.
 FREE_OVERRIDES = ("trainer.", "ray_kwargs.", "hydra.", "hydra/")
+# Ends of the names of verl's settings that say how its work is cut to fit into memory.
+MEMORY_OVERRIDES = (
+    *("max_token_len_per_gpu", "gpu_memory_utilization", "enable_gradient_checkpointing"),
+    *("param_offload", "optimizer_offload"),
+)
 
 
 def check_same_overrides(out: Path, overrides: Sequence[str]) -> None:
     """Raises ConfigError where the run ``out`` began with other overrides of verl's settings.
 
-    Those that begin with ``FREE_OVERRIDES`` may differ. Manifests of older versions do not tell.
+    Those that begin with ``FREE_OVERRIDES`` may differ, and with a warning those that end in
+    ``MEMORY_OVERRIDES``. Manifests of older versions do not tell.
     """
     path = out / MANIFEST_FILE
     before = check_record(list[str], read_manifest(out).get(VERL_OVERRIDES, list(overrides)), file=path)
     then, now = (
-        sorted(text for text in texts if not text.lstrip("+~").startswith(FREE_OVERRIDES))
+        {text for text in texts if not name_in(text).lstrip("+~").startswith(FREE_OVERRIDES)}
         for texts in (before, overrides)
     )
-    if then != now:
+    lasting = [
+        {text for text in texts if not name_in(text).endswith(MEMORY_OVERRIDES)} for texts in (then, now)
+    ]
+    pair = f"--verl {' '.join(sorted(then)) or '(none)'} there, {' '.join(sorted(now)) or '(none)'} now."
+    if lasting[0] != lasting[1]:
         raise ConfigError(
-            f"{out} was begun with other settings of verl: --verl {' '.join(then) or '(none)'} there, "
-            f"{' '.join(now) or '(none)'} now. Use another folder, or the same settings to continue."
+            f"{out} was begun with other settings of verl: {pair} Use another folder, or the same settings "
+            "to continue."
+        )
+    if then != now:
+        warnings.warn(
+            f"{out} continues with other memory settings of verl; results are equal but for rounding: {pair}",
+            stacklevel=3,
         )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from repro_rl.config import ApiSection
-from repro_rl.errors import ApiError, counted
+from repro_rl.errors import ApiError, clause, counted
 from repro_rl.policy.http.answers import CAUSES, Answer
 
 UNREACHED = 2  # repetitions where no connection was ever made: an address, not a server, may be wrong
@@ -98,7 +98,7 @@ class FailureTracker:
         if kind == "doubtful" and row >= limit:
             return ApiError(
                 f"{self.url} refused {counted(row, 'question')} in a row; the last: "
-                f"{_clause(result.reason)}. What was answered is kept; repeat the command when the reason is "
+                f"{clause(result.reason)}. What was answered is kept; repeat the command when the reason is "
                 "gone (api.give_up sets how many it takes)."
             )
         if kind == "empty" and row >= limit and not self.answers:
@@ -113,7 +113,7 @@ class FailureTracker:
         asked = counted(lost.total(), "question")
         return ApiError(
             f"{self.url} gave no text as {self.section.model!r} to any of {asked}: "
-            f"{causes}. The last: {_clause(self._last)}. {advice}".strip()
+            f"{causes}. The last: {clause(self._last)}. {advice}".strip()
         )
 
     def check(self, before: QuestionCounts) -> None:
@@ -126,19 +126,15 @@ class FailureTracker:
     def _gone(self, row: int, reason: str) -> ApiError:
         return ApiError(
             f"{self.url} left {counted(row, 'question')} in a row without an answer, each after "
-            f"{counted(self.section.retries, 'repetition')}; the last: {_clause(reason)}. What was answered "
+            f"{counted(self.section.retries, 'repetition')}; the last: {clause(reason)}. What was answered "
             "is kept; repeat the command when the server is back (api.give_up sets how many it takes)."
         )
 
     def _nobody(self, reason: str) -> ApiError:
         return ApiError(
-            f"There is no connection to {self.url}: {_clause(reason)}. Check api.base_url, and that the "
+            f"There is no connection to {self.url}: {clause(reason)}. Check api.base_url, and that the "
             "server runs; then repeat the command. What was answered is kept."
         )
-
-
-def _clause(reason: str) -> str:
-    return reason.rstrip(".")
 
 
 def _kind(result: Answer | Failure) -> str:

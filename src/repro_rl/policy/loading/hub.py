@@ -10,6 +10,7 @@ from pathlib import Path
 
 from repro_rl.errors import CheckpointError
 from repro_rl.policy.gguf import is_gguf
+from repro_rl.registry import other_kinds
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT = 10.0  # seconds for the one question whether the hub answers
@@ -64,6 +65,8 @@ def no_such_model(path: str | Path) -> CheckpointError:
             "No model folder at tiny. The tiny model exists once a warmup has built it (policy.model=tiny): "
             "give that run's folder."
         )
+    if elsewhere := other_kinds(str(path), "model"):
+        hint += f" {elsewhere}."
     return CheckpointError(
         f"No model folder at {path}.{hint} Give a run folder, a folder that holds config.json, a GGUF file, "
         "or a hub name as OWNER/NAME, such as Qwen/Qwen3-0.6B."

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from repro_rl.config import LoraSection
-from repro_rl.errors import CheckpointError, ConfigError, DataError, require_extra, some
+from repro_rl.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError, require_extra, some
 from repro_rl.files import read_json
 from repro_rl.policy.loading.hub import is_hub_name, reason_of
 from repro_rl.policy.loading.merging import ParameterOrder, parameter_order, shared_weights
 from repro_rl.policy.model.adapter import changes_layers_alone, kind_of_adapter
+from repro_rl.policy.model.memory import LOADING, memory_explained
 
 ADAPTER_FILE = "adapter_config.json"  # what makes a folder an adapter's
 # Input and output embeddings, by name of the module; and a whole matrix of such.
@@ -153,12 +154,16 @@ def load_onto(model: Any, folder: Path, training: bool) -> Any:
         _check_kind(folder, peft.PeftConfig.from_pretrained(str(folder)))
         shapes = _saved_shapes(folder)
         rows = _embedding_rows(folder, shapes, model.get_input_embeddings().num_embeddings)
-        with torch.random.fork_rng(devices=()), _quiet():  # what is drawn is replaced by what was saved
+        with (
+            memory_explained(f"loading the adapter in {folder}", LOADING),
+            torch.random.fork_rng(devices=()),  # what is drawn is replaced by what was saved
+            _quiet(),
+        ):
             if rows != model.get_input_embeddings().num_embeddings:
                 model.resize_token_embeddings(rows, mean_resizing=False)
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=training)
         expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    except CheckpointError:
+    except (CheckpointError, DeviceMemoryError):
         raise
     except Exception as error:  # safetensors, peft and torch each raise their own
         raise CheckpointError(f"Cannot load the adapter in {folder}: {reason_of(error)}") from error

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from repro_rl.config import PolicySection
-from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, some
+from repro_rl.errors import CheckpointError, ConfigError, DeviceMemoryError, clause, some
 from repro_rl.policy.loading.dropout import turn_off_modules
 from repro_rl.policy.loading.hub import files_of, reason_of
 from repro_rl.policy.loading.stop_tokens import load_generation_config, stop_ids
@@ -266,7 +266,7 @@ def _attention_error(path: str | Path, config: Any, attention: str, reason: str)
     known = ATTENTION if model_class is None else attention_choices(model_class)
     return ConfigError(
         f"policy.attention is {attention!r}, which cannot be used for {path} ({config.model_type}): "
-        f"{reason.rstrip('.')}. Choices: auto, {', '.join(known)}."
+        f"{clause(reason)}. Choices: auto, {', '.join(known)}."
     )
 
 
@@ -356,7 +356,11 @@ def check_causal(model: Any, path: str | Path) -> None:
     logits at the first token depend on the second, as those of encoders do.
     """
     try:
-        logits = model(input_ids=torch.tensor([[1, 2], [1, 3]], device=model.device), use_cache=False).logits
+        with memory_explained(f"trying out {path}", LOADING):
+            ids = torch.tensor([[1, 2], [1, 3]], device=model.device)
+            logits = model(input_ids=ids, use_cache=False).logits
+    except DeviceMemoryError:
+        raise
     except Exception as error:  # whatever the model's code raises
         raise CheckpointError(
             f"Cannot use {path} as a causal LM: a forward pass of two tokens fails: {reason_of(error)}"

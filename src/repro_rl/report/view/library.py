@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro_rl.errors import DataError
+from repro_rl.errors import DataError, clause
 from repro_rl.files import Unpacked, lines_of, parse_json, parse_object
 from repro_rl.files.names import CONFIG_FILE, MANIFEST_FILE, RECORDS, TRAJECTORIES
 from repro_rl.report.load import Json, file_title, normalised, read_runs
@@ -183,7 +183,7 @@ class Library:
                 try:
                     episodes.append(summarise(normalised(value), line, offset, size))
                 except (ArithmeticError, TypeError, ValueError) as error:  # such as numbers beyond any float
-                    notes.add(f"line {line} was left out: {error}.")
+                    notes.add(f"line {line} was left out: {clause(error)}.")
         except DataError as error:
             before = f"; the {len(episodes)} episodes before it are shown" if episodes else ""
             notes.end = f"{error}{before}."
