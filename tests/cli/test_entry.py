@@ -65,7 +65,8 @@ def test_an_interrupted_command_that_keeps_nothing_promises_nothing(
         (OSError(errno.ENOSPC, FULL, "{here}/a"), f"/a cannot be used: {FULL}, "),
         (
             OSError(errno.EFBIG, "", "{here}/a"),
-            f"/a cannot be used: {os.strerror(errno.EFBIG)}. Raise the limit on the size of files (ulimit -f)",
+            f"/a cannot be used: {os.strerror(errno.EFBIG)}. "
+            "Raise the limit on the size of files (ulimit -f)",
         ),
         (OSError(errno.EDQUOT, "", "{here}/a"), f"{os.strerror(errno.EDQUOT)}. Make room; what was finished"),
         (PermissionError(errno.EACCES, "no", "/x/a"), "Make it writable, or choose another folder"),
