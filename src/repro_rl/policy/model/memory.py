@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from repro_rl.errors import DeviceMemoryError, ReproError
+from repro_rl.errors import DeviceMemoryError, ReproError, clause
 
 LOADING = (
     "Take a smaller model, or an adapter (policy.lora.rank=64), which needs no second copy as a reference"
@@ -41,8 +41,7 @@ def explained(error: BaseException, doing: str, advice: str) -> DeviceMemoryErro
     reason = " ".join(str(error).split()) or type(error).__name__
     while_doing = f" while {doing}" if doing else ""
     return DeviceMemoryError(
-        f"Out of memory{while_doing}: {reason.rstrip('.')}. {advice}. "
-        "'repro-rl plan' says what each part takes."
+        f"Out of memory{while_doing}: {clause(reason)}. {advice}. 'repro-rl plan' says what each part takes."
     )
 
 
