@@ -10,7 +10,7 @@ prompts do not list the possible actions; ``--admissible`` lists them.
   has reordered (``policy/model/prepacked.py``), and without compiled kernels (``policy/decoding/kernels``).
 - window, chat: answers of ``--answer`` tokens at every step, beside ``model.generate`` on the same ids,
   left-padded, its own cache on. A conversation is read again at every turn there.
-- kernels: the same samples over compiled kernels and by torch alone.
+- kernels: sampling on the same prompts over compiled kernels and by torch alone.
 - update: forward and backward of the policy loss on these samples, beside the model's own padded pass. On
   AMD's processors also with the products of MKL.
 - memory: the keys and values of 32 conversations of 3,000 tokens in bfloat16, grown turn by turn.
@@ -168,7 +168,7 @@ def by_torch(slots: WideSlots, work: Callable[[], Any]) -> Callable[[], Any]:
     """``work`` with these slots, without compiled kernels."""
 
     def run() -> Any:
-        with patch.object(slots, "kernels", None):
+        with patch.object(slots, "compiled", None):
             return work()
 
     return run
@@ -298,7 +298,7 @@ def play(
 
 
 def with_and_without_kernels(policy: TransformersPolicy, job: Job, answer: int) -> dict[str, float]:
-    """Seconds of the same rollouts over compiled kernels and by torch, step by step."""
+    """Seconds of sampling on the same prompts over compiled kernels and by torch, step by step."""
     how, found = SamplingSettings(answer), {}
     for mode, texts in (("chat", job.chat), ("window", job.window)):
         times = {"auto": Times(), "off": Times()}

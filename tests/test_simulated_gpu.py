@@ -113,7 +113,10 @@ def test_without_memory_a_run_says_what_to_lower_and_goes_on(card: dict[str, str
         assert re.match(words, found[phase]), found[phase]
     assert found["iteration"] == 2
     (warning,) = found["warnings"]
-    assert "train continues with other memory settings; results are equal but for rounding" in warning
+    assert (
+        "train continues with other settings of memory or kernels; results are equal but for rounding"
+        in warning
+    )
     assert "train.micro_tokens: 16384 there, 64 now" in warning
 
 

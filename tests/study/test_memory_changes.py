@@ -71,7 +71,9 @@ def test_a_study_continues_with_other_memory_settings(
     changes: dict[str, Any], noted: dict[str, Any], begun: Path
 ) -> None:
     study = study_of(**changes)
-    with pytest.warns(UserWarning, match="out continues with other memory settings; results are equal but"):
+    with pytest.warns(
+        UserWarning, match="out continues with other settings of memory or kernels; results are equal but"
+    ):
         check_same(begun, study)
     write_study(begun, study, [], parallel=1)
     write_study(begun, study, [], parallel=1)  # a command writes it several times

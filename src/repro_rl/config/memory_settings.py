@@ -1,6 +1,7 @@
-"""Settings that say how work is cut to fit into memory: what was begun may continue with others.
+"""Settings of memory and kernels: what was begun may continue with others.
 
-Another cut sums in another order: results are equal but for rounding.
+They say how work is cut to fit into memory, and by what it is computed. So sums have another order: results
+are equal but for rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from repro_rl.config.values import name_in
 
 MEMORY_SETTINGS = (
     *("train.micro_tokens", "train.gradient_checkpointing"),
-    *("policy.max_batch_tokens", "policy.max_cache_tokens"),
+    *("policy.max_batch_tokens", "policy.max_cache_tokens", "policy.kernels"),
 )
 
 
@@ -43,7 +44,7 @@ def without_memory(overrides: Iterable[str]) -> list[str]:
 def continued_sentence(folder: Path, changes: Sequence[Change]) -> str:
     """What a warning says of a ``folder`` that continues with other memory settings."""
     return (
-        f"{folder} continues with other memory settings; results are equal but for rounding:\n"
+        f"{folder} continues with other settings of memory or kernels; results are equal but for rounding:\n"
         f"{change_lines(changes)}"
     )
 

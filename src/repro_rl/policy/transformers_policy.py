@@ -184,8 +184,8 @@ class TransformersPolicy(TokenPolicy):
 
     @property
     def decode_kernels(self) -> DecodeKernels | None:
-        """The compiled kernels for decode steps, where they are to be had (see ``find_kernels``)."""
-        return find_kernels(self.kernels, self.model).kernels if self.uses_wide else None
+        """The compiled kernels for decode steps, for a policy that ``uses_wide``. See ``find_kernels``."""
+        return find_kernels(self.kernels, self.model).kernels
 
     @property
     def packed_allowed(self) -> bool:
@@ -330,7 +330,7 @@ class TransformersPolicy(TokenPolicy):
             "device": self.device.type,
             "attention": self.model.config._attn_implementation,
             "packed": self.uses_packed,
-            "kernels": self.decode_kernels is not None,
+            "kernels": self.uses_wide and self.decode_kernels is not None,
             "static_cache": self.uses_static,
             "adapter": self.adapted,
         }

@@ -15,6 +15,7 @@ class Processor:
 
     vendor: str  # "GenuineIntel", "AuthenticAMD"; empty on Arm
     flags: frozenset[str]  # names of instruction sets
+    name: str = ""  # "AMD EPYC 9654"; empty on Arm
 
 
 def read_processor(path: Path) -> Processor | None:
@@ -23,13 +24,15 @@ def read_processor(path: Path) -> Processor | None:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    vendor = ""
+    vendor = model = ""
     for line in lines:
         name, _, value = line.partition(":")
         if name.strip().lower() == "vendor_id":
             vendor = value.strip()
+        if name.strip().lower() == "model name":
+            model = value.strip()
         if name.strip().lower() in ("flags", "features"):
-            return Processor(vendor, frozenset(value.split()))
+            return Processor(vendor, frozenset(value.split()), model)
     return None
 
 

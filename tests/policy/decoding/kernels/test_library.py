@@ -163,7 +163,7 @@ def test_attention_of_any_sizes(
 
 @pytest.mark.parametrize("rows", [1, 8])
 def test_a_row_is_the_same_in_any_company(kernels: DecodeKernels, rows: int) -> None:
-    """Alone, beside other rows and in one group with them, and with more threads."""
+    """Up to rounding: alone, beside other rows and in one group with them, and with more threads."""
     kind = kernels.dtype
     table = states(8, KV_HEADS, 90, SIZE, seed=1).to(kind), states(8, KV_HEADS, 90, SIZE, seed=2).to(kind)
     prefix = [(states(KV_HEADS, 70, SIZE, seed=3).to(kind), states(KV_HEADS, 70, SIZE, seed=4).to(kind))]
@@ -195,3 +195,13 @@ def test_scores_that_are_not_finite_are_seen(kernels: DecodeKernels) -> None:
     found = kernels.attend(HeadStates(query, query[:, :2], query[:, :2]), (table[0], table[1]), at, NO_PREFIX)
     assert found[0, :3].isnan().all()
     assert found[0, 3:].isfinite().all()
+
+
+def test_wrong_tensors_are_refused() -> None:
+    """They would be read as numbers of another size, or in another order."""
+    kernels = load_kernels(torch.float32)
+    x, weight = torch.ones(4, 32), torch.ones(32)
+    with pytest.raises(TypeError, match=r"a decode kernel of torch\.float32 was given torch\.bfloat16"):
+        kernels.add_norm(x, x.bfloat16(), weight, 1e-5)
+    with pytest.raises(TypeError, match=r"was given torch\.float32, \(1, 4\)"):
+        kernels.add_norm(torch.ones(32, 4).t(), None, weight, 1e-5)

@@ -1,8 +1,9 @@
 // What lies between the matrix products of a decode step, and the products of very few rows.
 //
-// One token is appended to each of R rows. Numbers are float32 or bfloat16 in memory and float32 in registers;
-// every result is rounded once. Each function takes the threads it may use; no sum depends on their number.
-// The size D of a head is a multiple of 32, and the inputs of a layer are one of 16: the caller checks it.
+// One token is appended to each of R rows. Numbers are float32 or bfloat16 in memory and float32 in
+// registers; every result is rounded once. Each function takes the threads it may use; no sum depends on
+// their number. The size D of a head is a multiple of 32, and the inputs of a layer are one of 16: the caller
+// checks it.
 
 #include <algorithm>
 #include <cmath>
@@ -32,7 +33,7 @@ struct bfloat16 {
 
 // Vectors ----------------------------------------------------------------------------------------------
 
-inline Floats all(float x) { return Floats{} + x; }
+inline Floats broadcast(float x) { return Floats{} + x; }
 
 inline Floats load(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 
@@ -50,18 +51,18 @@ inline void store(bfloat16* to, Floats x) {  // to the nearest, ties to even
   *reinterpret_cast<HalvesInMemory*>(to) = __builtin_convertvector(rounded, Halves);
 }
 
-inline float number(float x) { return x; }
+inline float to_float(float x) { return x; }
 
-inline float number(bfloat16 x) {
+inline float to_float(bfloat16 x) {
   uint32_t bits = uint32_t(x.bits) << 16;
   float out;
   __builtin_memcpy(&out, &bits, 4);
   return out;
 }
 
-inline void put(float* to, float x) { *to = x; }
+inline void store_one(float* to, float x) { *to = x; }
 
-inline void put(bfloat16* to, float x) {
+inline void store_one(bfloat16* to, float x) {
   uint32_t bits;
   __builtin_memcpy(&bits, &x, 4);
   to->bits = x != x ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -72,14 +73,14 @@ union Quads {
   Quad parts[LANES / 4];
 };
 
-inline Quad halved(Floats x) {
+inline Quad fold(Floats x) {
   Quads of = {x};
   for (int i = 1; i < LANES / 4; ++i) of.parts[0] += of.parts[i];
   return of.parts[0];
 }
 
 inline float sum(Floats x) {
-  Quad quad = halved(x);
+  Quad quad = fold(x);
   return (quad[0] + quad[2]) + (quad[1] + quad[3]);
 }
 
@@ -91,7 +92,7 @@ inline float sum(Floats x) {
 
 // The sums of four vectors, each as `sum` has it.
 inline Quad sums(const Floats* x) {
-  Quad a = halved(x[0]), b = halved(x[1]), c = halved(x[2]), d = halved(x[3]);
+  Quad a = fold(x[0]), b = fold(x[1]), c = fold(x[2]), d = fold(x[3]);
   Quad ab = PICK(a, b, 0, 4, 1, 5) + PICK(a, b, 2, 6, 3, 7);
   Quad cd = PICK(c, d, 0, 4, 1, 5) + PICK(c, d, 2, 6, 3, 7);
   return PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
@@ -104,14 +105,15 @@ inline float largest(Floats x) {
   return std::max(std::max(most[0], most[1]), std::max(most[2], most[3]));
 }
 
-// e^x within two units in the last place; x below -87 counts as -87. The polynomial is that of Cephes' expf.
+// e^x within two units in the last place; x counts as -87 below that, and as 88 above. The polynomial is
+// that of Cephes' expf.
 inline Floats exponential(Floats x) {
-  x = x < -87.f ? all(-87.f) : x;
-  x = x > 88.f ? all(88.f) : x;
+  x = x < -87.f ? broadcast(-87.f) : x;
+  x = x > 88.f ? broadcast(88.f) : x;
   const float to_integer = 12582912.f;  // 1.5 * 2^23: adding it rounds
   Floats n = (x * 1.44269504f + to_integer) - to_integer;
   Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  Floats p = all(1.9875691500e-4f);
+  Floats p = broadcast(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -172,12 +174,14 @@ inline void rotate(T* head, const T* cos, const T* sin, int64_t size) {
 // Norms and rotary embedding of queries [R, heads, D] and keys [R, kv_heads, D], in place; keys and values go
 // to their slots and columns. cos, sin: [R, D] or null; the norms' weights [D] may be null.
 template <class T>
-void rotate_and_store(T* query, T* key, const T* value, const T* cos, const T* sin, const T* query_norm, const T* key_norm,
-           float epsilon, T* keys, T* values, Table table, const int64_t* slots, const int64_t* columns, Heads n) {
+void rotate_and_store(T* query, T* key, const T* value, const T* cos, const T* sin, const T* query_norm,
+                      const T* key_norm, float epsilon, T* keys, T* values, Table table, const int64_t* slots,
+                      const int64_t* columns, Heads n) {
   for (int64_t row = 0; row < n.rows; ++row) {
     for (int64_t h = 0; h < n.heads + n.kv_heads; ++h) {
       bool is_query = h < n.heads;
-      T* head = is_query ? query + (row * n.heads + h) * n.size : key + (row * n.kv_heads + h - n.heads) * n.size;
+      T* head =
+          is_query ? query + (row * n.heads + h) * n.size : key + (row * n.kv_heads + h - n.heads) * n.size;
       const T* weight = is_query ? query_norm : key_norm;
       if (weight) normalize(head, head, weight, n.size, epsilon);
       if (cos) rotate(head, cos + row * n.size, sin + row * n.size, n.size);
@@ -211,17 +215,18 @@ struct State {
 
 // Asks for `size` numbers that are read soon.
 template <class T>
-inline void fetch(const T* from, int64_t size) {
+inline void prefetch(const T* from, int64_t size) {
   for (int64_t i = 0; i < size; i += 64 / sizeof(T)) __builtin_prefetch(from + i);
 }
 
 // Scores [Q, kChunk] of Q queries and `count` keys.
 template <int Q, class T>
-inline void score(float* scores, const float* queries, const T* keys, const T* values, int64_t count, int64_t size) {
+inline void score(float* scores, const float* queries, const T* keys, const T* values, int64_t count,
+                  int64_t size) {
   int64_t j = 0;
   for (; j + 4 <= count; j += 4) {
     Floats dot[Q][4] = {};
-    for (int k = 0; k < 4; ++k) fetch(values + (j + k) * size, size);
+    for (int k = 0; k < 4; ++k) prefetch(values + (j + k) * size, size);
     for (int64_t d = 0; d < size; d += LANES)
       for (int k = 0; k < 4; ++k) {
         Floats key = load(keys + (j + k) * size + d);
@@ -232,21 +237,23 @@ inline void score(float* scores, const float* queries, const T* keys, const T* v
   for (; j < count; ++j)
     for (int q = 0; q < Q; ++q) {
       Floats dot{};
-      for (int64_t d = 0; d < size; d += LANES) dot += load(keys + j * size + d) * load(queries + q * size + d);
+      for (int64_t d = 0; d < size; d += LANES)
+        dot += load(keys + j * size + d) * load(queries + q * size + d);
       scores[q * kChunk + j] = sum(dot);
     }
 }
 
 // result [Q, D] += weights [Q, kChunk] of `count` values.
 template <int Q, class T>
-inline void add_values(float* result, const float* weights, const T* values, const T* next, int64_t count, int64_t size) {
+inline void add_values(float* result, const float* weights, const T* values, const T* next, int64_t count,
+                       int64_t size) {
   const int kVectors = 32 / LANES;
   for (int64_t d = 0; d < size; d += 32) {
     Floats out[Q][kVectors];
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) out[q][v] = load(result + q * size + d + v * LANES);
     for (int64_t j = 0; j < count; ++j) {
-      if (d == 0) fetch(next + j * size, size);
+      if (d == 0) prefetch(next + j * size, size);
       for (int v = 0; v < kVectors; ++v) {
         Floats value = load(values + j * size + d + v * LANES);
         for (int q = 0; q < Q; ++q) out[q][v] += value * weights[q * kChunk + j];
@@ -258,7 +265,7 @@ inline void add_values(float* result, const float* weights, const T* values, con
 }
 
 // Turns the scores of query `q` of a chunk into weights, and what was summed before to the new scale.
-inline void weigh(State& state, int64_t q, float* scores, int64_t count) {
+inline void softmax_chunk(State& state, int64_t q, float* scores, int64_t count) {
   int64_t padded = (count + LANES - 1) / LANES * LANES;
   for (int64_t j = count; j < padded; ++j) scores[j] = -INFINITY;
   Floats most = load(scores);
@@ -285,8 +292,9 @@ template <int Q, class T>
 void attend_chunk(State& state, int64_t first, const T* keys, const T* values, int64_t count) {
   float scores[Q * kChunk];
   score<Q>(scores, &state.queries[first * state.size], keys, values, count, state.size);
-  for (int q = 0; q < Q; ++q) weigh(state, first + q, scores + q * kChunk, count);
-  add_values<Q>(&state.result[first * state.size], scores, values, keys + count * state.size, count, state.size);
+  for (int q = 0; q < Q; ++q) softmax_chunk(state, first + q, scores + q * kChunk, count);
+  add_values<Q>(&state.result[first * state.size], scores, values, keys + count * state.size, count,
+                state.size);
 }
 
 // Queries first..stop-1 over `length` keys and values [length, D].
@@ -328,7 +336,8 @@ void attend(T* out, const T* query, const T* keys, const T* values, Table table,
     for (int64_t i = 0; i < count * per_head; ++i) {
       int64_t row = order[begin + i / per_head];
       const T* from = query + (row * n.heads + head * per_head + i % per_head) * n.size;
-      for (int64_t d = 0; d < n.size; d += LANES) store(&state.queries[i * n.size + d], load(from + d) * scale);
+      for (int64_t d = 0; d < n.size; d += LANES)
+        store(&state.queries[i * n.size + d], load(from + d) * scale);
     }
     if (prefix_of[group] >= 0) {
       const Prefix<T>& prefix = prefixes[prefix_of[group]];
@@ -363,7 +372,8 @@ void gate(T* out, const T* gates, const T* up, int64_t count) {
 
 // A product x W^T + b of R rows of states x and C rows of weights.
 template <int R, int C, class T>
-inline void multiply_block(T* out, const float* x, const T* weight, const T* bias, int64_t outputs, int64_t inputs) {
+inline void multiply_block(T* out, const float* x, const T* weight, const T* bias, int64_t outputs,
+                           int64_t inputs) {
   Floats dot[C][R] = {};
   for (int64_t i = 0; i < inputs; i += LANES)
     for (int c = 0; c < C; ++c) {
@@ -373,19 +383,22 @@ inline void multiply_block(T* out, const float* x, const T* weight, const T* bia
       for (int r = 0; r < R; ++r) dot[c][r] += w * load(x + r * inputs + i);
     }
   for (int c = 0; c < C; ++c)
-    for (int r = 0; r < R; ++r) put(out + r * outputs + c, sum(dot[c][r]) + (bias ? number(bias[c]) : 0.f));
+    for (int r = 0; r < R; ++r)
+      store_one(out + r * outputs + c, sum(dot[c][r]) + (bias ? to_float(bias[c]) : 0.f));
 }
 
 // x W^T + b of R rows x [R, inputs]; weights [outputs, inputs] are read where they lie.
 template <int R, class T>
-void multiply(T* out, const T* x, const T* weight, const T* bias, int64_t outputs, int64_t inputs, int threads) {
+void multiply(T* out, const T* x, const T* weight, const T* bias, int64_t outputs, int64_t inputs,
+              int threads) {
   static thread_local std::vector<float> floats;
   floats.resize(R * inputs);
   float* states = floats.data();  // of this thread, for all
   for (int64_t i = 0; i < R * inputs; i += LANES) store(states + i, load(x + i));
   const int kBlock = 6;
   auto block = [&](int64_t first) {
-    multiply_block<R, kBlock>(out + first, states, weight + first * inputs, bias ? bias + first : bias, outputs, inputs);
+    multiply_block<R, kBlock>(out + first, states, weight + first * inputs, bias ? bias + first : bias,
+                              outputs, inputs);
   };
   const int64_t blocks = outputs / kBlock;
   (void)threads;
@@ -432,14 +445,14 @@ struct Sizes {
 
 // Logits [R, vocabulary] after states x [R, hidden], which change; cos, sin: [R, D].
 template <class T>
-void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm, Linear<T> head,
-          Table table, const Rows& at, Heads n, Sizes sizes, float epsilon, int threads) {
+void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm,
+          Linear<T> head, Table table, const Rows& at, Heads n, Sizes sizes, float epsilon, int threads) {
   const int64_t rows = n.rows, query = n.heads * n.size, key = n.kv_heads * n.size;
   std::vector<T> space(rows * (2 * sizes.hidden + 2 * query + 2 * key + 2 * sizes.intermediate));
-  T* free = space.data();
+  T* left = space.data();
   auto take = [&](int64_t size) {
-    T* from = free;
-    free += rows * size;
+    T* from = left;
+    left += rows * size;
     return from;
   };
   T *y = take(sizes.hidden), *sum = take(sizes.hidden), *q = take(query), *attended = take(query);
@@ -450,10 +463,10 @@ void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, c
     linear(q, y, layer->query, rows, query, sizes.hidden, threads);
     linear(k, y, layer->key, rows, key, sizes.hidden, threads);
     linear(v, y, layer->value, rows, key, sizes.hidden, threads);
-    rotate_and_store(q, k, v, layer->rotates ? cos : nullptr, sin, layer->query_norm, layer->key_norm, epsilon,
-                     layer->keys, layer->values, table, at.slots, at.columns, n);
-    attend(attended, q, layer->keys, layer->values, table, at.slots, at.widths, at.order, at.groups, at.prefix_of,
-           layer->prefixes, at.group_count, n, 1.f / std::sqrt(float(n.size)), threads);
+    rotate_and_store(q, k, v, layer->rotates ? cos : nullptr, sin, layer->query_norm, layer->key_norm,
+                     epsilon, layer->keys, layer->values, table, at.slots, at.columns, n);
+    attend(attended, q, layer->keys, layer->values, table, at.slots, at.widths, at.order, at.groups,
+           at.prefix_of, layer->prefixes, at.group_count, n, 1.f / std::sqrt(float(n.size)), threads);
     linear(sum, attended, layer->output, rows, sizes.hidden, query, threads);
     add_norm(y, x, sum, layer->post_norm, rows, sizes.hidden, epsilon);
     linear(gates, y, layer->gate, rows, sizes.intermediate, sizes.hidden, threads);
@@ -468,27 +481,30 @@ void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, c
 
 }  // namespace
 
-#define EXPORT(NAME, T)                                                                                              \
-  void add_norm_##NAME(T* out, T* x, const T* added, const T* weight, int64_t rows, int64_t size, float epsilon) {   \
-    add_norm(out, x, added, weight, rows, size, epsilon);                                                            \
-  }                                                                                                                  \
-  void rotate_and_store_##NAME(T* query, T* key, const T* value, const T* cos, const T* sin, const T* query_norm,               \
-                    const T* key_norm, float epsilon, T* keys, T* values, const Table* table, const int64_t* slots,  \
-                    const int64_t* columns, const Heads* heads) {                                                    \
-    rotate_and_store(query, key, value, cos, sin, query_norm, key_norm, epsilon, keys, values, *table, slots, columns, *heads); \
-  }                                                                                                                  \
-  void attend_##NAME(T* out, const T* query, const T* keys, const T* values, const Table* table,                     \
-                     const int64_t* slots, const int64_t* widths, const int64_t* order, const int64_t* groups,       \
-                     const int64_t* prefix_of, const Prefix<T>* prefixes, int64_t group_count, const Heads* heads,   \
-                     float scale, int threads) {                                                                     \
-    attend(out, query, keys, values, *table, slots, widths, order, groups, prefix_of, prefixes, group_count, *heads, \
-           scale, threads);                                                                                          \
-  }                                                                                                                  \
-  void gate_##NAME(T* out, const T* gates, const T* up, int64_t count) { gate(out, gates, up, count); }              \
-  void step_##NAME(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm,           \
-                   const Linear<T>* head, const Table* table, const Rows* rows, const Heads* heads, const Sizes* sizes, \
-                   float epsilon, int threads) {                                                                       \
-    step(logits, x, cos, sin, layers, final_norm, *head, *table, *rows, *heads, *sizes, epsilon, threads);             \
+#define EXPORT(NAME, T)                                                                                      \
+  void add_norm_##NAME(T* out, T* x, const T* added, const T* weight, int64_t rows, int64_t size,            \
+                       float epsilon) {                                                                      \
+    add_norm(out, x, added, weight, rows, size, epsilon);                                                    \
+  }                                                                                                          \
+  void rotate_and_store_##NAME(T* query, T* key, const T* value, const T* cos, const T* sin,                 \
+                               const T* query_norm, const T* key_norm, float epsilon, T* keys, T* values,    \
+                               const Table* table, const int64_t* slots, const int64_t* columns,             \
+                               const Heads* heads) {                                                         \
+    rotate_and_store(query, key, value, cos, sin, query_norm, key_norm, epsilon, keys, values, *table,       \
+                     slots, columns, *heads);                                                                \
+  }                                                                                                          \
+  void attend_##NAME(T* out, const T* query, const T* keys, const T* values, const Table* table,             \
+                     const int64_t* slots, const int64_t* widths, const int64_t* order,                      \
+                     const int64_t* groups, const int64_t* prefix_of, const Prefix<T>* prefixes,             \
+                     int64_t group_count, const Heads* heads, float scale, int threads) {                    \
+    attend(out, query, keys, values, *table, slots, widths, order, groups, prefix_of, prefixes, group_count, \
+           *heads, scale, threads);                                                                          \
+  }                                                                                                          \
+  void gate_##NAME(T* out, const T* gates, const T* up, int64_t count) { gate(out, gates, up, count); }      \
+  void step_##NAME(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm, \
+                   const Linear<T>* head, const Table* table, const Rows* rows, const Heads* heads,          \
+                   const Sizes* sizes, float epsilon, int threads) {                                         \
+    step(logits, x, cos, sin, layers, final_norm, *head, *table, *rows, *heads, *sizes, epsilon, threads);   \
   }
 
 extern "C" {

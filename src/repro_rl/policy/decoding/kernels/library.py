@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from repro_rl.errors import clause
 from repro_rl.policy.decoding.kernels.build import BuildError, build_library
 from repro_rl.policy.forward.packed import KV, Rotary
 
@@ -109,7 +111,9 @@ class DecodeKernels:
         """Adds ``added`` to the states ``x`` [R, H], in place; the root mean square norm of the sum."""
         out = torch.empty_like(x)
         rows, size = x.shape
-        self._add_norm(out.data_ptr(), x.data_ptr(), _address(added), weight.data_ptr(), rows, size, epsilon)
+        self._add_norm(
+            self._at(out), self._at(x), self._at_or_null(added), self._at(weight), rows, size, epsilon
+        )
         return out
 
     def rotate_and_store(
@@ -121,10 +125,10 @@ class DecodeKernels:
         """
         cos, sin = rotary or (None, None)
         self._rotate_and_store(
-            *(states.query.data_ptr(), states.key.data_ptr(), states.value.data_ptr()),
-            *(_address(cos), _address(sin)),
-            *((norms.query.data_ptr(), norms.key.data_ptr(), norms.epsilon) if norms else (None, None, 0.0)),
-            *(table[0].data_ptr(), table[1].data_ptr(), _strides(table)),
+            *(self._at(states.query), self._at(states.key), self._at(states.value)),
+            *(self._at_or_null(cos), self._at_or_null(sin)),
+            *((self._at(norms.query), self._at(norms.key), norms.epsilon) if norms else (None, None, 0.0)),
+            *(self._at(table[0]), self._at(table[1]), _strides(table)),
             *(rows.slots.data_ptr(), rows.columns.data_ptr(), states.sizes()),
         )
 
@@ -132,7 +136,7 @@ class DecodeKernels:
         """[R, heads * D]: every row's query over the row's prefix and the columns of its slot."""
         out = torch.empty_like(states.query)
         self._attend(
-            *(out.data_ptr(), states.query.data_ptr(), table[0].data_ptr(), table[1].data_ptr()),
+            *(self._at(out), self._at(states.query), self._at(table[0]), self._at(table[1])),
             *(_strides(table), rows.slots.data_ptr(), rows.widths.data_ptr(), rows.order.data_ptr()),
             *(rows.groups.data_ptr(), rows.prefix_of.data_ptr(), prefixes.ctypes.data, len(rows.prefix_of)),
             *(states.sizes(), states.query.shape[-1] ** -0.5, self.threads()),
@@ -141,7 +145,7 @@ class DecodeKernels:
 
     def gate(self, gates: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         """silu(gates) * up, [R, I] each; in place of ``gates``."""
-        self._gate(gates.data_ptr(), gates.data_ptr(), up.data_ptr(), gates.numel())
+        self._gate(self._at(gates), self._at(gates), self._at(up), gates.numel())
         return gates
 
     def step(
@@ -156,20 +160,25 @@ class DecodeKernels:
         integers = (rows.slots, rows.columns, rows.widths, rows.order, rows.groups, rows.prefix_of)
         at = (_INTEGER * 7)(*(tensor.data_ptr() for tensor in integers), len(rows.prefix_of))
         self._step(
-            *(logits.data_ptr(), x.data_ptr(), rotary[0].data_ptr(), rotary[1].data_ptr()),
-            *(network.layers.ctypes.data, network.final_norm.data_ptr(), (_INTEGER * 2)(*network.head)),
+            *(self._at(logits), self._at(x), self._at(rotary[0]), self._at(rotary[1])),
+            *(network.layers.ctypes.data, self._at(network.final_norm), (_INTEGER * 2)(*network.head)),
             *(_strides(table), at, (_INTEGER * 4)(len(x), *network.heads), (_INTEGER * 4)(*network.sizes)),
             *(network.epsilon, self.threads()),
         )
         return logits
 
+    def _at(self, tensor: torch.Tensor) -> int:
+        """The address of a tensor. Raises TypeError for one that the library would read wrongly."""
+        if tensor.dtype != self.dtype or not tensor.is_contiguous():
+            raise TypeError(f"a decode kernel of {self.dtype} was given {tensor.dtype}, {tensor.stride()}")
+        return tensor.data_ptr()
+
+    def _at_or_null(self, tensor: torch.Tensor | None) -> int | None:
+        return None if tensor is None else self._at(tensor)
+
     def threads(self) -> int:
         """As many as torch's own kernels use."""
         return torch.get_num_threads()
-
-
-def _address(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _strides(table: KV) -> Any:
@@ -178,23 +187,35 @@ def _strides(table: KV) -> Any:
 
 
 @cache
-def _loaded(dtype: torch.dtype) -> DecodeKernels | BuildError:
+def _loaded(dtype: torch.dtype) -> DecodeKernels | str:
+    """The kernels, or why there are none: an error that is kept would keep all that its traceback holds."""
+    try:
+        return _load(dtype)
+    except BuildError as error:
+        if not error.expected:
+            warnings.warn(f"Decode steps run without compiled kernels: {clause(error)}.", stacklevel=2)
+        return str(error)
+
+
+def _load(dtype: torch.dtype) -> DecodeKernels:
     try:
         return DecodeKernels(build_library(), dtype)
+    except OSError:  # of another system with the same processor
+        library = build_library(again=True)
+    try:
+        return DecodeKernels(library, dtype)
     except OSError as error:
-        return BuildError(f"the library cannot be loaded: {error}")
-    except BuildError as error:
-        return error
+        raise BuildError(f"the library cannot be loaded: {clause(error)}") from error
 
 
 def load_kernels(dtype: torch.dtype) -> DecodeKernels:
     """The kernels for weights of ``dtype``, float32 or bfloat16; compiled where this machine has not yet.
 
-    Raises BuildError where they are not to be had.
+    Raises BuildError where they are not to be had; warns once where something is wrong with the machine.
     """
     found = _loaded(dtype)
-    if isinstance(found, BuildError):
-        raise found
+    if isinstance(found, str):
+        raise BuildError(found)
     if not found.has_threads and torch.get_num_threads() > 1:
         raise BuildError("the compiler has no OpenMP, and torch uses several threads")
     return found

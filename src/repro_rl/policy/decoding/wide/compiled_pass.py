@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -57,108 +58,108 @@ def find_kernels(switch: KernelSwitch, model: Any) -> FoundKernels:
         return FoundKernels(None, str(error))
 
 
-def run_compiled(model: Any, step: RaggedPass, kernels: DecodeKernels) -> torch.Tensor:
-    """Run a pass of one token a row; logits [R, V]."""
-    model = packed.without_wrappers(model)
-    x = packed.embedded(model.model, step.ids)
-    rotary = packed.rotary_embedding(model, step.position[None])
-    if len(x) <= FEW_ROWS and _is_plain(model):
-        return _few_rows(model, step, kernels, x, rotary)
-    return _many_rows(model, step, kernels, x, rotary)
+class CompiledPass:
+    """Passes of one token a row over a model that ``find_kernels`` found kernels for."""
 
+    def __init__(self, model: Any, kernels: DecodeKernels):
+        self.model, self.kernels = packed.without_wrappers(model), kernels
+        self._linears = [_linears(layer) for layer in self.model.model.layers]
+        # Whether one call may multiply by all weights: no linear layer is an adapter's.
+        self._plain = all(map(_is_plain, chain(*self._linears, [self.model.lm_head])))
 
-def _many_rows(
-    model: Any, step: RaggedPass, kernels: DecodeKernels, x: torch.Tensor, rotary: packed.Rotary
-) -> torch.Tensor:
-    """Matrix products by torch's libraries, and four calls a layer between them."""
-    rows, prefixes = _rows(step), [shared.prefix for shared in step.prefixes]
-    added: torch.Tensor | None = None
+    def run(self, step: RaggedPass) -> torch.Tensor:
+        """Run a pass; logits [R, V]."""
+        x = packed.embedded(self.model.model, step.ids)
+        rotary = packed.rotary_embedding(self.model, step.position[None])
+        run = self._few_rows if len(x) <= FEW_ROWS and self._plain else self._many_rows
+        return run(step, x, rotary)
 
-    def normed(norm: Any) -> torch.Tensor:
-        return kernels.add_norm(x, added, norm.weight, norm.variance_epsilon)
+    def _many_rows(self, step: RaggedPass, x: torch.Tensor, rotary: packed.Rotary) -> torch.Tensor:
+        """Matrix products by torch's libraries, and four calls a layer between them."""
+        kernels, rows = self.kernels, _rows(step)
+        prefixes = [shared.prefix for shared in step.prefixes]
+        added: torch.Tensor | None = None
 
-    for index, layer in enumerate(model.model.layers):
-        attention, mlp = layer.self_attn, layer.mlp
-        y = normed(layer.input_layernorm)
-        query, key, value = (
-            apply_linear(project, y).view(len(y), -1, attention.head_dim)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+        def normed(norm: Any) -> torch.Tensor:
+            return kernels.add_norm(x, added, norm.weight, norm.variance_epsilon)
+
+        for index, layer in enumerate(self.model.model.layers):
+            attention, mlp = layer.self_attn, layer.mlp
+            y = normed(layer.input_layernorm)
+            query, key, value = (
+                apply_linear(project, y).view(len(y), -1, attention.head_dim)
+                for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            states = HeadStates(query, key, value)
+            table = step.store.table(index, key)
+            norms = _head_norms(attention)
+            kernels.rotate_and_store(states, norms, rotary if _rotates(attention) else None, table, rows)
+            attended = kernels.attend(states, table, rows, _addresses(prefixes, index))
+            added = apply_linear(attention.o_proj, attended.flatten(1))
+            y = normed(layer.post_attention_layernorm)
+            gated = kernels.gate(apply_linear(mlp.gate_proj, y), apply_linear(mlp.up_proj, y))
+            added = apply_linear(mlp.down_proj, gated)
+        return packed.last_logits(self.model, x if added is None else x.add_(added))
+
+    def _few_rows(self, step: RaggedPass, x: torch.Tensor, rotary: packed.Rotary) -> torch.Tensor:
+        """One call for all layers: weights are read where they lie, which for few rows is all that costs."""
+        inner, head = self.model.model, self.model.lm_head
+        query, key, *_, up, _ = self._linears[0]
+        size = inner.layers[0].self_attn.head_dim
+        heads = query.out_features // size, key.out_features // size, size
+        like = x.new_empty(0, *heads[1:])
+        prefixes = [shared.prefix for shared in step.prefixes]
+        seen = [_addresses(prefixes, index) for index in range(len(inner.layers))]
+        layers = [
+            _layer_addresses(layer, linears, step.store.table(index, like), seen[index])
+            for index, (layer, linears) in enumerate(zip(inner.layers, self._linears, strict=True))
+        ]
+        network = Network(
+            np.array(layers),
+            inner.norm.weight,
+            _linear_addresses(head),
+            heads,
+            (len(layers), x.shape[1], up.out_features, head.out_features),
+            inner.norm.variance_epsilon,
         )
-        states = HeadStates(query, key, value)
-        table = step.store.table(index, key)
-        norms = _head_norms(attention)
-        kernels.rotate_and_store(states, norms, rotary if _rotates(attention) else None, table, rows)
-        attended = kernels.attend(states, table, rows, _addresses(prefixes, index))
-        added = apply_linear(attention.o_proj, attended.flatten(1))
-        y = normed(layer.post_attention_layernorm)
-        gated = kernels.gate(apply_linear(mlp.gate_proj, y), apply_linear(mlp.up_proj, y))
-        added = apply_linear(mlp.down_proj, gated)
-    return packed.last_logits(model, x if added is None else x.add_(added))
+        return self.kernels.step(x, rotary, network, step.store.table(0, like), _rows(step))
 
 
-def _few_rows(
-    model: Any, step: RaggedPass, kernels: DecodeKernels, x: torch.Tensor, rotary: packed.Rotary
-) -> torch.Tensor:
-    """One call for all layers: weights are read where they lie, which for few rows is all that costs."""
-    inner, config = model.model, model.config
-    first = inner.layers[0].self_attn
-    heads = config.num_attention_heads, config.num_key_value_heads, first.head_dim
-    like = x.new_empty(0, *heads[1:])
-    prefixes = [shared.prefix for shared in step.prefixes]
-    seen = [_addresses(prefixes, index) for index in range(len(inner.layers))]
-    network = Network(
-        np.array(
-            [
-                _layer_addresses(layer, step.store.table(index, like), seen[index])
-                for index, layer in enumerate(inner.layers)
-            ]
-        ),
-        inner.norm.weight,
-        _linear_addresses(model.lm_head),
-        heads,
-        (len(inner.layers), x.shape[1], config.intermediate_size, model.lm_head.out_features),
-        inner.norm.variance_epsilon,
-    )
-    return kernels.step(x, rotary, network, step.store.table(0, like), _rows(step))
-
-
-def _layer_addresses(layer: Any, table: packed.KV, prefixes: Prefixes) -> list[int]:
-    """See ``Layer`` in decode.cpp. ``prefixes`` are to be kept until the step is done."""
+def _linears(layer: Any) -> tuple[Any, ...]:
+    """Those of a layer, in the order of ``Layer`` in decode.cpp."""
     attention, mlp = layer.self_attn, layer.mlp
-    linears = (
+    return (
         *(attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj),
         *(mlp.gate_proj, mlp.up_proj, mlp.down_proj),
     )
-    norms = _head_norms(attention)
+
+
+def _is_plain(linear: Any) -> bool:
+    """Whether the kernels can multiply by its weights."""
+    return (
+        type(linear) is torch.nn.Linear
+        and linear.in_features % INPUTS == 0
+        and linear.out_features >= FEWEST_OUTPUTS
+        and linear.weight.is_contiguous()
+    )
+
+
+def _layer_addresses(
+    layer: Any, linears: Sequence[torch.nn.Linear], table: packed.KV, prefixes: Prefixes
+) -> list[int]:
+    """See ``Layer`` in decode.cpp. ``prefixes`` are to be kept until the step is done."""
+    norms = _head_norms(layer.self_attn)
     return [
         *(address for linear in linears for address in _linear_addresses(linear)),
         *(layer.input_layernorm.weight.data_ptr(), layer.post_attention_layernorm.weight.data_ptr()),
         *((norms.query.data_ptr(), norms.key.data_ptr()) if norms else (0, 0)),
-        *(table[0].data_ptr(), table[1].data_ptr(), prefixes.ctypes.data, int(_rotates(attention))),
+        *(table[0].data_ptr(), table[1].data_ptr(), prefixes.ctypes.data, int(_rotates(layer.self_attn))),
     ]
 
 
 def _linear_addresses(layer: torch.nn.Linear) -> tuple[int, int]:
     """Of the weight, and of the bias; 0 without one."""
     return layer.weight.data_ptr(), 0 if layer.bias is None else layer.bias.data_ptr()
-
-
-def _is_plain(model: Any) -> bool:
-    """Whether every linear layer is one that the kernels multiply with: no adapter's."""
-    linears = [
-        linear
-        for layer in model.model.layers
-        for block in (layer.self_attn, layer.mlp)
-        for name, linear in block.named_children()
-        if name.endswith("_proj")
-    ]
-    return all(
-        type(linear) is torch.nn.Linear
-        and linear.in_features % INPUTS == 0
-        and linear.out_features >= FEWEST_OUTPUTS
-        and linear.weight.is_contiguous()
-        for linear in (*linears, model.lm_head)
-    )
 
 
 def _rotates(attention: Any) -> bool:

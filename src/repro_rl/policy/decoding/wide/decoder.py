@@ -16,7 +16,7 @@ from repro_rl.policy.decoding.kernels.library import DecodeKernels
 from repro_rl.policy.decoding.kv_slots import SlotTable
 from repro_rl.policy.decoding.sampling import DecodeBatch
 from repro_rl.policy.decoding.slot_decoder import SlotDecoder
-from repro_rl.policy.decoding.wide.compiled_pass import run_compiled
+from repro_rl.policy.decoding.wide.compiled_pass import CompiledPass
 from repro_rl.policy.decoding.wide.prefix_store import PrefixStore
 from repro_rl.policy.decoding.wide.ragged_pass import RaggedPass, run_pass
 from repro_rl.policy.forward import packed
@@ -48,7 +48,7 @@ class WideSlots(SlotDecoder):
     ):
         super().__init__(slots, rows)
         self.model, self.store, self.most_tokens = model, store, most_tokens
-        self.kernels = kernels
+        self.compiled = None if kernels is None else CompiledPass(model, kernels)
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy what slots hold, by (old, new)."""
@@ -69,8 +69,8 @@ class WideSlots(SlotDecoder):
                 stop += 1
             taken, order = order[:stop], order[stop:]
             step = RaggedPass(self.store, self.slots, {slots[i]: blocks[i] for i in taken})
-            if self.kernels is not None and step.single:
-                parts.append(run_compiled(self.model, step, self.kernels))
+            if self.compiled is not None and step.single:
+                parts.append(self.compiled.run(step))
             else:
                 parts.append(run_pass(self.model, step))
         for slot, block in zip(slots, blocks, strict=True):
