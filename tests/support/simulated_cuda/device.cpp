@@ -11,8 +11,8 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
-#include <cstdio>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -47,9 +47,7 @@ struct Guard final : c10::impl::NoOpDeviceGuardImpl<DeviceType::CUDA> {
   Device exchangeDevice(Device) const override { return kCard; }
   Device getDevice() const override { return kCard; }
   c10::DeviceIndex deviceCount() const noexcept override { return kCount; }
-  c10::Stream getStream(Device) const noexcept override {
-    return c10::Stream(c10::Stream::DEFAULT, kCard);
-  }
+  c10::Stream getStream(Device) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, kCard); }
   c10::Stream getNewStream(Device, int = 0) const override {
     return c10::Stream(c10::Stream::DEFAULT, kCard);
   }
@@ -92,7 +90,8 @@ void release(void* memory) {
 struct HostAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     TORCH_CHECK_WITH(OutOfMemoryError, bytes <= limit && allocated <= limit - bytes,
-                     "CUDA out of memory. Tried to allocate ", bytes, " bytes. GPU 0 has ", allocated, " in use.");
+                     "CUDA out of memory. Tried to allocate ", bytes, " bytes. GPU 0 has ", allocated,
+                     " in use.");
     void* memory = std::aligned_alloc(64, (bytes + 127) / 64 * 64);
     std::memset(memory, 0x7f, (bytes + 127) / 64 * 64);  // what nobody wrote is to be seen
     sizes[memory] = bytes;
@@ -123,10 +122,17 @@ std::map<int64_t, Graph> graphs;
 int64_t newest = 0;
 Graph* capturing = nullptr;
 
-const std::set<std::string> kWaits = {  // kernels whose result the host, or its allocations, wait for
-    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2",
-    "aten::unique_dim", "aten::unique_consecutive", "aten::equal", "aten::is_nonzero", "aten::bincount",
-    "aten::repeat_interleave"};
+const std::set<std::string> kWaits = {// kernels whose result the host, or its allocations, wait for
+                                      "aten::_local_scalar_dense",
+                                      "aten::nonzero",
+                                      "aten::masked_select",
+                                      "aten::_unique2",
+                                      "aten::unique_dim",
+                                      "aten::unique_consecutive",
+                                      "aten::equal",
+                                      "aten::is_nonzero",
+                                      "aten::bincount",
+                                      "aten::repeat_interleave"};
 
 [[noreturn]] void refuse_capture(const std::string& what) {
   throw std::runtime_error("operation not permitted when stream is capturing: " + what);
@@ -140,16 +146,17 @@ bool on_card(const at::Tensor& t) { return t.defined() && t.device().type() == D
 at::Tensor host_view(const at::Tensor& t) {
   auto& storage = t.storage();
   c10::Storage host(c10::Storage::use_byte_size_t(), storage.nbytes(),
-                    c10::DataPtr(storage.mutable_data(), Device(DeviceType::CPU)), c10::GetCPUAllocator(), true);
-  auto impl = c10::make_intrusive<c10::TensorImpl>(std::move(host), c10::DispatchKeySet(c10::DispatchKey::CPU),
-                                                   t.dtype());
+                    c10::DataPtr(storage.mutable_data(), Device(DeviceType::CPU)), c10::GetCPUAllocator(),
+                    true);
+  auto impl = c10::make_intrusive<c10::TensorImpl>(std::move(host),
+                                                   c10::DispatchKeySet(c10::DispatchKey::CPU), t.dtype());
   impl->set_sizes_and_strides(t.sizes(), t.strides(), t.storage_offset());
   return at::Tensor(std::move(impl));
 }
 
 at::Tensor to_card(const at::Tensor& t) {
-  at::Tensor out(at::detail::empty_strided_generic(t.sizes(), t.strides(), &allocator,
-                                                   c10::DispatchKeySet(c10::DispatchKey::CUDA), t.scalar_type()));
+  at::Tensor out(at::detail::empty_strided_generic(
+      t.sizes(), t.strides(), &allocator, c10::DispatchKeySet(c10::DispatchKey::CUDA), t.scalar_type()));
   host_view(out).copy_(t);
   return out;
 }
@@ -170,7 +177,7 @@ c10::List<at::Tensor> mapped(const std::vector<at::Tensor>& tensors, F function)
 
 struct Views {
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;  // of the card, of the host
-  std::vector<at::Tensor> hosts;  // operands that are on the host
+  std::vector<at::Tensor> hosts;                         // operands that are on the host
   bool card = false;
 
   at::Tensor of(const at::Tensor& t) {
@@ -212,7 +219,8 @@ struct Views {
   }
 };
 
-// What a card says of operands on two devices. Numbers (tensors without dimensions) and indices may be on the host.
+// What a card says of operands on two devices. Numbers (tensors without dimensions) and indices may be on the
+// host.
 void check_devices(const std::string& name, const Stack& arguments) {
   if (name == "aten::copy_" || name == "aten::_copy_from") return;
   bool indices = name == "aten::index" || name == "aten::index_put_" || name == "aten::_index_put_impl_" ||
@@ -220,17 +228,22 @@ void check_devices(const std::string& name, const Stack& arguments) {
   bool card = false, host = false;
   auto look = [&](const at::Tensor& t) {
     if (!t.defined()) return;
-    if (on_card(t)) card = true;
-    else if (t.dim() > 0) host = true;
+    if (on_card(t))
+      card = true;
+    else if (t.dim() > 0)
+      host = true;
   };
   for (const auto& v : arguments) {
     if (v.isTensor()) look(v.toTensor());
-    if (v.isTensorList()) for (const at::Tensor& t : v.toTensorVector()) look(t);
+    if (v.isTensorList())
+      for (const at::Tensor& t : v.toTensorVector()) look(t);
     if (v.isOptionalTensorList() && !indices)
-      for (const std::optional<at::Tensor>& t : v.toOptionalTensorVector()) if (t) look(*t);
+      for (const std::optional<at::Tensor>& t : v.toOptionalTensorVector())
+        if (t) look(*t);
   }
-  TORCH_CHECK(!(card && host), "Expected all tensors to be on the same device, but found at least two devices, ",
-              kCard, " and cpu! (when checking the arguments of ", name, ")");
+  TORCH_CHECK(!(card && host),
+              "Expected all tensors to be on the same device, but found at least two devices, ", kCard,
+              " and cpu! (when checking the arguments of ", name, ")");
 }
 
 bool waits(const std::string& name, const Stack& arguments) {
@@ -269,7 +282,8 @@ void save_written(const c10::OperatorHandle& op, const Stack& arguments) {
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (!schema[i].alias_info() || !schema[i].alias_info()->isWrite()) continue;
     if (arguments[i].isTensor()) save(arguments[i].toTensor());
-    if (arguments[i].isTensorList()) for (const at::Tensor& t : arguments[i].toTensorVector()) save(t);
+    if (arguments[i].isTensorList())
+      for (const at::Tensor& t : arguments[i].toTensorVector()) save(t);
   }
 }
 
@@ -315,9 +329,8 @@ at::Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, std
 
 at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                          std::optional<at::Layout>, std::optional<Device>, std::optional<bool>) {
-  return at::detail::empty_strided_generic(size, stride, &allocator,
-                                           c10::DispatchKeySet(c10::DispatchKey::CUDA),
-                                           c10::dtype_or_default(dtype));
+  return at::detail::empty_strided_generic(
+      size, stride, &allocator, c10::DispatchKeySet(c10::DispatchKey::CUDA), c10::dtype_or_default(dtype));
 }
 
 }  // namespace
@@ -354,9 +367,7 @@ void simulated_cuda_start() {
   c10::SetAllocator(DeviceType::CUDA, &allocator);
 }
 
-void simulated_cuda_begin_capture() {
-  capturing = &graphs[++newest];
-}
+void simulated_cuda_begin_capture() { capturing = &graphs[++newest]; }
 
 // Restores what the capture overwrote, since a card executes nothing; returns the graph's number.
 int64_t simulated_cuda_end_capture() {

@@ -156,9 +156,33 @@ struct Heads {
   int64_t rows, heads, kv_heads, size;
 };
 
-// A table [slots, kv_heads, columns, D]; strides count numbers.
+// Keys and values [slots, kv_heads, columns, D] of a layer; strides count numbers.
+template <class T>
 struct Table {
+  T *keys, *values;
   int64_t slot_stride, head_stride;
+};
+
+// Where the rows of a step write and what they see.
+//
+// A row has a slot of the table, a column that its token is written to, and a width: columns that it sees.
+// order: the rows, those of a group side by side. groups: [group_count + 1] where each begins in `order`. A
+// group has one prefix, `prefix_of` [group_count], or none (-1).
+struct Rows {
+  const int64_t *slots, *columns, *widths, *order, *groups, *prefix_of;
+  int64_t group_count;
+};
+
+// cos and sin of the rows' positions, [R, D]; null: nothing is rotated.
+template <class T>
+struct Rotary {
+  const T *cos, *sin;
+};
+
+// Weights [D] of the norms of queries and keys, or null.
+template <class T>
+struct HeadNorms {
+  const T *query, *key;
 };
 
 template <class T>
@@ -172,25 +196,24 @@ inline void rotate(T* head, const T* cos, const T* sin, int64_t size) {
 }
 
 // Norms and rotary embedding of queries [R, heads, D] and keys [R, kv_heads, D], in place; keys and values go
-// to their slots and columns. cos, sin: [R, D] or null; the norms' weights [D] may be null.
+// to their slots and columns.
 template <class T>
-void rotate_and_store(T* query, T* key, const T* value, const T* cos, const T* sin, const T* query_norm,
-                      const T* key_norm, float epsilon, T* keys, T* values, Table table, const int64_t* slots,
-                      const int64_t* columns, Heads n) {
+void rotate_and_store(T* query, T* key, const T* value, HeadNorms<T> norms, float epsilon, Rotary<T> rotary,
+                      Table<T> table, const Rows& at, Heads n) {
   for (int64_t row = 0; row < n.rows; ++row) {
     for (int64_t h = 0; h < n.heads + n.kv_heads; ++h) {
       bool is_query = h < n.heads;
       T* head =
           is_query ? query + (row * n.heads + h) * n.size : key + (row * n.kv_heads + h - n.heads) * n.size;
-      const T* weight = is_query ? query_norm : key_norm;
+      const T* weight = is_query ? norms.query : norms.key;
       if (weight) normalize(head, head, weight, n.size, epsilon);
-      if (cos) rotate(head, cos + row * n.size, sin + row * n.size, n.size);
+      if (rotary.cos) rotate(head, rotary.cos + row * n.size, rotary.sin + row * n.size, n.size);
     }
     for (int64_t h = 0; h < n.kv_heads; ++h) {
-      int64_t to = slots[row] * table.slot_stride + h * table.head_stride + columns[row] * n.size;
+      int64_t to = at.slots[row] * table.slot_stride + h * table.head_stride + at.columns[row] * n.size;
       int64_t from = (row * n.kv_heads + h) * n.size;
-      std::copy_n(key + from, n.size, keys + to);
-      std::copy_n(value + from, n.size, values + to);
+      std::copy_n(key + from, n.size, table.keys + to);
+      std::copy_n(value + from, n.size, table.values + to);
     }
   }
 }
@@ -318,36 +341,34 @@ struct Prefix {
 };
 
 // One token a row: [R, heads * D] from queries [R, heads, D] over a prefix and the row's own columns.
-//
-// order: the rows, those of a group side by side. groups: [count + 1] where each begins in `order`. A group
-// has one prefix, `prefix_of` [count], or none (-1). widths: [R] columns that a row sees.
 template <class T>
-void attend(T* out, const T* query, const T* keys, const T* values, Table table, const int64_t* slots,
-            const int64_t* widths, const int64_t* order, const int64_t* groups, const int64_t* prefix_of,
-            const Prefix<T>* prefixes, int64_t group_count, Heads n, float scale, int threads) {
+void attend(T* out, const T* query, Table<T> table, const Rows& at, const Prefix<T>* prefixes, Heads n,
+            int threads) {
+  const float scale = 1.f / std::sqrt(float(n.size));
   const int64_t per_head = n.heads / n.kv_heads;
   (void)threads;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
-  for (int64_t task = 0; task < group_count * n.kv_heads; ++task) {
+  for (int64_t task = 0; task < at.group_count * n.kv_heads; ++task) {
     static thread_local State state;
     const int64_t group = task / n.kv_heads, head = task % n.kv_heads;
-    const int64_t begin = groups[group], count = groups[group + 1] - begin;
+    const int64_t begin = at.groups[group], count = at.groups[group + 1] - begin;
     state.begin(count * per_head, n.size);
     for (int64_t i = 0; i < count * per_head; ++i) {
-      int64_t row = order[begin + i / per_head];
+      int64_t row = at.order[begin + i / per_head];
       const T* from = query + (row * n.heads + head * per_head + i % per_head) * n.size;
       for (int64_t d = 0; d < n.size; d += LANES)
         store(&state.queries[i * n.size + d], load(from + d) * scale);
     }
-    if (prefix_of[group] >= 0) {
-      const Prefix<T>& prefix = prefixes[prefix_of[group]];
+    if (at.prefix_of[group] >= 0) {
+      const Prefix<T>& prefix = prefixes[at.prefix_of[group]];
       int64_t offset = head * prefix.length * n.size;
       attend_keys(state, 0, count * per_head, prefix.keys + offset, prefix.values + offset, prefix.length);
     }
     for (int64_t i = 0; i < count; ++i) {
-      int64_t row = order[begin + i];
-      int64_t offset = slots[row] * table.slot_stride + head * table.head_stride;
-      attend_keys(state, i * per_head, (i + 1) * per_head, keys + offset, values + offset, widths[row]);
+      int64_t row = at.order[begin + i];
+      int64_t offset = at.slots[row] * table.slot_stride + head * table.head_stride;
+      attend_keys(state, i * per_head, (i + 1) * per_head, table.keys + offset, table.values + offset,
+                  at.widths[row]);
       for (int64_t q = 0; q < per_head; ++q) {
         int64_t from = i * per_head + q;
         T* to = out + (row * n.heads + head * per_head + q) * n.size;
@@ -423,7 +444,7 @@ void linear(T* out, const T* x, Linear<T> layer, int64_t rows, int64_t outputs, 
 
 // Whole steps of few rows ------------------------------------------------------------------------------
 
-// A layer's weights, its part of the table and its prefixes. `rotates`: whether positions are rotated at all.
+// A layer's weights, its keys and values, and its prefixes. `rotates`: whether positions are rotated at all.
 template <class T>
 struct Layer {
   Linear<T> query, key, value, output, gate, up, down;
@@ -433,20 +454,15 @@ struct Layer {
   int64_t rotates;
 };
 
-// Where the rows of a step write and what they see: see `rotate_and_store` and `attend`.
-struct Rows {
-  const int64_t *slots, *columns, *widths, *order, *groups, *prefix_of;
-  int64_t group_count;
-};
-
 struct Sizes {
   int64_t layers, hidden, intermediate, vocabulary;
 };
 
-// Logits [R, vocabulary] after states x [R, hidden], which change; cos, sin: [R, D].
+// Logits [R, vocabulary] after states x [R, hidden], which change. `table`: its strides are those of all
+// layers.
 template <class T>
-void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm,
-          Linear<T> head, Table table, const Rows& at, Heads n, Sizes sizes, float epsilon, int threads) {
+void step(T* logits, T* x, Rotary<T> rotary, const Layer<T>* layers, const T* final_norm, Linear<T> head,
+          Table<T> table, const Rows& at, Heads n, Sizes sizes, float epsilon, int threads) {
   const int64_t rows = n.rows, query = n.heads * n.size, key = n.kv_heads * n.size;
   std::vector<T> space(rows * (2 * sizes.hidden + 2 * query + 2 * key + 2 * sizes.intermediate));
   T* left = space.data();
@@ -463,10 +479,11 @@ void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, c
     linear(q, y, layer->query, rows, query, sizes.hidden, threads);
     linear(k, y, layer->key, rows, key, sizes.hidden, threads);
     linear(v, y, layer->value, rows, key, sizes.hidden, threads);
-    rotate_and_store(q, k, v, layer->rotates ? cos : nullptr, sin, layer->query_norm, layer->key_norm,
-                     epsilon, layer->keys, layer->values, table, at.slots, at.columns, n);
-    attend(attended, q, layer->keys, layer->values, table, at.slots, at.widths, at.order, at.groups,
-           at.prefix_of, layer->prefixes, at.group_count, n, 1.f / std::sqrt(float(n.size)), threads);
+    table.keys = layer->keys;
+    table.values = layer->values;
+    rotate_and_store(q, k, v, {layer->query_norm, layer->key_norm}, epsilon,
+                     layer->rotates ? rotary : Rotary<T>{}, table, at, n);
+    attend(attended, q, table, at, layer->prefixes, n, threads);
     linear(sum, attended, layer->output, rows, sizes.hidden, query, threads);
     add_norm(y, x, sum, layer->post_norm, rows, sizes.hidden, epsilon);
     linear(gates, y, layer->gate, rows, sizes.intermediate, sizes.hidden, threads);
@@ -481,30 +498,25 @@ void step(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, c
 
 }  // namespace
 
-#define EXPORT(NAME, T)                                                                                      \
-  void add_norm_##NAME(T* out, T* x, const T* added, const T* weight, int64_t rows, int64_t size,            \
-                       float epsilon) {                                                                      \
-    add_norm(out, x, added, weight, rows, size, epsilon);                                                    \
-  }                                                                                                          \
-  void rotate_and_store_##NAME(T* query, T* key, const T* value, const T* cos, const T* sin,                 \
-                               const T* query_norm, const T* key_norm, float epsilon, T* keys, T* values,    \
-                               const Table* table, const int64_t* slots, const int64_t* columns,             \
-                               const Heads* heads) {                                                         \
-    rotate_and_store(query, key, value, cos, sin, query_norm, key_norm, epsilon, keys, values, *table,       \
-                     slots, columns, *heads);                                                                \
-  }                                                                                                          \
-  void attend_##NAME(T* out, const T* query, const T* keys, const T* values, const Table* table,             \
-                     const int64_t* slots, const int64_t* widths, const int64_t* order,                      \
-                     const int64_t* groups, const int64_t* prefix_of, const Prefix<T>* prefixes,             \
-                     int64_t group_count, const Heads* heads, float scale, int threads) {                    \
-    attend(out, query, keys, values, *table, slots, widths, order, groups, prefix_of, prefixes, group_count, \
-           *heads, scale, threads);                                                                          \
-  }                                                                                                          \
-  void gate_##NAME(T* out, const T* gates, const T* up, int64_t count) { gate(out, gates, up, count); }      \
-  void step_##NAME(T* logits, T* x, const T* cos, const T* sin, const Layer<T>* layers, const T* final_norm, \
-                   const Linear<T>* head, const Table* table, const Rows* rows, const Heads* heads,          \
-                   const Sizes* sizes, float epsilon, int threads) {                                         \
-    step(logits, x, cos, sin, layers, final_norm, *head, *table, *rows, *heads, *sizes, epsilon, threads);   \
+#define EXPORT(NAME, T)                                                                                    \
+  void add_norm_##NAME(T* out, T* x, const T* added, const T* weight, int64_t rows, int64_t size,          \
+                       float epsilon) {                                                                    \
+    add_norm(out, x, added, weight, rows, size, epsilon);                                                  \
+  }                                                                                                        \
+  void rotate_and_store_##NAME(T* query, T* key, const T* value, const HeadNorms<T>* norms, float epsilon, \
+                               const Rotary<T>* rotary, const Table<T>* table, const Rows* rows,           \
+                               const Heads* heads) {                                                       \
+    rotate_and_store(query, key, value, *norms, epsilon, *rotary, *table, *rows, *heads);                  \
+  }                                                                                                        \
+  void attend_##NAME(T* out, const T* query, const Table<T>* table, const Rows* rows,                      \
+                     const Prefix<T>* prefixes, const Heads* heads, int threads) {                         \
+    attend(out, query, *table, *rows, prefixes, *heads, threads);                                          \
+  }                                                                                                        \
+  void gate_##NAME(T* out, const T* gates, const T* up, int64_t count) { gate(out, gates, up, count); }    \
+  void step_##NAME(T* logits, T* x, const Rotary<T>* rotary, const Layer<T>* layers, const T* final_norm,  \
+                   const Linear<T>* head, const Table<T>* table, const Rows* rows, const Heads* heads,     \
+                   const Sizes* sizes, float epsilon, int threads) {                                       \
+    step(logits, x, *rotary, layers, final_norm, *head, *table, *rows, *heads, *sizes, epsilon, threads);  \
   }
 
 extern "C" {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ FEWEST_OUTPUTS = 6  # of each of its linear layers
 _POINTER, _INTEGER, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_norm": (*[_POINTER] * 4, _INTEGER, _INTEGER, _FLOAT),
-    "rotate_and_store": (*[_POINTER] * 7, _FLOAT, *[_POINTER] * 6),
-    "attend": (*[_POINTER] * 11, _INTEGER, _POINTER, _FLOAT, _INT),
+    "rotate_and_store": (*[_POINTER] * 4, _FLOAT, *[_POINTER] * 4),
+    "attend": (*[_POINTER] * 6, _INT),
     "gate": (*[_POINTER] * 3, _INTEGER),
-    "step": (*[_POINTER] * 11, _FLOAT, _INT),
+    "step": (*[_POINTER] * 10, _FLOAT, _INT),
 }
 
 
@@ -41,9 +41,9 @@ class HeadStates:
     value: torch.Tensor  # [R, kv_heads, D]
 
     def sizes(self) -> Any:
-        """R, heads, kv_heads and D, for the library."""
+        """``Heads`` of decode.cpp."""
         rows, heads, size = self.query.shape
-        return (_INTEGER * 4)(rows, heads, self.key.shape[1], size)
+        return _integers(rows, heads, self.key.shape[1], size)
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,6 +68,12 @@ class StepRows:
     order: torch.Tensor  # [R] the rows, those of a group side by side
     groups: torch.Tensor  # [G + 1] where each group begins in ``order``; the last is R
     prefix_of: torch.Tensor  # [G] index of a group's prefix; -1: it has none
+    struct: Any = field(init=False)  # ``Rows`` of decode.cpp
+
+    def __post_init__(self) -> None:
+        tensors = (self.slots, self.columns, self.widths, self.order, self.groups, self.prefix_of)
+        struct = _integers(*(tensor.data_ptr() for tensor in tensors), len(self.prefix_of))
+        object.__setattr__(self, "struct", struct)
 
 
 Prefixes = NDArray[np.int64]  # [P, 3] addresses of keys and values [kv_heads, length, D], and the length
@@ -123,23 +129,19 @@ class DecodeKernels:
 
         ``table``: keys and values [slots, kv_heads, columns, D]. ``rotary``: cos and sin, [R, 1, D] each.
         """
-        cos, sin = rotary or (None, None)
+        weights = (self._at(norms.query), self._at(norms.key)) if norms else (0, 0)
         self._rotate_and_store(
             *(self._at(states.query), self._at(states.key), self._at(states.value)),
-            *(self._at_or_null(cos), self._at_or_null(sin)),
-            *((self._at(norms.query), self._at(norms.key), norms.epsilon) if norms else (None, None, 0.0)),
-            *(self._at(table[0]), self._at(table[1]), _strides(table)),
-            *(rows.slots.data_ptr(), rows.columns.data_ptr(), states.sizes()),
+            *(_integers(*weights), norms.epsilon if norms else 0.0, self._rotary(rotary)),
+            *(self._table(table), rows.struct, states.sizes()),
         )
 
     def attend(self, states: HeadStates, table: KV, rows: StepRows, prefixes: Prefixes) -> torch.Tensor:
         """[R, heads * D]: every row's query over the row's prefix and the columns of its slot."""
         out = torch.empty_like(states.query)
         self._attend(
-            *(self._at(out), self._at(states.query), self._at(table[0]), self._at(table[1])),
-            *(_strides(table), rows.slots.data_ptr(), rows.widths.data_ptr(), rows.order.data_ptr()),
-            *(rows.groups.data_ptr(), rows.prefix_of.data_ptr(), prefixes.ctypes.data, len(rows.prefix_of)),
-            *(states.sizes(), states.query.shape[-1] ** -0.5, self.threads()),
+            *(self._at(out), self._at(states.query), self._table(table), rows.struct),
+            *(prefixes.ctypes.data, states.sizes(), self.threads()),
         )
         return out
 
@@ -155,14 +157,11 @@ class DecodeKernels:
 
         ``table``: that of any layer, for its strides.
         """
-        vocabulary = network.sizes[3]
-        logits = x.new_empty(len(x), vocabulary)
-        integers = (rows.slots, rows.columns, rows.widths, rows.order, rows.groups, rows.prefix_of)
-        at = (_INTEGER * 7)(*(tensor.data_ptr() for tensor in integers), len(rows.prefix_of))
+        logits = x.new_empty(len(x), network.sizes[3])
         self._step(
-            *(self._at(logits), self._at(x), self._at(rotary[0]), self._at(rotary[1])),
-            *(network.layers.ctypes.data, self._at(network.final_norm), (_INTEGER * 2)(*network.head)),
-            *(_strides(table), at, (_INTEGER * 4)(len(x), *network.heads), (_INTEGER * 4)(*network.sizes)),
+            *(self._at(logits), self._at(x), self._rotary(rotary), network.layers.ctypes.data),
+            *(self._at(network.final_norm), _integers(*network.head), self._table(table), rows.struct),
+            *(_integers(len(x), *network.heads), _integers(*network.sizes)),
             *(network.epsilon, self.threads()),
         )
         return logits
@@ -176,14 +175,22 @@ class DecodeKernels:
     def _at_or_null(self, tensor: torch.Tensor | None) -> int | None:
         return None if tensor is None else self._at(tensor)
 
+    def _rotary(self, rotary: Rotary | None) -> Any:
+        """``Rotary`` of decode.cpp."""
+        return _integers(*((self._at(rotary[0]), self._at(rotary[1])) if rotary else (0, 0)))
+
+    def _table(self, table: KV) -> Any:
+        """``Table`` of decode.cpp."""
+        return _integers(self._at(table[0]), self._at(table[1]), *table[0].stride()[:2])
+
     def threads(self) -> int:
         """As many as torch's own kernels use."""
         return torch.get_num_threads()
 
 
-def _strides(table: KV) -> Any:
-    """Numbers from one slot to the next, and from one head to the next."""
-    return (_INTEGER * 2)(*table[0].stride()[:2])
+def _integers(*numbers: int) -> Any:
+    """A struct of addresses (0: null) and numbers, 8 bytes each."""
+    return (_INTEGER * len(numbers))(*numbers)
 
 
 @cache
