@@ -184,7 +184,7 @@ def test_an_annotator_is_found_by_plugin_and_by_entry_point_and_labels(tmp_path:
 
 @pytest.mark.parametrize("name", ["oracle", "none", "outcome"])
 def test_names_of_sources_are_taken(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"The progress source '{name}' exists already"):
+    with pytest.raises(ConfigError, match=f"The source of progress '{name}' exists already"):
         write_package(Part.progress_source, name, tmp_path / "package")
 
 
