@@ -106,6 +106,7 @@ def test_without_openmp_for_one_thread_alone(monkeypatch: pytest.MonkeyPatch) ->
         (None, r"no C\+\+ compiler \(g\+\+, c\+\+, clang\+\+\) was found"),
         ("echo 'decode.cpp:1: no' >&2; exit 1", r"g\+\+ does not compile them: decode.cpp:1: no"),
         ("exec /bin/sleep 20", r"g\+\+ took more than 0.5 seconds"),
+        ("exit 0", r"g\+\+ does not compile them: it says nothing"),
         (r"printf '\377\376 omp no' >&2; exit 1", r"g\+\+ does not compile them: .* omp no"),
         # Writes what is no library: loading says so.
         (
@@ -152,7 +153,7 @@ def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(build, "cache_root", no_home)
     monkeypatch.setattr(build.sys, "platform", "linux")
-    words = r"Could not determine home directory; set REPRO_RL_CACHE to a folder"
+    words = r"Could not determine home directory; set REPRO_RL_CACHE to a folder that can be"
     with pytest.raises(BuildError, match=words):
         build_library()
 

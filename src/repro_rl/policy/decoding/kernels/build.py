@@ -24,6 +24,7 @@ FLAGS = (
 )
 THREADS = "-fopenmp"
 SECONDS = 120  # that a compilation may take; it takes three
+REASON = 300  # letters of what a compiler says: the first error is the one that counts
 DIGEST = 32  # bytes of the SHA-256 at the end of a library, which the system's loader does not read
 
 
@@ -53,8 +54,9 @@ def build_library(*, again: bool = False) -> Path:
             content = _compiled(compiler)
             write_bytes(library, content + hashlib.sha256(content).digest())
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
-        more = "; set REPRO_RL_CACHE to a folder" if isinstance(error, RuntimeError) else ""
-        raise BuildError(f"the library cannot be written: {clause(error)}{more}") from error
+        raise BuildError(
+            f"the library cannot be written: {clause(error)}; set REPRO_RL_CACHE to a folder that can be"
+        ) from error
     return library
 
 
@@ -84,8 +86,9 @@ def _compiled(compiler: str) -> bytes:
         done = _run([*command, THREADS])
         if done.returncode and any(name in done.stderr for name in ("openmp", "omp")):  # -fopenmp, -lgomp
             done = _run(command)
-        if done.returncode:
-            raise BuildError(f"{compiler} does not compile them: {clause(done.stderr.strip()[-500:])}")
+        if done.returncode or not built.exists():
+            said = " ".join(done.stderr.split())[:REASON] or "it says nothing"
+            raise BuildError(f"{compiler} does not compile them: {clause(said)}")
         return built.read_bytes()
 
 

@@ -200,7 +200,11 @@ def _loaded(dtype: torch.dtype) -> DecodeKernels | str:
         return _load(dtype)
     except BuildError as error:
         if not error.expected:
-            warnings.warn(f"Decode steps run without compiled kernels: {clause(error)}.", stacklevel=2)
+            warnings.warn(
+                f"Decode steps run without compiled kernels: {clause(error)}. They are slower, and equal but "
+                "for rounding; policy.kernels=off says so without this warning.",
+                stacklevel=2,
+            )
         return str(error)
 
 
@@ -212,6 +216,7 @@ def _load(dtype: torch.dtype) -> DecodeKernels:
     try:
         return DecodeKernels(library, dtype)
     except OSError as error:
+        library.unlink(missing_ok=True)
         raise BuildError(f"the library cannot be loaded: {clause(error)}") from error
 
 
