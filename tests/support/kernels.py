@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import pytest
 
-from repro_rl.policy.decoding.kernels.build import COMPILERS
+from repro_rl.policy.decoding.kernels.build import find_compiler
 
 needs_kernels = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not any(map(shutil.which, COMPILERS)),
+    not sys.platform.startswith("linux") or find_compiler() is None,
     reason="the decode kernels are built by a C++ compiler, on Linux",
 )

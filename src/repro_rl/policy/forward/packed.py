@@ -148,6 +148,11 @@ def by_blocks(function: Callable[..., torch.Tensor], *values: torch.Tensor) -> t
     return torch.cat([function(*part) for part in parts])
 
 
+def rotates(attention: Any) -> bool:
+    """Whether positions are rotated in this layer; only SmolLM3 has the attribute, and layers without."""
+    return bool(getattr(attention, "use_rope", True))
+
+
 def project_heads(
     attention: Any, name: Literal["q", "k", "v"], x: torch.Tensor, rotary: Rotary | None
 ) -> torch.Tensor:
@@ -155,7 +160,7 @@ def project_heads(
 
     Values take no rotary embedding, nor do the queries and keys of SmolLM3's layers without positions.
     """
-    if not getattr(attention, "use_rope", True):  # only SmolLM3 has the attribute
+    if not rotates(attention):
         rotary = None
     project = getattr(attention, f"{name}_proj")
     norm = getattr(attention, f"{name}_norm", None)  # only Qwen3 has them

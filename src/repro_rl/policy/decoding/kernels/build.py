@@ -36,6 +36,11 @@ class BuildError(Exception):
         self.expected = expected
 
 
+def find_compiler() -> str | None:
+    """The C++ compiler of this machine that builds the library, if there is one."""
+    return next(filter(None, map(shutil.which, COMPILERS)), None)
+
+
 def build_library(*, again: bool = False) -> Path:
     """The library for this processor, compiled where the cache does not hold it whole, or ``again``.
 
@@ -43,7 +48,7 @@ def build_library(*, again: bool = False) -> Path:
     """
     if not sys.platform.startswith("linux"):
         raise BuildError("they are built on Linux alone", expected=True)
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    compiler = find_compiler()
     if compiler is None:
         raise BuildError(f"no C++ compiler ({', '.join(COMPILERS)}) was found", expected=True)
     try:

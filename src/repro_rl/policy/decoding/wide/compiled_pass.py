@@ -93,7 +93,9 @@ class CompiledPass:
             states = HeadStates(query, key, value)
             table = step.store.table(index, key)
             norms = _head_norms(attention)
-            kernels.rotate_and_store(states, norms, rotary if _rotates(attention) else None, table, rows)
+            kernels.rotate_and_store(
+                states, norms, rotary if packed.rotates(attention) else None, table, rows
+            )
             attended = kernels.attend(states, table, rows, _addresses(prefixes, index))
             added = apply_linear(attention.o_proj, attended.flatten(1))
             y = normed(layer.post_attention_layernorm)
@@ -153,18 +155,18 @@ def _layer_addresses(
         *(address for linear in linears for address in _linear_addresses(linear)),
         *(layer.input_layernorm.weight.data_ptr(), layer.post_attention_layernorm.weight.data_ptr()),
         *((norms.query.data_ptr(), norms.key.data_ptr()) if norms else (0, 0)),
-        *(table[0].data_ptr(), table[1].data_ptr(), prefixes.ctypes.data, int(_rotates(layer.self_attn))),
+        *(
+            table[0].data_ptr(),
+            table[1].data_ptr(),
+            prefixes.ctypes.data,
+            int(packed.rotates(layer.self_attn)),
+        ),
     ]
 
 
 def _linear_addresses(layer: torch.nn.Linear) -> tuple[int, int]:
     """Of the weight, and of the bias; 0 without one."""
     return layer.weight.data_ptr(), 0 if layer.bias is None else layer.bias.data_ptr()
-
-
-def _rotates(attention: Any) -> bool:
-    """Whether positions are rotated; only SmolLM3 has layers where they are not."""
-    return bool(getattr(attention, "use_rope", True))
 
 
 def _head_norms(attention: Any) -> HeadNorms | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -79,9 +80,7 @@ class RaggedPass:
             PassRow(stop - size, stop, slot, width)
             for size, stop, slot, width in zip(sizes.tolist(), stops.tolist(), slots, widths, strict=True)
         ]
-        self._slots_and_widths = slots, widths
         self.prefixes = _shared_prefixes(store, self._rows)
-        self._row_ranges: list[RowRange] | None = None  # see _ranges
         self._causal: torch.Tensor | None = None  # see _mask
 
     @property
@@ -104,7 +103,7 @@ class RaggedPass:
     def _last(self, layer: int, query: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
         """One query a row, over the row's columns. Fills ``sums`` [R, heads]."""
         out = torch.empty_like(query)
-        for span in self._ranges():
+        for span in self._ranges:
             keys, values = self._seen(layer, span.slot, span.stop - span.start, span.mask.shape[-1])
             part = slice(span.start, span.stop)
             grouped = query[part].view(len(keys), keys.shape[1], -1, query.shape[-1])
@@ -127,11 +126,10 @@ class RaggedPass:
             out[part], sums[part] = result[0][0].transpose(0, 1), result[1][0].transpose(0, 1)
         return out
 
+    @cached_property
     def _ranges(self) -> list[RowRange]:
         """The rows in neighbouring slots, put together when the first layer asks for them."""
-        if self._row_ranges is None:
-            self._row_ranges = _row_ranges(*self._slots_and_widths)
-        return self._row_ranges
+        return _row_ranges([row.slot for row in self._rows], [row.width for row in self._rows])
 
     def _seen(self, layer: int, slot: int, count: int, width: int) -> packed.KV:
         return self.store.seen(layer, slot, slot + count, width)
